@@ -1,0 +1,1 @@
+"""Whom we call, and in which language."""

@@ -1,0 +1,130 @@
+"""What an adapter is: it runs one turn of one agent and yields events. It holds no state and no credential of its own."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from adapters.task import Artifact, Message
+from policies.grant import Grant
+from registry.card import Registration
+
+
+@dataclass(frozen=True, slots=True)
+class VendorRef:
+    """The agent's own ids of this conversation; kept by the gateway as soon as `Ref` arrives, shown to nobody else."""
+
+    context_id: str = ""
+    task_id: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message for the agent. `ref` is set when a conversation goes on; start and resume are one method."""
+
+    message: Message
+    ref: VendorRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The leave to make one call, and all that it may carry. Can't be built without a Grant."""
+
+    grant: Grant
+    target: Registration
+    deadline: float  # seconds on the event loop's clock
+    headers: Mapping[str, str]  # trace context and the delegated credential, ready to send
+    idempotency_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    ref: VendorRef
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The agent works; `message` is what it says meanwhile."""
+
+    message: Message | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactPiece:
+    """An artifact or a piece of one. `append` adds to the artifact of that id, else it replaces it."""
+
+    artifact: Artifact
+    append: bool = False
+    last_chunk: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The agent waits for input (`auth` false) or for an authorization given out of band. Ends the turn."""
+
+    message: Message | None
+    auth: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """The agent answered with a Message and keeps no task. Ends the turn."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Ends the turn."""
+
+    message: Message | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Ends the turn. `reason` is for everyone and never an upstream's text; `detail` goes to the redacted log."""
+
+    reason: str
+    message: Message | None = None
+    rejected: bool = False
+    retryable: bool = False
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """Ends the turn; only when the agent confirmed it."""
+
+    message: Message | None = None
+
+
+Event = Ref | Progress | ArtifactPiece | Ask | Replied | Done | Failed | Canceled
+ENDINGS = (Ask, Replied, Done, Failed, Canceled)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFacts:
+    """What `describe` learned: the card verbatim and the interface that we will call."""
+
+    card: bytes
+    facts: Mapping[str, Any]
+
+
+class UpstreamFault(Exception):
+    """The other side can't be reached, or answered what its protocol forbids. `public` is safe to show."""
+
+    def __init__(self, public: str, detail: str = "") -> None:
+        super().__init__(public)
+        self.public = public
+        self.detail = detail
+
+
+class Adapter(Protocol):
+    """One vendor's language. Yields any number of events, and ends with exactly one of ENDINGS."""
+
+    def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]: ...
+
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        """True only when the agent confirmed the cancellation."""
+        ...
+

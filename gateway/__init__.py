@@ -1,0 +1,1 @@
+"""Who calls us, and what we remember."""

@@ -1,0 +1,177 @@
+"""Every setting of the gateway: `interlock.yaml`, then environment variables `INTERLOCK_…` (nested by `__`), which win."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class BadSettings(Exception):
+    """A setting that can't be used; the message names it and says what is expected."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(_Strict):
+    """How the gateway is reached and what it takes in."""
+
+    public_url: str = ""  # as clients see it, without a trailing slash; empty: http://{host}:{port}
+    trusted_proxies: list[str] = []
+    max_body: int = Field(4 << 20, ge=1024)  # bytes of one request
+    tool_names: Literal["underscore", "dot"] = "underscore"
+
+
+class Database(_Strict):
+    url: str = ""  # sqlite:///PATH or postgresql://…; empty: a SQLite file in INTERLOCK_HOME
+
+
+class Issuer(_Strict):
+    """A trusted identity provider of people."""
+
+    issuer: str
+    audience: str = ""  # empty: the public_url
+    jwks_url: str
+    algorithms: list[Literal["ES256", "RS256"]] = ["ES256", "RS256"]
+    roles_claim: str = "roles"
+    tenant_claim: str = ""  # empty: everybody of this issuer is in tenant `default`
+
+
+class Identity(_Strict):
+    development: Literal["auto", "on", "off"] = "auto"
+    issuers: list[Issuer] = []
+    hop_ttl: int = Field(120, ge=5, le=120)  # seconds a hop token lives
+
+
+class DevelopmentUser(_Strict):
+    roles: list[str] = []
+
+
+class Egress(_Strict):
+    allow: list[str] | None = None  # CIDRs and hosts; None: loopback with the development issuer, else nothing private
+
+
+class Limits(_Strict):
+    agent_timeout: float = Field(120.0, gt=0)  # seconds one turn of an agent may take
+    tool_timeout: float = Field(60.0, gt=0)  # seconds one tool call may take
+    answer_size: int = Field(8 << 20, ge=1024)  # bytes of one answer of an upstream
+
+
+class Telemetry(_Strict):
+    sample: float = Field(0.1, ge=0, le=1)  # share of ordinary requests that are traced
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class AgentSeed(_Strict):
+    """An agent of the configuration file, registered at start. Either `url` or `card`."""
+
+    name: str
+    url: str = ""
+    card: dict[str, Any] | None = None
+    kind: str = "a2a"
+    ceiling: list[str] = ["*"]
+    trusted_keys: list[dict[str, Any]] = []
+    delegation: Literal["bearer", "header", "none", ""] = ""
+    upstream: dict[str, Any] = {}
+
+
+class ServerSeed(_Strict):
+    """An MCP server of the configuration file. A command is accepted here and nowhere else."""
+
+    name: str
+    url: str = ""
+    command: str = ""
+    args: list[str] = []
+    env: dict[str, str] = {}
+    ceiling: list[str] = ["*"]
+    upstream: dict[str, Any] = {}
+
+
+DEFAULT_ROLES = {"operator": ["*"], "member": ["agent:*", "tool:*"]}
+
+
+class Settings(BaseSettings):
+    """All of them. Unknown names are refused."""
+
+    model_config = SettingsConfigDict(env_prefix="INTERLOCK_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    home: Path = Path(".interlock")
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=1, le=65535)
+    workers: int = Field(1, ge=1)
+    server: Server = Server()
+    database: Database = Database()
+    identity: Identity = Identity()
+    roles: dict[str, list[str]] = DEFAULT_ROLES
+    users: dict[str, DevelopmentUser] = {}
+    agents: list[AgentSeed] = []
+    servers: list[ServerSeed] = []
+    policies: str = ""  # a folder of .cedar files
+    workflows: str = ""  # a folder of workflow documents
+    egress: Egress = Egress()
+    limits: Limits = Limits()
+    telemetry: Telemetry = Telemetry()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)  # `load` merges the file, the environment and the flags before
+
+    @property
+    def public_url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (self.server.public_url or f"http://{host}:{self.port}").rstrip("/")
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.home.absolute() / 'interlock.db'}"
+
+    @property
+    def development(self) -> bool:
+        """Whether the gateway's own development issuer vouches for people."""
+        if self.identity.development == "auto":
+            return self.host in LOOPBACK and not self.identity.issuers
+        return self.identity.development == "on"
+
+
+def _merged(*layers: dict[str, Any]) -> dict[str, Any]:
+    """One mapping of several, the later ones winning, member by member."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            both = isinstance(value, dict) and isinstance(result.get(name), dict)
+            result[name] = _merged(result[name], value) if both else value
+    return result
+
+
+def load(config: Path | None, **given: Any) -> Settings:
+    """Settings from `config` (default: ./interlock.yaml where it exists), the environment, and flags, which win over both.
+
+    Raises BadSettings.
+    """
+    document: Any = {}
+    path = config or Path("interlock.yaml")
+    if config is not None or path.exists():
+        try:
+            document = yaml.safe_load(path.read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise BadSettings(f"{path}: {error}") from error
+        if not isinstance(document, dict):
+            raise BadSettings(f"{path}: a mapping of settings is expected")
+    flags = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings(**_merged(document, EnvSettingsSource(Settings)(), flags))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(str(step) for step in p['loc'])}: {p['msg']}" for p in error.errors())
+        raise BadSettings(f"settings: {problems}") from error

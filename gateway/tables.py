@@ -1,0 +1,51 @@
+"""Rows of the gateway's memory: tasks and their events, and who runs them."""
+
+from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text
+
+metadata = MetaData()
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),  # tenant|issuer|subject
+    Column("context_id", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("state", Text, nullable=False),  # TASK_STATE_…
+    Column("parent_id", Text, nullable=False),
+    Column("txn", Text, nullable=False),
+    Column("decision_id", Text, nullable=False),
+    Column("grant_id", Text, nullable=False),
+    Column("runner", Text, nullable=False),  # the process whose turn is under way, or empty
+    Column("last_seq", BigInteger, nullable=False),
+    Column("vendor_ref", Text, nullable=False),  # JSON: the agent's own ids
+    Column("idempotency_key", Text),
+    Column("request_digest", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Index("tasks_owner", "tenant", "owner", "updated"),
+    Index("tasks_context", "tenant", "owner", "context_id", "agent"),
+    Index("tasks_txn", "tenant", "txn"),
+    Index("tasks_runner", "runner"),
+    Index("tasks_idempotency", "tenant", "owner", "agent", "idempotency_key", unique=True),
+)
+
+task_events = Table(
+    "task_events",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("task_id", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),  # status | message | artifact | decision | call
+    Column("body", Text, nullable=False),  # A2A 1.0 JSON
+)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("started", BigInteger, nullable=False),
+    Column("seen", BigInteger, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""Who may: identities, delegations, rulings and the trail of them."""

@@ -1,0 +1,77 @@
+"""Rulings: a Grant, a Denial or a Question. Values, not exceptions; only `policies/authority.py` makes a Grant."""
+
+from dataclasses import dataclass
+
+from policies.delegation import Delegation
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What is asked: a Cedar action on a resource, and the permission string that stands for both.
+
+    `parent` is the server of a tool, else the resource itself.
+    """
+
+    action: str  # invokeAgent | callTool | readResource | … (design: interface, Permissions)
+    kind: str  # Agent | Tool | Server | …
+    resource: str  # `sales`, `inventory.reserve`
+    permission: str  # `agent:sales`, `tool:inventory.reserve`
+    parent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One agent of a chain, with what it was allowed at most, for explanations."""
+
+    agent: str
+    permissions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why a ruling came out as it did; `interlock why` shows exactly this."""
+
+    id: str
+    at: int  # microseconds since 1970
+    allowed: bool
+    reason_id: str
+    principal: str  # tenant|issuer|subject
+    roles: tuple[str, ...]
+    chain: tuple[Link, ...]
+    act: Act
+    policies: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # permissions that would have been needed, e.g. `tool:inventory.reserve (user)`
+    grant_id: str = ""
+    task_id: str = ""
+    txn: str = ""
+    trace_id: str = ""
+    arguments: str = ""  # sha256 of the canonical arguments, where a policy read them
+    policy_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Leave for one call. An adapter or a credential can't be had without one."""
+
+    decision: Decision
+    delegation: Delegation  # for invokeAgent the callee's, already narrowed; else the caller's own
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A refusal. `hidden` means: answer exactly as if the thing did not exist. `scope` names what a token lacks."""
+
+    decision: Decision
+    hidden: bool = False
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A person has to decide first (human approval)."""
+
+    decision: Decision
+    prompt: str = ""
+
+
+Ruling = Grant | Denial | Question

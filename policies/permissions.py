@@ -1,0 +1,72 @@
+"""Permissions: sets of strings such as `tool:crm.read`, where `*` stands alone or after a separator."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Self
+
+PERMISSION = re.compile(r"\*|[a-z]+:(?:[A-Za-z0-9._/:-]*[./:])?\*|[a-z]+:[A-Za-z0-9][A-Za-z0-9._/:@-]*")
+
+
+class BadPermission(ValueError):
+    """The text is not a permission; `text` is what was written."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text[:100]!r} is not a permission such as agent:sales, tool:crm.* or *")
+        self.text = text
+
+
+@lru_cache(maxsize=8192)
+def _covers(pattern: str, permission: str) -> bool:
+    if pattern == permission or pattern == "*":
+        return True
+    if pattern.endswith("*"):
+        return permission.startswith(pattern[:-1])
+    return permission.startswith(pattern + "/")  # `agent:sales` covers its skill `agent:sales/quote`
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What may be done at most. Equal sets mean equal rights; an empty set permits nothing."""
+
+    patterns: frozenset[str]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """Reads permission strings. Raises BadPermission for anything else: no trimming, no look-alikes."""
+        patterns = frozenset(texts)
+        for text in patterns:
+            if not isinstance(text, str) or len(text) > 256 or not PERMISSION.fullmatch(text):
+                raise BadPermission(str(text))
+        return cls(patterns)
+
+    def covers(self, permission: str) -> bool:
+        """Whether this set permits `permission`, which may itself be a pattern."""
+        return permission in self.patterns or any(_covers(pattern, permission) for pattern in self.patterns)
+
+    def meet(self, other: "Permissions") -> "Permissions":
+        """The rights that both sets hold: of each two patterns the narrower, when one covers the other."""
+        if self == ALL:
+            return other
+        if other == ALL:
+            return self
+        kept = {mine for mine in self.patterns if other.covers(mine)}
+        kept |= {theirs for theirs in other.patterns if self.covers(theirs)}
+        return Permissions(frozenset(kept))
+
+    def within(self, other: "Permissions") -> bool:
+        """Whether `other` holds everything that this set holds."""
+        return all(other.covers(pattern) for pattern in self.patterns)
+
+    def touches(self, permission: str) -> bool:
+        """Whether any right in this set lies at or below `permission`'s target, or covers it."""
+        stem = permission.removesuffix("*")
+        return self.covers(permission) or any(pattern.startswith(stem) for pattern in self.patterns)
+
+    def __str__(self) -> str:
+        return " ".join(sorted(self.patterns))
+
+
+ALL = Permissions(frozenset({"*"}))
+NONE = Permissions(frozenset())

@@ -1,0 +1,1 @@
+"""Who exists: agents, servers and their cards."""

@@ -1,0 +1,86 @@
+"""Cards and registrations: who an agent or server says it is, and what the gateway made of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    ACTIVE = "active"
+    PENDING = "pending"
+    QUARANTINED = "quarantined"
+    DOWN = "down"
+
+
+class Family(StrEnum):
+    AGENT = "agent"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """One skill of a card (A2A 1.0 s4.4.5)."""
+
+    id: str
+    name: str
+    description: str
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInterface:
+    """Where and how an agent is called. `binding` is JSONRPC, HTTP+JSON or GRPC; `version` is Major.Minor."""
+
+    url: str
+    binding: str
+    version: str
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCard:
+    """A card of either version, read into one shape. `document` is the original, verbatim."""
+
+    name: str
+    description: str
+    version: str
+    interfaces: tuple[AgentInterface, ...]
+    skills: tuple[Skill, ...]
+    streaming: bool
+    push_notifications: bool
+    input_modes: tuple[str, ...]
+    output_modes: tuple[str, ...]
+    document: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool of an MCP server; `definition` is its entry of tools/list, verbatim."""
+
+    name: str
+    definition: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """An agent or a server under its name in one tenant, ready to be called."""
+
+    tenant: str
+    name: str
+    family: Family
+    kind: str
+    status: Status
+    url: str  # where calls go; for a command from the configuration file `stdio:`
+    owner: str
+    ceiling: tuple[str, ...]  # permission strings; ("*",) = no limit of its own
+    delegation: str  # bearer | header | none
+    upstream: Mapping[str, Any]
+    facts: Mapping[str, Any]  # interface, binding, version, streaming (agents); era, protocol version (servers)
+    client_id: str
+    card: AgentCard | None
+    card_text: str = field(repr=False)  # verbatim
+    tools: tuple[Tool, ...]
+    card_hash: str
+    created: int
+    updated: int
