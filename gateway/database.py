@@ -1,0 +1,129 @@
+"""The database: its engine, the group-commit writer, readers, and the epochs that tell every process what changed."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
+from sqlalchemy.exc import OperationalError
+
+from gateway.writer import Batch, NotKept, Participant, Writer
+from policies.tables import epochs
+
+T = TypeVar("T")
+READERS = 4
+EPOCHS = ("grants", "registry", "policies", "keys")
+STALE_SECONDS = 1.0
+
+__all__ = ["Batch", "Database", "NotKept", "bump", "engine_for"]
+
+
+def engine_for(url: str) -> Engine:
+    """SQLite in WAL mode with every commit synced, or Postgres through psycopg."""
+    if url.startswith("sqlite"):
+        engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=READERS + 2, pool_pre_ping=True)
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not guessed by the driver
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    readonly = connection.get_execution_options().get("interlock_read")
+    connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+
+
+def bump(batch: Batch, name: str) -> None:
+    """Tells every process, with this commit, that what `name` stands for has changed."""
+    batch.connection.execute(update(epochs).where(epochs.c.name == name).values(value=epochs.c.value + 1))
+
+
+class Database:
+    """Reads go to threads, writes to the one writer. Opened once per process by gateway/app.py."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._writer = Writer(engine)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="interlock-reader")
+        self._epochs = dict.fromkeys(EPOCHS, 0)
+        self._seen = 0.0
+        self._watchers: list[tuple[str, Callable[[], Any]]] = []
+
+    @property
+    def sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    def start(self) -> None:
+        """Starts the writer for the running event loop."""
+        self._writer.start(asyncio.get_running_loop())
+
+    def enlist(self, participant: Participant) -> None:
+        self._writer.enlist(participant)
+
+    async def write(self, work: Callable[[Batch], T]) -> T:
+        """See Writer.write. A database that can't take it raises NotKept."""
+        try:
+            return await self._writer.write(work)
+        except OperationalError as error:
+            raise NotKept("the database did not take the write") from error
+
+    def post(self, work: Callable[[Batch], Any]) -> None:
+        """See Writer.post."""
+        self._writer.post(work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Runs `work` in a reader's thread, within one transaction."""
+
+        def run() -> T:
+            with self.engine.connect() as connection:
+                return work(connection.execution_options(interlock_read=True))
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    def epoch(self, name: str) -> int:
+        """How often what `name` stands for (grants, registry, policies, keys) was changed, as last seen."""
+        return self._epochs[name]
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the epochs were read within the last second; if not, nothing cached may be believed."""
+        return time.monotonic() - self._seen < STALE_SECONDS
+
+    def watch(self, name: str, changed: Callable[[], Any]) -> None:
+        """Calls `changed` (or awaits it) after each change of `name`, by whichever process."""
+        self._watchers.append((name, changed))
+
+    async def refresh(self) -> None:
+        """Reads the epochs, and tells the watchers of those that moved."""
+        rows = await self.read(lambda connection: connection.execute(select(epochs)).all())
+        current = {row.name: row.value for row in rows}
+        moved = {name for name in current if current[name] != self._epochs.get(name)}
+        self._epochs.update(current)
+        self._seen = time.monotonic()
+        for name, changed in self._watchers:
+            if name in moved:
+                outcome = changed()
+                if asyncio.iscoroutine(outcome):
+                    await outcome
+
+    def revision(self) -> str:
+        """The migration that this database is at; empty for a new one."""
+        with self.engine.connect() as connection:
+            reader = connection.execution_options(interlock_read=True)
+            if not inspect(reader).has_table("alembic_version"):
+                return ""
+            return str(reader.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
+
+    def close(self) -> None:
+        """Keeps what was handed in, then lets go of every connection."""
+        self._writer.close()
+        self._readers.shutdown(wait=True)
+        self.engine.dispose()

