@@ -1,0 +1,102 @@
+"""What a Cedar policy says, read from its JSON form: what it applies to, whether it looks at the arguments, what is misspelt."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from policies.grant import Act
+from policies.role_rules import ACTIONS
+
+TYPES = frozenset({"User", "Role", "Agent", "Server", "Tool", "Prompt", "Task", "Key", "Workflow", "Action"})
+CONTEXT = frozenset({"tenant", "scopes", "chain", "depth", "task", "input"})
+_SERVED = frozenset({"Tool", "Prompt"})  # their parent is a Server
+
+Uid = tuple[str, str]
+
+
+def parent_of(act: Act) -> Uid | None:
+    """The entity above the resource: the server of a tool, the agent of a skill."""
+    if act.kind == "Agent" and "/" in act.resource:
+        return ("Agent", act.resource.partition("/")[0])
+    parent = ("Server" if act.kind in _SERVED else act.kind, act.parent)
+    return None if parent == (act.kind, act.resource) else parent
+
+
+def may_apply(policy: Mapping[str, Any], act: Act) -> bool:
+    """Whether the policy's scope fits the action and the resource; what is not understood fits."""
+    lineage = [(act.kind, act.resource), parent_of(act)]
+    return _fits(policy["action"], [("Action", act.action)]) and _fits(policy["resource"], lineage)
+
+
+def _fits(scope: Mapping[str, Any], lineage: list[Uid | None]) -> bool:
+    """`lineage` holds the uid itself and then what it is in."""
+    match scope:
+        case {"op": "==", "entity": entity}:
+            return _uid(entity) == lineage[0]
+        case {"op": "in", "entity": entity}:
+            return _uid(entity) in lineage
+        case {"op": "in", "entities": entities}:
+            return any(_uid(entity) in lineage for entity in entities)
+        case {"op": "is", "entity_type": kind, **rest}:
+            within = rest.get("in")
+            return bool(lineage[0] and lineage[0][0] == kind) and (within is None or _fits({"op": "in", **within}, lineage))
+    return True
+
+
+def reads_input(node: Any) -> bool:
+    """Whether an expression may look at `context.input`: any use of `context` but for reading another attribute of it."""
+    if isinstance(node, list):
+        return any(reads_input(item) for item in node)
+    if not isinstance(node, dict):
+        return False
+    if node.get("Var") == "context":
+        return True
+    attribute = _context_attribute(node)
+    return attribute == "input" if attribute else any(reads_input(value) for value in node.values())
+
+
+def _context_attribute(node: Mapping[str, Any]) -> str:
+    """`context.x` or `context has x` -> `x`; anything else -> the empty string."""
+    match node:
+        case {".": {"left": {"Var": "context"}, "attr": str(attribute)}} if len(node) == 1:
+            return attribute
+        case {"has": {"left": {"Var": "context"}, "attr": str(attribute)}} if len(node) == 1:
+            return attribute
+    return ""
+
+
+def without_input(rules: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What is left when the arguments are not known yet: permits without those conditions, and no such forbids."""
+    kept = {}
+    for key, policy in rules.items():
+        conditions = [condition for condition in policy["conditions"] if not reads_input(condition)]
+        if len(conditions) == len(policy["conditions"]) or policy["effect"] == "permit":
+            kept[key] = policy | {"conditions": conditions}
+    return kept
+
+
+def misspelt(policy: Mapping[str, Any]) -> str:
+    """The first name that nothing will ever have, so that the policy would silently never apply; else the empty string."""
+    for node in _nodes(policy):
+        attribute = _context_attribute(node)
+        if attribute and attribute not in CONTEXT:
+            return f"context has no attribute {attribute!r}; it has {', '.join(sorted(CONTEXT))}"
+        kind, name = node.get("type", node.get("entity_type")), node.get("id")
+        if isinstance(kind, str) and kind not in TYPES and ("entity_type" in node or isinstance(name, str)):
+            return f"there is no entity type {kind!r}; there are {', '.join(sorted(TYPES))}"
+        if kind == "Action" and isinstance(name, str) and name not in ACTIONS:
+            return f"there is no action {name!r}; there are {', '.join(sorted(ACTIONS))}"
+    return ""
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a JSON tree but the annotations."""
+    if isinstance(node, dict):
+        yield node
+        node = [value for name, value in node.items() if name != "annotations"]
+    if isinstance(node, list):
+        for item in node:
+            yield from _nodes(item)
+
+
+def _uid(entity: Mapping[str, str]) -> Uid:
+    return (entity["type"], entity["id"])
