@@ -1,0 +1,59 @@
+# Everything a person runs. Needs Python 3.11+ with pip and venv, and make; uses uv when it is there.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+UV ?= $(shell command -v uv 2>/dev/null)
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+# One line for every twenty packages, so that the first minute is not silent.
+PROGRESS = awk '/^(Collecting|Processing|Requirement already satisfied)/ {if (++n % 20 == 0) {print "  " n " packages found"; fflush()}} \
+	/^Installing collected/ {print "  installing them"; fflush()}'
+COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) pyproject.toml
+
+.PHONY: help setup demo test check bench serve lock
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+setup: $(VENV)/installed ## the virtual environment .venv, from the hashed lock
+
+demo: setup ## two agents of different vendors delegate, allowed and refused (DEMO_EXIT=1 ends by itself)
+	@$(RUN) -m examples.demo
+
+test: setup ## the whole test suite
+	@$(RUN) -m pytest -q -n 2 --dist loadfile
+
+check: setup ## linters, types, direction of imports, rules of the house
+	@echo "ruff check";         $(RUN) -m ruff check --quiet .
+	@echo "ruff format";        $(RUN) -m ruff format --quiet --check . || { echo "make check: run .venv/bin/ruff format" >&2; exit 1; }
+	@echo "mypy";               $(RUN) -m mypy --no-error-summary
+	@echo "import contracts";   $(VENV)/bin/lint-imports --no-logo >build/imports.txt || { cat build/imports.txt; exit 1; }
+	@echo "rules of the house"; $(RUN) -m pytest -q tests/house
+
+bench: setup ## figures against direct calls and a raw pass-through, also in build/bench.json
+	@$(RUN) -m tests.bench
+
+serve: setup ## the gateway alone, on http://127.0.0.1:8080
+	@exec $(RUN) -m gateway serve
+
+$(VENV)/locked: requirements-dev.lock
+	@.ci/venv "$(PYTHON)" "$(UV)" $(VENV)
+	@count=$$(grep -c '^[a-z]' $<); echo "Installing $$count packages from $< (a minute or so, the first time only)"; \
+	if [ -n "$(UV)" ]; then $(UV) --no-config pip install --quiet --python $(RUN) --require-hashes -r $<; \
+	else $(RUN) -m pip install --disable-pip-version-check --no-color --require-hashes -r $< | $(PROGRESS); fi
+	@touch $@
+
+$(VENV)/installed: $(VENV)/locked pyproject.toml
+	@mkdir -p build
+	@if [ -n "$(UV)" ]; then $(UV) --no-config pip install --quiet --python $(RUN) --no-deps --no-build-isolation -e .; \
+	else $(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .; fi
+	@touch $@
+
+lock: ## pin again after pyproject.toml changed (UPGRADE=1: the newest of everything), hashes and no hosts
+	@uv="$(UV)"; if [ -z "$$uv" ]; then echo "Installing uv into build/uv"; \
+	$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --disable-pip-version-check --quiet uv && uv=build/uv/bin/uv; fi; \
+	echo "requirements.lock";     "$$uv" pip compile $(COMPILE) -o requirements.lock; \
+	echo "requirements-dev.lock"; "$$uv" pip compile $(COMPILE) --extra dev -o requirements-dev.lock
