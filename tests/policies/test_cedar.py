@@ -170,7 +170,12 @@ def test_a_forbid_that_fails_beside_a_permit_all_refuses(tmp_path: Path) -> None
 
 def test_a_question_that_cedar_cannot_read_is_refused(tmp_path: Path) -> None:
     rules = engine(tmp_path, PERMIT_ALL)
-    odd: list[dict[str, Any]] = [{"act": replace(SALES, kind="not a type")}, {"depth": 1 << 70}, {"task": "\ud800"}, {"scopes": (object(),)}]
+    odd: list[dict[str, Any]] = [
+        {"act": replace(SALES, kind="not a type")},
+        {"depth": 1 << 70},
+        {"task": "\ud800"},
+        {"scopes": (object(),)},
+    ]
     for change in odd:
         assert rules.decide(replace(ask(ALICE, SALES), **change)) == Verdict(False, error=True), change
 
