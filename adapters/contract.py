@@ -20,10 +20,14 @@ class VendorRef:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message for the agent. `ref` is set when a conversation goes on; start and resume are one method."""
+    """One message for the agent. `ref` is set when a conversation goes on; start and resume are one method.
+
+    `stream`: somebody watches, so events should come as they happen, from an agent that can stream.
+    """
 
     message: Message
     ref: VendorRef | None = None
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,17 @@ class Batch:
     def add(self, table: Table, row: dict[str, Any]) -> None:
         self._rows.setdefault(table, []).append(tuple(row.get(name) for name in table.columns.keys()))  # noqa: SIM118 (a ColumnCollection iterates over columns)
 
+    def run(self, statement: str, values: tuple[Any, ...]) -> int:
+        """Runs one statement at once, with `?` marks, and returns the number of rows it changed. Does not see rows just added."""
+        cursor = self._connection.connection.cursor()
+        try:
+            cursor.execute(statement if self._mark == "?" else statement.replace("?", "%s"), values)
+            return int(cursor.rowcount)
+        except self._errors as error:
+            raise DBAPIError.instance(statement, None, error, self._errors) from error
+        finally:
+            cursor.close()
+
     def flush(self) -> None:
         if not self._rows:
             return

@@ -47,6 +47,15 @@ class Delegation:
         """The agent that acts now, or the empty string for the person."""
         return self.path[-1].agent if self.path else ""
 
+    def of(self, principal: Principal) -> "Delegation":
+        """The same authority of the same person, with the roles of today."""
+        return replace(self, principal=principal)
+
+    def limited(self, ceilings: "tuple[Permissions, ...]") -> "Delegation":
+        """The same authority under the ceilings of today, which only ever take away. One per hop of `path`."""
+        hops = tuple(Hop(hop.agent, hop.ceiling.meet(ceiling)) for hop, ceiling in zip(self.path, ceilings, strict=True))
+        return replace(self, path=hops)
+
     def held(self) -> Permissions:
         """What scope and ceilings leave; the person's own rights are ruled on beside it."""
         held = self.scope
@@ -60,6 +69,10 @@ class Delegation:
             excess = [p for p in sorted(requested.patterns) if not self.held().covers(p)]
             raise CannotNarrow("scope-exceeds-held", " ".join(excess))
         return replace(self, scope=self.scope.meet(requested))
+
+    def rooted(self, grant_id: str, task_id: str, txn: str) -> "Delegation":
+        """The same authority under the grant row that stands for it."""
+        return replace(self, grant_id=grant_id, task_id=task_id, txn=txn)
 
     def narrow(self, agent: str, ceiling: Permissions, requested: Permissions, not_after: float) -> "Delegation":
         """The authority handed to `agent`: an intersection, so never more than this one. The only way to make a child.

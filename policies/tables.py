@@ -14,6 +14,7 @@ grants = Table(
     Column("task_id", Text, nullable=False),
     Column("issuer", Text, nullable=False),
     Column("subject", Text, nullable=False),
+    Column("roles", Text, nullable=False),  # JSON: as the issuer vouched for them at the first hop
     Column("scope", Text, nullable=False),  # permission strings, space-separated
     Column("path", Text, nullable=False),  # JSON [{"agent", "ceiling"}]
     Column("depth_max", BigInteger, nullable=False),

@@ -68,6 +68,7 @@ def _grants() -> None:
         sa.Column("task_id", sa.Text(), nullable=False),
         sa.Column("issuer", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("roles", sa.Text(), nullable=False),
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("depth_max", sa.BigInteger(), nullable=False),

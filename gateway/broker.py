@@ -1,0 +1,373 @@
+"""The broker: find, allow, keep, send. The only file that knows the order, for every door alike."""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import structlog
+
+from adapters.a2a_wire.v1 import BadMessage
+from adapters.contract import Adapter, Call, Canceled, Failed, Turn, UpstreamFault, VendorRef
+from adapters.mcp_tools import ToolAnswer, ToolRequest, Tools
+from adapters.task import Message, TaskState, encode
+from gateway.database import Batch
+from gateway.tasks import RUNNING, TaskEnded, TaskEvent, TaskRow, UnknownTask
+from gateway.turns import Memory, Turned, Turns
+from policies.audit import decision_record
+from policies.authority import Authority, Caller, Request
+from policies.delegation import Hop
+from policies.grant import Act, Denial, Grant, Question, Ruling
+from policies.hop_tokens import HopTokens
+from policies.permissions import Permissions
+from registry.card import Family, Registration, Status
+from registry.store import Registry, UnknownName
+
+FANOUT_MAX = 64  # tasks that one task may have under way at once
+log = structlog.get_logger()
+_ref = msgspec.json.Decoder(VendorRef).decode
+
+
+class Refused(Exception):
+    """The ruling was not a Grant. It is kept; `ruling.decision` explains it."""
+
+    def __init__(self, ruling: Denial | Question) -> None:
+        super().__init__(ruling.decision.reason_id)
+        self.ruling = ruling
+
+
+class NotCancelable(Exception):
+    """The agent did not confirm a cancellation, or there is nothing left to cancel."""
+
+
+class TooManyTasks(Exception):
+    """One task has caused more tasks than may be under way at once."""
+
+
+class IdempotencyConflict(Exception):
+    """The Idempotency-Key was used before, with another message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """The trace this call belongs to, and the headers that carry it on."""
+
+    trace_id: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A message on its way to an agent. `watched`: its events are wanted as they happen."""
+
+    agent: str
+    message: Message
+    trail: Trail
+    skill: str = ""
+    idempotency_key: str | None = None
+    watched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool call on its way to an MCP server; `arguments` are what policies may look at."""
+
+    server: str
+    tool: str
+    arguments: Mapping[str, Any]
+    request: ToolRequest
+    trail: Trail
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Whom we call: one adapter per kind of agent, the MCP upstreams, and what the operator lets us send along."""
+
+    adapters: Mapping[str, Adapter]
+    tools: Tools
+    headers: Callable[[Registration], Mapping[str, str]]
+    agent_timeout: float
+    tool_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A turn that is allowed and kept, and can be run."""
+
+    opened: Turned
+    turn: Turn
+    call: Call
+    adapter: Adapter
+
+
+class Broker:
+    """Every door calls it; it talks to adapters, stores and the authority on their behalf."""
+
+    def __init__(self, registry: Registry, authority: Authority, tokens: HopTokens, memory: Memory, outside: Outside) -> None:
+        self._registry = registry
+        self._authority = authority
+        self._tokens = tokens
+        self._memory = memory
+        self._outside = outside
+        self._turns = Turns(memory)
+        self._background: dict[str, asyncio.Task[Turned]] = {}
+        self._fanout: Counter[str] = Counter()
+
+    def find(self, caller: Caller, name: str, family: Family) -> Registration:
+        """An agent or server that can be called. Raises UnknownName for any other."""
+        found = self._registry.find(caller.principal.tenant, name)
+        if found.family is not family or found.status is not Status.ACTIVE:
+            raise UnknownName(name)
+        return found
+
+    async def send(self, caller: Caller, sending: Sending) -> Turned:
+        """Delegates and waits until the agent ends its turn."""
+        ready = await self._ready(caller, sending)
+        return ready if isinstance(ready, Turned) else await self._run(ready)
+
+    async def start(self, caller: Caller, sending: Sending) -> Turned:
+        """Delegates and returns at once; the turn goes on whatever becomes of the caller."""
+        ready = await self._ready(caller, replace(sending, watched=True))
+        if isinstance(ready, Turned):
+            return ready
+        running = asyncio.create_task(self._run(ready))
+        key = ready.opened.row.id
+        self._background[key] = running
+        running.add_done_callback(lambda done: self._ended(key, done))
+        return ready.opened
+
+    def _ended(self, key: str, done: "asyncio.Task[Turned]") -> None:
+        self._background.pop(key, None)
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.error("turn_not_kept", task_id=key, error=type(error).__name__)
+
+    async def _ready(self, caller: Caller, sending: Sending) -> _Ready | Turned:
+        target = self.find(caller, sending.agent, Family.AGENT)
+        if sending.idempotency_key is not None:
+            repeated = await self._repeated(caller, sending)
+            if repeated is not None:
+                return repeated
+        before = await self._continued(caller, sending)
+        grant, row = await self._allow(caller, sending, target, before)
+        opened = await self._open(grant, row, sending, before)
+        turn = Turn(sending.message, await self._ref(row, before, sending), stream=sending.watched)
+        call = self._call(grant, target, sending.trail, row.id, self._outside.agent_timeout)
+        return _Ready(opened, turn, call, self._outside.adapters[target.kind])
+
+    async def _continued(self, caller: Caller, sending: Sending) -> Turned | None:
+        """The task that the message answers, if it names one (A2A 1.0 s3.4)."""
+        message = sending.message
+        if not message.task_id:
+            return None
+        row = await self.task_row(caller, sending.agent, message.task_id)
+        if message.context_id and message.context_id != row.context_id:
+            raise BadMessage("message.contextId", "is not the context of the task named in message.taskId")
+        if row.ended or row.state in RUNNING:
+            raise TaskEnded
+        return Turned(row, ())
+
+    async def _allow(self, caller: Caller, sending: Sending, target: Registration, before: Turned | None) -> tuple[Grant, TaskRow]:
+        row = before.row if before else self._new_row(caller, sending)
+        parent = caller.delegation.task_id
+        if parent and self._fanout[parent] >= FANOUT_MAX:
+            raise TooManyTasks
+        name = f"{target.name}/{sending.skill}" if sending.skill else target.name
+        request = Request(
+            act=Act("invokeAgent", "Agent", name, f"agent:{name}", target.name),
+            tenant=target.tenant,
+            callee=Hop(target.name, Permissions.of(target.ceiling)),
+            task_id=row.id,
+            txn=row.txn,
+            trace_id=sending.trail.trace_id,
+        )
+        grant = await self._granted(caller, self._authority.rule(caller, request))
+        return grant, replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
+
+    async def _granted(self, caller: Caller, ruling: Ruling) -> Grant:
+        """The Grant; any other ruling is kept and raised as Refused."""
+        if isinstance(ruling, Grant):
+            return ruling
+        record = decision_record(ruling.decision, caller.principal)
+        await self._memory.database.write(lambda batch: self._memory.audit.append(batch, record))
+        raise Refused(ruling)
+
+    def _new_row(self, caller: Caller, sending: Sending) -> TaskRow:
+        now, message = self._memory.now(), sending.message
+        return TaskRow(
+            tenant=caller.principal.tenant,
+            id=self._memory.new_id("t"),
+            owner=caller.principal.owner,
+            context_id=message.context_id or self._memory.new_id("c"),
+            agent=sending.agent,
+            state=TaskState.SUBMITTED,
+            parent_id=caller.delegation.task_id,
+            txn=caller.delegation.txn or self._memory.new_id("x"),
+            decision_id="",
+            grant_id="",
+            created=now,
+            updated=now,
+            idempotency_key=sending.idempotency_key,
+            request_digest=_digest(sending) if sending.idempotency_key is not None else "",
+        )
+
+    async def _open(self, grant: Grant, row: TaskRow, sending: Sending, before: Turned | None) -> Turned:
+        """Keeps the decision, the grant and the task, in one commit."""
+        memory = self._memory
+        message = msgspec.structs.replace(sending.message, context_id=row.context_id, task_id=row.id)
+        record = decision_record(grant.decision, grant.delegation.principal)
+        opened = self._turns.resumed(before.row, row, message) if before else Turned(*memory.tasks.opening(row, message))
+
+        def work(batch: Batch) -> None:
+            memory.audit.append(batch, record)
+            memory.grants.add(batch, grant.delegation, grant.decision.grant_id, row.updated)
+            if before:
+                memory.tasks.advance(batch, before.row, opened.row, opened.events)
+            else:
+                memory.tasks.open(batch, opened.row, opened.events)
+
+        await memory.database.write(work)
+        return opened
+
+    async def _ref(self, row: TaskRow, before: Turned | None, sending: Sending) -> VendorRef | None:
+        """The agent's own ids: of the task that goes on, or of the last task in the same context."""
+        if before:
+            return _ref(row.vendor_ref)
+        if not sending.message.context_id:
+            return None
+        last = await self._memory.tasks.before(row)
+        return VendorRef(context_id=_ref(last.vendor_ref).context_id) if last else None
+
+    def _call(self, grant: Grant, target: Registration, trail: Trail, key: str, seconds: float) -> Call:
+        headers = {**trail.headers, **self._outside.headers(target)}
+        if target.family is Family.AGENT and target.delegation != "none":
+            token = self._tokens.credential(grant, target.url)
+            if target.delegation == "header":
+                headers["Interlock-Delegation"] = token
+            else:
+                headers["Authorization"] = f"Bearer {token}"
+        deadline = asyncio.get_running_loop().time() + float(target.upstream.get("timeout", seconds))
+        return Call(grant, target, deadline, headers, key)
+
+    async def _run(self, ready: _Ready) -> Turned:
+        parent = ready.opened.row.parent_id
+        if parent:
+            self._fanout[parent] += 1
+        try:
+            return await self._turns.run(ready.adapter, ready.turn, ready.call, ready.opened)
+        except UpstreamFault as fault:
+            return await self._turns.end(ready.opened, ready.call, Failed(fault.public, detail=fault.detail))
+        finally:
+            if parent:
+                self._fanout[parent] -= 1
+                if not self._fanout[parent]:
+                    del self._fanout[parent]
+
+    async def _repeated(self, caller: Caller, sending: Sending) -> Turned | None:
+        """The outcome of the same message sent before under the same key, once its turn has ended."""
+        assert sending.idempotency_key is not None
+        tasks = self._memory.tasks
+        row = await tasks.repeated(caller.principal.tenant, caller.principal.owner, sending.agent, sending.idempotency_key)
+        if row is None:
+            return None
+        if row.request_digest != _digest(sending):
+            raise IdempotencyConflict
+        if not sending.watched:
+            async for _event in tasks.follow(row, row.last_seq):
+                pass
+        record = await tasks.record(row.tenant, row.owner, row.id)
+        return Turned(record.row, record.events)
+
+    async def call_tool(self, caller: Caller, calling: ToolCall) -> ToolAnswer:
+        """Calls a tool of an MCP server: a decision and its record, but no task."""
+        target = self.find(caller, calling.server, Family.SERVER)
+        name = f"{calling.server}.{calling.tool}"
+        act = Act("callTool", "Tool", name, f"tool:{name}", calling.server)
+        request = Request(act, target.tenant, calling.arguments, trace_id=calling.trail.trace_id)
+        grant = await self._granted(caller, self._authority.rule(caller, request))
+        memory = self._memory
+        record = decision_record(grant.decision, caller.principal)
+        await memory.database.write(lambda batch: memory.audit.append(batch, record))
+        call = self._call(grant, target, calling.trail, grant.decision.id, self._outside.tool_timeout)
+        outcome = "failed"
+        try:
+            answer = await self._outside.tools.call(call, calling.request)
+            outcome = "ok"
+            return answer
+        finally:
+            self._post_outcome(grant, caller, outcome)
+
+    def _post_outcome(self, grant: Grant, caller: Caller, outcome: str) -> None:
+        decision = grant.decision
+        record = {
+            "kind": "outcome",
+            "tenant": caller.principal.tenant,
+            "decision_id": decision.id,
+            "txn": decision.txn,
+            "task_id": decision.task_id,
+            "outcome": outcome,
+            "duration_us": self._memory.now() - decision.at,
+        }
+        self._memory.database.post(lambda batch: self._memory.audit.append(batch, record))
+
+    async def task_row(self, caller: Caller, agent: str, task_id: str) -> TaskRow:
+        """A task of the caller's with this agent; an agent sees only what its own task caused. Raises UnknownTask."""
+        row = await self._memory.tasks.find(caller.principal.tenant, caller.principal.owner, task_id)
+        caused = not caller.delegation.path or row.parent_id == caller.delegation.task_id
+        if row.agent != agent or not caused or not caller.delegation.held().covers(f"agent:{agent}"):
+            raise UnknownTask
+        return row
+
+    async def task(self, caller: Caller, agent: str, task_id: str) -> Turned:
+        """A task with its events. Raises UnknownTask."""
+        row = await self.task_row(caller, agent, task_id)
+        record = await self._memory.tasks.record(row.tenant, row.owner, task_id)
+        return Turned(record.row, record.events)
+
+    def follow(self, turned: Turned) -> AsyncIterator[TaskEvent]:
+        """The events after those of `turned`, as they are kept, until the turn ends."""
+        return self._memory.tasks.follow(turned.row, turned.row.last_seq)
+
+    async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Turned:
+        """Asks the agent to stop; the task is canceled when the agent confirms it. Raises NotCancelable."""
+        row = await self.task_row(caller, agent, task_id)
+        ref = _ref(row.vendor_ref)
+        if row.ended or not ref.task_id:
+            raise NotCancelable
+        target = self.find(caller, agent, Family.AGENT)
+        act = Act("invokeAgent", "Agent", agent, f"agent:{agent}", agent)
+        request = Request(act, target.tenant, callee=Hop(agent, Permissions.of(target.ceiling)), task_id=row.id, txn=row.txn)
+        grant = await self._granted(caller, self._authority.rule(caller, request))
+        record = decision_record(grant.decision, caller.principal)
+        await self._memory.database.write(lambda batch: self._memory.audit.append(batch, record))
+        call = self._call(grant, target, trail, row.id, self._outside.agent_timeout)
+        if not await self._outside.adapters[target.kind].cancel(ref, call):
+            raise NotCancelable
+        now = await self.task(caller, agent, task_id)
+        if now.row.ended:
+            return now
+        ended = await self._turns.end(now, None, Canceled())
+        running = self._background.get(task_id)
+        if running is not None:
+            running.cancel()
+        return ended
+
+    async def recover(self, alive: list[str]) -> int:
+        """Ends every task whose turn was under way in a process that is no more; returns how many."""
+        orphans = await self._memory.tasks.orphans(alive)
+        for row in orphans:
+            record = await self._memory.tasks.record(row.tenant, row.owner, row.id)
+            reason = "The gateway stopped while the agent was at work; its outcome is not known."
+            await self._turns.end(Turned(record.row, record.events), None, Failed(reason))
+        return len(orphans)
+
+    async def close(self) -> None:
+        """Waits a moment for turns under way; what is still running then is ended at the next start."""
+        if self._background:
+            await asyncio.wait(self._background.values(), timeout=2)
+
+
+def _digest(sending: Sending) -> str:
+    return hashlib.sha256(encode(sending.message)).hexdigest()

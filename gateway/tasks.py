@@ -1,0 +1,263 @@
+"""The TaskLog: every accepted task and each of its events, kept before it is shown, replayable from any number."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, Row, select
+
+from adapters.task import TERMINAL, Artifact, Message, Task, TaskState, TaskStatus, encode
+from gateway.database import Batch, Database
+from gateway.tables import task_events, tasks
+
+T = TypeVar("T")
+POLL_SECONDS = 0.25
+RUNNING = (TaskState.SUBMITTED, TaskState.WORKING)
+_ADVANCE = (
+    "UPDATE tasks SET state = ?, updated = ?, last_seq = ?, runner = ?, vendor_ref = ?, decision_id = ?, grant_id = ? "
+    "WHERE tenant = ? AND id = ? AND last_seq = ?"
+)
+_message = msgspec.json.Decoder(Message).decode
+_status = msgspec.json.Decoder(TaskStatus).decode
+_artifact = msgspec.json.Decoder(Artifact).decode
+
+
+class UnknownTask(Exception):
+    """No such task for this caller: of another owner, or of nobody."""
+
+
+class TaskEnded(Exception):
+    """The task has reached a terminal state, or another hand moved it on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """One entry of a task's log. `body` is A2A 1.0 JSON: a Message, a TaskStatus or an Artifact (with append, lastChunk)."""
+
+    seq: int
+    at: int  # microseconds since 1970
+    kind: str  # status | message | artifact
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """Where a task stands."""
+
+    tenant: str
+    id: str
+    owner: str
+    context_id: str
+    agent: str
+    state: TaskState
+    parent_id: str
+    txn: str
+    decision_id: str
+    grant_id: str
+    created: int
+    updated: int
+    last_seq: int = 0
+    runner: str = ""
+    vendor_ref: str = "{}"
+    idempotency_key: str | None = None
+    request_digest: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task with its whole log."""
+
+    row: TaskRow
+    events: tuple[TaskEvent, ...] = field(repr=False)
+
+    def task(self, history_length: int | None = None) -> Task:
+        """The task as A2A shows it. `history_length`: None = all, 0 = none, n = the last n messages (A2A 1.0 s3.2.4)."""
+        return fold(self.row, self.events, history_length)
+
+
+def fold(row: TaskRow, events: Iterable[TaskEvent], history_length: int | None = None) -> Task:
+    """The state that a log amounts to."""
+    status = TaskStatus(state=row.state, timestamp=rfc3339(row.updated))
+    history: list[Message] = []
+    artifacts: dict[str, Artifact] = {}
+    for event in events:
+        if event.kind == "message":
+            history.append(_message(event.body))
+        elif event.kind == "status":
+            status = _status(event.body)
+        elif event.kind == "artifact":
+            _put(artifacts, _artifact(event.body), append=event.body.endswith('"append":true}'))
+    if history_length is not None:
+        history = history[len(history) - min(history_length, len(history)) :]
+    return Task(id=row.id, context_id=row.context_id, status=status, artifacts=tuple(artifacts.values()), history=tuple(history))
+
+
+def _put(artifacts: dict[str, Artifact], piece: Artifact, append: bool) -> None:
+    known = artifacts.get(piece.artifact_id)
+    if append and known is not None:
+        piece = msgspec.structs.replace(known, parts=known.parts + piece.parts)
+    artifacts[piece.artifact_id] = piece
+
+
+def rfc3339(microseconds: int) -> str:
+    """UTC with milliseconds and Z, as A2A 1.0 s5.6.1 wants times."""
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def artifact_body(artifact: Artifact, append: bool, last_chunk: bool) -> str:
+    """An Artifact with how it joins what came before; the two marks stand last."""
+    text = encode(artifact).decode()
+    marks = f',"lastChunk":{"true" if last_chunk else "false"},"append":{"true" if append else "false"}}}'
+    return text[:-1] + marks
+
+
+class TaskLog:
+    """Reads and appends. The process that runs a turn (`runner`) is the one that appends to its task."""
+
+    def __init__(self, database: Database, now: Callable[[], int], runner: str) -> None:
+        self._database = database
+        self._now = now
+        self.runner = runner
+        self._signals: dict[tuple[str, str], asyncio.Event] = {}
+
+    def opening(self, row: TaskRow, message: Message) -> tuple[TaskRow, tuple[TaskEvent, ...]]:
+        """A new task with its first two events: what was asked, and that it was taken."""
+        at = row.created
+        status = encode(TaskStatus(state=row.state, timestamp=rfc3339(at))).decode()
+        events = (TaskEvent(1, at, "message", encode(message).decode()), TaskEvent(2, at, "status", status))
+        return replace(row, last_seq=2, runner=self.runner), events
+
+    def open(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
+        """Keeps a new task, in the same commit as the decision that allowed it."""
+        batch.add(
+            tasks,
+            {
+                "tenant": row.tenant,
+                "id": row.id,
+                "owner": row.owner,
+                "context_id": row.context_id,
+                "agent": row.agent,
+                "state": row.state.value,
+                "parent_id": row.parent_id,
+                "txn": row.txn,
+                "decision_id": row.decision_id,
+                "grant_id": row.grant_id,
+                "runner": row.runner,
+                "last_seq": row.last_seq,
+                "vendor_ref": row.vendor_ref,
+                "idempotency_key": row.idempotency_key,
+                "request_digest": row.request_digest,
+                "created": row.created,
+                "updated": row.updated,
+            },
+        )
+        self._add(batch, row, events)
+
+    def advance(self, batch: Batch, old: TaskRow, new: TaskRow, events: Sequence[TaskEvent]) -> None:
+        """Appends events and moves the task on; raises TaskEnded when somebody else moved it since `old`."""
+        values = (new.state.value, new.updated, new.last_seq, new.runner, new.vendor_ref, new.decision_id, new.grant_id)
+        if old.ended or batch.run(_ADVANCE, (*values, old.tenant, old.id, old.last_seq)) != 1:
+            raise TaskEnded
+        self._add(batch, new, events)
+
+    def _add(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
+        for event in events:
+            batch.add(
+                task_events,
+                {"tenant": row.tenant, "task_id": row.id, "seq": event.seq, "at": event.at, "kind": event.kind, "body": event.body},
+            )
+
+    def moved(self, row: TaskRow) -> None:
+        """Wakes whoever follows this task here. Called after the commit."""
+        signal = self._signals.get((row.tenant, row.id))
+        if signal is not None:
+            signal.set()
+
+    async def find(self, tenant: str, owner: str, task_id: str) -> TaskRow:
+        """Where a task stands. Raises UnknownTask, for a foreign task too: the owner is part of the question."""
+        return await self._database.read(lambda connection: _find(connection, tenant, owner, task_id))
+
+    async def record(self, tenant: str, owner: str, task_id: str) -> TaskRecord:
+        """A task with its log. Raises UnknownTask."""
+
+        def work(connection: Connection) -> TaskRecord:
+            row = _find(connection, tenant, owner, task_id)
+            return TaskRecord(row, _events(connection, tenant, task_id, 0))
+
+        return await self._database.read(work)
+
+    async def events(self, row: TaskRow, after: int) -> tuple[TaskEvent, ...]:
+        """The events after number `after`."""
+        return await self._database.read(lambda connection: _events(connection, row.tenant, row.id, after))
+
+    async def before(self, row: TaskRow) -> TaskRow | None:
+        """The task before this one in its conversation with its agent, whose own ids let it go on."""
+        same = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.context_id == row.context_id)
+        match = same & (tasks.c.agent == row.agent) & (tasks.c.id < row.id)
+        found = await self._database.read(lambda c: c.execute(select(tasks).where(match).order_by(tasks.c.id.desc()).limit(1)).first())
+        return None if found is None else _row(found)
+
+    async def repeated(self, tenant: str, owner: str, agent: str, key: str) -> TaskRow | None:
+        """The task that was opened under this idempotency key."""
+        match = (tasks.c.tenant == tenant) & (tasks.c.owner == owner) & (tasks.c.agent == agent) & (tasks.c.idempotency_key == key)
+        found = await self._database.read(lambda c: c.execute(select(tasks).where(match)).first())
+        return None if found is None else _row(found)
+
+    async def follow(self, row: TaskRow, after: int) -> AsyncIterator[TaskEvent]:
+        """Every event after number `after`, until the task ends or waits for somebody; whichever process appends them."""
+        key = (row.tenant, row.id)
+        signal = self._signals.setdefault(key, asyncio.Event())
+        try:
+            while True:
+                signal.clear()
+                for event in await self.events(row, after):
+                    after = event.seq
+                    yield event
+                current = await self.find(row.tenant, row.owner, row.id)
+                if current.last_seq <= after and current.state not in RUNNING:
+                    return
+                if current.last_seq <= after:
+                    await _wait(signal)
+        finally:
+            if self._signals.get(key) is signal:
+                del self._signals[key]
+
+    async def orphans(self, alive: Sequence[str]) -> list[TaskRow]:
+        """Tasks whose turn was under way in a process that is no more."""
+        match = (tasks.c.runner != "") & tasks.c.runner.not_in(alive)
+        found = await self._database.read(lambda connection: connection.execute(select(tasks).where(match).limit(1000)).all())
+        return [_row(row) for row in found]
+
+
+async def _wait(signal: asyncio.Event) -> None:
+    """Until something is appended here, or it is time to look whether another process did."""
+    try:
+        async with asyncio.timeout(POLL_SECONDS):
+            await signal.wait()
+    except TimeoutError:
+        pass
+
+
+def _find(connection: Connection, tenant: str, owner: str, task_id: str) -> TaskRow:
+    match = (tasks.c.tenant == tenant) & (tasks.c.owner == owner) & (tasks.c.id == task_id)
+    found = connection.execute(select(tasks).where(match)).first()
+    if found is None:
+        raise UnknownTask
+    return _row(found)
+
+
+def _row(found: "Row[Any]") -> TaskRow:
+    return TaskRow(**{**found._mapping, "state": TaskState(found.state)})
+
+
+def _events(connection: Connection, tenant: str, task_id: str, after: int) -> tuple[TaskEvent, ...]:
+    match = (task_events.c.tenant == tenant) & (task_events.c.task_id == task_id) & (task_events.c.seq > after)
+    rows = connection.execute(select(task_events).where(match).order_by(task_events.c.seq)).all()
+    return tuple(TaskEvent(row.seq, row.at, row.kind, row.body) for row in rows)

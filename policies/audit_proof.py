@@ -1,0 +1,116 @@
+"""Proof of the audit trail: finds any edit, deletion or reordering, and a cut up to the last head that was kept."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from policies.audit import ZERO
+from policies.audit_heads import TYPE, Signer
+from policies.tables import audit as audit_table
+
+COPIES = ("chain", "seq", "tenant", "kind", "at", "decision_id", "txn")
+COLUMNS = (*COPIES, "body", "prev", "hash")
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong, and at which record."""
+
+    chain: str
+    seq: int
+    problem: str
+
+
+@dataclass(slots=True)
+class Proof:
+    """The outcome of a verification; sound when it has no flaws."""
+
+    records: int = 0
+    chains: int = 0
+    heads: int = 0
+    flaws: list[Flaw] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        return not self.flaws
+
+
+def rows_of(connection: Connection) -> Iterator[Mapping[str, Any]]:
+    """All records of a database, in the order of their chains."""
+    found = connection.execution_options(yield_per=1000).execute(select(audit_table).order_by(audit_table.c.chain, audit_table.c.seq))
+    for row in found:
+        yield dict(row._mapping)
+
+
+def prove(rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Signer) -> Proof:
+    """Checks records (dicts of COLUMNS) and signed heads against each other.
+
+    Rows of one chain must stand in order; that is what finds a reordering.
+    """
+    proof = Proof()
+    hashes: dict[str, dict[int, str]] = {}
+    before: list[tuple[str, Mapping[str, Any]]] = []
+    for row in rows:
+        chain, seq = str(row.get("chain")), row.get("seq")
+        known = hashes.setdefault(chain, {})
+        _check_row(proof, row, known)
+        proof.records += 1
+        if isinstance(seq, int):
+            known[seq] = str(row.get("hash"))
+            if seq == 1:
+                before += [(chain, head) for head in _genesis_heads(row)]
+    proof.chains = len(hashes)
+    for chain, head in before:
+        _check_head(proof, hashes, head, f"the first record of chain {chain}")
+    for signed in heads:
+        _check_signed(proof, hashes, signed, signer)
+    return proof
+
+
+def _check_row(proof: Proof, row: Mapping[str, Any], known: Mapping[int, str]) -> None:
+    chain, seq = str(row.get("chain")), row.get("seq")
+    at = seq if isinstance(seq, int) else 0
+    body, prev = str(row.get("body")), str(row.get("prev"))
+    expected = len(known) + 1
+    if seq != expected:
+        proof.flaws.append(Flaw(chain, at, f"record {expected} was expected here: records are missing or out of order"))
+    elif prev != known.get(expected - 1, ZERO):
+        proof.flaws.append(Flaw(chain, at, "it does not continue the record before it"))
+    if hashlib.sha256(prev.encode() + body.encode()).hexdigest() != row.get("hash"):
+        proof.flaws.append(Flaw(chain, at, "its content does not match its hash"))
+        return
+    document = json.loads(body)
+    changed = [name for name in COPIES if document.get(name) != row.get(name)]
+    if changed:
+        proof.flaws.append(Flaw(chain, at, f"the columns {', '.join(changed)} do not match its content"))
+
+
+def _genesis_heads(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    try:
+        found = json.loads(str(row.get("body"))).get("before", [])
+    except ValueError:
+        return []  # the row itself was found wanting already
+    return [head for head in found if isinstance(head, dict)]
+
+
+def _check_signed(proof: Proof, hashes: Mapping[str, Mapping[int, str]], signed: str, signer: Signer) -> None:
+    proof.heads += 1
+    try:
+        head = signer.verify(signed, TYPE)
+    except ValueError:
+        proof.flaws.append(Flaw("", 0, "a kept head is not signed by a key of this gateway"))
+        return
+    _check_head(proof, hashes, head, "a signed head")
+
+
+def _check_head(proof: Proof, hashes: Mapping[str, Mapping[int, str]], head: Mapping[str, Any], witness: str) -> None:
+    chain, seq = str(head.get("chain")), int(head.get("seq", 0))
+    found = hashes.get(chain, {}).get(seq)
+    if found is None:
+        proof.flaws.append(Flaw(chain, seq, f"{witness} names this record, but it is gone: the chain was cut"))
+    elif found != head.get("hash"):
+        proof.flaws.append(Flaw(chain, seq, f"{witness} has another hash for this record"))

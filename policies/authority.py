@@ -1,0 +1,271 @@
+"""The authority: rules on every act. What the chain still holds, then Cedar; both must allow. The only maker of a Grant."""
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from policies.bounded import BoundedCache
+from policies.cedar import CedarQuestion, PolicyEngine
+from policies.delegation import CannotNarrow, Delegation, Hop
+from policies.grant import Act, Decision, Denial, Grant, Link, Ruling
+from policies.grants import GrantEnded, Grants
+from policies.identity import Claims, Identity, TokenRefused
+from policies.permissions import ALL, NONE, Permissions
+from policies.principal import Principal
+
+CACHED_SECONDS = 60.0
+_canonical = msgspec.json.Encoder(order="sorted").encode
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever stands at a door: a person, or an agent that acts for one. `key` sums up all that rulings depend on."""
+
+    principal: Principal
+    delegation: Delegation
+    client_id: str
+    token_id: str
+    expires: float
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One act, ready to be ruled on. For invokeAgent `callee` is the agent with its ceiling, and `task_id` the task to come."""
+
+    act: Act
+    tenant: str
+    arguments: Mapping[str, Any] | None = None
+    callee: Hop | None = None
+    task_id: str = ""
+    txn: str = ""
+    trace_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What can be remembered of a ruling."""
+
+    reason_id: str = ""  # empty: allowed
+    policies: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    hidden: bool = False
+    scope: str = ""
+
+
+class RolesNow(Protocol):
+    """The roles of a person as of this moment: of development users from the settings, of others as their issuer vouched."""
+
+    def __call__(self, issuer: str, subject: str, vouched: Sequence[str]) -> tuple[str, ...]: ...
+
+
+class CeilingNow(Protocol):
+    """An agent's ceiling as of this moment; None when it may not act at all (unknown, pending, quarantined)."""
+
+    def __call__(self, tenant: str, agent: str) -> Permissions | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the authority asks others: roles and ceilings of today, ids, the clock (seconds), and whether caches may be believed."""
+
+    roles_now: RolesNow
+    ceiling_now: CeilingNow
+    role_permissions: Mapping[str, Permissions]
+    new_id: Callable[[str], str]
+    now: Callable[[], float]
+    fresh: Callable[[], bool]
+
+
+class Authority:
+    """Rules. Remembers rulings that nothing has changed since; every ruling still gets its own decision."""
+
+    def __init__(self, identity: Identity, engine: PolicyEngine, grants: Grants, around: Surroundings) -> None:
+        self._identity = identity
+        self._engine = engine
+        self._grants = grants
+        self._around = around
+        self._verdicts: BoundedCache[tuple[str, str, str, str], _Verdict] = BoundedCache(50_000, around.now)
+        self._people: BoundedCache[int, tuple[Claims, Caller]] = BoundedCache(10_000, around.now)
+
+    def forget(self) -> None:
+        """Believes nothing ruled before. Called after each change of policies, registry or grants."""
+        self._verdicts.clear()
+        self._people.clear()
+        self._grants.forget()
+
+    async def admit(self, token: str, audiences: Collection[str]) -> Caller:
+        """Who a bearer token stands for. Raises TokenRefused."""
+        claims = self._identity.cached(token, audiences)
+        if claims is None:
+            claims = await self._identity.verify(token, audiences)
+        if claims.kind == "hop":
+            return await self._actor(claims)
+        known = self._people.get(id(claims))
+        if known is not None and known[0] is claims:
+            return known[1]
+        caller = self._person(claims)
+        self._people.put(id(claims), (claims, caller), CACHED_SECONDS)
+        return caller
+
+    def rule(self, caller: Caller, request: Request) -> Ruling:
+        """Grant or Denial, with the decision that explains it. What is decided must be kept before it takes effect."""
+        digest = ""
+        arguments: Mapping[str, Any] | None = None
+        if request.arguments is not None and self._engine.reads_input(request.act):
+            arguments = request.arguments
+            digest = hashlib.sha256(_canonical(arguments)).hexdigest()
+        verdict = self._verdict(caller, request, arguments, digest)
+        child: Delegation | None = None
+        if not verdict.reason_id and request.callee is not None:
+            try:
+                child = self._child(caller, request, request.callee)
+            except CannotNarrow as refusal:
+                verdict = _Verdict(reason_id=refusal.reason_id)
+        decision = self._decision(caller, request, verdict, digest)
+        if verdict.reason_id:
+            return Denial(decision, verdict.hidden, verdict.scope)
+        return Grant(decision, child or caller.delegation)
+
+    def may(self, caller: Caller, act: Act) -> bool:
+        """Whether `act` would be allowed, its arguments unseen: for lists. Leaves no trace."""
+        return not self._verdict(caller, Request(act, caller.principal.tenant), None, "").reason_id
+
+    def _verdict(self, caller: Caller, request: Request, arguments: Mapping[str, Any] | None, digest: str) -> _Verdict:
+        act = request.act
+        if caller.expires <= self._around.now():
+            return _Verdict(reason_id="token-expired")
+        key = (caller.key, act.action, act.permission, digest)
+        known = self._verdicts.get(key) if self._around.fresh() else None
+        if known is not None:
+            return known
+        verdict, certain = self._weigh(caller, request, arguments)
+        if certain:
+            self._verdicts.put(key, verdict, CACHED_SECONDS)
+        return verdict
+
+    def _weigh(self, caller: Caller, request: Request, arguments: Mapping[str, Any] | None) -> tuple[_Verdict, bool]:
+        """The verdict, and whether it may be remembered."""
+        act, delegation = request.act, caller.delegation
+        hidden = not self._visible(caller, act)
+        if not delegation.scope.covers(act.permission):
+            return _Verdict("scope-missing", (), (f"{act.permission} (token)",), hidden, act.permission), True
+        for hop in delegation.path:
+            if not hop.ceiling.covers(act.permission):
+                return _Verdict("ceiling-exceeded", (), (f"{act.permission} (agent {hop.agent})",), hidden), True
+        answer = self._engine.decide(
+            CedarQuestion(
+                principal=caller.principal,
+                act=act,
+                tenant=request.tenant,
+                scopes=tuple(sorted(delegation.scope.patterns)),
+                chain=tuple(hop.agent for hop in delegation.path),
+                depth=len(delegation.path),
+                task=delegation.task_id,
+                input=arguments,
+            )
+        )
+        if answer.allowed:
+            return _Verdict(policies=answer.policies), True
+        if answer.error:
+            return _Verdict("policy-error", answer.policies, (), hidden), False
+        if answer.policies:
+            return _Verdict("policy-forbids", answer.policies, (), hidden), True
+        return _Verdict("user-lacks-permission", (), (f"{act.permission} (user)",), hidden), True
+
+    def _visible(self, caller: Caller, act: Act) -> bool:
+        """Whether the caller may know of the resource: a right of the person's touches it, or the acting agent's ceiling does."""
+        family = act.permission.split(":", 1)[0]
+        whole = f"{family}:{act.parent}" + (".*" if act.kind == "Tool" else "")
+        if self._rights(caller.principal).touches(whole):
+            return True
+        path = caller.delegation.path
+        return bool(path) and path[-1].ceiling.touches(whole)
+
+    def _rights(self, principal: Principal) -> Permissions:
+        """What a person's roles permit."""
+        known = self._around.role_permissions
+        patterns = [known.get(role, NONE).patterns for role in principal.roles]
+        return Permissions(frozenset().union(*patterns))
+
+    def _child(self, caller: Caller, request: Request, callee: Hop) -> Delegation:
+        narrowed = caller.delegation.narrow(callee.agent, callee.ceiling, ALL, caller.delegation.not_after)
+        return narrowed.rooted(self._around.new_id("g"), request.task_id, request.txn)
+
+    def _decision(self, caller: Caller, request: Request, verdict: _Verdict, digest: str) -> Decision:
+        delegation = caller.delegation
+        return Decision(
+            id=self._around.new_id("d"),
+            at=int(self._around.now() * 1_000_000),
+            allowed=not verdict.reason_id,
+            reason_id=verdict.reason_id or "allowed",
+            principal=caller.principal.owner,
+            roles=caller.principal.roles,
+            chain=self.links(caller),
+            act=request.act,
+            policies=verdict.policies,
+            missing=verdict.missing,
+            grant_id=delegation.grant_id,
+            task_id=request.task_id or delegation.task_id,
+            txn=request.txn or delegation.txn,
+            trace_id=request.trace_id,
+            arguments=digest,
+            policy_version=self._engine.version,
+        )
+
+    def links(self, caller: Caller) -> tuple[Link, ...]:
+        """Each agent of the chain, with what it could do at most for this person."""
+        links: list[Link] = []
+        held = self._rights(caller.principal).meet(caller.delegation.scope)
+        for hop in caller.delegation.path:
+            held = held.meet(hop.ceiling)
+            links.append(Link(hop.agent, tuple(sorted(held.patterns))))
+        return tuple(links)
+
+    def _person(self, claims: Claims) -> Caller:
+        principal = self._principal(claims.tenant, claims.issuer, claims.subject, claims.roles)
+        scope = ALL if claims.scope is None else claims.scope
+        return _caller(claims, Delegation(principal, scope, claims.expires))
+
+    async def _actor(self, claims: Claims) -> Caller:
+        """An agent with a hop token: the grant row says what it may, the token can only say less."""
+        if not self._around.fresh():
+            self._grants.forget(claims.tenant, claims.grant_id)
+        try:
+            delegation = await self._grants.find(claims.tenant, claims.grant_id)
+        except GrantEnded:
+            raise TokenRefused("grant-ended") from None
+        _check_pointer(claims, delegation)
+        ceilings = [self._around.ceiling_now(claims.tenant, hop.agent) for hop in delegation.path]
+        known = tuple(ceiling for ceiling in ceilings if ceiling is not None)
+        if len(known) < len(ceilings):
+            raise TokenRefused("agent-not-active")
+        principal = delegation.principal
+        now = self._principal(principal.tenant, principal.issuer, principal.subject, principal.roles)
+        limited = delegation.limited(known).of(now)
+        try:
+            return _caller(claims, limited.scoped(claims.scope or NONE))
+        except CannotNarrow:
+            raise TokenRefused("scope") from None
+
+    def _principal(self, tenant: str, issuer: str, subject: str, vouched: Sequence[str]) -> Principal:
+        return Principal(tenant, issuer, subject, self._around.roles_now(issuer, subject, vouched))
+
+
+def _check_pointer(claims: Claims, delegation: Delegation) -> None:
+    """A hop token must say of its grant what the row says; a mix of two is a splice."""
+    path = tuple(hop.agent for hop in reversed(delegation.path))
+    said = (claims.actors, claims.task_id, claims.txn, claims.subject)
+    if said != (path, delegation.task_id, delegation.txn, delegation.principal.subject):
+        raise TokenRefused("chain")
+
+
+def _caller(claims: Claims, delegation: Delegation) -> Caller:
+    principal = delegation.principal
+    path = ">".join(f"{hop.agent}[{hop.ceiling}]" for hop in delegation.path)
+    key = "\n".join((principal.owner, ",".join(principal.roles), str(delegation.scope), path, delegation.grant_id))
+    expires = min(claims.expires, delegation.not_after)
+    return Caller(principal, delegation, claims.client_id, claims.token_id, expires, key)

@@ -1,0 +1,113 @@
+"""Grant rows: the authority of a delegated task, kept by the gateway; tokens only point to it."""
+
+import json
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, Table, select
+
+from policies.bounded import BoundedCache
+from policies.delegation import Delegation, Hop
+from policies.permissions import Permissions
+from policies.principal import Principal
+from policies.tables import grants as table
+
+T = TypeVar("T")
+CACHED_SECONDS = 1.0  # how long a revocation elsewhere may go unseen
+
+
+class Batch(Protocol):
+    """The writer's transaction (gateway/writer.py)."""
+
+    def add(self, table: Table, row: dict[str, Any]) -> None: ...
+
+    def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
+
+
+class Reader(Protocol):
+    """gateway/database.py."""
+
+    async def read(self, work: Callable[[Connection], T]) -> T: ...
+
+
+class GrantEnded(Exception):
+    """The grant was revoked, is over, or never was; whoever holds a token of it may do nothing more."""
+
+
+class Grants:
+    """Reads and writes grant rows. What it read is believed for a second."""
+
+    def __init__(self, reader: Reader, clock: Callable[[], float]) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._cache: BoundedCache[tuple[str, str], Delegation] = BoundedCache(10_000, clock)
+
+    def add(self, batch: Batch, delegation: Delegation, parent_id: str, now_us: int) -> None:
+        """Keeps a delegation under its `grant_id`, in the same commit as the decision that made it."""
+        principal = delegation.principal
+        batch.add(
+            table,
+            {
+                "tenant": principal.tenant,
+                "id": delegation.grant_id,
+                "parent_id": parent_id,
+                "txn": delegation.txn,
+                "task_id": delegation.task_id,
+                "issuer": principal.issuer,
+                "subject": principal.subject,
+                "roles": json.dumps(principal.roles),
+                "scope": str(delegation.scope),
+                "path": json.dumps([{"agent": hop.agent, "ceiling": str(hop.ceiling)} for hop in delegation.path]),
+                "depth_max": delegation.depth_max,
+                "epoch": 0,
+                "created": now_us,
+                "not_after": int(delegation.not_after * 1_000_000),
+                "revoked": None,
+            },
+        )
+
+    async def find(self, tenant: str, grant_id: str) -> Delegation:
+        """The live delegation of a grant, all of whose ancestors live too. Raises GrantEnded."""
+        key = (tenant, grant_id)
+        delegation = self._cache.get(key)
+        if delegation is None:
+            delegation = await self._reader.read(lambda connection: _load(connection, tenant, grant_id))
+            self._cache.put(key, delegation, CACHED_SECONDS)
+        if delegation.not_after <= self._clock():
+            raise GrantEnded
+        return delegation
+
+    def end(self, batch: Batch, tenant: str, grant_id: str, now_us: int) -> None:
+        """Ends a grant with its task; what hangs below it can't be used either."""
+        batch.run("UPDATE grants SET revoked = ? WHERE tenant = ? AND id = ? AND revoked IS NULL", (now_us, tenant, grant_id))
+
+    def forget(self, tenant: str = "", grant_id: str = "") -> None:
+        """Believes nothing read before, of one grant or of all."""
+        if grant_id:
+            self._cache.drop((tenant, grant_id))
+        else:
+            self._cache.clear()
+
+
+def _load(connection: Connection, tenant: str, grant_id: str) -> Delegation:
+    row = _live(connection, tenant, grant_id)
+    ancestor = row
+    while ancestor.parent_id:
+        ancestor = _live(connection, tenant, ancestor.parent_id)
+    return Delegation(
+        principal=Principal(tenant, row.issuer, row.subject, tuple(json.loads(row.roles))),
+        scope=Permissions.of(row.scope.split()),
+        not_after=row.not_after / 1_000_000,
+        path=tuple(Hop(hop["agent"], Permissions.of(hop["ceiling"].split())) for hop in json.loads(row.path)),
+        depth_max=row.depth_max,
+        txn=row.txn,
+        grant_id=row.id,
+        task_id=row.task_id,
+    )
+
+
+def _live(connection: Connection, tenant: str, grant_id: str) -> Any:
+    row = connection.execute(select(table).where((table.c.tenant == tenant) & (table.c.id == grant_id))).first()
+    if row is None or row.revoked is not None:
+        raise GrantEnded
+    return row

@@ -1,0 +1,146 @@
+"""Hop tokens: what an agent is handed, and what it exchanges them for. They point to a grant row and can only say less."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from policies.delegation import CannotNarrow, Delegation
+from policies.grant import Grant
+from policies.grants import GrantEnded, Grants
+from policies.identity import Claims, Identity, TokenRefused
+from policies.permissions import BadPermission, Permissions
+
+TYPE = "at+jwt"
+
+
+class Signer(Protocol):
+    """policies/keys.py."""
+
+    def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Minting:
+    """`issuer` is the gateway's public URL, `ttl` the seconds a hop token lives (at most 120)."""
+
+    issuer: str
+    ttl: int
+    new_id: Callable[[str], str]
+    now: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request of RFC 8693: the authenticated agent, the audience of the tokens it is given, and what it asks for."""
+
+    tenant: str
+    agent: str
+    agent_audience: str
+    subject_token: str
+    resource: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    access_token: str
+    expires_in: int
+    scope: str
+    delegation: Delegation
+
+
+class ExchangeRefused(Exception):
+    """`error` is an OAuth error code; `description` is safe to show."""
+
+    def __init__(self, error: str, description: str) -> None:
+        super().__init__(description)
+        self.error = error
+        self.description = description
+
+
+class HopTokens:
+    """Mints tokens for grants, and exchanges them."""
+
+    def __init__(self, signer: Signer, identity: Identity, grants: Grants, minting: Minting) -> None:
+        self._signer = signer
+        self._identity = identity
+        self._grants = grants
+        self._minting = minting
+        mine = re.escape(minting.issuer)
+        self._resources = re.compile(rf"{mine}/(mcp(/[a-z0-9-]{{1,64}})?|agents/[a-z0-9-]{{1,64}})")
+
+    def credential(self, grant: Grant, audience: str) -> str:
+        """The token that the invoked agent is handed. `audience` is the agent's own URL."""
+        return self._mint(grant.delegation, grant.delegation.scope, audience, grant.delegation.not_after)[0]
+
+    async def exchange(self, asked: Exchange) -> Exchanged:
+        """A token for one resource of this gateway, for no more than `asked.scope`. Raises ExchangeRefused."""
+        if not self._resources.fullmatch(asked.resource):
+            raise ExchangeRefused("invalid_target", "resource must be the URL of an agent or MCP endpoint of this gateway")
+        requested = _requested(asked.scope)
+        claims = await self._subject(asked)
+        try:
+            delegation = await self._grants.find(claims.tenant, claims.grant_id)
+        except GrantEnded:
+            raise ExchangeRefused("invalid_grant", "the task that the subject_token stands for has ended or was revoked") from None
+        if delegation.actor != asked.agent:
+            raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
+        try:
+            narrowed = delegation.scoped(claims.scope or Permissions(frozenset())).scoped(requested)
+        except CannotNarrow as refusal:
+            raise ExchangeRefused("invalid_scope", f"not held by this delegation: {refusal.missing or 'anything'}") from None
+        token, seconds = self._mint(narrowed, requested, asked.resource, min(claims.expires, delegation.not_after))
+        return Exchanged(token, seconds, str(requested), narrowed)
+
+    async def _subject(self, asked: Exchange) -> Claims:
+        try:
+            claims = await self._identity.verify(asked.subject_token, (asked.agent_audience,))
+        except TokenRefused as refusal:
+            raise ExchangeRefused("invalid_grant", f"the subject_token is refused: {refusal.reason}") from None
+        if claims.kind != "hop" or claims.tenant != asked.tenant or claims.client_id != asked.agent:
+            raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
+        return claims
+
+    def _mint(self, delegation: Delegation, scope: Permissions, audience: str, not_after: float) -> tuple[str, int]:
+        now = int(self._minting.now())
+        expires = min(now + self._minting.ttl, int(not_after))
+        principal = delegation.principal
+        claims = {
+            "iss": self._minting.issuer,
+            "sub": principal.subject,
+            "tid": principal.tenant,
+            "user_iss": principal.issuer,
+            "aud": audience,
+            "client_id": delegation.actor,
+            "scope": str(scope),
+            "act": _actors(delegation),
+            "txn": delegation.txn,
+            "task": delegation.task_id,
+            "dlg_max": delegation.depth_max,
+            "grant": delegation.grant_id,
+            "iat": now,
+            "exp": expires,
+            "jti": self._minting.new_id("j"),
+        }
+        return self._signer.sign(claims, TYPE), max(0, expires - now)
+
+
+def _actors(delegation: Delegation) -> dict[str, Any]:
+    """RFC 8693 s4.1: the current actor outside, those before it inside."""
+    nested: dict[str, Any] = {}
+    for hop in delegation.path:
+        nested = {"sub": hop.agent, "act": nested} if nested else {"sub": hop.agent}
+    return nested
+
+
+def _requested(scope: str) -> Permissions:
+    """The scope asked for: at least one permission, single spaces, nothing twice."""
+    texts = scope.split(" ")
+    try:
+        requested = Permissions.of(texts)
+    except BadPermission as error:
+        raise ExchangeRefused("invalid_scope", f"{error}; name each permission that the call needs") from None
+    if len(requested.patterns) != len(texts):
+        raise ExchangeRefused("invalid_scope", "a permission is asked for twice")
+    return requested
