@@ -71,8 +71,11 @@ class HopTokens:
         self._resources = re.compile(rf"{mine}/(mcp(/[a-z0-9-]{{1,64}})?|agents/[a-z0-9-]{{1,64}})")
 
     def credential(self, grant: Grant, audience: str) -> str:
-        """The token that the invoked agent is handed. `audience` is the agent's own URL."""
-        return self._mint(grant.delegation, grant.delegation.scope, audience, grant.delegation.not_after)[0]
+        """The token that the invoked agent is handed. `audience` is the agent's own URL.
+
+        Its scope is what is held under the ceilings, since an exchange refuses a token that says more than that.
+        """
+        return self._mint(grant.delegation, grant.delegation.held(), audience, grant.delegation.not_after)[0]
 
     async def exchange(self, asked: Exchange) -> Exchanged:
         """A token for one resource of this gateway, for no more than `asked.scope`. Raises ExchangeRefused."""
