@@ -1,0 +1,49 @@
+"""A cache with a fixed number of places, whose entries expire."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class BoundedCache(Generic[K, V]):
+    """At most `size` entries; the oldest leaves first. `clock` counts seconds. For one event loop: it takes no lock."""
+
+    __slots__ = ("_clock", "_entries", "_size")
+
+    def __init__(self, size: int, clock: Callable[[], float]) -> None:
+        if size < 1:
+            raise ValueError("a cache needs at least one place")
+        self._size = size
+        self._clock = clock
+        self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        """The value, or None when there is none or its time is over."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry[0] <= self._clock():
+            self._entries.pop(key, None)
+            return None
+        return entry[1]
+
+    def put(self, key: K, value: V, seconds: float) -> None:
+        """Keeps `value` for `seconds` from now; nothing is kept for zero or less."""
+        self._entries.pop(key, None)
+        if seconds <= 0:
+            return
+        while len(self._entries) >= self._size:
+            self._entries.popitem(last=False)
+        self._entries[key] = (self._clock() + seconds, value)
+
+    def drop(self, key: K) -> None:
+        self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def __len__(self) -> int:
+        return len(self._entries)

@@ -1,0 +1,168 @@
+"""What a verified token says about a person, and about the agents between them and us."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from policies.delegation import DEPTH_MAX
+from policies.jwks import ALGORITHMS, is_identifier
+from policies.permissions import BadPermission, Permissions
+from policies.strict_jwt import TokenRefused, check_times, identifier, one_audience
+
+DEVELOPMENT_ISSUER = "interlock-development"
+LIFE = 3600.0  # seconds between `iat` and `exp`
+DEVELOPMENT_LIFE = 86_400.0
+ROLES_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedIssuer:
+    """An identity provider of people. An empty `audience` means our public URL, an empty `tenant_claim` the tenant `default`."""
+
+    issuer: str
+    jwks_url: str
+    audience: str = ""
+    algorithms: tuple[str, ...] = tuple(sorted(ALGORITHMS))
+    roles_claim: str = "roles"  # a name, or a path of names with dots, such as realm_access.roles
+    tenant_claim: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """A token's statement. `roles` are empty where settings or the grant's row know them: development and hop tokens."""
+
+    tenant: str
+    issuer: str  # of the person; for a hop token not ourselves
+    subject: str
+    roles: tuple[str, ...]
+    scope: Permissions | None  # None: the claim is absent, the token does not narrow
+    audience: str  # the one of ours that it was accepted for
+    client_id: str
+    expires: float  # seconds since 1970
+    token_id: str
+    actors: tuple[str, ...] = ()  # outermost first
+    grant_id: str = ""
+    task_id: str = ""
+    txn: str = ""
+    kind: Literal["user", "hop"] = "user"
+
+
+def development_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
+    """A token that our development issuer made for a person. Raises TokenRefused."""
+    return Claims(
+        tenant=_tenant(claims, "tid"),
+        issuer=DEVELOPMENT_ISSUER,
+        subject=identifier(claims, "sub"),
+        roles=(),
+        scope=_own_scope(claims) if "scope" in claims else None,
+        audience=one_audience(claims, audiences),
+        client_id="",
+        expires=check_times(claims, now, DEVELOPMENT_LIFE),
+        token_id=identifier(claims, "jti"),
+    )
+
+
+def hop_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
+    """A token that we made for an agent. All its claims are needed. Raises TokenRefused."""
+    depth = claims.get("dlg_max")
+    actors = _actors(claims.get("act"))
+    if isinstance(depth, bool) or not isinstance(depth, int) or not len(actors) <= depth <= DEPTH_MAX:
+        raise TokenRefused("act")
+    return Claims(
+        tenant=_tenant(claims, "tid"),
+        issuer=identifier(claims, "user_iss"),
+        subject=identifier(claims, "sub"),
+        roles=(),
+        scope=_own_scope(claims),
+        audience=one_audience(claims, audiences),
+        client_id=identifier(claims, "client_id"),
+        expires=check_times(claims, now, LIFE),
+        token_id=identifier(claims, "jti"),
+        actors=actors,
+        grant_id=identifier(claims, "grant"),
+        task_id=identifier(claims, "task") if claims.get("task") != "" else "",  # a tool call alone is no task
+        txn=identifier(claims, "txn"),
+        kind="hop",
+    )
+
+
+def external_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, audience: str, now: float) -> Claims:
+    """A person's token of an identity provider; `audience` is ours, which `trusted.audience` may stand for. Raises TokenRefused.
+
+    Refused too: a token that somebody acts with for the person (`act`; delegation begins here), and one that is bound to a key
+    (`cnf`), since taking it as a bearer token would be the downgrade that RFC 9449 s7.1 forbids.
+    """
+    for unwanted in ("act", "cnf"):
+        if unwanted in claims:
+            raise TokenRefused(unwanted)
+    one_audience(claims, (trusted.audience or audience,))
+    return Claims(
+        tenant=_tenant(claims, trusted.tenant_claim) if trusted.tenant_claim else "default",
+        issuer=trusted.issuer,
+        subject=identifier(claims, "sub"),
+        roles=_roles(_claim_at(claims, trusted.roles_claim)),
+        scope=_foreign_scope(claims["scope"]) if "scope" in claims else None,
+        audience=audience,
+        client_id=identifier(claims, "client_id") if "client_id" in claims else "",
+        expires=check_times(claims, now, LIFE),
+        token_id=identifier(claims, "jti"),
+    )
+
+
+def _tenant(claims: Mapping[str, Any], name: str) -> str:
+    tenant = identifier(claims, name)
+    if "|" in tenant:  # it is the first part of every owner key, and ends at the first |
+        raise TokenRefused("tenant")
+    return tenant
+
+
+def _own_scope(claims: Mapping[str, Any]) -> Permissions:
+    try:
+        return Permissions.of(claims["scope"].split(" "))
+    except (KeyError, AttributeError, BadPermission):
+        raise TokenRefused("scope") from None
+
+
+def _foreign_scope(value: object) -> Permissions:
+    """Only what is a permission counts: `openid profile` alone permits nothing."""
+    if not isinstance(value, str):
+        raise TokenRefused("scope")
+    found: set[str] = set()
+    for text in value.split():
+        try:
+            found |= Permissions.of([text]).patterns
+        except BadPermission:
+            continue
+    return Permissions(frozenset(found))
+
+
+def _actors(act: object) -> tuple[str, ...]:
+    """RFC 8693 s4.1: the outermost `sub` acts now, those within acted before."""
+    actors: list[str] = []
+    while act is not None:
+        if not isinstance(act, dict) or len(actors) == DEPTH_MAX:
+            raise TokenRefused("act")
+        actors.append(identifier(act, "sub"))
+        act = act.get("act")
+    if not actors:
+        raise TokenRefused("act")
+    return tuple(actors)
+
+
+def _claim_at(claims: Mapping[str, Any], path: str) -> object:
+    """The claim of that very name, else the one that the dots lead to."""
+    if path in claims:
+        return claims[path]
+    found: object = claims
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _roles(value: object) -> tuple[str, ...]:
+    roles = value.split() if isinstance(value, str) else value
+    if roles is None:
+        return ()
+    if not isinstance(roles, list) or len(roles) > ROLES_MAX or not all(is_identifier(role) for role in roles):
+        raise TokenRefused("roles")
+    return tuple(roles)

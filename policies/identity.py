@@ -1,0 +1,102 @@
+"""Tokens become claims, or nothing: people's tokens of trusted issuers, development tokens, and our own hop tokens."""
+
+from collections.abc import Collection, Sequence
+from hashlib import sha256
+
+import structlog
+
+from policies.bounded import BoundedCache
+from policies.claims import DEVELOPMENT_ISSUER, Claims, TrustedIssuer, development_claims, external_claims, hop_claims
+from policies.ids import new_id
+from policies.jwks import Fetch, RemoteKeySet
+from policies.keys import SigningKeys
+from policies.principal import Principal
+from policies.strict_jwt import ACCESS_TOKEN, TOKEN_MAX, Envelope, TokenRefused, open_envelope, verify_signature
+
+__all__ = ["DEVELOPMENT_ISSUER", "Claims", "Identity", "TokenRefused", "TrustedIssuer", "mint_user_token"]
+
+# What identity providers commonly send instead of RFC 9068's type. An ID token has it too, but a client for its audience.
+_EXTERNAL_TYPES = ACCESS_TOKEN | {"jwt", ""}
+_CACHE_PLACES, _CACHE_SECONDS = 10_000, 60.0
+log = structlog.get_logger()
+
+
+class Identity:
+    """Verifies bearer tokens. Every failure is a TokenRefused: nothing falls through to a default person. The clock is that of `keys`."""
+
+    def __init__(
+        self, public_url: str, keys: SigningKeys, issuers: Sequence[TrustedIssuer], fetch: Fetch, development: bool = False
+    ) -> None:
+        """Raises ValueError for an issuer that is named twice, or as ourselves, or with the separator of owner keys."""
+        names = {trusted.issuer for trusted in issuers}
+        if len(names) != len(issuers) or names & {public_url, DEVELOPMENT_ISSUER, ""} or any("|" in name for name in names):
+            raise ValueError("issuers need different names, without |, that are not the gateway's or its development issuer's")
+        self._public_url = public_url
+        self._keys = keys
+        self._development = development
+        self._now = keys.now
+        self._issuers = {t.issuer: (t, RemoteKeySet(t.jwks_url, fetch, keys.now, t.algorithms)) for t in issuers}
+        self._cache: BoundedCache[bytes, Claims] = BoundedCache(_CACHE_PLACES, keys.now)
+
+    def cached(self, token: str, audiences: Collection[str]) -> Claims | None:
+        """The claims of a token that was verified in the last minute, for one of `audiences`; else None, and `verify` decides."""
+        if len(token) > TOKEN_MAX:
+            return None
+        claims = self._cache.get(_digest(token))
+        return claims if claims is not None and claims.audience in audiences else None
+
+    async def verify(self, token: str, audiences: Collection[str]) -> Claims:
+        """`audiences` are URIs of ours, of which the token has to name exactly one. Raises TokenRefused with a reason for the log."""
+        try:
+            claims = self.cached(token, audiences)
+            if claims is None:
+                claims = await self._read(open_envelope(token), audiences)
+                self._cache.put(_digest(token), claims, min(claims.expires - self._now(), _CACHE_SECONDS))
+        except TokenRefused:
+            raise
+        except Exception as error:  # the door of identities: whatever fails here, nobody comes in
+            log.exception("token_reading_failed")
+            raise TokenRefused("internal") from error
+        return claims
+
+    def clear(self) -> None:
+        """Forgets every verified token: keys or issuers changed."""
+        self._cache.clear()
+
+    async def _read(self, envelope: Envelope, audiences: Collection[str]) -> Claims:
+        issuer = envelope.claims.get("iss")
+        if issuer == self._public_url:
+            self._check_ours(envelope)
+            return hop_claims(envelope.claims, audiences, self._now())
+        if issuer == DEVELOPMENT_ISSUER and self._development:
+            self._check_ours(envelope)
+            return development_claims(envelope.claims, audiences, self._now())
+        if not isinstance(issuer, str) or issuer not in self._issuers:
+            raise TokenRefused("issuer")
+        return await self._read_external(envelope, issuer, audiences)
+
+    def _check_ours(self, envelope: Envelope) -> None:
+        if envelope.typ not in ACCESS_TOKEN:
+            raise TokenRefused("type")
+        verify_signature(envelope, self._keys.find(envelope.kid))
+
+    async def _read_external(self, envelope: Envelope, issuer: str, audiences: Collection[str]) -> Claims:
+        trusted, keys = self._issuers[issuer]
+        if envelope.typ not in _EXTERNAL_TYPES:
+            raise TokenRefused("type")
+        if self._public_url not in audiences:  # people's tokens are for the gateway as a whole
+            raise TokenRefused("audience")
+        verify_signature(envelope, await keys.find(envelope.kid))
+        return external_claims(envelope.claims, trusted, self._public_url, self._now())
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def mint_user_token(keys: SigningKeys, person: Principal, audience: str, scope: str | None = None, ttl: int = 3600) -> str:
+    """A development token for `person` that lives for `ttl` seconds, at most a day; without `scope` it does not narrow."""
+    now = int(keys.now())
+    claims = {"iss": DEVELOPMENT_ISSUER, "sub": person.subject, "tid": person.tenant, "aud": audience}
+    narrowing = {} if scope is None else {"scope": scope}
+    return keys.sign({**claims, **narrowing, "iat": now, "exp": now + ttl, "jti": new_id("ut")}, "at+jwt")

@@ -1,0 +1,137 @@
+"""The gateway's signing keys on disk."""
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from policies.jwks import vet
+from policies.key_folder import KeysUnusable
+from policies.keys import NotOurs, SigningKeys
+from policies.strict_jwt import open_envelope, verify_signature
+from tests.fakes.clock import Clock
+from tests.fakes.issuer import EcKey, compact
+
+TYPE = "note+jwt"
+
+
+def _open_and_name(home: str) -> str:
+    return SigningKeys.open(Path(home)).active
+
+
+def test_keys_outlive_the_process_that_made_them(tmp_path: Path) -> None:
+    token = SigningKeys.open(tmp_path).sign({"a": 1}, TYPE)
+    assert SigningKeys.open(tmp_path).verify(token, TYPE) == {"a": 1}
+
+
+def test_processes_that_start_at_once_share_one_key(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as processes:
+        kids = list(processes.map(_open_and_name, [str(tmp_path)] * 3))
+    assert len(set(kids)) == 1
+    assert len(list((tmp_path / "keys").glob("*.json"))) == 1
+
+
+def test_only_the_owner_may_read_keys(tmp_path: Path) -> None:
+    keys = SigningKeys.open(tmp_path)
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "keys").iterdir()} == {0o600}
+    (tmp_path / "keys" / f"{keys.active}.json").chmod(0o640)
+    with pytest.raises(KeysUnusable, match="chmod 600"):
+        SigningKeys.open(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "not json", '{"kty":"EC","crv":"P-256"}'])
+def test_a_file_that_is_no_key_stops_the_start_and_is_named(tmp_path: Path, text: str) -> None:
+    SigningKeys.open(tmp_path)
+    (tmp_path / "keys" / "odd.json").write_text(text)
+    with pytest.raises(KeysUnusable, match=r"odd\.json"):
+        SigningKeys.open(tmp_path)
+
+
+def test_a_half_written_file_is_never_taken_for_a_key(tmp_path: Path) -> None:
+    kid = SigningKeys.open(tmp_path).active
+    (tmp_path / "keys" / "half.new").write_text('{"kty":')
+    assert SigningKeys.open(tmp_path).active == kid
+
+
+def test_the_published_set_has_no_secret_and_verifies_our_tokens(tmp_path: Path) -> None:
+    keys = SigningKeys.open(tmp_path)
+    published = json.loads(json.dumps(keys.jwks()))
+    assert all(set(key) == {"kty", "crv", "x", "y", "kid", "alg", "use"} for key in published["keys"])
+    envelope = open_envelope(keys.sign({"a": 1}, TYPE))
+    verify_signature(envelope, vet(published)[envelope.kid])
+
+
+def test_a_rotated_key_verifies_for_a_day_and_signs_no_more(tmp_path: Path) -> None:
+    clock = Clock()
+    keys = SigningKeys.open(tmp_path, clock)
+    old, statement = keys.active, keys.sign({"a": 1}, TYPE)
+    new = keys.rotate()
+    assert new != old
+    assert keys.active == open_envelope(keys.sign({}, TYPE)).kid == new
+    assert [key["kid"] for key in keys.jwks()["keys"]] == [new, old]
+    assert "d" not in json.loads((tmp_path / "keys" / f"{old}.json").read_text())
+    clock.now += 86_399
+    assert keys.find(old) is not None
+    clock.now += 2
+    assert keys.find(old) is None
+    assert [key["kid"] for key in keys.jwks()["keys"]] == [new]
+    assert keys.verify(statement, TYPE) == {"a": 1}  # the audit's heads are older than a day
+
+
+def test_two_rotations_within_one_tick_of_the_clock_leave_the_newest_key_active(tmp_path: Path) -> None:
+    keys = SigningKeys.open(tmp_path, Clock())
+    kids = [keys.rotate() for _ in range(3)]
+    assert keys.active == kids[-1]
+    assert SigningKeys.open(tmp_path, Clock()).active == kids[-1]
+
+
+def test_another_process_notices_a_rotation_within_a_second(tmp_path: Path) -> None:
+    clock = Clock()
+    mine, theirs = SigningKeys.open(tmp_path, clock), SigningKeys.open(tmp_path, clock)
+    new = theirs.rotate()
+    clock.now += 1
+    assert mine.find(new) is not None
+    assert open_envelope(mine.sign({}, TYPE)).kid == new
+
+
+def test_a_running_process_keeps_its_keys_when_the_folder_breaks(tmp_path: Path) -> None:
+    clock = Clock()
+    keys = SigningKeys.open(tmp_path, clock)
+    kid = keys.active
+    (tmp_path / "keys" / "odd.json").write_text("{")
+    clock.now += 2
+    assert keys.active == kid
+    for path in (tmp_path / "keys").iterdir():
+        path.unlink()
+    (tmp_path / "keys").rmdir()
+    clock.now += 2
+    assert keys.verify(keys.sign({"a": 1}, TYPE), TYPE) == {"a": 1}
+
+
+def test_statements_of_others_changed_ones_and_ones_of_another_type_are_not_ours(tmp_path: Path) -> None:
+    keys = SigningKeys.open(tmp_path)
+    token = keys.sign({"a": 1}, TYPE)
+    header, claims, signature = token.split(".")
+    forged = compact({"alg": "ES256", "kid": keys.active, "typ": TYPE}, {"a": 1}, EcKey(keys.active).sign)
+    other_claims = open_envelope(keys.sign({"a": 2}, TYPE)).token.split(".")[1]
+    for text in (forged, f"{header}.{other_claims}.{signature}", f"{header}.{claims}.", "", "a.b.c"):
+        with pytest.raises(NotOurs):
+            keys.verify(text, TYPE)
+    with pytest.raises(NotOurs, match="type"):
+        keys.verify(token, "at+jwt")
+
+
+def test_a_detached_signature_verifies_with_its_payload_put_back(tmp_path: Path) -> None:
+    keys = SigningKeys.open(tmp_path)
+    protected, signature = keys.sign_detached({"typ": "JOSE", "alg": "none", "kid": "spoofed"}, b'{"name":"a"}')
+    envelope = open_envelope(f"{protected}.eyJuYW1lIjoiYSJ9.{signature}")
+    verify_signature(envelope, keys.find(keys.active))
+    assert (envelope.kid, envelope.alg, envelope.typ) == (keys.active, "ES256", "jose")
+
+
+def test_numbers_that_json_lacks_are_not_signed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        SigningKeys.open(tmp_path).sign({"a": float("nan")}, TYPE)
