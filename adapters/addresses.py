@@ -1,0 +1,128 @@
+"""Which targets the gateway may send a request to: vets the text of a URL, and every address that its name stands for."""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+
+from yarl import URL
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+URL_MAX = 2048
+PUBLIC_PORTS = frozenset({80, 443, *range(8000, 9000)})  # anywhere else only where the operator allowed the target
+# Services that must never receive a request, whoever allowed the host: the "bad ports" of the Fetch standard, and stores without passwords.
+SERVICE_PORTS = frozenset(
+    {0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110, 111, 113, 115}
+    | {117, 119, 123, 135, 137, 138, 139, 143, 161, 179, 389, 427, 445, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556}
+    | {563, 587, 601, 636, 873, 989, 990, 993, 995, 1433, 1521, 1719, 1720, 1723, 2049, 2181, 2375, 2376, 2379, 2380, 3306, 3389, 3659}
+    | {4045, 4190, 5060, 5061, 5432, 5672, 5900, 5984, 6000, 6379, 6443, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 9042, 9092, 9200}
+    | {9300, 10080, 10250, 11211, 27017}
+)
+# `ipaddress` calls these global, or they carry an IPv4 address that a router may unwrap (6to4, NAT64, Teredo, IPv4-compatible, …).
+REFUSED = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        *("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96", "fec0::/10"),
+        *("192.88.99.0/24", "224.0.0.0/4", "ff00::/8", "3fff::/20", "5f00::/16", "168.63.129.16/32"),
+    )
+)
+METADATA = frozenset(ipaddress.ip_address(text) for text in ("168.63.129.16", "fd00:ec2::254"))
+_HOST = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.?")
+_PLAIN = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # printable ASCII without space, quotes, <, >, backslash, ^, `, {, |, }
+_NUMERIC = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)")  # WHATWG URL: a last label like this makes the host an IPv4 address
+
+
+class EgressRefused(Exception):
+    """The gateway does not send requests there; `public` says why and quotes nothing."""
+
+    def __init__(self, public: str) -> None:
+        super().__init__(public)
+        self.public = public
+
+
+class Targets:
+    """Public addresses, and what the operator allowed besides: networks, single addresses and host names. Raises ValueError for others."""
+
+    def __init__(self, allow: Sequence[str] = ()) -> None:
+        entries = [entry.strip().lower().rstrip(".") for entry in allow]
+        self._networks = tuple(network for entry in entries if (network := _network(entry)))
+        self._hosts = frozenset(entry for entry in entries if not _network(entry))
+        for host in self._hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"egress.allow: {host!r} is neither a network such as 10.0.0.0/8 nor a host name")
+
+    def check(self, text: str) -> URL:
+        """Reads an http(s) URL and vets all that its text tells: scheme, port, user info, literal addresses. Raises EgressRefused."""
+        if len(text) > URL_MAX or not _PLAIN.fullmatch(text):
+            raise EgressRefused("the URL is too long or has characters that a URL can't have")
+        try:
+            url = URL(text)
+        except ValueError:
+            raise EgressRefused("the URL can't be read") from None
+        if url.scheme not in ("http", "https"):
+            raise EgressRefused("the URL has to begin with http:// or https://")
+        if "@" in text.split("//", 1)[-1].split("/", 1)[0]:
+            raise EgressRefused("the URL carries a user name or password")
+        host, port = url.raw_host, url.port
+        if not host or port is None:
+            raise EgressRefused("the URL has no host")
+        self._check_host(host, port)
+        return url
+
+    def vet(self, host: str, port: int, addresses: Iterable[str]) -> None:
+        """Every address that `host` stands for has to be fit. Raises EgressRefused when one is not."""
+        named = host.lower().rstrip(".") in self._hosts
+        for text in addresses:
+            if not self._fits(text, port, named):
+                raise EgressRefused("the address is private or reserved, or its port is not open to us")
+
+    def _check_host(self, host: str, port: int) -> None:
+        if port in SERVICE_PORTS:
+            raise EgressRefused("the port belongs to another service")
+        if ":" in host:
+            self.vet(host, port, [host])
+        elif _NUMERIC.fullmatch(host.rstrip(".").rsplit(".", 1)[-1]):
+            if str(_address(host)) != host:
+                raise EgressRefused("the host is an address in an odd form")
+            self.vet(host, port, [host])
+        elif not _HOST.fullmatch(host):
+            raise EgressRefused("the host name can't be read")
+
+    def _fits(self, text: str, port: int, named: bool) -> bool:
+        address = _address(text)
+        if address is None or port in SERVICE_PORTS:
+            return False
+        if any(address.version == network.version and address in network for network in self._networks):
+            return True
+        if named and address.is_private and not _never_by_name(address):
+            return True
+        if not address.is_global or address.is_multicast or address.is_reserved or address.is_unspecified:
+            return False
+        if any(address.version == network.version and address in network for network in REFUSED):
+            return False
+        return named or port in PUBLIC_PORTS
+
+
+def _never_by_name(address: Address) -> bool:
+    """Allowing a name opens no link-local or metadata address: whoever runs its DNS could choose those."""
+    return address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved or address in METADATA
+
+
+def _address(text: str) -> Address | None:
+    """An address without a zone; one that IPv6 only wraps (::ffff:0:0/96) is unwrapped."""
+    if "%" in text:
+        return None
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None

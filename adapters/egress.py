@@ -1,0 +1,245 @@
+"""The guard of every outgoing request: one long-lived session, vetted and pinned addresses, no redirects, bounded answers."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from ssl import SSLContext
+from typing import NamedTuple, TypedDict, Unpack
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from adapters.addresses import EgressRefused, Targets
+from adapters.contract import UpstreamFault
+
+__all__ = ["Bounds", "Egress", "EgressRefused", "Fetched", "Streamed", "system_lookup"]
+
+CONNECTIONS = 200
+CONNECT_SECONDS = 10.0
+IDLE_SECONDS = 4.0  # below the 5 s after which common servers drop a connection, so that a request seldom meets a closed one
+NAMES_SECONDS = 10
+KNOWN_MAX = 4096
+TIMEOUT = 60.0
+LIMIT = 8 << 20
+
+Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+class Fetched(NamedTuple):
+    """A whole answer. `headers` is read by lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Bounds(TypedDict, total=False):
+    """Limits of one request: `timeout` in seconds over all of it, `limit` in bytes of the answer (decompressed).
+
+    `idempotent`: a repetition does no harm, so a connection that the server closed meanwhile is met with one more try.
+    """
+
+    timeout: float
+    limit: int
+    idempotent: bool
+
+
+async def system_lookup(host: str, port: int) -> Sequence[str]:
+    """The addresses that the system's resolver gives for a name. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+class _VettedResolver(AbstractResolver):
+    """Resolves once and vets every address; aiohttp connects to these very addresses and to no others."""
+
+    def __init__(self, targets: Targets, lookup: Lookup) -> None:
+        self._targets = targets
+        self._lookup = lookup
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+        addresses = list(dict.fromkeys(await self._lookup(host, port)))
+        if not addresses:
+            raise OSError("the name has no address")
+        self._targets.vet(host, port, addresses)
+        return [
+            {"hostname": host, "host": text, "port": port, "proto": 0, "flags": int(socket.AI_NUMERICHOST)}
+            | {"family": socket.AF_INET6 if ":" in text else socket.AF_INET}  # type: ignore[misc]  # a union of dicts is no TypedDict
+            for text in addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class Egress:
+    """Sends requests to targets that are public or that the operator allowed.
+
+    Raises EgressRefused before a byte leaves, and UpstreamFault for whatever goes wrong afterwards.
+    """
+
+    def __init__(self, allow: Sequence[str] = (), *, lookup: Lookup = system_lookup, tls: SSLContext | None = None) -> None:
+        """`allow`: networks and host names that may be private. `tls` replaces the system's certificate authorities."""
+        self._targets = Targets(allow)
+        self._resolver = _VettedResolver(self._targets, lookup)
+        self._tls = tls
+        self._known: dict[str, URL] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    def check(self, url: str) -> URL:
+        """Vets what the text of a URL tells. Raises EgressRefused."""
+        return self._known.get(url) or self._learn(url)
+
+    async def vet(self, url: str) -> None:
+        """Vets the text, and every address that the name stands for now. Raises EgressRefused, or UpstreamFault when the name has none."""
+        target = self.check(url)
+        try:
+            await self._resolver.resolve(str(target.raw_host), target.port or 0)
+        except OSError as error:
+            raise _fault(error) from error
+
+    async def fetch(self, url: str, *, limit: int = 1 << 20, timeout: float = 10.0) -> Fetched:  # noqa: ASYNC109 (covers reading too)
+        """GETs a small document."""
+        return await self.request("GET", url, headers={"Accept": "application/json"}, body=None, timeout=timeout, limit=limit)
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **bounds: Unpack[Bounds]) -> Fetched:
+        """Sends one request and reads the whole answer, whatever its status. Redirects are answers too."""
+        target = self._known.get(url) or self._learn(url)
+        timeout = aiohttp.ClientTimeout(total=bounds.get("timeout", TIMEOUT), sock_connect=CONNECT_SECONDS)
+        limit = bounds.get("limit", LIMIT)
+        try:
+            return await self._exchange(method, target, headers, body, (timeout, limit))
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if not (bounds.get("idempotent") and _was_dropped(error)):
+                raise _fault(error) from error
+        try:
+            return await self._exchange(method, target, headers, body, (timeout, limit))
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _fault(error) from error
+
+    async def _exchange(
+        self, method: str, target: URL, headers: Mapping[str, str], body: bytes | None, bounds: tuple[aiohttp.ClientTimeout, int]
+    ) -> Fetched:
+        session = self._session or self._open()
+        answer = await session.request(method, target, headers=headers, data=body, timeout=bounds[0], allow_redirects=False)
+        try:
+            whole = await _whole(answer, bounds[1])
+        except BaseException:
+            answer.close()  # what is left of the answer must not be taken for the next one
+            raise
+        answer.release()
+        return Fetched(answer.status, answer.headers, whole)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: float,  # noqa: ASYNC109 (covers reading too)
+    ) -> AsyncIterator["Streamed"]:
+        """Sends one request and hands out the answer while it arrives; leaving the context ends it."""
+        target = self.check(url)
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS)
+        try:
+            session = self._session or self._open()
+            answer = await session.request(method, target, headers=headers, data=body, timeout=limits, allow_redirects=False)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _fault(error) from error
+        try:
+            yield Streamed(answer)
+        finally:
+            answer.release() if answer.content.at_eof() else answer.close()
+
+    async def close(self) -> None:
+        """Ends every connection."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    def _learn(self, url: str) -> URL:
+        target = self._targets.check(url)
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[url] = target
+        return target
+
+    def _open(self) -> aiohttp.ClientSession:
+        """On the first request, since a session belongs to a running event loop."""
+        connector = aiohttp.TCPConnector(
+            limit=CONNECTIONS,
+            resolver=self._resolver,
+            ttl_dns_cache=NAMES_SECONDS,
+            keepalive_timeout=IDLE_SECONDS,
+            ssl=self._tls or True,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "interlock"},
+            trust_env=False,
+            auto_decompress=True,
+        )
+        return self._session
+
+
+class Streamed:
+    """An answer that arrives: iterate over it for chunks of bytes."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+        self.status = answer.status
+        self.headers: Mapping[str, str] = answer.headers
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Chunks as they come, none empty. Raises UpstreamFault."""
+        content = self._answer.content
+        while True:
+            try:
+                chunk = await content.readany()
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                raise _fault(error) from error
+            if not chunk:
+                return
+            yield chunk
+
+    async def read(self, limit: int = LIMIT) -> bytes:
+        """The whole answer, at most `limit` bytes. Raises UpstreamFault."""
+        try:
+            return await _whole(self._answer, limit)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _fault(error) from error
+
+
+async def _whole(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    content = answer.content
+    body = await content.readany()
+    if len(body) <= limit and content.at_eof():
+        return body
+    chunks, size = [body], len(body)
+    while size <= limit:
+        chunk = await content.readany()
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(chunk)
+        size += len(chunk)
+    raise UpstreamFault("the upstream's answer is too large", f"more than {limit} bytes")
+
+
+def _was_dropped(error: Exception) -> bool:
+    """The connection ended without an answer, which is how a kept connection looks that the server closed."""
+    dropped = isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
+    return dropped and not isinstance(error, aiohttp.ClientConnectorError)
+
+
+def _fault(error: Exception) -> UpstreamFault:
+    detail = f"{type(error).__name__}: {error}"[:500]
+    if isinstance(error, TimeoutError):
+        return UpstreamFault("the upstream did not answer in time", detail)
+    if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
+        return UpstreamFault("the upstream can't be reached", detail)
+    return UpstreamFault("the upstream's answer can't be read", detail)
