@@ -1,0 +1,1 @@
+"""Speed of the gateway beside the same calls without it: `python -m tests.bench`."""

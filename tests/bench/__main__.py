@@ -1,0 +1,111 @@
+"""`python -m tests.bench`: direct, floor and gateway in one interleaved job; a table, build/bench.json, exit 1 on a wrong reply."""
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import version as installed
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.bench import figures
+from tests.bench.figures import Run, Whole
+from tests.bench.floor import UPSTREAM
+from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, registered
+from tests.bench.interlock import Home, commit, disk_fsync_ms
+from tests.bench.processes import ROOT, BenchFailure, Running, asgi_server, resident_mb
+from tests.bench.rounds import LoadClient, Plan, Target, measured, say, written
+
+RESULT = ROOT / "build" / "bench.json"
+_PLAIN_PATHS = {"mcp": "/mcp", "a2a": "/a2a"}
+_LIBRARIES = ("uvicorn", "uvloop", "httptools", "aiohttp", "cedarpy", "python-jose", "msgspec", "sqlalchemy")
+_SETTLE = 2.0  # seconds from the registrations to the look at idle memory
+
+
+def plan_of(arguments: Sequence[str]) -> Plan:
+    """Raises SystemExit on wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description="Speed of the gateway beside direct calls and a raw pass-through."
+    )
+    parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs, not how fast")
+    parser.add_argument("--only", choices=("mcp", "a2a"), help="one workload")
+    parser.add_argument("--seconds", type=float, help="length of one cell (default 3; quick 0.5)")
+    parser.add_argument("--rounds", type=int, help="rounds that the medians are of (default 3; quick 1)")
+    parser.add_argument("--targets", default="direct,floor,interlock", help="comma-separated, of direct, floor and interlock")
+    given = parser.parse_args(arguments)
+    plan = Plan(targets=tuple(given.targets.split(",")))
+    if given.quick:
+        plan = replace(plan, rounds=1, seconds=0.5, warmup=0.2, users=10, fresh_users=50, cold_starts=1)
+    if given.only:
+        plan = replace(plan, workloads=(given.only,))
+    return replace(plan, seconds=given.seconds or plan.seconds, rounds=given.rounds or plan.rounds)
+
+
+@contextmanager
+def plain_targets(plan: Plan, folder: Path) -> Iterator[tuple[Running, list[Target]]]:
+    """The upstream and the targets that need no gateway."""
+    tokens = [f"nobody-{number}" * 40 for number in range(plan.users)]  # as long as real ones: all targets get the same bytes to read
+    with (
+        asgi_server("tests.bench.echo:app", folder) as upstream,
+        asgi_server("tests.bench.floor:app", folder, **{UPSTREAM: upstream.url}) as floor,
+    ):
+        both = [Target("direct", upstream, _PLAIN_PATHS, tokens), Target("floor", floor, _PLAIN_PATHS, tokens)]
+        yield upstream, [target for target in both if target.name in plan.targets]
+
+
+def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
+    """All rows, what is measured once, and the first fault of each job that had any. Raises BenchFailure."""
+    with ExitStack() as stack:
+        client = stack.enter_context(LoadClient.started(folder / "load.log"))
+        upstream, targets = stack.enter_context(plain_targets(plan, folder))
+        fsync = disk_fsync_ms(folder)
+        if "interlock" not in plan.targets:
+            return measured(client, plan, targets), Whole(fsync_ms=fsync), client.faults
+        say(f"cold start, {plan.cold_starts} times")
+        cold = median(cold_start_s(folder / f"cold-{turn}", upstream) for turn in range(plan.cold_starts))
+        home = Home.fresh(folder / "gateway")
+        with registered(home, upstream, plan.users) as gateway:
+            time.sleep(_SETTLE)
+            idle = resident_mb(gateway.running.pid)
+            say("direct, floor and interlock in turns")
+            runs = measured(client, plan, [*targets, gateway])
+            say(f"{plan.fresh_users} people never seen before, one call each")
+            runs += fresh_user_runs(client, plan, home, gateway)
+            loaded = resident_mb(gateway.running.pid)
+        say("a policy that reads the arguments")
+        runs += input_policy_runs(client, plan, folder / "reading", upstream)
+        return runs, Whole(cold, idle, loaded, fsync), client.faults
+
+
+def settings(plan: Plan) -> dict[str, Any]:
+    """What has to stand beside every figure."""
+    libraries = {name: installed(name) for name in _LIBRARIES}
+    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.platform()}
+    return {"commit": commit(), "plan": asdict(plan), **machine, "libraries": libraries}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 0 when everything ran and no reply was wrong, whatever the figures."""
+    plan, began = plan_of(arguments), time.monotonic()
+    RESULT.parent.mkdir(exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=RESULT.parent) as folder:
+            runs, whole, faults = bench(plan, Path(folder))
+    except BenchFailure as failure:
+        say(f"bench: {failure}")
+        return 1
+    written(figures.document(runs, whole, settings(plan)), RESULT)
+    print(f"{figures.table(runs, whole)}\n\n{time.monotonic() - began:.0f} s; also in {RESULT.relative_to(ROOT)}")
+    for fault in faults:
+        say(f"WRONG REPLIES: {fault}")
+    return 1 if any(run.errors for run in runs) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

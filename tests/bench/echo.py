@@ -1,0 +1,150 @@
+"""The upstream of the benchmark: an MCP server of revision 2026-07-28 at /mcp and an A2A 1.0 agent at /a2a, which say what they hear."""
+
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from tests.bench.workload import MCP_VERSION
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_counter = itertools.count(1)
+_INFO = {"io.modelcontextprotocol/serverInfo": {"name": "echo", "version": "1.0.0"}}
+_VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
+_CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities"
+_TOOL = {
+    "name": "echo",
+    "description": "Says what it hears.",
+    "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+}
+
+
+class Refused(Exception):
+    """A request that this upstream does not take: HTTP status, JSON-RPC code and message."""
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+def discovered() -> dict[str, Any]:
+    return {
+        "resultType": "complete",
+        "supportedVersions": [MCP_VERSION],
+        "capabilities": {"tools": {}},
+        "ttlMs": 60_000,
+        "cacheScope": "public",
+        "_meta": _INFO,
+    }
+
+
+def listed() -> dict[str, Any]:
+    return {"resultType": "complete", "tools": [_TOOL], "ttlMs": 60_000, "cacheScope": "public", "_meta": _INFO}
+
+
+def called(params: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
+    """The result of tools/call. Raises Refused."""
+    name, text = params.get("name"), params.get("arguments", {}).get("text")
+    if name != headers.get(b"mcp-name", b"").decode("latin-1"):
+        raise Refused(400, -32020, "Mcp-Name and the body differ")
+    if name != "echo" or not isinstance(text, str):
+        raise Refused(200, -32602, "the tool is echo, its argument is text")
+    return {"resultType": "complete", "content": [{"type": "text", "text": text}], "isError": False}
+
+
+def mcp(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
+    """The result of one MCP request. Raises Refused."""
+    method, params = request["method"], request.get("params", {})
+    meta = params.get("_meta", {})
+    if _VERSION_KEY not in meta or _CAPABILITIES_KEY not in meta:
+        raise Refused(400, -32602, "_meta lacks the protocol version or the capabilities")
+    if meta[_VERSION_KEY] != MCP_VERSION:
+        raise Refused(400, -32022, "only 2026-07-28 is spoken here")
+    if headers.get(b"mcp-protocol-version") != MCP_VERSION.encode() or headers.get(b"mcp-method") != method.encode():
+        raise Refused(400, -32020, "a routing header and the body differ")
+    if method == "tools/call":
+        return called(params, headers)
+    if method in ("server/discover", "tools/list"):
+        return discovered() if method == "server/discover" else listed()
+    raise Refused(404, -32601, "no such method")
+
+
+def a2a(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
+    """The result of SendMessage: a completed task. Raises Refused."""
+    if headers.get(b"a2a-version") != b"1.0":
+        raise Refused(200, -32009, "only A2A 1.0 is spoken here")
+    if request["method"] != "SendMessage":
+        raise Refused(200, -32601, "no such method")
+    message = request["params"]["message"]
+    number = next(_counter)
+    artifact = {"artifactId": f"artifact-{number}", "parts": message["parts"]}
+    status = {"state": "TASK_STATE_COMPLETED", "timestamp": "2026-11-01T00:00:00Z"}
+    context = message.get("contextId") or f"context-{number}"
+    return {"task": {"id": f"task-{number}", "contextId": context, "status": status, "artifacts": [artifact]}}
+
+
+def card(address: str) -> dict[str, Any]:
+    """The agent's card. `address`: scheme, host and port."""
+    skill = {"id": "echo", "name": "Echo", "description": "Says what it hears.", "tags": ["echo"]}
+    return {
+        "name": "Echo agent",
+        "description": "Says what it hears.",
+        "version": "1.0.0",
+        "supportedInterfaces": [{"url": f"{address}/a2a", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
+        "capabilities": {"streaming": False, "pushNotifications": False},
+        "defaultInputModes": ["text/plain"],
+        "defaultOutputModes": ["text/plain"],
+        "skills": [skill],
+    }
+
+
+_METHODS = {"/mcp": mcp, "/a2a": a2a}
+
+
+def answered(path: str, headers: dict[bytes, bytes], body: bytes) -> tuple[int, bytes]:
+    """HTTP status and JSON-RPC reply to one request."""
+    number = None
+    try:
+        request = _decode(body)
+        number = request.get("id")
+        return 200, _encode({"jsonrpc": "2.0", "id": number, "result": _METHODS[path](request, headers)})
+    except Refused as refused:
+        status, error = refused.status, {"code": refused.code, "message": str(refused)}
+    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError):
+        status, error = 400, {"code": -32600, "message": "not a request"}
+    return status, _encode({"jsonrpc": "2.0", "id": number, "error": error})
+
+
+async def reply(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def body_of(receive: Receive) -> bytes:
+    event = await receive()
+    body: bytes = event.get("body", b"")
+    while event.get("more_body"):
+        event = await receive()
+        body += event.get("body", b"")
+    return body
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """ASGI, HTTP only: run without lifespan events."""
+    path = scope["path"]
+    if scope["method"] == "POST" and path in _METHODS:
+        status, body = answered(path, dict(scope["headers"]), await body_of(receive))
+        await reply(send, status, body)
+    elif scope["method"] == "GET" and path == "/.well-known/agent-card.json":
+        host, port = scope["server"]
+        await reply(send, 200, _encode(card(f"http://{host}:{port}")))
+    else:
+        await reply(send, 405 if path in _METHODS else 404, b"{}")

@@ -1,0 +1,165 @@
+"""What samples amount to: medians, the figures to reach, build/bench.json and the table."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from tests.bench.load import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One row of build/bench.json: medians over the rounds; `errors` is the sum."""
+
+    target: str
+    workload: str
+    connections: int
+    req_s: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What is measured once for the gateway; None: not measured."""
+
+    cold_start_s: float | None = None
+    idle_mb: float | None = None
+    loaded_mb: float | None = None
+    fsync_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure beside its target: at least or at most `target`; None: not measured, or nothing to reach."""
+
+    name: str
+    value: float | None
+    unit: str = ""
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def missed(self) -> bool:
+        if self.value is None:
+            return False
+        return (self.at_most is not None and self.value > self.at_most) or (self.at_least is not None and self.value < self.at_least)
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        value = "not measured" if self.value is None else f"{self.value:.3g} {self.unit}".strip()
+        bound = next((f"{sign} {limit:g}" for sign, limit in (("<=", self.at_most), (">=", self.at_least)) if limit is not None), "-")
+        verdict = "-" if bound == "-" or self.value is None else "MISSED" if self.missed else "met"
+        return value, bound, verdict
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The nearest rank: the smallest value that `share` of all values do not exceed; 0 where there is none."""
+    if not ordered:
+        return 0.0
+    rank = -(-len(ordered) * share // 1)
+    return ordered[max(0, min(len(ordered), int(rank)) - 1)]
+
+
+def summed_up(target: str, workload: str, connections: int, samples: Sequence[Sample]) -> Run:
+    """The row of a cell that was measured once per round."""
+
+    def middle(values: Iterable[float], digits: int = 3) -> float:
+        return round(median(values), digits)
+
+    return Run(
+        target=target,
+        workload=workload,
+        connections=connections,
+        req_s=middle((s.calls / s.wall_s for s in samples), 1),
+        p50_ms=middle(percentile(s.latencies, 0.5) * 1e3 for s in samples),
+        p99_ms=middle(percentile(s.latencies, 0.99) * 1e3 for s in samples),
+        cpu_us=middle((s.cpu_s / s.calls * 1e6 if s.calls else 0.0 for s in samples), 1),
+        errors=sum(s.errors for s in samples),
+    )
+
+
+class Board:
+    """The rows by what they measure."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = {(run.workload, run.target, run.connections): run for run in runs}
+
+    def value(self, workload: str, target: str, connections: int, field: str) -> float | None:
+        run = self._runs.get((workload, target, connections))
+        return None if run is None else float(getattr(run, field))
+
+    def added_p50(self, workload: str) -> float | None:
+        """Milliseconds that the gateway adds to a direct call over one connection."""
+        ours, direct = (self.value(workload, target, 1, "p50_ms") for target in ("interlock", "direct"))
+        return None if ours is None or direct is None else ours - direct
+
+    def share(self, workload: str, of: str) -> float | None:
+        """The gateway's calls a second at 16 connections, as a share of another target's."""
+        ours, other = (self.value(workload, target, 16, "req_s") for target in ("interlock", of))
+        return None if ours is None or not other else ours / other
+
+
+# Workload, its name in the table, and what to reach: added p50 (ms), shares of floor and of direct, CPU (us).
+_TARGETS = (("mcp.tools_call", "MCP", 1.2, 0.40, 0.08, 450.0), ("a2a.send", "A2A", 2.0, 0.27, 0.05, 750.0))
+
+
+def figures(runs: Sequence[Run], whole: Whole) -> list[Figure]:
+    board, found = Board(runs), []
+    for workload, name, added, floor, direct, cpu in _TARGETS:
+        found += [
+            Figure(f"{name} added p50, 1 connection", board.added_p50(workload), "ms", at_most=added),
+            Figure(f"{name} share of the floor, 16 connections", board.share(workload, "floor"), at_least=floor),
+            Figure(f"{name} share of direct, 16 connections", board.share(workload, "direct"), at_least=direct),
+            Figure(f"{name} CPU per call, 16 connections", board.value(workload, "interlock", 16, "cpu_us"), "us", at_most=cpu),
+            Figure(f"{name} p99, 16 connections", board.value(workload, "interlock", 16, "p99_ms"), "ms", at_most=40.0),
+            Figure(f"{name} p99, 64 connections", board.value(workload, "interlock", 64, "p99_ms"), "ms", at_most=100.0),
+        ]
+    return [
+        *found,
+        Figure("cold start to first correct call", whole.cold_start_s, "s", at_most=3.0),
+        Figure("memory, idle", whole.idle_mb, "MB", at_most=150.0),
+        Figure("memory, after load", whole.loaded_mb, "MB", at_most=200.0),
+        Figure("wrong replies", float(sum(run.errors for run in runs)), at_most=0.0),
+        Figure("fsync of the disk, p50 (inside every added p50)", whole.fsync_ms, "ms"),
+    ]
+
+
+def document(runs: Sequence[Run], whole: Whole, settings: dict[str, Any]) -> dict[str, Any]:
+    """build/bench.json."""
+    reached = [{**asdict(figure), "missed": figure.missed} for figure in figures(runs, whole)]
+    return {"runs": [asdict(run) for run in runs], **asdict(whole), "figures": reached, "settings": settings}
+
+
+def table(runs: Sequence[Run], whole: Whole) -> str:
+    """Both halves for people: every row measured, then the figures beside their targets."""
+    head = ("workload", "conn", "target", "req/s", "p50 ms", "p99 ms", "CPU us/call", "wrong")
+    rows = [
+        (
+            r.workload,
+            f"{r.connections}",
+            r.target,
+            f"{r.req_s:,.0f}",
+            f"{r.p50_ms:.2f}",
+            f"{r.p99_ms:.2f}",
+            f"{r.cpu_us:.0f}",
+            f"{r.errors}",
+        )
+        for r in runs
+    ]
+    reached = [(figure.name, *figure.cells) for figure in figures(runs, whole)]
+    return _columns(head, rows, left=3) + "\n\n" + _columns(("figure", "measured", "target", ""), reached, left=1)
+
+
+def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: int) -> str:
+    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+    lines = [head, tuple("-" * width for width in widths), *rows]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place < left else cell.rjust(width) for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,89 @@
+"""What is measured of the gateway alone: cold start, a policy that reads arguments, people never seen before."""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from tests.bench.figures import Run, summed_up
+from tests.bench.interlock import FORBIDDEN, PATHS, READS_INPUT, SERVER, Home, asked, await_ready, register
+from tests.bench.load import Job, Sample, run
+from tests.bench.processes import BenchFailure, Running, tail
+from tests.bench.rounds import LoadClient, Plan, Target, job, measured
+from tests.bench.workload import FIRST_ID, WORKLOADS
+
+READING, FRESH = "+input_policy", "+fresh_users"
+_DENIED = -32010
+_START_LIMIT = 60.0  # seconds
+
+
+@contextmanager
+def registered(home: Home, upstream: Running, users: int) -> Iterator[Target]:
+    """The gateway of `home`, running, with the upstream registered, and tokens of `users` people."""
+    admin = home.admin_token()
+    with home.serving() as running:
+        await_ready(running)
+        register(running, admin, upstream)
+        yield Target("interlock", running, PATHS, home.tokens("user", users))
+
+
+def cold_start_s(folder: Path, upstream: Running) -> float:
+    """Seconds from the start of the process to the first correct reply to a tool call; interlock.yaml declares the server.
+
+    The home is empty but for the keys, so that the first migration is inside. Raises BenchFailure.
+    """
+    home = Home.fresh(folder, {"servers": [{"name": SERVER, "url": f"{upstream.url}/mcp"}]})
+    call = Job("mcp", home.port, PATHS["mcp"], home.tokens("early", 1), 1, secrets.token_hex(4), warmup=0.0, calls=1)
+    since = time.perf_counter()
+    with home.serving() as running:
+        while True:
+            sample = _attempt(call)
+            taken = time.perf_counter() - since
+            if sample is not None and sample.calls == 1 and not sample.errors:
+                return taken
+            if running.ended or taken > _START_LIMIT:
+                fault = sample.fault if sample else "nothing listens"
+                raise BenchFailure(f"no correct reply {taken:.0f} s after the start: {fault}\n{tail(running.log)}")
+            time.sleep(0.01)
+
+
+def _attempt(call: Job) -> Sample | None:
+    try:
+        return asyncio.run(run(call))
+    except OSError:
+        return None
+
+
+def input_policy_runs(client: LoadClient, plan: Plan, folder: Path, upstream: Running) -> list[Run]:
+    """16 connections to a gateway whose policies read `context.input`: no two calls have one decision. Raises BenchFailure."""
+    home = Home.fresh(folder, rules=READS_INPUT)
+    with registered(home, upstream, plan.users) as target:
+        _check_policy(target)
+        return measured(client, plan, [target], READING, (16,))
+
+
+def _check_policy(target: Target) -> None:
+    """Raises BenchFailure unless the policy refuses what it is there to refuse."""
+    body = WORKLOADS["mcp"].body % {b"id": FIRST_ID, b"text": FORBIDDEN.encode()}
+    headers = WORKLOADS["mcp"].headers
+    status, reply = asked(target.running, PATHS["mcp"], target.tokens[0], json.loads(body), headers)
+    if status != 200 or json.loads(reply).get("error", {}).get("code") != _DENIED:
+        raise BenchFailure(f"the policy that reads the input does not refuse: HTTP {status} {reply[:500]!r}")
+
+
+def fresh_user_runs(client: LoadClient, plan: Plan, home: Home, target: Target) -> list[Run]:
+    """The first call of people whom no cache knows, one call each, over 16 connections."""
+    runs = []
+    for workload in plan.workloads:
+        samples = []
+        for _ in range(plan.rounds):
+            tokens = home.tokens(f"fresh-{secrets.token_hex(4)}", plan.fresh_users)
+            once = msgspec.structs.replace(job(plan, workload, 16, target), tokens=tokens, calls=len(tokens), warmup=0.0, seconds=30.0)
+            samples.append(client.run(once))
+        runs.append(summed_up(target.name, WORKLOADS[workload].name + FRESH, 16, samples))
+    return runs

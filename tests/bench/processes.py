@@ -1,0 +1,128 @@
+"""Processes of the benchmark: started with a log of their own, watched through /proc, always ended."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+class BenchFailure(Exception):
+    """The benchmark can't go on; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server on 127.0.0.1."""
+
+    pid: int
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone, be it that nobody asked for its exit code yet."""
+        return _fields(self.pid)[0] == "Z"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Ours without any setting of a gateway, so that shipped defaults are measured."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
+    return {**plain, "PYTHONPATH": str(ROOT), **extra}
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time so far of a process, its threads and its children."""
+    return sum(_cpu_ticks(member) for member in _tree(pid)) / _TICK
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process and its children, in MB of 10^6 bytes."""
+    return sum(_resident_kb(member) for member in _tree(pid)) * 1024 / 1e6
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in listing.read_text().split():
+            yield from _tree(int(child))
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = _fields(pid)
+    return int(fields[11]) + int(fields[12])  # utime and stime, fields 14 and 15 of proc(5)
+
+
+def _fields(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on, the state."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _resident_kb(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def started(command: Sequence[str], *, port: int, cwd: Path, log: Path, env: Mapping[str, str]) -> Iterator[Running]:
+    """Runs `command` until the block ends; returns from the start at once. Raises BenchFailure when it ended before the block did."""
+    with log.open("ab") as sink:
+        process = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+    try:
+        yield Running(process.pid, port, log)
+        if process.poll() is not None:
+            raise BenchFailure(f"{' '.join(command)} ended by itself with {process.returncode}:\n{tail(log)}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def asgi_server(app: str, folder: Path, **env: str) -> Iterator[Running]:
+    """A raw-ASGI app under uvicorn with uvloop and httptools, ready to be called. `app` = module:attribute."""
+    port = free_port()
+    options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+    command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *options]
+    log = folder / f"{app.partition(':')[0]}.log"
+    with started(command, port=port, cwd=ROOT, log=log, env=environment(**env)) as running:
+        await_port(running, seconds=20)
+        yield running
+
+
+def await_port(running: Running, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not listening(running.port):
+        if running.ended or time.monotonic() > end:
+            raise BenchFailure(f"nothing listens on port {running.port}:\n{tail(running.log)}")
+        time.sleep(0.02)
+
+
+def tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])

@@ -1,0 +1,133 @@
+"""The order of measuring: which target is called when, so that a slow minute of the machine hits all of them."""
+
+import json
+import secrets
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from tests.bench.figures import Run, summed_up
+from tests.bench.load import Job, Sample
+from tests.bench.processes import ROOT, BenchFailure, Running
+from tests.bench.workload import WORKLOADS
+
+CONNECTIONS = (1, 16, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured. `seconds` and `warmup` are of one cell, one of (workload, connections, target, round)."""
+
+    workloads: tuple[str, ...] = ("mcp", "a2a")
+    targets: tuple[str, ...] = ("direct", "floor", "interlock")
+    rounds: int = 3
+    seconds: float = 3.0
+    warmup: float = 0.5
+    users: int = 50
+    fresh_users: int = 500
+    cold_starts: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`paths` and `tokens` by workload: where it is called and in whose names."""
+
+    name: str
+    running: Running
+    paths: dict[str, str]
+    tokens: list[str]
+
+
+class LoadClient:
+    """The load client's process."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+        self.faults: list[str] = []  # one per job with wrong replies
+
+    @classmethod
+    @contextmanager
+    def started(cls, log: Path) -> Iterator["LoadClient"]:
+        command = [sys.executable, "-m", "tests.bench.load"]
+        with log.open("wb") as sink:
+            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink)
+        try:
+            yield cls(process)
+        finally:
+            process.kill()
+            process.communicate()
+
+    def run(self, job: Job) -> Sample:
+        """Waits for the end of a job. Raises BenchFailure when the client died of it."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(msgspec.json.encode(job) + b"\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise BenchFailure(f"the load client ended with {self._process.wait()} on {job.workload} at port {job.port}")
+        sample = msgspec.json.decode(line, type=Sample)
+        if sample.errors:
+            self.faults.append(f"{job.workload} {job.path} x{job.connections}: {sample.errors} wrong, first: {sample.fault}")
+        return sample
+
+
+def interleaved(
+    client: LoadClient, plan: Plan, targets: list[Target], connections: tuple[int, ...] = CONNECTIONS
+) -> Iterator[tuple[str, int, str, Sample]]:
+    """Every cell of every round as (workload, connections, target, sample); each round begins with another target."""
+    for turn in range(plan.rounds):
+        shift = turn % len(targets)
+        for workload in plan.workloads:
+            for count in connections:
+                for target in targets[shift:] + targets[:shift]:
+                    yield workload, count, target.name, client.run(job(plan, workload, count, target))
+
+
+def job(plan: Plan, workload: str, connections: int, target: Target) -> Job:
+    return Job(
+        workload=workload,
+        port=target.running.port,
+        path=target.paths[workload],
+        tokens=target.tokens,
+        connections=connections,
+        nonce=secrets.token_hex(4),
+        seconds=plan.seconds,
+        warmup=plan.warmup,
+        pid=target.running.pid,
+    )
+
+
+def measured(
+    client: LoadClient, plan: Plan, targets: list[Target], kind: str = "", connections: tuple[int, ...] = CONNECTIONS
+) -> list[Run]:
+    """The rows of all cells; `kind` is added to the workload's name."""
+    cells: dict[tuple[str, int, str], list[Sample]] = defaultdict(list)
+    total = plan.rounds * len(plan.workloads) * len(connections) * len(targets)
+    began = time.monotonic()
+    for number, (workload, count, target, sample) in enumerate(interleaved(client, plan, targets, connections), 1):
+        cells[workload, count, target].append(sample)
+        rate = sample.calls / sample.wall_s
+        say(f"  [{number}/{total}, {time.monotonic() - began:.0f} s] {WORKLOADS[workload].name}{kind} x{count} {target}: {rate:,.0f} req/s")
+    return [
+        summed_up(target.name, WORKLOADS[workload].name + kind, count, cells[workload, count, target.name])
+        for workload in plan.workloads
+        for count in connections
+        for target in targets
+    ]
+
+
+def say(text: str) -> None:
+    """Progress, for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def written(document: dict[str, object], path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n")
