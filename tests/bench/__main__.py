@@ -17,7 +17,7 @@ from typing import Any
 from tests.bench import figures
 from tests.bench.figures import Run, Whole
 from tests.bench.floor import UPSTREAM
-from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, registered
+from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, profile, registered
 from tests.bench.interlock import Home, commit, disk_fsync_ms
 from tests.bench.processes import ROOT, BenchFailure, Running, asgi_server, resident_mb
 from tests.bench.rounds import LoadClient, Plan, Target, measured, say, written
@@ -38,8 +38,9 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     parser.add_argument("--seconds", type=float, help="length of one cell (default 3; quick 0.5)")
     parser.add_argument("--rounds", type=int, help="rounds that the medians are of (default 3; quick 1)")
     parser.add_argument("--targets", default="direct,floor,interlock", help="comma-separated, of direct, floor and interlock")
+    parser.add_argument("--profile", action="store_true", help="no figures: where the gateway's time goes with 16 connections")
     given = parser.parse_args(arguments)
-    plan = Plan(targets=tuple(given.targets.split(",")))
+    plan = Plan(targets=tuple(given.targets.split(",")), profile=given.profile)
     if given.quick:
         plan = replace(plan, rounds=1, seconds=0.5, warmup=0.2, users=10, fresh_users=50, cold_starts=1)
     if given.only:
@@ -83,6 +84,12 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
         return runs, Whole(cold, idle, loaded, fsync), client.faults
 
 
+def profiles(plan: Plan, folder: Path) -> str:
+    """Raises BenchFailure."""
+    with LoadClient.started(folder / "load.log") as client, asgi_server("tests.bench.echo:app", folder) as upstream:
+        return profile(client, plan, folder, upstream)
+
+
 def settings(plan: Plan) -> dict[str, Any]:
     """What has to stand beside every figure."""
     libraries = {name: installed(name) for name in _LIBRARIES}
@@ -96,6 +103,9 @@ def main(arguments: Sequence[str]) -> int:
     RESULT.parent.mkdir(exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix="bench-", dir=RESULT.parent) as folder:
+            if plan.profile:
+                print(profiles(plan, Path(folder)))
+                return 0
             runs, whole, faults = bench(plan, Path(folder))
     except BenchFailure as failure:
         say(f"bench: {failure}")

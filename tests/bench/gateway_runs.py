@@ -23,10 +23,10 @@ _START_LIMIT = 60.0  # seconds
 
 
 @contextmanager
-def registered(home: Home, upstream: Running, users: int) -> Iterator[Target]:
+def registered(home: Home, upstream: Running, users: int, module: tuple[str, ...] = ("gateway",)) -> Iterator[Target]:
     """The gateway of `home`, running, with the upstream registered, and tokens of `users` people."""
     admin = home.admin_token()
-    with home.serving() as running:
+    with home.serving(module) as running:
         await_ready(running)
         register(running, admin, upstream)
         yield Target("interlock", running, PATHS, home.tokens("user", users))
@@ -65,6 +65,18 @@ def input_policy_runs(client: LoadClient, plan: Plan, folder: Path, upstream: Ru
     with registered(home, upstream, plan.users) as target:
         _check_policy(target)
         return measured(client, plan, [target], READING, (16,))
+
+
+def profile(client: LoadClient, plan: Plan, folder: Path, upstream: Running) -> str:
+    """Where the gateway's time goes with 16 connections: a report for each workload. The figures of such runs are worth nothing."""
+    reports = []
+    for workload in plan.workloads:
+        report = folder / f"{workload}.profile"
+        home = Home.fresh(folder / workload)
+        with registered(home, upstream, plan.users, ("tests.bench.profiled", str(report))) as target:
+            client.run(job(plan, workload, 16, target))
+        reports.append(f"{WORKLOADS[workload].name}: {report.read_text()}")
+    return "\n".join(reports)
 
 
 def _check_policy(target: Target) -> None:

@@ -66,9 +66,9 @@ class Home:
         return [mint_user_token(keys, person, self.url) for person in people]
 
     @contextmanager
-    def serving(self) -> Iterator[Running]:
-        """The gateway's process from its first moment: it may not listen yet."""
-        command = [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+    def serving(self, module: tuple[str, ...] = ("gateway",)) -> Iterator[Running]:
+        """The gateway's process from its first moment: it may not listen yet. `module`: what Python runs, with its first arguments."""
+        command = [sys.executable, "-m", *module, "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         log = self.folder / "gateway.log"
         with started(command, port=self.port, cwd=self.folder, log=log, env=self._environment()) as running:
             yield running

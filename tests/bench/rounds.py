@@ -33,6 +33,7 @@ class Plan:
     users: int = 50
     fresh_users: int = 500
     cold_starts: int = 3
+    profile: bool = False  # no figures, but where the time goes
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.bench.figures import Run, Whole, percentile, summed_up
 from tests.bench.floor import UPSTREAM
 from tests.bench.load import Job, Sample, run, whole_reply
 from tests.bench.processes import BenchFailure, Running, asgi_server, cpu_seconds, environment, free_port, resident_mb, started
+from tests.bench.profiled import Samples
 from tests.bench.rounds import LoadClient, Plan, Target, interleaved, measured
 from tests.bench.workload import FIRST_ID, WORKLOADS, Script, send_fault, tool_fault
 
@@ -314,6 +316,15 @@ def test_a_process_that_ends_early_is_a_failure(tmp_path: Path) -> None:
         started(["true"], port=free_port(), cwd=tmp_path, log=tmp_path / "log", env={}) as gone,
     ):
         os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_a_sample_names_the_running_function_and_all_that_called_it() -> None:
+    samples = Samples()
+    samples.take(sys._getframe())
+    (own,) = samples.own
+    assert own.endswith("test_a_sample_names_the_running_function_and_all_that_called_it")
+    assert own in samples.within and len(samples.within) > 1
+    assert "100.0%" in samples.report()
 
 
 def test_options_change_the_plan() -> None:
