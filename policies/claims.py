@@ -140,7 +140,7 @@ def _actors(act: object) -> tuple[str, ...]:
     """RFC 8693 s4.1: the outermost `sub` acts now, those within acted before."""
     actors: list[str] = []
     while act is not None:
-        if not isinstance(act, dict) or len(actors) == DEPTH_MAX:
+        if not isinstance(act, dict):
             raise TokenRefused("act")
         actors.append(identifier(act, "sub"))
         act = act.get("act")

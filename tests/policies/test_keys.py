@@ -1,14 +1,16 @@
 """The gateway's signing keys on disk."""
 
 import json
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 
 from policies.jwks import vet
-from policies.key_folder import KeysUnusable
+from policies.key_folder import KeyFolder, KeysUnusable, StoredKey
 from policies.keys import NotOurs, SigningKeys
 from policies.strict_jwt import open_envelope, verify_signature
 from tests.fakes.clock import Clock
@@ -31,6 +33,47 @@ def test_processes_that_start_at_once_share_one_key(tmp_path: Path) -> None:
         kids = list(processes.map(_open_and_name, [str(tmp_path)] * 3))
     assert len(set(kids)) == 1
     assert len(list((tmp_path / "keys").glob("*.json"))) == 1
+
+
+class HesitantFolder(KeyFolder):
+    """Reads, then waits a moment for the other one to have read too."""
+
+    def __init__(self, path: Path, meeting: Barrier) -> None:
+        super().__init__(path)
+        self._meeting = meeting
+
+    def read(self) -> list[StoredKey]:
+        found = super().read()
+        with suppress(BrokenBarrierError):
+            self._meeting.wait(0.2)
+        return found
+
+
+def test_two_that_find_no_key_at_the_same_time_do_not_both_make_one(tmp_path: Path) -> None:
+    meeting = Barrier(2)
+    with ThreadPoolExecutor(2) as threads:
+        opened = list(threads.map(lambda _: SigningKeys(HesitantFolder(tmp_path / "keys", meeting)), range(2)))
+    assert opened[0].active == opened[1].active
+
+
+class DyingFolder(KeyFolder):
+    """The process ends between the two steps of a rotation."""
+
+    def retire(self, stored: StoredKey, retired: float) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_rotation_that_was_cut_short_is_a_rotation_all_the_same(tmp_path: Path) -> None:
+    clock = Clock()
+    old = SigningKeys.open(tmp_path, clock).active
+    clock.now -= 3600  # not even a clock that was set back makes the old key the newer one
+    with pytest.raises(KeyboardInterrupt):
+        SigningKeys(DyingFolder(tmp_path / "keys"), clock).rotate()
+    keys = SigningKeys.open(tmp_path, clock)
+    assert keys.active != old
+    assert keys.find(old) is not None
+    keys.rotate()
+    assert "d" not in json.loads((tmp_path / "keys" / f"{old}.json").read_text())
 
 
 def test_only_the_owner_may_read_keys(tmp_path: Path) -> None:
