@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Callable
 
 import uvicorn
@@ -16,7 +17,7 @@ def serve_agent(about: str, build: Callable[[str, Gateway], ASGIApp]) -> None:
     """Reads the flags, builds the agent for its own URL and the gateway it calls back, and serves it."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--gateway", default="http://127.0.0.1:8080", help="where the gateway is")
+    parser.add_argument("--gateway", default=os.environ.get("INTERLOCK_URL", "http://127.0.0.1:8080"), help="where the gateway is")
     parser.add_argument("--credentials", default="", help="JSON file with client_id and client_secret; may be written after the start")
     given = parser.parse_args()
     gateway = Gateway(given.gateway.rstrip("/"), credentials_from(given.credentials))

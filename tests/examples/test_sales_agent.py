@@ -21,9 +21,9 @@ async def url(serve: Serve, fake_gateway: FakeGateway) -> str:
     return await serve(build("http://127.0.0.1:1", gateway))
 
 
-async def rpc(url: str, method: str, params: dict[str, Any]) -> Any:
+async def rpc(url: str, method: str, params: dict[str, Any], **headers: str) -> Any:
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    async with httpx.AsyncClient(headers={"Authorization": "Bearer hop"}) as client:
+    async with httpx.AsyncClient(headers={"Authorization": "Bearer hop", **headers}) as client:
         return (await client.post(url, json=body)).json()
 
 
@@ -41,7 +41,9 @@ async def test_its_card_is_of_03_alone(url: str) -> None:
 
 @pytest.mark.parametrize("method", ["SendMessage", "SendStreamingMessage", "GetTask", "CancelTask", "ListTasks"])
 async def test_it_refuses_the_methods_of_10(url: str, method: str) -> None:
-    answer = await rpc(url, method, {"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": TEXT}]}})
+    answer = await rpc(
+        url, method, {"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": TEXT}]}}, **{"A2A-Version": "1.0"}
+    )
     assert answer["error"]["code"] == -32601
 
 

@@ -1,0 +1,74 @@
+"""`make demo`: plays the story and leaves the gateway up until Ctrl-C; with DEMO_EXIT=1 it ends by itself."""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from time import monotonic
+
+from examples.demo.programs import Programs
+from examples.demo.screen import Screen, StepFailed
+from examples.demo.story import Story
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    screen = Screen()
+    home = Path(tempfile.mkdtemp(prefix="interlock-demo-"))
+    programs = Programs(home)
+    try:
+        return tell(screen, Story(screen, programs, home))
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        screen.console.print()
+        screen.say("Ending all programs.", "dim")
+        programs.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def tell(screen: Screen, story: Story) -> int:
+    """The exit code: 0 only when every step went as it should."""
+    began = monotonic()
+    screen.title("Interlock", "Agents of different vendors hand work to each other,\nwith the rights of the person who asked and no more.")
+    try:
+        story.play()
+    except StepFailed as failed:
+        screen.failure(str(failed))
+        for program in story.programs.started:
+            if words := program.last_words():
+                screen.say(f"--- the end of {program.log.name}\n{words}", "dim")
+        return 1
+    screen.console.print()
+    screen.say(f"Every step went as it should, in {monotonic() - began:.0f} s.", "bold green")
+    if os.environ.get("DEMO_EXIT") != "1":
+        leave_up(screen, story)
+    return 0
+
+
+def leave_up(screen: Screen, story: Story) -> None:
+    """Says how to go on, and waits for Ctrl-C."""
+    screen.step(f"Go on yourself: the gateway stays up on {story.url}")
+    screen.say("In a second terminal, in this folder:")
+    screen.commands(
+        [
+            ". .venv/bin/activate",
+            f"export INTERLOCK_HOME={story.interlock_home} INTERLOCK_URL={story.url}",
+            "export INTERLOCK_TOKEN=$(interlock token --user alice)",
+            "interlock agent list",
+            'interlock send support "3 of SKU-7, please"',
+            "interlock task list",
+            f"INTERLOCK_TOKEN=$(interlock token --user bob) interlock why {story.refusal}",
+        ]
+    )
+    screen.say("Ctrl-C ends everything.", "dim")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())
