@@ -12,7 +12,7 @@ import structlog
 
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.contract import Adapter, Call, Canceled, Failed, Turn, UpstreamFault, VendorRef
-from adapters.mcp_tools import ToolAnswer, ToolRequest, Tools
+from adapters.mcp_wire import ToolAnswer, ToolRequest
 from adapters.task import Message, TaskState, encode
 from gateway.database import Batch
 from gateway.tasks import RUNNING, TaskEnded, TaskEvent, TaskRow, UnknownTask

@@ -9,7 +9,19 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, Row, select
 
-from adapters.task import TERMINAL, Artifact, Message, Task, TaskState, TaskStatus, encode
+from adapters.task import (
+    TERMINAL,
+    Artifact,
+    Message,
+    Role,
+    StreamResponse,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+    encode,
+)
 from gateway.database import Batch, Database
 from gateway.tables import task_events, tasks
 
@@ -97,6 +109,23 @@ def fold(row: TaskRow, events: Iterable[TaskEvent], history_length: int | None =
     if history_length is not None:
         history = history[len(history) - min(history_length, len(history)) :]
     return Task(id=row.id, context_id=row.context_id, status=status, artifacts=tuple(artifacts.values()), history=tuple(history))
+
+
+def shown(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
+    """An event as a stream shows it (A2A 1.0 s3.2.3); None for the user's own words."""
+    if event.kind == "status":
+        return StreamResponse(status_update=TaskStatusUpdateEvent(task_id=row.id, context_id=row.context_id, status=_status(event.body)))
+    if event.kind == "artifact":
+        update = TaskArtifactUpdateEvent(
+            task_id=row.id,
+            context_id=row.context_id,
+            artifact=_artifact(event.body),
+            append=event.body.endswith('"append":true}'),
+            last_chunk='"lastChunk":true,' in event.body[-40:],
+        )
+        return StreamResponse(artifact_update=update)
+    message = _message(event.body)
+    return StreamResponse(message=message) if message.role is Role.AGENT else None
 
 
 def _put(artifacts: dict[str, Artifact], piece: Artifact, append: bool) -> None:

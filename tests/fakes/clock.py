@@ -9,3 +9,7 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def us(self) -> int:
+        """Microseconds since 1970."""
+        return int(self.now * 1_000_000)

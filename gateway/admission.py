@@ -1,0 +1,81 @@
+"""Admission: the same first questions at every door. Right host, no foreign origin, one bearer token that names this resource."""
+
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from gateway.asgi import BadHeader, Scope, header
+from policies.authority import Authority, Caller
+from policies.identity import TokenRefused
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+class WrongHost(Exception):
+    """The Host header names a host that this gateway is not."""
+
+
+class ForeignOrigin(Exception):
+    """A browser sent this from a page of somebody else."""
+
+
+def hosts_of(public_url: str, host: str, port: int) -> frozenset[str]:
+    """The Host values that mean us: the public one, and loopback names when only loopback is listened to."""
+    public = urlsplit(public_url).netloc.lower()
+    ours = {public, public.removesuffix(":80" if public_url.startswith("http:") else ":443")}
+    if host in {"127.0.0.1", "::1", "localhost"}:
+        ours |= {f"{name}:{port}" for name in LOOPBACK}
+    return frozenset(ours)
+
+
+class Admission:
+    """Asks them."""
+
+    def __init__(self, authority: Authority, public_url: str, hosts: Collection[str]) -> None:
+        self._authority = authority
+        self._public_url = public_url
+        self._hosts = frozenset(hosts)
+        self._origins = frozenset({f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")})
+        self._audiences: dict[str, tuple[str, ...]] = {}
+
+    def check_host(self, scope: Scope) -> None:
+        """Raises WrongHost, ForeignOrigin or BadHeader."""
+        host = header(scope, b"host")
+        if host is None or host.lower() not in self._hosts:
+            raise WrongHost
+        origin = header(scope, b"origin")
+        if origin is not None and origin.lower() not in self._origins:
+            raise ForeignOrigin
+
+    async def admit(self, scope: Scope, resource: str) -> Caller:
+        """Who calls. `resource` is the path below the public URL that a hop token must be made for.
+
+        Raises TokenRefused, BadHeader and what `check_host` raises.
+        """
+        self.check_host(scope)
+        given = header(scope, b"authorization")
+        if given is None:
+            raise TokenRefused("missing")
+        scheme, _, token = given.partition(" ")
+        if scheme.lower() != "bearer" or not token or " " in token:
+            raise TokenRefused("malformed")
+        return await self._authority.admit(token, self._audience(resource))
+
+    def _audience(self, resource: str) -> tuple[str, ...]:
+        known = self._audiences.get(resource)
+        if known is None:
+            known = (self._public_url, f"{self._public_url}{resource}")
+            if len(self._audiences) < 10_000:
+                self._audiences[resource] = known
+        return known
+
+    def challenge(self, resource: str, error: str = "", scope: str = "") -> str:
+        """The WWW-Authenticate value (RFC 6750 s3, RFC 9728 s5.1)."""
+        parts = [f'Bearer resource_metadata="{self._public_url}/.well-known/oauth-protected-resource{resource}"']
+        if error:
+            parts.append(f'error="{error}"')
+        if scope:
+            parts.append(f'scope="{scope}"')
+        return ", ".join(parts)
+
+
+__all__ = ["Admission", "BadHeader", "ForeignOrigin", "WrongHost", "hosts_of"]

@@ -1,0 +1,154 @@
+"""The one table from what went wrong to what each protocol says of it. Domain code knows no wire; the wire shows no stranger's text."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from adapters.a2a_wire.v1 import BadMessage
+from adapters.addresses import EgressRefused
+from adapters.catalog import UnknownKind
+from adapters.contract import UpstreamFault
+from adapters.mcp_wire import ToolRefused
+from gateway.admission import ForeignOrigin, WrongHost
+from gateway.asgi import BadHeader, BodyTooLarge
+from gateway.broker import IdempotencyConflict, NotCancelable, Refused, TooManyTasks
+from gateway.explanations import sentence, story
+from gateway.tasks import TaskEnded, UnknownTask
+from gateway.writer import NotKept
+from policies.claims import TokenRefused
+from policies.grant import Denial
+from policies.permissions import BadPermission
+from policies.strict_json import BadJson
+from registry.store import UnknownName
+
+A2A_DOMAIN = "a2a-protocol.org"
+OUR_DOMAIN = "interlock"
+
+
+class InvalidRequest(Exception):
+    """Not a request of the protocol; the message says what is wrong with it."""
+
+
+class UnknownMethod(Exception):
+    """The protocol has no such method, or this gateway does not serve it."""
+
+
+class UnknownTool(Exception):
+    """No such tool for this caller."""
+
+
+class VersionNotSupported(Exception):
+    """The caller asks for a version that is not served."""
+
+    def __init__(self, supported: tuple[str, ...]) -> None:
+        super().__init__(f"this version is not supported; supported: {', '.join(supported)}")
+        self.supported = supported
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`status` is HTTP's, `code` JSON-RPC's, `reason` the reason_id. `says` empty: the exception's own message is safe to show."""
+
+    status: int
+    code: int
+    reason: str
+    says: str = ""
+    a2a: str = ""  # the ErrorInfo reason, where A2A 1.0 s5.4 names the error
+
+
+TABLE: dict[type[Exception], Row] = {
+    BadJson: Row(400, -32700, "bad-json"),
+    InvalidRequest: Row(400, -32600, "invalid-request"),
+    UnknownMethod: Row(404, -32601, "unknown-method", "The method is not served here."),
+    BadMessage: Row(400, -32602, "bad-params"),
+    BadHeader: Row(400, -32600, "bad-header"),
+    BodyTooLarge: Row(413, -32600, "body-too-large"),
+    BadPermission: Row(400, -32602, "bad-permission"),
+    WrongHost: Row(421, -32600, "wrong-host", "The Host header names another host; use the gateway's public URL."),
+    ForeignOrigin: Row(403, -32600, "foreign-origin", "Requests from pages of another origin are refused."),
+    TokenRefused: Row(401, -32016, "unauthenticated", "A valid bearer token for this resource is needed."),
+    UnknownName: Row(404, -32011, "unknown", "There is no such agent or server."),
+    UnknownKind: Row(400, -32602, "unknown-kind"),
+    UnknownTool: Row(200, -32602, "unknown", "There is no such tool."),
+    UnknownTask: Row(404, -32001, "unknown", "There is no such task.", a2a="TASK_NOT_FOUND"),
+    NotCancelable: Row(400, -32002, "not-cancelable", "The task can't be canceled.", a2a="TASK_NOT_CANCELABLE"),
+    TaskEnded: Row(400, -32004, "task-not-waiting", "The task does not wait for a message.", a2a="UNSUPPORTED_OPERATION"),
+    VersionNotSupported: Row(400, -32009, "version-not-supported", a2a="VERSION_NOT_SUPPORTED"),
+    Refused: Row(403, -32010, "denied"),
+    TooManyTasks: Row(429, -32012, "too-many-tasks", "The task has caused as many tasks as may be under way; wait until some end."),
+    NotKept: Row(503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later."),
+    IdempotencyConflict: Row(409, -32014, "idempotency-conflict", "The Idempotency-Key was used before with another message."),
+    UpstreamFault: Row(502, -32015, "upstream"),
+    ToolRefused: Row(502, -32015, "upstream"),
+    EgressRefused: Row(400, -32602, "egress-refused"),
+}
+UNEXPECTED = Row(500, -32603, "internal", "Something went wrong inside the gateway; its log has the details.")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An error as a caller may know it. `decision` is the story of a refusal; `scope` what a token lacks (HTTP 403 insufficient_scope)."""
+
+    row: Row
+    detail: str
+    decision: dict[str, Any] | None = None
+    scope: str = ""
+    retry_after: int = 0  # seconds
+
+
+def told(error: Exception) -> Told:
+    """What may be said of `error`. A refusal to someone who may not know of the thing reads exactly like an unknown name."""
+    if isinstance(error, Refused):
+        return _refused(error)
+    row = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), UNEXPECTED)
+    return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0)
+
+
+def _refused(error: Refused) -> Told:
+    ruling = error.ruling
+    if isinstance(ruling, Denial) and ruling.hidden:
+        hidden = TABLE[UnknownTool if ruling.decision.act.kind == "Tool" else UnknownName]
+        return Told(hidden, hidden.says)
+    row = TABLE[Refused]
+    scope = ruling.scope if isinstance(ruling, Denial) else ""
+    return Told(row, sentence(ruling.decision), story(ruling.decision), scope)
+
+
+def a2a_details(said: Told) -> list[dict[str, Any]]:
+    """`error.data` of A2A 1.0 (s9.5): google.rpc details."""
+    row = said.row
+    if row.code == -32602 and said.decision is None:
+        field, _, problem = said.detail.partition(" ")
+        violation = {"field": field, "description": problem}
+        return [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}]
+    info: dict[str, Any] = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": row.a2a or row.reason.upper().replace("-", "_"),
+        "domain": A2A_DOMAIN if row.a2a else OUR_DOMAIN,
+    }
+    if said.decision is not None:
+        info["metadata"] = {"decision_id": said.decision["id"], "reason_id": said.decision["reason_id"]}
+        return [info, {"@type": "interlock/decision", **said.decision}]
+    return [info]
+
+
+def mcp_data(said: Told) -> dict[str, Any]:
+    """`error.data` for MCP clients."""
+    data: dict[str, Any] = {"reason_id": said.row.reason}
+    if said.decision is not None:
+        data |= {"decision_id": said.decision["id"], **said.decision}
+    return data
+
+
+def problem(said: Told) -> dict[str, Any]:
+    """RFC 9457, for /api."""
+    decision = said.decision or {}
+    return {
+        "type": "about:blank",
+        "title": said.row.reason.replace("-", " ").capitalize(),
+        "status": said.row.status,
+        "detail": said.detail,
+        "reason_id": decision.get("reason_id", said.row.reason),
+        "decision_id": decision.get("id", ""),
+        "task_id": decision.get("task_id", ""),
+        **({"decision": decision} if decision else {}),
+    }

@@ -1,0 +1,205 @@
+"""Streamable HTTP at /mcp and /mcp/{server}: both eras on one URL; discover or initialize, tools/list, tools/call."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+
+from adapters.mcp_wire import ToolRequest
+from adapters.task import Message, Part, Role, text_of
+from gateway.admission import Admission
+from gateway.asgi import Header, Receive, Scope, Send, header, read_body, respond
+from gateway.broker import Broker, Sending, ToolCall, Trail
+from gateway.errors import InvalidRequest, Told, UnknownMethod, mcp_data, told
+from gateway.mcp_server import legacy, modern
+from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
+from gateway.tasks import fold
+from gateway.turns import Turned
+from policies.authority import Caller
+from policies.ids import new_id
+from policies.strict_json import parse
+
+INFO = {"name": "interlock", "title": "Interlock gateway", "version": "0.1.0"}
+CAPABILITIES: dict[str, Any] = {"tools": {}}
+LIST_TTL_MS = 5_000
+encode = msgspec.json.Encoder().encode
+_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One JSON-RPC message from a client. `id` is None for a notification. `resource` is the path it came to."""
+
+    caller: Caller
+    server: str
+    resource: str
+    id: Any
+    method: str
+    params: Any
+    raw: bytes
+    modern: bool
+    trail: Trail
+
+
+class Endpoint:
+    """Answers POST and DELETE; there is no stream to GET yet."""
+
+    def __init__(self, admission: Admission, broker: Broker, tools: Tools, sessions: legacy.Sessions, max_body: int) -> None:
+        self._admission = admission
+        self._broker = broker
+        self._tools = tools
+        self._sessions = sessions
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, server: str, trail: Trail) -> str:
+        """Answers one request; returns the outcome for the metrics."""
+        resource = f"/mcp/{server}" if server else "/mcp"
+        request_id: Any = None
+        try:
+            caller = await self._admission.admit(scope, resource)
+            if scope["method"] == "DELETE":
+                self._sessions.close(header(scope, b"mcp-session-id"), caller, resource)
+                await respond(send, 204, b"")
+                return "ok"
+            raw = await read_body(scope, receive, self._max_body)
+            request_id, method, params = _envelope(parse(raw))
+            is_modern = modern.is_modern(scope, params, legacy.VERSIONS)
+            asked = Asked(caller, server, resource, request_id, method, params, raw, is_modern, trail)
+            if is_modern:
+                modern.check(scope, method, params)
+            elif method != "initialize":
+                self._sessions.check(header(scope, b"mcp-session-id"), caller, resource)
+            await self._answer(send, asked)
+        except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
+            return await self._refuse(send, request_id, resource, error)
+        return "ok"
+
+    async def _answer(self, send: Send, asked: Asked) -> None:
+        if asked.id is None:
+            await respond(send, 202, b"")
+            return
+        headers: list[Header] = []
+        if asked.method == "tools/call":
+            result = await self._call(asked)
+        elif asked.method == "tools/list":
+            result = self._list(asked)
+        elif asked.method == "server/discover" and asked.modern:
+            result = self._discover()
+        elif asked.method == "initialize" and not asked.modern:
+            headers = [(b"mcp-session-id", self._sessions.open(asked.caller, asked.resource).encode())]
+            result = self._initialize(asked)
+        elif asked.method == "ping" and not asked.modern:
+            result = b"{}"
+        else:
+            raise UnknownMethod
+        await respond(send, 200, b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (encode(asked.id), result), headers)
+
+    def _discover(self) -> bytes:
+        versions = [modern.VERSION, *legacy.VERSIONS]
+        return encode(
+            {
+                "resultType": "complete",
+                "supportedVersions": versions,
+                "capabilities": CAPABILITIES,
+                "serverInfo": INFO,
+                "ttlMs": LIST_TTL_MS,
+                "cacheScope": "private",
+                "_meta": {modern.META + "serverInfo": INFO},
+            }
+        )
+
+    def _initialize(self, asked: Asked) -> bytes:
+        version = legacy.negotiated(asked.params.get("protocolVersion") if isinstance(asked.params, dict) else None)
+        return encode({"protocolVersion": version, "capabilities": CAPABILITIES, "serverInfo": INFO})
+
+    def _list(self, asked: Asked) -> bytes:
+        tools = self._tools.listed(asked.caller, asked.server)
+        if not asked.modern:
+            return encode({"tools": tools})
+        return encode({"resultType": "complete", "tools": tools, "ttlMs": LIST_TTL_MS, "cacheScope": "private"})
+
+    async def _call(self, asked: Asked) -> bytes:
+        params = asked.params if isinstance(asked.params, dict) else {}
+        name, arguments = params.get("name"), params.get("arguments", {})
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            raise modern.BadEnvelope(modern.INVALID_PARAMS, "params.name must be a string and params.arguments an object")
+        target = self._tools.resolve(asked.caller, asked.server, name)
+        if isinstance(target, AgentTool):
+            return await self._call_agent(asked, target, arguments)
+        request = _request(asked, name, target)
+        answer = await self._broker.call_tool(asked.caller, ToolCall(target.server, target.tool, arguments, request, asked.trail))
+        return answer.result
+
+    async def _call_agent(self, asked: Asked, target: AgentTool, arguments: dict[str, Any]) -> bytes:
+        text, context = arguments.get("message"), arguments.get("context_id", "")
+        if not isinstance(text, str) or not text or not isinstance(context, str) or len(context) > 256 or arguments.keys() - {"message", "context_id"}:
+            raise modern.BadEnvelope(modern.INVALID_PARAMS, "an agent takes message (text) and optionally context_id (text), and nothing else")
+        message = Message(message_id=new_id("m"), role=Role.USER, parts=(Part(text=text),), context_id=context)
+        turned = await self._broker.send(asked.caller, Sending(target.agent, message, asked.trail, skill=target.skill))
+        return _agent_result(turned, asked.modern)
+
+    async def _refuse(self, send: Send, request_id: Any, resource: str, error: Exception) -> str:
+        if isinstance(error, modern.BadEnvelope):
+            await respond(send, 400, _error(request_id, error.code, str(error), error.data))
+            return "bad-envelope"
+        if isinstance(error, legacy.UnknownSession):
+            await respond(send, 404, _error(request_id, -32600, "there is no such session; initialize again"))
+            return "unknown-session"
+        said = told(error)
+        if said.row.status == 500:
+            log.exception("mcp_door_failed", resource=resource)
+        status, headers = self._http(said, resource)
+        await respond(send, status, _error(request_id, said.row.code, said.detail, mcp_data(said)), headers)
+        return said.row.reason
+
+    def _http(self, said: Told, resource: str) -> tuple[int, list[Header]]:
+        status = said.row.status
+        if status == 401:
+            return 401, [(b"www-authenticate", self._admission.challenge(resource, "invalid_token").encode())]
+        if said.scope:
+            return 403, [(b"www-authenticate", self._admission.challenge(resource, "insufficient_scope", said.scope).encode())]
+        if said.row.reason == "denied" or status == 502:
+            return 200, []
+        return status, [(b"retry-after", str(said.retry_after).encode())] if said.retry_after else []
+
+
+def _envelope(document: Any) -> tuple[Any, str, Any]:
+    """(id or None, method, params). Raises InvalidRequest."""
+    if not isinstance(document, dict) or document.get("jsonrpc") != "2.0" or not isinstance(document.get("method"), str):
+        raise InvalidRequest("one JSON-RPC 2.0 request object is expected")
+    request_id = document.get("id")
+    if "id" in document and (isinstance(request_id, bool) or not isinstance(request_id, str | int)):
+        raise InvalidRequest("id must be a string or an integer")
+    return request_id, document["method"], document.get("params")
+
+
+def _request(asked: Asked, name: str, target: ServerTool) -> ToolRequest:
+    """The call under the tool's own name; the client's bytes where nothing has to change."""
+    members = _raw(asked.raw)
+    if name == target.tool:
+        return ToolRequest(asked.id, target.tool, asked.raw, bytes(members["params"]), asked.modern)
+    params = encode({**_raw(members["params"]), "name": target.tool})
+    return ToolRequest(asked.id, target.tool, encode({**members, "params": msgspec.Raw(params)}), params, asked.modern)
+
+
+def _agent_result(turned: Turned, is_modern: bool) -> bytes:
+    """An agent's task as a tool result: its text, and the task for whoever wants more. A task that failed is an error result."""
+    task = fold(turned.row, turned.events)
+    status = task.status.message if isinstance(task.status.message, Message) else None
+    said = [text_of(artifact.parts) for artifact in task.artifacts]
+    if turned.reply is not None:
+        said.append(text_of(turned.reply.parts))
+    elif status is not None:
+        said.append(text_of(status.parts))
+    text = "\n".join(part for part in said if part)
+    content = {"task_id": task.id, "context_id": task.context_id, "state": task.status.state.value, "text": text}
+    failed = turned.row.ended and task.status.state.value != "TASK_STATE_COMPLETED"
+    result = {"content": [{"type": "text", "text": text}], "structuredContent": content, "isError": failed}
+    return encode({"resultType": "complete", **result} if is_modern else result)
+
+
+def _error(request_id: Any, code: int, message: str, data: Any = None) -> bytes:
+    error = {"code": code, "message": message} | ({"data": data} if data else {})
+    return encode({"jsonrpc": "2.0", "id": request_id, "error": error})

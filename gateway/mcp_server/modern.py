@@ -1,0 +1,67 @@
+"""The stateless revision 2026-07-28: what a request must say of itself, in its body and in its headers alike."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.asgi import Scope, header
+
+VERSION = "2026-07-28"
+META = "io.modelcontextprotocol/"
+VERSION_KEY = META + "protocolVersion"
+CAPABILITIES_KEY = META + "clientCapabilities"
+HEADER_MISMATCH = -32020
+UNSUPPORTED_VERSION = -32022
+INVALID_PARAMS = -32602
+NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+
+
+class BadEnvelope(Exception):
+    """A request that contradicts itself or the revision. Answered with HTTP 400 and `code`."""
+
+    def __init__(self, code: int, message: str, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+
+
+def is_modern(scope: Scope, params: Any, legacy: tuple[str, ...]) -> bool:
+    """Whether a request is of this era: its `_meta` names a version, or its header names one that no handshake knows."""
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    if isinstance(meta, dict) and VERSION_KEY in meta:
+        return True
+    version = header(scope, b"mcp-protocol-version")
+    return version is not None and version not in legacy
+
+
+def check(scope: Scope, method: str, params: Any) -> None:
+    """Raises BadEnvelope. The order is the specification's: `_meta`, then headers against body, then the version."""
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    if not isinstance(meta, dict):
+        raise BadEnvelope(INVALID_PARAMS, f"params._meta must be an object with {VERSION_KEY} and {CAPABILITIES_KEY}")
+    missing = [key for key in (VERSION_KEY, CAPABILITIES_KEY) if key not in meta]
+    if missing:
+        raise BadEnvelope(INVALID_PARAMS, f"params._meta lacks {', '.join(missing)}")
+    version = meta[VERSION_KEY]
+    if header(scope, b"mcp-protocol-version") != version:
+        raise BadEnvelope(HEADER_MISMATCH, "the MCP-Protocol-Version header does not match the body")
+    if header(scope, b"mcp-method") != method:
+        raise BadEnvelope(HEADER_MISMATCH, "the Mcp-Method header does not match the body")
+    name_key = NAMED.get(method)
+    if name_key is not None and decoded(header(scope, b"mcp-name")) != params.get(name_key):
+        raise BadEnvelope(HEADER_MISMATCH, "the Mcp-Name header does not match the body")
+    if version != VERSION:
+        raise BadEnvelope(UNSUPPORTED_VERSION, "this protocol version is not supported", {"supported": [VERSION], "requested": version})
+    if not isinstance(meta[CAPABILITIES_KEY], dict):
+        raise BadEnvelope(INVALID_PARAMS, f"{CAPABILITIES_KEY} must be an object")
+
+
+def decoded(value: str | None) -> str | None:
+    """A routing header's text; `=?base64?…?=` carries what plain ASCII can't."""
+    if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
+        return value
+    try:
+        return base64.b64decode(value[9:-2], validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
