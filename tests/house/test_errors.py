@@ -1,0 +1,32 @@
+"""Every exception that can reach a door has a row in the table of errors."""
+
+import importlib
+
+import pytest
+
+from tests.house.errors import INSIDE, exceptions
+from tests.house.source import ROOT, Source, product
+
+
+def named(path: str) -> type[Exception]:
+    module, _, name = path.rpartition(".")
+    found: type[Exception] = getattr(importlib.import_module(module), name)
+    return found
+
+
+@pytest.mark.skipif(not (ROOT / "gateway" / "errors.py").exists(), reason="the table of errors is not written yet")
+def test_every_exception_has_a_row_or_stays_inside() -> None:
+    table = importlib.import_module("gateway.errors").TABLE
+    reaching = exceptions(list(product())) - set(INSIDE)
+    assert sorted(path for path in reaching if not any(kind in table for kind in named(path).__mro__)) == []
+
+
+def test_nothing_that_stays_inside_is_forgotten_there() -> None:
+    assert set(INSIDE) <= exceptions(list(product()))
+    assert all(len(reason) > 5 for reason in INSIDE.values())
+
+
+def test_exceptions_are_found_through_their_parents() -> None:
+    first = Source("a/x.py", "class One(Exception): ...\nclass _Own(Exception): ...\nclass Plain: ...\n")
+    second = Source("a/y.py", "class Two(x.One): ...\nclass Three(Two, Plain): ...\n")
+    assert exceptions([second, first]) == {"a.x.One", "a.y.Two", "a.y.Three"}

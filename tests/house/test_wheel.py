@@ -1,0 +1,26 @@
+"""What is installed: four packages with generic names, and nothing that could overwrite a stranger's."""
+
+import tomllib
+import zipfile
+from pathlib import Path
+
+from hatchling.builders.wheel import WheelBuilder
+
+from tests.house.source import PRODUCT, ROOT, product
+
+
+def test_the_wheel_holds_the_four_packages_and_its_own_papers(tmp_path: Path) -> None:
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(PRODUCT)
+    assert len(tops) == len(PRODUCT) + 1
+    assert {source.path for source in product()} == {name for name in names if name.endswith(".py")}
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "policies" / "rules").glob("*.cedar")} <= set(names)
+
+
+def test_the_distribution_can_not_be_uploaded_and_strangers_of_these_names_are_refused() -> None:
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert document["project"]["name"] == "interlock-gateway"
+    assert "Private :: Do Not Upload" in document["project"]["classifiers"]
+    assert set(document["tool"]["uv"]["constraint-dependencies"]) == {"adapters<0", "policies<0", "registry<0"}
