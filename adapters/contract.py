@@ -28,6 +28,7 @@ class Turn:
     message: Message
     ref: VendorRef | None = None
     stream: bool = False
+    accepted_output_modes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

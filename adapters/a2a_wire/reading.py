@@ -1,0 +1,124 @@
+"""The agent's side of one turn: what it answers, read as the events of the contract. Pure: no network, no clock."""
+
+from collections.abc import Iterator
+
+from msgspec import UnsetType, structs
+
+from adapters.a2a_wire.tolerant import PeerEvent, UnknownState
+from adapters.contract import ENDINGS, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Progress, Ref, Replied, UpstreamFault, VendorRef
+from adapters.task import Artifact, Message, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
+
+_INTERRUPT = "Interrupt"  # LangGraph puts its question into an artifact of this name
+
+
+class Reading:
+    """Reads one turn's answers in their order. Messages lose the agent's own ids, which travel in `Ref` alone.
+
+    `ended` is true after an event that ends the turn.
+    """
+
+    def __init__(self, ref: VendorRef | None) -> None:
+        self.ref = ref or VendorRef()
+        self.ended = False
+        self.task_id = ""  # of the task that the agent runs for this turn
+        self._given: dict[str, Artifact | None] = {}  # None: given in pieces
+        self._said: set[str] = set()
+        self._works = False
+
+    def events(self, answer: PeerEvent) -> Iterator[Event]:
+        """The events that `answer` adds. Raises UpstreamFault when it is about another task."""
+        for event in self._read(answer):
+            self.ended = isinstance(event, ENDINGS)
+            yield event
+            if self.ended:
+                return
+
+    def heard_of(self, unknown: UnknownState) -> Iterator[Event]:
+        """Takes note of the ids of an answer whose state can't be read, to ask for the task by. Raises it when there are none."""
+        if not unknown.task_id:
+            raise unknown
+        yield from self._about(unknown.context_id, unknown.task_id)
+
+    def _about(self, context_id: str, task_id: str) -> Iterator[Event]:
+        if self.task_id and task_id != self.task_id:
+            raise UpstreamFault("The agent answered about another task")
+        self.task_id = task_id
+        ref = VendorRef(context_id or self.ref.context_id, task_id, self.ref.extra)
+        if ref != self.ref:
+            self.ref = ref
+            yield Ref(ref)
+
+    def _read(self, answer: PeerEvent) -> Iterator[Event]:
+        if isinstance(answer, Message):
+            yield from self._message(answer)
+            return
+        if isinstance(answer, Task):
+            yield from self._about(answer.context_id, answer.id)
+            for artifact in answer.artifacts:
+                yield from self._artifact(artifact)
+            yield from self._status(answer.status, answer.history)
+            return
+        yield from self._about(answer.context_id, answer.task_id)
+        if isinstance(answer, TaskArtifactUpdateEvent):
+            yield self._piece(answer)
+        else:
+            yield from self._status(answer.status, ())
+
+    def _message(self, message: Message) -> Iterator[Event]:
+        if self.task_id:
+            yield from self._progress(message)
+            return
+        if message.context_id and message.context_id != self.ref.context_id:
+            self.ref = VendorRef(message.context_id, "", self.ref.extra)
+            yield Ref(self.ref)
+        yield Replied(_without_ids(message))
+
+    def _artifact(self, artifact: Artifact) -> Iterator[Event]:
+        if self._given.get(artifact.artifact_id) != artifact:
+            self._given[artifact.artifact_id] = artifact
+            yield ArtifactPiece(artifact)
+
+    def _piece(self, update: TaskArtifactUpdateEvent) -> Event:
+        self._given[update.artifact.artifact_id] = None if update.append else update.artifact
+        return ArtifactPiece(update.artifact, append=update.append, last_chunk=update.last_chunk)
+
+    def _status(self, status: TaskStatus, history: tuple[Message, ...]) -> Iterator[Event]:
+        message = None if isinstance(status.message, UnsetType) else _without_ids(status.message)
+        match status.state:
+            case TaskState.COMPLETED:
+                yield Done(message or self._answer_in(history))
+            case TaskState.FAILED:
+                yield Failed("The agent reported that the task failed", message)
+            case TaskState.REJECTED:
+                yield Failed("The agent rejected the task", message, rejected=True)
+            case TaskState.CANCELED:
+                yield Canceled(message)
+            case TaskState.INPUT_REQUIRED:
+                yield Ask(message or self._question())
+            case TaskState.AUTH_REQUIRED:
+                yield Ask(message, auth=True)
+            case TaskState.SUBMITTED | TaskState.WORKING:
+                yield from self._progress(message, works=status.state is TaskState.WORKING)
+
+    def _progress(self, message: Message | None, works: bool = False) -> Iterator[Event]:
+        if message is not None and message.message_id not in self._said:
+            self._said.add(message.message_id)
+            yield Progress(_without_ids(message))
+        elif message is None and works and not self._works:
+            yield Progress()
+        self._works = self._works or works
+
+    def _answer_in(self, history: tuple[Message, ...]) -> Message | None:
+        """Some agents complete with their answer in the history alone."""
+        last = history[-1] if history and not self._given else None
+        return _without_ids(last) if last and last.role is Role.AGENT and last.message_id not in self._said else None
+
+    def _question(self) -> Message | None:
+        asked = next((artifact for artifact in self._given.values() if artifact and artifact.name == _INTERRUPT), None)
+        return Message(asked.artifact_id, Role.AGENT, asked.parts) if asked else None
+
+
+def _without_ids(message: Message) -> Message:
+    if message.context_id or message.task_id or message.reference_task_ids:
+        return structs.replace(message, context_id="", task_id="", reference_task_ids=())
+    return message

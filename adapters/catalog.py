@@ -1,0 +1,36 @@
+"""Which languages the gateway speaks: the kind of a registration -> its adapter. A vendor is one line here."""
+
+from adapters.a2a_agent import A2AAgent
+from adapters.contract import Adapter
+from adapters.egress import Egress
+from adapters.guarded import Guarded
+
+
+class UnknownKind(Exception):
+    """No adapter speaks to agents of this kind."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"no adapter speaks to agents of the kind {kind[:64]!r}")
+        self.kind = kind
+
+
+class Catalog:
+    """The adapters, each behind the guard, over the one egress."""
+
+    def __init__(self, egress: Egress) -> None:
+        languages: dict[str, Adapter] = {
+            "a2a": A2AAgent(egress),
+        }
+        self._adapters = {kind: Guarded(adapter) for kind, adapter in languages.items()}
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds an agent may be registered as."""
+        return tuple(self._adapters)
+
+    def adapter(self, kind: str) -> Adapter:
+        """Raises UnknownKind."""
+        try:
+            return self._adapters[kind]
+        except KeyError:
+            raise UnknownKind(kind) from None

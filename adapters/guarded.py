@@ -1,0 +1,53 @@
+"""The contract, enforced on any adapter: one ending, no later than the deadline, and a broken answer is a failure."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import cast
+
+from adapters.contract import ENDINGS, Adapter, Call, Event, Failed, Turn, UpstreamFault, VendorRef
+from adapters.egress import EgressRefused
+
+LATE = "The agent did not answer in time"
+SILENT = "The agent's answer broke off"
+
+
+class Guarded:
+    """An Adapter around another. Nothing follows an ending, and the adapter inside is closed when it came."""
+
+    def __init__(self, inner: Adapter) -> None:
+        self._inner = inner
+
+    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        """The events of the adapter inside up to its ending, or a Failed in its place."""
+        async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.run(turn, call))) as events:
+            while True:
+                event = await _next(events, call.deadline)
+                yield event
+                if isinstance(event, ENDINGS):
+                    return
+
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        """As the adapter inside; a failure or a late answer confirms nothing."""
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                return await self._inner.cancel(ref, call)
+        except (UpstreamFault, EgressRefused, TimeoutError):
+            return False
+
+
+async def _next(events: AsyncIterator[Event], deadline: float) -> Event:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await anext(events)
+    except StopAsyncIteration:
+        return Failed(SILENT, detail="the adapter yielded no ending")
+    except UpstreamFault as fault:
+        return Failed(fault.public, detail=fault.detail)
+    except EgressRefused as refused:
+        return Failed(refused.public)
+    except TimeoutError:
+        return Failed(LATE, retryable=True)
+
+
+_: type[Adapter] = Guarded

@@ -1,0 +1,90 @@
+"""Server-sent events, read from chunks that are cut anywhere, and written (WHATWG HTML s9.2)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from adapters.contract import UpstreamFault
+
+EVENT_LIMIT: Final = 8 << 20  # bytes of one event
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One dispatched event. `id` is the last one seen on the stream, as the standard has it."""
+
+    data: bytes
+    event: str = ""
+    id: str = ""
+
+
+class SseReader:
+    """Turns chunks into events. LF, CRLF and CR end a line, comments are skipped, and an unfinished event is never given out."""
+
+    def __init__(self, limit: int = EVENT_LIMIT) -> None:
+        self._limit = limit
+        self._tail: list[bytes] = []  # pieces of the line that has no end yet
+        self._data: list[bytes] = []
+        self._size = 0
+        self._event = ""
+        self._id = ""
+        self._after_cr = False
+        self._at_start = True
+
+    @property
+    def pending(self) -> bool:
+        """Whether an event was begun and not finished: true at the end of a body means that the stream was cut."""
+        return bool(self._data or self._tail)
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+        """The events that `chunk` completes. Raises UpstreamFault when one event outgrows the limit."""
+        if self._after_cr and chunk:
+            chunk = chunk.removeprefix(b"\n")
+            self._after_cr = False
+        self._size += len(chunk)
+        events = []
+        for line in self._lines(chunk):
+            event = self._line(line)
+            if event is not None:
+                events.append(event)
+        if self._size > self._limit:
+            raise UpstreamFault("The agent's stream has an event that is too large", f"an event of more than {self._limit} bytes")
+        return events
+
+    def _lines(self, chunk: bytes) -> list[bytes]:
+        if b"\n" not in chunk and b"\r" not in chunk:
+            self._tail.append(chunk)
+            return []
+        self._after_cr = chunk.endswith(b"\r")
+        lines = (b"".join(self._tail) + chunk).splitlines(keepends=True)
+        self._tail = [] if lines[-1].endswith((b"\n", b"\r")) else [lines.pop()]
+        if self._at_start:
+            lines[0] = lines[0].removeprefix(_BOM)
+            self._at_start = False
+        return [line.rstrip(b"\r\n") for line in lines]
+
+    def _line(self, line: bytes) -> ServerSentEvent | None:
+        if not line:
+            return self._dispatch()
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+        elif name == b"event":
+            self._event = value.decode("utf-8", "replace")
+        elif name == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
+        return None
+
+    def _dispatch(self) -> ServerSentEvent | None:
+        data, event = self._data, self._event
+        self._data, self._event = [], ""
+        self._size = sum(map(len, self._tail))
+        return ServerSentEvent(b"\n".join(data), event, self._id) if data else None
+
+
+def encode_event(data: bytes, event_id: str = "") -> bytes:
+    """One event with `data` of a single line (JSON as msgspec writes it has no line feeds)."""
+    if event_id:
+        return b"id: %s\ndata: %s\n\n" % (event_id.encode(), data)
+    return b"data: %s\n\n" % data

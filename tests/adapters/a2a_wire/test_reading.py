@@ -1,0 +1,196 @@
+"""What an agent's answers come to, for recorded agents and for lying ones."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from adapters.a2a_wire import rpc
+from adapters.a2a_wire.reading import Reading
+from adapters.a2a_wire.tolerant import UnknownState
+from adapters.contract import ENDINGS, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Progress, Ref, Replied, UpstreamFault, VendorRef
+from adapters.sse import SseReader
+from adapters.task import (
+    Artifact,
+    Message,
+    Part,
+    Role,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+    text_of,
+)
+from tests.fakes.recordings import FOLDER, every_exchange
+from tests.strategies import cuts, peer_events
+
+HYBRID = (FOLDER / "langgraph" / "native_a2a_v1_stream.txt").read_bytes()
+STREAMS = [(name, each["response"]["stream_raw"].encode()) for name, each in every_exchange() if each["response"].get("stream_raw")]
+TEXTS = {
+    "adk/native_a2a:1": "echo: hello stream",
+    "crewai_a2a03/stream:0": "echo: hello there",
+    "langgraph/native_a2a:2": "echo: hello a2a",
+    "pydantic_fasta2a/stream:0": "echo: hello there ",
+    "strands_a2a03/stream:0": "echo: hello there ",
+}
+
+
+def read(chunks: list[bytes]) -> list[Event]:
+    """All events of a stream, up to its ending."""
+    reading, sse, events = Reading(None), SseReader(), []
+    for chunk in chunks:
+        for sent in sse.feed(chunk):
+            request_id = int(json.loads(sent.data)["id"])
+            if not reading.ended:
+                events += reading.events(rpc.read_event(sent.data, request_id))
+    return events
+
+
+def folded(events: list[Event]) -> str:
+    """The text of all artifacts, their pieces joined as they ask for it."""
+    texts: dict[str, str] = {}
+    for event in events:
+        if isinstance(event, ArtifactPiece):
+            before = texts.get(event.artifact.artifact_id, "") if event.append else ""
+            texts[event.artifact.artifact_id] = before + "".join(str(part.text) for part in event.artifact.parts)
+    return "".join(texts.values())
+
+
+def ended(*answers: Any, ref: VendorRef | None = None) -> list[Event]:
+    reading = Reading(ref)
+    return [event for answer in answers for event in reading.events(answer)]
+
+
+def message(text: str, **ids: str) -> Message:
+    return Message(f"m-{text}", Role.AGENT, (Part(text=text),), **ids)
+
+
+def task(state: TaskState, text: str = "", **members: Any) -> Task:
+    return Task("t", "c", TaskStatus(state, message(text, context_id="c", task_id="t") if text else UNSET), **members)
+
+
+@pytest.mark.parametrize(("name", "body"), STREAMS, ids=[name for name, _ in STREAMS])
+def test_recorded_streams_come_to_one_answer(name: str, body: bytes) -> None:
+    events = read([body])
+    assert isinstance(events[0], Ref)
+    assert isinstance(events[-1], Done)
+    assert sum(isinstance(event, ENDINGS) for event in events) == 1
+    assert folded(events) == TEXTS[name]
+
+
+@given(st.data(), st.sampled_from([HYBRID, *(body for _, body in STREAMS)]))
+def test_a_stream_is_the_same_however_it_is_cut(data: st.DataObject, body: bytes) -> None:
+    assert read(data.draw(cuts(body))) == read([body])
+
+
+@given(st.data(), st.sampled_from([HYBRID, *(body for _, body in STREAMS)]))
+def test_a_stream_that_breaks_off_has_no_ending(data: st.DataObject, body: bytes) -> None:
+    last = body.rstrip().rfind(b"data:")  # where the ending's event begins
+    events = read([body[: data.draw(st.integers(0, last))]])
+    assert not [event for event in events if isinstance(event, ENDINGS)]
+
+
+def test_the_hybrid_of_1_0_words_and_flat_updates_is_read() -> None:
+    events = read([HYBRID])
+    pieces = [event for event in events if isinstance(event, ArtifactPiece)]
+    assert [text_of(piece.artifact.parts) for piece in pieces] == ["echo: hello stream world"]
+    assert len([event for event in events if isinstance(event, Progress) and event.message]) == 7
+    assert events[-1] == Done()
+
+
+@pytest.mark.parametrize(
+    ("state", "ending"),
+    [
+        (TaskState.COMPLETED, Done(message("so"))),
+        (TaskState.FAILED, Failed("The agent reported that the task failed", message("so"))),
+        (TaskState.REJECTED, Failed("The agent rejected the task", message("so"), rejected=True)),
+        (TaskState.CANCELED, Canceled(message("so"))),
+        (TaskState.INPUT_REQUIRED, Ask(message("so"))),
+        (TaskState.AUTH_REQUIRED, Ask(message("so"), auth=True)),
+    ],
+)
+def test_each_state_that_ends_a_turn_has_its_ending(state: TaskState, ending: Event) -> None:
+    assert ended(task(state, "so")) == [Ref(VendorRef("c", "t")), ending]
+    update = TaskStatusUpdateEvent("t", "c", TaskStatus(state, message("so", task_id="t")))
+    assert ended(update) == [Ref(VendorRef("c", "t")), ending]
+
+
+def test_an_agent_may_answer_with_a_message_and_keep_no_task() -> None:
+    assert ended(message("hi", context_id="c")) == [Ref(VendorRef("c")), Replied(message("hi"))]
+    assert ended(message("hi")) == [Replied(message("hi"))]
+
+
+def test_nothing_is_read_after_an_ending() -> None:
+    reading = Reading(None)
+    events = list(reading.events(task(TaskState.COMPLETED, artifacts=(Artifact("a", (Part(text="x"),)),))))
+    assert reading.ended
+    assert [type(event) for event in events] == [Ref, ArtifactPiece, Done]
+
+
+def test_the_agents_own_ids_travel_in_the_ref_alone() -> None:
+    events = ended(task(TaskState.WORKING, "busy"), task(TaskState.COMPLETED, "done"))
+    assert events == [Ref(VendorRef("c", "t")), Progress(message("busy")), Done(message("done"))]
+
+
+def test_a_known_ref_is_not_told_again() -> None:
+    assert ended(task(TaskState.COMPLETED), ref=VendorRef("c", "t")) == [Done()]
+
+
+def test_a_ref_keeps_what_else_the_gateway_remembered() -> None:
+    known = VendorRef("c", "old", {"cursor": 5})
+    assert ended(task(TaskState.COMPLETED), ref=known)[0] == Ref(VendorRef("c", "t", {"cursor": 5}))
+
+
+def test_a_poll_that_brings_nothing_new_tells_nothing_new() -> None:
+    working = task(TaskState.WORKING, artifacts=(Artifact("a", (Part(text="x"),)),))
+    assert [type(event) for event in ended(working, working, working)] == [Ref, ArtifactPiece, Progress]
+
+
+def test_the_whole_artifact_replaces_its_pieces() -> None:
+    first = TaskArtifactUpdateEvent("t", "c", Artifact("a", (Part(text="x"),)))
+    second = TaskArtifactUpdateEvent("t", "c", Artifact("a", (Part(text="y"),)), append=True, last_chunk=True)
+    whole = Artifact("a", (Part(text="x"), Part(text="y")))
+    pieces = [event for event in ended(first, second, task(TaskState.COMPLETED, artifacts=(whole,))) if isinstance(event, ArtifactPiece)]
+    assert [(piece.append, piece.last_chunk) for piece in pieces] == [(False, False), (True, True), (False, True)]
+    assert pieces[-1].artifact == whole
+
+
+def test_an_answer_that_stands_in_the_history_alone_is_found() -> None:
+    history = (Message("m-1", Role.USER, (Part(text="hi"),)), message("there", task_id="t"))
+    assert ended(task(TaskState.COMPLETED, history=history))[-1] == Done(message("there"))
+    assert ended(task(TaskState.COMPLETED, history=history[:1]))[-1] == Done()
+
+
+def test_a_question_put_as_an_artifact_is_asked() -> None:
+    question = Artifact("a", (Part(data={"question": "Refund?"}),), name="Interrupt")
+    assert ended(task(TaskState.INPUT_REQUIRED, artifacts=(question,)))[-1] == Ask(Message("a", Role.AGENT, question.parts))
+
+
+def test_an_agent_that_changes_the_task_is_refused() -> None:
+    with pytest.raises(UpstreamFault):
+        ended(task(TaskState.WORKING), TaskStatusUpdateEvent("another", "c", TaskStatus(TaskState.COMPLETED)))
+
+
+def test_an_unknown_state_tells_which_task_to_ask_for() -> None:
+    reading, unknown = Reading(None), UnknownState()
+    with pytest.raises(UnknownState):
+        list(reading.heard_of(unknown))
+    unknown.context_id, unknown.task_id = "c", "t"
+    assert list(reading.heard_of(unknown)) == [Ref(VendorRef("c", "t"))]
+    assert (reading.task_id, reading.ended) == ("t", False)
+
+
+@given(st.lists(peer_events, max_size=5))
+def test_whatever_comes_there_is_at_most_one_ending_and_it_is_last(answers: list[Any]) -> None:
+    reading, events = Reading(None), list[Event]()
+    try:
+        for answer in answers:
+            if not reading.ended:
+                events += reading.events(answer)
+    except UpstreamFault:
+        pass
+    assert [event for event in events if isinstance(event, ENDINGS)] == ([events[-1]] if reading.ended else [])

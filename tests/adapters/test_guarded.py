@@ -1,0 +1,91 @@
+"""Whatever an adapter does, a turn has one ending, in time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from adapters.contract import ENDINGS, Call, Done, Event, Failed, Progress, Turn, UpstreamFault, VendorRef
+from adapters.egress import EgressRefused
+from adapters.guarded import LATE, SILENT, Guarded
+from tests.fakes.a2a_calls import call_to, turn
+
+
+class Acting:
+    """An adapter that does what it is made with, and notes that it was closed."""
+
+    def __init__(self, act: Callable[[], AsyncIterator[Event]]) -> None:
+        self._act = act
+        self.closed = False
+
+    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        try:
+            async for event in self._act():
+                yield event
+        finally:
+            self.closed = True
+
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        await anext(aiter(self._act()))
+        return True
+
+
+async def ends_twice() -> AsyncIterator[Event]:
+    yield Progress()
+    yield Done()
+    yield Failed("too late")
+
+
+async def never_ends() -> AsyncIterator[Event]:
+    yield Progress()
+
+
+async def breaks() -> AsyncIterator[Event]:
+    yield Progress()
+    raise UpstreamFault("it broke", "secret")
+
+
+async def goes_where_it_may_not() -> AsyncIterator[Event]:
+    raise EgressRefused("the target is private")
+    yield
+
+
+async def hangs() -> AsyncIterator[Event]:
+    yield Progress()
+    await asyncio.Event().wait()
+
+
+async def hangs_at_once() -> AsyncIterator[Event]:
+    await asyncio.Event().wait()
+    yield
+
+
+@pytest.mark.parametrize(
+    ("act", "ending"),
+    [
+        (ends_twice, Done()),
+        (never_ends, Failed(SILENT, detail="the adapter yielded no ending")),
+        (breaks, Failed("it broke", detail="secret")),
+        (goes_where_it_may_not, Failed("the target is private")),
+        (hangs, Failed(LATE, retryable=True)),
+    ],
+)
+async def test_exactly_one_ending_ends_a_turn(act: Callable[[], AsyncIterator[Event]], ending: Event) -> None:
+    adapter = Acting(act)
+    events = [event async for event in Guarded(adapter).run(turn("hi"), call_to("http://a.example/", seconds=0.05))]
+    assert events[-1] == ending
+    assert sum(isinstance(event, ENDINGS) for event in events) == 1
+    assert adapter.closed
+
+
+async def test_a_consumer_that_leaves_closes_the_adapter() -> None:
+    adapter = Acting(hangs)
+    events = Guarded(adapter).run(turn("hi"), call_to("http://a.example/"))
+    await anext(events)
+    await events.aclose()  # type: ignore[attr-defined]  # every run is an async generator
+    assert adapter.closed
+
+
+@pytest.mark.parametrize(("act", "confirmed"), [(never_ends, True), (hangs_at_once, False), (goes_where_it_may_not, False)])
+async def test_only_an_answer_confirms_a_cancellation(act: Callable[[], AsyncIterator[Event]], confirmed: bool) -> None:
+    assert await Guarded(Acting(act)).cancel(VendorRef(), call_to("http://a.example/", seconds=0.05)) is confirmed

@@ -1,0 +1,157 @@
+"""Agents built on the reference implementation, one that speaks 1.0 and one that refuses it, served on loopback."""
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
+
+import uvicorn
+from a2a.helpers.proto_helpers import new_data_part, new_task_from_user_message, new_text_message, new_text_part
+from a2a.server.agent_execution import AgentExecutor, RequestContext
+from a2a.server.events import EventQueue
+from a2a.server.request_handlers import DefaultRequestHandler
+from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
+from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
+from a2a.types import AgentCapabilities, AgentCard, AgentInterface, Role
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class ScriptedAgent(AgentExecutor):
+    """Does what the first word of the message says: echo, pieces, message, ask, auth, fail, reject, raise or hang."""
+
+    async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
+        assert context.message is not None
+        text = context.get_user_input()
+        if text == "message":
+            await event_queue.enqueue_event(new_text_message("just a word", role=Role.ROLE_AGENT))
+            return
+        task = context.current_task or new_task_from_user_message(context.message)
+        if context.current_task is None:
+            await event_queue.enqueue_event(task)
+        await self.act(text, context.current_task is not None, TaskUpdater(event_queue, task.id, task.context_id))
+
+    async def act(self, text: str, resumed: bool, updater: TaskUpdater) -> None:
+        if resumed:
+            await updater.add_artifact([new_text_part(f"you answered: {text}")], name="answer")
+            await updater.complete()
+            return
+
+        def said(words: str) -> Any:
+            return updater.new_agent_message([new_text_part(words)])
+
+        match text.split()[0]:
+            case "pieces":
+                await in_pieces(updater)
+                await updater.complete(said("that was it"))
+            case "ask":
+                await updater.requires_input(said("which size?"))
+            case "auth":
+                await updater.requires_auth(said("please sign in at https://example.org"))
+            case "fail":
+                await updater.failed(said("the model is out"))
+            case "reject":
+                await updater.reject(said("not my field"))
+            case "raise":
+                raise RuntimeError("secret of the agent")
+            case "hang":
+                await updater.start_work()
+                await asyncio.Event().wait()
+            case _:
+                await updater.add_artifact([new_text_part(f"echo: {text}"), new_data_part({"length": len(text)})], name="echo")
+                await updater.complete()
+
+    async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
+        await TaskUpdater(event_queue, context.task_id or "", context.context_id or "").cancel()
+
+
+async def in_pieces(updater: TaskUpdater) -> None:
+    await updater.start_work(updater.new_agent_message([new_text_part("on it")]))
+    for index, word in enumerate(("one", "two", "three")):
+        await updater.add_artifact([new_text_part(word)], artifact_id="a1", append=index > 0, last_chunk=index == 2)
+
+
+class Only03(JsonRpcDispatcher):
+    """The endpoint of the reference implementation without the methods of 1.0: each is answered with -32601."""
+
+    METHOD_TO_MODEL: dict[str, type] = {}  # noqa: RUF012  # declared so by the SDK, and only read
+
+
+class Recorded:
+    """An ASGI application that notes each request's headers and JSON body before it goes in."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+
+    @property
+    def methods(self) -> list[str]:
+        return [request["method"] for request in self.requests]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        self.requests.append(json.loads(body))
+        self.headers.append({name.decode(): value.decode() for name, value in scope["headers"]})
+        given = False
+
+        async def again() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.app(scope, again, send)
+
+
+def a2a_agent(version: str = "1.0", streaming: bool = True) -> Recorded:
+    """A scripted agent at `/`. Version 0.3 refuses the methods of 1.0."""
+    card = AgentCard(
+        name="Scripted",
+        description="Does as it is told.",
+        version="1",
+        supported_interfaces=[AgentInterface(url="http://agent.example/", protocol_binding="JSONRPC", protocol_version=version)],
+        capabilities=AgentCapabilities(streaming=streaming),
+        default_input_modes=["text/plain"],
+        default_output_modes=["text/plain"],
+    )
+    handler = DefaultRequestHandler(ScriptedAgent(), InMemoryTaskStore(), card)
+    endpoint = (Only03 if version == "0.3" else JsonRpcDispatcher)(handler, enable_v0_3_compat=version == "0.3")
+    return Recorded(Starlette(routes=[Route("/", endpoint.handle_requests, methods=["POST"])]))
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to whoever runs the tests."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[str]:
+    """Serves on a free loopback port in this event loop. The socket listens from the start, so no request comes too early."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = _Server(uvicorn.Config(app, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    finally:
+        server.should_exit = server.force_exit = True
+        await task
+        listener.close()
