@@ -175,9 +175,6 @@ async def test_a_card_that_promises_too_much_is_found_out(stream: bool) -> None:
 
 
 HALF = (
-    b'data: {"jsonrpc":"2.0","id":1,"result":{"task":{"id":"t","contextId":"c","status":{"state":"TASK_STATE_WORKING"}}}}\n\n'
-    b'data: {"json'
-)
     b'data: {"jsonrpc":"2.0","id":1,"result":{"task":{"id":"t","contextId":"c","status":{"state":"TASK_STATE_WORKING"}}}}\n\ndata: {"json'
 )
 
