@@ -11,7 +11,7 @@ from policies.ids import new_id
 from policies.jwks import Fetch, RemoteKeySet
 from policies.keys import SigningKeys
 from policies.principal import Principal
-from policies.strict_jwt import ACCESS_TOKEN, TOKEN_MAX, Envelope, TokenRefused, open_envelope, verify_signature
+from policies.strict_jwt import ACCESS_TOKEN, TOKEN_MAX, Envelope, TokenRefused, one_audience, open_envelope, verify_signature
 
 __all__ = ["DEVELOPMENT_ISSUER", "Claims", "Identity", "TokenRefused", "TrustedIssuer", "mint_user_token"]
 
@@ -84,10 +84,16 @@ class Identity:
         trusted, keys = self._issuers[issuer]
         if envelope.typ not in _EXTERNAL_TYPES:
             raise TokenRefused("type")
-        if self._public_url not in audiences:  # people's tokens are for the gateway as a whole
-            raise TokenRefused("audience")
         verify_signature(envelope, await keys.find(envelope.kid))
-        return external_claims(envelope.claims, trusted, self._public_url, self._now())
+        return external_claims(envelope.claims, trusted, self._external_audience(envelope, trusted, audiences), self._now())
+
+    def _external_audience(self, envelope: Envelope, trusted: TrustedIssuer, audiences: Collection[str]) -> str:
+        """The one of `audiences` that the token is for. Where the issuer knows us by another name, that stands for our public URL."""
+        if self._public_url not in audiences:  # what is not a door of the gateway, takes no tokens of people
+            raise TokenRefused("audience")
+        ours = trusted.audience or self._public_url
+        named = one_audience(envelope.claims, [ours if audience == self._public_url else audience for audience in audiences])
+        return self._public_url if named == ours else named
 
 
 def _digest(token: str) -> bytes:

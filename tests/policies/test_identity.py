@@ -60,6 +60,13 @@ async def test_an_issuer_may_know_us_by_a_name_of_its_own(issuer: FakeIssuer, ke
     assert await refusal(identity, token, (f"{GW}/agents/a",)) == "audience"
 
 
+async def test_a_person_may_have_a_token_for_one_resource_of_the_gateway_alone(identity: Identity, issuer: FakeIssuer) -> None:
+    token = issuer.mint(aud=f"{GW}/mcp/crm")
+    assert (await identity.verify(token, (GW, f"{GW}/mcp/crm"))).audience == f"{GW}/mcp/crm"
+    assert await refusal(identity, token, (GW, f"{GW}/mcp")) == "audience"
+    assert await refusal(identity, token, (GW,)) == "audience"
+
+
 async def test_the_tenant_comes_from_the_named_claim_only(issuer: FakeIssuer, keys: SigningKeys) -> None:
     identity = Identity(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url, tenant_claim="org")], issuer.fetch)
     assert (await identity.verify(issuer.mint(org="acme", tid="evil"), {GW})).tenant == "acme"

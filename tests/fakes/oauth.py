@@ -1,0 +1,114 @@
+"""An agent with credentials, and the parts of the gateway that the token endpoint asks."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from policies.delegation import Delegation, Hop
+from policies.hop_tokens import Exchange, Exchanged, ExchangeRefused
+from policies.permissions import Permissions
+from policies.principal import Principal
+from registry.card import Family, Registration, Status
+
+SECRET = "s3cret:with/odd+signs"
+ACCESS = "urn:ietf:params:oauth:token-type:access_token"
+FORM = {
+    "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+    "subject_token": "the.hop.token",
+    "subject_token_type": ACCESS,
+    "resource": "https://gw.test/mcp/crm",
+    "scope": "tool:crm.read",
+}
+SALES = Registration(
+    tenant="acme",
+    name="sales",
+    family=Family.AGENT,
+    kind="a2a",
+    status=Status.ACTIVE,
+    url="https://sales.test/a2a",
+    owner="operator",
+    ceiling=("*",),
+    delegation="bearer",
+    upstream={},
+    facts={},
+    client_id="c_sales",
+    card=None,
+    card_text="",
+    tools=(),
+    card_hash="",
+    created=0,
+    updated=0,
+)
+
+
+class FakeClients:
+    """Agents by client id. All have the same secret; `jwks` is their key set."""
+
+    def __init__(self, *clients: Registration) -> None:
+        self.jwks = ""
+        self._clients = {client.client_id: client for client in clients}
+
+    def client(self, client_id: str) -> Registration | None:
+        return self._clients.get(client_id)
+
+    def verify_secret(self, registration: Registration, secret: str) -> bool:
+        return hmac.compare_digest(secret.encode(), SECRET.encode())
+
+    def client_jwks(self, registration: Registration) -> str:
+        return self.jwks
+
+
+def agents() -> FakeClients:
+    return FakeClients(
+        SALES,
+        replace(SALES, name="new", client_id="c_new", status=Status.PENDING),
+        replace(SALES, name="bad", client_id="c_bad", status=Status.QUARANTINED),
+        replace(SALES, name="crm", client_id="c_crm", family=Family.SERVER),
+    )
+
+
+class FakeExchanger:
+    """Grants what is asked for, or raises `refusal`."""
+
+    def __init__(self) -> None:
+        self.asked: list[Exchange] = []
+        self.refusal: ExchangeRefused | None = None
+
+    async def exchange(self, asked: Exchange) -> Exchanged:
+        self.asked.append(asked)
+        if self.refusal is not None:
+            raise self.refusal
+        alice = Principal("acme", "https://idp.test", "alice")
+        scope = Permissions.of(asked.scope.split(" "))
+        return Exchanged("new.hop.token", 120, asked.scope, Delegation(alice, scope, 0.0, (Hop("sales"),), 4, "x1", "g1", "T1"))
+
+
+class Trail:
+    """The audit."""
+
+    def __init__(self) -> None:
+        self.records: list[Mapping[str, Any]] = []
+        self.failure: Exception | None = None
+
+    async def __call__(self, record: Mapping[str, Any]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.records.append(record)
+
+
+class FakeWriter:
+    """The table of spent ids, as a set."""
+
+    def __init__(self) -> None:
+        self.ids: set[tuple[Any, ...]] = set()
+
+    async def write(self, work: Any) -> Any:
+        return work(self)
+
+    def run(self, statement: str, values: tuple[Any, ...]) -> int:
+        if not statement.startswith("INSERT"):
+            return 0
+        known = values[:2] in self.ids
+        self.ids.add(values[:2])
+        return 0 if known else 1

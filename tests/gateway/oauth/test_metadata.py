@@ -1,0 +1,61 @@
+"""What clients may learn before they have a token."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from gateway.oauth import metadata
+from policies.jwks import vet
+from policies.keys import SigningKeys
+from policies.strict_jwt import open_envelope, verify_signature
+
+GW = "https://gw.test"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> SigningKeys:
+    return SigningKeys.open(tmp_path)
+
+
+@pytest.fixture
+async def http(keys: SigningKeys) -> AsyncIterator[httpx.AsyncClient]:
+    app = FastAPI()
+    app.include_router(metadata.routes(GW, keys, ["https://idp.test"]))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=GW) as client:
+        yield client
+
+
+async def test_our_tokens_verify_with_the_published_keys(http: httpx.AsyncClient, keys: SigningKeys) -> None:
+    token = keys.sign({"a": 1}, "at+jwt")
+    keys.rotate()
+    answer = await http.get("/.well-known/jwks.json")
+    assert answer.headers["content-type"] == "application/jwk-set+json"
+    envelope = open_envelope(token)
+    verify_signature(envelope, vet(answer.json())[envelope.kid])
+    assert all("d" not in key for key in answer.json()["keys"])
+
+
+async def test_the_authorization_server_offers_the_exchange_alone(http: httpx.AsyncClient) -> None:
+    document = (await http.get("/.well-known/oauth-authorization-server")).json()
+    assert document["issuer"] == GW
+    assert document["token_endpoint"] == f"{GW}/oauth/token"
+    assert document["jwks_uri"] == f"{GW}/.well-known/jwks.json"
+    assert document["grant_types_supported"] == ["urn:ietf:params:oauth:grant-type:token-exchange"]
+    assert document["token_endpoint_auth_methods_supported"] == ["client_secret_basic", "private_key_jwt"]
+    assert "authorization_endpoint" not in document
+
+
+@pytest.mark.parametrize("path", ["", "/mcp", "/mcp/crm", "/mcp/virtual/desk", "/agents/sales", "/api"])
+async def test_each_resource_names_itself_and_who_vouches_for_people(http: httpx.AsyncClient, path: str) -> None:
+    document = (await http.get(f"/.well-known/oauth-protected-resource{path}")).json()
+    assert document["resource"] == f"{GW}{path}"
+    assert document["authorization_servers"] == ["https://idp.test", GW]
+    assert document["bearer_methods_supported"] == ["header"]
+
+
+@pytest.mark.parametrize("path", ["/", "/mcp/", "/other", "/agents", "/agents/A", "/agents/a/b", "/mcp/a%20b", "/mcp/" + "a" * 65])
+async def test_what_is_no_resource_has_no_metadata(http: httpx.AsyncClient, path: str) -> None:
+    assert (await http.get(f"/.well-known/oauth-protected-resource{path}")).status_code == 404
