@@ -18,6 +18,15 @@ class Family(StrEnum):
     SERVER = "server"
 
 
+class BadCard(Exception):
+    """A card that can't be used. `field` is a path such as `skills[0].name`; both texts are safe to show."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
+
+
 @dataclass(frozen=True, slots=True)
 class Skill:
     """One skill of a card (A2A 1.0 s4.4.5)."""

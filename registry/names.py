@@ -1,0 +1,30 @@
+"""Names of agents and servers: what one may look like, and how one is made of a card's title."""
+
+import re
+import unicodedata
+
+NAME_MAX = 64
+RESERVED = frozenset({"sandbox", "memory", "virtual"})
+_NAME = re.compile(r"[a-z0-9-]{1,64}")
+
+
+class BadName(Exception):
+    """The text can't be the name of an agent or a server; the message says why."""
+
+
+def check_name(name: str) -> str:
+    """Gives the name back. Raises BadName."""
+    if not _NAME.fullmatch(name):
+        raise BadName(f"name must be 1 to {NAME_MAX} characters of a-z, 0-9 and -")
+    if name in RESERVED:
+        raise BadName(f"name {name} is reserved")
+    return name
+
+
+def derived_name(title: str) -> str:
+    """`Sales Agent (EU)` -> `sales-agent-eu`. Raises BadName when nothing is left."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9]+", "-", plain)[:NAME_MAX].strip("-")
+    if not name:
+        raise BadName("name is needed, since none can be made of the card's name")
+    return check_name(name)

@@ -1,0 +1,95 @@
+"""What a registration looks like as a row, and a row as a registration."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy import Row
+
+from registry.card import AgentCard, BadCard, Family, Registration, Status, Tool
+from registry.card_reader import read_card
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is to be registered: a Registration before it has an id, a secret and a place in time."""
+
+    tenant: str
+    name: str
+    family: Family
+    kind: str
+    url: str
+    owner: str
+    status: Status
+    ceiling: tuple[str, ...] = ("*",)
+    delegation: str = "bearer"
+    upstream: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    card: AgentCard | None = None
+    card_text: str = field(default="", repr=False)
+    tools: tuple[Tool, ...] = ()
+
+
+def row_of(entry: Candidate | Registration) -> dict[str, Any]:
+    """The columns that say what an entry is; those of its credentials and times are not among them."""
+    text = entry.card_text or json.dumps([tool.definition for tool in entry.tools])
+    return {
+        "tenant": entry.tenant,
+        "name": entry.name,
+        "family": entry.family.value,
+        "kind": entry.kind,
+        "status": entry.status.value,
+        "url": entry.url,
+        "owner": entry.owner,
+        "card": text,
+        "card_hash": digest(text),
+        "ceiling": " ".join(entry.ceiling),
+        "delegation": entry.delegation,
+        "upstream": json.dumps(dict(entry.upstream)),
+        "facts": json.dumps(dict(entry.facts)),
+    }
+
+
+def registration_of(row: Row[Any]) -> Registration:
+    """A card that today's rules refuse quarantines its agent."""
+    agent = row.family == Family.AGENT
+    status = Status(row.status)
+    document = json.loads(row.card)
+    card: AgentCard | None = None
+    if agent and document:
+        try:
+            card = read_card(document)
+        except BadCard:  # it was read under older rules
+            status = Status.QUARANTINED
+    return Registration(
+        tenant=row.tenant,
+        name=row.name,
+        family=Family(row.family),
+        kind=row.kind,
+        status=status,
+        url=row.url,
+        owner=row.owner,
+        ceiling=tuple(row.ceiling.split()),
+        delegation=row.delegation,
+        upstream=MappingProxyType(json.loads(row.upstream)),
+        facts=MappingProxyType(json.loads(row.facts)),
+        client_id=row.client_id,
+        card=card,
+        card_text=row.card if agent and document else "",
+        tools=() if agent else _tools(document),
+        card_hash=row.card_hash,
+        created=row.created,
+        updated=row.updated,
+    )
+
+
+def _tools(definitions: Iterable[Mapping[str, Any]]) -> tuple[Tool, ...]:
+    return tuple(Tool(definition["name"], definition) for definition in definitions)
+
+
+def digest(text: str) -> str:
+    """sha256, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()

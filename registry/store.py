@@ -1,0 +1,194 @@
+"""Every agent and server by name: a snapshot in memory that the hot path reads, over rows that all processes share."""
+
+import asyncio
+import hmac
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, delete, insert, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+
+from registry.card import Family, Registration, Status
+from registry.names import check_name
+from registry.rows import Candidate, digest, registration_of, row_of
+from registry.tables import registrations as table
+
+T = TypeVar("T")
+READ_AT_ONCE = 200
+NOBODYS = "0" * 64
+__all__ = ["Candidate", "NameTaken", "Outdated", "Registry", "UnknownName"]
+
+Names = Mapping[str, Registration]
+
+
+class Batch(Protocol):
+    """The writer's transaction (gateway/writer.py)."""
+
+    @property
+    def connection(self) -> Connection: ...
+
+
+class Database(Protocol):
+    """gateway/database.py."""
+
+    async def write(self, work: Callable[[Any], T]) -> T: ...
+
+    async def read(self, work: Callable[[Connection], T]) -> T: ...
+
+
+class UnknownName(Exception):
+    """No agent or server has this name in this tenant."""
+
+
+class NameTaken(Exception):
+    """An agent or a server has this name already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"name {name} is taken by another agent or server")
+        self.name = name
+
+
+class Outdated(Exception):
+    """The registration was changed by somebody else meanwhile; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    tenants: Mapping[str, Names]  # each in the order of names
+    clients: Mapping[str, Registration]
+    secrets: Mapping[str, str] = field(repr=False)  # client id -> sha256 of the secret
+
+
+class Registry:
+    """Reads answer at once from the snapshot. Every change is one commit, with the epoch that makes all other processes reload."""
+
+    def __init__(self, database: Database, bump: Callable[[Any], None], new_id: Callable[[str], str], now: Callable[[], int]) -> None:
+        """`bump` raises the epoch `registry` within a transaction; `now` counts microseconds since 1970."""
+        self._database = database
+        self._bump = bump
+        self._new_id = new_id
+        self._now = now
+        self._loading = asyncio.Lock()
+        self._snapshot = _Snapshot({}, {}, {})
+
+    def find(self, tenant: str, name: str) -> Registration:
+        """Whatever its status. Raises UnknownName."""
+        found = self._snapshot.tenants.get(tenant, {}).get(name)
+        if found is None:
+            raise UnknownName(name)
+        return found
+
+    def list(self, tenant: str, family: Family | None = None) -> Sequence[Registration]:
+        """All of one tenant, in the order of their names, whatever their status."""
+        everyone = self._snapshot.tenants.get(tenant, {}).values()
+        return [entry for entry in everyone if family is None or entry.family is family]
+
+    def client(self, client_id: str) -> Registration | None:
+        """The agent or server that holds this client id."""
+        return self._snapshot.clients.get(client_id)
+
+    def verify_secret(self, client_id: str, secret: str) -> bool:
+        """Whether `secret` is the one that was given out last. Takes the same time for an unknown client."""
+        expected = self._snapshot.secrets.get(client_id, NOBODYS)
+        return hmac.compare_digest(digest(secret).encode(), expected.encode())
+
+    async def add(self, candidate: Candidate) -> tuple[Registration, str]:
+        """Keeps it and makes its client id and secret, which nobody can see again. Raises BadName and NameTaken."""
+        check_name(candidate.name)
+        secret = secrets.token_urlsafe(32)
+        now = self._now()
+        row = row_of(candidate) | {
+            "client_id": self._new_id("client"),
+            "client_secret_hash": digest(secret),
+            "client_jwks": "",
+            "created": now,
+            "updated": now,
+        }
+
+        def work(batch: Batch) -> None:
+            named = select(table.c.name).where(table.c.tenant == candidate.tenant, table.c.name == candidate.name)
+            if batch.connection.execute(named).first():
+                raise NameTaken(candidate.name)
+            batch.connection.execute(insert(table).values(row))
+            self._bump(batch)
+
+        try:
+            await self._database.write(work)
+        except IntegrityError as error:  # another process was faster
+            raise NameTaken(candidate.name) from error
+        await self.reload()
+        return self.find(candidate.tenant, candidate.name), secret
+
+    async def update(self, changed: Registration) -> Registration:
+        """Writes a changed copy of a registration that was read before. Raises Outdated and UnknownName."""
+        moment = max(self._now(), changed.updated + 1)
+        await self._change(changed, row_of(changed) | {"updated": moment})
+        return self.find(changed.tenant, changed.name)
+
+    async def set_status(self, tenant: str, name: str, status: Status) -> Registration:
+        """Raises UnknownName and Outdated."""
+        return await self.update(replace(self.find(tenant, name), status=status))
+
+    async def renew_secret(self, tenant: str, name: str) -> str:
+        """A new secret; the old one is void with the same commit. Raises UnknownName and Outdated."""
+        secret = secrets.token_urlsafe(32)
+        found = self.find(tenant, name)
+        await self._change(found, {"client_secret_hash": digest(secret), "updated": max(self._now(), found.updated + 1)})
+        return secret
+
+    async def remove(self, tenant: str, name: str) -> None:
+        """Raises UnknownName."""
+
+        def work(batch: Batch) -> None:
+            if not batch.connection.execute(delete(table).where(table.c.tenant == tenant, table.c.name == name)).rowcount:
+                raise UnknownName(name)
+            self._bump(batch)
+
+        await self._database.write(work)
+        await self.reload()
+
+    async def reload(self) -> None:
+        """Reads what changed since the last time. Called at start, after each change here and when the epoch moved."""
+        async with self._loading:
+            self._snapshot = await self._database.read(lambda connection: _snapshot(connection, self._snapshot))
+
+    async def _change(self, before: Registration, values: Mapping[str, Any]) -> None:
+        """Changes one row, if it is still what `before` was read from."""
+        same = (table.c.tenant == before.tenant, table.c.name == before.name, table.c.client_id == before.client_id)
+
+        def work(batch: Batch) -> None:
+            if not batch.connection.execute(update(table).where(*same, table.c.updated == before.updated).values(values)).rowcount:
+                raise Outdated("the registration was changed meanwhile; read it again")
+            self._bump(batch)
+
+        try:
+            await self._database.write(work)
+        finally:
+            await self.reload()
+
+
+def _snapshot(connection: Connection, before: _Snapshot) -> _Snapshot:
+    """The rows of now. A row that did not change is not read again, so that one change among many costs little."""
+    columns = (table.c.tenant, table.c.name, table.c.updated, table.c.client_id, table.c.client_secret_hash)
+    index = sorted(connection.execute(select(*columns)).all(), key=lambda row: (row.tenant, row.name))  # databases sort as they like
+    known = {(row.tenant, row.name): before.clients.get(row.client_id) for row in index}
+    fresh = {(row.tenant, row.name) for row in index if (entry := known[row.tenant, row.name]) is None or entry.updated != row.updated}
+    read = _read(connection, sorted(fresh))
+    tenants: dict[str, dict[str, Registration]] = {}
+    for row in index:
+        entry = read.get((row.tenant, row.name)) or known[row.tenant, row.name]
+        if entry is not None:
+            tenants.setdefault(row.tenant, {})[row.name] = entry
+    clients = {entry.client_id: entry for names in tenants.values() for entry in names.values()}
+    digests = {row.client_id: row.client_secret_hash for row in index}
+    return _Snapshot(tenants, clients, digests)
+
+
+def _read(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Registration]:
+    found: dict[tuple[str, str], Registration] = {}
+    for start in range(0, len(keys), READ_AT_ONCE):
+        wanted = select(table).where(tuple_(table.c.tenant, table.c.name).in_(keys[start : start + READ_AT_ONCE]))
+        found |= {(row.tenant, row.name): registration_of(row) for row in connection.execute(wanted)}
+    return found

@@ -1,0 +1,155 @@
+"""The registry on both databases: one namespace per tenant, secrets that nobody can read back, and every process sees each change."""
+
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from gateway.database import Database, bump
+from policies.ids import new_id
+from registry.card import Family, Status, Tool
+from registry.card_reader import read_card
+from registry.names import BadName
+from registry.store import Candidate, NameTaken, Outdated, Registry, UnknownName
+from registry.tables import registrations
+from tests.fakes.cards import card
+
+TEXT = '{"name": "Sales", "description": "Sells.", "version": "1", "url": "https://sales.example/"}'
+
+
+def registry_on(database: Database) -> Registry:
+    ticks = count(1_000)
+    return Registry(database, lambda batch: bump(batch, "registry"), new_id, lambda: next(ticks))
+
+
+@pytest.fixture
+def registry(database: Database) -> Registry:
+    return registry_on(database)
+
+
+def agent(name: str = "sales", tenant: str = "default", **changes: Any) -> Candidate:
+    document = card("https://sales.example/", "1.0")
+    given = Candidate(
+        tenant=tenant,
+        name=name,
+        family=Family.AGENT,
+        kind="a2a",
+        url="https://sales.example/",
+        owner="default|iss|alice",
+        status=Status.ACTIVE,
+        ceiling=("agent:*", "tool:crm.*"),
+        upstream={"timeout": 5},
+        facts={"version": "1.0", "streaming": True},
+        card=read_card(document),
+        card_text=TEXT,
+    )
+    return replace(given, **changes)
+
+
+def server(name: str) -> Candidate:
+    tools = (Tool("check", {"name": "check", "inputSchema": {"type": "object"}}),)
+    return agent(name, family=Family.SERVER, kind="mcp", card=None, card_text="", tools=tools)
+
+
+async def test_what_was_added_is_found_as_it_was(registry: Registry) -> None:
+    added, _ = await registry.add(agent())
+    assert registry.find("default", "sales") == added
+    assert (added.ceiling, dict(added.upstream), dict(added.facts)) == (
+        ("agent:*", "tool:crm.*"),
+        {"timeout": 5},
+        {"version": "1.0", "streaming": True},
+    )
+    assert added.card is not None
+    assert (added.card.name, added.card_text) == ("Sales", TEXT)
+    kept, _ = await registry.add(server("crm"))
+    assert (kept.tools, kept.card) == (server("crm").tools, None)
+
+
+async def test_agents_and_servers_share_one_namespace_in_each_tenant(registry: Registry) -> None:
+    await registry.add(agent("crm"))
+    with pytest.raises(NameTaken):  # attack REG-01
+        await registry.add(server("crm"))
+    await registry.add(server("another"))
+    await registry.add(agent("crm", tenant="acme"))
+    assert [entry.name for entry in registry.list("default")] == ["another", "crm"]
+    assert [entry.name for entry in registry.list("default", Family.SERVER)] == ["another"]
+    assert [entry.name for entry in registry.list("acme")] == ["crm"]
+    with pytest.raises(UnknownName):
+        registry.find("acme", "another")
+
+
+async def test_a_name_that_can_not_be_is_refused(registry: Registry) -> None:
+    with pytest.raises(BadName):
+        await registry.add(agent("Sandbox!"))
+
+
+async def test_a_secret_is_shown_once_and_only_its_hash_is_kept(registry: Registry, database: Database) -> None:
+    added, secret = await registry.add(agent())
+    other, _ = await registry.add(agent("other"))
+    assert registry.client(added.client_id) == added
+    assert registry.verify_secret(added.client_id, secret)
+    assert not registry.verify_secret(other.client_id, secret)
+    assert not registry.verify_secret("client_nobody", secret)
+    assert not registry.verify_secret("client_nobody", "")
+    row = (await database.read(lambda connection: connection.execute(select(registrations)).all()))[0]
+    assert secret not in str(row)
+    renewed = await registry.renew_secret("default", "sales")
+    assert registry.verify_secret(added.client_id, renewed)
+    assert not registry.verify_secret(added.client_id, secret)
+
+
+async def test_a_change_is_kept_and_a_stale_one_is_refused(registry: Registry) -> None:
+    before, _ = await registry.add(agent())
+    changed = await registry.set_status("default", "sales", Status.QUARANTINED)
+    assert registry.find("default", "sales").status is Status.QUARANTINED
+    assert changed.updated > before.updated
+    with pytest.raises(Outdated):
+        await registry.update(replace(before, url="https://elsewhere.example/"))
+    assert registry.find("default", "sales").url == "https://sales.example/"
+
+
+async def test_what_is_removed_is_gone_with_its_credentials_and_the_name_is_free(registry: Registry) -> None:
+    added, secret = await registry.add(agent())
+    await registry.remove("default", "sales")
+    assert registry.client(added.client_id) is None
+    assert not registry.verify_secret(added.client_id, secret)
+    with pytest.raises(UnknownName):
+        await registry.remove("default", "sales")
+    again, _ = await registry.add(agent())
+    assert again.client_id != added.client_id
+    with pytest.raises(Outdated):  # a change that was meant for the one before
+        await registry.update(added)
+
+
+async def test_another_process_sees_every_change_after_the_epoch_moved(registry: Registry, database: Database) -> None:
+    other = registry_on(database)
+    database.watch("registry", other.reload)
+    for act in (
+        lambda: registry.add(agent()),
+        lambda: registry.add(server("crm")),
+        lambda: registry.set_status("default", "sales", Status.DOWN),
+        lambda: registry.renew_secret("default", "crm"),
+        lambda: registry.remove("default", "sales"),
+    ):
+        await act()
+        await database.refresh()
+        assert list(other.list("default")) == list(registry.list("default"))
+
+
+async def test_a_reload_reads_only_what_changed(registry: Registry) -> None:
+    kept, _ = await registry.add(agent())
+    await registry.add(agent("other"))
+    assert registry.find("default", "sales") is kept
+
+
+async def test_of_two_who_take_a_name_at_once_one_gets_it(registry: Registry, database: Database) -> None:
+    outcomes = []
+    for one in (registry, registry_on(database)):  # the second has not seen the first's row in its snapshot
+        try:
+            outcomes.append(await one.add(agent()))
+        except NameTaken:
+            outcomes.append(None)
+    assert outcomes[0] is not None
+    assert outcomes[1] is None
