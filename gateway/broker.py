@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -14,14 +14,12 @@ from adapters.a2a_wire.v1 import BadMessage
 from adapters.contract import Adapter, Call, Canceled, Failed, Turn, UpstreamFault, VendorRef
 from adapters.mcp_wire import ToolAnswer, ToolRequest
 from adapters.task import Message, TaskState, encode
-from gateway.database import Batch
+from gateway.ledger import Ledger, Outside, Trail
 from gateway.tasks import RUNNING, TaskEnded, TaskEvent, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
-from policies.audit import decision_record
-from policies.authority import Authority, Caller, Request
+from policies.authority import Caller, Request
 from policies.delegation import Hop
-from policies.grant import Act, Denial, Grant, Question, Ruling
-from policies.hop_tokens import HopTokens
+from policies.grant import Act, Grant
 from policies.permissions import Permissions
 from registry.card import Family, Registration, Status
 from registry.store import Registry, UnknownName
@@ -29,14 +27,6 @@ from registry.store import Registry, UnknownName
 FANOUT_MAX = 64  # tasks that one task may have under way at once
 log = structlog.get_logger()
 _ref = msgspec.json.Decoder(VendorRef).decode
-
-
-class Refused(Exception):
-    """The ruling was not a Grant. It is kept; `ruling.decision` explains it."""
-
-    def __init__(self, ruling: Denial | Question) -> None:
-        super().__init__(ruling.decision.reason_id)
-        self.ruling = ruling
 
 
 class NotCancelable(Exception):
@@ -49,14 +39,6 @@ class TooManyTasks(Exception):
 
 class IdempotencyConflict(Exception):
     """The Idempotency-Key was used before, with another message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trail:
-    """The trace this call belongs to, and the headers that carry it on."""
-
-    trace_id: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +65,6 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
-    """Whom we call: one adapter per kind of agent, the MCP upstreams, and what the operator lets us send along."""
-
-    adapters: Mapping[str, Adapter]
-    tools: Tools
-    headers: Callable[[Registration], Mapping[str, str]]
-    agent_timeout: float
-    tool_timeout: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Ready:
     """A turn that is allowed and kept, and can be run."""
 
@@ -106,10 +77,9 @@ class _Ready:
 class Broker:
     """Every door calls it; it talks to adapters, stores and the authority on their behalf."""
 
-    def __init__(self, registry: Registry, authority: Authority, tokens: HopTokens, memory: Memory, outside: Outside) -> None:
+    def __init__(self, registry: Registry, ledger: Ledger, memory: Memory, outside: Outside) -> None:
         self._registry = registry
-        self._authority = authority
-        self._tokens = tokens
+        self._ledger = ledger
         self._memory = memory
         self._outside = outside
         self._turns = Turns(memory)
@@ -152,12 +122,14 @@ class Broker:
                 return repeated
         before = await self._continued(caller, sending)
         grant, row = await self._allow(caller, sending, target, before)
-        opened = await self._open(grant, row, sending, before)
+        message = msgspec.structs.replace(sending.message, context_id=row.context_id, task_id=row.id)
+        opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         turn = Turn(sending.message, await self._ref(row, before, sending), stream=sending.watched)
-        call = self._call(grant, target, sending.trail, row.id, self._outside.agent_timeout)
-        return _Ready(opened, turn, call, self._outside.adapters[target.kind])
+        adapter = self._outside.adapters.adapter(target.kind)
+        await self._ledger.open(grant, opened, before)
+        return _Ready(opened, turn, self._ledger.call(grant, target, sending.trail, row.id), adapter)
 
-    async def _continued(self, caller: Caller, sending: Sending) -> Turned | None:
+    async def _continued(self, caller: Caller, sending: Sending) -> TaskRow | None:
         """The task that the message answers, if it names one (A2A 1.0 s3.4)."""
         message = sending.message
         if not message.task_id:
@@ -167,10 +139,10 @@ class Broker:
             raise BadMessage("message.contextId", "is not the context of the task named in message.taskId")
         if row.ended or row.state in RUNNING:
             raise TaskEnded
-        return Turned(row, ())
+        return row
 
-    async def _allow(self, caller: Caller, sending: Sending, target: Registration, before: Turned | None) -> tuple[Grant, TaskRow]:
-        row = before.row if before else self._new_row(caller, sending)
+    async def _allow(self, caller: Caller, sending: Sending, target: Registration, before: TaskRow | None) -> tuple[Grant, TaskRow]:
+        row = before or self._new_row(caller, sending)
         parent = caller.delegation.task_id
         if parent and self._fanout[parent] >= FANOUT_MAX:
             raise TooManyTasks
@@ -183,16 +155,8 @@ class Broker:
             txn=row.txn,
             trace_id=sending.trail.trace_id,
         )
-        grant = await self._granted(caller, self._authority.rule(caller, request))
+        grant = await self._ledger.granted(caller, request)
         return grant, replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
-
-    async def _granted(self, caller: Caller, ruling: Ruling) -> Grant:
-        """The Grant; any other ruling is kept and raised as Refused."""
-        if isinstance(ruling, Grant):
-            return ruling
-        record = decision_record(ruling.decision, caller.principal)
-        await self._memory.database.write(lambda batch: self._memory.audit.append(batch, record))
-        raise Refused(ruling)
 
     def _new_row(self, caller: Caller, sending: Sending) -> TaskRow:
         now, message = self._memory.now(), sending.message
@@ -213,43 +177,14 @@ class Broker:
             request_digest=_digest(sending) if sending.idempotency_key is not None else "",
         )
 
-    async def _open(self, grant: Grant, row: TaskRow, sending: Sending, before: Turned | None) -> Turned:
-        """Keeps the decision, the grant and the task, in one commit."""
-        memory = self._memory
-        message = msgspec.structs.replace(sending.message, context_id=row.context_id, task_id=row.id)
-        record = decision_record(grant.decision, grant.delegation.principal)
-        opened = self._turns.resumed(before.row, row, message) if before else Turned(*memory.tasks.opening(row, message))
-
-        def work(batch: Batch) -> None:
-            memory.audit.append(batch, record)
-            memory.grants.add(batch, grant.delegation, grant.decision.grant_id, row.updated)
-            if before:
-                memory.tasks.advance(batch, before.row, opened.row, opened.events)
-            else:
-                memory.tasks.open(batch, opened.row, opened.events)
-
-        await memory.database.write(work)
-        return opened
-
-    async def _ref(self, row: TaskRow, before: Turned | None, sending: Sending) -> VendorRef | None:
+    async def _ref(self, row: TaskRow, before: TaskRow | None, sending: Sending) -> VendorRef | None:
         """The agent's own ids: of the task that goes on, or of the last task in the same context."""
         if before:
-            return _ref(row.vendor_ref)
+            return _ref(before.vendor_ref)
         if not sending.message.context_id:
             return None
         last = await self._memory.tasks.before(row)
         return VendorRef(context_id=_ref(last.vendor_ref).context_id) if last else None
-
-    def _call(self, grant: Grant, target: Registration, trail: Trail, key: str, seconds: float) -> Call:
-        headers = {**trail.headers, **self._outside.headers(target)}
-        if target.family is Family.AGENT and target.delegation != "none":
-            token = self._tokens.credential(grant, target.url)
-            if target.delegation == "header":
-                headers["Interlock-Delegation"] = token
-            else:
-                headers["Authorization"] = f"Bearer {token}"
-        deadline = asyncio.get_running_loop().time() + float(target.upstream.get("timeout", seconds))
-        return Call(grant, target, deadline, headers, key)
 
     async def _run(self, ready: _Ready) -> Turned:
         parent = ready.opened.row.parent_id
@@ -286,31 +221,16 @@ class Broker:
         name = f"{calling.server}.{calling.tool}"
         act = Act("callTool", "Tool", name, f"tool:{name}", calling.server)
         request = Request(act, target.tenant, calling.arguments, trace_id=calling.trail.trace_id)
-        grant = await self._granted(caller, self._authority.rule(caller, request))
-        memory = self._memory
-        record = decision_record(grant.decision, caller.principal)
-        await memory.database.write(lambda batch: memory.audit.append(batch, record))
-        call = self._call(grant, target, calling.trail, grant.decision.id, self._outside.tool_timeout)
+        grant = await self._ledger.granted(caller, request)
+        await self._ledger.keep(grant)
+        call = self._ledger.call(grant, target, calling.trail, grant.decision.id)
         outcome = "failed"
         try:
             answer = await self._outside.tools.call(call, calling.request)
             outcome = "ok"
             return answer
         finally:
-            self._post_outcome(grant, caller, outcome)
-
-    def _post_outcome(self, grant: Grant, caller: Caller, outcome: str) -> None:
-        decision = grant.decision
-        record = {
-            "kind": "outcome",
-            "tenant": caller.principal.tenant,
-            "decision_id": decision.id,
-            "txn": decision.txn,
-            "task_id": decision.task_id,
-            "outcome": outcome,
-            "duration_us": self._memory.now() - decision.at,
-        }
-        self._memory.database.post(lambda batch: self._memory.audit.append(batch, record))
+            self._ledger.post_outcome(grant, outcome)
 
     async def task_row(self, caller: Caller, agent: str, task_id: str) -> TaskRow:
         """A task of the caller's with this agent; an agent sees only what its own task caused. Raises UnknownTask."""
@@ -339,11 +259,10 @@ class Broker:
         target = self.find(caller, agent, Family.AGENT)
         act = Act("invokeAgent", "Agent", agent, f"agent:{agent}", agent)
         request = Request(act, target.tenant, callee=Hop(agent, Permissions.of(target.ceiling)), task_id=row.id, txn=row.txn)
-        grant = await self._granted(caller, self._authority.rule(caller, request))
-        record = decision_record(grant.decision, caller.principal)
-        await self._memory.database.write(lambda batch: self._memory.audit.append(batch, record))
-        call = self._call(grant, target, trail, row.id, self._outside.agent_timeout)
-        if not await self._outside.adapters[target.kind].cancel(ref, call):
+        grant = await self._ledger.granted(caller, request)
+        await self._ledger.keep(grant)
+        call = self._ledger.call(grant, target, trail, row.id)
+        if not await self._outside.adapters.adapter(target.kind).cancel(ref, call):
             raise NotCancelable
         now = await self.task(caller, agent, task_id)
         if now.row.ended:

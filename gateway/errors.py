@@ -10,12 +10,13 @@ from adapters.contract import UpstreamFault
 from adapters.mcp_wire import ToolRefused
 from gateway.admission import ForeignOrigin, WrongHost
 from gateway.asgi import BadHeader, BodyTooLarge
-from gateway.broker import IdempotencyConflict, NotCancelable, Refused, TooManyTasks
+from gateway.broker import IdempotencyConflict, NotCancelable, TooManyTasks
 from gateway.explanations import sentence, story
+from gateway.ledger import Refused
 from gateway.tasks import TaskEnded, UnknownTask
 from gateway.writer import NotKept
-from policies.claims import TokenRefused
 from policies.grant import Denial
+from policies.identity import TokenRefused
 from policies.permissions import BadPermission
 from policies.strict_json import BadJson
 from registry.store import UnknownName

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from gateway.a2a_server.cards import Cards
 from gateway.a2a_server.jsonrpc import JsonRpc
 from gateway.asgi import Receive, Scope, Send, respond
-from gateway.broker import Trail
+from gateway.ledger import Trail
 from gateway.mcp_server.endpoint import Endpoint
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]

@@ -10,8 +10,9 @@ from adapters.a2a_wire.v1 import SendParams, error_bytes, read_send_params, read
 from adapters.task import StreamResponse, Task
 from gateway.admission import Admission
 from gateway.asgi import Receive, Scope, Send, header, read_body, respond, stream
-from gateway.broker import Broker, Sending, Trail
+from gateway.broker import Broker, Sending
 from gateway.errors import InvalidRequest, Told, UnknownMethod, VersionNotSupported, a2a_details, told
+from gateway.ledger import Trail
 from gateway.tasks import fold, shown
 from gateway.turns import Turned
 from policies.authority import Caller
@@ -127,5 +128,3 @@ def _task(turned: Turned, history_length: int | None) -> Task:
 
 def _frame(request_id: Any, response: StreamResponse) -> bytes:
     return b"data: %s\n\n" % result_bytes(request_id, response)
-
-

@@ -10,8 +10,9 @@ from adapters.mcp_wire import ToolRequest
 from adapters.task import Message, Part, Role, text_of
 from gateway.admission import Admission
 from gateway.asgi import Header, Receive, Scope, Send, header, read_body, respond
-from gateway.broker import Broker, Sending, ToolCall, Trail
+from gateway.broker import Broker, Sending, ToolCall
 from gateway.errors import InvalidRequest, Told, UnknownMethod, mcp_data, told
+from gateway.ledger import Trail
 from gateway.mcp_server import legacy, modern
 from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
 from gateway.tasks import fold
@@ -134,8 +135,16 @@ class Endpoint:
 
     async def _call_agent(self, asked: Asked, target: AgentTool, arguments: dict[str, Any]) -> bytes:
         text, context = arguments.get("message"), arguments.get("context_id", "")
-        if not isinstance(text, str) or not text or not isinstance(context, str) or len(context) > 256 or arguments.keys() - {"message", "context_id"}:
-            raise modern.BadEnvelope(modern.INVALID_PARAMS, "an agent takes message (text) and optionally context_id (text), and nothing else")
+        if (
+            not isinstance(text, str)
+            or not text
+            or not isinstance(context, str)
+            or len(context) > 256
+            or arguments.keys() - {"message", "context_id"}
+        ):
+            raise modern.BadEnvelope(
+                modern.INVALID_PARAMS, "an agent takes message (text) and optionally context_id (text), and nothing else"
+            )
         message = Message(message_id=new_id("m"), role=Role.USER, parts=(Part(text=text),), context_id=context)
         turned = await self._broker.send(asked.caller, Sending(target.agent, message, asked.trail, skill=target.skill))
         return _agent_result(turned, asked.modern)

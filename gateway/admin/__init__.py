@@ -1,0 +1,1 @@
+"""The operators' and users' API under /api, one noun a file."""

@@ -1,0 +1,62 @@
+"""The framework's part of the gateway: /api, /oauth and /.well-known as one FastAPI application."""
+
+from collections.abc import Awaitable, Callable, Iterable
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from gateway.admission import Admission
+from gateway.errors import Row, Told, problem, told
+from policies.authority import Caller
+
+PROBLEM = "application/problem+json"
+log = structlog.get_logger()
+
+
+def api(admission: Admission, routers: Iterable[APIRouter]) -> FastAPI:
+    """Every failure leaves as application/problem+json (RFC 9457)."""
+    app = FastAPI(title="Interlock", version="0.1.0", docs_url="/docs", redoc_url=None)
+    for router in routers:
+        app.include_router(router)
+
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        return answer(admission, told(error), error)
+
+    async def misused(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return answer(admission, Told(Row(error.status_code, -32600, "http", ""), str(error.detail)), error)
+
+    async def misread(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        return answer(admission, Told(Row(422, -32602, "bad-request", ""), f"{where}: {first['msg']}"), error)
+
+    app.add_exception_handler(HTTPException, misused)
+    app.add_exception_handler(RequestValidationError, misread)
+    app.add_exception_handler(Exception, failed)
+    return app
+
+
+def answer(admission: Admission, said: Told, error: Exception) -> JSONResponse:
+    """One failure as a problem document; unexpected ones are logged, and never told."""
+    if said.row.status == 500:
+        log.error("api_failed", exc_info=error)
+    headers = {"retry-after": str(said.retry_after)} if said.retry_after else {}
+    if said.row.status == 401:
+        headers["www-authenticate"] = admission.challenge("", "invalid_token")
+    elif said.scope:
+        headers["www-authenticate"] = admission.challenge("", "insufficient_scope", said.scope)
+    return JSONResponse(problem(said), said.row.status, headers, PROBLEM)
+
+
+def admitted_by(admission: Admission) -> Callable[[Request], Awaitable[Caller]]:
+    """The dependency of every route that is not public: a token made for the gateway as a whole."""
+
+    async def admitted(request: Request) -> Caller:
+        return await admission.admit(request.scope, "/api")
+
+    return admitted

@@ -1,0 +1,278 @@
+"""Builds the gateway: the only file that makes objects and joins them."""
+
+import fcntl
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import structlog
+import uvicorn
+
+from adapters.catalog import Catalog
+from adapters.egress import Egress
+from adapters.mcp_pool import McpPool
+from gateway.a2a_server.cards import Cards
+from gateway.a2a_server.jsonrpc import JsonRpc
+from gateway.admin import audit as admin_audit
+from gateway.admin import decisions as admin_decisions
+from gateway.admin import grants as admin_grants
+from gateway.admin import tasks as admin_tasks
+from gateway.admin.api import admitted_by, api
+from gateway.admission import Admission, hosts_of
+from gateway.asgi import Receive, Scope, Send
+from gateway.broker import Broker
+from gateway.database import Database, bump, engine_for
+from gateway.front import App, Front
+from gateway.ledger import Ledger, Outside
+from gateway.mcp_server.endpoint import Endpoint
+from gateway.mcp_server.legacy import Sessions
+from gateway.mcp_server.tools import Tools
+from gateway.migrations import HEAD
+from gateway.oauth import metadata as oauth_metadata
+from gateway.oauth import token as oauth_token
+from gateway.oauth.client import ClientAuthentication
+from gateway.pulse import Pulse
+from gateway.revocation import Revocation
+from gateway.settings import Settings
+from gateway.tasks import TaskLog
+from gateway.turns import Memory
+from policies.audit import Audit
+from policies.audit_heads import HeadsFile
+from policies.authority import Authority, Caller, Request, Surroundings
+from policies.cedar import PolicyEngine
+from policies.claims import DEVELOPMENT_ISSUER, TrustedIssuer
+from policies.client_assertion import ClientAssertions
+from policies.grant import Act
+from policies.grants import Grants
+from policies.hop_tokens import HopTokens, Minting
+from policies.identity import Identity
+from policies.ids import new_id, now_us
+from policies.keys import SigningKeys
+from policies.permissions import Permissions
+from policies.spent import SpentIds
+from registry.card import Registration, Status
+from registry.signing import republished
+from registry.store import Registry, UnknownName
+
+log = structlog.get_logger()
+SETTINGS = "INTERLOCK_SERVING"
+LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
+
+
+def serve(settings: Settings) -> None:
+    """Runs the gateway until a signal. With several workers each builds its own, from the same settings."""
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ[SETTINGS] = settings.model_dump_json()
+    (settings.home / "serving.json").write_text(msgspec.json.encode({"url": settings.public_url}).decode())
+    uvicorn.run(
+        "gateway.app:from_environment",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+def from_environment() -> Front:
+    """What a worker serves."""
+    return Gateway(Settings.model_validate_json(os.environ[SETTINGS])).application()
+
+
+class HomeInUse(Exception):
+    """Another gateway runs on this SQLite file."""
+
+
+class Gateway:
+    """One process of the gateway: every part, made and joined. `start` and `stop` run in its event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = _prepared_home(settings)
+        self.keys = SigningKeys.open(settings.home)
+        self.database = Database(engine_for(settings.database_url))
+        _migrate(self.database)
+        self.audit = Audit(new_id("a"), now_us)
+        self.database.enlist(self.audit)
+        self.egress = Egress(_allowed(settings))
+        self.registry = Registry(self.database, lambda batch: bump(batch, "registry"), new_id, now_us)
+        self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None)
+        self.identity = self._identity()
+        self.grants = Grants(self.database, time.time)
+        self.authority = Authority(self.identity, self.engine, self.grants, self._surroundings())
+        minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
+        self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
+        self.pool = McpPool(self.egress, time.monotonic)
+        self.catalog = Catalog(self.egress)
+        self.process = new_id("p")
+        self.memory = self._memory()
+        outside = self._outside()
+        self.ledger = Ledger(self.authority, self.tokens, self.memory, outside)
+        self.broker = Broker(self.registry, self.ledger, self.memory, outside)
+        heads = HeadsFile(settings.home / "audit.heads", self.keys, now_us)
+        self.pulse = Pulse(self.database, self.audit, heads, self.process, now_us)
+        heads.compact()
+
+    def _identity(self) -> Identity:
+        issuers = [
+            TrustedIssuer(
+                issuer=issuer.issuer,
+                jwks_url=issuer.jwks_url,
+                audience=issuer.audience,
+                algorithms=tuple(issuer.algorithms),
+                roles_claim=issuer.roles_claim,
+                tenant_claim=issuer.tenant_claim,
+            )
+            for issuer in self.settings.identity.issuers
+        ]
+        return Identity(self.settings.public_url, self.keys, issuers, self.egress.fetch, self.settings.development)
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            roles_now=self._roles_now,
+            ceiling_now=self._ceiling_now,
+            role_permissions={role: Permissions.of(texts) for role, texts in self.settings.roles.items()},
+            new_id=new_id,
+            now=time.time,
+            fresh=lambda: self.database.fresh,
+        )
+
+    def _roles_now(self, issuer: str, subject: str, vouched: Sequence[str]) -> tuple[str, ...]:
+        if issuer != DEVELOPMENT_ISSUER:
+            return tuple(vouched)
+        known = self.settings.users.get(subject)
+        if known is not None:
+            return tuple(known.roles)
+        return ("operator",) if subject == "admin" else ("member",)
+
+    def _ceiling_now(self, tenant: str, agent: str) -> Permissions | None:
+        try:
+            found = self.registry.find(tenant, agent)
+        except UnknownName:
+            return None
+        return Permissions.of(found.ceiling) if found.status is Status.ACTIVE else None
+
+    def _memory(self) -> Memory:
+        tasks = TaskLog(self.database, now_us, self.process)
+        return Memory(self.database, self.audit, self.grants, tasks, new_id, now_us)
+
+    def _outside(self) -> Outside:
+        limits = self.settings.limits
+        return Outside(self.catalog, self.pool, upstream_headers, limits.agent_timeout, limits.tool_timeout)
+
+    def application(self) -> Front:
+        """The ASGI application."""
+        settings = self.settings
+        admission = Admission(self.authority, settings.public_url, hosts_of(settings.public_url, settings.host, settings.port))
+        separator = "." if settings.server.tool_names == "dot" else "_"
+        endpoint = Endpoint(
+            admission, self.broker, Tools(self.registry, self.authority, separator), Sessions(time.monotonic), settings.server.max_body
+        )
+        a2a = JsonRpc(admission, self.broker, settings.server.max_body)
+        cards = Cards(admission, self.registry, lambda found: republished(found, settings.public_url, self.keys))
+        return Front(a2a, cards, endpoint, self._rest(admission), self._lifespan)
+
+    def _rest(self, admission: Admission) -> App:
+        """All that the framework serves."""
+        admitted, may, url = admitted_by(admission), self.authority.may, self.settings.public_url
+        issuers = [issuer.issuer for issuer in self.settings.identity.issuers]
+        assertions = ClientAssertions((url, f"{url}/oauth/token"), time.time)
+        clients = ClientAuthentication(self.registry, assertions, SpentIds(self.database, now_us))
+        revocation = Revocation(self.database, self.grants, self.audit, now_us)
+        return api(
+            admission,
+            [
+                oauth_metadata.routes(url, self.keys, issuers),
+                oauth_token.routes(clients, self.tokens, self._keep),
+                admin_tasks.routes(self.database, self.memory.tasks, admitted),
+                admin_decisions.routes(self.database, admitted, may),
+                admin_grants.routes(revocation, admitted, may),
+                admin_audit.routes(self.database, admitted, self._allowed),
+            ],
+        )
+
+    async def _keep(self, record: Mapping[str, object]) -> None:
+        await self.database.write(lambda batch: self.audit.append(batch, record))
+
+    async def _allowed(self, caller: Caller, act: Act) -> object:
+        """The Grant for an act of administration, kept; raises Refused."""
+        grant = await self.ledger.granted(caller, Request(act, caller.principal.tenant))
+        await self.ledger.keep(grant)
+        return grant
+
+    async def _lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI lifespan: start before the first request, stop after the last."""
+        await receive()
+        try:
+            await self.start()
+        except Exception as error:  # the process's root: whatever fails, the server is told and ends
+            log.exception("start_failed")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def start(self) -> None:
+        """Opens the database, the audit chain and the loops."""
+        self.database.start()
+        await self.database.refresh()
+        await self.registry.reload()
+        await self.database.write(lambda batch: self.audit.open(batch.connection, batch))
+        for name in ("registry", "grants", "policies", "keys"):
+            self.database.watch(name, self.authority.forget)
+        self.database.watch("registry", self.registry.reload)
+        await self.pulse.begin(self.broker)
+
+    async def stop(self) -> None:
+        """Lets turns under way end for a moment, keeps what is there to keep, and lets go of everything."""
+        await self.broker.close()
+        await self.pulse.end()
+        await self.pool.close()
+        await self.egress.close()
+        self.database.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _prepared_home(settings: Settings) -> IO[str] | None:
+    """The home folder; with SQLite, locked for this process alone. Raises HomeInUse."""
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not settings.database_url.startswith("sqlite"):
+        return None
+    lock = (settings.home / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise HomeInUse(f"another gateway runs on {settings.home}; stop it, or use another INTERLOCK_HOME") from None
+    return lock
+
+
+def _migrate(database: Database) -> None:
+    """Alembic is loaded only when there is something to do."""
+    if database.revision() != HEAD:
+        from gateway.migrations.run import upgrade
+
+        upgrade(database.engine)
+
+
+def _allowed(settings: Settings) -> Sequence[str]:
+    if settings.egress.allow is not None:
+        return settings.egress.allow
+    return LOOPBACK_NETWORKS if settings.development else ()
+
+
+def upstream_headers(target: Registration) -> Mapping[str, str]:
+    """What the operator lets us send along: `upstream.headers`, where `env:NAME` is read from the environment."""
+    given = target.upstream.get("headers", {})
+    return {name: os.environ.get(value.removeprefix("env:"), "") if value.startswith("env:") else value for name, value in given.items()}

@@ -1,0 +1,123 @@
+"""The ledger: asks for a ruling, keeps it before anything follows from it, and makes the Call that a Grant allows."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from adapters.contract import Adapter, Call
+from adapters.mcp_wire import ToolAnswer, ToolRequest
+from gateway.database import Batch
+from gateway.tasks import TaskRow
+from gateway.turns import Memory, Turned
+from policies.audit import decision_record
+from policies.authority import Authority, Caller, Request
+from policies.grant import Denial, Grant, Question
+from policies.hop_tokens import HopTokens
+from registry.card import Family, Registration
+
+
+class Refused(Exception):
+    """The ruling was not a Grant. It is kept; `ruling.decision` explains it."""
+
+    def __init__(self, ruling: Denial | Question) -> None:
+        super().__init__(ruling.decision.reason_id)
+        self.ruling = ruling
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """The trace this call belongs to, and the headers that carry it on."""
+
+    trace_id: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Adapters(Protocol):
+    """adapters/catalog.py."""
+
+    def adapter(self, kind: str) -> Adapter: ...
+
+
+class ToolServers(Protocol):
+    """adapters/mcp_pool.py."""
+
+    async def call(self, call: Call, request: ToolRequest) -> ToolAnswer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Whom we call: one adapter per kind of agent, the MCP upstreams, and what the operator lets us send along."""
+
+    adapters: Adapters
+    tools: ToolServers
+    headers: Callable[[Registration], Mapping[str, str]]
+    agent_timeout: float
+    tool_timeout: float
+
+
+class Ledger:
+    """Decisions and what hangs on them. Nothing leaves before the record of why it may is durable."""
+
+    def __init__(self, authority: Authority, tokens: HopTokens, memory: Memory, outside: Outside) -> None:
+        self._authority = authority
+        self._tokens = tokens
+        self._memory = memory
+        self._outside = outside
+
+    async def granted(self, caller: Caller, request: Request) -> Grant:
+        """The Grant, not kept yet. Any other ruling is kept, and raised as Refused."""
+        ruling = self._authority.rule(caller, request)
+        if isinstance(ruling, Grant):
+            return ruling
+        record = decision_record(ruling.decision, caller.principal)
+        await self._memory.database.write(lambda batch: self._memory.audit.append(batch, record))
+        raise Refused(ruling)
+
+    async def keep(self, grant: Grant) -> None:
+        """Keeps a Grant that opens no task."""
+        memory = self._memory
+        record = decision_record(grant.decision, grant.delegation.principal)
+        await memory.database.write(lambda batch: memory.audit.append(batch, record))
+
+    async def open(self, grant: Grant, opened: Turned, before: TaskRow | None) -> None:
+        """Keeps the decision, the grant and the task with its first events, in one commit."""
+        memory, row = self._memory, opened.row
+        record = decision_record(grant.decision, grant.delegation.principal)
+
+        def work(batch: Batch) -> None:
+            memory.audit.append(batch, record)
+            memory.grants.add(batch, grant.delegation, grant.decision.grant_id, row.updated)
+            if before:
+                memory.tasks.advance(batch, before, row, opened.events)
+            else:
+                memory.tasks.open(batch, row, opened.events)
+
+        await memory.database.write(work)
+
+    def call(self, grant: Grant, target: Registration, trail: Trail, key: str) -> Call:
+        """The leave to call `target`, with the credential it is to see. `key` is the call's idempotency key."""
+        limit = self._outside.agent_timeout if target.family is Family.AGENT else self._outside.tool_timeout
+        headers = {**trail.headers, **self._outside.headers(target)}
+        if target.family is Family.AGENT and target.delegation != "none":
+            token = self._tokens.credential(grant, target.url)
+            if target.delegation == "header":
+                headers["Interlock-Delegation"] = token
+            else:
+                headers["Authorization"] = f"Bearer {token}"
+        deadline = asyncio.get_running_loop().time() + float(target.upstream.get("timeout", limit))
+        return Call(grant, target, deadline, headers, key)
+
+    def post_outcome(self, grant: Grant, outcome: str) -> None:
+        """Records how a call without a task went; nobody waits for it."""
+        decision = grant.decision
+        record = {
+            "kind": "outcome",
+            "tenant": grant.delegation.principal.tenant,
+            "decision_id": decision.id,
+            "txn": decision.txn,
+            "task_id": decision.task_id,
+            "outcome": outcome,
+            "duration_us": self._memory.now() - decision.at,
+        }
+        self._memory.database.post(lambda batch: self._memory.audit.append(batch, record))
