@@ -14,6 +14,7 @@ import uvicorn
 from adapters.catalog import Catalog
 from adapters.egress import Egress
 from adapters.mcp_pool import McpPool
+from gateway import logs
 from gateway.a2a_server.cards import Cards
 from gateway.a2a_server.jsonrpc import JsonRpc
 from gateway.admin import audit as admin_audit
@@ -21,15 +22,17 @@ from gateway.admin import decisions as admin_decisions
 from gateway.admin import grants as admin_grants
 from gateway.admin import tasks as admin_tasks
 from gateway.admin.api import admitted_by, api
-from gateway.admission import Admission, hosts_of
-from gateway.asgi import Receive, Scope, Send
+from gateway.admission import Admission, ForeignOrigin, WrongHost, hosts_of
+from gateway.asgi import BadHeader, Receive, Scope, Send
 from gateway.broker import Broker
 from gateway.database import Database, bump, engine_for
-from gateway.front import App, Front
+from gateway.front import App, Doors, Front
+from gateway.health import Health
 from gateway.ledger import Ledger, Outside
 from gateway.mcp_server.endpoint import Endpoint
 from gateway.mcp_server.legacy import Sessions
 from gateway.mcp_server.tools import Tools
+from gateway.metrics import Metrics
 from gateway.migrations import HEAD
 from gateway.oauth import metadata as oauth_metadata
 from gateway.oauth import token as oauth_token
@@ -38,7 +41,9 @@ from gateway.pulse import Pulse
 from gateway.revocation import Revocation
 from gateway.settings import Settings
 from gateway.tasks import TaskLog
+from gateway.telemetry import Tracing, current_trace_id
 from gateway.turns import Memory
+from gateway.visits import Visits
 from policies.audit import Audit
 from policies.audit_heads import HeadsFile
 from policies.authority import Authority, Caller, Request, Surroundings
@@ -48,7 +53,7 @@ from policies.client_assertion import ClientAssertions
 from policies.grant import Act
 from policies.grants import Grants
 from policies.hop_tokens import HopTokens, Minting
-from policies.identity import Identity
+from policies.identity import Identity, TokenRefused
 from policies.ids import new_id, now_us
 from policies.keys import SigningKeys
 from policies.permissions import Permissions
@@ -59,6 +64,7 @@ from registry.store import Registry, UnknownName
 
 log = structlog.get_logger()
 SETTINGS = "INTERLOCK_SERVING"
+VERSION = "0.1.0"
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
 
@@ -98,6 +104,8 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._lock = _prepared_home(settings)
+        logs.configure(settings.telemetry.log_level, current_trace_id)
+        self.metrics = Metrics()
         self.keys = SigningKeys.open(settings.home)
         self.database = Database(engine_for(settings.database_url))
         _migrate(self.database)
@@ -179,7 +187,28 @@ class Gateway:
         )
         a2a = JsonRpc(admission, self.broker, settings.server.max_body)
         cards = Cards(admission, self.registry, lambda found: republished(found, settings.public_url, self.keys))
-        return Front(a2a, cards, endpoint, self._rest(admission), self._lifespan)
+        doors = Doors(a2a, cards, endpoint, self._health(admission), self._rest(admission), self._lifespan)
+        return Front(doors, Visits(self._tracing(), self.metrics))
+
+    def _tracing(self) -> Tracing:
+        """Spans; sent to a collector where the standard environment variable names one."""
+        self._exporter = None
+        if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+            from gateway.otlp import exporter_from_environment
+
+            self._exporter = exporter_from_environment(VERSION)
+        return Tracing(self.settings.telemetry.sample, self._exporter)
+
+    def _health(self, admission: Admission) -> Health:
+        async def may_read(scope: Scope) -> bool:
+            try:
+                await admission.admit(scope, "/metrics")
+            except (TokenRefused, WrongHost, ForeignOrigin, BadHeader):
+                return False
+            return True
+
+        checks = {"database": lambda: self.database.fresh, "policies": lambda: self.engine.healthy}
+        return Health(checks, self.metrics.render, may_read)
 
     def _rest(self, admission: Admission) -> App:
         """All that the framework serves."""
@@ -241,6 +270,8 @@ class Gateway:
         await self.pool.close()
         await self.egress.close()
         self.database.close()
+        if self._exporter is not None:
+            self._exporter.close()
         if self._lock is not None:
             self._lock.close()
 

@@ -2,49 +2,68 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from gateway.a2a_server.cards import Cards
 from gateway.a2a_server.jsonrpc import JsonRpc
-from gateway.asgi import Receive, Scope, Send, respond
-from gateway.ledger import Trail
+from gateway.asgi import Receive, Scope, Send
+from gateway.health import PATHS, Health
 from gateway.mcp_server.endpoint import Endpoint
+from gateway.visits import Visits
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP = re.compile(r"/mcp(?:/([a-z0-9-]{1,64}))?")
 AGENT = re.compile(r"/agents/([a-z0-9-]{1,64})(/\.well-known/agent-card\.json)?")
 
 
-class Front:
-    """The ASGI application. `lifespan` runs start and stop; `rest` is everything that is not a protocol door."""
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Whom the front sends to. `lifespan` runs start and stop; `rest` is all that is not a protocol's door."""
 
-    def __init__(self, a2a: JsonRpc, cards: Cards, mcp: Endpoint, rest: App, lifespan: App) -> None:
-        self._a2a = a2a
-        self._cards = cards
-        self._mcp = mcp
-        self._rest = rest
-        self._lifespan = lifespan
+    a2a: JsonRpc
+    cards: Cards
+    mcp: Endpoint
+    health: Health
+    rest: App
+    lifespan: App
+
+
+class Front:
+    """The ASGI application."""
+
+    def __init__(self, doors: Doors, visits: Visits) -> None:
+        self._doors = doors
+        self._visits = visits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        doors = self._doors
         if scope["type"] != "http":
-            await (self._lifespan if scope["type"] == "lifespan" else self._rest)(scope, receive, send)
+            await (doors.lifespan if scope["type"] == "lifespan" else doors.rest)(scope, receive, send)
             return
         path = scope["path"]
-        if path.startswith("/mcp"):
-            found = MCP.fullmatch(path)
-            if found is not None:
-                await self._mcp(scope, receive, send, found[1] or "", Trail())
-                return
-        elif path.startswith("/agents/"):
-            found = AGENT.fullmatch(path)
-            if found is not None:
-                await self._agent(scope, receive, send, found)
-                return
-        await self._rest(scope, receive, send)
-
-    async def _agent(self, scope: Scope, receive: Receive, send: Send, found: "re.Match[str]") -> None:
-        if found[2]:
-            await self._cards(scope, send, found[1])
-        elif scope["method"] == "POST":
-            await self._a2a(scope, receive, send, found[1], Trail())
+        if path.startswith("/mcp") and (found := MCP.fullmatch(path)) is not None:
+            await self._visit(scope, receive, send, doors.mcp, found[1] or "")
+        elif path.startswith("/agents/") and (found := AGENT.fullmatch(path)) is not None:
+            if found[2]:
+                await doors.cards(scope, send, found[1])
+            else:
+                await self._visit(scope, receive, send, doors.a2a, found[1])
+        elif path in PATHS:
+            await doors.health(scope, receive, send)
         else:
-            await respond(send, 405, b"{}", [(b"allow", b"POST")])
+            await doors.rest(scope, receive, send)
+
+    async def _visit(self, scope: Scope, receive: Receive, send: Send, door: JsonRpc | Endpoint, name: str) -> None:
+        visit = self._visits.begin(door.name, scope["path"], traceparent(scope))
+        try:
+            await door(scope, receive, send, name, visit)
+        finally:
+            self._visits.end(visit)
+
+
+def traceparent(scope: Scope) -> str | None:
+    """What the caller says its trace is; a header that is sent twice or odd says nothing."""
+    for key, value in scope["headers"]:
+        if key == b"traceparent":
+            return value.decode("ascii", "replace") if len(value) == 55 else None
+    return None

@@ -79,7 +79,7 @@ class Pulse:
         head = self._audit.head
         signed = await asyncio.to_thread(self._heads.keep, head)
         if signed:
-            log.info("audit_head", chain=head.chain, seq=head.seq, hash=head.hash, signed=signed)
+            log.info("audit_head", chain=head.chain, seq=head.seq, hash=head.hash)
 
 
 async def _repeat(seconds: float, act: Callable[[], Awaitable[object]]) -> None:

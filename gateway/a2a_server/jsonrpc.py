@@ -11,10 +11,11 @@ from adapters.task import StreamResponse, Task
 from gateway.admission import Admission
 from gateway.asgi import Receive, Scope, Send, header, read_body, respond, stream
 from gateway.broker import Broker, Sending
-from gateway.errors import InvalidRequest, Told, UnknownMethod, VersionNotSupported, a2a_details, told
+from gateway.errors import InvalidRequest, Told, UnknownMethod, VersionNotSupported, a2a_details, outcome, told
 from gateway.ledger import Trail
 from gateway.tasks import fold, shown
 from gateway.turns import Turned
+from gateway.visits import Visit
 from policies.authority import Caller
 from policies.strict_json import parse
 
@@ -25,28 +26,34 @@ log = structlog.get_logger()
 
 
 class JsonRpc:
-    """One agent's endpoint. Errors of the protocol go out as JSON-RPC errors over HTTP 200; only who may not enter gets 401, 403 or 404."""
+    """The endpoint of every agent. Errors of the protocol ride on HTTP 200; only who may not enter gets 401, 403 or 404."""
+
+    name = "a2a"
 
     def __init__(self, admission: Admission, broker: Broker, max_body: int) -> None:
         self._admission = admission
         self._broker = broker
         self._max_body = max_body
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, agent: str, trail: Trail) -> str:
-        """Answers one POST; returns the outcome for the metrics."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, agent: str, visit: Visit) -> None:
+        """Answers one POST."""
         request_id: Any = None
         try:
             caller = await self._admission.admit(scope, f"/agents/{agent}")
+            if scope["method"] != "POST":
+                await respond(send, 405, b"{}", [(b"allow", b"POST")])
+                return
             request_id, method, params = envelope(parse(await read_body(scope, receive, self._max_body)))
-            _check_version(header(scope, b"a2a-version"), method)
+            visit.method = method
+            visit.attributes["gen_ai.agent.name"] = agent
+            _check_version(header(scope, b"a2a-version"))
             if method == "SendStreamingMessage":
-                await self._stream(send, request_id, caller, self._sending(scope, agent, read_send_params(params), trail))
+                await self._stream(send, request_id, caller, self._sending(scope, agent, read_send_params(params), visit.trail))
             else:
-                result = await self._answer(scope, caller, agent, (method, params), trail)
+                result = await self._answer(scope, caller, agent, (method, params), visit.trail)
                 await respond(send, 200, result_bytes(request_id, result))
         except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
-            return await self._refuse(send, request_id, agent, error)
-        return "ok"
+            visit.outcome = await self._refuse(send, request_id, agent, error)
 
     async def _answer(self, scope: Scope, caller: Caller, agent: str, request: tuple[str, Any], trail: Trail) -> Task | StreamResponse:
         method, params = request
@@ -83,7 +90,7 @@ class JsonRpc:
         code, message = said.row.code, said.detail
         body = error_bytes(request_id, code, message, a2a_details(said))
         await respond(send, *_http(self._admission, said, f"/agents/{agent}", body))
-        return said.row.reason
+        return outcome(said.row)
 
 
 def _http(admission: Admission, said: Told, resource: str, body: bytes) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
@@ -113,7 +120,7 @@ def envelope(document: Any) -> tuple[Any, str, Any]:
     return request_id, method, document.get("params")
 
 
-def _check_version(asked: str | None, method: str) -> None:
+def _check_version(asked: str | None) -> None:
     """A2A 1.0 s3.6: Major.Minor. Nothing asked for would mean 0.3, whose methods have other names: those of 1.0 speak for themselves."""
     if not asked:
         return

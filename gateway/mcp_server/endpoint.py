@@ -11,12 +11,13 @@ from adapters.task import Message, Part, Role, text_of
 from gateway.admission import Admission
 from gateway.asgi import Header, Receive, Scope, Send, header, read_body, respond
 from gateway.broker import Broker, Sending, ToolCall
-from gateway.errors import InvalidRequest, Told, UnknownMethod, mcp_data, told
+from gateway.errors import InvalidRequest, Told, UnknownMethod, mcp_data, outcome, told
 from gateway.ledger import Trail
 from gateway.mcp_server import legacy, modern
 from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
 from gateway.tasks import fold
 from gateway.turns import Turned
+from gateway.visits import Visit
 from policies.authority import Caller
 from policies.ids import new_id
 from policies.strict_json import parse
@@ -45,7 +46,9 @@ class Asked:
 
 
 class Endpoint:
-    """Answers POST and DELETE; there is no stream to GET yet."""
+    """The endpoint of all servers together, and of each."""
+
+    name = "mcp"
 
     def __init__(self, admission: Admission, broker: Broker, tools: Tools, sessions: legacy.Sessions, max_body: int) -> None:
         self._admission = admission
@@ -54,28 +57,35 @@ class Endpoint:
         self._sessions = sessions
         self._max_body = max_body
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, server: str, trail: Trail) -> str:
-        """Answers one request; returns the outcome for the metrics."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, server: str, visit: Visit) -> None:
+        """Answers one request."""
         resource = f"/mcp/{server}" if server else "/mcp"
         request_id: Any = None
         try:
             caller = await self._admission.admit(scope, resource)
-            if scope["method"] == "DELETE":
-                self._sessions.close(header(scope, b"mcp-session-id"), caller, resource)
-                await respond(send, 204, b"")
-                return "ok"
+            if scope["method"] != "POST":
+                await self._without_body(scope, send, caller, resource)
+                return
             raw = await read_body(scope, receive, self._max_body)
             request_id, method, params = _envelope(parse(raw))
+            visit.method = method
             is_modern = modern.is_modern(scope, params, legacy.VERSIONS)
-            asked = Asked(caller, server, resource, request_id, method, params, raw, is_modern, trail)
+            asked = Asked(caller, server, resource, request_id, method, params, raw, is_modern, visit.trail)
             if is_modern:
                 modern.check(scope, method, params)
             elif method != "initialize":
                 self._sessions.check(header(scope, b"mcp-session-id"), caller, resource)
             await self._answer(send, asked)
         except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
-            return await self._refuse(send, request_id, resource, error)
-        return "ok"
+            visit.outcome = await self._refuse(send, request_id, resource, error)
+
+    async def _without_body(self, scope: Scope, send: Send, caller: Caller, resource: str) -> None:
+        """DELETE ends a session; there is no stream to GET yet, and nothing else to do."""
+        if scope["method"] == "DELETE":
+            self._sessions.close(header(scope, b"mcp-session-id"), caller, resource)
+            await respond(send, 204, b"")
+        else:
+            await respond(send, 405, b"{}", [(b"allow", b"POST, DELETE")])
 
     async def _answer(self, send: Send, asked: Asked) -> None:
         if asked.id is None:
@@ -129,7 +139,7 @@ class Endpoint:
         target = self._tools.resolve(asked.caller, asked.server, name)
         if isinstance(target, AgentTool):
             return await self._call_agent(asked, target, arguments)
-        request = _request(asked, name, target)
+        request = _request(asked, target)
         answer = await self._broker.call_tool(asked.caller, ToolCall(target.server, target.tool, arguments, request, asked.trail))
         return answer.result
 
@@ -152,16 +162,16 @@ class Endpoint:
     async def _refuse(self, send: Send, request_id: Any, resource: str, error: Exception) -> str:
         if isinstance(error, modern.BadEnvelope):
             await respond(send, 400, _error(request_id, error.code, str(error), error.data))
-            return "bad-envelope"
+            return "invalid"
         if isinstance(error, legacy.UnknownSession):
             await respond(send, 404, _error(request_id, -32600, "there is no such session; initialize again"))
-            return "unknown-session"
+            return "unknown"
         said = told(error)
         if said.row.status == 500:
             log.exception("mcp_door_failed", resource=resource)
         status, headers = self._http(said, resource)
         await respond(send, status, _error(request_id, said.row.code, said.detail, mcp_data(said)), headers)
-        return said.row.reason
+        return outcome(said.row)
 
     def _http(self, said: Told, resource: str) -> tuple[int, list[Header]]:
         status = said.row.status
@@ -184,12 +194,13 @@ def _envelope(document: Any) -> tuple[Any, str, Any]:
     return request_id, document["method"], document.get("params")
 
 
-def _request(asked: Asked, name: str, target: ServerTool) -> ToolRequest:
-    """The call under the tool's own name; the client's bytes where nothing has to change."""
+def _request(asked: Asked, target: ServerTool) -> ToolRequest:
+    """The call under the tool's own name and with our trace context; all else as the client wrote it."""
     members = _raw(asked.raw)
-    if name == target.tool:
-        return ToolRequest(asked.id, target.tool, asked.raw, bytes(members["params"]), asked.modern)
-    params = encode({**_raw(members["params"]), "name": target.tool})
+    params_given = _raw(members["params"])
+    meta = _raw(params_given["_meta"]) if "_meta" in params_given else {}
+    traced = {**meta, **asked.trail.headers}  # ours in place of the client's trace context, which joins no trace of ours
+    params = encode({**params_given, "name": target.tool, "_meta": traced})
     return ToolRequest(asked.id, target.tool, encode({**members, "params": msgspec.Raw(params)}), params, asked.modern)
 
 

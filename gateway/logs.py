@@ -1,0 +1,122 @@
+"""Logs: one JSON object per line on stderr, with the trace id, without secrets and without control characters."""
+
+import json
+import logging
+import math
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import structlog
+
+VALUE_MAX: Final = 2048  # characters of one value
+MEMBERS_MAX: Final = 50  # members of one nested value
+DEPTH_MAX: Final = 4
+HIDDEN: Final = "[hidden]"
+LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+_SECRET_NAME = re.compile(
+    r"authorization|bearer|cookie|credential|passw|private_key|secret|token(?!_id$|s$)|api_?key|assertion$|ticket$", re.IGNORECASE
+)
+_SECRET_TEXT = re.compile(
+    r"eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"  # a JWT, signed or cut short
+    r"|\b(?:bearer|basic)\s+[\w.~+/=-]{8,}"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password of an address
+    r"|(?i:(?<=[?&;\s])(?:access_token|client_secret|code|password|sig|token)=)[^&\s]+",
+    re.IGNORECASE,
+)
+
+Event = MutableMapping[str, Any]
+TraceId = Callable[[], str]
+
+
+def _clean(text: str) -> str:
+    """Without secrets, at most VALUE_MAX characters; the end of a longer one is cut."""
+    shown = text if len(text) <= 2 * VALUE_MAX else text[: 2 * VALUE_MAX]
+    shown = _SECRET_TEXT.sub(HIDDEN, shown)
+    return shown if len(text) <= VALUE_MAX else f"{shown[:VALUE_MAX]}… ({len(text)} characters)"
+
+
+def _bounded(value: object, depth: int = 0) -> object:
+    """The value as plain JSON, its strings clean, its secrets hidden by name, its size bounded."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return _clean(value)
+    if depth >= DEPTH_MAX:
+        return "…"
+    if isinstance(value, Mapping):
+        members = list(value.items())[:MEMBERS_MAX]
+        return {_clean(str(name)): HIDDEN if _SECRET_NAME.search(str(name)) else _bounded(member, depth + 1) for name, member in members}
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes | bytearray):
+        return [_bounded(member, depth + 1) for member in list(value)[:MEMBERS_MAX]]
+    return _clean(str(value))
+
+
+def _trouble(info: object) -> dict[str, str]:
+    """An exception as its class, its message and where it came from: never the values of variables."""
+    error = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1]
+    if error is None:
+        return {}
+    frames = traceback.extract_tb(error.__traceback__)[-12:]
+    where = " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
+    return {"error": type(error).__name__, "message": _clean(str(error)), "where": where}
+
+
+def line(event: Event, trace_id: str) -> str:
+    """One line of JSON in ASCII: line breaks, terminal escapes and bidirectional marks arrive as \\u…."""
+    shown: dict[str, object] = {"at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+    if trace_id:
+        shown["trace_id"] = trace_id
+    info = event.pop("exc_info", None)
+    for name, value in event.items():
+        shown[name] = HIDDEN if _SECRET_NAME.search(name) and isinstance(value, str | bytes | Mapping | Sequence) else _bounded(value)
+    if info:
+        shown["exception"] = _trouble(info)
+    return json.dumps(shown, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f")
+
+
+class _Foreign(logging.Handler):
+    """Lines of libraries that log the standard way, uvicorn's among them."""
+
+    def __init__(self, stream: TextIO, trace_id: TraceId) -> None:
+        super().__init__()
+        self._stream = stream
+        self._trace_id = trace_id
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event: Event = {"level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
+        if record.exc_info:
+            event["exc_info"] = record.exc_info
+        self._stream.write(line(event, self._trace_id()) + "\n")
+        self._stream.flush()
+
+
+def configure(level: str, trace_id: TraceId = str, stream: TextIO | None = None) -> None:
+    """Sends everything to `stream` (stderr) from `level` on: our own lines, and from warnings on those of libraries."""
+    sink = stream or sys.stderr
+
+    def render(logger: object, method: str, event: Event) -> str:
+        name = event.pop("event", "")
+        return line({"level": "error" if method == "exception" else method, "event": name, **event}, trace_id())
+
+    structlog.configure(
+        processors=[render],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(sink),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers = [_Foreign(sink, trace_id)]
+    root.setLevel(max(LEVELS[level], logging.WARNING))
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        library = logging.getLogger(name)
+        library.handlers = []
+        library.propagate = name != "uvicorn.access"
+        library.setLevel(logging.NOTSET if name != "uvicorn.access" else logging.CRITICAL)

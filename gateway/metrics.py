@@ -1,0 +1,107 @@
+"""Counters and durations for Prometheus. Every label comes from a closed set, so that no input makes a series."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+DOORS: Final = frozenset({"a2a", "admin", "console", "mcp", "oauth"})
+METHODS: Final = frozenset(
+    {
+        # A2A 1.0 s9.4
+        "SendMessage",
+        "SendStreamingMessage",
+        "GetTask",
+        "ListTasks",
+        "CancelTask",
+        "SubscribeToTask",
+        "GetExtendedAgentCard",
+        # MCP
+        "initialize",
+        "ping",
+        "server/discover",
+        "tools/list",
+        "tools/call",
+        "resources/list",
+        "resources/read",
+        "resources/templates/list",
+        "prompts/list",
+        "prompts/get",
+        "completion/complete",
+        "tasks/get",
+        "tasks/result",
+        "tasks/list",
+        "tasks/cancel",
+        # HTTP, on /api and /oauth
+        "GET",
+        "POST",
+        "PUT",
+        "PATCH",
+        "DELETE",
+    }
+)
+OUTCOMES: Final = frozenset({"ok", "canceled", "denied", "error", "question", "timeout"})
+OTHER: Final = "other"
+UPSTREAMS_MAX: Final = 200  # names of registered agents and servers; later ones share `other`
+BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+
+
+class Metrics:
+    """One process's figures; `render` is the body of /metrics. `reasons` are the outcomes there are beside OUTCOMES, such as the
+    reason ids of the table of errors."""
+
+    def __init__(self, reasons: Iterable[str] = ()) -> None:
+        self._outcomes = OUTCOMES | frozenset(reasons)
+        self.registry = CollectorRegistry(auto_describe=True)
+        labels = ("door", "method", "outcome")
+        durations = ("interlock_call_seconds", "Time to the end of an answer.", labels[:2])
+        self._calls = Counter("interlock_calls", "Requests that a door answered.", labels, registry=self.registry)
+        self._seconds = Histogram(*durations, registry=self.registry, buckets=BUCKETS)
+        self._upstream = Counter("interlock_upstream_calls", "Calls to others.", ("upstream", "outcome"), registry=self.registry)
+        self._streams = Gauge("interlock_streams", "Streams that are open now.", ("door",), registry=self.registry)
+        self._call_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        self._upstream_series: dict[tuple[str, str], Counter] = {}
+        self._upstreams: set[str] = set()
+
+    def call(self, door: str, method: str, outcome: str, seconds: float) -> None:
+        """Counts one request. Names outside the closed sets count as `other`."""
+        key = (door, method, outcome)
+        series = self._call_series.get(key)
+        if series is None:
+            known = (_of(DOORS, door), _of(METHODS, method), _of(self._outcomes, outcome))
+            series = (self._calls.labels(*known), self._seconds.labels(*known[:2]))
+            if known == key:
+                self._call_series[key] = series
+        series[0].inc()
+        series[1].observe(seconds)
+
+    def upstream(self, name: str, outcome: str) -> None:
+        """Counts one call to a registered agent or server."""
+        key = (name, outcome)
+        series = self._upstream_series.get(key)
+        if series is None:
+            if name not in self._upstreams and len(self._upstreams) >= UPSTREAMS_MAX:
+                name = OTHER
+            known = (name, _of(self._outcomes, outcome))
+            self._upstreams.add(name)
+            series = self._upstream.labels(*known)
+            if known == key:
+                self._upstream_series[key] = series
+        series.inc()
+
+    def stream_opened(self, door: str) -> None:
+        self._streams.labels(_of(DOORS, door)).inc()
+
+    def stream_closed(self, door: str) -> None:
+        self._streams.labels(_of(DOORS, door)).dec()
+
+    def gauge(self, name: str, says: str) -> Gauge:
+        """A gauge of another part, such as the depth of a queue: `interlock_{name}`, without labels."""
+        return Gauge(f"interlock_{name}", says, registry=self.registry)
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+def _of(known: frozenset[str], name: str) -> str:
+    return name if name in known else OTHER
