@@ -17,7 +17,6 @@ from registry.tables import registrations as table
 
 T = TypeVar("T")
 READ_AT_ONCE = 200
-NOBODYS = "0" * 64
 __all__ = ["Candidate", "NameTaken", "Outdated", "Registry", "UnknownName"]
 
 Names = Mapping[str, Registration]
@@ -55,10 +54,20 @@ class Outdated(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class _Credentials:
+    secret_hash: str  # sha256, in hex
+    jwks: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Snapshot:
     tenants: Mapping[str, Names]  # each in the order of names
     clients: Mapping[str, Registration]
-    secrets: Mapping[str, str] = field(repr=False)  # client id -> sha256 of the secret
+    credentials: Mapping[str, _Credentials] = field(repr=False)  # by client id
+    key_sets: Mapping[str, str] = field(repr=False)  # client id -> JWK Set as JSON, or empty
+
+
+NOTHING = _Credentials("0" * 64, "")
 
 
 class Registry:
@@ -71,7 +80,7 @@ class Registry:
         self._new_id = new_id
         self._now = now
         self._loading = asyncio.Lock()
-        self._snapshot = _Snapshot({}, {}, {})
+        self._snapshot = _Snapshot({}, {}, {}, {})
 
     def find(self, tenant: str, name: str) -> Registration:
         """Whatever its status. Raises UnknownName."""
@@ -89,10 +98,14 @@ class Registry:
         """The agent or server that holds this client id."""
         return self._snapshot.clients.get(client_id)
 
-    def verify_secret(self, client_id: str, secret: str) -> bool:
-        """Whether `secret` is the one that was given out last. Takes the same time for an unknown client."""
-        expected = self._snapshot.secrets.get(client_id, NOBODYS)
-        return hmac.compare_digest(digest(secret).encode(), expected.encode())
+    def verify_secret(self, registration: Registration, secret: str) -> bool:
+        """Whether `secret` is the one that was given out last."""
+        expected = self._snapshot.credentials.get(registration.client_id, NOTHING)
+        return hmac.compare_digest(digest(secret), expected.secret_hash)
+
+    def client_jwks(self, registration: Registration) -> str:
+        """The key set that it proves itself with instead of a secret, as JSON; empty when it has none."""
+        return self._snapshot.credentials.get(registration.client_id, NOTHING).jwks
 
     async def add(self, candidate: Candidate) -> tuple[Registration, str]:
         """Keeps it and makes its client id and secret, which nobody can see again. Raises BadName and NameTaken."""
@@ -171,7 +184,7 @@ class Registry:
 
 def _snapshot(connection: Connection, before: _Snapshot) -> _Snapshot:
     """The rows of now. A row that did not change is not read again, so that one change among many costs little."""
-    columns = (table.c.tenant, table.c.name, table.c.updated, table.c.client_id, table.c.client_secret_hash)
+    columns = (table.c.tenant, table.c.name, table.c.updated, table.c.client_id, table.c.client_secret_hash, table.c.client_jwks)
     index = sorted(connection.execute(select(*columns)).all(), key=lambda row: (row.tenant, row.name))  # databases sort as they like
     known = {(row.tenant, row.name): before.clients.get(row.client_id) for row in index}
     fresh = {(row.tenant, row.name) for row in index if (entry := known[row.tenant, row.name]) is None or entry.updated != row.updated}
@@ -183,7 +196,7 @@ def _snapshot(connection: Connection, before: _Snapshot) -> _Snapshot:
             tenants.setdefault(row.tenant, {})[row.name] = entry
     clients = {entry.client_id: entry for names in tenants.values() for entry in names.values()}
     digests = {row.client_id: row.client_secret_hash for row in index}
-    return _Snapshot(tenants, clients, digests)
+    return _Snapshot(tenants, clients, digests, {row.client_id: row.client_jwks for row in index})
 
 
 def _read(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Registration]:

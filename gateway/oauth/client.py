@@ -19,9 +19,9 @@ class Clients(Protocol):
 
     def client(self, client_id: str) -> Registration | None: ...
 
-    def verify_secret(self, registration: Registration, secret: str) -> bool: ...
+    def verify_secret(self, client_id: str, secret: str) -> bool: ...
 
-    def client_jwks(self, registration: Registration) -> str:
+    def client_jwks(self, client_id: str) -> str:
         """The key set that the agent registered, as JSON; empty when it has none."""
         ...
 
@@ -52,7 +52,7 @@ class ClientAuthentication:
     def _by_secret(self, authorization: str) -> Registration:
         client_id, secret = _basic(authorization)
         client = self._active(client_id)
-        if not secret or not self._clients.verify_secret(client, secret):
+        if not secret or not self._clients.verify_secret(client_id, secret):
             raise _unproved()
         return client
 
@@ -62,7 +62,7 @@ class ClientAuthentication:
         text = form["client_assertion"]
         try:
             client = self._active(claimed_client(text))
-            assertion = self._assertions.verify(text, client.client_id, self._clients.client_jwks(client))
+            assertion = self._assertions.verify(text, client.client_id, self._clients.client_jwks(client.client_id))
         except TokenRefused:
             raise _unproved() from None
         if not await self._first_use(client, assertion):

@@ -52,10 +52,10 @@ class FakeClients:
     def client(self, client_id: str) -> Registration | None:
         return self._clients.get(client_id)
 
-    def verify_secret(self, registration: Registration, secret: str) -> bool:
+    def verify_secret(self, client_id: str, secret: str) -> bool:
         return hmac.compare_digest(secret.encode(), SECRET.encode())
 
-    def client_jwks(self, registration: Registration) -> str:
+    def client_jwks(self, client_id: str) -> str:
         return self.jwks
 
 

@@ -54,6 +54,7 @@ def test_two_that_find_no_key_at_the_same_time_do_not_both_make_one(tmp_path: Pa
     with ThreadPoolExecutor(2) as threads:
         opened = list(threads.map(lambda _: SigningKeys(HesitantFolder(tmp_path / "keys", meeting)), range(2)))
     assert opened[0].active == opened[1].active
+    assert len(list((tmp_path / "keys").glob("*.json"))) == 1
 
 
 class DyingFolder(KeyFolder):

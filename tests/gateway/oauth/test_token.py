@@ -183,6 +183,7 @@ UNPROVED: dict[str, dict[str, str]] = {
     "a server": basic("c_crm"),
     "name for client id": basic("sales"),
     "bearer": {"authorization": "Bearer the.hop.token"},
+    "another scheme": basic(scheme="Digest"),
     "not base64": {"authorization": "Basic c_sales:secret"},
     "no colon": {"authorization": "Basic YWJj"},
     "not ASCII": {"authorization": "Basic w6k6w6k="},

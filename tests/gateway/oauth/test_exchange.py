@@ -1,0 +1,176 @@
+"""The exchange with everything real but the network: registry, grant rows, keys, spent ids and both databases."""
+
+import base64
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import update
+
+from gateway.database import Database, bump
+from gateway.oauth import token
+from gateway.oauth.client import ASSERTION_TYPE, ClientAuthentication
+from policies.client_assertion import ClientAssertions
+from policies.delegation import Delegation
+from policies.grant import Act, Decision, Grant
+from policies.grants import Grants
+from policies.hop_tokens import HopTokens, Minting
+from policies.identity import DEVELOPMENT_ISSUER, Identity, mint_user_token
+from policies.ids import new_id
+from policies.keys import SigningKeys
+from policies.permissions import ALL, Permissions
+from policies.principal import Principal
+from policies.spent import SpentIds
+from policies.strict_jwt import open_envelope
+from registry.card import Family, Status
+from registry.store import Candidate, Registry
+from registry.tables import registrations
+from tests.fakes.clock import Clock
+from tests.fakes.issuer import FakeIssuer
+from tests.fakes.oauth import FORM
+
+GW = "https://gw.test"
+ALICE = Principal("acme", DEVELOPMENT_ISSUER, "alice")
+
+
+@dataclass
+class House:
+    """The gateway's parts, two agents with their secrets, and a way in."""
+
+    clock: Clock
+    database: Database
+    keys: SigningKeys
+    identity: Identity
+    grants: Grants
+    tokens: HopTokens
+    registry: Registry
+    http: httpx.AsyncClient
+    secrets: dict[str, str]
+
+    def delegated(self, *agents: str, ceiling: Permissions = ALL) -> Delegation:
+        person = Delegation(ALICE, Permissions.of(["agent:*", "tool:crm.*"]), self.clock.now + 3600)
+        for agent in agents:
+            person = person.narrow(agent, ceiling, ALL, person.not_after)
+        return person.rooted(new_id("g"), "T1", "x1")
+
+    async def hand(self, delegation: Delegation) -> str:
+        """Keeps the grant and returns the token that its last agent is handed."""
+        await self.database.write(lambda batch: self.grants.add(batch, delegation, "", 0))
+        act = Act("invokeAgent", "Agent", delegation.actor, f"agent:{delegation.actor}", delegation.actor)
+        decision = Decision("d", 0, True, "allowed", ALICE.owner, (), (), act)
+        return self.tokens.credential(Grant(decision, delegation), f"https://{delegation.actor}.test")
+
+    async def exchange(self, agent: str, subject_token: str, **overrides: str) -> httpx.Response:
+        client_id = self.registry.find("acme", agent).client_id
+        pair = base64.b64encode(f"{client_id}:{self.secrets[agent]}".encode()).decode()
+        form = {**FORM, "subject_token": subject_token, **overrides}
+        return await self.http.post("/oauth/token", data=form, headers={"authorization": f"Basic {pair}"})
+
+
+@pytest.fixture
+async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
+    clock = Clock()
+    keys = SigningKeys.open(tmp_path, clock)
+    identity = Identity(GW, keys, [], FakeIssuer().fetch, development=True)
+    grants = Grants(database, clock)
+    tokens = HopTokens(keys, identity, grants, Minting(GW, 120, new_id, clock))
+    registry = Registry(database, lambda batch: bump(batch, "registry"), new_id, lambda: 1000)
+    secrets = {}
+    for name in ("sales", "support"):
+        url = f"https://{name}.test"
+        _, secrets[name] = await registry.add(Candidate("acme", name, Family.AGENT, "a2a", url, "operator", Status.ACTIVE))
+    assertions = ClientAssertions((f"{GW}/oauth/token",), clock)
+    clients = ClientAuthentication(registry, assertions, SpentIds(database, lambda: int(clock.now * 1e6)))
+
+    async def keep(record: Mapping[str, Any]) -> None:
+        json.dumps(record)
+
+    app = FastAPI()
+    app.include_router(token.routes(clients, tokens, keep))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=GW) as http:
+        yield House(clock, database, keys, identity, grants, tokens, registry, http, secrets)
+
+
+def error(answer: httpx.Response) -> str:
+    assert answer.status_code == 400
+    return str(answer.json()["error"])
+
+
+async def test_an_exchanged_token_says_less_and_names_the_whole_chain(house: House) -> None:
+    delegation = house.delegated("support", "sales")
+    answer = await house.exchange("sales", await house.hand(delegation), scope="tool:crm.read")
+    assert answer.status_code == 200
+    assert (answer.json()["scope"], answer.json()["expires_in"]) == ("tool:crm.read", 120)
+    claims = await house.identity.verify(answer.json()["access_token"], (GW, f"{GW}/mcp/crm"))
+    assert (claims.tenant, claims.issuer, claims.subject) == ("acme", DEVELOPMENT_ISSUER, "alice")
+    assert (claims.actors, claims.client_id) == (("sales", "support"), "sales")
+    assert (claims.grant_id, claims.task_id, claims.txn) == (delegation.grant_id, "T1", "x1")
+    assert (claims.scope, claims.audience) == (Permissions.of(["tool:crm.read"]), f"{GW}/mcp/crm")
+
+
+async def test_an_exchanged_token_ends_no_later_than_the_one_it_came_from(house: House) -> None:
+    handed = await house.hand(house.delegated("sales"))
+    house.clock.now += 100
+    answer = await house.exchange("sales", handed)
+    assert answer.json()["expires_in"] == 20
+    assert open_envelope(answer.json()["access_token"]).claims["exp"] == open_envelope(handed).claims["exp"]
+
+
+async def test_what_the_chain_does_not_hold_is_refused_and_not_trimmed(house: House) -> None:
+    handed = await house.hand(house.delegated("sales", ceiling=Permissions.of(["tool:crm.read"])))
+    for scope in ("tool:crm.write", "tool:crm.read tool:crm.write", "tool:*", "*", "state:read:x"):
+        assert error(await house.exchange("sales", handed, scope=scope)) == "invalid_scope"
+    for scope in ("tool:crm.read tool:crm.read", "openid", "tool:crm.read  agent:a"):
+        assert error(await house.exchange("sales", handed, scope=scope)) == "invalid_scope"
+
+
+@pytest.mark.parametrize("resource", ["https://evil.test/mcp", GW, f"{GW}/mcp/", f"{GW}/mcp/crm#x", f"{GW}/mcp/crm?x", f"{GW}/api", "mcp"])
+async def test_a_target_that_is_not_ours_is_refused(house: House, resource: str) -> None:
+    assert error(await house.exchange("sales", await house.hand(house.delegated("sales")), resource=resource)) == "invalid_target"
+
+
+async def test_only_the_agent_that_was_handed_a_token_may_exchange_it(house: House) -> None:
+    handed = await house.hand(house.delegated("sales"))
+    assert error(await house.exchange("support", handed)) == "invalid_grant"
+    before = await house.hand(house.delegated("support", "sales"))
+    assert error(await house.exchange("support", before)) == "invalid_grant"
+
+
+async def test_neither_a_persons_token_nor_an_exchanged_one_can_be_exchanged(house: House) -> None:
+    for audience in (GW, "https://sales.test"):
+        assert error(await house.exchange("sales", mint_user_token(house.keys, ALICE, audience))) == "invalid_grant"
+    exchanged = (await house.exchange("sales", await house.hand(house.delegated("sales")))).json()["access_token"]
+    assert error(await house.exchange("sales", exchanged)) == "invalid_grant"
+
+
+async def test_a_token_whose_grant_or_time_is_over_cannot_be_exchanged(house: House) -> None:
+    delegation = house.delegated("sales")
+    handed, late = await house.hand(delegation), await house.hand(house.delegated("sales"))
+    await house.database.write(lambda batch: house.grants.end(batch, "acme", delegation.grant_id, 1))
+    assert error(await house.exchange("sales", handed)) == "invalid_grant"
+    house.clock.now += 151
+    assert error(await house.exchange("sales", late)) == "invalid_grant"
+
+
+async def test_an_agent_that_was_suspended_is_no_client_any_more(house: House) -> None:
+    handed = await house.hand(house.delegated("sales"))
+    await house.registry.update(replace(house.registry.find("acme", "sales"), status=Status.QUARANTINED))
+    assert (await house.exchange("sales", handed)).status_code == 401
+
+
+async def test_an_agent_with_a_registered_key_needs_no_secret(house: House) -> None:
+    client_id = house.registry.find("acme", "sales").client_id
+    agent = FakeIssuer(client_id, f"{GW}/oauth/token", house.clock)
+    registered = update(registrations).where(registrations.c.name == "sales").values(client_jwks=agent.jwks().body.decode())
+    await house.database.write(lambda batch: batch.connection.execute(registered).rowcount)
+    await house.registry.reload()
+    assertion = agent.mint({"typ": "JWT"}, sub=client_id, exp=int(house.clock.now) + 60)
+    form = {**FORM, "subject_token": await house.hand(house.delegated("sales"))}
+    form |= {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+    assert (await house.http.post("/oauth/token", data=form)).status_code == 200
+    assert (await house.http.post("/oauth/token", data=form)).status_code == 401
