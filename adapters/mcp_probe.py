@@ -104,7 +104,7 @@ async def _modern(http: McpHttp, url: str, credentials: Mapping[str, str], secon
     async def page(params: dict[str, Any]) -> Exchange:
         return await http.post(url, headers, envelope_of(1, "tools/list", modern_params(params)), 1, seconds)
 
-    return Probe("modern", MODERN, await _tools(page))
+    return Probe("modern", MODERN, await list_tools(page))
 
 
 async def _legacy(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
@@ -117,12 +117,12 @@ async def _legacy(http: McpHttp, url: str, credentials: Mapping[str, str], secon
         return await http.post(url, headers, envelope_of(number, "tools/list", params), number, seconds)
 
     try:
-        return Probe("legacy", session.headers["mcp-protocol-version"], await _tools(page))
+        return Probe("legacy", session.headers["mcp-protocol-version"], await list_tools(page))
     finally:
         await close_session(http, session)
 
 
-async def _tools(page: ListPage) -> list[dict[str, Any]]:
+async def list_tools(page: ListPage) -> list[dict[str, Any]]:
     """All pages of tools/list, within bounds. A server without tools has none."""
     tools: dict[str, dict[str, Any]] = {}
     params: dict[str, Any] = {}

@@ -162,9 +162,14 @@ def legacy_body(request: ToolRequest, request_id: RequestId) -> bytes:
     """The envelope for a session of the `initialize` era, under an id of that session, without the modern `_meta`."""
     if not request.modern:
         return envelope_of(request_id, request.method, Raw(request.params))
+    return envelope_of(request_id, request.method, plain_params(request))
+
+
+def plain_params(request: ToolRequest) -> dict[str, Any]:
+    """The parameters without what only the modern envelope has."""
     params = _object(request.params)
     meta = {name: value for name, value in _object(params.pop("_meta", Raw(b"{}"))).items() if name not in _MODERN_ONLY}
-    return envelope_of(request_id, request.method, {**params, "_meta": meta} if meta else params)
+    return {**params, "_meta": meta} if meta else dict(params)
 
 
 def result_for(request: ToolRequest, result: bytes, modern: bool) -> bytes:

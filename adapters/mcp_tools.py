@@ -1,0 +1,55 @@
+"""Every MCP server behind one call, whether it is reached over HTTP or is a command of the configuration file."""
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from adapters.contract import Call, UpstreamFault
+from adapters.mcp_pool import McpPool
+from adapters.mcp_probe import Probe
+from adapters.mcp_wire import ToolAnswer, ToolRequest
+
+STDIO: Final = "stdio:"
+
+
+class Commands(Protocol):
+    """What adapters/mcp_stdio.py offers; it is imported only where a command is configured, since the client library is large."""
+
+    async def probe(self, name: str) -> Probe: ...
+
+    async def call(self, call: Call, request: ToolRequest) -> ToolAnswer: ...
+
+    async def close(self) -> None: ...
+
+
+class McpTools:
+    """The pool and, where there are any, the commands."""
+
+    def __init__(self, pool: McpPool, commands: Commands | None = None) -> None:
+        self._pool = pool
+        self._commands = commands
+
+    async def probe(self, name: str, url: str, headers: Mapping[str, str]) -> Probe:
+        """What the server is. Raises UpstreamFault and EgressRefused."""
+        if url.startswith(STDIO):
+            return await self._command().probe(name)
+        return await self._pool.probe(url, headers)
+
+    async def call(self, call: Call, request: ToolRequest) -> ToolAnswer:
+        """Makes one call. Raises UpstreamFault, ToolRefused and EgressRefused; a result with isError is an answer."""
+        if call.target.url.startswith(STDIO):
+            return await self._command().call(call, request)
+        return await self._pool.call(call, request)
+
+    async def sweep(self) -> None:
+        """Closes idle sessions; to be called about once a minute."""
+        await self._pool.sweep()
+
+    async def close(self) -> None:
+        await self._pool.close()
+        if self._commands is not None:
+            await self._commands.close()
+
+    def _command(self) -> Commands:
+        if self._commands is None:
+            raise UpstreamFault("No command is configured for this server")
+        return self._commands

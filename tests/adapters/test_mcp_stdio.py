@@ -1,0 +1,105 @@
+"""Claims about commands as MCP servers: one process, nothing of our environment, started again when it died."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.contract import Call, UpstreamFault
+from adapters.egress import Egress
+from adapters.mcp_pool import McpPool
+from adapters.mcp_stdio import Command, StdioServers
+from adapters.mcp_tools import McpTools
+from adapters.mcp_wire import ToolRefused
+from tests.adapters.test_mcp_pool import call_of, request_of, text
+from tests.fakes import stdio_server
+from tests.fakes.clock import Clock
+
+PROGRAM = str(Path(stdio_server.__file__).resolve())
+HANGS = "import time; time.sleep(60)"
+
+
+@pytest.fixture
+async def tools() -> AsyncIterator[McpTools]:
+    commands = {
+        "tools": Command(sys.executable, (PROGRAM,), {"TOKEN": "t-1"}),
+        "missing": Command("/nowhere/at/all"),
+        "hangs": Command(sys.executable, ("-c", HANGS)),
+        "ends": Command(sys.executable, ("-c", "print('hello')")),
+    }
+    tools = McpTools(McpPool(Egress(), time.monotonic), StdioServers(commands, time.monotonic))
+    yield tools
+    await tools.close()
+
+
+def stdio_call(name: str = "tools", user: str = "alice", seconds: float = 20.0) -> Call:
+    call = call_of("stdio:", "", user, seconds)
+    return replace(call, target=replace(call.target, name=name))
+
+
+async def test_a_command_is_called_like_any_server_and_is_one_process(tools: McpTools) -> None:
+    found = await tools.probe("tools", "stdio:", {})
+    assert {tool["name"] for tool in found.tools} == {"echo", "environment", "process", "fail", "die"}
+    for modern in (True, False):
+        answers = await asyncio.gather(*(tools.call(stdio_call(), request_of("echo", modern, 1, text=str(n))) for n in range(5)))
+        assert [text(answer.result) for answer in answers] == ["0", "1", "2", "3", "4"]
+        assert [("resultType" in json.loads(answer.result)) for answer in answers] == [modern] * 5
+    pids = {text((await tools.call(stdio_call(user=user), request_of("process"))).result) for user in ("alice", "bob")}
+    assert len(pids) == 1
+    assert json.loads((await tools.call(stdio_call(), request_of("fail"))).result)["isError"] is True
+    with pytest.raises(ToolRefused):
+        await tools.call(stdio_call(), replace(request_of("echo"), params=b'{"arguments": []}'))
+
+
+async def test_a_command_gets_only_the_environment_that_is_listed(tools: McpTools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERLOCK_SECRET", "ours")
+    seen: dict[str, Any] = json.loads(text((await tools.call(stdio_call(), request_of("environment"))).result))
+    assert seen.pop("TOKEN") == "t-1"
+    assert not set(seen) - {"LC_CTYPE"}  # Python sets this one itself
+
+
+async def test_a_command_that_died_is_started_again(tools: McpTools) -> None:
+    before = text((await tools.call(stdio_call(), request_of("process"))).result)
+    with pytest.raises(UpstreamFault, match="ended"):
+        await tools.call(stdio_call(), request_of("die"))
+    assert text((await tools.call(stdio_call(), request_of("process"))).result) != before
+
+
+@pytest.mark.parametrize("name", ["missing", "ends", "unknown"])
+async def test_a_command_that_cannot_run_is_a_fault(tools: McpTools, name: str) -> None:
+    with pytest.raises(UpstreamFault):
+        await tools.call(stdio_call(name), request_of("echo", text="x"))
+
+
+async def test_a_command_that_hangs_fails_the_call_in_time(tools: McpTools) -> None:
+    with pytest.raises(UpstreamFault, match="in time"):
+        await tools.call(stdio_call("hangs", seconds=0.3), request_of("echo", text="x"))
+
+
+async def test_a_command_that_keeps_failing_is_not_started_at_every_call() -> None:
+    clock = Clock()
+    servers = StdioServers({"missing": Command("/nowhere/at/all")}, clock)
+    starts = []
+    for _ in range(6):
+        with pytest.raises(UpstreamFault) as fault:
+            await servers.call(replace(stdio_call("missing"), deadline=clock.now + 5), request_of("echo", text="x"))
+        starts.append("keeps failing" not in str(fault.value))
+    assert starts == [True, True, False, False, False, False]
+    clock.now += 61
+    with pytest.raises(UpstreamFault, match="does not start"):
+        await servers.call(replace(stdio_call("missing"), deadline=clock.now + 5), request_of("echo", text="x"))
+    await servers.close()
+
+
+async def test_without_commands_a_registration_for_one_runs_nothing() -> None:  # attack REG-07
+    tools = McpTools(McpPool(Egress(), time.monotonic))
+    with pytest.raises(UpstreamFault):
+        await tools.call(stdio_call(), request_of("echo", text="x"))
+    with pytest.raises(UpstreamFault):
+        await tools.probe("tools", "stdio:", {})

@@ -1,0 +1,40 @@
+"""An MCP server on its standard streams; run as a program."""
+
+import os
+import signal
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+
+server = MCPServer("stdio")
+
+
+@server.tool()
+def echo(text: str) -> str:
+    return text
+
+
+@server.tool()
+def environment() -> dict[str, str]:
+    """All that this process was given."""
+    return dict(os.environ)
+
+
+@server.tool()
+def process() -> int:
+    return os.getpid()
+
+
+@server.tool()
+def fail() -> str:
+    raise ToolError("no luck")
+
+
+@server.tool()
+def die() -> str:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "never"
+
+
+if __name__ == "__main__":
+    server.run("stdio")
