@@ -9,12 +9,24 @@ BUILT_IN = {name for name, value in vars(builtins).items() if isinstance(value, 
 
 # Caught by its own package, or raised where there is no caller yet. Everything else needs a row in gateway/errors.py.
 INSIDE = {
+    "adapters.mcp_sessions.NotLegacy": "the pool probes again",
+    "gateway.app.HomeInUse": "start-up: printed by the command line",
+    "gateway.mcp_server.legacy.UnknownSession": "the MCP door answers with HTTP 404, as the transport asks",
+    "gateway.mcp_server.modern.BadEnvelope": "the MCP door answers it with its own code",
     "gateway.settings.BadSettings": "start-up: printed by the command line",
-    "gateway.commands.outcomes.Stop": "the command line's own exit codes",
+    "gateway.commands.outcomes.Failed": "an exit code of the command line",
+    "gateway.commands.outcomes.NotReachable": "an exit code of the command line",
+    "gateway.commands.outcomes.Refused": "an exit code of the command line",
+    "gateway.commands.outcomes.Stop": "an exit code of the command line",
+    "gateway.commands.outcomes.WrongUsage": "an exit code of the command line",
     "policies.cedar.BadPolicy": "start-up, or a reload that keeps the last good set",
+    "policies.cedar_values.NotExpressible": "a request that Cedar can't express is denied",
     "policies.delegation.CannotNarrow": "the authority turns it into a Denial",
+    "policies.grants.GrantEnded": "the authority and the exchange refuse the token",
+    "policies.hop_tokens.ExchangeRefused": "answered in the shape of RFC 6749 s5.2 by /oauth/token",
     "policies.jwks.BadKeySet": "the last good key set stays",
     "policies.key_folder.KeysUnusable": "start-up",
+    "policies.keys.NotOurs": "a ValueError: no signature of ours",
 }
 
 
@@ -22,8 +34,10 @@ def exceptions(sources: list[Source]) -> set[str]:
     """Dotted names of the public exception classes defined here, found by the names of their parents."""
     classes = [(source.module, node) for source in sources for node in ast.walk(source.tree) if isinstance(node, ast.ClassDef)]
     known = set(BUILT_IN)
-    while more := {
-        node.name for _, node in classes if node.name not in known and known & {ast.unparse(base).rpartition(".")[2] for base in node.bases}
-    }:
+    while more := {node.name for _, node in classes if known & _bases(node)} - known:
         known |= more
-    return {f"{module}.{node.name}" for module, node in classes if node.name in known - BUILT_IN and not node.name.startswith("_")}
+    return {f"{module}.{node.name}" for module, node in classes if known & _bases(node) and not node.name.startswith("_")}
+
+
+def _bases(node: ast.ClassDef) -> set[str]:
+    return {ast.unparse(base).rpartition(".")[2] for base in node.bases}

@@ -19,7 +19,7 @@ def _parts(kind: object) -> Iterator[tuple[str, type[BaseModel]]]:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         yield "", kind
     origin = typing.get_origin(kind)
-    mark = {list: "[]", dict: ".*"}.get(origin, "") if origin else ""  # type: ignore[call-overload]  # get_origin gives any class
+    mark = {list: "[]", dict: ".*"}.get(origin, "") if origin else ""
     if origin in (list, dict, typing.Union, types.UnionType):
         for argument in typing.get_args(kind):
             yield from ((mark + inner, model) for inner, model in _parts(argument))
