@@ -64,7 +64,6 @@ class _Snapshot:
     tenants: Mapping[str, Names]  # each in the order of names
     clients: Mapping[str, Registration]
     credentials: Mapping[str, _Credentials] = field(repr=False)  # by client id
-    key_sets: Mapping[str, str] = field(repr=False)  # client id -> JWK Set as JSON, or empty
 
 
 NOTHING = _Credentials("0" * 64, "")
@@ -80,7 +79,7 @@ class Registry:
         self._new_id = new_id
         self._now = now
         self._loading = asyncio.Lock()
-        self._snapshot = _Snapshot({}, {}, {}, {})
+        self._snapshot = _Snapshot({}, {}, {})
 
     def find(self, tenant: str, name: str) -> Registration:
         """Whatever its status. Raises UnknownName."""
@@ -195,8 +194,8 @@ def _snapshot(connection: Connection, before: _Snapshot) -> _Snapshot:
         if entry is not None:
             tenants.setdefault(row.tenant, {})[row.name] = entry
     clients = {entry.client_id: entry for names in tenants.values() for entry in names.values()}
-    digests = {row.client_id: row.client_secret_hash for row in index}
-    return _Snapshot(tenants, clients, digests, {row.client_id: row.client_jwks for row in index})
+    credentials = {row.client_id: _Credentials(row.client_secret_hash, row.client_jwks) for row in index}
+    return _Snapshot(tenants, clients, credentials)
 
 
 def _read(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Registration]:
