@@ -97,14 +97,14 @@ class Registry:
         """The agent or server that holds this client id."""
         return self._snapshot.clients.get(client_id)
 
-    def verify_secret(self, registration: Registration, secret: str) -> bool:
-        """Whether `secret` is the one that was given out last."""
-        expected = self._snapshot.credentials.get(registration.client_id, NOTHING)
+    def verify_secret(self, client_id: str, secret: str) -> bool:
+        """Whether `secret` is the one that was given out last. Takes the same time for an unknown client."""
+        expected = self._snapshot.credentials.get(client_id, NOTHING)
         return hmac.compare_digest(digest(secret), expected.secret_hash)
 
-    def client_jwks(self, registration: Registration) -> str:
+    def client_jwks(self, client_id: str) -> str:
         """The key set that it proves itself with instead of a secret, as JSON; empty when it has none."""
-        return self._snapshot.credentials.get(registration.client_id, NOTHING).jwks
+        return self._snapshot.credentials.get(client_id, NOTHING).jwks
 
     async def add(self, candidate: Candidate) -> tuple[Registration, str]:
         """Keeps it and makes its client id and secret, which nobody can see again. Raises BadName and NameTaken."""

@@ -90,15 +90,16 @@ async def test_a_secret_is_shown_once_and_only_its_hash_is_kept(registry: Regist
     other, _ = await registry.add(agent("other"))
     assert registry.client(added.client_id) == added
     assert registry.client("client_nobody") is None
-    assert registry.verify_secret(added, secret)
-    assert not registry.verify_secret(other, secret)
-    assert not registry.verify_secret(added, "")
-    assert registry.client_jwks(added) == ""
+    assert registry.verify_secret(added.client_id, secret)
+    assert not registry.verify_secret(other.client_id, secret)
+    assert not registry.verify_secret(added.client_id, "")
+    assert not registry.verify_secret("client_nobody", secret)
+    assert registry.client_jwks(added.client_id) == ""
     row = (await database.read(lambda connection: connection.execute(select(registrations)).all()))[0]
     assert secret not in str(row)
     renewed = await registry.renew_secret("default", "sales")
-    assert registry.verify_secret(added, renewed)
-    assert not registry.verify_secret(added, secret)
+    assert registry.verify_secret(added.client_id, renewed)
+    assert not registry.verify_secret(added.client_id, secret)
 
 
 async def test_a_change_is_kept_and_a_stale_one_is_refused(registry: Registry) -> None:
@@ -115,7 +116,7 @@ async def test_what_is_removed_is_gone_with_its_credentials_and_the_name_is_free
     added, secret = await registry.add(agent())
     await registry.remove("default", "sales")
     assert registry.client(added.client_id) is None
-    assert not registry.verify_secret(added, secret)
+    assert not registry.verify_secret(added.client_id, secret)
     with pytest.raises(UnknownName):
         await registry.remove("default", "sales")
     again, _ = await registry.add(agent())
