@@ -11,8 +11,10 @@ from adapters.mcp_wire import ToolRefused
 from gateway.admission import ForeignOrigin, WrongHost
 from gateway.asgi import BadHeader, BodyTooLarge
 from gateway.broker import IdempotencyConflict, NotCancelable, TooManyTasks
+from gateway.decisions import BadCursor, UnknownDecision
 from gateway.explanations import sentence, story
 from gateway.ledger import Refused
+from gateway.revocation import UnknownGrant
 from gateway.tasks import TaskEnded, UnknownTask
 from gateway.writer import NotKept
 from policies.grant import Denial
@@ -71,6 +73,9 @@ TABLE: dict[type[Exception], Row] = {
     UnknownKind: Row(400, -32602, "unknown-kind"),
     UnknownTool: Row(200, -32602, "unknown", "There is no such tool."),
     UnknownTask: Row(404, -32001, "unknown", "There is no such task.", a2a="TASK_NOT_FOUND"),
+    UnknownDecision: Row(404, -32011, "unknown", "There is no such decision."),
+    UnknownGrant: Row(404, -32011, "unknown", "There is no such grant."),
+    BadCursor: Row(400, -32602, "bad-cursor"),
     NotCancelable: Row(400, -32002, "not-cancelable", "The task can't be canceled.", a2a="TASK_NOT_CANCELABLE"),
     TaskEnded: Row(400, -32004, "task-not-waiting", "The task does not wait for a message.", a2a="UNSUPPORTED_OPERATION"),
     VersionNotSupported: Row(400, -32009, "version-not-supported", a2a="VERSION_NOT_SUPPORTED"),

@@ -1,0 +1,34 @@
+"""/api/audit: the trail of a tenant, for those who may read it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse
+
+from gateway.database import Database
+from gateway.decisions import READ_AUDIT, Wanted, read_trail
+from policies.authority import Caller
+from policies.grant import Act
+
+Admitted = Callable[[Request], Awaitable[Caller]]
+Allowed = Callable[[Caller, Act], Awaitable[object]]
+
+
+def routes(database: Database, admitted: Admitted, allowed: Allowed) -> APIRouter:
+    """`allowed` keeps a ruling and raises Refused unless it is a Grant: who reads the trail stands in it."""
+    router = APIRouter(prefix="/api/audit", tags=["audit"])
+
+    @router.get("", name="list_audit")
+    async def list_audit(caller: Annotated[Caller, Depends(admitted)], wanted: Annotated[Wanted, Depends(_wanted)]) -> JSONResponse:
+        await allowed(caller, READ_AUDIT)
+        items, more = await database.read(lambda connection: read_trail(connection, caller.principal.tenant, wanted))
+        return JSONResponse({"items": items, "next": more})
+
+    return router
+
+
+def _wanted(
+    kind: str = "", txn: str = "", decision_id: str = "", cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> Wanted:
+    return Wanted(kind, txn, decision_id, cursor, limit)

@@ -1,0 +1,100 @@
+"""agent: register agents and look at them."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.commands import screen
+from gateway.commands.outcomes import WrongUsage
+from gateway.commands.remote import connect, quoted
+
+Name = Annotated[str, typer.Argument(help="The agent's name.", metavar="NAME")]
+app = typer.Typer(help="Agents: register, list, show, approve, remove.", no_args_is_help=True)
+
+
+@app.command()
+def add(
+    source: Annotated[str, typer.Argument(help="The agent's address, or a file with its card.", metavar="URL|FILE")],
+    name: Annotated[str | None, typer.Option(help="The name it gets here (default: from its card).")] = None,
+    kind: Annotated[str | None, typer.Option(help="Its dialect (default: a2a).")] = None,
+    ceiling: Annotated[list[str] | None, typer.Option(help="What it may do at most, whoever asks; may be repeated.")] = None,
+    delegation: Annotated[str | None, typer.Option(help="How it gets its hop token: bearer, header or none.")] = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Register an agent; by others than operators it waits for approval."""
+    given = {"name": name, "kind": kind, "ceiling": ceiling or None, "delegation": delegation}
+    with connect() as remote, screen.progress("reading the card…"):
+        body = {**_source(source), **{key: value for key, value in given.items() if value is not None}}
+        agent = remote.request("POST", "/api/agents", body=body)
+    if as_json:
+        screen.data(agent)
+        return
+    _show(agent)
+    if agent.get("client_secret"):
+        screen.fields([("client_secret", agent["client_secret"])])
+        screen.note("the secret is shown this once: the agent needs it to exchange the tokens it is given")
+    if agent.get("status") == "pending":
+        screen.note(f"an operator has to approve it: interlock agent approve {agent['name']}")
+
+
+@app.command("list")
+def list_agents(as_json: screen.AsJson = False) -> None:
+    """Show the agents that you may see."""
+    with connect() as remote, screen.progress("asking…"):
+        items = remote.every("/api/agents")
+    if as_json:
+        screen.data({"items": items})
+        return
+    rows = [(a["name"], a["status"], a.get("kind"), a.get("url"), ", ".join(_skills(a))) for a in items]
+    screen.table(["name", "status", "kind", "url", "skills"], rows, "no agents yet: interlock agent add URL")
+
+
+@app.command()
+def show(name: Name, as_json: screen.AsJson = False) -> None:
+    """Show one agent."""
+    with connect() as remote, screen.progress("asking…"):
+        agent = remote.get(f"/api/agents/{quoted(name)}")
+    screen.data(agent) if as_json else _show(agent)
+
+
+@app.command()
+def rm(name: Name, as_json: screen.AsJson = False) -> None:
+    """Remove an agent."""
+    with connect() as remote, screen.progress("removing…"):
+        remote.request("DELETE", f"/api/agents/{quoted(name)}")
+    screen.data({"name": name, "removed": True}) if as_json else screen.say(f"{name} is removed")
+
+
+@app.command()
+def approve(name: Name, as_json: screen.AsJson = False) -> None:
+    """Let an agent that waits for approval be called."""
+    with connect() as remote, screen.progress("approving…"):
+        agent = remote.request("POST", f"/api/agents/{quoted(name)}/approve")
+    screen.data(agent) if as_json else screen.say(f"{name} is {agent['status']}")
+
+
+def _source(text: str) -> dict[str, Any]:
+    if text.startswith(("http://", "https://")):
+        return {"url": text}
+    path = Path(text)
+    try:
+        card = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise WrongUsage(f"{text} is neither an http address nor a file that can be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise WrongUsage(f"{text} is not JSON: {error}", "give the agent's card, as it stands at /.well-known/agent-card.json") from error
+    return {"card": card}
+
+
+def _skills(agent: dict[str, Any]) -> list[str]:
+    return [str(skill.get("id", skill)) if isinstance(skill, dict) else str(skill) for skill in agent.get("skills") or []]
+
+
+def _show(agent: dict[str, Any]) -> None:
+    names = ("name", "status", "kind", "url", "delegation", "owner", "client_id", "created", "updated")
+    pairs: list[tuple[str, object]] = [(name, agent.get(name)) for name in names]
+    ceiling = agent.get("ceiling")
+    pairs += [("at most", " ".join(ceiling) if isinstance(ceiling, list) else ceiling), ("skills", ", ".join(_skills(agent)))]
+    screen.fields(pairs)

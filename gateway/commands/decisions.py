@@ -1,0 +1,62 @@
+"""why and revoke: what a decision was based on, and the end of a grant."""
+
+from typing import Annotated, Any
+
+import typer
+
+from gateway.commands import screen
+from gateway.commands.remote import connect, quoted
+
+
+def why(
+    decision_id: Annotated[str, typer.Argument(help="The decision's id, as a refusal names it.", metavar="DECISION_ID")],
+    as_json: screen.AsJson = False,
+) -> None:
+    """Explain a decision: who asked, through whom, for what, and what decided."""
+    with connect() as remote, screen.progress("asking…"):
+        decision = remote.get(f"/api/decisions/{quoted(decision_id)}")
+    if as_json:
+        screen.data(decision)
+        return
+    _story(decision)
+
+
+def revoke(
+    grant_id: Annotated[str, typer.Argument(help="The grant's id.", metavar="GRANT_ID")],
+    as_json: screen.AsJson = False,
+) -> None:
+    """End a grant: the agents that act under it, and all that they handed on, may do nothing more."""
+    with connect() as remote, screen.progress("revoking…"):
+        remote.request("DELETE", f"/api/grants/{quoted(grant_id)}")
+    screen.data({"id": grant_id, "revoked": True}) if as_json else screen.say(f"{grant_id} is revoked")
+
+
+def _story(decision: dict[str, Any]) -> None:
+    tenant, issuer, subject = decision["principal"].split("|", 2)
+    chain = " > ".join([subject, *(link["agent"] for link in decision["chain"])])
+    verdict = "allowed" if decision["allowed"] else "refused"
+    screen.fields(
+        [
+            ("decision", decision["id"]),
+            ("ruling", verdict),
+            ("reason", f"{decision['reason_id']}: {decision.get('reason', '')}" if not decision["allowed"] else ""),
+            ("at", screen.moment(decision.get("at", ""))),
+            ("person", f"{subject} of tenant {tenant}, vouched for by {issuer}"),
+            ("roles", ", ".join(decision.get("roles") or [])),
+            ("chain", chain),
+            ("asked for", f"{decision['action']} {decision['resource']}"),
+            ("missing", ", ".join(decision["missing"])),
+            ("policies", ", ".join(decision["policies"])),
+            ("outcome", decision.get("outcome")),
+            ("task", decision["task_id"]),
+        ]
+    )
+    if decision["chain"]:
+        screen.say("")
+        rows = [(link["agent"], " ".join(link["permissions"]) or "nothing") for link in decision["chain"]]
+        screen.table(["agent", f"could do at most, for {subject}"], rows)
+
+
+def register(app: typer.Typer) -> None:
+    for command in (why, revoke):
+        app.command()(command)

@@ -1,0 +1,71 @@
+"""The machine's side: settings, database and keys of the gateway under INTERLOCK_HOME, for commands that run beside it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.commands.outcomes import Failed
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from gateway.settings import Settings
+    from policies.keys import SigningKeys
+
+Config = Annotated[Path | None, typer.Option("--config", help="The configuration file (default: interlock.yaml, where it exists).")]
+
+
+def settings(config: Path | None, **flags: str | int | None) -> "Settings":
+    from gateway.settings import BadSettings, load
+
+    try:
+        return load(config, **flags)
+    except BadSettings as error:
+        raise Failed(str(error), "correct the setting; interlock check looks at all of them") from error
+
+
+def keys(chosen: "Settings", create: bool = False) -> "SigningKeys":
+    """The signing keys. Only commands that may come before the gateway's first start make them."""
+    from policies.key_folder import KeysUnusable
+    from policies.keys import SigningKeys
+
+    folder = chosen.home / "keys"
+    if not create and not folder.is_dir():
+        raise Failed(f"there are no keys in {folder}", "is INTERLOCK_HOME right? the first interlock serve makes the keys")
+    try:
+        return SigningKeys.open(chosen.home)
+    except (KeysUnusable, OSError) as error:
+        raise Failed(str(error), "look at the folder's owner and modes; interlock check says what is expected") from error
+
+
+def sqlite_file(chosen: "Settings") -> Path | None:
+    """The database's file, or None on Postgres."""
+    from sqlalchemy.engine import make_url
+
+    url = make_url(chosen.database_url)
+    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+
+
+@contextmanager
+def reading(chosen: "Settings") -> Iterator["Connection"]:
+    """A connection that only reads. It is not made, and not migrated, by this."""
+    from sqlalchemy.exc import DBAPIError
+
+    from gateway.database import engine_for
+
+    url = chosen.database_url
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        raise Failed(
+            f"there is no database {url.removeprefix('sqlite:///')}", "is INTERLOCK_HOME right? the first interlock serve makes it"
+        )
+    engine = engine_for(chosen.database_url)
+    try:
+        with engine.connect() as connection:
+            yield connection.execution_options(interlock_read=True)
+    except DBAPIError as error:
+        raise Failed(f"the database can't be read: {type(error.orig).__name__}", "interlock check; then interlock migrate") from error
+    finally:
+        engine.dispose()

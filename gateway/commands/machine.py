@@ -1,0 +1,147 @@
+"""serve, migrate and token: what is done on the gateway's own machine."""
+
+import json
+import os
+import re
+import socket
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.commands import home, screen
+from gateway.commands.outcomes import Failed, Refused, WrongUsage
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+DAY = 86_400
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY}
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on (default: 127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on (default: 8080).", min=1, max=65535)] = None,
+    grpc_port: Annotated[int, typer.Option(help="The port of A2A over gRPC; 0 is off.", min=0, max=65535)] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; more than one needs Postgres (default: 1).", min=1)] = None,
+    config: home.Config = None,
+) -> None:
+    """Run the gateway until it is interrupted."""
+    if grpc_port:
+        raise WrongUsage("this version does not serve gRPC", "leave --grpc-port away; A2A is served as JSON-RPC over HTTP")
+    chosen = home.settings(config, host=host, port=port, workers=workers)
+    if chosen.workers > 1 and chosen.database_url.startswith("sqlite"):
+        raise WrongUsage(
+            f"{chosen.workers} workers need Postgres: SQLite is written by one process",
+            "set INTERLOCK_DATABASE__URL=postgresql://…, or leave --workers away",
+        )
+    _check_free(chosen.host, chosen.port)
+    from gateway.app import HomeInUse
+    from gateway.app import serve as run
+    from policies.cedar import BadPolicy
+    from policies.key_folder import KeysUnusable
+
+    try:
+        run(chosen)
+    except HomeInUse as error:
+        raise Failed(str(error), "stop the other one, or set INTERLOCK_HOME to another folder") from error
+    except (BadPolicy, KeysUnusable, OSError) as error:
+        raise Failed(str(error), "interlock check looks at all that the gateway needs") from error
+    except SystemExit as ended:
+        if ended.code:
+            raise Failed("the gateway did not start", "the log above says why; interlock check looks at all that it needs") from ended
+
+
+def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
+    """Bring the database to the schema that this version expects."""
+    chosen = home.settings(config)
+    from sqlalchemy.exc import DBAPIError
+
+    from gateway.database import Database, engine_for
+    from gateway.migrations.run import upgrade
+
+    try:
+        if chosen.database_url.startswith("sqlite"):
+            chosen.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        database = Database(engine_for(chosen.database_url))
+        with screen.progress("migrating…"):
+            before = database.revision()
+            upgrade(database.engine)
+            after = database.revision()
+        database.close()
+    except (DBAPIError, OSError) as error:
+        reason = type(error.orig).__name__ if isinstance(error, DBAPIError) else str(error)
+        raise Failed(f"the database was not migrated: {reason}", "is it running, and may this user write to it? interlock check") from error
+    if as_json:
+        screen.data({"before": before, "after": after})
+    else:
+        screen.say(f"already at {after}" if before == after else f"migrated from {before or 'nothing'} to {after}")
+
+
+def token(
+    user: Annotated[str, typer.Option(help="Who the token stands for; `admin` is operator.")],
+    scope: Annotated[str | None, typer.Option(help='At most these permissions, such as "agent:sales tool:crm.*".')] = None,
+    tenant: Annotated[str, typer.Option(help="The tenant that the user is in.")] = "default",
+    ttl: Annotated[str, typer.Option(help="How long it lives: 90s, 30m, 1h, 1d (at most).")] = "1h",
+    config: home.Config = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Print a token of the development issuer."""
+    seconds = _duration(ttl)
+    chosen = home.settings(config)
+    from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
+    from policies.permissions import BadPermission, Permissions
+    from policies.principal import Principal
+
+    if not chosen.development:
+        raise Refused("the development issuer is off here", "get a token from your identity provider, or set identity.development: on")
+    if not re.fullmatch(r"[!-{}~]{1,128}", user) or not re.fullmatch(r"[a-z0-9-]{1,64}", tenant):
+        raise WrongUsage("a user is 1 to 128 visible characters without |, a tenant 1 to 64 of a-z, 0-9 and -")
+    narrowed = None if scope is None else " ".join(scope.split())
+    try:
+        Permissions.of(narrowed.split(" ") if narrowed is not None else ())
+    except BadPermission as error:
+        raise WrongUsage(f"--scope: {error}", "leave --scope away for all that the user may do") from error
+    person = Principal(tenant, DEVELOPMENT_ISSUER, user)
+    minted = mint_user_token(home.keys(chosen, create=True), person, _audience(chosen), narrowed, seconds)
+    if as_json:
+        expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
+        screen.data({"token": minted, "expires_at": expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
+    else:
+        screen.say(minted)
+
+
+def _audience(chosen: "Settings") -> str:
+    """The gateway that the token is for: the configured one, else the one that was started from this home, else INTERLOCK_URL."""
+    if chosen.server.public_url:
+        return chosen.public_url
+    try:
+        return str(json.loads((chosen.home / "serving.json").read_text())["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return (os.environ.get("INTERLOCK_URL") or chosen.public_url).rstrip("/")
+
+
+def _duration(text: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,6})([smhd]?)", text)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not 1 <= seconds <= DAY:
+        raise WrongUsage(f"--ttl {text}: from 1s to 1d is expected, such as 90s, 30m or 8h")
+    return seconds
+
+
+def _check_free(host: str, port: int) -> None:
+    """A taken port is said before anything is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Failed(
+                f"can't listen on {host}:{port}: {error.strerror}", f"choose another: interlock serve --port {port + 1}"
+            ) from error
+
+
+def register(app: typer.Typer) -> None:
+    for command in (serve, migrate, token):
+        app.command()(command)

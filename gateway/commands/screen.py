@@ -1,0 +1,134 @@
+"""What a command prints: data on stdout, for people or as JSON; notes and progress on stderr."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the data as JSON, and nothing else.")]
+
+# Control characters (but tab and line feed) and marks that reorder text: a stranger's text must not drive the terminal.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(value: object) -> str:
+    """The value as text that can't move the cursor, recolour or reorder what stands on the screen."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", "" if value is None else str(value))
+
+
+def console(stderr: bool = False) -> "Console":
+    """A rich console on today's stdout or stderr. Wide when piped, so that little is folded."""
+    from rich.console import Console
+
+    narrow = "COLUMNS" in os.environ or (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if narrow else 160)
+
+
+def data(value: Any) -> None:
+    """One JSON document."""
+    typer.echo(_json(value, indent=2))
+
+
+def data_line(value: Any) -> None:
+    """One JSON document of several, on a line of its own."""
+    typer.echo(_json(value, separators=(",", ":")))
+
+
+def _json(value: Any, **form: Any) -> str:
+    """JSON in which the characters that `plain` replaces are escaped: they can only stand in strings."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False, **form))
+
+
+def say(text: object, *, newline: bool = True) -> None:
+    typer.echo(plain(text), nl=newline)
+
+
+def note(text: object) -> None:
+    """For the person only: never on stdout."""
+    console(stderr=True).print(plain(text), style="dim", soft_wrap=True)
+
+
+def complain(message: object, todo: object = "") -> None:
+    """What went wrong, and what to do about it, on stderr."""
+    screen = console(stderr=True)
+    screen.print(plain(message), style="red", soft_wrap=True)
+    if todo:
+        screen.print(plain(todo), soft_wrap=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "nothing here") -> None:
+    """A table for people; the first column is never cut."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(columns):
+        grid.add_column(name, no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        grid.add_row(*(_painted(Text(plain(cell))) for cell in row))
+    if grid.row_count:
+        console().print(grid)
+    else:
+        note(empty)
+
+
+def fields(pairs: Iterable[tuple[str, object]]) -> None:
+    """Names and values of one thing; what is empty is left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        if value not in (None, "", [], ()):
+            grid.add_row(name, _painted(Text(plain(value))))
+    console().print(grid)
+
+
+@contextmanager
+def progress(text: str) -> Iterator[None]:
+    """Says on a terminal that something is under way."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console(stderr=True).status(plain(text)):
+        yield
+
+
+def moment(text: str) -> str:
+    """An RFC 3339 time as people write it, in their own time zone."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at.tzinfo == UTC else text
+
+
+_PAINT = {
+    "green": {"active", "completed", "ok", "yes", "allowed"},
+    "yellow": {"pending", "working", "submitted", "input required", "auth required", "down"},
+    "red": {"quarantined", "failed", "rejected", "canceled", "problem", "no", "refused", "error"},
+}
+
+
+def _painted(text: Any) -> Any:
+    for colour, words in _PAINT.items():
+        if text.plain in words:
+            text.stylize(colour)
+    return text
+
+
+def state(name: str) -> str:
+    """`TASK_STATE_INPUT_REQUIRED` as people say it."""
+    return name.removeprefix("TASK_STATE_").replace("_", " ").lower()

@@ -1,0 +1,72 @@
+"""server: register MCP servers and look at them."""
+
+from typing import Annotated
+
+import typer
+
+from gateway.commands import screen
+from gateway.commands.outcomes import WrongUsage
+from gateway.commands.remote import connect, quoted
+
+Name = Annotated[str, typer.Argument(help="The server's name.", metavar="NAME")]
+FIELDS = ("name", "status", "url", "era", "tools", "owner", "created", "updated")
+app = typer.Typer(help="MCP servers: register, list, show, approve, remove.", no_args_is_help=True)
+
+
+@app.command()
+def add(
+    name: Name,
+    url: Annotated[str, typer.Argument(help="Where its MCP endpoint is.", metavar="URL")],
+    as_json: screen.AsJson = False,
+) -> None:
+    """Register an MCP server; by others than operators it waits for approval."""
+    if not url.startswith(("http://", "https://")):
+        raise WrongUsage(f"{url} is no http address", "a server that is a command stands in interlock.yaml, under servers")
+    with connect() as remote, screen.progress(f"asking {url} for its tools…"):
+        server = remote.request("POST", "/api/servers", body={"name": name, "url": url})
+    if as_json:
+        screen.data(server)
+        return
+    screen.fields([(field, _count(server.get(field))) for field in FIELDS])
+    if server.get("status") == "pending":
+        screen.note(f"an operator has to approve it: interlock server approve {name}")
+
+
+@app.command("list")
+def list_servers(as_json: screen.AsJson = False) -> None:
+    """Show the servers that you may see."""
+    with connect() as remote, screen.progress("asking…"):
+        items = remote.every("/api/servers")
+    if as_json:
+        screen.data({"items": items})
+        return
+    rows = [(s["name"], s["status"], s.get("era"), _count(s.get("tools")), s.get("url")) for s in items]
+    screen.table(["name", "status", "era", "tools", "url"], rows, "no servers yet: interlock server add NAME URL")
+
+
+@app.command()
+def show(name: Name, as_json: screen.AsJson = False) -> None:
+    """Show one server."""
+    with connect() as remote, screen.progress("asking…"):
+        server = remote.get(f"/api/servers/{quoted(name)}")
+    screen.data(server) if as_json else screen.fields([(field, _count(server.get(field))) for field in FIELDS])
+
+
+@app.command()
+def rm(name: Name, as_json: screen.AsJson = False) -> None:
+    """Remove a server."""
+    with connect() as remote, screen.progress("removing…"):
+        remote.request("DELETE", f"/api/servers/{quoted(name)}")
+    screen.data({"name": name, "removed": True}) if as_json else screen.say(f"{name} is removed")
+
+
+@app.command()
+def approve(name: Name, as_json: screen.AsJson = False) -> None:
+    """Let a server that waits for approval be called."""
+    with connect() as remote, screen.progress("approving…"):
+        server = remote.request("POST", f"/api/servers/{quoted(name)}/approve")
+    screen.data(server) if as_json else screen.say(f"{name} is {server['status']}")
+
+
+def _count(value: object) -> object:
+    return len(value) if isinstance(value, list) else value

@@ -1,0 +1,178 @@
+"""audit: the audit trail, verified, exported and watched from beside the database."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.commands import home, screen
+from gateway.commands.outcomes import Failed, WrongUsage
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+    from policies.audit_proof import Proof
+
+LOOK_EVERY = 0.5  # seconds between two looks of `tail --follow`
+app = typer.Typer(help="The audit trail.", no_args_is_help=True)
+
+
+@app.command()
+def verify(
+    file: Annotated[Path | None, typer.Argument(help="An export (default: the database itself).")] = None,
+    heads: Annotated[
+        Path | None, typer.Option(help="Heads that you kept elsewhere, besides those of the export or of INTERLOCK_HOME.")
+    ] = None,
+    config: home.Config = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Find any edit, deletion or reordering, and a cut up to the last kept head."""
+    chosen = home.settings(config)
+    with screen.progress("verifying…"):
+        proof = _proof_of_file(chosen, file, heads) if file else _proof_of_database(chosen, heads)
+    flaws = [{"chain": flaw.chain, "seq": flaw.seq, "problem": flaw.problem} for flaw in proof.flaws]
+    if as_json:
+        screen.data({"sound": proof.sound, "records": proof.records, "chains": proof.chains, "heads": proof.heads, "flaws": flaws})
+    seen = f"{proof.records} records in {proof.chains} chains, {proof.heads} signed heads"
+    if not proof.sound:
+        if not as_json:
+            screen.table(["chain", "record", "problem"], [list(flaw.values()) for flaw in flaws])
+        raise Failed(
+            f"the audit trail is not sound: {len(flaws)} flaws in {seen}", "keep this copy; compare it with an export kept elsewhere"
+        )
+    if not as_json:
+        screen.say(f"the audit trail is sound: {seen}")
+
+
+@app.command()
+def export(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write (default: standard output).")] = None,
+    config: home.Config = None,
+) -> None:
+    """Write every record and the signed heads, one JSON document a line, as `verify FILE` reads them."""
+    chosen = home.settings(config)
+    signed = _kept_heads(chosen)
+    from policies.audit_proof import rows_of
+
+    with home.reading(chosen) as connection:
+        lines = (json.dumps(line) for line in _exported(rows_of(connection), signed))
+        if output is None:
+            for line in lines:
+                typer.echo(line)
+            return
+        try:
+            output.touch(mode=0o600)
+            with output.open("w", encoding="utf-8") as target, screen.progress(f"writing {output}…"):
+                target.writelines(f"{line}\n" for line in lines)
+        except OSError as error:
+            raise Failed(f"{output} was not written: {error.strerror}") from error
+    screen.note(f"written to {output}; check it anywhere beside these keys: interlock audit verify {output}")
+
+
+@app.command()
+def tail(
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last records to show.", min=1, max=10_000)] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with each new record until interrupted.")] = False,
+    config: home.Config = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Show the last records."""
+    chosen = home.settings(config)
+    with home.reading(chosen) as connection:
+        shown: dict[str, int] = {}
+        while True:
+            fresh = _newest(connection, shown, lines)
+            connection.rollback()
+            shown |= {record["chain"]: max(record["seq"], shown.get(record["chain"], 0)) for record in fresh}
+            for record in fresh:
+                screen.data_line(record) if as_json else screen.say(_line(record))
+            if not follow:
+                return
+            time.sleep(LOOK_EVERY)
+
+
+def _proof_of_database(chosen: "Settings", heads: Path | None) -> "Proof":
+    """The heads are read first: each of them names a record that was durable by then."""
+    from policies.audit_proof import prove, rows_of
+
+    signed = [*_kept_heads(chosen), *_heads_in(heads)]
+    with home.reading(chosen) as connection:
+        return prove(rows_of(connection), signed, home.keys(chosen))
+
+
+def _proof_of_file(chosen: "Settings", file: Path, heads: Path | None) -> "Proof":
+    from policies.audit_proof import prove
+
+    rows: list[Mapping[str, Any]] = []
+    signed = _heads_in(heads)
+    try:
+        with file.open(encoding="utf-8", errors="replace") as source:
+            for number, line in enumerate(source, 1):
+                document = _document(file, number, line)
+                if "head" in document:
+                    signed.append(str(document["head"]))
+                else:
+                    rows.append(document)
+    except OSError as error:
+        raise WrongUsage(f"{file} can't be read: {error.strerror}", "make an export: interlock audit export -o FILE") from error
+    return prove(rows, signed, home.keys(chosen))
+
+
+def _document(file: Path, number: int, line: str) -> dict[str, Any]:
+    """A line that is no JSON object any more is a record that was edited: it proves nothing and is missed in its chain."""
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        document = None
+    return (
+        document if isinstance(document, dict) else {"chain": f"{file.name} line {number}", "seq": None, "body": "", "prev": "", "hash": ""}
+    )
+
+
+def _exported(rows: Iterable[Mapping[str, Any]], signed: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    yield from rows
+    for head in signed:
+        yield {"head": head}
+
+
+def _kept_heads(chosen: "Settings") -> list[str]:
+    from policies.audit_heads import read_heads
+
+    return read_heads(chosen.home / "audit.heads")
+
+
+def _heads_in(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return path.read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"{path} can't be read as a file of heads", "give a copy of audit.heads") from error
+
+
+def _newest(connection: Any, shown: Mapping[str, int], limit: int) -> list[dict[str, Any]]:
+    """The last records that were not shown yet, oldest first."""
+    from sqlalchemy import and_, not_, or_, select
+
+    from policies.tables import audit
+
+    seen = or_(*(and_(audit.c.chain == chain, audit.c.seq <= seq) for chain, seq in shown.items())) if shown else None
+    query = select(audit.c.body).order_by(audit.c.at.desc(), audit.c.chain, audit.c.seq.desc()).limit(limit)
+    rows = connection.execute(query if seen is None else query.where(not_(seen))).all()
+    return [json.loads(row.body) for row in reversed(rows)]
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    """A record as one line for people."""
+    at = datetime.fromtimestamp(record["at"] / 1e6, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if record["kind"] == "outcome":
+        return f"{at}  {record['outcome']:<8} {record['decision_id']}  after {record['duration_us'] / 1000:.1f} ms"
+    if record["kind"] != "decision":
+        return f"{at}  {record['kind']:<8} chain {record['chain']}, record {record['seq']}"
+    who = " > ".join([record["principal"]["subject"], *(link["agent"] for link in record["path"])])
+    ruling = "allowed" if record["allowed"] else "refused"
+    why = "" if record["allowed"] else f" ({record['reason_id']})"
+    return f"{at}  {ruling:<8} {record['decision_id']}  {who}: {record['action']} {record['resource']}{why}"

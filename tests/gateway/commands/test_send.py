@@ -1,0 +1,88 @@
+"""send: A2A 1.0 as a client has to speak it."""
+
+import json
+from collections.abc import Mapping
+
+from tests.fakes.gateway_api import GatewayApi, stream
+from tests.gateway.commands.conftest import CommandLine
+
+IDS = {"taskId": "t_1", "contextId": "c_1"}
+
+
+def task(state: str, text: str = "", artifact: str = "") -> dict[str, object]:
+    status: dict[str, object] = {"state": f"TASK_STATE_{state}"}
+    if text:
+        status["message"] = {"messageId": "m", "role": "ROLE_AGENT", "parts": [{"text": text}]}
+    artifacts = [{"artifactId": "a", "parts": [{"text": artifact}, {"data": {"n": 1}}]}] if artifact else []
+    return {"id": "t_1", "contextId": "c_1", "status": status, "artifacts": artifacts}
+
+
+def answered(result: object) -> dict[str, object]:
+    return {"jsonrpc": "2.0", "id": 1, "result": result}
+
+
+def test_a_message_is_sent_and_the_artifacts_shown(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("POST /agents/sales", answered({"task": task("COMPLETED", artifact="Your order is R-1")}))
+    ran = interlock("send", "sales", "Two of SKU-7", "--context", "c_1")
+    asked = api.asked[0]
+    message = asked.body["params"]["message"]
+    assert (asked.body["method"], asked.headers["a2a-version"]) == ("SendMessage", "1.0")
+    assert (message["role"], message["parts"], message["contextId"]) == ("ROLE_USER", [{"text": "Two of SKU-7"}], "c_1")
+    assert message["messageId"]
+    assert "taskId" not in message
+    assert (ran.code, ran.out) == (0, "Your order is R-1\n[data]\n")
+    assert "interlock trace t_1" in ran.err
+
+
+def test_json_is_the_result_as_it_came(interlock: CommandLine, api: GatewayApi) -> None:
+    result = {"message": {"messageId": "m", "role": "ROLE_AGENT", "parts": [{"text": "Hi"}]}}
+    api.on("POST /agents/sales", answered(result))
+    assert interlock("send", "sales", "Hello", "--json").json == result
+    assert interlock("send", "sales", "Hello").out == "Hi\n"
+
+
+def test_a_task_that_failed_ends_with_1_and_its_reason(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("POST /agents/sales", answered({"task": task("FAILED", "The agent did not answer in time.")}))
+    ran = interlock("send", "sales", "Hello")
+    assert ran.code == 1
+    assert "did not answer in time" in ran.err
+    assert "interlock trace t_1" in ran.err
+
+
+def test_a_task_that_waits_says_how_to_answer_it(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("POST /agents/sales", answered({"task": task("INPUT_REQUIRED", "Which colour?")}))
+    ran = interlock("send", "sales", "A car")
+    assert (ran.code, ran.out) == (0, "Which colour?\n")
+    assert "interlock send sales --task t_1" in ran.err
+    interlock("send", "sales", "Red", "--task", "t_1")
+    assert api.asked[1].body["params"]["message"]["taskId"] == "t_1"
+
+
+def events(*last: Mapping[str, object]) -> list[Mapping[str, object]]:
+    piece = {"artifact": {"artifactId": "a", "parts": [{"text": "one "}]}, "lastChunk": False, **IDS}
+    rest = {"artifact": {"artifactId": "a", "parts": [{"text": "two"}]}, "append": True, "lastChunk": True, **IDS}
+    return [{"task": task("SUBMITTED")}, {"artifactUpdate": piece}, {"artifactUpdate": rest}, *last]
+
+
+def test_a_stream_is_shown_piece_by_piece(interlock: CommandLine, api: GatewayApi) -> None:
+    done = {"statusUpdate": {"status": {"state": "TASK_STATE_COMPLETED"}, **IDS}}
+    api.answers["POST /agents/sales"] = stream(*map(answered, events(done)))
+    ran = interlock("send", "sales", "Count", "--stream")
+    assert api.asked[0].body["method"] == "SendStreamingMessage"
+    assert (ran.code, ran.out) == (0, "one two\n")
+    assert "completed; task t_1" in ran.err
+
+
+def test_a_stream_as_json_is_one_event_a_line(interlock: CommandLine, api: GatewayApi) -> None:
+    failed = {"statusUpdate": {"status": {"state": "TASK_STATE_FAILED"}, **IDS}}
+    api.answers["POST /agents/sales"] = stream(*map(answered, events(failed)))
+    ran = interlock("send", "sales", "Count", "--stream", "--json")
+    assert [json.loads(line) for line in ran.out.splitlines()] == events(failed)
+    assert ran.code == 1
+
+
+def test_a_stream_that_breaks_is_not_taken_for_an_answer(interlock: CommandLine, api: GatewayApi) -> None:
+    api.answers["POST /agents/sales"] = stream(*map(answered, events()), cut=True)
+    ran = interlock("send", "sales", "Count", "--stream")
+    assert ran.code == 4
+    assert "broke" in ran.err

@@ -1,0 +1,164 @@
+"""audit: the trail verified, exported and watched without a running gateway."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from gateway.database import Database, engine_for
+from policies.audit import Audit
+from policies.audit_heads import HeadsFile
+from policies.ids import now_us
+from policies.keys import SigningKeys
+from tests.gateway.commands.conftest import CommandLine
+
+
+def decision(number: int) -> dict[str, object]:
+    return {
+        "kind": "decision",
+        "tenant": "default",
+        "decision_id": f"d_{number}",
+        "txn": "x_1",
+        "task_id": "t_1",
+        "grant_id": "",
+        "principal": {"issuer": "i", "subject": "bob"},
+        "roles": ["support"],
+        "path": [{"agent": "sales", "permissions": ["tool:*"]}],
+        "action": "callTool",
+        "resource": "inventory.reserve",
+        "permission": "tool:inventory.reserve",
+        "allowed": number % 2 == 0,
+        "reason_id": "allowed" if number % 2 == 0 else "user-lacks-permission",
+        "policies": [],
+        "missing": [],
+        "arguments": "",
+        "policy_version": "1",
+        "trace_id": "",
+    }
+
+
+async def _fill(home: Path) -> None:
+    database = Database(engine_for(f"sqlite:///{home / 'interlock.db'}"))
+    database.start()
+    audit = Audit("p_1", now_us)
+    database.enlist(audit)
+    heads = HeadsFile(home / "audit.heads", SigningKeys.open(home), now_us)
+    await database.write(lambda batch: audit.open(batch.connection, batch))
+    for number in range(4):
+        record = decision(number)
+        await database.write(lambda batch, record=record: audit.append(batch, record))  # type: ignore[misc]  # the default binds the loop's value
+    await database.write(
+        lambda batch: audit.append(
+            batch, {"kind": "outcome", "tenant": "default", "decision_id": "d_2", "txn": "x_1", "outcome": "ok", "duration_us": 1500}
+        )
+    )
+    heads.keep(audit.head)
+    database.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path, sqlite_template: Path) -> Path:
+    """A trail of a genesis, four decisions and an outcome, whose last head was kept."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(sqlite_template, home / "interlock.db")
+    asyncio.run(_fill(home))
+    return home
+
+
+def spoil(home: Path, statement: str) -> None:
+    engine = engine_for(f"sqlite:///{home / 'interlock.db'}")
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def test_a_sound_trail_is_said_to_be_sound(interlock: CommandLine, home: Path) -> None:
+    ran = interlock("audit", "verify", "--json")
+    assert ran.code == 0
+    assert ran.json == {"sound": True, "records": 6, "chains": 1, "heads": 1, "flaws": []}
+    assert "sound" in interlock("audit", "verify").out
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit SET body = replace(body, 'bob', 'eve') WHERE seq = 3",
+        "UPDATE audit SET decision_id = 'd_9' WHERE seq = 3",
+        "DELETE FROM audit WHERE seq = 3",
+        "DELETE FROM audit WHERE seq >= 5",
+        "DELETE FROM audit",
+    ],
+    ids=["edit", "column", "hole", "cut", "all"],
+)
+def test_any_change_to_the_trail_ends_with_1(interlock: CommandLine, home: Path, statement: str) -> None:
+    spoil(home, statement)
+    ran = interlock("audit", "verify", "--json")
+    assert (ran.code, ran.json["sound"]) == (1, False)
+    assert interlock("audit", "verify").code == 1
+
+
+def test_an_export_is_verified_on_its_own(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
+    exported = interlock("audit", "export").out
+    assert len(exported.splitlines()) == 7
+    assert interlock("audit", "export", "-o", "copy.jsonl").code == 0
+    assert (tmp_path / "copy.jsonl").read_text() == exported
+    assert interlock("audit", "verify", "copy.jsonl", "--json").json["sound"]
+
+
+def _flip(line: str) -> str:
+    return line.replace("bob", "cob")
+
+
+def _garble(line: str) -> str:
+    return line[: len(line) // 2]
+
+
+@pytest.mark.parametrize("change", [_flip, _garble, lambda line: "", lambda line: "[" * 100_000, lambda line: '"text"'])
+def test_one_changed_line_of_an_export_is_found(interlock: CommandLine, home: Path, tmp_path: Path, change: Callable[[str], str]) -> None:
+    lines = interlock("audit", "export").out.splitlines()
+    lines[2] = change(lines[2])
+    (tmp_path / "copy.jsonl").write_text("\n".join(line for line in lines if line) + "\n")
+    ran = interlock("audit", "verify", "copy.jsonl", "--json")
+    assert (ran.code, ran.json["sound"]) == (1, False)
+
+
+def test_an_export_that_is_no_text_is_found_too(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy.jsonl").write_bytes(interlock("audit", "export").out.encode().replace(b"bob", b"b\xffb"))
+    assert interlock("audit", "verify", "copy.jsonl").code == 1
+
+
+def test_heads_kept_elsewhere_find_a_cut_of_both(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
+    (home / "audit.heads").rename(tmp_path / "kept")
+    spoil(home, "DELETE FROM audit WHERE seq >= 5")
+    assert interlock("audit", "verify").code == 0
+    assert interlock("audit", "verify", "--heads", "kept").code == 1
+    assert interlock("audit", "verify", "--heads", "nowhere").code == 2
+
+
+def test_the_tail_shows_the_last_records_oldest_first(interlock: CommandLine, home: Path) -> None:
+    ran = interlock("audit", "tail", "-n", "3")
+    lines = ran.out.splitlines()
+    assert len(lines) == 3
+    assert "allowed  d_2  bob > sales: callTool inventory.reserve" in lines[0]
+    assert "refused  d_3" in lines[1]
+    assert "user-lacks-permission" in lines[1]
+    assert "after 1.5 ms" in lines[2]
+    records = [json.loads(line) for line in interlock("audit", "tail", "--json").out.splitlines()]
+    assert [record["seq"] for record in records] == [1, 2, 3, 4, 5, 6]
+
+
+def test_without_a_database_it_is_said_and_none_is_made(interlock: CommandLine, tmp_path: Path) -> None:
+    for arguments in (("verify",), ("export",), ("tail",)):
+        ran = interlock("audit", *arguments)
+        assert ran.code == 1
+        assert "INTERLOCK_HOME" in ran.err
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_file_that_is_not_there_is_wrong_usage(interlock: CommandLine, home: Path) -> None:
+    assert interlock("audit", "verify", "nowhere.jsonl").code == 2
