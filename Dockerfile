@@ -1,0 +1,42 @@
+# The gateway as an image: docker build -t interlock .
+# Runs with a read-only root file system: docker run --read-only -v interlock:/data -p 127.0.0.1:8080:8080 interlock
+# For a release, pin the base by digest: --build-arg BASE=python:3.13-slim@sha256:…
+ARG BASE=python:3.13-slim
+
+# Our own wheel. The build tool comes from the lock too, with its hashes.
+FROM ${BASE} AS wheel
+WORKDIR /src
+COPY requirements-dev.lock ./
+RUN python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes --constraint requirements-dev.lock hatchling
+COPY pyproject.toml README.md LICENSE ./
+COPY gateway gateway
+COPY adapters adapters
+COPY registry registry
+COPY policies policies
+RUN python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir /wheels .
+
+# The environment: locked dependencies, then the wheel, then no installer any more.
+FROM ${BASE} AS environment
+WORKDIR /src
+COPY requirements.lock ./
+RUN python -m venv /opt/interlock \
+    && /opt/interlock/bin/python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
+COPY --from=wheel /wheels /wheels
+RUN /opt/interlock/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-index --no-deps /wheels/*.whl \
+    && /opt/interlock/bin/python -m pip uninstall --yes pip
+
+FROM ${BASE}
+COPY --from=environment /opt/interlock /opt/interlock
+RUN install -d -m 0700 -o 10001 -g 10001 /data
+ENV PATH=/opt/interlock/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    INTERLOCK_HOME=/data
+WORKDIR /data
+VOLUME /data
+USER 10001
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=4s --start-period=20s \
+    CMD ["python", "-P", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/livez', timeout=3)"]
+ENTRYPOINT ["python", "-P", "-m", "gateway"]
+CMD ["serve", "--host", "0.0.0.0"]
