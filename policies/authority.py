@@ -131,14 +131,18 @@ class Authority:
         return Grant(decision, child or caller.delegation)
 
     def may(self, caller: Caller, act: Act) -> bool:
-        """Whether `act` would be allowed, its arguments unseen: for lists. Leaves no trace."""
-        return not self._verdict(caller, Request(act, caller.principal.tenant), None, "").reason_id
+        """Whether `act` could be allowed with some arguments: for lists. Leaves no trace."""
+        request = Request(act, caller.principal.tenant)
+        if not self._engine.reads_input(act):
+            return not self._verdict(caller, request, None, "").reason_id
+        held = caller.expires > self._around.now() and caller.delegation.held().covers(act.permission)
+        return held and self._engine.visible(_question(caller, request, None))
 
     def _verdict(self, caller: Caller, request: Request, arguments: Mapping[str, Any] | None, digest: str) -> _Verdict:
         act = request.act
         if caller.expires <= self._around.now():
             return _Verdict(reason_id="token-expired")
-        key = (caller.key, act.action, act.permission, digest)
+        key = (caller.key, request.tenant, act.permission, digest)
         known = self._verdicts.get(key) if self._around.fresh() else None
         if known is not None:
             return known
@@ -156,18 +160,7 @@ class Authority:
         for hop in delegation.path:
             if not hop.ceiling.covers(act.permission):
                 return _Verdict("ceiling-exceeded", (), (f"{act.permission} (agent {hop.agent})",), hidden), True
-        answer = self._engine.decide(
-            CedarQuestion(
-                principal=caller.principal,
-                act=act,
-                tenant=request.tenant,
-                scopes=tuple(sorted(delegation.scope.patterns)),
-                chain=tuple(hop.agent for hop in delegation.path),
-                depth=len(delegation.path),
-                task=delegation.task_id,
-                input=arguments,
-            )
-        )
+        answer = self._engine.decide(_question(caller, request, arguments))
         if answer.allowed:
             return _Verdict(policies=answer.policies), True
         if answer.error:
@@ -253,6 +246,20 @@ class Authority:
 
     def _principal(self, tenant: str, issuer: str, subject: str, vouched: Sequence[str]) -> Principal:
         return Principal(tenant, issuer, subject, self._around.roles_now(issuer, subject, vouched))
+
+
+def _question(caller: Caller, request: Request, arguments: Mapping[str, Any] | None) -> CedarQuestion:
+    delegation = caller.delegation
+    return CedarQuestion(
+        principal=caller.principal,
+        act=request.act,
+        tenant=request.tenant,
+        scopes=tuple(sorted(delegation.scope.patterns)),
+        chain=tuple(hop.agent for hop in delegation.path),
+        depth=len(delegation.path),
+        task=delegation.task_id,
+        input=arguments,
+    )
 
 
 def _check_pointer(claims: Claims, delegation: Delegation) -> None:

@@ -93,6 +93,8 @@ class HopTokens:
             narrowed = delegation.scoped(claims.scope or Permissions(frozenset())).scoped(requested)
         except CannotNarrow as refusal:
             raise ExchangeRefused("invalid_scope", f"not held by this delegation: {refusal.missing or 'anything'}") from None
+        if claims.expires <= self._minting.now():
+            raise ExchangeRefused("invalid_grant", "the subject_token has expired")
         token, seconds = self._mint(narrowed, requested, asked.resource, min(claims.expires, delegation.not_after))
         return Exchanged(token, seconds, str(requested), narrowed)
 

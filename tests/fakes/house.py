@@ -1,0 +1,198 @@
+"""A whole gateway in this process, on a real database, with agents and a tool server on loopback."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from gateway.app import Gateway
+from gateway.settings import Settings
+from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
+from policies.principal import Principal
+from registry.card import Family, Registration, Status, Tool
+from registry.card_reader import read_card
+from registry.rows import Candidate
+from tests.fakes.a2a_agents import serving
+
+URL = "http://interlock.test"
+CAPABILITIES = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+ROLES = {
+    "operator": ["*"],
+    "member": ["agent:*", "tool:*"],
+    "sales": ["agent:*", "tool:inventory.*"],
+    "support": ["agent:*", "tool:inventory.check"],
+    "nobody": [],
+}
+USERS = {"alice": {"roles": ["sales"]}, "bob": {"roles": ["support"]}, "nora": {"roles": ["nobody"]}}
+Act = Callable[[str, str], Awaitable[str]]
+
+
+class CallbackAgent:
+    """An A2A 1.0 agent. What it does with its hop token and the text it got is up to the test."""
+
+    def __init__(self, name: str, act: Act | None = None) -> None:
+        self.name = name
+        self.act = act or self._echo
+        self.tokens: list[str] = []
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+
+    async def _echo(self, token: str, text: str) -> str:
+        return f"{self.name} got: {text}"
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        headers = {key.decode(): value.decode() for key, value in scope["headers"]}
+        request = json.loads(body)
+        self.headers.append(headers)
+        self.requests.append(request)
+        self.tokens.append(headers.get("authorization", "").removeprefix("Bearer "))
+        said = await self.act(self.tokens[-1], request["params"]["message"]["parts"][0].get("text", ""))
+        task = {
+            "id": f"{self.name}-task-{len(self.requests)}",
+            "contextId": request["params"]["message"].get("contextId") or f"{self.name}-context",
+            "status": {"state": "TASK_STATE_COMPLETED"},
+            "artifacts": [{"artifactId": "answer", "parts": [{"text": said}]}],
+        }
+        answer = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": {"task": task}}).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": answer})
+
+
+class ToolServer:
+    """An MCP server of 2026-07-28 whose every tool answers with what it was called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.bytes: list[bytes] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        message = await receive()
+        body = message.get("body", b"")
+        self.bytes.append(body + b"\n".join(key + b": " + value for key, value in scope["headers"]))
+        request = json.loads(body)
+        params = request["params"]
+        self.calls.append((params["name"], params.get("arguments", {})))
+        result = {"content": [{"type": "text", "text": json.dumps(params.get("arguments", {}))}], "resultType": "complete"}
+        answer = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": answer})
+
+
+class House:
+    """The gateway, and the questions that tests put to it through its front door."""
+
+    def __init__(self, gateway: Gateway, stack: AsyncExitStack) -> None:
+        self.gateway = gateway
+        self.stack = stack
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(gateway.application()), base_url=URL, timeout=30)
+        self.secrets: dict[str, tuple[str, str]] = {}
+
+    def token(self, user: str, scope: str | None = None, tenant: str = "default", ttl: int = 3600, audience: str = URL) -> str:
+        return mint_user_token(self.gateway.keys, Principal(tenant, DEVELOPMENT_ISSUER, user), audience, scope, ttl)
+
+    async def agent(self, agent: CallbackAgent, ceiling: tuple[str, ...] = ("*",), **more: Any) -> CallbackAgent:
+        """Serves an agent on loopback and registers it."""
+        url = await self.stack.enter_async_context(serving(agent))
+        await self.registered(agent.name, url, ceiling, **more)
+        return agent
+
+    async def registered(self, name: str, url: str, ceiling: tuple[str, ...] = ("*",), **more: Any) -> Registration:
+        facts = {"interface": url, "binding": "JSONRPC", "version": "1.0", "streaming": False, "tenant": "", **more.pop("facts", {})}
+        text = json.dumps(
+            {
+                "name": name,
+                "description": f"{name} of the tests",
+                "version": "1",
+                "capabilities": {},
+                "defaultInputModes": ["text/plain"],
+                "defaultOutputModes": ["text/plain"],
+                "supportedInterfaces": [{"url": url, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
+                "skills": [{"id": "quote", "name": "Quote", "description": "Makes a quote", "tags": ["sales"]}],
+            }
+        )
+        given = {"tenant": "default", "owner": "operator", "status": Status.ACTIVE, **more}
+        candidate = Candidate(
+            name=name, family=Family.AGENT, kind="a2a", url=url, ceiling=ceiling, facts=facts, card=read_card(json.loads(text)), card_text=text, **given
+        )
+        entry, secret = await self.gateway.registry.add(candidate)
+        self.secrets[name] = (entry.client_id, secret)
+        await self.gateway.database.refresh()
+        return entry
+
+    async def server(self, name: str, *tools: str, **more: Any) -> ToolServer:
+        """Serves a tool server on loopback and registers it."""
+        server = ToolServer()
+        url = await self.stack.enter_async_context(serving(server))
+        entry = Candidate(
+            tenant="default",
+            name=name,
+            family=Family.SERVER,
+            kind="mcp",
+            url=f"{url}/mcp",
+            owner="operator",
+            status=more.get("status", Status.ACTIVE),
+            facts={"era": "modern", "protocol_version": "2026-07-28"},
+            tools=tuple(Tool(tool, {"name": tool, "inputSchema": {"type": "object"}}) for tool in tools),
+        )
+        await self.gateway.registry.add(entry)
+        await self.gateway.database.refresh()
+        return server
+
+    async def rpc(self, path: str, token: str, method: str, params: Any, **headers: str) -> httpx.Response:
+        sent = {"authorization": f"Bearer {token}", "content-type": "application/json", **headers}
+        return await self.http.post(path, json={"jsonrpc": "2.0", "id": 7, "method": method, "params": params}, headers=sent)
+
+    async def send(self, token: str, agent: str, text: str, method: str = "SendMessage", **more: Any) -> Any:
+        """The JSON of an A2A answer. `more`: members of the message, `configuration`, `headers`."""
+        headers = {"A2A-Version": "1.0", **more.pop("headers", {})}
+        configuration = more.pop("configuration", None)
+        message = {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": text}], **more}
+        params = {"message": message} | ({"configuration": configuration} if configuration else {})
+        return (await self.rpc(f"/agents/{agent}", token, method, params, **headers)).json()
+
+    async def call(self, token: str, path: str, tool: str, arguments: dict[str, Any]) -> httpx.Response:
+        """A tools/call of revision 2026-07-28."""
+        headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": tool}
+        return await self.rpc(path, token, "tools/call", {"name": tool, "arguments": arguments, "_meta": CAPABILITIES}, **headers)
+
+    async def exchange(self, agent: str, subject_token: str, resource: str, scope: str, **more: str) -> httpx.Response:
+        """RFC 8693 as `agent`."""
+        form = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token": subject_token,
+            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "resource": f"{URL}{resource}",
+            "scope": scope,
+            **more,
+        }
+        return await self.http.post("/oauth/token", data=form, auth=self.secrets[agent])
+
+    async def exchanged(self, agent: str, subject_token: str, resource: str, scope: str) -> str:
+        answer = await self.exchange(agent, subject_token, resource, scope)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["access_token"])
+
+
+@asynccontextmanager
+async def house(home: Path, database_url: str, **settings: Any) -> AsyncIterator[House]:
+    """A started gateway; everything is ended afterwards."""
+    given = {"roles": ROLES, "users": USERS, "server": {"public_url": URL}, **settings}
+    gateway = Gateway(Settings(home=home, database={"url": database_url}, **given))
+    async with AsyncExitStack() as stack:
+        await gateway.start()
+        stack.push_async_callback(gateway.stop)
+        built = House(gateway, stack)
+        stack.push_async_callback(built.http.aclose)
+        yield built

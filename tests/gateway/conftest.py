@@ -1,0 +1,14 @@
+"""A gateway of one's own for each test, on either database."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.house import House, house
+
+
+@pytest.fixture
+async def home(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
+    async with house(tmp_path / "home", database_url) as built:
+        yield built
