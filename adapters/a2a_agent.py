@@ -151,6 +151,7 @@ class A2AAgent:
             body=rpc.request_bytes(request_id, method, params),
             timeout=_remaining(call),
             limit=ANSWER_LIMIT,
+            idempotent=method == peer.dialect.get,
         )
         if answer.status != 200:
             raise rpc.http_fault(answer.status, answer.body)

@@ -8,7 +8,7 @@ from adapters.contract import UpstreamFault
 from adapters.sse import ServerSentEvent, SseReader, encode_event
 from tests.strategies import cuts
 
-BODY = b'\xef\xbb\xbf: hello\nid: 7\nevent: message\ndata: {"a":\ndata:1}\n\nretry: 5\ndata\n\ndata: [DONE]\n\nid: 9\n\ndata: \xc3\xa9\n\n'
+BODY = b'\xef\xbb\xbfid: 7\n: hello\nevent: message\ndata: {"a":\ndata:1}\n\nretry: 5\ndata\n\ndata: [DONE]\n\nid: 9\n\ndata: \xc3\xa9\n\n'
 EVENTS = [
     ServerSentEvent(b'{"a":\n1}', "message", "7"),
     ServerSentEvent(b"", "", "7"),
