@@ -14,6 +14,7 @@ import uvicorn
 from adapters.catalog import Catalog
 from adapters.egress import Egress
 from adapters.mcp_pool import McpPool
+from adapters.mcp_tools import Commands, McpTools
 from gateway import logs
 from gateway.a2a_server.cards import Cards
 from gateway.a2a_server.jsonrpc import JsonRpc
@@ -65,6 +66,7 @@ from registry.store import Registry, UnknownName
 log = structlog.get_logger()
 SETTINGS = "INTERLOCK_SERVING"
 VERSION = "0.1.0"
+SWEEP_SECONDS = 60.0
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
 
@@ -119,7 +121,7 @@ class Gateway:
         self.authority = Authority(self.identity, self.engine, self.grants, self._surroundings())
         minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
         self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
-        self.pool = McpPool(self.egress, time.monotonic)
+        self.tools = McpTools(McpPool(self.egress, time.monotonic), self._commands())
         self.catalog = Catalog(self.egress)
         self.process = new_id("p")
         self.memory = self._memory()
@@ -129,6 +131,15 @@ class Gateway:
         heads = HeadsFile(settings.home / "audit.heads", self.keys, now_us)
         self.pulse = Pulse(self.database, self.audit, heads, self.process, now_us)
         heads.compact()
+
+    def _commands(self) -> Commands | None:
+        """Servers that are commands of the configuration file; the client library is loaded only where there are any."""
+        seeds = [seed for seed in self.settings.servers if seed.command]
+        if not seeds:
+            return None
+        from adapters.mcp_stdio import Command, StdioServers
+
+        return StdioServers({seed.name: Command(seed.command, tuple(seed.args), seed.env) for seed in seeds}, time.monotonic)
 
     def _identity(self) -> Identity:
         issuers = [
@@ -175,7 +186,7 @@ class Gateway:
 
     def _outside(self) -> Outside:
         limits = self.settings.limits
-        return Outside(self.catalog, self.pool, upstream_headers, limits.agent_timeout, limits.tool_timeout)
+        return Outside(self.catalog, self.tools, upstream_headers, limits.agent_timeout, limits.tool_timeout)
 
     def application(self) -> Front:
         """The ASGI application."""
@@ -258,16 +269,18 @@ class Gateway:
         await self.database.refresh()
         await self.registry.reload()
         await self.database.write(lambda batch: self.audit.open(batch.connection, batch))
-        for name in ("registry", "grants", "policies", "keys"):
+        for name in ("registry", "grants", "policies"):
             self.database.watch(name, self.authority.forget)
+        self.database.watch("keys", self.identity.clear)
         self.database.watch("registry", self.registry.reload)
         await self.pulse.begin(self.broker)
+        self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
 
     async def stop(self) -> None:
         """Lets turns under way end for a moment, keeps what is there to keep, and lets go of everything."""
         await self.broker.close()
         await self.pulse.end()
-        await self.pool.close()
+        await self.tools.close()
         await self.egress.close()
         self.database.close()
         if self._exporter is not None:

@@ -117,7 +117,7 @@ def _tenant(claims: Mapping[str, Any], name: str) -> str:
 
 def _own_scope(claims: Mapping[str, Any]) -> Permissions:
     try:
-        return Permissions.of(claims["scope"].split(" "))
+        return Permissions.of(claims["scope"].split(" ") if claims["scope"] else ())
     except (KeyError, AttributeError, BadPermission):
         raise TokenRefused("scope") from None
 

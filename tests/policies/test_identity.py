@@ -170,7 +170,7 @@ async def test_a_development_token_lives_for_a_day_at_most(identity: Identity, k
     assert await refusal(identity, mint_user_token(keys, ALICE, GW, ttl=86_401)) == "lifetime"
 
 
-@pytest.mark.parametrize("scope", ["", "openid", "agent:sales openid", "agent:sales  tool:a", " agent:sales"])
+@pytest.mark.parametrize("scope", ["openid", "agent:sales openid", "agent:sales  tool:a", " agent:sales"])
 async def test_our_own_tokens_carry_permissions_only(identity: Identity, keys: SigningKeys, scope: str) -> None:
     assert await refusal(identity, mint_user_token(keys, ALICE, GW, scope)) == "scope"
 
@@ -278,3 +278,8 @@ async def test_the_other_form_of_a_signature_is_the_same_token_id(identity: Iden
     twin = f"{signed}.{b64(raw[:32] + (order - int.from_bytes(raw[32:])).to_bytes(32))}"
     assert twin != token
     assert (await identity.verify(twin, {GW})).token_id == (await identity.verify(token, {GW})).token_id
+
+
+async def test_an_empty_scope_is_a_token_that_permits_nothing(identity: Identity, keys: SigningKeys) -> None:
+    claims = await identity.verify(mint_user_token(keys, ALICE, GW, ""), {GW})
+    assert claims.scope is not None and not claims.scope.patterns

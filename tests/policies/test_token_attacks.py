@@ -81,7 +81,7 @@ AUDIENCES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("aud", AUDIENCES, ids=str)
+@pytest.mark.parametrize("aud", AUDIENCES, ids=lambda aud: "absent" if aud is ABSENT else str(aud))
 async def test_tok_07_exactly_one_audience_which_is_ours(identity: Identity, issuer: FakeIssuer, keys: SigningKeys, aud: object) -> None:
     assert await refusal(identity, issuer.mint(aud=aud)) == "audience"  # attack TOK-07
     own = {**hop_claims(keys), "aud": aud}
