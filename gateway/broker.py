@@ -49,6 +49,7 @@ class Sending:
     message: Message
     trail: Trail
     skill: str = ""
+    accepted_output_modes: tuple[str, ...] = ()
     idempotency_key: str | None = None
     watched: bool = False
 
@@ -124,7 +125,8 @@ class Broker:
         grant, row = await self._allow(caller, sending, target, before)
         message = msgspec.structs.replace(sending.message, context_id=row.context_id, task_id=row.id)
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
-        turn = Turn(sending.message, await self._ref(row, before, sending), stream=sending.watched)
+        ref = await self._ref(row, before, sending)
+        turn = Turn(sending.message, ref, sending.watched, sending.accepted_output_modes)
         adapter = self._outside.adapters.adapter(target.kind)
         await self._ledger.open(grant, opened, before)
         return _Ready(opened, turn, self._ledger.call(grant, target, sending.trail, row.id), adapter)
@@ -142,7 +144,7 @@ class Broker:
         return row
 
     async def _allow(self, caller: Caller, sending: Sending, target: Registration, before: TaskRow | None) -> tuple[Grant, TaskRow]:
-        row = before or self._new_row(caller, sending)
+        row = before or _new_row(self._memory, caller, sending)
         parent = caller.delegation.task_id
         if parent and self._fanout[parent] >= FANOUT_MAX:
             raise TooManyTasks
@@ -157,25 +159,6 @@ class Broker:
         )
         grant = await self._ledger.granted(caller, request)
         return grant, replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
-
-    def _new_row(self, caller: Caller, sending: Sending) -> TaskRow:
-        now, message = self._memory.now(), sending.message
-        return TaskRow(
-            tenant=caller.principal.tenant,
-            id=self._memory.new_id("t"),
-            owner=caller.principal.owner,
-            context_id=message.context_id or self._memory.new_id("c"),
-            agent=sending.agent,
-            state=TaskState.SUBMITTED,
-            parent_id=caller.delegation.task_id,
-            txn=caller.delegation.txn or self._memory.new_id("x"),
-            decision_id="",
-            grant_id="",
-            created=now,
-            updated=now,
-            idempotency_key=sending.idempotency_key,
-            request_digest=_digest(sending) if sending.idempotency_key is not None else "",
-        )
 
     async def _ref(self, row: TaskRow, before: TaskRow | None, sending: Sending) -> VendorRef | None:
         """The agent's own ids: of the task that goes on, or of the last task in the same context."""
@@ -286,6 +269,26 @@ class Broker:
         """Waits a moment for turns under way; what is still running then is ended at the next start."""
         if self._background:
             await asyncio.wait(self._background.values(), timeout=2)
+
+
+def _new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:
+    now, message = memory.now(), sending.message
+    return TaskRow(
+        tenant=caller.principal.tenant,
+        id=memory.new_id("t"),
+        owner=caller.principal.owner,
+        context_id=message.context_id or memory.new_id("c"),
+        agent=sending.agent,
+        state=TaskState.SUBMITTED,
+        parent_id=caller.delegation.task_id,
+        txn=caller.delegation.txn or memory.new_id("x"),
+        decision_id="",
+        grant_id="",
+        created=now,
+        updated=now,
+        idempotency_key=sending.idempotency_key,
+        request_digest=_digest(sending) if sending.idempotency_key is not None else "",
+    )
 
 
 def _digest(sending: Sending) -> str:

@@ -69,7 +69,8 @@ class JsonRpc:
         return _task(await self._broker.cancel(caller, agent, asked_task.id, trail), asked_task.history_length)
 
     def _sending(self, scope: Scope, agent: str, asked: SendParams, trail: Trail) -> Sending:
-        return Sending(agent, asked.message, trail, idempotency_key=header(scope, b"idempotency-key"))
+        modes = asked.configuration.accepted_output_modes
+        return Sending(agent, asked.message, trail, accepted_output_modes=modes, idempotency_key=header(scope, b"idempotency-key"))
 
     async def _stream(self, send: Send, request_id: Any, caller: Caller, sending: Sending) -> None:
         turned = await self._broker.start(caller, sending)
