@@ -14,6 +14,7 @@ from gateway.broker import IdempotencyConflict, NotCancelable, TooManyTasks
 from gateway.decisions import BadCursor, UnknownDecision
 from gateway.explanations import sentence, story
 from gateway.ledger import Refused
+from gateway.offers import BadRequest, UrlRefused
 from gateway.revocation import UnknownGrant
 from gateway.tasks import TaskEnded, UnknownTask
 from gateway.writer import NotKept
@@ -21,7 +22,9 @@ from policies.grant import Denial
 from policies.identity import TokenRefused
 from policies.permissions import BadPermission
 from policies.strict_json import BadJson
-from registry.store import UnknownName
+from registry.card import BadCard
+from registry.names import BadName
+from registry.store import NameTaken, Outdated, UnknownName
 
 A2A_DOMAIN = "a2a-protocol.org"
 OUR_DOMAIN = "interlock"
@@ -70,6 +73,12 @@ TABLE: dict[type[Exception], Row] = {
     ForeignOrigin: Row(403, -32600, "foreign-origin", "Requests from pages of another origin are refused."),
     TokenRefused: Row(401, -32016, "unauthenticated", "A valid bearer token for this resource is needed."),
     UnknownName: Row(404, -32011, "unknown", "There is no such agent or server."),
+    BadRequest: Row(422, -32602, "bad-request"),
+    UrlRefused: Row(400, -32602, "egress-refused"),
+    BadCard: Row(422, -32602, "bad-card"),
+    BadName: Row(422, -32602, "bad-name"),
+    NameTaken: Row(409, -32602, "name-taken"),
+    Outdated: Row(409, -32602, "outdated"),
     UnknownKind: Row(400, -32602, "unknown-kind"),
     UnknownTool: Row(200, -32602, "unknown", "There is no such tool."),
     UnknownTask: Row(404, -32001, "unknown", "There is no such task.", a2a="TASK_NOT_FOUND"),

@@ -1,0 +1,67 @@
+"""Bodies of /api: bounded, checked as raw JSON, then read into a model that knows every member."""
+
+from typing import TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.asgi import read_body
+from gateway.offers import BadRequest, Terms
+from policies.strict_json import parse
+
+M = TypeVar("M", bound=BaseModel)
+FILE_ONLY = frozenset({"command", "args", "env"})  # what starts a program on our machine is said in the configuration file
+
+
+class Body(BaseModel):
+    """Nothing is converted and nothing is overlooked."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class UpstreamBody(Body):
+    headers: dict[str, str] = {}
+    timeout: float | None = None
+
+
+class TermsBody(Body):
+    """What operators may add to a registration."""
+
+    ceiling: list[str] | None = Field(None, max_length=1000)
+    delegation: str = ""
+    upstream: UpstreamBody | None = None
+
+    def terms(self) -> Terms:
+        """Raises BadRequest."""
+        upstream = self.upstream.model_dump(exclude_none=True, exclude_defaults=True) if self.upstream else {}
+        for name, value in upstream.get("headers", {}).items():
+            if value.startswith("env:"):
+                raise BadRequest(f"upstream.headers.{_shown(name)}", "reads the gateway's environment: that is for the configuration file")
+        return Terms(None if self.ceiling is None else tuple(self.ceiling), self.delegation, upstream)
+
+
+async def read_model(request: Request, model: type[M], limit: int) -> M:
+    """Raises BodyTooLarge, BadJson and BadRequest."""
+    document = parse(await read_body(request.scope, request.receive, limit))
+    if not isinstance(document, dict):
+        raise BadRequest("body", "must be a JSON object")
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        path = _path(first["loc"])
+        if first["type"] != "extra_forbidden":
+            raise BadRequest(path, first["msg"][:1].lower() + first["msg"][1:]) from None
+        if path in FILE_ONLY:
+            raise BadRequest(path, "is accepted in the configuration file only, never in a request") from None
+        raise BadRequest(path, "is not a member of this request") from None
+
+
+def _path(steps: tuple[int | str, ...]) -> str:
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{_shown(step)}" for step in steps)
+    return text.removeprefix(".") or "body"
+
+
+def _shown(name: str) -> str:
+    """A stranger's name for a member, fit for a message."""
+    return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in name[:100])

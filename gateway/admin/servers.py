@@ -1,0 +1,66 @@
+"""/api/servers: MCP servers are offered, listed, approved and removed. A command is never taken from a request."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+
+from gateway.admin.bodies import TermsBody, read_model
+from gateway.admin.desk import Desk
+from gateway.offers import ServerOffer
+from gateway.onboarding import Onboarding
+from policies.authority import Caller
+from registry.card import Family, Registration
+
+Admitted = Callable[[Request], Awaitable[Caller]]
+SERVER = Family.SERVER
+
+
+class ServerBody(TermsBody):
+    name: str
+    url: str = Field(max_length=2048)
+
+    def offer(self) -> ServerOffer:
+        return ServerOffer(self.name, self.url, self.terms())
+
+
+def routes(desk: Desk, onboarding: Onboarding, admitted: Admitted, max_body: int) -> APIRouter:
+    """An entry that the caller may not see is answered as one that does not exist."""
+    router = APIRouter(prefix="/api/servers", tags=["servers"])
+
+    @router.post("", name="register_server", status_code=201)
+    async def register(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
+        body = await read_model(request, ServerBody, max_body)
+        entry, _ = await onboarding.server(await desk.registrant(caller), body.offer())
+        return JSONResponse(_head(desk, caller, entry), 201, {"location": f"/api/servers/{entry.name}"})
+
+    @router.get("", name="list_servers")
+    async def list_servers(
+        caller: Annotated[Caller, Depends(admitted)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
+    ) -> JSONResponse:
+        entries, following = desk.page(caller, SERVER, cursor, limit)
+        return JSONResponse({"items": [_head(desk, caller, entry) for entry in entries], "next": following})
+
+    @router.get("/{name}", name="show_server")
+    async def show(caller: Annotated[Caller, Depends(admitted)], name: str) -> JSONResponse:
+        entry = desk.find(caller, SERVER, name)
+        return JSONResponse({**_head(desk, caller, entry), "tool_names": desk.tools(caller, entry)})
+
+    @router.post("/{name}/approve", name="approve_server")
+    async def approve(caller: Annotated[Caller, Depends(admitted)], name: str) -> JSONResponse:
+        return JSONResponse(_head(desk, caller, await desk.approve(caller, SERVER, name)))
+
+    @router.delete("/{name}", name="remove_server", status_code=204)
+    async def remove(caller: Annotated[Caller, Depends(admitted)], name: str) -> Response:
+        await desk.remove(caller, SERVER, name)
+        return Response(status_code=204)
+
+    return router
+
+
+def _head(desk: Desk, caller: Caller, entry: Registration) -> dict[str, Any]:
+    facts = entry.facts
+    learned = {"era": facts.get("era", ""), "protocol_version": facts.get("protocol_version", ""), "tools": len(desk.tools(caller, entry))}
+    return {**desk.shown(caller, entry), **learned}

@@ -1,0 +1,81 @@
+"""What somebody asks to have registered: an agent or a server, and the terms that only operators set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from policies.permissions import BadPermission, Permissions
+
+DELEGATIONS = ("bearer", "header", "none")
+TIMEOUT_MAX = 3600.0
+
+
+class BadRequest(Exception):
+    """A member of a request can't be used. `field` is its path; both texts are safe to show."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class UrlRefused(BadRequest):
+    """A URL that the egress guard does not go to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registrant:
+    """Who registers. What an operator registers is active at once, what others register waits for an operator."""
+
+    tenant: str
+    owner: str
+    operator: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What only operators set. `ceiling` None: no limit of its own."""
+
+    ceiling: tuple[str, ...] | None = None
+    delegation: str = ""
+    upstream: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self, by: "Registrant") -> None:
+        """Nobody but an operator says what an agent may do, or what is sent along. Raises BadRequest naming the field."""
+        if not by.operator:
+            for name, given in (("ceiling", self.ceiling is not None), ("delegation", self.delegation), ("upstream", self.upstream)):
+                if given:
+                    raise BadRequest(name, "is for operators to set")
+        if self.delegation and self.delegation not in DELEGATIONS:
+            raise BadRequest("delegation", f"must be one of: {', '.join(DELEGATIONS)}")
+        try:
+            Permissions.of(self.ceiling or ())
+        except BadPermission as error:
+            raise BadRequest("ceiling", f"has an entry that is no permission: {error}") from error
+        self._check_upstream()
+
+    def _check_upstream(self) -> None:
+        headers, timeout = self.upstream.get("headers", {}), self.upstream.get("timeout", 1)
+        texts = [text for pair in headers.items() for text in pair] if isinstance(headers, dict) else [None]
+        if not all(isinstance(text, str) and text.isprintable() for text in texts):
+            raise BadRequest("upstream.headers", "must map names to texts of one line")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= TIMEOUT_MAX:
+            raise BadRequest("upstream.timeout", f"must be a number of seconds, at most {TIMEOUT_MAX:.0f}")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOffer:
+    """Either `url` or `card`. Without a name one is made of the card's."""
+
+    url: str = ""
+    card: Mapping[str, Any] | None = None
+    name: str = ""
+    kind: str = "a2a"
+    terms: Terms = Terms()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOffer:
+    name: str
+    url: str
+    terms: Terms = Terms()
