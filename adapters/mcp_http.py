@@ -43,7 +43,8 @@ class McpHttp:
             if not _is_stream(whole.headers):
                 return _exchange(whole.status, whole.headers, whole.body, expected)
             self._plain.discard(url)
-            return Exchange(whole.status, whole.headers, _found(SseReader(self._limit), whole.body, expected) or _cut())
+            found = _found(SseReader(self._limit), whole.body, expected)
+            return _cut() if found is None else Exchange(whole.status, whole.headers, found)
         try:
             async with asyncio.timeout(seconds), self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds) as answer:
                 return await self._read(url, answer, expected)

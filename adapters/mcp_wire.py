@@ -120,7 +120,7 @@ def check_answer(envelope: Envelope, expected: RequestId) -> Envelope:
     same = envelope.id == expected and type(envelope.id) is type(expected)
     if not same and not (envelope.id is None and envelope.error is not UNSET):
         raise BadAnswer("The server answered another request", "the id differs")
-    if envelope.result is not UNSET and memoryview(envelope.result)[:1] != b"{":
+    if envelope.result is not UNSET and bytes(memoryview(envelope.result)[:1]) != b"{":
         raise BadAnswer("The server's answer is not a result", "the result is not an object")
     return envelope
 

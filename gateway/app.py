@@ -1,11 +1,12 @@
 """Builds the gateway: the only file that makes objects and joins them."""
 
+import asyncio
 import fcntl
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -18,11 +19,14 @@ from adapters.mcp_tools import Commands, McpTools
 from gateway import logs
 from gateway.a2a_server.cards import Cards
 from gateway.a2a_server.jsonrpc import JsonRpc
+from gateway.admin import agents as admin_agents
 from gateway.admin import audit as admin_audit
 from gateway.admin import decisions as admin_decisions
 from gateway.admin import grants as admin_grants
+from gateway.admin import servers as admin_servers
 from gateway.admin import tasks as admin_tasks
 from gateway.admin.api import admitted_by, api
+from gateway.admin.desk import Desk
 from gateway.admission import Admission, ForeignOrigin, WrongHost, hosts_of
 from gateway.asgi import BadHeader, Receive, Scope, Send
 from gateway.broker import Broker
@@ -38,6 +42,7 @@ from gateway.migrations import HEAD
 from gateway.oauth import metadata as oauth_metadata
 from gateway.oauth import token as oauth_token
 from gateway.oauth.client import ClientAuthentication
+from gateway.onboarding import Onboarding
 from gateway.pulse import Pulse
 from gateway.revocation import Revocation
 from gateway.settings import Settings
@@ -59,14 +64,19 @@ from policies.ids import new_id, now_us
 from policies.keys import SigningKeys
 from policies.permissions import Permissions
 from policies.spent import SpentIds
-from registry.card import Registration, Status
+from registry.card import Status
+from registry.seeds import AgentSeed, Seed, Seeds, ServerSeed
 from registry.signing import republished
 from registry.store import Registry, UnknownName
+
+if TYPE_CHECKING:
+    from gateway.otlp import Otlp
 
 log = structlog.get_logger()
 SETTINGS = "INTERLOCK_SERVING"
 VERSION = "0.1.0"
 SWEEP_SECONDS = 60.0
+PLANT_SECONDS = 2.0
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
 
@@ -93,7 +103,7 @@ def serve(settings: Settings) -> None:
 
 def from_environment() -> Front:
     """What a worker serves."""
-    return Gateway(Settings.model_validate_json(os.environ[SETTINGS])).application()
+    return application(Gateway(Settings.model_validate_json(os.environ[SETTINGS])))
 
 
 class HomeInUse(Exception):
@@ -123,7 +133,10 @@ class Gateway:
         self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
         self.tools = McpTools(McpPool(self.egress, time.monotonic), self._commands())
         self.catalog = Catalog(self.egress)
+        self.onboarding = Onboarding(self.registry, self.egress, self.tools, upstream_headers, self.catalog.kinds)
+        self.seeds = Seeds(self.registry, self.onboarding.survey)
         self.process = new_id("p")
+        self.exporter: Otlp | None = None
         self.memory = self._memory()
         outside = self._outside()
         self.ledger = Ledger(self.authority, self.tokens, self.memory, outside)
@@ -186,70 +199,20 @@ class Gateway:
 
     def _outside(self) -> Outside:
         limits = self.settings.limits
-        return Outside(self.catalog, self.tools, upstream_headers, limits.agent_timeout, limits.tool_timeout)
-
-    def application(self) -> Front:
-        """The ASGI application."""
-        settings = self.settings
-        admission = Admission(self.authority, settings.public_url, hosts_of(settings.public_url, settings.host, settings.port))
-        separator = "." if settings.server.tool_names == "dot" else "_"
-        endpoint = Endpoint(
-            admission, self.broker, Tools(self.registry, self.authority, separator), Sessions(time.monotonic), settings.server.max_body
-        )
-        a2a = JsonRpc(admission, self.broker, settings.server.max_body)
-        cards = Cards(admission, self.registry, lambda found: republished(found, settings.public_url, self.keys))
-        doors = Doors(a2a, cards, endpoint, self._health(admission), self._rest(admission), self._lifespan)
-        return Front(doors, Visits(self._tracing(), self.metrics))
-
-    def _tracing(self) -> Tracing:
-        """Spans; sent to a collector where the standard environment variable names one."""
-        self._exporter = None
-        if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-            from gateway.otlp import exporter_from_environment
-
-            self._exporter = exporter_from_environment(VERSION)
-        return Tracing(self.settings.telemetry.sample, self._exporter)
-
-    def _health(self, admission: Admission) -> Health:
-        async def may_read(scope: Scope) -> bool:
-            try:
-                await admission.admit(scope, "/metrics")
-            except (TokenRefused, WrongHost, ForeignOrigin, BadHeader):
-                return False
-            return True
-
-        checks = {"database": lambda: self.database.fresh, "policies": lambda: self.engine.healthy}
-        return Health(checks, self.metrics.render, may_read)
-
-    def _rest(self, admission: Admission) -> App:
-        """All that the framework serves."""
-        admitted, may, url = admitted_by(admission), self.authority.may, self.settings.public_url
-        issuers = [issuer.issuer for issuer in self.settings.identity.issuers]
-        assertions = ClientAssertions((url, f"{url}/oauth/token"), time.time)
-        clients = ClientAuthentication(self.registry, assertions, SpentIds(self.database, now_us))
-        revocation = Revocation(self.database, self.grants, self.audit, now_us)
-        return api(
-            admission,
-            [
-                oauth_metadata.routes(url, self.keys, issuers),
-                oauth_token.routes(clients, self.tokens, self._keep),
-                admin_tasks.routes(self.database, self.memory.tasks, admitted),
-                admin_decisions.routes(self.database, admitted, may),
-                admin_grants.routes(revocation, admitted, may),
-                admin_audit.routes(self.database, admitted, self._allowed),
-            ],
+        return Outside(
+            self.catalog, self.tools, lambda target: upstream_headers(target.upstream), limits.agent_timeout, limits.tool_timeout
         )
 
-    async def _keep(self, record: Mapping[str, object]) -> None:
+    async def keep(self, record: Mapping[str, object]) -> None:
         await self.database.write(lambda batch: self.audit.append(batch, record))
 
-    async def _allowed(self, caller: Caller, act: Act) -> object:
+    async def allowed(self, caller: Caller, act: Act) -> object:
         """The Grant for an act of administration, kept; raises Refused."""
         grant = await self.ledger.granted(caller, Request(act, caller.principal.tenant))
         await self.ledger.keep(grant)
         return grant
 
-    async def _lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI lifespan: start before the first request, stop after the last."""
         await receive()
         try:
@@ -275,6 +238,14 @@ class Gateway:
         self.database.watch("registry", self.registry.reload)
         await self.pulse.begin(self.broker)
         self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
+        self._unplanted = _seeds(self.settings)
+        await self._plant()
+        self.pulse.repeat(PLANT_SECONDS, self._plant)
+
+    async def _plant(self) -> None:
+        """Registers what the configuration file names; what can't be reached yet is tried again."""
+        done = await asyncio.gather(*(self.seeds.plant(seed) for seed in self._unplanted))
+        self._unplanted = [seed for seed, planted in zip(self._unplanted, done, strict=True) if not planted]
 
     async def stop(self) -> None:
         """Lets turns under way end for a moment, keeps what is there to keep, and lets go of everything."""
@@ -283,10 +254,68 @@ class Gateway:
         await self.tools.close()
         await self.egress.close()
         self.database.close()
-        if self._exporter is not None:
-            self._exporter.close()
+        if self.exporter is not None:
+            self.exporter.close()
         if self._lock is not None:
             self._lock.close()
+
+
+def application(gateway: Gateway) -> Front:
+    """The ASGI application."""
+    settings = gateway.settings
+    admission = Admission(gateway.authority, settings.public_url, hosts_of(settings.public_url, settings.host, settings.port))
+    separator = "." if settings.server.tool_names == "dot" else "_"
+    endpoint = Endpoint(
+        admission, gateway.broker, Tools(gateway.registry, gateway.authority, separator), Sessions(time.monotonic), settings.server.max_body
+    )
+    a2a = JsonRpc(admission, gateway.broker, settings.server.max_body)
+    cards = Cards(admission, gateway.registry, lambda found: republished(found, settings.public_url, gateway.keys))
+    doors = Doors(a2a, cards, endpoint, _health(gateway, admission), _rest(gateway, admission), gateway.lifespan)
+    return Front(doors, Visits(_tracing(gateway), gateway.metrics))
+
+
+def _tracing(gateway: Gateway) -> Tracing:
+    """Spans; sent to a collector where the standard environment variable names one."""
+    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        from gateway.otlp import exporter_from_environment
+
+        gateway.exporter = exporter_from_environment(VERSION)
+    return Tracing(gateway.settings.telemetry.sample, gateway.exporter)
+
+
+def _health(gateway: Gateway, admission: Admission) -> Health:
+    async def may_read(scope: Scope) -> bool:
+        try:
+            await admission.admit(scope, "/metrics")
+        except (TokenRefused, WrongHost, ForeignOrigin, BadHeader):
+            return False
+        return True
+
+    checks = {"database": lambda: gateway.database.fresh, "policies": lambda: gateway.engine.healthy}
+    return Health(checks, gateway.metrics.render, may_read)
+
+
+def _rest(gateway: Gateway, admission: Admission) -> App:
+    """All that the framework serves."""
+    admitted, may, url = admitted_by(admission), gateway.authority.may, gateway.settings.public_url
+    issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
+    desk, size = Desk(gateway.registry, may, gateway.allowed), gateway.settings.server.max_body
+    assertions = ClientAssertions((url, f"{url}/oauth/token"), time.time)
+    clients = ClientAuthentication(gateway.registry, assertions, SpentIds(gateway.database, now_us))
+    revocation = Revocation(gateway.database, gateway.grants, gateway.audit, now_us)
+    return api(
+        admission,
+        [
+            oauth_metadata.routes(url, gateway.keys, issuers),
+            oauth_token.routes(clients, gateway.tokens, gateway.keep),
+            admin_agents.routes(desk, gateway.onboarding, admitted, size),
+            admin_servers.routes(desk, gateway.onboarding, admitted, size),
+            admin_tasks.routes(gateway.database, gateway.memory.tasks, admitted),
+            admin_decisions.routes(gateway.database, admitted, may),
+            admin_grants.routes(revocation, admitted, may),
+            admin_audit.routes(gateway.database, admitted, gateway.allowed),
+        ],
+    )
 
 
 def _prepared_home(settings: Settings) -> IO[str] | None:
@@ -310,13 +339,26 @@ def _migrate(database: Database) -> None:
         upgrade(database.engine)
 
 
+def _seeds(settings: Settings) -> list[Seed]:
+    """The agents and servers of the configuration file."""
+    agents = [
+        AgentSeed(seed.name, seed.url, seed.card, seed.kind, tuple(seed.ceiling), seed.delegation, seed.upstream)
+        for seed in settings.agents
+    ]
+    servers = [
+        ServerSeed(seed.name, seed.url, seed.command, tuple(seed.args), seed.env, tuple(seed.ceiling), seed.upstream)
+        for seed in settings.servers
+    ]
+    return [*agents, *servers]
+
+
 def _allowed(settings: Settings) -> Sequence[str]:
     if settings.egress.allow is not None:
         return settings.egress.allow
     return LOOPBACK_NETWORKS if settings.development else ()
 
 
-def upstream_headers(target: Registration) -> Mapping[str, str]:
-    """What the operator lets us send along: `upstream.headers`, where `env:NAME` is read from the environment."""
-    given = target.upstream.get("headers", {})
+def upstream_headers(upstream: Mapping[str, Any]) -> Mapping[str, str]:
+    """What the operator lets us send along: `headers` of an entry's `upstream`, where `env:NAME` is read from the environment."""
+    given = upstream.get("headers", {})
     return {name: os.environ.get(value.removeprefix("env:"), "") if value.startswith("env:") else value for name, value in given.items()}

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway.admission import Admission
-from gateway.errors import Row, Told, problem, told
+from gateway.errors import TABLE, Row, Told, problem, told
 from policies.authority import Caller
 
 PROBLEM = "application/problem+json"
@@ -37,7 +37,8 @@ def api(admission: Admission, routers: Iterable[APIRouter]) -> FastAPI:
 
     app.add_exception_handler(HTTPException, misused)
     app.add_exception_handler(RequestValidationError, misread)
-    app.add_exception_handler(Exception, failed)
+    for kind in (*TABLE, Exception):  # each by its name: what only `Exception` catches is raised again, for the server's log
+        app.add_exception_handler(kind, failed)
     return app
 
 

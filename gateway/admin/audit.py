@@ -1,6 +1,7 @@
 """/api/audit: the trail of a tenant, for those who may read it."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -8,8 +9,9 @@ from fastapi.responses import JSONResponse
 
 from gateway.database import Database
 from gateway.decisions import READ_AUDIT, Wanted, read_trail
+from gateway.ledger import Refused
 from policies.authority import Caller
-from policies.grant import Act
+from policies.grant import Act, Denial
 
 Admitted = Callable[[Request], Awaitable[Caller]]
 Allowed = Callable[[Caller, Act], Awaitable[object]]
@@ -21,11 +23,21 @@ def routes(database: Database, admitted: Admitted, allowed: Allowed) -> APIRoute
 
     @router.get("", name="list_audit")
     async def list_audit(caller: Annotated[Caller, Depends(admitted)], wanted: Annotated[Wanted, Depends(_wanted)]) -> JSONResponse:
-        await allowed(caller, READ_AUDIT)
+        await _demand(caller, allowed)
         items, more = await database.read(lambda connection: read_trail(connection, caller.principal.tenant, wanted))
         return JSONResponse({"items": items, "next": more})
 
     return router
+
+
+async def _demand(caller: Caller, allowed: Allowed) -> None:
+    """Refuses with an explanation: that there is an audit is no secret."""
+    try:
+        await allowed(caller, READ_AUDIT)
+    except Refused as refused:
+        if isinstance(refused.ruling, Denial):
+            raise Refused(replace(refused.ruling, hidden=False)) from refused
+        raise
 
 
 def _wanted(

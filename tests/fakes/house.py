@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from gateway.app import Gateway
+from gateway.app import Gateway, application
 from gateway.settings import Settings
 from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
 from policies.principal import Principal
@@ -96,7 +96,7 @@ class House:
     def __init__(self, gateway: Gateway, stack: AsyncExitStack) -> None:
         self.gateway = gateway
         self.stack = stack
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(gateway.application()), base_url=URL, timeout=30)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(application(gateway)), base_url=URL, timeout=30)
         self.secrets: dict[str, tuple[str, str]] = {}
 
     def token(self, user: str, scope: str | None = None, tenant: str = "default", ttl: int = 3600, audience: str = URL) -> str:
