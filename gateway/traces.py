@@ -124,11 +124,12 @@ def _ending(kind: str, record: Mapping[str, Any], task: "Row[Any] | None", outco
     """How and when what was allowed came to its end."""
     if kind == "decision":
         return "allowed", record["at"]
-    if outcome is not None:
-        return outcome["outcome"], outcome["at"]
-    if task is not None and task.state in TERMINAL:
-        return "unknown", max(record["at"], task.updated)
-    return "running", None
+    over = None if task is None or task.state not in TERMINAL else max(record["at"], task.updated)
+    if outcome is not None and kind == "agent":  # recorded a moment after the task has ended, which a turn does not outlast
+        return outcome["outcome"], outcome["at"] if over is None else min(outcome["at"], over)
+    if outcome is not None:  # recorded when there is time for it
+        return outcome["outcome"], record["at"] + outcome["duration_us"]
+    return ("running", None) if over is None else ("unknown", over)
 
 
 def _below(root: str, spans: Iterable[Span]) -> list[Span]:

@@ -11,7 +11,7 @@ from gateway.commands.outcomes import WrongUsage
 from gateway.commands.remote import connect, quoted
 
 Name = Annotated[str, typer.Argument(help="The agent's name.", metavar="NAME")]
-app = typer.Typer(help="Agents: register, list, show, approve, remove.", no_args_is_help=True)
+app = typer.Typer(help="Agents: register, list, show, approve, remove, renew secrets.", no_args_is_help=True)
 
 
 @app.command()
@@ -73,6 +73,18 @@ def approve(name: Name, as_json: screen.AsJson = False) -> None:
     with connect() as remote, screen.progress("approving…"):
         agent = remote.request("POST", f"/api/agents/{quoted(name)}/approve")
     screen.data(agent) if as_json else screen.say(f"{name} is {agent['status']}")
+
+
+@app.command()
+def secret(name: Name, as_json: screen.AsJson = False) -> None:
+    """Give an agent a new client secret; the one before is worth nothing any more."""
+    with connect() as remote, screen.progress("renewing…"):
+        renewed = remote.request("POST", f"/api/agents/{quoted(name)}/secret")
+    if as_json:
+        screen.data(renewed)
+        return
+    screen.fields([(key, renewed.get(key)) for key in ("client_id", "client_secret")])
+    screen.note("the secret is shown this once")
 
 
 def _source(text: str) -> dict[str, Any]:

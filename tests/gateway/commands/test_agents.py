@@ -58,6 +58,12 @@ def test_json_is_the_only_thing_on_stdout(interlock: CommandLine, api: GatewayAp
     assert interlock("agent", "rm", "sales", "--json").json == {"name": "sales", "removed": True}
 
 
+def test_a_secret_is_renewed(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("POST /api/agents/sales/secret", {"name": "sales", "client_id": "c_1", "client_secret": "s3cret"})
+    assert "s3cret" in interlock("agent", "secret", "sales").out
+    assert interlock("agent", "secret", "sales", "--json").json["client_secret"] == "s3cret"
+
+
 def test_a_strangers_text_can_not_drive_the_terminal(interlock: CommandLine, api: GatewayApi) -> None:
     evil = "evil\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp.exe"
     api.on("GET /api/agents/sales", {**AGENT, "url": evil})
