@@ -32,7 +32,7 @@ def build() -> Starlette:
         "SKU-9": Stock(sku="SKU-9", name="desk lamp", available=1, price_cents=2450),
     }
     numbers = count(1001)
-    server = MCPServer("inventory", instructions="Stock of a small furniture shop.")
+    server = MCPServer("inventory", instructions="Stock of a small furniture shop.", log_level="WARNING")
 
     def item(sku: str) -> Stock:
         if sku not in stock:

@@ -5,6 +5,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.text import Text
+
 from examples.demo.programs import surroundings
 from examples.demo.screen import Screen, StepFailed
 
@@ -34,13 +36,13 @@ class CommandLine:
         return ran.returncode, ran.stdout if ran.returncode == 0 else ran.stdout + ran.stderr
 
     def show(self, *arguments: str, token: str = "", succeeds: bool = True) -> str:
-        """Runs it on the screen. Raises StepFailed when it ends otherwise than it should."""
+        """Runs it on the screen; what it printed without spaces, as a narrow terminal breaks lines anywhere. Raises StepFailed."""
         code, output = self.output(*arguments, token=token, color="1")
-        line = " ".join(["interlock", *(str(Path(a).name) if a.startswith(str(self.home)) else a for a in arguments)])
+        line = " ".join(["interlock", *(Path(a).name if a.startswith("/") else a for a in arguments)])
         self.screen.command(line, output)
         if (code == 0) != succeeds:
             raise StepFailed(f"{line} ended with {code}")
-        return output
+        return "".join(Text.from_ansi(output).plain.split())
 
     def token(self, user: str) -> str:
         """A token of the development issuer. Raises StepFailed."""

@@ -16,7 +16,7 @@ def test_a_program_answers_until_it_is_stopped(tmp_path: Path) -> None:
     programs = Programs(tmp_path)
     program = programs.start("examples.inventory_server", free_port())
     try:
-        program.wait_until_ready("/mcp")
+        program.wait_until_ready("/")
     finally:
         programs.stop()
     assert program.process.poll() is not None

@@ -1,0 +1,24 @@
+"""What the guides quote from the examples is what the examples do."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+QUOTED = re.compile(r"<!-- from (\S+) -->\n```python\n(.*?)```", re.DOTALL)
+LINKED = re.compile(r"\]\(([^)#:]+)\)")
+GUIDES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def test_the_guide_for_agents_quotes_the_examples_word_by_word() -> None:
+    quotes = QUOTED.findall((ROOT / "docs/agents.md").read_text())
+    assert len(quotes) >= 2
+    for path, code in quotes:
+        assert code in (ROOT / path).read_text(), f"docs/agents.md quotes {path} otherwise than it is"
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_in_a_guide_leads_to_a_file(guide: Path) -> None:
+    broken = [link for link in LINKED.findall(guide.read_text()) if not (guide.parent / link).exists()]
+    assert broken == []
