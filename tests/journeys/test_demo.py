@@ -1,6 +1,7 @@
 """`make demo` ends by itself with DEMO_EXIT=1, and well only when every step went as it should."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,21 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> "subprocess.CompletedProce
     return subprocess.run(
         [sys.executable, "-m", "examples.demo"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def test_ctrl_c_ends_the_demo_and_all_that_it_started(tmp_path: Path) -> None:
+    environment = {**os.environ, "NO_COLOR": "1", "TMPDIR": str(tmp_path), "PYTHONIOENCODING": "utf-8"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "examples.demo"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, start_new_session=True
+    ) as demo:
+        assert demo.stdout is not None
+        shown = (line.decode() for line in demo.stdout)
+        assert any("the gateway on" in line for line in shown)  # by now all four are under way
+        demo.send_signal(signal.SIGINT)
+        rest = list(shown)
+        assert demo.wait(30) == 130
+    assert any("Ending all programs" in line for line in rest)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_step_of_the_demo_goes_as_it_should(told: "subprocess.CompletedProcess[str]") -> None:
