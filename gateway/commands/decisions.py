@@ -52,7 +52,6 @@ def _story(decision: dict[str, Any]) -> None:
         ]
     )
     if decision["chain"]:
-        screen.say("")
         rows = [(link["agent"], " ".join(link["permissions"]) or "nothing") for link in decision["chain"]]
         screen.table(["agent", f"could do at most, for {subject}"], rows)
 

@@ -129,6 +129,10 @@ def _painted(text: Any) -> Any:
     return text
 
 
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def state(name: str) -> str:
     """`TASK_STATE_INPUT_REQUIRED` as people say it."""
     return name.removeprefix("TASK_STATE_").replace("_", " ").lower()

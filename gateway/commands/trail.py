@@ -36,12 +36,13 @@ def verify(
     flaws = [{"chain": flaw.chain, "seq": flaw.seq, "problem": flaw.problem} for flaw in proof.flaws]
     if as_json:
         screen.data({"sound": proof.sound, "records": proof.records, "chains": proof.chains, "heads": proof.heads, "flaws": flaws})
-    seen = f"{proof.records} records in {proof.chains} chains, {proof.heads} signed heads"
+    seen = ", ".join(screen.counted(number, what) for number, what in _counts(proof))
     if not proof.sound:
         if not as_json:
             screen.table(["chain", "record", "problem"], [list(flaw.values()) for flaw in flaws])
         raise Failed(
-            f"the audit trail is not sound: {len(flaws)} flaws in {seen}", "keep this copy; compare it with an export kept elsewhere"
+            f"the audit trail is not sound: {screen.counted(len(flaws), 'flaw')} in {seen}",
+            "keep this copy; compare it with an export kept elsewhere",
         )
     if not as_json:
         screen.say(f"the audit trail is sound: {seen}")
@@ -92,6 +93,10 @@ def tail(
             if not follow:
                 return
             time.sleep(LOOK_EVERY)
+
+
+def _counts(proof: "Proof") -> list[tuple[int, str]]:
+    return [(proof.records, "record"), (proof.chains, "chain"), (proof.heads, "signed head")]
 
 
 def _proof_of_database(chosen: "Settings", heads: Path | None) -> "Proof":

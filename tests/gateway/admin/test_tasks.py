@@ -187,4 +187,4 @@ async def test_a_listener_who_leaves_lets_the_log_go() -> None:
     await anext(stream)
     await stream.aclose()  # type: ignore[attr-defined]  # it is an async generator
     async with asyncio.timeout(5):
-        await source.closed.wait()
+        assert await source.closed.wait()
