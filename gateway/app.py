@@ -31,6 +31,7 @@ from gateway.admission import Admission, ForeignOrigin, WrongHost, hosts_of
 from gateway.asgi import BadHeader, Receive, Scope, Send
 from gateway.broker import Broker
 from gateway.database import Database, bump, engine_for
+from gateway.errors import TABLE
 from gateway.front import App, Doors, Front
 from gateway.health import Health
 from gateway.ledger import Ledger, Outside
@@ -94,6 +95,8 @@ def serve(settings: Settings) -> None:
         loop="uvloop",
         http="httptools",
         ws="none",
+        proxy_headers=bool(settings.server.trusted_proxies),
+        forwarded_allow_ips=settings.server.trusted_proxies,
         access_log=False,
         log_config=None,
         server_header=False,
@@ -117,7 +120,7 @@ class Gateway:
         self.settings = settings
         self._lock = _prepared_home(settings)
         logs.configure(settings.telemetry.log_level, current_trace_id)
-        self.metrics = Metrics()
+        self.metrics = Metrics({row.reason for row in TABLE.values()} | {"bad-envelope", "unknown-session"})
         self.keys = SigningKeys.open(settings.home)
         self.database = Database(engine_for(settings.database_url))
         _migrate(self.database)

@@ -118,14 +118,6 @@ def told(error: Exception) -> Told:
     return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0)
 
 
-def outcome(row: Row) -> str:
-    """The error as the figures count it (metrics.OUTCOMES)."""
-    if row.reason == "unknown":
-        return "unknown"
-    known = {401: "unauthenticated", 403: "denied", 429: "busy", 500: "error", 502: "upstream", 503: "busy"}
-    return known.get(row.status, "invalid")
-
-
 def _refused(error: Refused) -> Told:
     ruling = error.ruling
     if isinstance(ruling, Denial) and ruling.hidden:

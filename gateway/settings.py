@@ -1,10 +1,10 @@
 """Every setting of the gateway: `interlock.yaml`, then environment variables `INTERLOCK_…` (nested by `__`), which win."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     server: Server = Server()
     database: Database = Database()
     identity: Identity = Identity()
-    roles: dict[str, list[str]] = DEFAULT_ROLES
+    roles: Annotated[dict[str, list[str]], AfterValidator(lambda given: {**DEFAULT_ROLES, **given})] = DEFAULT_ROLES
     users: dict[str, DevelopmentUser] = {}
     agents: list[AgentSeed] = []
     servers: list[ServerSeed] = []

@@ -10,7 +10,7 @@ from gateway.telemetry import Attribute, Kind, Span, Tracing
 
 @dataclass(slots=True)
 class Visit:
-    """Filled in by the door while it works. `method` is the protocol's, `outcome` one of metrics.OUTCOMES."""
+    """Filled in by the door while it works. `method` is the protocol's, `outcome` is `ok` or a reason_id."""
 
     door: str
     span: Span

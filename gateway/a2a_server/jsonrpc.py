@@ -11,7 +11,7 @@ from adapters.task import StreamResponse, Task
 from gateway.admission import Admission
 from gateway.asgi import Receive, Scope, Send, header, read_body, respond, stream
 from gateway.broker import Broker, Sending
-from gateway.errors import InvalidRequest, Told, UnknownMethod, VersionNotSupported, a2a_details, outcome, told
+from gateway.errors import InvalidRequest, Told, UnknownMethod, VersionNotSupported, a2a_details, told
 from gateway.ledger import Trail
 from gateway.tasks import fold, shown
 from gateway.turns import Turned
@@ -91,7 +91,7 @@ class JsonRpc:
         code, message = said.row.code, said.detail
         body = error_bytes(request_id, code, message, a2a_details(said))
         await respond(send, *_http(self._admission, said, f"/agents/{agent}", body))
-        return outcome(said.row)
+        return said.row.reason
 
 
 def _http(admission: Admission, said: Told, resource: str, body: bytes) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:

@@ -11,7 +11,7 @@ from adapters.task import Message, Part, Role, text_of
 from gateway.admission import Admission
 from gateway.asgi import Header, Receive, Scope, Send, header, read_body, respond
 from gateway.broker import Broker, Sending, ToolCall
-from gateway.errors import InvalidRequest, Told, UnknownMethod, mcp_data, outcome, told
+from gateway.errors import InvalidRequest, Told, UnknownMethod, mcp_data, told
 from gateway.ledger import Trail
 from gateway.mcp_server import legacy, modern
 from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
@@ -162,16 +162,16 @@ class Endpoint:
     async def _refuse(self, send: Send, request_id: Any, resource: str, error: Exception) -> str:
         if isinstance(error, modern.BadEnvelope):
             await respond(send, 400, _error(request_id, error.code, str(error), error.data))
-            return "invalid"
+            return "bad-envelope"
         if isinstance(error, legacy.UnknownSession):
             await respond(send, 404, _error(request_id, -32600, "there is no such session; initialize again"))
-            return "unknown"
+            return "unknown-session"
         said = told(error)
         if said.row.status == 500:
             log.exception("mcp_door_failed", resource=resource)
         status, headers = self._http(said, resource)
         await respond(send, status, _error(request_id, said.row.code, said.detail, mcp_data(said)), headers)
-        return outcome(said.row)
+        return said.row.reason
 
     def _http(self, said: Told, resource: str) -> tuple[int, list[Header]]:
         status = said.row.status
