@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from logging import DEBUG, WARNING
 from typing import Any
 
 import structlog
@@ -64,7 +65,8 @@ class Seeds:
         try:
             candidate = await self._survey(seed)
         except NotReached as missing:
-            log.warning("seed_down", name=seed.name, why=str(missing))
+            known = found is not None and found.status is Status.DOWN
+            log.log(DEBUG if known else WARNING, "seed_down", name=seed.name, why=str(missing))
             candidate = None
         try:
             await self._settle(seed, found, candidate)

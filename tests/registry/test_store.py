@@ -1,5 +1,6 @@
 """The registry on both databases: one namespace per tenant, secrets that nobody can read back, and every process sees each change."""
 
+import json
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -14,7 +15,6 @@ from registry.card_reader import read_card
 from registry.names import BadName
 from registry.store import Candidate, NameTaken, Outdated, Registry, UnknownName
 from registry.tables import registrations
-from tests.fakes.cards import card
 
 TEXT = '{"name": "Sales", "description": "Sells.", "version": "1", "url": "https://sales.example/"}'
 
@@ -30,7 +30,6 @@ def registry(database: Database) -> Registry:
 
 
 def agent(name: str = "sales", tenant: str = "default", **changes: Any) -> Candidate:
-    document = card("https://sales.example/", "1.0")
     given = Candidate(
         tenant=tenant,
         name=name,
@@ -42,7 +41,7 @@ def agent(name: str = "sales", tenant: str = "default", **changes: Any) -> Candi
         ceiling=("agent:*", "tool:crm.*"),
         upstream={"timeout": 5},
         facts={"version": "1.0", "streaming": True},
-        card=read_card(document),
+        card=read_card(json.loads(TEXT)),
         card_text=TEXT,
     )
     return replace(given, **changes)

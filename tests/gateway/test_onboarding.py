@@ -1,0 +1,43 @@
+"""What the configuration file names is looked at, in the same way as what comes over HTTP."""
+
+from pathlib import Path
+
+import pytest
+
+from registry.card import Family, Status
+from registry.seeds import AgentSeed, NotReached, ServerSeed
+from tests.fakes.a2a_agents import serving
+from tests.fakes.cards import card, card_app
+from tests.fakes.house import house
+from tests.fakes.mcp_servers import mcp_server
+
+
+async def test_the_configuration_files_agents_and_servers_are_there_after_the_start(tmp_path: Path, database_url: str) -> None:
+    async with serving(card_app("0.3")) as agent, mcp_server("legacy") as (server, _gate):
+        agents = [{"name": "sales", "url": agent, "ceiling": ["tool:crm.*"]}, {"name": "gone", "url": "http://127.0.0.1:49150/"}]
+        servers = [{"name": "crm", "url": server, "upstream": {"headers": {"X-Key": "k"}}}]
+        async with house(tmp_path / "home", database_url, agents=agents, servers=servers) as home:
+            found = {entry.name: entry for entry in home.gateway.registry.list("default")}
+    assert {name: entry.status for name, entry in found.items()} == {"crm": Status.ACTIVE, "gone": Status.DOWN, "sales": Status.ACTIVE}
+    assert (found["sales"].facts["version"], found["sales"].ceiling, found["sales"].family) == ("0.3", ("tool:crm.*",), Family.AGENT)
+    assert (found["crm"].facts["era"], len(found["crm"].tools) > 0) == ("legacy", True)
+
+
+@pytest.mark.parametrize(
+    ("seed", "why"),
+    [
+        (AgentSeed("a", "http://127.0.0.1:49150/"), "can't be reached"),
+        (AgentSeed("a", "http://10.0.0.1/"), "url is refused"),
+        (AgentSeed("a"), "url or card is needed"),
+        (AgentSeed("a", card={"name": "A"}), "description is missing"),
+        (AgentSeed("a", card=card("https://93.184.215.14/", "1.0"), ceiling=("all",)), "ceiling has an entry"),
+        (AgentSeed("a", card=card("https://93.184.215.14/", "1.0"), kind="telepathy"), "kind must be"),
+        (ServerSeed("s", "http://127.0.0.1:49150/mcp"), "can't be reached"),
+        (ServerSeed("s"), "url is refused"),
+        (ServerSeed("s", command="/bin/true"), "No command is configured"),
+    ],
+)
+async def test_a_seed_that_can_not_be_used_says_why(tmp_path: Path, sqlite_template: Path, seed: AgentSeed | ServerSeed, why: str) -> None:
+    async with house(tmp_path / "home", f"sqlite:///{tmp_path / 'new.db'}") as home:
+        with pytest.raises(NotReached, match=why):
+            await home.gateway.onboarding.survey(seed)
