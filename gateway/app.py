@@ -82,13 +82,15 @@ LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
 
 def serve(settings: Settings) -> None:
-    """Runs the gateway until a signal. With several workers each builds its own, from the same settings."""
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Runs the gateway until a signal. With several workers each builds its own, from the same settings.
+
+    Raises HomeInUse, KeysUnusable, BadPolicy and ValueError for a gateway that can't be built.
+    """
     os.environ[SETTINGS] = settings.model_dump_json()
-    (settings.home / "serving.json").write_text(msgspec.json.encode({"url": settings.public_url}).decode())
+    alone = settings.workers == 1
     uvicorn.run(
-        "gateway.app:from_environment",
-        factory=True,
+        application(Gateway(settings)) if alone else "gateway.app:from_environment",
+        factory=not alone,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
@@ -322,8 +324,14 @@ def _rest(gateway: Gateway, admission: Admission) -> App:
 
 
 def _prepared_home(settings: Settings) -> IO[str] | None:
-    """The home folder; with SQLite, locked for this process alone. Raises HomeInUse."""
+    """The home folder, which says where we serve; with SQLite, locked for this process alone. Raises HomeInUse."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _locked(settings)
+    (settings.home / "serving.json").write_text(msgspec.json.encode({"url": settings.public_url}).decode())
+    return lock
+
+
+def _locked(settings: Settings) -> IO[str] | None:
     if not settings.database_url.startswith("sqlite"):
         return None
     lock = (settings.home / "lock").open("w")

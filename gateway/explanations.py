@@ -37,7 +37,7 @@ def story(decision: Decision) -> dict[str, Any]:
 
 def sentence(decision: Decision) -> str:
     """One line for whoever was refused."""
-    who = decision.principal.rsplit("|", 1)[-1]
+    who = decision.principal.split("|", 2)[-1]
     through = " > ".join(link.agent for link in decision.chain)
     chain = f" through {through}" if through else ""
     what = f"{decision.act.action} {decision.act.resource}"

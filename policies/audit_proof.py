@@ -83,18 +83,24 @@ def _check_row(proof: Proof, row: Mapping[str, Any], known: Mapping[int, str]) -
     if hashlib.sha256(prev.encode() + body.encode()).hexdigest() != row.get("hash"):
         proof.flaws.append(Flaw(chain, at, "its content does not match its hash"))
         return
-    document = json.loads(body)
+    document = _document(body)
     changed = [name for name in COPIES if document.get(name) != row.get(name)]
     if changed:
         proof.flaws.append(Flaw(chain, at, f"the columns {', '.join(changed)} do not match its content"))
 
 
-def _genesis_heads(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _document(body: str) -> Mapping[str, Any]:
+    """A record's content; nothing for what is no object, which then matches no column."""
     try:
-        found = json.loads(str(row.get("body"))).get("before", [])
-    except ValueError:
-        return []  # the row itself was found wanting already
-    return [head for head in found if isinstance(head, dict)]
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _genesis_heads(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = _document(str(row.get("body"))).get("before")
+    return [head for head in found if isinstance(head, dict)] if isinstance(found, list) else []
 
 
 def _check_signed(proof: Proof, hashes: Mapping[str, Mapping[int, str]], signed: str, signer: Signer) -> None:
@@ -108,7 +114,8 @@ def _check_signed(proof: Proof, hashes: Mapping[str, Mapping[int, str]], signed:
 
 
 def _check_head(proof: Proof, hashes: Mapping[str, Mapping[int, str]], head: Mapping[str, Any], witness: str) -> None:
-    chain, seq = str(head.get("chain")), int(head.get("seq", 0))
+    chain, named = str(head.get("chain")), head.get("seq")
+    seq = named if isinstance(named, int) else 0
     found = hashes.get(chain, {}).get(seq)
     if found is None:
         proof.flaws.append(Flaw(chain, seq, f"{witness} names this record, but it is gone: the chain was cut"))

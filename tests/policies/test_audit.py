@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -131,3 +132,11 @@ def test_the_heads_file_keeps_the_last_head_of_each_chain(keys: SigningKeys, tmp
     kept = [json.loads(json.dumps(dict(keys.verify(line, "interlock-audit-head+jwt")))) for line in read_heads(path)]
     assert [(head["chain"], head["seq"]) for head in kept] == [("a", 2), ("b", 7)]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("body", ["[]", "null", "{", "[" * 5000])
+def test_a_forged_line_that_is_no_record_is_a_flaw_and_no_crash(keys: SigningKeys, body: str) -> None:
+    prev = "0" * 64
+    digest = hashlib.sha256(prev.encode() + body.encode()).hexdigest()
+    forged = {"chain": "a_1", "seq": 1, "body": body, "prev": prev, "hash": digest, "tenant": "default"}
+    assert not proof_of([forged], keys).sound
