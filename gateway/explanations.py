@@ -17,6 +17,15 @@ REASONS = {
 }
 
 
+ACTS = {
+    "invokeAgent": "delegate to the agent",
+    "callTool": "call the tool",
+    "registerAgent": "administer",
+    "readAudit": "read",
+    "writePolicy": "change",
+}
+
+
 def story(decision: Decision) -> dict[str, Any]:
     """The shape of GET /api/decisions/{id}."""
     return {
@@ -40,7 +49,7 @@ def sentence(decision: Decision) -> str:
     who = decision.principal.split("|", 2)[-1]
     through = " > ".join(link.agent for link in decision.chain)
     chain = f" through {through}" if through else ""
-    what = f"{decision.act.action} {decision.act.resource}"
+    what = f"{ACTS.get(decision.act.action, decision.act.action)} {decision.act.resource}"
     because = REASONS.get(decision.reason_id, decision.reason_id)
     missing = f" Missing: {', '.join(decision.missing)}." if decision.missing else ""
     policies = f" Policies: {', '.join(decision.policies)}." if decision.policies and not decision.allowed else ""
