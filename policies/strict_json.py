@@ -6,7 +6,9 @@ import re
 from typing import Any
 
 MAX_DEPTH = 64
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]+|\\.)*+"?', re.DOTALL)  # also one that never ends, so that no byte is looked at twice
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class BadJson(ValueError):
@@ -59,15 +61,15 @@ def _constant(name: str) -> Any:
 
 
 def _check_depth(raw: bytes) -> None:
-    depth = 0
-    for found in _BRACKETS.finditer(raw):
-        mark = found.group()
-        if mark in (b"[", b"{"):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise BadJson(f"the text is nested deeper than {MAX_DEPTH} levels")
-        elif mark in (b"]", b"}"):
-            depth -= 1
+    """Takes the innermost pairs of brackets away, once per level: what is left after the last is too deep, or never closes."""
+    marks = _STRING.sub(b"", raw).translate(_SQUARE, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        fewer = marks.replace(b"[]", b"")
+        if len(fewer) == len(marks):
+            break
+        marks = fewer
+    if marks:
+        raise BadJson(f"the text is nested deeper than {MAX_DEPTH} levels, or its brackets do not match")
 
 
 def _check_surrogates(text: str, value: Any) -> None:
@@ -78,6 +80,4 @@ def _check_surrogates(text: str, value: Any) -> None:
             raise BadJson("a string has a lone surrogate") from None
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_float=_finite, parse_int=_integer, parse_constant=_constant
-)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_int=_integer, parse_constant=_constant)
