@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Table, select
 
 from policies.bounded import BoundedCache
@@ -13,6 +14,7 @@ from policies.principal import Principal
 from policies.tables import grants as table
 
 T = TypeVar("T")
+_encode = msgspec.json.Encoder().encode
 CACHED_SECONDS = 1.0  # how long a revocation elsewhere may go unseen
 
 
@@ -55,9 +57,9 @@ class Grants:
                 "task_id": delegation.task_id,
                 "issuer": principal.issuer,
                 "subject": principal.subject,
-                "roles": json.dumps(principal.roles),
+                "roles": _encode(principal.roles).decode(),
                 "scope": str(delegation.scope),
-                "path": json.dumps([{"agent": hop.agent, "ceiling": str(hop.ceiling)} for hop in delegation.path]),
+                "path": _encode([{"agent": hop.agent, "ceiling": str(hop.ceiling)} for hop in delegation.path]).decode(),
                 "depth_max": delegation.depth_max,
                 "epoch": 0,
                 "created": now_us,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from jose.backends.base import Key
 
@@ -15,6 +16,7 @@ from policies.strict_jwt import TokenRefused, open_envelope, verify_signature
 
 RETIREMENT = 86_400.0  # seconds for which a replaced key still verifies tokens
 LOOK_EVERY = 1.0  # seconds between two looks at the folder
+_encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 
@@ -62,7 +64,7 @@ class SigningKeys:
         header = ring.headers.get(typ)
         if header is None:
             header = ring.headers[typ] = ring.protected({"typ": typ})
-        signed = f"{header}.{encode_base64url(encode_json(claims).encode())}"
+        signed = f"{header}.{encode_base64url(_encode(claims))}"
         return f"{signed}.{ring.signature(signed)}"
 
     def sign_detached(self, header: Mapping[str, str], payload: bytes) -> tuple[str, str]:

@@ -1,10 +1,16 @@
 """The first schema: registrations, tasks and their events, grants, the audit chain, epochs."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0001"
 down_revision = None
+
+
+def _only(where: str) -> dict[str, Any]:
+    return {"sqlite_where": sa.text(where), "postgresql_where": sa.text(where)}
 
 
 def _registrations() -> None:
@@ -131,9 +137,11 @@ def _tasks() -> None:
         sa.Column("updated", sa.BigInteger(), nullable=False),
     )
     op.create_index("tasks_context", "tasks", ["tenant", "owner", "context_id", "agent"])
-    op.create_index("tasks_idempotency", "tasks", ["tenant", "owner", "agent", "idempotency_key"], unique=True)
+    op.create_index(
+        "tasks_idempotency", "tasks", ["tenant", "owner", "agent", "idempotency_key"], unique=True, **_only("idempotency_key IS NOT NULL")
+    )
     op.create_index("tasks_owner", "tasks", ["tenant", "owner", "updated"])
-    op.create_index("tasks_runner", "tasks", ["runner"])
+    op.create_index("tasks_runner", "tasks", ["runner"], **_only("runner <> ''"))
     op.create_index("tasks_txn", "tasks", ["tenant", "txn"])
 
 
