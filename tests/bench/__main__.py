@@ -37,6 +37,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     parser.add_argument("--only", choices=("mcp", "a2a"), help="one workload")
     parser.add_argument("--seconds", type=float, help="length of one cell (default 3; quick 0.5)")
     parser.add_argument("--rounds", type=int, help="rounds that the medians are of (default 3; quick 1)")
+    parser.add_argument("--cold-starts", type=int, help="how often the gateway is started from nothing (default 3; quick 1; 0: never)")
     parser.add_argument("--targets", default="direct,floor,interlock", help="comma-separated, of direct, floor and interlock")
     parser.add_argument("--profile", action="store_true", help="no figures: where the gateway's time goes with 16 connections")
     given = parser.parse_args(arguments)
@@ -45,6 +46,8 @@ def plan_of(arguments: Sequence[str]) -> Plan:
         plan = replace(plan, rounds=1, seconds=0.5, warmup=0.2, users=10, fresh_users=50, cold_starts=1)
     if given.only:
         plan = replace(plan, workloads=(given.only,))
+    if given.cold_starts is not None:
+        plan = replace(plan, cold_starts=given.cold_starts)
     return replace(plan, seconds=given.seconds or plan.seconds, rounds=given.rounds or plan.rounds)
 
 
@@ -63,13 +66,13 @@ def plain_targets(plan: Plan, folder: Path) -> Iterator[tuple[Running, list[Targ
 def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
     """All rows, what is measured once, and the first fault of each job that had any. Raises BenchFailure."""
     with ExitStack() as stack:
-        client = stack.enter_context(LoadClient.started(folder / "load.log"))
+        client = stack.enter_context(LoadClient.started(folder))
         upstream, targets = stack.enter_context(plain_targets(plan, folder))
         fsync = disk_fsync_ms(folder)
         if "interlock" not in plan.targets:
             return measured(client, plan, targets), Whole(fsync_ms=fsync), client.faults
         say(f"cold start, {plan.cold_starts} times")
-        cold = median(cold_start_s(folder / f"cold-{turn}", upstream) for turn in range(plan.cold_starts))
+        colds = [cold_start_s(folder / f"cold-{turn}", upstream) for turn in range(plan.cold_starts)]
         home = Home.fresh(folder / "gateway")
         with registered(home, upstream, plan.users) as gateway:
             time.sleep(_SETTLE)
@@ -81,12 +84,12 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
             loaded = resident_mb(gateway.running.pid)
         say("a policy that reads the arguments")
         runs += input_policy_runs(client, plan, folder / "reading", upstream)
-        return runs, Whole(cold, idle, loaded, fsync), client.faults
+        return runs, Whole(median(colds) if colds else None, idle, loaded, fsync), client.faults
 
 
 def profiles(plan: Plan, folder: Path) -> str:
     """Raises BenchFailure."""
-    with LoadClient.started(folder / "load.log") as client, asgi_server("tests.bench.echo:app", folder) as upstream:
+    with LoadClient.started(folder) as client, asgi_server("tests.bench.echo:app", folder) as upstream:
         return profile(client, plan, folder, upstream)
 
 

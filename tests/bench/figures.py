@@ -56,14 +56,6 @@ class Figure:
         return value, bound, verdict
 
 
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """The nearest rank: the smallest value that `share` of all values do not exceed; 0 where there is none."""
-    if not ordered:
-        return 0.0
-    rank = -(-len(ordered) * share // 1)
-    return ordered[max(0, min(len(ordered), int(rank)) - 1)]
-
-
 def summed_up(target: str, workload: str, connections: int, samples: Sequence[Sample]) -> Run:
     """The row of a cell that was measured once per round."""
 
@@ -75,8 +67,8 @@ def summed_up(target: str, workload: str, connections: int, samples: Sequence[Sa
         workload=workload,
         connections=connections,
         req_s=middle((s.calls / s.wall_s for s in samples), 1),
-        p50_ms=middle(percentile(s.latencies, 0.5) * 1e3 for s in samples),
-        p99_ms=middle(percentile(s.latencies, 0.99) * 1e3 for s in samples),
+        p50_ms=middle(s.p50_s * 1e3 for s in samples),
+        p99_ms=middle(s.p99_s * 1e3 for s in samples),
         cpu_us=middle((s.cpu_s / s.calls * 1e6 if s.calls else 0.0 for s in samples), 1),
         errors=sum(s.errors for s in samples),
     )

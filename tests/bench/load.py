@@ -1,9 +1,10 @@
-"""The load client: raw sockets, HTTP/1.1 keep-alive, one process of its own; a job per line of stdin, a sample per line of stdout."""
+"""The load client: raw sockets, HTTP/1.1 keep-alive, one process of its own; files with jobs in, one line for each sample out."""
 
 import asyncio
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import cast
 
@@ -15,7 +16,7 @@ from tests.bench.workload import FIRST_ID, WORKLOADS, Script, Workload
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
-_GRACE = 15.0  # seconds after the end in which outstanding replies may still arrive
+GRACE = 15.0  # seconds after the end in which outstanding replies may still arrive
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -40,9 +41,18 @@ class Sample(msgspec.Struct, frozen=True):
     calls: int
     wall_s: float
     cpu_s: float
-    latencies: list[float]  # seconds, sorted
+    p50_s: float
+    p99_s: float
     errors: int
     fault: str
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The nearest rank: the smallest value that `share` of all values do not exceed; 0 where there is none."""
+    if not ordered:
+        return 0.0
+    rank = -(-len(ordered) * share // 1)
+    return ordered[max(0, min(len(ordered), int(rank)) - 1)]
 
 
 def whole_reply(data: bytes) -> tuple[int, bytes] | None:
@@ -145,7 +155,7 @@ class Drive:
         for connection in connections:
             connection.call()
         try:
-            await asyncio.wait_for(self._rested.wait(), seconds + _GRACE)
+            await asyncio.wait_for(self._rested.wait(), seconds + GRACE)
         except TimeoutError:
             self.fail("no reply in time", times=sum(connection.busy for connection in connections))
 
@@ -188,13 +198,15 @@ async def run(job: Job) -> Sample:
         connection.close()
     if not drive.latencies:
         drive.fail("not one reply")
-    return Sample(len(drive.latencies), wall, used, sorted(drive.latencies), drive.errors, drive.fault)
+    times = sorted(drive.latencies)
+    return Sample(len(times), wall, used, percentile(times, 0.5), percentile(times, 0.99), drive.errors, drive.fault)
 
 
 def main() -> None:
-    for line in sys.stdin.buffer:
+    for line in sys.stdin:
+        job = msgspec.json.decode(Path(line.rstrip("\n")).read_bytes(), type=Job)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            sample = runner.run(run(msgspec.json.decode(line, type=Job)))
+            sample = runner.run(run(job))
         sys.stdout.buffer.write(msgspec.json.encode(sample) + b"\n")
         sys.stdout.buffer.flush()
 

@@ -44,6 +44,7 @@ def main() -> None:
     report = Path(sys.argv[1])
     sys.argv = ["interlock", *sys.argv[2:]]
     samples = Samples()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more after its own shutdown
     signal.signal(signal.SIGPROF, lambda _, frame: samples.take(frame))
     signal.setitimer(signal.ITIMER_PROF, INTERVAL, INTERVAL)
     try:

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import select
 import subprocess
 import sys
 import time
@@ -14,11 +15,12 @@ from pathlib import Path
 import msgspec
 
 from tests.bench.figures import Run, summed_up
-from tests.bench.load import Job, Sample
+from tests.bench.load import GRACE, Job, Sample
 from tests.bench.processes import ROOT, BenchFailure, Running
 from tests.bench.workload import WORKLOADS
 
 CONNECTIONS = (1, 16, 64)
+_SLACK = 20.0  # seconds that opening connections and adding up may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +49,45 @@ class Target:
 
 
 class LoadClient:
-    """The load client's process."""
+    """The load client's process. Jobs travel as files, samples as short lines."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", folder: Path) -> None:
         self._process = process
+        self._job_file = folder / "job.json"
         self.faults: list[str] = []  # one per job with wrong replies
 
     @classmethod
     @contextmanager
-    def started(cls, log: Path) -> Iterator["LoadClient"]:
+    def started(cls, folder: Path) -> Iterator["LoadClient"]:
         command = [sys.executable, "-m", "tests.bench.load"]
-        with log.open("wb") as sink:
+        with (folder / "load.log").open("wb") as sink:
             process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink)
         try:
-            yield cls(process)
+            yield cls(process, folder)
         finally:
             process.kill()
             process.communicate()
 
     def run(self, job: Job) -> Sample:
-        """Waits for the end of a job. Raises BenchFailure when the client died of it."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(msgspec.json.encode(job) + b"\n")
+        """Waits for the end of a job. Raises BenchFailure when the client died of it, or does not come to an end."""
+        assert self._process.stdin is not None
+        self._job_file.write_bytes(msgspec.json.encode(job))
+        self._process.stdin.write(f"{self._job_file}\n".encode())
         self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise BenchFailure(f"the load client ended with {self._process.wait()} on {job.workload} at port {job.port}")
-        sample = msgspec.json.decode(line, type=Sample)
+        sample = msgspec.json.decode(self._line(job), type=Sample)
         if sample.errors:
             self.faults.append(f"{job.workload} {job.path} x{job.connections}: {sample.errors} wrong, first: {sample.fault}")
         return sample
+
+    def _line(self, job: Job) -> bytes:
+        assert self._process.stdout is not None
+        limit = job.warmup + job.seconds + 2 * GRACE + _SLACK
+        ready, _, _ = select.select([self._process.stdout], [], [], limit)
+        line = self._process.stdout.readline() if ready else b""
+        if not line:
+            outcome = f"ended with {self._process.wait()}" if ready else f"said nothing for {limit:.0f} s"
+            raise BenchFailure(f"the load client {outcome}: {job.workload} x{job.connections} at port {job.port}")
+        return line
 
 
 def interleaved(
