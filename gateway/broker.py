@@ -158,7 +158,7 @@ class Broker:
             trace_id=sending.trail.trace_id,
         )
         grant = await self._ledger.granted(caller, request)
-        return grant, replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
+        return grant, msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
 
     async def _ref(self, row: TaskRow, before: TaskRow | None, sending: Sending) -> VendorRef | None:
         """The agent's own ids: of the task that goes on, or of the last task in the same context."""

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection, Row, select
 
 from adapters.task import (
@@ -45,8 +47,7 @@ class TaskEnded(Exception):
     """The task has reached a terminal state, or another hand moved it on."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEvent:
+class TaskEvent(Struct, frozen=True):
     """One entry of a task's log. `body` is A2A 1.0 JSON: a Message, a TaskStatus or an Artifact (with append, lastChunk)."""
 
     seq: int
@@ -55,9 +56,8 @@ class TaskEvent:
     body: str
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRow:
-    """Where a task stands."""
+class TaskRow(Struct, frozen=True):
+    """Where a task stands. A Struct, since a turn makes several of them and msgspec copies them ten times faster than dataclasses do."""
 
     tenant: str
     id: str

@@ -1,10 +1,12 @@
 """One turn of an agent: its events become entries of the task's log, and exactly one ending ends it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from adapters.contract import Adapter, ArtifactPiece, Ask, Call, Canceled, Done, Event, Failed, Progress, Ref, Replied, Turn
 from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
@@ -35,8 +37,7 @@ class Memory:
     now: Callable[[], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Turned:
+class Turned(Struct, frozen=True):
     """How a turn ended: the task, all of its events this process knows of, and the agent's own Message where it kept no task."""
 
     row: TaskRow
@@ -110,7 +111,7 @@ class Turns:
         row, at = turned.row, self._memory.now()
         if isinstance(event, Ref):
             ref = msgspec.json.encode(event.ref).decode()
-            return replace(turned, row=replace(row, vendor_ref=ref, updated=at))
+            return Turned(replace(row, vendor_ref=ref, updated=at), turned.events)
         if isinstance(event, ArtifactPiece):
             body = artifact_body(event.artifact, event.append, event.last_chunk)
             return _with(turned, row, TaskEvent(row.last_seq + 1, at, "artifact", body))
@@ -150,12 +151,13 @@ class Turns:
     def _status(self, turned: Turned, state: TaskState, message: Message | None, at: int) -> Turned:
         status = TaskStatus(state=state, timestamp=rfc3339(at), **({"message": message} if message else {}))
         runner = self._memory.tasks.runner if state is TaskState.WORKING else ""
-        row = replace(turned.row, state=state, runner=runner)
-        return _with(turned, row, TaskEvent(row.last_seq + 1, at, "status", encode(status).decode()))
+        event = TaskEvent(turned.row.last_seq + 1, at, "status", encode(status).decode())
+        row = replace(turned.row, state=state, runner=runner, last_seq=event.seq, updated=at)
+        return Turned(row, (*turned.events, event), turned.reply)
 
 
 def _with(turned: Turned, row: TaskRow, event: TaskEvent) -> Turned:
-    return replace(turned, row=replace(row, last_seq=event.seq, updated=event.at), events=(*turned.events, event))
+    return Turned(replace(row, last_seq=event.seq, updated=event.at), (*turned.events, event), turned.reply)
 
 
 def _outcome(row: TaskRow, duration_us: int) -> dict[str, object]:
