@@ -11,11 +11,11 @@ import msgspec
 import structlog
 
 from adapters.a2a_wire.v1 import BadMessage
-from adapters.contract import Adapter, Call, Canceled, Failed, Turn, UpstreamFault, VendorRef
+from adapters.contract import Adapter, Call, Canceled, Failed, Turn, VendorRef
 from adapters.mcp_wire import ToolAnswer, ToolRequest
 from adapters.task import Message, TaskState, encode
 from gateway.ledger import Ledger, Outside, Trail
-from gateway.tasks import RUNNING, TaskEnded, TaskEvent, TaskRow, UnknownTask
+from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskEvent, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
 from policies.authority import Caller, Request
 from policies.delegation import Hop
@@ -73,6 +73,7 @@ class _Ready:
     turn: Turn
     call: Call
     adapter: Adapter
+    parent: str  # the task that caused it, whose places it takes up
 
 
 class Broker:
@@ -85,6 +86,7 @@ class Broker:
         self._outside = outside
         self._turns = Turns(memory)
         self._background: dict[str, asyncio.Task[Turned]] = {}
+        self._under_way: Counter[str] = Counter()
         self._fanout: Counter[str] = Counter()
 
     def find(self, caller: Caller, name: str, family: Family) -> Registration:
@@ -122,14 +124,43 @@ class Broker:
             if repeated is not None:
                 return repeated
         before = await self._continued(caller, sending)
-        grant, row = await self._allow(caller, sending, target, before)
+        row = before or _new_row(self._memory, caller, sending)
+        parent = caller.delegation.task_id
+        self._enter(row.id, parent)
+        try:
+            return await self._opened(caller, sending, target, (before, row))
+        except BaseException as error:
+            self._leave(row.id, parent)
+            repeated = await self._repeated(caller, sending) if isinstance(error, KeyUsed) else None
+            if repeated is None:
+                raise
+            return repeated
+
+    def _enter(self, task_id: str, parent: str) -> None:
+        """From before its first commit to after its last, a turn is known to be under way here."""
+        if parent:
+            if self._fanout[parent] >= FANOUT_MAX:
+                raise TooManyTasks
+            self._fanout[parent] += 1
+        self._under_way[task_id] += 1
+
+    def _leave(self, task_id: str, parent: str) -> None:
+        _less(self._under_way, task_id)
+        if parent:
+            _less(self._fanout, parent)
+
+    async def _opened(self, caller: Caller, sending: Sending, target: Registration, rows: tuple[TaskRow | None, TaskRow]) -> _Ready:
+        """Ruled on and kept; nothing has left yet."""
+        before, row = rows
+        grant, row = await self._allow(caller, sending, target, row)
         message = msgspec.structs.replace(sending.message, context_id=row.context_id, task_id=row.id)
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         ref = await self._ref(row, before, sending)
         turn = Turn(sending.message, ref, sending.watched, sending.accepted_output_modes)
         adapter = self._outside.adapters.adapter(target.kind)
+        call = self._ledger.call(grant, target, sending.trail, row.id)
         await self._ledger.open(grant, opened, before)
-        return _Ready(opened, turn, self._ledger.call(grant, target, sending.trail, row.id), adapter)
+        return _Ready(opened, turn, call, adapter, caller.delegation.task_id)
 
     async def _continued(self, caller: Caller, sending: Sending) -> TaskRow | None:
         """The task that the message answers, if it names one (A2A 1.0 s3.4)."""
@@ -143,11 +174,7 @@ class Broker:
             raise TaskEnded
         return row
 
-    async def _allow(self, caller: Caller, sending: Sending, target: Registration, before: TaskRow | None) -> tuple[Grant, TaskRow]:
-        row = before or _new_row(self._memory, caller, sending)
-        parent = caller.delegation.task_id
-        if parent and self._fanout[parent] >= FANOUT_MAX:
-            raise TooManyTasks
+    async def _allow(self, caller: Caller, sending: Sending, target: Registration, row: TaskRow) -> tuple[Grant, TaskRow]:
         name = f"{target.name}/{sending.skill}" if sending.skill else target.name
         request = Request(
             act=Act("invokeAgent", "Agent", name, f"agent:{name}", target.name),
@@ -170,18 +197,10 @@ class Broker:
         return VendorRef(context_id=_ref(last.vendor_ref).context_id) if last else None
 
     async def _run(self, ready: _Ready) -> Turned:
-        parent = ready.opened.row.parent_id
-        if parent:
-            self._fanout[parent] += 1
         try:
             return await self._turns.run(ready.adapter, ready.turn, ready.call, ready.opened)
-        except UpstreamFault as fault:
-            return await self._turns.end(ready.opened, ready.call, Failed(fault.public, detail=fault.detail))
         finally:
-            if parent:
-                self._fanout[parent] -= 1
-                if not self._fanout[parent]:
-                    del self._fanout[parent]
+            self._leave(ready.opened.row.id, ready.parent)
 
     async def _repeated(self, caller: Caller, sending: Sending) -> Turned | None:
         """The outcome of the same message sent before under the same key, once its turn has ended."""
@@ -190,7 +209,7 @@ class Broker:
         row = await tasks.repeated(caller.principal.tenant, caller.principal.owner, sending.agent, sending.idempotency_key)
         if row is None:
             return None
-        if row.request_digest != _digest(sending):
+        if row.request_digest != _digest(sending) or row.parent_id != caller.delegation.task_id:
             raise IdempotencyConflict
         if not sending.watched:
             async for _event in tasks.follow(row, row.last_seq):
@@ -233,6 +252,10 @@ class Broker:
         """The events after those of `turned`, as they are kept, until the turn ends."""
         return self._memory.tasks.follow(turned.row, turned.row.last_seq)
 
+    def since(self, row: TaskRow, after: int) -> AsyncIterator[TaskEvent]:
+        """The events after number `after`, until the task ends or waits."""
+        return self._memory.tasks.follow(row, after)
+
     async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Turned:
         """Asks the agent to stop; the task is canceled when the agent confirms it. Raises NotCancelable."""
         row = await self.task_row(caller, agent, task_id)
@@ -250,25 +273,37 @@ class Broker:
         now = await self.task(caller, agent, task_id)
         if now.row.ended:
             return now
-        ended = await self._turns.end(now, None, Canceled())
+        ended = await self._turns.end(now, Canceled())
         running = self._background.get(task_id)
         if running is not None:
             running.cancel()
         return ended
 
-    async def recover(self, alive: list[str]) -> int:
-        """Ends every task whose turn was under way in a process that is no more; returns how many."""
-        orphans = await self._memory.tasks.orphans(alive)
-        for row in orphans:
-            record = await self._memory.tasks.record(row.tenant, row.owner, row.id)
-            reason = "The gateway stopped while the agent was at work; its outcome is not known."
-            await self._turns.end(Turned(record.row, record.events), None, Failed(reason))
-        return len(orphans)
+    async def recover(self) -> int:
+        """Ends tasks whose turn was under way in a process that is no more, or was lost in this one; returns how many."""
+        orphans = await self._memory.tasks.orphans({*self._under_way, *self._turns.late})
+        return sum([await self._abandoned(row) for row in orphans])
+
+    async def _abandoned(self, row: TaskRow) -> bool:
+        record = await self._memory.tasks.record(row.tenant, row.owner, row.id)
+        if record.row.runner != row.runner or row.id in self._under_way or row.id in self._turns.late:
+            return False
+        lost = row.runner == self._memory.tasks.runner
+        what = "lost sight of the agent" if lost else "stopped while the agent was at work"
+        await self._turns.end(Turned(record.row, record.events), Failed(f"The gateway {what}; its outcome is not known."))
+        return True
 
     async def close(self) -> None:
-        """Waits a moment for turns under way; what is still running then is ended at the next start."""
+        """Waits a moment for turns under way; what is still running then is ended by whoever comes after."""
         if self._background:
             await asyncio.wait(self._background.values(), timeout=2)
+        await self._turns.close()
+
+
+def _less(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 def _new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:

@@ -8,16 +8,17 @@ from adapters.addresses import EgressRefused
 from adapters.catalog import UnknownKind
 from adapters.contract import UpstreamFault
 from adapters.mcp_wire import ToolRefused
-from gateway.admission import ForeignOrigin, WrongHost
-from gateway.asgi import BadHeader, BodyTooLarge
+from gateway.admission import Admission, ForeignOrigin, WrongHost
+from gateway.asgi import BadHeader, BodyTooLarge, ContentTypeNotSupported
 from gateway.broker import IdempotencyConflict, NotCancelable, TooManyTasks
+from gateway.database import NotKept, NotRead
 from gateway.decisions import BadCursor, UnknownDecision
 from gateway.explanations import sentence, story
 from gateway.ledger import Refused
 from gateway.offers import BadRequest, UrlRefused
 from gateway.revocation import UnknownGrant
 from gateway.tasks import TaskEnded, UnknownTask
-from gateway.writer import NotKept
+from gateway.turns import EndingNotKept
 from policies.grant import Denial
 from policies.identity import TokenRefused
 from policies.permissions import BadPermission
@@ -40,6 +41,22 @@ class UnknownMethod(Exception):
 
 class UnknownTool(Exception):
     """No such tool for this caller."""
+
+
+class PushNotSupported(Exception):
+    """Push notifications are asked for, which no card of ours offers."""
+
+
+class UnsupportedOperation(Exception):
+    """An operation of the protocol that no card of ours offers."""
+
+
+class ExtensionRequired(Exception):
+    """The agent's card requires an extension that the caller did not ask for; `uri` names it."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"the agent requires the extension {uri[:256]}; name it in A2A-Extensions")
+        self.uri = uri
 
 
 class VersionNotSupported(Exception):
@@ -68,6 +85,7 @@ TABLE: dict[type[Exception], Row] = {
     BadMessage: Row(400, -32602, "bad-params"),
     BadHeader: Row(400, -32600, "bad-header"),
     BodyTooLarge: Row(413, -32600, "body-too-large"),
+    ContentTypeNotSupported: Row(415, -32005, "content-type", "The body must be application/json.", a2a="CONTENT_TYPE_NOT_SUPPORTED"),
     BadPermission: Row(400, -32602, "bad-permission"),
     WrongHost: Row(421, -32600, "wrong-host", "The Host header names another host; use the gateway's public URL."),
     ForeignOrigin: Row(403, -32600, "foreign-origin", "Requests from pages of another origin are refused."),
@@ -87,9 +105,14 @@ TABLE: dict[type[Exception], Row] = {
     BadCursor: Row(400, -32602, "bad-cursor"),
     NotCancelable: Row(400, -32002, "not-cancelable", "The task can't be canceled.", a2a="TASK_NOT_CANCELABLE"),
     TaskEnded: Row(400, -32004, "task-not-waiting", "The task does not wait for a message.", a2a="UNSUPPORTED_OPERATION"),
+    PushNotSupported: Row(400, -32003, "push-not-supported", "Push notifications are not offered.", a2a="PUSH_NOTIFICATION_NOT_SUPPORTED"),
+    UnsupportedOperation: Row(400, -32004, "unsupported-operation", "The operation is not offered.", a2a="UNSUPPORTED_OPERATION"),
+    ExtensionRequired: Row(400, -32008, "extension-required", a2a="EXTENSION_SUPPORT_REQUIRED"),
     VersionNotSupported: Row(400, -32009, "version-not-supported", a2a="VERSION_NOT_SUPPORTED"),
     Refused: Row(403, -32010, "denied"),
     TooManyTasks: Row(429, -32012, "too-many-tasks", "The task has caused as many tasks as may be under way; wait until some end."),
+    EndingNotKept: Row(503, -32013, "ending-not-kept"),
+    NotRead: Row(503, -32013, "not-read", "The gateway can't read its records now; try again later."),
     NotKept: Row(503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later."),
     IdempotencyConflict: Row(409, -32014, "idempotency-conflict", "The Idempotency-Key was used before with another message."),
     UpstreamFault: Row(502, -32015, "upstream"),
@@ -101,13 +124,17 @@ UNEXPECTED = Row(500, -32603, "internal", "Something went wrong inside the gatew
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An error as a caller may know it. `decision` is the story of a refusal; `scope` what a token lacks (HTTP 403 insufficient_scope)."""
+    """An error as a caller may know it. `decision` is the story of a refusal; `scope` what a token lacks (HTTP 403 insufficient_scope).
+
+    `unnamed`: no token was shown at all.
+    """
 
     row: Row
     detail: str
     decision: dict[str, Any] | None = None
     scope: str = ""
     retry_after: int = 0  # seconds
+    unnamed: bool = False
 
 
 def told(error: Exception) -> Told:
@@ -115,7 +142,19 @@ def told(error: Exception) -> Told:
     if isinstance(error, Refused):
         return _refused(error)
     row = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), UNEXPECTED)
-    return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0)
+    unnamed = isinstance(error, TokenRefused) and error.reason == "missing"
+    return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0, unnamed=unnamed)
+
+
+def http_headers(said: Told, admission: Admission, resource: str) -> list[tuple[bytes, bytes]]:
+    """What HTTP wants beside an error: the challenge of RFC 6750 s3, or Retry-After."""
+    if said.row.status == 401:
+        challenge = admission.challenge(resource, "" if said.unnamed else "invalid_token")
+    elif said.scope:
+        challenge = admission.challenge(resource, "insufficient_scope", said.scope)
+    else:
+        return [(b"retry-after", str(said.retry_after).encode())] if said.retry_after else []
+    return [(b"www-authenticate", challenge.encode())]
 
 
 def _refused(error: Refused) -> Told:

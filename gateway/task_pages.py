@@ -1,13 +1,16 @@
 """Lists of tasks: a page of what one caller may see, the last moved first."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from adapters.task import TaskState
+from gateway.database import Database
 from gateway.decisions import BadCursor
-from gateway.tables import tasks
-from gateway.tasks import TaskRow
+from gateway.tables import task_events, tasks
+from gateway.tasks import TaskEvent, TaskRow
 from policies.authority import Caller
 
 
@@ -20,6 +23,7 @@ class Page:
     context_id: str = ""
     cursor: str = ""
     limit: int = 50
+    since: int = 0  # microseconds: moved at or after
 
 
 def sees(caller: Caller, row: TaskRow) -> bool:
@@ -29,13 +33,48 @@ def sees(caller: Caller, row: TaskRow) -> bool:
     return caused and delegation.held().covers(f"agent:{row.agent}")
 
 
-def read_page(connection: Connection, caller: Caller, page: Page) -> tuple[list[TaskRow], str | None]:
-    """The tasks of a page, which may be fewer than its limit, and the cursor of the next. Raises BadCursor."""
+class TaskPages:
+    """Pages with their totals and events, for those who list tasks whole."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def counted(self, caller: Caller, page: Page) -> tuple[list[TaskRow], str | None, int]:
+        """A page, the cursor of the next, and how many tasks match in all. Raises BadCursor."""
+
+        def work(connection: Connection) -> tuple[list[TaskRow], str | None, int]:
+            total = connection.execute(select(func.count()).select_from(_matching(caller, page).subquery())).scalar_one()
+            return *read_page(connection, caller, page), total
+
+        return await self._database.read(work)
+
+    async def events(self, rows: Sequence[TaskRow], kinds: Sequence[str]) -> Mapping[str, Sequence[TaskEvent]]:
+        """The events of some kinds, by task, in their order."""
+        if not rows:
+            return {}
+        log = task_events.c
+        match = (log.tenant == rows[0].tenant) & log.task_id.in_([row.id for row in rows]) & log.kind.in_(kinds)
+        query = select(task_events).where(match).order_by(log.task_id, log.seq)
+        found = await self._database.read(lambda connection: connection.execute(query).all())
+        by_task: dict[str, list[TaskEvent]] = {}
+        for row in found:
+            by_task.setdefault(row.task_id, []).append(TaskEvent(row.seq, row.at, row.kind, row.body))
+        return by_task
+
+
+def _matching(caller: Caller, page: Page) -> Select[Any]:
+    """All that match, without the cursor."""
     query = select(tasks).where((tasks.c.tenant == caller.principal.tenant) & (tasks.c.owner == caller.principal.owner))
     if caller.delegation.path:
         query = query.where(tasks.c.parent_id == caller.delegation.task_id)
     for column, value in ((tasks.c.agent, page.agent), (tasks.c.state, page.state), (tasks.c.context_id, page.context_id)):
         query = query.where(column == value) if value else query
+    return query.where(tasks.c.updated >= page.since) if page.since else query
+
+
+def read_page(connection: Connection, caller: Caller, page: Page) -> tuple[list[TaskRow], str | None]:
+    """The tasks of a page, which may be fewer than its limit, and the cursor of the next. Raises BadCursor."""
+    query = _matching(caller, page)
     if page.cursor:
         updated, task_id = _position(page.cursor)
         query = query.where(or_(tasks.c.updated < updated, and_(tasks.c.updated == updated, tasks.c.id < task_id)))

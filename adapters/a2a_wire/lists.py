@@ -1,0 +1,50 @@
+"""ListTasks of A2A 1.0 (s3.1.4): what may be asked for, and a page of tasks."""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from adapters.a2a_wire.v1 import BadMessage, bad_message, without_nulls
+from adapters.task import Task, TaskState
+
+PAGE_SIZE: Final = 50
+PAGE_SIZE_MAX: Final = 100
+TOKEN_LIMIT: Final = 256  # characters
+
+
+class ListParams(Struct, frozen=True, rename="camel"):
+    """ListTasksRequest. `history_length`: None or 0 = none, n = the last n; `status_timestamp_after` is RFC 3339."""
+
+    context_id: str = ""
+    status: TaskState | None = None
+    page_size: int | None = None
+    page_token: str = ""
+    history_length: int | None = None
+    status_timestamp_after: str = ""
+    include_artifacts: bool = False
+    tenant: str = ""
+
+
+class TaskPage(Struct, frozen=True, rename="camel"):
+    """ListTasksResponse; `next_page_token` is empty at the end, and always there."""
+
+    tasks: tuple[Task, ...]
+    next_page_token: str
+    page_size: int
+    total_size: int
+
+
+def read_list_params(params: Any) -> ListParams:
+    """Reads the decoded `params` of ListTasks. Raises BadMessage."""
+    try:
+        read = msgspec.convert(without_nulls({} if params is None else params), ListParams)
+    except msgspec.ValidationError as error:
+        raise bad_message(error) from None
+    if read.page_size is not None and not 1 <= read.page_size <= PAGE_SIZE_MAX:
+        raise BadMessage("pageSize", f"must be from 1 to {PAGE_SIZE_MAX}")
+    if read.history_length is not None and read.history_length < 0:
+        raise BadMessage("historyLength", "must not be negative")
+    if len(read.page_token) > TOKEN_LIMIT:
+        raise BadMessage("pageToken", "is not one of ours")
+    return read
