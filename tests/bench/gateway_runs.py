@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.bench.figures import Run, summed_up
 from tests.bench.interlock import FORBIDDEN, PATHS, READS_INPUT, SERVER, Home, asked, await_ready, register
 from tests.bench.load import Job, Sample, run
 from tests.bench.processes import BenchFailure, Running, tail
+from tests.bench.profiled import BEGIN
 from tests.bench.rounds import LoadClient, Plan, Target, job, measured
 from tests.bench.workload import FIRST_ID, WORKLOADS
 
@@ -74,6 +76,7 @@ def profile(client: LoadClient, plan: Plan, folder: Path, upstream: Running) -> 
         report = folder / f"{workload}.profile"
         home = Home.fresh(folder / workload)
         with registered(home, upstream, plan.users, ("tests.bench.profiled", str(report))) as target:
+            os.kill(target.running.pid, BEGIN)
             client.run(job(plan, workload, 16, target))
         reports.append(f"{WORKLOADS[workload].name}: {report.read_text()}")
     return "\n".join(reports)

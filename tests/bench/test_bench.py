@@ -321,13 +321,16 @@ def test_a_process_that_ends_early_is_a_failure(tmp_path: Path) -> None:
         os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
 
 
-def test_a_sample_names_the_running_function_and_all_that_called_it() -> None:
+def test_a_profile_puts_time_down_to_the_running_function_and_all_that_called_it() -> None:
     samples = Samples()
-    samples.take(sys._getframe())
-    (own,) = samples.own
-    assert own.endswith("test_a_sample_names_the_running_function_and_all_that_called_it")
-    assert own in samples.within and len(samples.within) > 1
-    assert "100.0%" in samples.report()
+    samples.take(sys._getframe(), 3.0, "main")
+    samples.take(sys._getframe().f_back, 1.0, "main")
+    own = next(
+        name for name in samples.own if name.endswith("test_a_profile_puts_time_down_to_the_running_function_and_all_that_called_it")
+    )
+    assert samples.own[own] == samples.within[own] == 3.0
+    assert samples.threads == {"main": 4.0}
+    assert f" 75.0%  {own}" in samples.report()
 
 
 def test_options_change_the_plan() -> None:
