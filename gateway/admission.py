@@ -38,10 +38,13 @@ class Admission:
         self._audiences: dict[str, tuple[str, ...]] = {}
 
     def check_host(self, scope: Scope) -> None:
-        """Raises WrongHost, ForeignOrigin or BadHeader."""
+        """Raises WrongHost or BadHeader."""
         host = header(scope, b"host")
-        if host is None or host.lower() not in self._hosts:
+        if host is None or (host not in self._hosts and host.lower() not in self._hosts):
             raise WrongHost
+
+    def check_origin(self, scope: Scope) -> None:
+        """Raises ForeignOrigin or BadHeader."""
         origin = header(scope, b"origin")
         if origin is not None and origin.lower() not in self._origins:
             raise ForeignOrigin
@@ -49,14 +52,15 @@ class Admission:
     async def admit(self, scope: Scope, resource: str) -> Caller:
         """Who calls. `resource` is the path below the public URL that a hop token must be made for.
 
-        Raises TokenRefused, BadHeader and what `check_host` raises.
+        Raises TokenRefused, WrongHost, ForeignOrigin and BadHeader.
         """
         self.check_host(scope)
+        self.check_origin(scope)
         given = header(scope, b"authorization")
         if given is None:
             raise TokenRefused("missing")
         scheme, _, token = given.partition(" ")
-        if scheme.lower() != "bearer" or not token or " " in token:
+        if scheme.lower() != "bearer" or not token or " " in token or "," in token:
             raise TokenRefused("malformed")
         return await self._authority.admit(token, self._audience(resource))
 

@@ -276,7 +276,7 @@ def application(gateway: Gateway) -> Front:
     a2a = JsonRpc(admission, gateway.broker, settings.server.max_body)
     cards = Cards(admission, gateway.registry, lambda found: republished(found, settings.public_url, gateway.keys))
     doors = Doors(a2a, cards, endpoint, _health(gateway, admission), _rest(gateway, admission), gateway.lifespan)
-    return Front(doors, Visits(_tracing(gateway), gateway.metrics))
+    return Front(admission, doors, Visits(_tracing(gateway), gateway.metrics))
 
 
 def _tracing(gateway: Gateway) -> Tracing:
@@ -297,7 +297,7 @@ def _health(gateway: Gateway, admission: Admission) -> Health:
         return True
 
     checks = {"database": lambda: gateway.database.fresh, "policies": lambda: gateway.engine.healthy}
-    return Health(checks, gateway.metrics.render, may_read)
+    return Health(checks, gateway.metrics.render, may_read, challenge=admission.challenge(""))
 
 
 def _rest(gateway: Gateway, admission: Admission) -> App:
@@ -320,6 +320,7 @@ def _rest(gateway: Gateway, admission: Admission) -> App:
             admin_grants.routes(revocation, admitted, may),
             admin_audit.routes(gateway.database, admitted, gateway.allowed),
         ],
+        documented=gateway.settings.development,
     )
 
 

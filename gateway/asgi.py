@@ -1,6 +1,7 @@
 """The few bytes of HTTP that the protocol doors need, on bare ASGI: a bounded body in, an answer or a stream out."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -8,6 +9,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 JSON = b"application/json"
+QUIET_SECONDS = 15.0  # after which a comment shows that a stream lives
 
 
 class BodyTooLarge(Exception):
@@ -20,6 +22,10 @@ class BodyTooLarge(Exception):
 
 class BadHeader(Exception):
     """A header that decides something was sent twice, or can't be read; the message names it."""
+
+
+class ContentTypeNotSupported(Exception):
+    """The body says that it is something else than JSON."""
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -35,6 +41,15 @@ def header(scope: Scope, name: bytes) -> str | None:
     if not found.isascii():
         raise BadHeader(f"{name.decode()} is not ASCII")
     return found.decode().strip(" \t")
+
+
+def check_json(scope: Scope) -> None:
+    """The body must be called JSON, in this or another dialect, where it is called anything. Raises ContentTypeNotSupported, BadHeader."""
+    declared = header(scope, b"content-type")
+    if declared and declared != "application/json":
+        kind = declared.partition(";")[0].rstrip().lower()
+        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+            raise ContentTypeNotSupported
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -68,10 +83,35 @@ async def respond(send: Send, status: int, body: bytes, headers: Iterable[Header
     await send({"type": "http.response.body", "body": body})
 
 
-async def stream(send: Send, events: AsyncIterator[bytes], headers: Iterable[Header] = ()) -> None:
-    """Server-sent events; each item is one whole event, already framed."""
+async def stream(receive: Receive, send: Send, events: AsyncGenerator[bytes, None], headers: Iterable[Header] = ()) -> None:
+    """Server-sent events; each item is one whole event, already framed. Ends early when nobody listens any more."""
     fixed = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
     await send({"type": "http.response.start", "status": 200, "headers": [*fixed, *headers]})
-    async for event in events:
-        await send({"type": "http.response.body", "body": event, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+    gone, upcoming = asyncio.ensure_future(_gone(receive)), asyncio.ensure_future(_next(events))
+    try:
+        while True:
+            await asyncio.wait((upcoming, gone), timeout=QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                return
+            event = upcoming.result() if upcoming.done() else b": still here\n\n"
+            await send({"type": "http.response.body", "body": event, "more_body": bool(event)})
+            if not event:
+                return
+            if upcoming.done():
+                upcoming = asyncio.ensure_future(_next(events))
+    finally:
+        gone.cancel()
+        upcoming.cancel()
+        await asyncio.gather(gone, upcoming, return_exceptions=True)
+        await events.aclose()
+
+
+async def _next(events: AsyncIterator[bytes]) -> bytes:
+    """Empty after the last."""
+    return await anext(events, b"")
+
+
+async def _gone(receive: Receive) -> None:
+    """Returns when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -4,15 +4,20 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from gateway.a2a_server.cards import Cards
 from gateway.a2a_server.jsonrpc import JsonRpc
-from gateway.asgi import Receive, Scope, Send
+from gateway.admission import Admission, ForeignOrigin, WrongHost
+from gateway.asgi import BadHeader, Receive, Scope, Send, respond
+from gateway.errors import problem, told
 from gateway.health import PATHS, Health
 from gateway.mcp_server.endpoint import Endpoint
 from gateway.visits import Visits
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP = re.compile(r"/mcp(?:/([a-z0-9-]{1,64}))?")
+PUBLIC = "/.well-known/"  # read from pages of anybody
 AGENT = re.compile(r"/agents/([a-z0-9-]{1,64})(/\.well-known/agent-card\.json)?")
 
 
@@ -31,7 +36,8 @@ class Doors:
 class Front:
     """The ASGI application."""
 
-    def __init__(self, doors: Doors, visits: Visits) -> None:
+    def __init__(self, admission: Admission, doors: Doors, visits: Visits) -> None:
+        self._admission = admission
         self._doors = doors
         self._visits = visits
 
@@ -51,7 +57,19 @@ class Front:
         elif path in PATHS:
             await doors.health(scope, receive, send)
         else:
-            await doors.rest(scope, receive, send)
+            await self._rest(scope, receive, send)
+
+    async def _rest(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The framework believes the Host header, e.g. in redirects, so it gets none but ours."""
+        try:
+            self._admission.check_host(scope)
+            if not scope["path"].startswith(PUBLIC):
+                self._admission.check_origin(scope)
+        except (WrongHost, ForeignOrigin, BadHeader) as error:
+            said = told(error)
+            await respond(send, said.row.status, msgspec.json.encode(problem(said)), media_type=b"application/problem+json")
+            return
+        await self._doors.rest(scope, receive, send)
 
     async def _visit(self, scope: Scope, receive: Receive, send: Send, door: JsonRpc | Endpoint, name: str) -> None:
         visit = self._visits.begin(door.name, scope["path"], traceparent(scope))

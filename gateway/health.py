@@ -30,11 +30,13 @@ class Health:
         figures: Callable[[], bytes],
         guard: Guard,
         clock: Callable[[], float] = time.monotonic,
+        challenge: str = "Bearer",
     ) -> None:
         self._checks = checks
         self._figures = figures
         self._guard = guard
         self._clock = clock
+        self._challenge = challenge.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
@@ -67,7 +69,7 @@ class Health:
         if await self._guard(scope):
             await respond(send, 200, self._figures(), [NO_STORE], FIGURES)
         else:
-            await respond(send, 401, b"{}", [NO_STORE, (b"www-authenticate", b"Bearer")])
+            await respond(send, 401, b"{}", [NO_STORE, (b"www-authenticate", self._challenge)])
 
 
 def _passes(name: str, check: Check) -> bool:

@@ -138,6 +138,10 @@ class Authority:
         held = caller.expires > self._around.now() and caller.delegation.held().covers(act.permission)
         return held and self._engine.visible(_question(caller, request, None))
 
+    def sees(self, caller: Caller, act: Act) -> bool:
+        """Whether the caller may know of the resource at all; what they may not is answered as if it did not exist."""
+        return self._visible(caller, act)
+
     def _verdict(self, caller: Caller, request: Request, arguments: Mapping[str, Any] | None, digest: str) -> _Verdict:
         act = request.act
         if caller.expires <= self._around.now():

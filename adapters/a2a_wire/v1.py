@@ -214,8 +214,8 @@ def bad_message(error: msgspec.ValidationError) -> BadMessage:
 
 
 def _check_id(text: str, where: str) -> None:
-    if len(text) > ID_LIMIT:
-        raise BadMessage(where, f"is longer than {ID_LIMIT} characters")
+    if len(text) > ID_LIMIT or not text.isprintable():
+        raise BadMessage(where, f"is longer than {ID_LIMIT} characters, or has some that can't be seen")
 
 
 def _check_history_length(length: int | None, where: str) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import structlog
 
 from gateway.admission import Admission
 from gateway.asgi import Scope, Send, header, respond
@@ -16,6 +17,7 @@ from registry.store import Registry, UnknownName
 PUBLIC_TENANT = "default"
 MAX_AGE = 60  # seconds
 encode = msgspec.json.Encoder().encode
+log = structlog.get_logger()
 
 
 class Cards:
@@ -33,8 +35,10 @@ class Cards:
             self._admission.check_host(scope)
             body, tag, changed = self._card(name)
             validator = header(scope, b"if-none-match")
-        except Exception as error:  # noqa: BLE001 (the door: answered below, never swallowed)
+        except Exception as error:  # the door: whatever happens, the caller gets an answer, and the log the rest
             said = told(error)
+            if said.row.status == 500:
+                log.exception("card_failed", agent=name)
             await respond(send, said.row.status, encode(problem(said)), media_type=b"application/problem+json")
             return
         headers = [

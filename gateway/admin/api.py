@@ -9,16 +9,17 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway.admission import Admission
-from gateway.errors import TABLE, Row, Told, problem, told
+from gateway.errors import TABLE, Row, Told, http_headers, problem, told
 from policies.authority import Caller
 
 PROBLEM = "application/problem+json"
 log = structlog.get_logger()
 
 
-def api(admission: Admission, routers: Iterable[APIRouter]) -> FastAPI:
-    """Every failure leaves as application/problem+json (RFC 9457)."""
-    app = FastAPI(title="Interlock", version="0.1.0", docs_url="/docs", redoc_url=None)
+def api(admission: Admission, routers: Iterable[APIRouter], documented: bool) -> FastAPI:
+    """Every failure leaves as application/problem+json (RFC 9457). `documented`: /docs and /openapi.json are there, for everybody."""
+    pages = {"docs_url": "/docs", "openapi_url": "/openapi.json"} if documented else {"docs_url": None, "openapi_url": None}
+    app = FastAPI(title="Interlock", version="0.1.0", **pages, redoc_url=None, swagger_ui_oauth2_redirect_url=None, redirect_slashes=False)
     for router in routers:
         app.include_router(router)
 
@@ -27,7 +28,9 @@ def api(admission: Admission, routers: Iterable[APIRouter]) -> FastAPI:
 
     async def misused(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return answer(admission, Told(Row(error.status_code, -32600, "http", ""), str(error.detail)), error)
+        told_of = answer(admission, Told(Row(error.status_code, -32600, "http", ""), str(error.detail)), error)
+        told_of.headers.update(error.headers or {})
+        return told_of
 
     async def misread(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
@@ -46,11 +49,7 @@ def answer(admission: Admission, said: Told, error: Exception) -> JSONResponse:
     """One failure as a problem document; unexpected ones are logged, and never told."""
     if said.row.status == 500:
         log.error("api_failed", exc_info=error)
-    headers = {"retry-after": str(said.retry_after)} if said.retry_after else {}
-    if said.row.status == 401:
-        headers["www-authenticate"] = admission.challenge("", "invalid_token")
-    elif said.scope:
-        headers["www-authenticate"] = admission.challenge("", "insufficient_scope", said.scope)
+    headers = {name.decode(): value.decode() for name, value in http_headers(said, admission, "")}
     return JSONResponse(problem(said), said.row.status, headers, PROBLEM)
 
 

@@ -6,19 +6,21 @@ from typing import Any
 import msgspec
 import structlog
 
+from adapters.a2a_wire.v1 import check_message
 from adapters.mcp_wire import ToolRequest
 from adapters.task import Message, Part, Role, text_of
 from gateway.admission import Admission
-from gateway.asgi import Header, Receive, Scope, Send, header, read_body, respond
+from gateway.asgi import Header, Receive, Scope, Send, check_json, header, read_body, respond
 from gateway.broker import Broker, Sending, ToolCall
-from gateway.errors import InvalidRequest, Told, UnknownMethod, mcp_data, told
-from gateway.ledger import Trail
+from gateway.errors import InvalidRequest, Told, UnknownMethod, UnknownTool, http_headers, mcp_data, told
+from gateway.ledger import Refused, Trail
 from gateway.mcp_server import legacy, modern
 from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
 from gateway.tasks import fold
 from gateway.turns import Turned
 from gateway.visits import Visit
 from policies.authority import Caller
+from policies.grant import Denial
 from policies.ids import new_id
 from policies.strict_json import parse
 
@@ -60,24 +62,31 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, server: str, visit: Visit) -> None:
         """Answers one request."""
         resource = f"/mcp/{server}" if server else "/mcp"
-        request_id: Any = None
+        asked: Asked | None = None
         try:
             caller = await self._admission.admit(scope, resource)
             if scope["method"] != "POST":
                 await self._without_body(scope, send, caller, resource)
                 return
+            check_json(scope)
             raw = await read_body(scope, receive, self._max_body)
-            request_id, method, params = _envelope(parse(raw))
-            visit.method = method
+            request_id, visit.method, params = _envelope(parse(raw))
             is_modern = modern.is_modern(scope, params, legacy.VERSIONS)
-            asked = Asked(caller, server, resource, request_id, method, params, raw, is_modern, visit.trail)
-            if is_modern:
-                modern.check(scope, method, params)
-            elif method != "initialize":
-                self._sessions.check(header(scope, b"mcp-session-id"), caller, resource)
+            asked = Asked(caller, server, resource, request_id, visit.method, params, raw, is_modern, visit.trail)
+            self._check(scope, asked)
             await self._answer(send, asked)
         except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
-            visit.outcome = await self._refuse(send, request_id, resource, error)
+            visit.outcome = await self._refuse(send, asked, resource, error)
+
+    def _check(self, scope: Scope, asked: Asked) -> None:
+        """What each era asks of a request's envelope. Raises BadEnvelope, UnknownSession."""
+        if not asked.modern:
+            if asked.method != "initialize":
+                self._sessions.check(header(scope, b"mcp-session-id"), asked.caller, asked.resource)
+        elif asked.id is not None:
+            modern.check(scope, asked.method, asked.params)
+        else:
+            modern.check_notification(scope)
 
     async def _without_body(self, scope: Scope, send: Send, caller: Caller, resource: str) -> None:
         """DELETE ends a session; there is no stream to GET yet, and nothing else to do."""
@@ -97,8 +106,10 @@ class Endpoint:
         elif asked.method == "tools/list":
             result = self._list(asked)
         elif asked.method == "server/discover" and asked.modern:
+            self._check_server(asked)
             result = self._discover()
         elif asked.method == "initialize" and not asked.modern:
+            self._check_server(asked)
             headers = [(b"mcp-session-id", self._sessions.open(asked.caller, asked.resource).encode())]
             result = self._initialize(asked)
         elif asked.method == "ping" and not asked.modern:
@@ -106,6 +117,10 @@ class Endpoint:
         else:
             raise UnknownMethod
         await respond(send, 200, b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (encode(asked.id), result), headers)
+
+    def _check_server(self, asked: Asked) -> None:
+        if asked.server:
+            self._tools.check(asked.caller, asked.server)
 
     def _discover(self) -> bytes:
         versions = [modern.VERSION, *legacy.VERSIONS]
@@ -126,6 +141,9 @@ class Endpoint:
         return encode({"protocolVersion": version, "capabilities": CAPABILITIES, "serverInfo": INFO})
 
     def _list(self, asked: Asked) -> bytes:
+        """All on one page, so no cursor is one of ours."""
+        if isinstance(asked.params, dict) and asked.params.get("cursor") is not None:
+            raise modern.BadEnvelope(modern.INVALID_PARAMS, "params.cursor is none of this server's")
         tools = self._tools.listed(asked.caller, asked.server)
         if not asked.modern:
             return encode({"tools": tools})
@@ -134,34 +152,40 @@ class Endpoint:
     async def _call(self, asked: Asked) -> bytes:
         params = asked.params if isinstance(asked.params, dict) else {}
         name, arguments = params.get("name"), params.get("arguments", {})
-        if not isinstance(name, str) or not isinstance(arguments, dict):
-            raise modern.BadEnvelope(modern.INVALID_PARAMS, "params.name must be a string and params.arguments an object")
-        target = self._tools.resolve(asked.caller, asked.server, name)
-        if isinstance(target, AgentTool):
-            return await self._call_agent(asked, target, arguments)
-        request = _request(asked, target)
-        answer = await self._broker.call_tool(asked.caller, ToolCall(target.server, target.tool, arguments, request, asked.trail))
+        if not isinstance(name, str) or not isinstance(arguments, dict) or not isinstance(params.get("_meta", {}), dict):
+            raise modern.BadEnvelope(modern.INVALID_PARAMS, "params.name must be a string, params.arguments and params._meta objects")
+        try:
+            target = self._tools.resolve(asked.caller, asked.server, name)
+            if isinstance(target, AgentTool):
+                return await self._call_agent(asked, target, arguments)
+            request = _request(asked, target)
+            answer = await self._broker.call_tool(asked.caller, ToolCall(target.server, target.tool, arguments, request, asked.trail))
+        except UnknownTool:
+            self._check_server(asked)
+            raise
+        except Refused as refused:
+            if isinstance(refused.ruling, Denial) and refused.ruling.hidden:
+                self._check_server(asked)
+                raise UnknownTool from None
+            raise
         return answer.result
 
     async def _call_agent(self, asked: Asked, target: AgentTool, arguments: dict[str, Any]) -> bytes:
         text, context = arguments.get("message"), arguments.get("context_id", "")
-        if (
-            not isinstance(text, str)
-            or not text
-            or not isinstance(context, str)
-            or len(context) > 256
-            or arguments.keys() - {"message", "context_id"}
-        ):
+        if not isinstance(text, str) or not text or not isinstance(context, str) or arguments.keys() - {"message", "context_id"}:
             raise modern.BadEnvelope(
                 modern.INVALID_PARAMS, "an agent takes message (text) and optionally context_id (text), and nothing else"
             )
         message = Message(message_id=new_id("m"), role=Role.USER, parts=(Part(text=text),), context_id=context)
+        check_message(message, "arguments")
         turned = await self._broker.send(asked.caller, Sending(target.agent, message, asked.trail, skill=target.skill))
         return _agent_result(turned, asked.modern)
 
-    async def _refuse(self, send: Send, request_id: Any, resource: str, error: Exception) -> str:
+    async def _refuse(self, send: Send, asked: Asked | None, resource: str, error: Exception) -> str:
+        request_id = asked.id if asked else None
+        legacy_client = asked is not None and not asked.modern
         if isinstance(error, modern.BadEnvelope):
-            await respond(send, 400, _error(request_id, error.code, str(error), error.data))
+            await respond(send, 200 if legacy_client else 400, _error(request_id, error.code, str(error), error.data))
             return "bad-envelope"
         if isinstance(error, legacy.UnknownSession):
             await respond(send, 404, _error(request_id, -32600, "there is no such session; initialize again"))
@@ -169,19 +193,19 @@ class Endpoint:
         said = told(error)
         if said.row.status == 500:
             log.exception("mcp_door_failed", resource=resource)
-        status, headers = self._http(said, resource)
-        await respond(send, status, _error(request_id, said.row.code, said.detail, mcp_data(said)), headers)
+        body = _error(request_id, said.row.code, said.detail, mcp_data(said))
+        await respond(send, _http_status(said, legacy_client), body, http_headers(said, self._admission, resource))
         return said.row.reason
 
-    def _http(self, said: Told, resource: str) -> tuple[int, list[Header]]:
-        status = said.row.status
-        if status == 401:
-            return 401, [(b"www-authenticate", self._admission.challenge(resource, "invalid_token").encode())]
-        if said.scope:
-            return 403, [(b"www-authenticate", self._admission.challenge(resource, "insufficient_scope", said.scope).encode())]
-        if said.row.reason == "denied" or status == 502:
-            return 200, []
-        return status, [(b"retry-after", str(said.retry_after).encode())] if said.retry_after else []
+
+def _http_status(said: Told, legacy_client: bool) -> int:
+    """What went wrong with a call rides on 200. To a client of the initialize era 404 would mean that its session is gone."""
+    row = said.row
+    if said.scope:
+        return 403
+    if row.reason == "denied" or row.status == 502 or (legacy_client and row.code in (-32601, -32602)):
+        return 200
+    return row.status
 
 
 def _envelope(document: Any) -> tuple[Any, str, Any]:

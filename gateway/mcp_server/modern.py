@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.asgi import Scope, header
+from gateway.asgi import BadHeader, Scope, header
 
 VERSION = "2026-07-28"
 META = "io.modelcontextprotocol/"
@@ -31,7 +31,7 @@ def is_modern(scope: Scope, params: Any, legacy: tuple[str, ...]) -> bool:
     meta = params.get("_meta") if isinstance(params, dict) else None
     if isinstance(meta, dict) and VERSION_KEY in meta:
         return True
-    version = header(scope, b"mcp-protocol-version")
+    version = routing(scope, b"mcp-protocol-version")
     return version is not None and version not in legacy
 
 
@@ -44,17 +44,37 @@ def check(scope: Scope, method: str, params: Any) -> None:
     if missing:
         raise BadEnvelope(INVALID_PARAMS, f"params._meta lacks {', '.join(missing)}")
     version = meta[VERSION_KEY]
-    if header(scope, b"mcp-protocol-version") != version:
+    if routing(scope, b"mcp-protocol-version") != version:
         raise BadEnvelope(HEADER_MISMATCH, "the MCP-Protocol-Version header does not match the body")
-    if header(scope, b"mcp-method") != method:
+    if routing(scope, b"mcp-method") != method:
         raise BadEnvelope(HEADER_MISMATCH, "the Mcp-Method header does not match the body")
     name_key = NAMED.get(method)
-    if name_key is not None and decoded(header(scope, b"mcp-name")) != params.get(name_key):
+    if name_key is not None and decoded(routing(scope, b"mcp-name")) != params.get(name_key):
         raise BadEnvelope(HEADER_MISMATCH, "the Mcp-Name header does not match the body")
-    if version != VERSION:
-        raise BadEnvelope(UNSUPPORTED_VERSION, "this protocol version is not supported", {"supported": [VERSION], "requested": version})
+    check_version(version)
     if not isinstance(meta[CAPABILITIES_KEY], dict):
         raise BadEnvelope(INVALID_PARAMS, f"{CAPABILITIES_KEY} must be an object")
+
+
+def check_notification(scope: Scope) -> None:
+    """Raises BadEnvelope. The revision asks nothing else of a notification's headers."""
+    version = routing(scope, b"mcp-protocol-version")
+    if version is not None:
+        check_version(version)
+
+
+def check_version(version: Any) -> None:
+    """Raises BadEnvelope."""
+    if version != VERSION:
+        raise BadEnvelope(UNSUPPORTED_VERSION, "this protocol version is not supported", {"supported": [VERSION], "requested": version})
+
+
+def routing(scope: Scope, name: bytes) -> str | None:
+    """A routing header; sent twice it contradicts itself. Raises BadEnvelope."""
+    try:
+        return header(scope, name)
+    except BadHeader as error:
+        raise BadEnvelope(HEADER_MISMATCH, str(error)) from None
 
 
 def decoded(value: str | None) -> str | None:
@@ -62,6 +82,7 @@ def decoded(value: str | None) -> str | None:
     if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
         return value
     try:
-        return base64.b64decode(value[9:-2], validate=True).decode("utf-8")
+        raw = base64.b64decode(value[9:-2], validate=True)
+        return raw.decode("utf-8") if base64.b64encode(raw).decode() == value[9:-2] else None
     except (binascii.Error, UnicodeDecodeError):
         return None

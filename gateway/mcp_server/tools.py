@@ -11,6 +11,7 @@ from policies.grant import Act
 from registry.card import Family, Registration, Status
 from registry.store import Registry, UnknownName
 
+KNOWN_MAX = 10_000  # registrations whose names are kept ready
 AGENT_INPUT = {
     "type": "object",
     "properties": {
@@ -48,6 +49,14 @@ class AgentTool:
     skill: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """The tools of one registration by what they are called on /mcp, and those of a server by their own names too."""
+
+    exposed: Mapping[str, ServerTool | AgentTool]
+    own: Mapping[str, ServerTool]
+
+
 class Tools:
     """Lists and resolves. With a `server` only that server's tools, under their own names."""
 
@@ -55,34 +64,40 @@ class Tools:
         self._registry = registry
         self._authority = authority
         self._separator = separator
-        self._known: dict[tuple[str, str], tuple[Registration, Mapping[str, str]]] = {}
+        self._known: dict[tuple[str, str], tuple[Registration, _Named]] = {}
 
     def listed(self, caller: Caller, server: str) -> list[dict[str, Any]]:
-        """Definitions of every tool the caller may call, in a stable order."""
+        """Definitions of every tool the caller may call, in a stable order. Raises UnknownName."""
         if server:
+            self.check(caller, server)
             found = self._server(caller, server)
             return [dict(tool.definition) for tool in found.tools if self._may_call(caller, found.name, tool.name)]
-        entries = self._registry.list(caller.principal.tenant)
-        active = (entry for entry in sorted(entries, key=lambda entry: entry.name) if entry.status is Status.ACTIVE)
+        entries = self._registry.list(caller.principal.tenant)  # in the order of their names
+        active = (entry for entry in entries if entry.status is Status.ACTIVE)
         return [definition for entry in active for definition in self._definitions(caller, entry)]
 
+    def check(self, caller: Caller, server: str) -> None:
+        """Raises UnknownName for a server that is not there, or that the caller may not know of."""
+        found = self._server(caller, server)
+        if not self._authority.sees(caller, Act("callTool", "Tool", f"{found.name}.*", f"tool:{found.name}.*", found.name)):
+            raise UnknownName(server)
+
     def resolve(self, caller: Caller, server: str, name: str) -> ServerTool | AgentTool:
-        """What a name means. Raises UnknownTool; whether it may be called is the broker's question."""
-        tenant = caller.principal.tenant
-        if server:
-            return self._tool(self._server(caller, server), name)
+        """What a name means. Raises UnknownTool, UnknownName; whether it may be called is the broker's question."""
+        found = self._own(caller, server, name) if server else self._exposed(caller.principal.tenant, name)
+        if found is None:
+            raise UnknownTool
+        return found
+
+    def _own(self, caller: Caller, server: str, name: str) -> ServerTool | None:
+        return self._names(self._server(caller, server)).own.get(name)
+
+    def _exposed(self, tenant: str, name: str) -> ServerTool | AgentTool | None:
         try:
             entry = self._registry.find(tenant, owner_of(name, self._separator))
         except UnknownName:
-            raise UnknownTool from None
-        if entry.status is not Status.ACTIVE:
-            raise UnknownTool
-        if entry.family is Family.AGENT and name == entry.name:
-            return AgentTool(entry.name)
-        inner = self._names(entry).get(name)
-        if inner is None:
-            raise UnknownTool
-        return AgentTool(entry.name, inner) if entry.family is Family.AGENT else ServerTool(entry.name, inner)
+            return None
+        return self._names(entry).exposed.get(name) if entry.status is Status.ACTIVE else None
 
     def _server(self, caller: Caller, name: str) -> Registration:
         found = self._registry.find(caller.principal.tenant, name)
@@ -90,35 +105,29 @@ class Tools:
             raise UnknownName(name)
         return found
 
-    def _tool(self, entry: Registration, name: str) -> ServerTool:
-        if not any(tool.name == name for tool in entry.tools):
-            raise UnknownTool
-        return ServerTool(entry.name, name)
-
-    def _names(self, entry: Registration) -> Mapping[str, str]:
+    def _names(self, entry: Registration) -> _Named:
         key = (entry.tenant, entry.name)
         known = self._known.get(key)
         if known is None or known[0] is not entry:
-            skills = [skill.id for skill in entry.card.skills] if entry.card else []
-            inner = skills if entry.family is Family.AGENT else [tool.name for tool in entry.tools]
-            known = self._known[key] = (entry, exposed(entry.name, inner, self._separator))
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            known = self._known[key] = (entry, _named(entry, self._separator))
         return known[1]
 
     def _definitions(self, caller: Caller, entry: Registration) -> Iterator[dict[str, Any]]:
-        names = self._names(entry)
         if entry.family is Family.SERVER:
             definitions = {tool.name: tool.definition for tool in entry.tools}
-            for name, inner in names.items():
-                if self._may_call(caller, entry.name, inner):
-                    yield {**definitions[inner], "name": name}
+            for name, found in self._names(entry).exposed.items():
+                if isinstance(found, ServerTool) and self._may_call(caller, entry.name, found.tool):
+                    yield {**definitions[found.tool], "name": name}
             return
         if entry.card is None or not self._may_invoke(caller, entry.name, ""):
             return
-        yield _agent_tool(entry.name, entry.card.name, entry.card.description)
         skills = {skill.id: skill for skill in entry.card.skills}
-        for name, inner in names.items():
-            if self._may_invoke(caller, entry.name, inner):
-                yield _agent_tool(name, skills[inner].name, skills[inner].description)
+        for name, found in self._names(entry).exposed.items():
+            if isinstance(found, AgentTool) and self._may_invoke(caller, entry.name, found.skill):
+                offer = skills[found.skill] if found.skill else entry.card
+                yield _agent_tool(name, offer.name, offer.description)
 
     def _may_call(self, caller: Caller, server: str, tool: str) -> bool:
         name = f"{server}.{tool}"
@@ -131,3 +140,11 @@ class Tools:
 
 def _agent_tool(name: str, title: str, description: str) -> dict[str, Any]:
     return {"name": name, "title": title, "description": description, "inputSchema": AGENT_INPUT, "outputSchema": AGENT_OUTPUT}
+
+
+def _named(entry: Registration, separator: str) -> _Named:
+    if entry.family is Family.AGENT:
+        skills = exposed(entry.name, [skill.id for skill in entry.card.skills] if entry.card else [], separator)
+        return _Named({entry.name: AgentTool(entry.name), **{name: AgentTool(entry.name, skill) for name, skill in skills.items()}}, {})
+    own = {tool.name: ServerTool(entry.name, tool.name) for tool in entry.tools}
+    return _Named({name: own[inner] for name, inner in exposed(entry.name, own, separator).items()}, own)
