@@ -44,6 +44,7 @@ from gateway.oauth import metadata as oauth_metadata
 from gateway.oauth import token as oauth_token
 from gateway.oauth.client import ClientAuthentication
 from gateway.onboarding import Onboarding
+from gateway.presence import Presence
 from gateway.pulse import Pulse
 from gateway.revocation import Revocation
 from gateway.settings import Settings
@@ -124,7 +125,8 @@ class Gateway:
         logs.configure(settings.telemetry.log_level, current_trace_id)
         self.metrics = Metrics({row.reason for row in TABLE.values()} | {"bad-envelope", "unknown-session"})
         self.keys = SigningKeys.open(settings.home)
-        self.database = Database(engine_for(settings.database_url))
+        self.process = new_id("p")
+        self.database = Database(engine_for(settings.database_url, self.process))
         _migrate(self.database)
         self.audit = Audit(new_id("a"), now_us)
         self.database.enlist(self.audit)
@@ -147,7 +149,7 @@ class Gateway:
         self.ledger = Ledger(self.authority, self.tokens, self.memory, outside)
         self.broker = Broker(self.registry, self.ledger, self.memory, outside)
         heads = HeadsFile(settings.home / "audit.heads", self.keys, now_us)
-        self.pulse = Pulse(self.database, self.audit, heads, self.process, now_us)
+        self.pulse = Pulse(self.database, self.audit, heads, Presence(self.database, self.process, now_us))
         heads.compact()
 
     def _commands(self) -> Commands | None:
@@ -296,7 +298,7 @@ def _health(gateway: Gateway, admission: Admission) -> Health:
             return False
         return True
 
-    checks = {"database": lambda: gateway.database.fresh, "policies": lambda: gateway.engine.healthy}
+    checks = {"database": lambda: gateway.database.fresh and gateway.database.writable, "policies": lambda: gateway.engine.healthy}
     return Health(checks, gateway.metrics.render, may_read, challenge=admission.challenge(""))
 
 

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from adapters.a2a_wire.v1 import BadMessage
-from adapters.contract import Adapter, Call, Canceled, Failed, Turn, VendorRef
+from adapters.contract import Adapter, Call, Canceled, Turn, VendorRef
 from adapters.mcp_wire import ToolAnswer, ToolRequest
 from adapters.task import Message, TaskState, encode
 from gateway.ledger import Ledger, Outside, Trail
@@ -76,6 +76,30 @@ class _Ready:
     parent: str  # the task that caused it, whose places it takes up
 
 
+class UnderWay:
+    """The turns of this process, from before their first commit to after their last, and how many each task has caused."""
+
+    def __init__(self) -> None:
+        self._tasks: Counter[str] = Counter()
+        self._caused: Counter[str] = Counter()
+
+    def enter(self, task_id: str, parent: str) -> None:
+        """Raises TooManyTasks. `parent` is empty for what no task has caused."""
+        if parent and self._caused[parent] >= FANOUT_MAX:
+            raise TooManyTasks
+        self._tasks[task_id] += 1
+        self._caused[parent] += 1
+
+    def leave(self, task_id: str, parent: str) -> None:
+        for counter, key in ((self._tasks, task_id), (self._caused, parent)):
+            counter[key] -= 1
+            if not counter[key]:
+                del counter[key]
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._tasks
+
+
 class Broker:
     """Every door calls it; it talks to adapters, stores and the authority on their behalf."""
 
@@ -86,8 +110,7 @@ class Broker:
         self._outside = outside
         self._turns = Turns(memory)
         self._background: dict[str, asyncio.Task[Turned]] = {}
-        self._under_way: Counter[str] = Counter()
-        self._fanout: Counter[str] = Counter()
+        self._under_way = UnderWay()
 
     def find(self, caller: Caller, name: str, family: Family) -> Registration:
         """An agent or server that can be called. Raises UnknownName for any other."""
@@ -99,7 +122,10 @@ class Broker:
     async def send(self, caller: Caller, sending: Sending) -> Turned:
         """Delegates and waits until the agent ends its turn."""
         ready = await self._ready(caller, sending)
-        return ready if isinstance(ready, Turned) else await self._run(ready)
+        if isinstance(ready, Turned):
+            return ready
+        turned = await self._run(ready)
+        return await self._whole(turned) if sending.message.task_id else turned
 
     async def start(self, caller: Caller, sending: Sending) -> Turned:
         """Delegates and returns at once; the turn goes on whatever becomes of the caller."""
@@ -110,7 +136,12 @@ class Broker:
         key = ready.opened.row.id
         self._background[key] = running
         running.add_done_callback(lambda done: self._ended(key, done))
-        return ready.opened
+        return await self._whole(ready.opened) if sending.message.task_id else ready.opened
+
+    async def _whole(self, turned: Turned) -> Turned:
+        """A task that went on, with what was kept in the turns before."""
+        record = await self._memory.tasks.record(turned.row.tenant, turned.row.owner, turned.row.id)
+        return Turned(record.row, record.events, turned.reply)
 
     def _ended(self, key: str, done: "asyncio.Task[Turned]") -> None:
         self._background.pop(key, None)
@@ -119,35 +150,22 @@ class Broker:
 
     async def _ready(self, caller: Caller, sending: Sending) -> _Ready | Turned:
         target = self.find(caller, sending.agent, Family.AGENT)
-        if sending.idempotency_key is not None:
-            repeated = await self._repeated(caller, sending)
-            if repeated is not None:
-                return repeated
+        if sending.idempotency_key is not None and (repeated := await self._repeated(caller, sending)) is not None:
+            return repeated
         before = await self._continued(caller, sending)
         row = before or _new_row(self._memory, caller, sending)
         parent = caller.delegation.task_id
-        self._enter(row.id, parent)
+        self._under_way.enter(row.id, parent)
         try:
             return await self._opened(caller, sending, target, (before, row))
-        except BaseException as error:
-            self._leave(row.id, parent)
-            repeated = await self._repeated(caller, sending) if isinstance(error, KeyUsed) else None
-            if repeated is None:
+        except KeyUsed:
+            self._under_way.leave(row.id, parent)
+            if (repeated := await self._repeated(caller, sending)) is None:
                 raise
             return repeated
-
-    def _enter(self, task_id: str, parent: str) -> None:
-        """From before its first commit to after its last, a turn is known to be under way here."""
-        if parent:
-            if self._fanout[parent] >= FANOUT_MAX:
-                raise TooManyTasks
-            self._fanout[parent] += 1
-        self._under_way[task_id] += 1
-
-    def _leave(self, task_id: str, parent: str) -> None:
-        _less(self._under_way, task_id)
-        if parent:
-            _less(self._fanout, parent)
+        except BaseException:
+            self._under_way.leave(row.id, parent)
+            raise
 
     async def _opened(self, caller: Caller, sending: Sending, target: Registration, rows: tuple[TaskRow | None, TaskRow]) -> _Ready:
         """Ruled on and kept; nothing has left yet."""
@@ -167,7 +185,12 @@ class Broker:
         message = sending.message
         if not message.task_id:
             return None
-        row = await self.task_row(caller, sending.agent, message.task_id)
+        try:
+            row = await self.task_row(caller, sending.agent, message.task_id)
+        except UnknownTask:
+            if not self._ledger.sees(caller, Act("invokeAgent", "Agent", sending.agent, f"agent:{sending.agent}", sending.agent)):
+                raise UnknownName(sending.agent) from None  # as without a task: an agent that may not be known is not there
+            raise
         if message.context_id and message.context_id != row.context_id:
             raise BadMessage("message.contextId", "is not the context of the task named in message.taskId")
         if row.ended or row.state in RUNNING:
@@ -200,7 +223,7 @@ class Broker:
         try:
             return await self._turns.run(ready.adapter, ready.turn, ready.call, ready.opened)
         finally:
-            self._leave(ready.opened.row.id, ready.parent)
+            self._under_way.leave(ready.opened.row.id, ready.parent)
 
     async def _repeated(self, caller: Caller, sending: Sending) -> Turned | None:
         """The outcome of the same message sent before under the same key, once its turn has ended."""
@@ -281,29 +304,13 @@ class Broker:
 
     async def recover(self) -> int:
         """Ends tasks whose turn was under way in a process that is no more, or was lost in this one; returns how many."""
-        orphans = await self._memory.tasks.orphans({*self._under_way, *self._turns.late})
-        return sum([await self._abandoned(row) for row in orphans])
-
-    async def _abandoned(self, row: TaskRow) -> bool:
-        record = await self._memory.tasks.record(row.tenant, row.owner, row.id)
-        if record.row.runner != row.runner or row.id in self._under_way or row.id in self._turns.late:
-            return False
-        lost = row.runner == self._memory.tasks.runner
-        what = "lost sight of the agent" if lost else "stopped while the agent was at work"
-        await self._turns.end(Turned(record.row, record.events), Failed(f"The gateway {what}; its outcome is not known."))
-        return True
+        return await self._turns.recover(self._under_way)
 
     async def close(self) -> None:
         """Waits a moment for turns under way; what is still running then is ended by whoever comes after."""
         if self._background:
             await asyncio.wait(self._background.values(), timeout=2)
         await self._turns.close()
-
-
-def _less(counter: Counter[str], key: str) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
 
 
 def _new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:

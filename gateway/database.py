@@ -6,8 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.writer import Batch, NotKept, Participant, Writer
 from policies.tables import epochs
@@ -16,24 +17,46 @@ T = TypeVar("T")
 READERS = 4
 EPOCHS = ("grants", "registry", "policies", "keys")
 STALE_SECONDS = 1.0
+BUSY_MS = 5000  # how long one transaction waits for another
+POSTGRES = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
-__all__ = ["Batch", "Database", "NotKept", "bump", "engine_for"]
+__all__ = ["Batch", "Database", "NotKept", "NotRead", "bump", "engine_for"]
+log = structlog.get_logger()
 
 
-def engine_for(url: str) -> Engine:
-    """SQLite in WAL mode with every commit synced, or Postgres through psycopg."""
+class NotRead(Exception):
+    """The database did not answer a question."""
+
+
+def engine_for(url: str, process: str = "interlock") -> Engine:
+    """SQLite in WAL mode with every commit synced, or Postgres through psycopg, which knows our sessions by the name of the process."""
     if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30})
+        engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_MS / 1000}, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=READERS + 2, pool_pre_ping=True)
+    engine = create_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        connect_args={**POSTGRES, "application_name": process},
+        pool_size=READERS + 2,
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", _prepare_postgres)
+    return engine
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not guessed by the driver
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_postgres(connection: Any, _record: Any) -> None:
+    """Nobody waits for long: not we for a lock, and not others for a transaction that we left behind."""
+    connection.execute(f"SET lock_timeout = {BUSY_MS}")
+    connection.execute(f"SET idle_in_transaction_session_timeout = {2 * BUSY_MS}")
+    connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -54,7 +77,7 @@ class Database:
         self._writer = Writer(engine)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="interlock-reader")
         self._epochs = dict.fromkeys(EPOCHS, 0)
-        self._seen = 0.0
+        self._seen = -STALE_SECONDS
         self._watchers: list[tuple[str, Callable[[], Any]]] = []
 
     @property
@@ -69,22 +92,28 @@ class Database:
         self._writer.enlist(participant)
 
     async def write(self, work: Callable[[Batch], T]) -> T:
-        """See Writer.write. A database that can't take it raises NotKept."""
-        try:
-            return await self._writer.write(work)
-        except OperationalError as error:
-            raise NotKept("the database did not take the write") from error
+        """See Writer.write."""
+        return await self._writer.write(work)
+
+    @property
+    def writable(self) -> bool:
+        """Whether the last write was kept, as far as that is up to the database."""
+        return self._writer.well
 
     def post(self, work: Callable[[Batch], Any]) -> None:
         """See Writer.post."""
         self._writer.post(work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Runs `work` in a reader's thread, within one transaction."""
+        """Runs `work` in a reader's thread, within one transaction. Raises NotRead."""
 
         def run() -> T:
-            with self.engine.connect() as connection:
-                return work(connection.execution_options(interlock_read=True))
+            try:
+                with self.engine.connect() as connection:
+                    return work(connection.execution_options(interlock_read=True))
+            except SQLAlchemyError as error:
+                log.warning("database_not_read", error=type(error).__name__)
+                raise NotRead from error
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
@@ -102,17 +131,18 @@ class Database:
         self._watchers.append((name, changed))
 
     async def refresh(self) -> None:
-        """Reads the epochs, and tells the watchers of those that moved."""
+        """Reads the epochs, and tells the watchers of those that moved. An epoch counts as seen when all of its watchers are done."""
+        began = time.monotonic()
         rows = await self.read(lambda connection: connection.execute(select(epochs)).all())
         current = {row.name: row.value for row in rows}
         moved = {name for name in current if current[name] != self._epochs.get(name)}
-        self._epochs.update(current)
-        self._seen = time.monotonic()
         for name, changed in self._watchers:
             if name in moved:
                 outcome = changed()
                 if asyncio.iscoroutine(outcome):
                     await outcome
+        self._epochs.update(current)
+        self._seen = max(began, self._seen)
 
     def revision(self) -> str:
         """The migration that this database is at; empty for a new one."""

@@ -5,14 +5,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sqlalchemy.exc import IntegrityError
+
 from adapters.contract import Adapter, Call
 from adapters.mcp_wire import ToolAnswer, ToolRequest
-from gateway.database import Batch
-from gateway.tasks import TaskRow
+from gateway.database import Batch, NotKept
+from gateway.tasks import KeyUsed, TaskRow
 from gateway.turns import Memory, Turned
 from policies.audit import decision_record
 from policies.authority import Authority, Caller, Request
-from policies.grant import Denial, Grant, Question
+from policies.grant import Act, Denial, Grant, Question
 from policies.hop_tokens import HopTokens
 from registry.card import Family, Registration
 
@@ -74,6 +76,10 @@ class Ledger:
         await self._memory.database.write(lambda batch: self._memory.audit.append(batch, record))
         raise Refused(ruling)
 
+    def sees(self, caller: Caller, act: Act) -> bool:
+        """Whether the caller may know of the resource at all."""
+        return self._authority.sees(caller, act)
+
     async def keep(self, grant: Grant) -> None:
         """Keeps a Grant that opens no task."""
         memory = self._memory
@@ -81,7 +87,7 @@ class Ledger:
         await memory.database.write(lambda batch: memory.audit.append(batch, record))
 
     async def open(self, grant: Grant, opened: Turned, before: TaskRow | None) -> None:
-        """Keeps the decision, the grant and the task with its first events, in one commit."""
+        """Keeps the decision, the grant and the task with its first events, in one commit. Raises KeyUsed."""
         memory, row = self._memory, opened.row
         record = decision_record(grant.decision, grant.delegation.principal)
 
@@ -93,7 +99,10 @@ class Ledger:
             else:
                 memory.tasks.open(batch, row, opened.events)
 
-        await memory.database.write(work)
+        try:
+            await memory.database.write(work)
+        except IntegrityError as error:
+            raise (NotKept("an id was taken") if row.idempotency_key is None else KeyUsed()) from error
 
     def call(self, grant: Grant, target: Registration, trail: Trail, key: str) -> Call:
         """The leave to call `target`, with the credential it is to see. `key` is the call's idempotency key."""

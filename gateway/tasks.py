@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, exists, select, text
 
 from adapters.task import (
     TERMINAL,
@@ -24,11 +24,12 @@ from adapters.task import (
     TaskStatusUpdateEvent,
     encode,
 )
-from gateway.database import Batch, Database
-from gateway.tables import task_events, tasks
+from gateway.database import Batch, Database, NotRead
+from gateway.tables import processes, task_events, tasks
 
 T = TypeVar("T")
 POLL_SECONDS = 0.25
+SETTLED_US = 2_000_000  # a task of ours that moved in this time is not looked at
 RUNNING = (TaskState.SUBMITTED, TaskState.WORKING)
 _ADVANCE = (
     "UPDATE tasks SET state = ?, updated = ?, last_seq = ?, runner = ?, vendor_ref = ?, decision_id = ?, grant_id = ? "
@@ -45,6 +46,10 @@ class UnknownTask(Exception):
 
 class TaskEnded(Exception):
     """The task has reached a terminal state, or another hand moved it on."""
+
+
+class KeyUsed(Exception):
+    """A request with the same Idempotency-Key was faster: its task is the one."""
 
 
 class TaskEvent(Struct, frozen=True):
@@ -154,7 +159,7 @@ class TaskLog:
         self._database = database
         self._now = now
         self.runner = runner
-        self._signals: dict[tuple[str, str], asyncio.Event] = {}
+        self._followers: dict[tuple[str, str], set[asyncio.Event]] = {}
 
     def opening(self, row: TaskRow, message: Message) -> tuple[TaskRow, tuple[TaskEvent, ...]]:
         """A new task with its first two events: what was asked, and that it was taken."""
@@ -205,8 +210,7 @@ class TaskLog:
 
     def moved(self, row: TaskRow) -> None:
         """Wakes whoever follows this task here. Called after the commit."""
-        signal = self._signals.get((row.tenant, row.id))
-        if signal is not None:
+        for signal in self._followers.get((row.tenant, row.id), ()):
             signal.set()
 
     async def find(self, tenant: str, owner: str, task_id: str) -> TaskRow:
@@ -218,13 +222,22 @@ class TaskLog:
 
         def work(connection: Connection) -> TaskRecord:
             row = _find(connection, tenant, owner, task_id)
-            return TaskRecord(row, _events(connection, tenant, task_id, 0))
+            return TaskRecord(row, _events(connection, row, 0))
+
+        return await self._database.read(work)
+
+    async def since(self, row: TaskRow, after: int) -> TaskRecord:
+        """Where the task stands now, and its events after number `after`."""
+
+        def work(connection: Connection) -> TaskRecord:
+            current = _find(connection, row.tenant, row.owner, row.id)
+            return TaskRecord(current, _events(connection, current, after))
 
         return await self._database.read(work)
 
     async def events(self, row: TaskRow, after: int) -> tuple[TaskEvent, ...]:
         """The events after number `after`."""
-        return await self._database.read(lambda connection: _events(connection, row.tenant, row.id, after))
+        return (await self.since(row, after)).events
 
     async def before(self, row: TaskRow) -> TaskRow | None:
         """The task before this one in its conversation with its agent, whose own ids let it go on."""
@@ -240,29 +253,40 @@ class TaskLog:
         return None if found is None else _row(found)
 
     async def follow(self, row: TaskRow, after: int) -> AsyncIterator[TaskEvent]:
-        """Every event after number `after`, until the task ends or waits for somebody; whichever process appends them."""
-        key = (row.tenant, row.id)
-        signal = self._signals.setdefault(key, asyncio.Event())
+        """Every event after number `after`, until the task ends or waits for somebody; whichever process appends them.
+
+        While the database does not answer, there is nothing to show: the stream waits until it does.
+        """
+        key, signal = (row.tenant, row.id), asyncio.Event()
+        self._followers.setdefault(key, set()).add(signal)
         try:
             while True:
                 signal.clear()
-                for event in await self.events(row, after):
+                try:
+                    record = await self.since(row, after)
+                except NotRead:
+                    await _wait(signal)
+                    continue
+                for event in record.events:
                     after = event.seq
                     yield event
-                current = await self.find(row.tenant, row.owner, row.id)
-                if current.last_seq <= after and current.state not in RUNNING:
+                if record.row.state not in RUNNING:
                     return
-                if current.last_seq <= after:
-                    await _wait(signal)
+                await _wait(signal)
         finally:
-            if self._signals.get(key) is signal:
-                del self._signals[key]
+            self._followers[key].discard(signal)
+            if not self._followers[key]:
+                del self._followers[key]
 
-    async def orphans(self, alive: Sequence[str]) -> list[TaskRow]:
-        """Tasks whose turn was under way in a process that is no more."""
-        match = (tasks.c.runner != "") & tasks.c.runner.not_in(alive)
-        found = await self._database.read(lambda connection: connection.execute(select(tasks).where(match).limit(1000)).all())
-        return [_row(row) for row in found]
+    async def orphans(self) -> list[TaskRow]:
+        """Tasks of processes that are gone (at most 1000 at once), and our own that did not move for a while, which may be lost.
+
+        A process joins before it opens a task, and strikes nobody off who lives: one look at both tables tells.
+        """
+        somebodys = text("tasks.runner <> ''")  # as the index says it
+        gone = select(tasks).where(somebodys, ~exists().where(processes.c.id == tasks.c.runner)).limit(1000)
+        ours = select(tasks).where(somebodys, tasks.c.runner == self.runner, tasks.c.updated < self._now() - SETTLED_US)
+        return await self._database.read(lambda connection: [_row(row) for query in (gone, ours) for row in connection.execute(query)])
 
 
 async def _wait(signal: asyncio.Event) -> None:
@@ -286,7 +310,9 @@ def _row(found: "Row[Any]") -> TaskRow:
     return TaskRow(**{**found._mapping, "state": TaskState(found.state)})
 
 
-def _events(connection: Connection, tenant: str, task_id: str, after: int) -> tuple[TaskEvent, ...]:
-    match = (task_events.c.tenant == tenant) & (task_events.c.task_id == task_id) & (task_events.c.seq > after)
-    rows = connection.execute(select(task_events).where(match).order_by(task_events.c.seq)).all()
+def _events(connection: Connection, row: TaskRow, after: int) -> tuple[TaskEvent, ...]:
+    """Up to where the row stands: what is appended meanwhile belongs to a later look."""
+    match = (task_events.c.tenant == row.tenant) & (task_events.c.task_id == row.id)
+    among = task_events.c.seq.between(after + 1, row.last_seq)
+    rows = connection.execute(select(task_events).where(match, among).order_by(task_events.c.seq)).all()
     return tuple(TaskEvent(row.seq, row.at, row.kind, row.body) for row in rows)

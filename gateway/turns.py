@@ -1,20 +1,40 @@
 """One turn of an agent: its events become entries of the task's log, and exactly one ending ends it."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import cast
 
 import msgspec
 import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from adapters.contract import Adapter, ArtifactPiece, Ask, Call, Canceled, Done, Event, Failed, Progress, Ref, Replied, Turn
+from adapters.contract import (
+    ENDINGS,
+    Adapter,
+    ArtifactPiece,
+    Ask,
+    Call,
+    Canceled,
+    Done,
+    Event,
+    Failed,
+    Progress,
+    Ref,
+    Replied,
+    Turn,
+    UpstreamFault,
+)
 from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
-from gateway.database import Batch, Database, NotKept
-from gateway.tasks import TaskEnded, TaskEvent, TaskLog, TaskRow, artifact_body, rfc3339
+from gateway.database import Batch, Database, NotKept, NotRead
+from gateway.tasks import TaskEnded, TaskEvent, TaskLog, TaskRecord, TaskRow, artifact_body, rfc3339
 from policies.audit import Audit
 from policies.grants import Grants
 
+RETRY_FIRST = 0.1  # seconds, doubled up to
+RETRY_MAX = 5.0
 log = structlog.get_logger()
 OUTCOMES = {
     TaskState.COMPLETED: "ok",
@@ -45,27 +65,53 @@ class Turned(Struct, frozen=True):
     reply: Message | None = None
 
 
-class Turns:
-    """Runs turns. Entries are kept at each sign of life of a watched turn, and together with the ending of any other."""
+class EndingNotKept(NotKept):
+    """The agent's turn is over, but its ending is not kept yet; the gateway goes on trying. `task_id` names the task to ask for."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"The agent's answer could not be kept yet; ask for the task {task_id} later.")
+        self.task_id = task_id
+
+
+class Turns:
+    """Runs turns. Entries are kept at each sign of life of a watched turn, and together with the ending of any other.
+
+    While the database is away a turn goes on, and what could not be kept (nor shown) is kept with the next entry.
+    """
+
+    def __init__(self, memory: Memory, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._memory = memory
+        self._pause = pause
+        self._late: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Turned:
-        """Runs the agent until it ends its turn. Raises NotKept when the ending could not be kept."""
+        """Runs the agent until it ends its turn. Raises EndingNotKept."""
         started = self._memory.now()
         kept = progressing = opened
-        async for event in adapter.run(turn, call):
+        try:
+            async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
+                async for event in events:
+                    progressing = self._noted(progressing, event)
+                    if isinstance(event, ENDINGS):
+                        break
+                    if isinstance(event, Progress) or (turn.stream and isinstance(event, ArtifactPiece)):
+                        shown = await self._show(kept, progressing)
+                        if shown is not progressing and shown is not kept:
+                            return shown
+                        kept = shown
+                else:
+                    event = Failed("The agent ended its turn without an outcome.")
+                    progressing = self._noted(progressing, event)
+        except UpstreamFault as fault:
+            event = Failed(fault.public, detail=fault.detail)
             progressing = self._noted(progressing, event)
-            ending = not isinstance(event, Ref | Progress | ArtifactPiece)
-            watched = turn.stream and not isinstance(event, Ref)
-            if ending or watched or isinstance(event, Progress):
-                kept = progressing = await self._keep(kept, progressing, call, started if ending else None)
-            if ending:
-                if isinstance(event, Failed) and event.detail:
-                    log.warning("agent_failed", agent=opened.row.agent, task_id=opened.row.id, detail=event.detail)
-                return progressing
-        return await self.end(kept, call, Failed("The agent ended its turn without an outcome."))
+        except Exception:  # a task's root: whatever went wrong, the task must end
+            log.exception("turn_broke", agent=opened.row.agent, task_id=opened.row.id)
+            event = Failed("The gateway could not go on with the agent's answer.")
+            progressing = self._noted(progressing, event)
+        if isinstance(event, Failed) and event.detail:
+            log.warning("agent_failed", agent=opened.row.agent, task_id=opened.row.id, detail=event.detail)
+        return await self._close(kept, progressing, started)
 
     def resumed(self, old: TaskRow, new: TaskRow, message: Message) -> Turned:
         """A task that waited and goes on: the answer, and that it works again."""
@@ -74,12 +120,72 @@ class Turns:
         turned = _with(Turned(row, ()), row, TaskEvent(row.last_seq + 1, at, "message", encode(message).decode()))
         return self._status(turned, TaskState.WORKING, None, at)
 
-    async def end(self, turned: Turned, call: Call | None, event: Event) -> Turned:
-        """Ends a task by the gateway's own hand."""
-        return await self._keep(turned, self._noted(turned, event), call, self._memory.now())
+    async def end(self, turned: Turned, event: Event) -> Turned:
+        """Ends a task by the gateway's own hand, whatever its turn adds meanwhile. One that has ended stays as it is."""
+        while not turned.row.ended:
+            new = self._noted(turned, event)
+            turned = await self._keep(turned, new, self._memory.now())
+            if turned is new:
+                break
+        return turned
 
-    async def _keep(self, old: Turned, new: Turned, call: Call | None, started: int | None) -> Turned:
-        """Appends what is new; with `started` also the outcome, and the end of the grant when the task is over."""
+    async def recover(self, under_way: Container[str]) -> int:
+        """Ends tasks that nobody works on: of processes that are no more, and our own that are neither under way nor late."""
+        tasks = self._memory.tasks
+        ended = 0
+        for row in await tasks.orphans():
+            record = await tasks.record(row.tenant, row.owner, row.id)
+            if record.row.runner != row.runner or row.id in under_way or row.id in self._late:
+                continue
+            what = "lost sight of the agent" if row.runner == tasks.runner else "stopped while the agent was at work"
+            await self.end(Turned(record.row, record.events), Failed(f"The gateway {what}; its outcome is not known."))
+            ended += 1
+        return ended
+
+    async def close(self) -> None:
+        """Gives up on endings that are still to be kept: the next start ends their tasks."""
+        for waiting in self._late.values():
+            waiting.cancel()
+        await asyncio.gather(*self._late.values(), return_exceptions=True)
+
+    async def _show(self, kept: Turned, new: Turned) -> Turned:
+        """`new` once it is kept, what became of the task when somebody else ended it, or `kept` while the database is away."""
+        try:
+            return await self._keep(kept, new, None)
+        except (NotKept, NotRead) as error:
+            log.warning("entry_waits", task_id=new.row.id, error=type(error).__name__)
+            return kept
+
+    async def _close(self, kept: Turned, new: Turned, started: int) -> Turned:
+        """Keeps an ending. What can't be kept now is kept later, behind the caller's back. Raises EndingNotKept."""
+        try:
+            return await self._keep(kept, new, started)
+        except (NotKept, NotRead) as error:
+            key = new.row.id
+            self._late[key] = asyncio.create_task(self._close_later(kept, new, started))
+            self._late[key].add_done_callback(lambda _: self._late.pop(key, None))
+            raise EndingNotKept(key) from error
+
+    async def _close_later(self, kept: Turned, new: Turned, started: int) -> None:
+        seconds = RETRY_FIRST
+        while True:
+            await self._pause(seconds)
+            seconds = min(2 * seconds, RETRY_MAX)
+            try:
+                await self._keep(kept, new, started)
+                log.info("ending_kept", task_id=new.row.id)
+                return
+            except (NotKept, NotRead) as error:
+                log.warning("ending_waits", task_id=new.row.id, error=type(error).__name__)
+            except Exception:  # a task's root: the task is found to be abandoned, and ended without the answer
+                log.exception("ending_lost", task_id=new.row.id)
+                return
+
+    async def _keep(self, old: Turned, new: Turned, started: int | None) -> Turned:
+        """Appends what is new; with `started` also the outcome, and the end of the grant when the task is over.
+
+        Returns `new`, or what became of the task when somebody else moved it on.
+        """
         memory, row = self._memory, new.row
         fresh = new.events[len(old.events) :]
 
@@ -93,18 +199,16 @@ class Turns:
         try:
             await memory.database.write(work)
         except TaskEnded:
-            return await self._overtaken(new)
+            record = await memory.tasks.record(row.tenant, row.owner, row.id)
+            reached = _reached(new, record)
+            if reached is None:
+                return Turned(record.row, record.events)
+            if reached.row.last_seq < row.last_seq:
+                return await self._keep(reached, new, started)
         if row.ended:
             memory.grants.forget(row.tenant, row.grant_id)
         memory.tasks.moved(row)
         return new
-
-    async def _overtaken(self, new: Turned) -> Turned:
-        """Somebody else moved the task on, e.g. by cancelling it: what they kept is what happened."""
-        record = await self._memory.tasks.record(new.row.tenant, new.row.owner, new.row.id)
-        if record.row.ended:
-            return Turned(record.row, record.events)
-        raise NotKept("the task was moved on by another process")
 
     def _noted(self, turned: Turned, event: Event) -> Turned:
         """The turn with one more event in it; nothing is kept yet."""
@@ -116,9 +220,8 @@ class Turns:
             body = artifact_body(event.artifact, event.append, event.last_chunk)
             return _with(turned, row, TaskEvent(row.last_seq + 1, at, "artifact", body))
         if isinstance(event, Replied):
-            message = self._ours(row, event.message)
-            turned = _with(turned, row, TaskEvent(row.last_seq + 1, at, "message", encode(message).decode()))
-            return replace(self._status(turned, TaskState.COMPLETED, None, at), reply=message)
+            message = self._ours(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
+            return replace(self._status(turned, TaskState.COMPLETED, message, at), reply=message)
         return self._status(turned, *self._state(row, event), at)
 
     def _state(self, row: TaskRow, event: Event) -> tuple[TaskState, Message | None]:
@@ -158,6 +261,13 @@ class Turns:
 
 def _with(turned: Turned, row: TaskRow, event: TaskEvent) -> Turned:
     return Turned(replace(row, last_seq=event.seq, updated=event.at), (*turned.events, event), turned.reply)
+
+
+def _reached(new: Turned, record: TaskRecord) -> Turned | None:
+    """How far `new` is kept already, by a commit that seemed to fail; None when somebody else moved the task on."""
+    first = new.events[0].seq
+    ours = tuple(event for event in new.events if event.seq <= record.row.last_seq)
+    return Turned(record.row, ours) if ours == tuple(event for event in record.events if event.seq >= first) else None
 
 
 def _outcome(row: TaskRow, duration_us: int) -> dict[str, object]:

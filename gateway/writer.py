@@ -3,86 +3,30 @@
 import asyncio
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Engine, Table
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Engine
+
+from gateway.transactions import Batch, NotKept, Outcome, Participant, Transactions
 
 T = TypeVar("T")
-Work = Callable[["Batch"], T]
+Work = Callable[[Batch], T]
 BATCH_MAX = 512
 DEFERRED_SECONDS = 0.05
 DEFERRED_MAX = 10_000
+REST_SECONDS = 1.0  # between two tries to keep what nobody waits for, while the database is away
 
+__all__ = ["Batch", "NotKept", "Participant", "Work", "Writer"]
 log = structlog.get_logger()
 
 
-class NotKept(Exception):
-    """The database did not take the write; nothing of it was kept."""
-
-
-class Participant(Protocol):
-    """Keeps state in step with the commits, such as the head of a hash chain. Called on the writer's thread."""
-
-    def committed(self) -> None: ...
-
-    def rolled_back(self) -> None: ...
-
-
-class Batch:
-    """One transaction under way. Rows that are only inserted go through `add`, which needs no statement of its own."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._mark = "?" if connection.dialect.name == "sqlite" else "%s"
-        self._errors: type[Exception] = connection.dialect.loaded_dbapi.Error
-        self._rows: dict[Table, list[tuple[Any, ...]]] = {}
-
-    @property
-    def connection(self) -> Connection:
-        """For statements other than plain inserts; sees every row added before."""
-        self.flush()
-        return self._connection
-
-    def add(self, table: Table, row: dict[str, Any]) -> None:
-        self._rows.setdefault(table, []).append(tuple(row.get(name) for name in table.columns.keys()))  # noqa: SIM118 (a ColumnCollection iterates over columns)
-
-    def run(self, statement: str, values: tuple[Any, ...]) -> int:
-        """Runs one statement at once, with `?` marks, and returns the number of rows it changed. Does not see rows just added."""
-        cursor = self._connection.connection.cursor()
-        try:
-            cursor.execute(statement if self._mark == "?" else statement.replace("?", "%s"), values)
-            return int(cursor.rowcount)
-        except self._errors as error:
-            raise DBAPIError.instance(statement, None, error, self._errors) from error
-        finally:
-            cursor.close()
-
-    def flush(self) -> None:
-        if not self._rows:
-            return
-        cursor = self._connection.connection.cursor()
-        rows, self._rows = self._rows, {}
-        for table, values in rows.items():
-            names = table.columns.keys()
-            marks = ",".join([self._mark] * len(names))
-            statement = f"INSERT INTO {table.name} ({','.join(names)}) VALUES ({marks})"  # noqa: S608 (names of our own tables)
-            try:
-                cursor.executemany(statement, values)
-            except self._errors as error:
-                raise DBAPIError.instance(statement, None, error, self._errors) from error
-        cursor.close()
-
-
-class _Job:
-    __slots__ = ("future", "work")
-
-    def __init__(self, work: Work[Any], future: "asyncio.Future[Any] | None") -> None:
-        self.work = work
-        self.future = future
+class _Job(NamedTuple):
+    work: Work[Any]
+    future: "asyncio.Future[Any] | None"  # None: nobody waits
 
 
 class Writer:
@@ -92,23 +36,29 @@ class Writer:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._transactions = Transactions(engine)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._deferred: deque[_Job] = deque()
-        self._participants: list[Participant] = []
+        self._dropped = 0
+        self._rest_until = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = False
+        self.well = True  # whether the database took the last write
         self._thread = threading.Thread(target=self._run, name="interlock-writer", daemon=True)
 
     def enlist(self, participant: Participant) -> None:
-        self._participants.append(participant)
+        self._transactions.participants.append(participant)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._thread.start()
 
     async def write(self, work: Work[T]) -> T:
-        """Runs `work` in the next commit and returns its result once that is durable. Raises what `work` raised, or NotKept."""
-        if self._loop is None or not self._thread.is_alive():
+        """Runs `work` in the next commit and returns its result once that is durable. `work` may be run again after a rollback.
+
+        Raises what `work` raised, IntegrityError for a duplicate, DataError, and NotKept for all else that a database may say.
+        """
+        if self._loop is None or self._closing or not self._thread.is_alive():
             raise NotKept("the database writer does not run")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put(_Job(work, future))
@@ -118,34 +68,29 @@ class Writer:
         """Runs `work` with the next commit, or within 50 ms, and tells nobody. For what comes after an effect, never before it."""
         if len(self._deferred) < DEFERRED_MAX:
             self._deferred.append(_Job(work, None))
+        else:
+            self._dropped += 1
 
     def close(self) -> None:
-        """Keeps all that was handed in, then ends."""
+        """Keeps all that was handed in, then ends; whatever is handed in from now on is refused."""
+        self._closing = True
         if self._thread.is_alive():
             self._jobs.put(None)
             self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        connection: Connection | None = None
-        while True:
+        last = False
+        while not last:
             jobs, last = self._take()
-            if jobs:
-                try:
-                    connection = connection or self._engine.connect()
-                    outcomes = self._commit(connection, jobs)
-                except Exception as error:  # the thread's root: a database that went away must not end it
-                    log.exception("database_unavailable")
-                    self._drop(connection)
-                    connection = None
-                    outcomes = [(job.future, None, NotKept(str(type(error).__name__))) for job in jobs]
-                self._deliver(outcomes)
-            if last:
-                if connection is not None:
-                    connection.close()
-                return
+            self._serve(jobs)
+        while self._deferred and self.well:
+            self._serve(self._posted())
+        if self._deferred or self._dropped:
+            log.error("posted_writes_lost", count=len(self._deferred) + self._dropped)
+        self._transactions.drop()
 
     def _take(self) -> tuple[list[_Job], bool]:
-        """All jobs that wait, at most BATCH_MAX, and whether they are the last."""
+        """All jobs that wait, at most BATCH_MAX, those that were posted, and whether they are the last."""
         jobs: list[_Job] = []
         last = False
         try:
@@ -158,57 +103,52 @@ class Writer:
             last = first is None
         except queue.Empty:
             pass
-        while self._deferred and len(jobs) < 2 * BATCH_MAX:
-            jobs.append(self._deferred.popleft())
+        if self._deferred and (self.well or time.monotonic() > self._rest_until):
+            jobs += self._posted()
         return jobs, last
 
-    def _commit(self, connection: Connection, jobs: list[_Job]) -> list[tuple[Any, Any, BaseException | None]]:
+    def _posted(self) -> list[_Job]:
+        return [self._deferred.popleft() for _ in range(min(len(self._deferred), BATCH_MAX))]
+
+    def _serve(self, jobs: list[_Job]) -> None:
+        if not jobs:
+            return
         try:
-            return self._transact(connection, jobs)
-        except Exception as error:  # noqa: BLE001 (one of these jobs is the culprit: each is tried alone and told)
-            log.debug("batch_rolled_back", jobs=len(jobs), error=type(error).__name__)
-            self._undo(connection)
-            if len(jobs) > 1:
-                return [outcome for job in jobs for outcome in self._alone(connection, job)]
-            return self._alone(connection, jobs[0])
+            outcomes = self._transactions.outcomes([job.work for job in jobs])
+        except Exception:  # the thread's root: nothing may end it
+            log.exception("writer_failed")
+            self._transactions.drop()
+            outcomes = [Outcome(None, NotKept("the writer failed"))] * len(jobs)
+        done = list(zip(jobs, outcomes, strict=True))
+        self._note(done)
+        self._deliver(done)
 
-    def _alone(self, connection: Connection, job: _Job) -> list[tuple[Any, Any, BaseException | None]]:
+    def _note(self, done: list[tuple[_Job, Outcome]]) -> None:
+        """Whether the database is well. While it is away, what was posted waits for better times."""
+        away = [(job, outcome.error) for job, outcome in done if isinstance(outcome.error, NotKept)]
+        well = len(away) < len(done)
+        if well != self.well:
+            log.info("database_back") if well else log.error("database_away", error=repr(away[0][1].__cause__))
+        self.well = well
+        if not well:
+            self._rest_until = time.monotonic() + REST_SECONDS
+            self._deferred.extendleft(job for job, _ in reversed(away) if job.future is None)
+            return
+        lost = self._dropped + sum(1 for job, outcome in done if job.future is None and outcome.error is not None)
+        if lost:
+            log.error("posted_writes_lost", count=lost)
+            self._dropped = 0
+
+    def _deliver(self, done: list[tuple[_Job, Outcome]]) -> None:
         try:
-            return self._transact(connection, [job])
-        except Exception as error:  # belongs to this job's caller
-            self._undo(connection)
-            if job.future is None:
-                log.exception("posted_write_lost")
-            return [(job.future, None, error)]
-
-    def _transact(self, connection: Connection, jobs: list[_Job]) -> list[tuple[Any, Any, BaseException | None]]:
-        connection.begin()
-        batch = Batch(connection)
-        outcomes: list[tuple[Any, Any, BaseException | None]] = [(job.future, job.work(batch), None) for job in jobs]
-        batch.flush()
-        connection.commit()
-        for participant in self._participants:
-            participant.committed()
-        return outcomes
-
-    def _undo(self, connection: Connection) -> None:
-        for participant in self._participants:
-            participant.rolled_back()
-        connection.rollback()
-
-    def _drop(self, connection: Connection | None) -> None:
-        if connection is not None:
-            connection.invalidate()
-            connection.close()
-
-    def _deliver(self, outcomes: list[tuple[Any, Any, BaseException | None]]) -> None:
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(_resolve, outcomes)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(_resolve, done)
+        except RuntimeError:
+            log.debug("nobody_waits", jobs=len(done))  # the event loop is closed
 
 
-def _resolve(outcomes: list[tuple[Any, Any, BaseException | None]]) -> None:
-    for future, result, error in outcomes:
+def _resolve(done: list[tuple[_Job, Outcome]]) -> None:
+    for (_, future), (result, error) in done:
         if future is None or future.done():
             continue
         if error is None:

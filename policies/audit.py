@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, select, true
 
 from policies.grant import Decision
 from policies.principal import Principal
@@ -68,6 +68,7 @@ class Audit:
         self._chain = chain
         self._now = now
         self._head = self._kept = Head(chain, 0, ZERO)
+        self._doubtful: set[Head] = set()  # ends of commits that broke, and may yet turn out to be kept
 
     @property
     def head(self) -> Head:
@@ -76,9 +77,25 @@ class Audit:
 
     def committed(self) -> None:
         self._kept = self._head
+        if self._doubtful:
+            self._doubtful.clear()
 
     def rolled_back(self) -> None:
         self._head = self._kept
+
+    def settle(self, connection: Connection) -> bool:
+        """After a commit that broke: goes on from where the chain ends in the database, if that is a record of ours.
+
+        True when the commit is there. If records are gone that were kept before, the chain goes on without them: the gap tells.
+        """
+        tail = _last_head(connection, self._chain)
+        asked = self._head
+        if asked != self._kept:
+            self._doubtful.add(asked)
+        if tail in self._doubtful:
+            self._kept = tail
+        self._head = self._kept
+        return tail == asked and asked in self._doubtful
 
     def open(self, connection: Connection, batch: Batch) -> None:
         """Begins the chain."""
@@ -111,8 +128,18 @@ class Audit:
 
 
 def last_heads(connection: Connection) -> list[Head]:
-    """The last record of every chain in the database."""
-    last = select(audit_table.c.chain, func.max(audit_table.c.seq).label("seq")).group_by(audit_table.c.chain).subquery()
-    both = (audit_table.c.chain == last.c.chain) & (audit_table.c.seq == last.c.seq)
-    rows = connection.execute(select(audit_table.c.chain, audit_table.c.seq, audit_table.c.hash).join(last, both))
-    return [Head(row.chain, row.seq, row.hash) for row in rows]
+    """The last record of every chain in the database: one look into the index for each."""
+    chains: list[str] = []
+    column = audit_table.c.chain
+    while True:
+        after = column > chains[-1] if chains else true()
+        found = connection.execute(select(column).where(after).order_by(column).limit(1)).scalar()
+        if found is None:
+            return [_last_head(connection, chain) for chain in chains]
+        chains.append(found)
+
+
+def _last_head(connection: Connection, chain: str) -> Head:
+    columns = (audit_table.c.seq, audit_table.c.hash)
+    row = connection.execute(select(*columns).where(audit_table.c.chain == chain).order_by(audit_table.c.seq.desc()).limit(1)).first()
+    return Head(chain, row.seq, row.hash) if row else Head(chain, 0, ZERO)

@@ -1,13 +1,17 @@
 """Signed heads of the audit chains, kept in a file beside the database: what was signed can't be cut off unseen."""
 
+import errno
+import fcntl
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from policies.audit import Head
 
 TYPE = "interlock-audit-head+jwt"
+COMPACT_AFTER = 3600  # lines, an hour of work
 
 
 class Signer(Protocol):
@@ -19,13 +23,14 @@ class Signer(Protocol):
 
 
 class HeadsFile:
-    """One signed head a line, appended and synced; at opening only the last of each chain is kept."""
+    """One signed head a line, appended and synced; now and then only the last of each chain is kept."""
 
     def __init__(self, path: Path, signer: Signer, now: Callable[[], int]) -> None:
         self._path = path
         self._signer = signer
         self._now = now
         self._written: Head | None = None
+        self._lines = 0  # appended since the last compaction
 
     def keep(self, head: Head) -> str:
         """Signs and writes `head` unless it is already the last one; returns the signed form, or nothing."""
@@ -33,29 +38,53 @@ class HeadsFile:
             return ""
         claims = {"chain": head.chain, "seq": head.seq, "hash": head.hash, "at": self._now()}
         signed = self._signer.sign(claims, TYPE)
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, signed.encode() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with self._alone():
+            _append(self._path, signed.encode() + b"\n")
         self._written = head
+        self._lines += 1
+        if self._lines >= COMPACT_AFTER:
+            self.compact()
         return signed
 
     def compact(self) -> None:
         """Drops the heads that a later one of the same chain makes needless. A line that can't be read is left for `verify` to find."""
-        if not self._path.exists():
-            return
-        last: dict[str, str] = {}
-        for number, line in enumerate(self._path.read_text().splitlines()):
-            try:
-                last[str(self._signer.verify(line, TYPE)["chain"])] = line
-            except ValueError:
-                last[f"line {number}"] = line
-        fresh = self._path.with_suffix(".new")
-        fresh.touch(mode=0o600)
-        fresh.write_text("".join(f"{line}\n" for line in last.values()))
-        fresh.replace(self._path)
+        self._lines = 0
+        with self._alone():
+            if not self._path.exists():
+                return
+            last: dict[str, str] = {}
+            for number, line in enumerate(self._path.read_text().splitlines()):
+                try:
+                    last[str(self._signer.verify(line, TYPE)["chain"])] = line
+                except ValueError:
+                    last[f"line {number}"] = line
+            fresh = self._path.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            _append(fresh, "".join(f"{line}\n" for line in last.values()).encode())
+            fresh.replace(self._path)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Several processes may share the file; one that compacts must not lose what another appends."""
+        descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _append(path: Path, line: bytes) -> None:
+    """All of `line`, durably, or nothing: a torn line would look like a forged one. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        before = os.fstat(descriptor).st_size
+        if os.write(descriptor, line) != len(line):
+            os.ftruncate(descriptor, before)
+            raise OSError(errno.ENOSPC, "no room for a head of the audit", str(path))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_heads(path: Path) -> list[str]:

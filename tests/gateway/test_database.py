@@ -2,7 +2,7 @@ import asyncio
 import sqlite3
 
 import pytest
-from sqlalchemy import create_engine, func, select
+from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.exc import IntegrityError
 
 from gateway.database import Batch, Database, NotKept, bump, engine_for
@@ -31,6 +31,9 @@ async def test_writes_that_wait_together_share_one_commit(database: Database) ->
 
         def rolled_back(self) -> None:
             seen.append("rollback")
+
+        def settle(self, connection: Connection) -> bool:
+            return False
 
     database.enlist(Counting())
     gate: list[int] = []

@@ -13,6 +13,7 @@ INSIDE = {
     "gateway.app.HomeInUse": "start-up: printed by the command line",
     "gateway.mcp_server.legacy.UnknownSession": "the MCP door answers with HTTP 404, as the transport asks",
     "gateway.mcp_server.modern.BadEnvelope": "the MCP door answers it with its own code",
+    "gateway.tasks.KeyUsed": "the broker answers with the task of the faster request",
     "gateway.settings.BadSettings": "start-up: printed by the command line",
     "gateway.commands.outcomes.Failed": "an exit code of the command line",
     "gateway.commands.outcomes.NotReachable": "an exit code of the command line",

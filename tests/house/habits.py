@@ -22,6 +22,7 @@ ROOTS = (
     "gateway.mcp_server",
     "gateway.oauth",
     "gateway.pulse",
+    "gateway.transactions",
     "gateway.turns",
     "gateway.workflows",
     "gateway.writer",
