@@ -25,5 +25,36 @@ registrations = Table(
     Column("client_jwks", Text, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
+    Column("trusted_keys", Text, nullable=False, server_default="[]"),  # JSON list of JWKs, one of which has to sign the card
+    Column("rank", BigInteger, nullable=False, server_default="0"),  # the operator's preference among agents that fit equally
     Index("registrations_family", "tenant", "family"),
+)
+
+cards = Table(
+    "cards",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("card", Text, nullable=False),  # verbatim; of servers the tool definitions
+    Column("hash", Text, nullable=False),
+    Column("signature", Text, nullable=False),  # none | verified | unverified
+    Column("facts", Text, nullable=False),  # JSON of the facts that come with this card
+    Column("status", Text, nullable=False),  # pending | approved | rejected
+    Column("note", Text, nullable=False),  # why it was not taken
+)
+
+probes = Table(
+    "probes",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("checked", BigInteger, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),  # what was wrong the last time; empty: nothing
+    Column("place", Text, nullable=False),  # the URL that the validators belong to
+    Column("etag", Text, nullable=False),
+    Column("last_modified", Text, nullable=False),
 )

@@ -1,0 +1,67 @@
+"""The second schema: cards and their history, probes of agents, and the index of agents for search."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def _registrations() -> None:
+    op.add_column("registrations", sa.Column("trusted_keys", sa.Text(), nullable=False, server_default="[]"))
+    op.add_column("registrations", sa.Column("rank", sa.BigInteger(), nullable=False, server_default="0"))
+
+
+def _cards() -> None:
+    op.create_table(
+        "cards",
+        sa.Column("tenant", sa.Text(), primary_key=True),
+        sa.Column("name", sa.Text(), primary_key=True),
+        sa.Column("seq", sa.BigInteger(), primary_key=True),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("card", sa.Text(), nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("signature", sa.Text(), nullable=False),
+        sa.Column("facts", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+    )
+
+
+def _probes() -> None:
+    op.create_table(
+        "probes",
+        sa.Column("tenant", sa.Text(), primary_key=True),
+        sa.Column("name", sa.Text(), primary_key=True),
+        sa.Column("checked", sa.BigInteger(), nullable=False),
+        sa.Column("next_at", sa.BigInteger(), nullable=False),
+        sa.Column("failures", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("place", sa.Text(), nullable=False),
+        sa.Column("etag", sa.Text(), nullable=False),
+        sa.Column("last_modified", sa.Text(), nullable=False),
+    )
+
+
+def _agent_search() -> None:
+    """Terms are made by registry/search_terms.py: here they are only found."""
+    if op.get_bind().dialect.name == "sqlite":
+        tokens = "tokenize='unicode61 remove_diacritics 0'"
+        op.execute(f"CREATE VIRTUAL TABLE agent_search USING fts5(tenant UNINDEXED, name UNINDEXED, terms, {tokens})")
+        return
+    op.execute("CREATE TABLE agent_search (tenant text, name text, terms tsvector NOT NULL, PRIMARY KEY (tenant, name))")
+    op.execute("CREATE INDEX agent_search_terms ON agent_search USING gin (terms)")
+
+
+def upgrade() -> None:
+    _registrations()
+    _cards()
+    _probes()
+    _agent_search()
+
+
+def downgrade() -> None:
+    for name in ("agent_search", "probes", "cards"):
+        op.drop_table(name)
+    for name in ("rank", "trusted_keys"):
+        op.drop_column("registrations", name)
