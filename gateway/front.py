@@ -18,7 +18,7 @@ from gateway.visits import Visits
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP = re.compile(r"/mcp(?:/([a-z0-9-]{1,64}))?")
 PUBLIC = "/.well-known/"  # read from pages of anybody
-AGENT = re.compile(r"/agents/([a-z0-9-]{1,64})(/\.well-known/agent-card\.json)?")
+AGENT = re.compile(r"/agents/([a-z0-9-]{1,64})(?:(/\.well-known/agent-card\.json)|/)?")
 
 
 @dataclass(frozen=True, slots=True)
