@@ -1,5 +1,6 @@
 """The gateway's own signing keys: ES256, shared by every process that opens the same home."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -59,7 +60,9 @@ class SigningKeys:
         return cls(KeyFolder(home / "keys"), now)
 
     def sign(self, claims: Mapping[str, Any], typ: str) -> str:
-        """A JWT of the active key."""
+        """A JWT of the active key. Raises ValueError for a number that JSON lacks."""
+        if not all(math.isfinite(value) for value in claims.values() if type(value) is float):
+            raise ValueError("a claim is not a finite number")
         ring = self._current()
         header = ring.headers.get(typ)
         if header is None:
