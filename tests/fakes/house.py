@@ -1,6 +1,7 @@
 """A whole gateway in this process, on a real database, with agents and a tool server on loopback."""
 
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -96,11 +97,13 @@ class House:
     def __init__(self, gateway: Gateway, stack: AsyncExitStack) -> None:
         self.gateway = gateway
         self.stack = stack
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(application(gateway)), base_url=URL, timeout=30)
+        self.url = gateway.settings.public_url
+        self.app = application(gateway)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=self.url, timeout=30)
         self.secrets: dict[str, tuple[str, str]] = {}
 
-    def token(self, user: str, scope: str | None = None, tenant: str = "default", ttl: int = 3600, audience: str = URL) -> str:
-        return mint_user_token(self.gateway.keys, Principal(tenant, DEVELOPMENT_ISSUER, user), audience, scope, ttl)
+    def token(self, user: str, scope: str | None = None, tenant: str = "default", ttl: int = 3600, audience: str = "") -> str:
+        return mint_user_token(self.gateway.keys, Principal(tenant, DEVELOPMENT_ISSUER, user), audience or self.url, scope, ttl)
 
     async def agent(self, agent: CallbackAgent, ceiling: tuple[str, ...] = ("*",), **more: Any) -> CallbackAgent:
         """Serves an agent on loopback and registers it."""
@@ -124,7 +127,15 @@ class House:
         )
         given = {"tenant": "default", "owner": "operator", "status": Status.ACTIVE, **more}
         candidate = Candidate(
-            name=name, family=Family.AGENT, kind="a2a", url=url, ceiling=ceiling, facts=facts, card=read_card(json.loads(text)), card_text=text, **given
+            name=name,
+            family=Family.AGENT,
+            kind="a2a",
+            url=url,
+            ceiling=ceiling,
+            facts=facts,
+            card=read_card(json.loads(text)),
+            card_text=text,
+            **given,
         )
         entry, secret = await self.gateway.registry.add(candidate)
         self.secrets[name] = (entry.client_id, secret)
@@ -173,7 +184,7 @@ class House:
             "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
             "subject_token": subject_token,
             "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
-            "resource": f"{URL}{resource}",
+            "resource": f"{self.url}{resource}",
             "scope": scope,
             **more,
         }
@@ -196,3 +207,12 @@ async def house(home: Path, database_url: str, **settings: Any) -> AsyncIterator
         built = House(gateway, stack)
         stack.push_async_callback(built.http.aclose)
         yield built
+
+
+@asynccontextmanager
+async def open_house(home: Path, database_url: str, **settings: Any) -> AsyncIterator[House]:
+    """The same, reached over a socket of loopback too; `url` is its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = {"public_url": f"http://127.0.0.1:{listener.getsockname()[1]}"}
+        async with house(home, database_url, server=server, **settings) as built, serving(built.app, listener):
+            yield built

@@ -5,10 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.house import House, house
+from tests.fakes.house import House, house, open_house
 
 
 @pytest.fixture
 async def home(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
     async with house(tmp_path / "home", database_url) as built:
+        yield built
+
+
+@pytest.fixture
+async def open_home(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
+    """The same, on a real socket."""
+    async with open_house(tmp_path / "home", database_url) as built:
         yield built
