@@ -1,4 +1,4 @@
-"""Rows of the gateway's memory: tasks and their events, and who runs them."""
+"""Rows of the gateway's memory: tasks and their events, who runs them, and whom to notify."""
 
 from typing import Any
 
@@ -14,6 +14,9 @@ def _only(where: str) -> dict[str, Any]:
 
 RUNNING = _only("runner <> ''")
 KEYED = _only("idempotency_key IS NOT NULL")
+LIVE = _only("live = 1")
+PENDING = _only("state = 'pending'")
+DEAD = _only("state = 'dead'")
 
 tasks = Table(
     "tasks",
@@ -59,4 +62,39 @@ processes = Table(
     Column("id", Text, primary_key=True),
     Column("started", BigInteger, nullable=False),
     Column("seen", BigInteger, nullable=False),
+)
+
+push_configs = Table(
+    "push_configs",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("task_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),  # tenant|issuer|subject
+    Column("agent", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secrets", Text, nullable=False),  # JSON: token, scheme, credentials; read by the sender alone
+    Column("version", Text, nullable=False),  # of A2A, as its creator speaks it
+    Column("cursor", BigInteger, nullable=False),  # the last event of the task that has its delivery
+    Column("live", BigInteger, nullable=False),  # 1 until the task's last event has its delivery
+    Column("created", BigInteger, nullable=False),
+    Index("push_configs_live", "tenant", "task_id", **LIVE),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("task_id", Text, primary_key=True),
+    Column("config_id", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),  # the event of the task
+    Column("id", Text, nullable=False, unique=True),
+    Column("attempts", BigInteger, nullable=False),
+    Column("next_at", BigInteger, nullable=False),  # not before; while it is under way, when others may take it up
+    Column("state", Text, nullable=False),  # pending | dead; one that arrived is no more
+    Column("reason", Text, nullable=False),  # why the last attempt failed
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Index("deliveries_due", "next_at", **PENDING),
+    Index("deliveries_dead", "tenant", "id", **DEAD),
 )

@@ -1,10 +1,16 @@
-"""The second schema: cards and their history, probes of agents, and the index of agents for search."""
+"""The second schema: cards and their history, probes of agents, the index of agents for search, and push notifications."""
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+
+
+def _only(where: str) -> dict[str, Any]:
+    return {"sqlite_where": sa.text(where), "postgresql_where": sa.text(where)}
 
 
 def _registrations() -> None:
@@ -53,15 +59,54 @@ def _agent_search() -> None:
     op.execute("CREATE INDEX agent_search_terms ON agent_search USING gin (terms)")
 
 
+def _push_configs() -> None:
+    op.create_table(
+        "push_configs",
+        sa.Column("tenant", sa.Text(), primary_key=True),
+        sa.Column("task_id", sa.Text(), primary_key=True),
+        sa.Column("id", sa.Text(), primary_key=True),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("secrets", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("cursor", sa.BigInteger(), nullable=False),
+        sa.Column("live", sa.BigInteger(), nullable=False),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("push_configs_live", "push_configs", ["tenant", "task_id"], **_only("live = 1"))
+
+
+def _deliveries() -> None:
+    op.create_table(
+        "deliveries",
+        sa.Column("tenant", sa.Text(), primary_key=True),
+        sa.Column("task_id", sa.Text(), primary_key=True),
+        sa.Column("config_id", sa.Text(), primary_key=True),
+        sa.Column("seq", sa.BigInteger(), primary_key=True),
+        sa.Column("id", sa.Text(), nullable=False, unique=True),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.Column("next_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+        sa.Column("updated", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("deliveries_due", "deliveries", ["next_at"], **_only("state = 'pending'"))
+    op.create_index("deliveries_dead", "deliveries", ["tenant", "id"], **_only("state = 'dead'"))
+
+
 def upgrade() -> None:
     _registrations()
     _cards()
     _probes()
     _agent_search()
+    _push_configs()
+    _deliveries()
 
 
 def downgrade() -> None:
-    for name in ("agent_search", "probes", "cards"):
+    for name in ("deliveries", "push_configs", "agent_search", "probes", "cards"):
         op.drop_table(name)
     for name in ("rank", "trusted_keys"):
         op.drop_column("registrations", name)
