@@ -99,6 +99,30 @@ class StreamResponse(Struct, frozen=True, omit_defaults=True, rename="camel"):
     artifact_update: TaskArtifactUpdateEvent | UnsetType = UNSET
 
 
+class PushAuthentication(Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """AuthenticationInfo (s4.3.2): what the webhook wants to see in `Authorization`."""
+
+    scheme: str
+    credentials: str = ""
+
+    def __repr__(self) -> str:
+        return f"PushAuthentication({self.scheme!r})"
+
+
+class PushConfig(Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """TaskPushNotificationConfig (s4.3.1). `token` and the credentials are secrets: they come in, and never go out but to `url`."""
+
+    url: str
+    id: str = ""
+    task_id: str = ""
+    token: str = ""
+    authentication: PushAuthentication | UnsetType = UNSET
+    tenant: str = ""
+
+    def __repr__(self) -> str:
+        return f"PushConfig({self.id!r})"
+
+
 def text_of(parts: tuple[Part, ...]) -> str:
     """The text parts, joined by line feeds."""
     return "\n".join(part.text for part in parts if isinstance(part.text, str))

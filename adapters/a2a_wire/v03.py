@@ -11,6 +11,7 @@ from typing import Any, Final
 from msgspec import UNSET, UnsetType
 
 from adapters.a2a_wire import v1
+from adapters.a2a_wire.push import lift_push_config
 from adapters.task import (
     INTERRUPTED,
     TERMINAL,
@@ -174,7 +175,7 @@ def _lift_configuration(configuration: dict[str, Any]) -> dict[str, Any]:
     lifted: dict[str, Any] = {name: configuration[name] for name in ("acceptedOutputModes", "historyLength") if name in configuration}
     lifted["returnImmediately"] = blocking is False
     if configuration.get("pushNotificationConfig") is not None:
-        lifted["taskPushNotificationConfig"] = configuration["pushNotificationConfig"]
+        lifted["taskPushNotificationConfig"] = lift_push_config(configuration["pushNotificationConfig"])
     return lifted
 
 

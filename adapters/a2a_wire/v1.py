@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from adapters.task import Artifact, Message, Part, StreamResponse, Task, TaskStatus, encode
+from adapters.task import Artifact, Message, Part, PushConfig, StreamResponse, Task, TaskStatus, encode
 
 ID_LIMIT: Final = 256  # characters
 PARTS_LIMIT: Final = 1000
@@ -35,7 +35,7 @@ class Configuration(Struct, frozen=True, rename="camel"):
     accepted_output_modes: tuple[str, ...] = ()
     history_length: int | None = None
     return_immediately: bool = False
-    task_push_notification_config: dict[str, Any] | None = None
+    task_push_notification_config: PushConfig | None = None
 
 
 class SendParams(Struct, frozen=True, rename="camel"):
@@ -57,7 +57,7 @@ class TaskParams(Struct, frozen=True, rename="camel"):
 
 def read_send_params(params: Any) -> SendParams:
     """Reads the decoded `params` of SendMessage and SendStreamingMessage. Raises BadMessage."""
-    read = _typed(params, SendParams)
+    read = typed(params, SendParams)
     check_message(read.message, "message")
     _check_history_length(read.configuration.history_length, "configuration.historyLength")
     return read
@@ -65,8 +65,8 @@ def read_send_params(params: Any) -> SendParams:
 
 def read_task_params(params: Any) -> TaskParams:
     """Reads the decoded `params` of GetTask, CancelTask and SubscribeToTask. Raises BadMessage."""
-    read = _typed(params, TaskParams)
-    _check_id(read.id, "id")
+    read = typed(params, TaskParams)
+    check_id(read.id, "id")
     if not read.id:
         raise BadMessage("id", "is empty")
     _check_history_length(read.history_length, "historyLength")
@@ -77,9 +77,9 @@ def check_message(message: Message, where: str) -> None:
     """What types alone don't say (s4.1.4, s4.1.6). Raises BadMessage with a path below `where`."""
     if not message.message_id:
         raise BadMessage(f"{where}.messageId", "is empty")
-    _check_id(message.message_id, f"{where}.messageId")
-    _check_id(message.context_id, f"{where}.contextId")
-    _check_id(message.task_id, f"{where}.taskId")
+    check_id(message.message_id, f"{where}.messageId")
+    check_id(message.context_id, f"{where}.contextId")
+    check_id(message.task_id, f"{where}.taskId")
     if not message.parts:
         raise BadMessage(f"{where}.parts", "is empty: a message needs at least one part")
     if len(message.parts) > PARTS_LIMIT:
@@ -175,7 +175,8 @@ def _clean_parts(parts: tuple[Part, ...]) -> bool:
     return bool(parts) and all(not part_problem(part) and bounded(part.data) and bounded(part.metadata) for part in parts)
 
 
-def _typed(params: Any, kind: type[S]) -> S:
+def typed(params: Any, kind: type[S]) -> S:
+    """Decoded params by the type of a request; what it does not know is passed over. Raises BadMessage."""
     if not isinstance(params, dict):
         raise BadMessage("params", "must be an object")
     try:
@@ -213,7 +214,8 @@ def bad_message(error: msgspec.ValidationError) -> BadMessage:
     return BadMessage(path or "params", f"has the wrong type ({what[0].lower()}{what[1:]})" if what else "is invalid")
 
 
-def _check_id(text: str, where: str) -> None:
+def check_id(text: str, where: str) -> None:
+    """An id is short and can be shown. Raises BadMessage."""
     if len(text) > ID_LIMIT or not text.isprintable():
         raise BadMessage(where, f"is longer than {ID_LIMIT} characters, or has some that can't be seen")
 

@@ -11,7 +11,18 @@ from a2a.compat.v0_3 import types as old_types
 from hypothesis import given
 
 from adapters.a2a_wire import tolerant, v03, v1
-from adapters.task import Artifact, Message, Part, Role, TaskArtifactUpdateEvent, TaskState, TaskStatus, TaskStatusUpdateEvent, encode
+from adapters.task import (
+    Artifact,
+    Message,
+    Part,
+    PushConfig,
+    Role,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+    encode,
+)
 from tests.strategies import messages, peer_events
 
 OLD = {
@@ -83,7 +94,7 @@ def test_blocking_is_the_opposite_of_returning_immediately(blocking: bool | None
         "pushNotificationConfig": {"url": "u"},
     }
     read = v03.read_send_params({"message": message, "configuration": configuration}).configuration
-    assert read == v1.Configuration(("text/plain",), 3, at_once, {"url": "u"})
+    assert read == v1.Configuration(("text/plain",), 3, at_once, PushConfig("u"))
 
 
 @pytest.mark.parametrize(
