@@ -14,9 +14,9 @@ PROGRESS = awk '/^(Collecting|Processing|Requirement already satisfied)/ {if (++
 	/^Installing collected/ {print "  installing them"; fflush()}'
 COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) pyproject.toml
 
-.PHONY: help setup demo test check bench serve lock
+.PHONY: help setup demo test check bench conformance serve lock
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 setup: $(VENV)/installed ## the virtual environment .venv, from the hashed lock
 
@@ -35,6 +35,9 @@ check: setup ## linters, types, direction of imports, rules of the house
 
 bench: setup ## figures against direct calls and a raw pass-through, also in build/bench.json
 	@$(RUN) -m tests.bench
+
+conformance: setup ## the public A2A kit against the gateway (A2A_TCK=folder of the kit), also in build/conformance.json
+	@$(RUN) -m tests.conformance
 
 serve: setup ## the gateway alone, on http://127.0.0.1:8080
 	@exec $(RUN) -m gateway serve

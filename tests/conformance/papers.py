@@ -1,0 +1,161 @@
+"""The results on paper: the table on the screen, build/conformance.json, docs/conformance.md."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tests.conformance.report import BINDINGS, FAIL, PASS, SKIPPED, UNTESTED, WAIVED, Profile, Ran, Requirement
+
+NAMES = {"agent_card": "agent card", "jsonrpc": "JSON-RPC", "http_json": "HTTP+JSON", "grpc": "gRPC"}
+COLUMNS = (PASS, FAIL, WAIVED, SKIPPED)
+UNTESTED_AREAS = {
+    "AUTH-INTASK": "authorization inside a task",
+    "AUTH-SCOPE": "what a caller may see",
+    "AUTH-SERVER": "authentication of every request",
+    "AUTH-TLS": "encryption on the way",
+    "BIND-EQUIV": "the same behaviour over every binding",
+    "CARD-SIGN": "signatures of agent cards",
+    "GRPC-SVC": "gRPC over TLS",
+    "VER-CLIENT": "versions that a client asks for",
+    "VER-SERVER": "versions that a server offers",
+}
+INTRODUCTION = """# Conformance
+
+What the public A2A kit says about an agent **behind** the gateway, with authentication on: the example agent of
+`tests/conformance/agent.py`, built with the official SDK, is registered at a gateway with shipped defaults, and the kit sees the gateway
+only. Since the kit knows no tokens and sends no gRPC tenant, a loopback shim adds both; it changes nothing else. `make conformance` runs
+it and writes this page and `build/conformance.json`.
+
+The kit is the branch `1.0-dev` of `a2aproject/a2a-tck`. It is not part of this repository: check it out in `build/a2a-tck`, or set
+`A2A_TCK` to its folder. Sections are those of the A2A specification.
+"""
+
+
+def cells(profile: Profile) -> dict[str, dict[str, int]]:
+    """Requirements per binding and status."""
+    counted = {binding: dict.fromkeys(COLUMNS, 0) for binding in BINDINGS}
+    for one in profile.requirements:
+        for binding, status in one.bindings.items():
+            counted[binding][status] += 1
+    return counted
+
+
+def table(profiles: Iterable[Profile]) -> str:
+    """For the screen."""
+    lines = [f"{'A2A':<5}{'binding':<12}{'passed':>8}{'failed':>8}{'waived':>8}{'skipped':>9}"]
+    for profile in profiles:
+        for binding, counts in cells(profile).items():
+            numbers = f"{counts[PASS]:>8}{counts[FAIL]:>8}{counts[WAIVED]:>8}{counts[SKIPPED]:>9}"
+            lines.append(f"{profile.version:<5}{NAMES[binding]:<12}{numbers}")
+        lines += ["", *_sentences(profile)]
+    return "\n".join(lines)
+
+
+def _sentences(profile: Profile) -> list[str]:
+    lines = [f"requirements: {_counts(profile)}; tests: {', '.join(f'{number} {name}' for name, number in sorted(profile.tests.items()))}"]
+    lines += [f"FAILED {one.level} {one.id} (s{one.section}) {_where(one)}: {'; '.join(one.errors)[:300]}" for one in profile.of(FAIL)]
+    lines += [f"FAILED {ran.test}: {ran.why[:300]}" for ran in profile.strays]
+    lines += [f"waived {one.id} (s{one.section}) {_where(one)}" for one in profile.of(WAIVED)]
+    return lines + [f"the waiver of {waiver.requirement} is not needed: remove it" for waiver in profile.idle]
+
+
+def _counts(profile: Profile) -> str:
+    names = {PASS: "passed", FAIL: "failed", WAIVED: "waived", SKIPPED: "skipped", UNTESTED: "not tested by the kit"}
+    return ", ".join(f"{len(profile.of(status))} {name}" for status, name in names.items())
+
+
+def _where(one: Requirement) -> str:
+    return ", ".join(NAMES[binding] for binding in BINDINGS if one.bindings.get(binding) in (FAIL, WAIVED)) or "-"
+
+
+def document(profiles: Sequence[Profile]) -> dict[str, Any]:
+    """build/conformance.json: requirements, each with the version of A2A before it."""
+
+    def ids(*statuses: str) -> list[str]:
+        return [f"{profile.version} {one.id}" for profile in profiles for one in profile.of(*statuses)]
+
+    strays = [f"{profile.version} {ran.test}" for profile in profiles for ran in profile.strays]
+    a2a = {
+        "passed": len(ids(PASS)),
+        "failed": ids(FAIL) + strays,
+        "waived": ids(WAIVED),
+        "skipped": ids(SKIPPED),
+        "not_tested": ids(UNTESTED),
+        "tests": {profile.version: dict(profile.tests) for profile in profiles},
+        "bindings": {profile.version: cells(profile) for profile in profiles},
+    }
+    return {"a2a": a2a, "mcp": {}}
+
+
+def page(profiles: Sequence[Profile], waivers: Sequence[Any]) -> str:
+    """docs/conformance.md."""
+    parts = [INTRODUCTION]
+    for profile in profiles:
+        parts += [_summary(profile), _failures(profile), _waived(profile, waivers), _skipped(profile), _untested(profile), _all(profile)]
+    return "\n".join(part for part in parts if part)
+
+
+def _summary(profile: Profile) -> str:
+    lines = [
+        f"## A2A {profile.version}",
+        "",
+        f"Requirements: {_counts(profile)}.",
+        "",
+        "| binding | passed | failed | waived | skipped |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {NAMES[binding]} | {' | '.join(str(counts[column]) for column in COLUMNS)} |" for binding, counts in cells(profile).items()
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _failures(profile: Profile) -> str:
+    rows = [f"| {one.id} | {one.level} | {one.section} | {_where(one)} |" for one in profile.of(FAIL)]
+    rows += [f"| `{ran.test}` | | | {NAMES.get(ran.binding, '')} |" for ran in profile.strays]
+    return _section("Failed", ["| requirement | level | section | where |", "|---|---|---|---|"], rows)
+
+
+def _waived(profile: Profile, waivers: Sequence[Any]) -> str:
+    known = {one.id: one for one in profile.of(WAIVED)}
+    rows = [
+        f"| {one.requirement} | {one.section} | {_where(known[one.requirement])} | {one.reason} |"
+        for one in waivers
+        if one.requirement in known
+    ]
+    return _section("Waived", ["| requirement | section | where | why |", "|---|---|---|---|"], rows)
+
+
+def _skipped(profile: Profile) -> str:
+    """Tests, since a requirement may be skipped by one of its tests and met in another."""
+    ran = {test.test: test for one in profile.requirements for test in one.tests if test.outcome == "skipped"}
+    owners = {test: [one.id for one in profile.requirements if any(own.test == test for own in one.tests)] for test in ran}
+    rows = [f"| {', '.join(owners[name])} | {NAMES.get(test.binding, '')} | {_reason(test)} |" for name, test in sorted(ran.items())]
+    return _section("Skipped by the kit", ["| requirement | binding | the kit's reason |", "|---|---|---|"], rows)
+
+
+def _reason(test: Ran) -> str:
+    return test.why.rpartition("Skipped: ")[2].replace("|", "/")
+
+
+def _untested(profile: Profile) -> str:
+    rows = [f"| {one.id} | {one.level} | {one.section} | {_area(one.id)} |" for one in profile.of(UNTESTED)]
+    return _section("Not tested by the kit", ["| requirement | level | section | about |", "|---|---|---|---|"], rows)
+
+
+def _area(requirement: str) -> str:
+    return UNTESTED_AREAS.get(requirement.rpartition("-")[0], "")
+
+
+def _all(profile: Profile) -> str:
+    marks = {PASS: "yes", FAIL: "**no**", WAIVED: "waived", SKIPPED: "skipped"}
+    heading = ["| requirement | level | section | " + " | ".join(NAMES.values()) + " |", "|---|---|---|" + "---|" * len(NAMES)]
+    rows = [
+        f"| {one.id} | {one.level} | {one.section} | {' | '.join(marks.get(one.bindings.get(binding, ''), '') for binding in BINDINGS)} |"
+        for one in profile.requirements
+        if one.status != UNTESTED
+    ]
+    return _section("Every requirement", heading, rows)
+
+
+def _section(title: str, heading: Sequence[str], rows: Sequence[str]) -> str:
+    return "\n".join([f"### {title}", "", *heading, *rows, ""]) if rows else ""
