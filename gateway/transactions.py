@@ -88,6 +88,7 @@ class Transactions:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
+        self._broken = False  # a commit broke, and none was kept since: it may yet turn out to be kept
         self._in_doubt = False  # the participants must look at the database before anything is appended
         self.participants: list[Participant] = []
 
@@ -112,15 +113,15 @@ class Transactions:
         return outcomes
 
     def _kept(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Runs all jobs in one transaction; once more when the connection turns out to be lost, since nothing happened by then."""
+        """Runs all jobs in one transaction; once more when the connection was lost before the commit, or a broken commit came late."""
         try:
             return self._transact(jobs)
         except NotKept:
             raise
         except Exception as error:
-            if self._connection is not None:
+            if self._connection is not None and not self._in_doubt:
                 raise
-            log.info("database_connection_lost", error=type(error).__name__)
+            log.info("transaction_repeated", error=type(error).__name__)
         return self._transact(jobs)
 
     def _transact(self, jobs: Sequence[Job]) -> list[Outcome]:
@@ -130,7 +131,7 @@ class Transactions:
             outcomes = [Outcome(job(batch)) for job in jobs]
             batch.flush()
         except Exception as error:
-            self._in_doubt = isinstance(error, IntegrityError)  # maybe a late commit of our own took the place
+            self._in_doubt = self._broken and isinstance(error, IntegrityError)
             self._undo(connection)
             raise
         try:
@@ -140,6 +141,7 @@ class Transactions:
             if not self._found_kept():
                 raise NotKept("the commit broke") from error
             return outcomes
+        self._broken = False
         for participant in self.participants:
             participant.committed()
         return outcomes
@@ -161,7 +163,7 @@ class Transactions:
     def _found_kept(self) -> bool:
         """Whether a commit that broke was kept after all, as far as a new connection can tell."""
         self.drop()
-        self._in_doubt = True
+        self._broken = self._in_doubt = True
         try:
             self._connection = self._engine.connect()
             return self._settle(self._connection)

@@ -50,6 +50,12 @@ def _copy_of(template: str) -> str:
     return url.set(database=name).render_as_string(hide_password=False)
 
 
+@pytest.fixture
+def postgres_url(postgres_template: str) -> str:
+    """An empty, migrated database at a server, for what only a server has."""
+    return _copy_of(postgres_template)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty, migrated database: the test runs once on SQLite and once on Postgres."""
