@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from adapters.a2a_wire.v1 import check_message
+from adapters.a2a_wire.v1 import ID_LIMIT
 from adapters.mcp_wire import ToolRequest
 from adapters.task import Message, Part, Role, text_of
 from gateway.admission import Admission
@@ -173,11 +173,14 @@ class Endpoint:
     async def _call_agent(self, asked: Asked, target: AgentTool, arguments: dict[str, Any]) -> bytes:
         text, context = arguments.get("message"), arguments.get("context_id", "")
         if not isinstance(text, str) or not text or not isinstance(context, str) or arguments.keys() - {"message", "context_id"}:
+            self._tools.check_agent(asked.caller, target)
             raise modern.BadEnvelope(
                 modern.INVALID_PARAMS, "an agent takes message (text) and optionally context_id (text), and nothing else"
             )
+        if len(context) > ID_LIMIT or not context.isprintable():
+            self._tools.check_agent(asked.caller, target)
+            raise modern.BadEnvelope(modern.INVALID_PARAMS, f"context_id is longer than {ID_LIMIT}, or has characters that can't be seen")
         message = Message(message_id=new_id("m"), role=Role.USER, parts=(Part(text=text),), context_id=context)
-        check_message(message, "arguments")
         turned = await self._broker.send(asked.caller, Sending(target.agent, message, asked.trail, skill=target.skill))
         return _agent_result(turned, asked.modern)
 

@@ -82,6 +82,11 @@ class Tools:
         if not self._authority.sees(caller, Act("callTool", "Tool", f"{found.name}.*", f"tool:{found.name}.*", found.name)):
             raise UnknownName(server)
 
+    def check_agent(self, caller: Caller, tool: AgentTool) -> None:
+        """Raises UnknownTool for an agent that the caller may not know of."""
+        if not self._authority.sees(caller, Act("invokeAgent", "Agent", tool.agent, f"agent:{tool.agent}", tool.agent)):
+            raise UnknownTool
+
     def resolve(self, caller: Caller, server: str, name: str) -> ServerTool | AgentTool:
         """What a name means. Raises UnknownTool, UnknownName; whether it may be called is the broker's question."""
         found = self._own(caller, server, name) if server else self._exposed(caller.principal.tenant, name)

@@ -173,6 +173,10 @@ class House:
         params = {"message": message} | ({"configuration": configuration} if configuration else {})
         return (await self.rpc(f"/agents/{agent}", token, method, params, **headers)).json()
 
+    async def send_get(self, token: str, agent: str, task_id: str) -> Any:
+        """The JSON of a GetTask answer."""
+        return (await self.rpc(f"/agents/{agent}", token, "GetTask", {"id": task_id}, **{"A2A-Version": "1.0"})).json()
+
     async def call(self, token: str, path: str, tool: str, arguments: dict[str, Any]) -> httpx.Response:
         """A tools/call of revision 2026-07-28."""
         headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": tool}

@@ -130,7 +130,7 @@ async def test_a_stream_that_nobody_reads_leaves_the_task_alone(open_home: House
         await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
         async with asyncio.timeout(20):
             while (await client.get_task(GetTaskRequest(id=task.id))).status.state != TaskState.TASK_STATE_WORKING:
-                await asyncio.sleep(0.01)
+                pass
         await client.cancel_task(CancelTaskRequest(id=task.id))
 
 
@@ -142,7 +142,7 @@ async def test_a_card_that_was_touched_is_not_ours(open_home: House) -> None:
     again = await open_home.http.get("/agents/sales/.well-known/agent-card.json", headers={"If-None-Match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     async with client_of(open_home, "alice") as client:
-        card: AgentCard = client._card  # type: ignore[attr-defined]  # noqa: SLF001  # the client shows it nowhere else
+        card: AgentCard = client._card  # type: ignore[attr-defined]  # the client shows it nowhere else
     assert card.supported_interfaces[0].url == f"{open_home.url}/agents/sales"
     card.supported_interfaces[0].url = "https://evil.test/agents/sales"
     keys = (await open_home.http.get("/.well-known/jwks.json")).json()["keys"]

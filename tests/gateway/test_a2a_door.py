@@ -41,7 +41,6 @@ async def until(home: House, task_id: str, *states: str) -> Any:
             task = (await ask(home, "GetTask", {"id": task_id}))["result"]
             if task["status"]["state"] in states:
                 return task
-            await asyncio.sleep(0.01)
 
 
 def texts(task: Any) -> list[str]:
