@@ -1,6 +1,9 @@
 """Which languages the gateway speaks: the kind of a registration -> its adapter. A vendor is one line here."""
 
+from collections.abc import Callable
+
 from adapters.a2a_agent import A2AAgent
+from adapters.a2a_wire.transport import GRPC, HTTP_JSON, JSONRPC, Transport
 from adapters.contract import Adapter
 from adapters.egress import Egress
 from adapters.guarded import Guarded
@@ -15,12 +18,16 @@ class UnknownKind(Exception):
 
 
 class Catalog:
-    """The adapters, each behind the guard, over the one egress."""
+    """The adapters, each behind the guard, over the one egress. Without `grpc`, agents can't be called over gRPC.
 
-    def __init__(self, egress: Egress) -> None:
+    `grpc` makes the gRPC transport when an agent is first called over it, since its libraries take half a second to load.
+    """
+
+    def __init__(self, egress: Egress, grpc: Callable[[], Transport] | None = None) -> None:
         languages: dict[str, Adapter] = {
-            "a2a": A2AAgent(egress),
+            "a2a": A2AAgent(egress, grpc=grpc),
         }
+        self.bindings = (JSONRPC, HTTP_JSON, GRPC) if grpc else (JSONRPC, HTTP_JSON)  # of A2A, that agents can be called over
         self._adapters = {kind: Guarded(adapter) for kind, adapter in languages.items()}
 
     @property

@@ -1,5 +1,7 @@
 """Server-sent events, read from chunks that are cut anywhere, and written (WHATWG HTML s9.2)."""
 
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,6 +83,23 @@ class SseReader:
         self._data, self._event = [], ""
         self._size = sum(map(len, self._tail))
         return ServerSentEvent(b"\n".join(data), event, self._id) if data else None
+
+
+async def until_cut(chunks: AsyncIterable[bytes], limit: int = EVENT_LIMIT) -> AsyncGenerator[ServerSentEvent, None]:
+    """The events up to where the connection ends or breaks. Raises UpstreamFault only when one outgrows the limit."""
+    reader = SseReader(limit)
+    async with aclosing(_unbroken(chunks)) as arriving:
+        async for chunk in arriving:
+            for event in reader.feed(chunk):
+                yield event
+
+
+async def _unbroken(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except UpstreamFault:
+        return
 
 
 def encode_event(data: bytes, event_id: str = "") -> bytes:

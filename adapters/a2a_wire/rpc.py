@@ -9,33 +9,12 @@ from msgspec import UNSET, Struct, UnsetType
 
 from adapters.a2a_wire import tolerant, v03, v1
 from adapters.a2a_wire.tolerant import PeerEvent
+from adapters.a2a_wire.transport import PeerError
 from adapters.contract import UpstreamFault
 from adapters.task import Message, StreamResponse, Task, encode
 from policies.strict_json import BadJson, parse
 
-METHOD_NOT_FOUND: Final = -32601
-UNSUPPORTED_OPERATION: Final = -32004
-_CODES: Final = {
-    -32600: "invalid request",
-    METHOD_NOT_FOUND: "unknown method",
-    -32602: "invalid parameters",
-    -32603: "internal error",
-    -32001: "unknown task",
-    -32002: "task not cancelable",
-    UNSUPPORTED_OPERATION: "unsupported operation",
-    -32005: "content type not supported",
-    -32009: "version not supported",
-}
 T = TypeVar("T")
-
-
-class PeerError(UpstreamFault):
-    """The agent answered with a JSON-RPC error. Its code is told, its text is not."""
-
-    def __init__(self, code: int, detail: str = "") -> None:
-        meaning = f" ({_CODES[code]})" if code in _CODES else ""
-        super().__init__(f"The agent answered with JSON-RPC error {code}{meaning}", detail)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +80,7 @@ def read_event(body: bytes, request_id: int) -> PeerEvent:
     answer = _by_type(_decode_send, body)
     if answer and answer.error is None and not isinstance(answer.result, UnsetType) and v1.is_clean(answer.result):
         _check_id(answer.id, request_id)
-        result = answer.result
-        for member in (result.task, result.message, result.status_update, result.artifact_update):
-            if not isinstance(member, UnsetType):
-                return member
+        return v1.member_of(answer.result)
     return tolerant.read_event(_result(body, request_id))
 
 
@@ -124,10 +100,14 @@ def http_fault(status: int, body: bytes) -> UpstreamFault:
     except (BadJson, KeyError, TypeError, IndexError):
         code = None
     if type(code) is int:
-        return PeerError(code, f"HTTP {status}")
+        return _peer_error(code, f"HTTP {status}")
     if status in (401, 403):
         return UpstreamFault(f"The agent refused the gateway's credential (HTTP {status})")
     return UpstreamFault(f"The agent answered with HTTP {status}")
+
+
+def _peer_error(code: int, detail: str) -> PeerError:
+    return PeerError(code, f"JSON-RPC error {code}", detail)
 
 
 def _by_type(decode: Callable[[bytes], T], body: bytes) -> T | None:
@@ -148,7 +128,7 @@ def _result(body: bytes, request_id: int) -> Any:
     error = answer.get("error")
     if error is not None:
         code = error.get("code") if isinstance(error, dict) else None
-        raise PeerError(code if type(code) is int else -32603, str(error)[:500])
+        raise _peer_error(code if type(code) is int else -32603, str(error)[:500])
     _check_id(answer.get("id"), request_id)
     if "result" not in answer:
         raise UpstreamFault(tolerant.NOT_A2A, "the answer has neither result nor error")

@@ -79,7 +79,7 @@ def message_json(message: Message) -> dict[str, Any]:
         "kind": "message",
         "messageId": message.message_id,
         "role": ROLES[message.role],
-        "parts": _parts(message.parts),
+        "parts": parts_json(message.parts),
     }
     _add(written, "contextId", message.context_id)
     _add(written, "taskId", message.task_id)
@@ -91,7 +91,7 @@ def message_json(message: Message) -> dict[str, Any]:
 
 def artifact_json(artifact: Artifact) -> dict[str, Any]:
     """An artifact as 0.3 writes it."""
-    written: dict[str, Any] = {"artifactId": artifact.artifact_id, "parts": _parts(artifact.parts)}
+    written: dict[str, Any] = {"artifactId": artifact.artifact_id, "parts": parts_json(artifact.parts)}
     _add(written, "name", artifact.name)
     _add(written, "description", artifact.description)
     _add(written, "metadata", artifact.metadata)
@@ -134,7 +134,8 @@ def _status(status: TaskStatus) -> dict[str, Any]:
     return written
 
 
-def _parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
+def parts_json(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """Parts as 0.3 writes them."""
     return [_part(part) for part in parts]
 
 

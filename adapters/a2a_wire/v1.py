@@ -8,7 +8,18 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from adapters.task import Artifact, Message, Part, PushConfig, StreamResponse, Task, TaskStatus, encode
+from adapters.task import (
+    Artifact,
+    Message,
+    Part,
+    PushConfig,
+    StreamResponse,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+    encode,
+)
 
 ID_LIMIT: Final = 256  # characters
 PARTS_LIMIT: Final = 1000
@@ -117,6 +128,14 @@ def is_clean(noun: Task | Message | StreamResponse) -> bool:
         return bool(noun.status_update.task_id) and _clean_status(noun.status_update.status) and bounded(noun.status_update.metadata)
     assert not isinstance(noun.artifact_update, UnsetType)
     return bool(noun.artifact_update.task_id) and _clean_artifact(noun.artifact_update.artifact) and bounded(noun.artifact_update.metadata)
+
+
+def member_of(response: StreamResponse) -> Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent:
+    """The one member of a clean response."""
+    for member in (response.task, response.message, response.status_update, response.artifact_update):
+        if not isinstance(member, UnsetType):
+            return member
+    raise ValueError("a response without a member is not clean")
 
 
 def bounded(value: Any, depth: int = DEPTH_LIMIT) -> bool:

@@ -1,0 +1,78 @@
+"""A2A over JSON-RPC, as a client: one HTTP request per call, in the words of either version."""
+
+import itertools
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from adapters.a2a_wire import rpc
+from adapters.a2a_wire.tolerant import PeerEvent
+from adapters.a2a_wire.transport import ANSWER_LIMIT, Peer, Transport, seconds_left
+from adapters.contract import Call
+from adapters.egress import Egress
+from adapters.sse import until_cut
+from adapters.task import Message, Task
+
+
+class JsonRpcTransport:
+    """Transport over `egress`."""
+
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+        self._ids = itertools.count(1)
+
+    async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
+        dialect = _dialect(peer)
+        body, request_id = await self._ask(peer, call, dialect.send, dialect.send_params(message, modes, peer.tenant))
+        return rpc.read_event(body, request_id)
+
+    async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
+        request_id, dialect = next(self._ids), _dialect(peer)
+        body = rpc.request_bytes(request_id, dialect.stream, dialect.send_params(message, modes, peer.tenant))
+        headers = _headers(peer, call, "text/event-stream")
+        async with self._egress.stream("POST", peer.url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
+            if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                whole = await answer.read(ANSWER_LIMIT)
+                if answer.status != 200:
+                    raise rpc.http_fault(answer.status, whole)
+                yield rpc.read_event(whole, request_id)
+                return
+            async with aclosing(until_cut(answer, ANSWER_LIMIT)) as events:
+                async for event in events:
+                    yield rpc.read_event(event.data, request_id)
+
+    async def task(self, peer: Peer, call: Call, task_id: str) -> Task:
+        return rpc.read_task(*await self._ask(peer, call, _dialect(peer).get, _task_params(peer, task_id)))
+
+    async def cancel(self, peer: Peer, call: Call, task_id: str) -> Task:
+        return rpc.read_task(*await self._ask(peer, call, _dialect(peer).cancel, _task_params(peer, task_id)))
+
+    async def _ask(self, peer: Peer, call: Call, method: str, params: Any) -> tuple[bytes, int]:
+        request_id = next(self._ids)
+        answer = await self._egress.request(
+            "POST",
+            peer.url,
+            headers=_headers(peer, call, "application/json"),
+            body=rpc.request_bytes(request_id, method, params),
+            timeout=seconds_left(call),
+            limit=ANSWER_LIMIT,
+            idempotent=method == _dialect(peer).get,
+        )
+        if answer.status != 200:
+            raise rpc.http_fault(answer.status, answer.body)
+        return answer.body, request_id
+
+
+def _dialect(peer: Peer) -> rpc.Dialect:
+    return rpc.V03 if peer.older else rpc.V1
+
+
+def _task_params(peer: Peer, task_id: str) -> dict[str, str]:
+    return {"id": task_id, "tenant": peer.tenant} if peer.tenant else {"id": task_id}
+
+
+def _headers(peer: Peer, call: Call, accept: str) -> dict[str, str]:
+    return {**call.headers, **_dialect(peer).headers, "Content-Type": "application/json", "Accept": accept}
+
+
+_: type[Transport] = JsonRpcTransport

@@ -1,0 +1,153 @@
+"""A2A over HTTP+JSON, as a client: 1.0 below the interface's URL, 0.3 below its `/v1`."""
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from adapters.a2a_wire import tolerant, v03_proto, v1
+from adapters.a2a_wire.rpc import V1
+from adapters.a2a_wire.tolerant import PeerEvent
+from adapters.a2a_wire.transport import ANSWER_LIMIT, METHOD_NOT_FOUND, REASONS, TASK_NOT_FOUND, Peer, PeerError, Transport, seconds_left
+from adapters.contract import Call, UpstreamFault
+from adapters.egress import Egress
+from adapters.sse import until_cut
+from adapters.task import Message, StreamResponse, Task, encode
+from policies.strict_json import BadJson, parse
+
+_SEND: Final = "/message:send"
+_STREAM: Final = "/message:stream"
+_STATUS_CODES: Final = {400: -32602, 404: METHOD_NOT_FOUND, 405: METHOD_NOT_FOUND, 415: -32005, 501: METHOD_NOT_FOUND}
+# Sent as plain JSON, which every server takes: some know no other type, and none may refuse it (A2A 1.0 s11.2).
+_HEADERS: Final = {"Content-Type": "application/json"}
+_ANSWERS: Final = "application/a2a+json, application/json"
+_decode_event: Final = msgspec.json.Decoder(StreamResponse).decode
+_decode_task: Final = msgspec.json.Decoder(Task).decode
+
+
+class RestTransport:
+    """Transport over `egress`."""
+
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+
+    async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
+        return _read_event(peer, await self._ask("POST", peer, call, _SEND, _send_params(peer, message, modes)))
+
+    async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
+        headers = {**_headers(peer, call), "Accept": "text/event-stream"}
+        body = encode(_send_params(peer, message, modes))
+        async with self._egress.stream("POST", _url(peer, _STREAM), headers=headers, body=body, timeout=seconds_left(call)) as answer:
+            if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                whole = await answer.read(ANSWER_LIMIT)
+                if answer.status != 200:
+                    raise _fault(answer.status, whole, METHOD_NOT_FOUND)
+                yield _read_event(peer, whole)
+                return
+            async with aclosing(until_cut(answer, ANSWER_LIMIT)) as events:
+                async for event in events:
+                    yield _read_event(peer, event.data)
+
+    async def task(self, peer: Peer, call: Call, task_id: str) -> Task:
+        return _read_task(peer, await self._ask("GET", peer, call, f"/tasks/{quote(task_id, safe='')}"))
+
+    async def cancel(self, peer: Peer, call: Call, task_id: str) -> Task:
+        return _read_task(peer, await self._ask("POST", peer, call, f"/tasks/{quote(task_id, safe='')}:cancel", {}))
+
+    async def _ask(self, method: str, peer: Peer, call: Call, path: str, params: Any = None) -> bytes:
+        answer = await self._egress.request(
+            method,
+            _url(peer, path),
+            headers={**_headers(peer, call), "Accept": _ANSWERS},
+            body=None if params is None else encode(params),
+            timeout=seconds_left(call),
+            limit=ANSWER_LIMIT,
+            idempotent=method == "GET",
+        )
+        if answer.status != 200:
+            raise _fault(answer.status, answer.body, METHOD_NOT_FOUND if path == _SEND else TASK_NOT_FOUND)
+        return answer.body
+
+
+def _url(peer: Peer, path: str) -> str:
+    """A2A 1.0 s11.3: a tenant is the first step of the path."""
+    base = peer.url.rstrip("/")
+    if peer.older:
+        return f"{base.removesuffix('/v1')}/v1{path}"
+    return f"{base}/{quote(peer.tenant, safe='')}{path}" if peer.tenant else base + path
+
+
+def _headers(peer: Peer, call: Call) -> dict[str, str]:
+    return {**call.headers, **_HEADERS} if peer.older else {**call.headers, **_HEADERS, **V1.headers}
+
+
+def _send_params(peer: Peer, message: Message, modes: tuple[str, ...]) -> Any:
+    return v03_proto.send_params(message, modes) if peer.older else V1.send_params(message, modes, "")
+
+
+def _read_event(peer: Peer, body: bytes) -> PeerEvent:
+    """Clean 1.0 is decoded once; anything else is read by its shape."""
+    if not peer.older:
+        try:
+            response = _decode_event(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        else:
+            if v1.is_clean(response):
+                return v1.member_of(response)
+    value = _parsed(body)
+    if isinstance(value, dict) and "error" in value:
+        raise _error_in(value, "an error", -32603)
+    return tolerant.read_event(v03_proto.lift_event(value) if peer.older else value)
+
+
+def _read_task(peer: Peer, body: bytes) -> Task:
+    if not peer.older:
+        try:
+            task = _decode_task(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        else:
+            if v1.is_clean(task):
+                return task
+    value = _parsed(body)
+    return tolerant.read_task(v03_proto.lift_event(value) if peer.older else value)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return parse(body)
+    except BadJson as bad:
+        raise UpstreamFault("The agent did not answer in JSON", str(bad)) from None
+
+
+def _fault(status: int, body: bytes, unknown: int) -> UpstreamFault:
+    """What an answer other than HTTP 200 means. `unknown`: the code of a 404 that says nothing else."""
+    if status in (401, 403):
+        return UpstreamFault(f"The agent refused the gateway's credential (HTTP {status})")
+    try:
+        value = parse(body)
+    except BadJson:
+        value = None
+    code = unknown if status == 404 else _STATUS_CODES.get(status, 0)
+    return _error_in(value, f"HTTP {status}", code)
+
+
+def _error_in(value: Any, said: str, code: int) -> UpstreamFault:
+    """A2A 1.0 s11.6: `{"error": {"details": [{"@type": …ErrorInfo, "reason": …}]}}`; some answer with a JSON-RPC code."""
+    error = value.get("error", value) if isinstance(value, dict) else None
+    error = error if isinstance(error, Mapping) else {}
+    details = error.get("details")
+    reasons = [detail.get("reason") for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+    code = next((REASONS[reason] for reason in reasons if isinstance(reason, str) and reason in REASONS), code)
+    given = error.get("code")
+    if type(given) is int and given < -32000:
+        code = given
+    detail = json.dumps(error)[:500]
+    return PeerError(code, said, detail) if code else UpstreamFault(f"The agent answered with {said}", detail)
+
+
+_: type[Transport] = RestTransport
