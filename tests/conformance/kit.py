@@ -106,7 +106,7 @@ async def run(trial: Trial, sut: str, name: str, select: str = "") -> Outcome:
     finally:
         if process.returncode is None:
             process.kill()
-        await process.wait()
+            await process.wait()
     if not (report.exists() and junit.exists()):
         raise KitMissing(f"the kit gave no report; its log: {log}")
     return outcome
@@ -119,6 +119,7 @@ async def _followed(process: asyncio.subprocess.Process, log: Path, say: Callabl
             sink.write(line)
             if found := PERCENT.search(line):
                 say(f"  {found[1].decode()} %")
+    await process.wait()
 
 
 async def _sections(python: Path, kit: Path) -> str:
