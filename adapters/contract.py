@@ -1,25 +1,26 @@
 """What an adapter is: it runs one turn of one agent and yields events. It holds no state and no credential of its own."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
 
 from adapters.task import Artifact, Message
 from policies.grant import Grant
 from registry.card import Registration
 
 
-@dataclass(frozen=True, slots=True)
-class VendorRef:
+class VendorRef(Struct, frozen=True):
     """The agent's own ids of this conversation; kept by the gateway as soon as `Ref` arrives, shown to nobody else."""
 
     context_id: str = ""
     task_id: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """One message for the agent. `ref` is set when a conversation goes on; start and resume are one method.
 
     `stream`: somebody watches, so events should come as they happen, from an agent that can stream.
@@ -31,8 +32,7 @@ class Turn:
     accepted_output_modes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """The leave to make one call, and all that it may carry. Can't be built without a Grant."""
 
     grant: Grant
@@ -42,20 +42,17 @@ class Call:
     idempotency_key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
+class Ref(Struct, frozen=True):
     ref: VendorRef
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """The agent works; `message` is what it says meanwhile."""
 
     message: Message | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ArtifactPiece:
+class ArtifactPiece(Struct, frozen=True):
     """An artifact or a piece of one. `append` adds to the artifact of that id, else it replaces it."""
 
     artifact: Artifact
@@ -63,30 +60,26 @@ class ArtifactPiece:
     last_chunk: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """The agent waits for input (`auth` false) or for an authorization given out of band. Ends the turn."""
 
     message: Message | None
     auth: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Replied:
+class Replied(Struct, frozen=True):
     """The agent answered with a Message and keeps no task. Ends the turn."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """Ends the turn."""
 
     message: Message | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """Ends the turn. `reason` is for everyone and never an upstream's text; `detail` goes to the redacted log."""
 
     reason: str
@@ -96,8 +89,7 @@ class Failed:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Canceled:
+class Canceled(Struct, frozen=True):
     """Ends the turn; only when the agent confirmed it."""
 
     message: Message | None = None
@@ -132,4 +124,3 @@ class Adapter(Protocol):
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """True only when the agent confirmed the cancellation."""
         ...
-

@@ -1,20 +1,21 @@
 """The broker: find, allow, keep, send. The only file that knows the order, for every door alike."""
 
 import asyncio
-import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import structlog
+from msgspec import Struct
 
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.contract import Adapter, Call, Canceled, Turn, VendorRef
 from adapters.mcp_wire import ToolAnswer, ToolRequest
-from adapters.task import Message, TaskState, encode
+from adapters.task import Message, TaskState
 from gateway.ledger import Ledger, Outside, Trail
+from gateway.task_reader import TaskReader, digest
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskEvent, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
 from policies.authority import Caller, Request
@@ -37,12 +38,7 @@ class TooManyTasks(Exception):
     """One task has caused more tasks than may be under way at once."""
 
 
-class IdempotencyConflict(Exception):
-    """The Idempotency-Key was used before, with another message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
+class Sending(Struct, frozen=True):
     """A message on its way to an agent. `watched`: its events are wanted as they happen."""
 
     agent: str
@@ -54,8 +50,7 @@ class Sending:
     watched: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True):
     """A tool call on its way to an MCP server; `arguments` are what policies may look at."""
 
     server: str
@@ -109,6 +104,7 @@ class Broker:
         self._memory = memory
         self._outside = outside
         self._turns = Turns(memory)
+        self._reader = TaskReader(memory.tasks)
         self._background: dict[str, asyncio.Task[Turned]] = {}
         self._under_way = UnderWay()
 
@@ -125,23 +121,18 @@ class Broker:
         if isinstance(ready, Turned):
             return ready
         turned = await self._run(ready)
-        return await self._whole(turned) if sending.message.task_id else turned
+        return await self._reader.whole(turned) if sending.message.task_id else turned
 
     async def start(self, caller: Caller, sending: Sending) -> Turned:
         """Delegates and returns at once; the turn goes on whatever becomes of the caller."""
-        ready = await self._ready(caller, replace(sending, watched=True))
+        ready = await self._ready(caller, msgspec.structs.replace(sending, watched=True))
         if isinstance(ready, Turned):
             return ready
         running = asyncio.create_task(self._run(ready))
         key = ready.opened.row.id
         self._background[key] = running
         running.add_done_callback(lambda done: self._ended(key, done))
-        return await self._whole(ready.opened) if sending.message.task_id else ready.opened
-
-    async def _whole(self, turned: Turned) -> Turned:
-        """A task that went on, with what was kept in the turns before."""
-        record = await self._memory.tasks.record(turned.row.tenant, turned.row.owner, turned.row.id)
-        return Turned(record.row, record.events, turned.reply)
+        return await self._reader.whole(ready.opened) if sending.message.task_id else ready.opened
 
     def _ended(self, key: str, done: "asyncio.Task[Turned]") -> None:
         self._background.pop(key, None)
@@ -150,7 +141,7 @@ class Broker:
 
     async def _ready(self, caller: Caller, sending: Sending) -> _Ready | Turned:
         target = self.find(caller, sending.agent, Family.AGENT)
-        if sending.idempotency_key is not None and (repeated := await self._repeated(caller, sending)) is not None:
+        if (repeated := await self._repeated(caller, sending)) is not None:
             return repeated
         before = await self._continued(caller, sending)
         row = before or _new_row(self._memory, caller, sending)
@@ -186,7 +177,7 @@ class Broker:
         if not message.task_id:
             return None
         try:
-            row = await self.task_row(caller, sending.agent, message.task_id)
+            row = await self._reader.row(caller, sending.agent, message.task_id)
         except UnknownTask:
             if not self._ledger.sees(caller, Act("invokeAgent", "Agent", sending.agent, f"agent:{sending.agent}", sending.agent)):
                 raise UnknownName(sending.agent) from None  # as without a task: an agent that may not be known is not there
@@ -226,19 +217,8 @@ class Broker:
             self._under_way.leave(ready.opened.row.id, ready.parent)
 
     async def _repeated(self, caller: Caller, sending: Sending) -> Turned | None:
-        """The outcome of the same message sent before under the same key, once its turn has ended."""
-        assert sending.idempotency_key is not None
-        tasks = self._memory.tasks
-        row = await tasks.repeated(caller.principal.tenant, caller.principal.owner, sending.agent, sending.idempotency_key)
-        if row is None:
-            return None
-        if row.request_digest != _digest(sending) or row.parent_id != caller.delegation.task_id:
-            raise IdempotencyConflict
-        if not sending.watched:
-            async for _event in tasks.follow(row, row.last_seq):
-                pass
-        record = await tasks.record(row.tenant, row.owner, row.id)
-        return Turned(record.row, record.events)
+        key = sending.idempotency_key
+        return None if key is None else await self._reader.repeated(caller, sending.agent, key, sending.message, wait=not sending.watched)
 
     async def call_tool(self, caller: Caller, calling: ToolCall) -> ToolAnswer:
         """Calls a tool of an MCP server: a decision and its record, but no task."""
@@ -257,19 +237,9 @@ class Broker:
         finally:
             self._ledger.post_outcome(grant, outcome)
 
-    async def task_row(self, caller: Caller, agent: str, task_id: str) -> TaskRow:
-        """A task of the caller's with this agent; an agent sees only what its own task caused. Raises UnknownTask."""
-        row = await self._memory.tasks.find(caller.principal.tenant, caller.principal.owner, task_id)
-        caused = not caller.delegation.path or row.parent_id == caller.delegation.task_id
-        if row.agent != agent or not caused or not caller.delegation.held().covers(f"agent:{agent}"):
-            raise UnknownTask
-        return row
-
     async def task(self, caller: Caller, agent: str, task_id: str) -> Turned:
         """A task with its events. Raises UnknownTask."""
-        row = await self.task_row(caller, agent, task_id)
-        record = await self._memory.tasks.record(row.tenant, row.owner, task_id)
-        return Turned(record.row, record.events)
+        return await self._reader.task(caller, agent, task_id)
 
     def follow(self, turned: Turned) -> AsyncIterator[TaskEvent]:
         """The events after those of `turned`, as they are kept, until the turn ends."""
@@ -281,7 +251,7 @@ class Broker:
 
     async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Turned:
         """Asks the agent to stop; the task is canceled when the agent confirms it. Raises NotCancelable."""
-        row = await self.task_row(caller, agent, task_id)
+        row = await self._reader.row(caller, agent, task_id)
         ref = _ref(row.vendor_ref)
         if row.ended or not ref.task_id:
             raise NotCancelable
@@ -293,7 +263,7 @@ class Broker:
         call = self._ledger.call(grant, target, trail, row.id)
         if not await self._outside.adapters.adapter(target.kind).cancel(ref, call):
             raise NotCancelable
-        now = await self.task(caller, agent, task_id)
+        now = await self._reader.task(caller, agent, task_id)
         if now.row.ended:
             return now
         ended = await self._turns.end(now, Canceled())
@@ -329,9 +299,5 @@ def _new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:
         created=now,
         updated=now,
         idempotency_key=sending.idempotency_key,
-        request_digest=_digest(sending) if sending.idempotency_key is not None else "",
+        request_digest=digest(sending.message) if sending.idempotency_key is not None else "",
     )
-
-
-def _digest(sending: Sending) -> str:
-    return hashlib.sha256(encode(sending.message)).hexdigest()

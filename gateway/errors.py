@@ -10,13 +10,14 @@ from adapters.contract import UpstreamFault
 from adapters.mcp_wire import ToolRefused
 from gateway.admission import Admission, ForeignOrigin, WrongHost
 from gateway.asgi import BadHeader, BodyTooLarge, ContentTypeNotSupported
-from gateway.broker import IdempotencyConflict, NotCancelable, TooManyTasks
+from gateway.broker import NotCancelable, TooManyTasks
 from gateway.database import NotKept, NotRead
 from gateway.decisions import BadCursor, UnknownDecision
 from gateway.explanations import sentence, story
 from gateway.ledger import Refused
 from gateway.offers import BadRequest, UrlRefused
 from gateway.revocation import UnknownGrant
+from gateway.task_reader import IdempotencyConflict
 from gateway.tasks import TaskEnded, UnknownTask
 from gateway.turns import EndingNotKept
 from policies.grant import Denial

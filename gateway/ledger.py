@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+from msgspec import Struct
 from sqlalchemy.exc import IntegrityError
 
 from adapters.contract import Adapter, Call
@@ -27,12 +29,11 @@ class Refused(Exception):
         self.ruling = ruling
 
 
-@dataclass(frozen=True, slots=True)
-class Trail:
+class Trail(Struct, frozen=True):
     """The trace this call belongs to, and the headers that carry it on."""
 
     trace_id: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 class Adapters(Protocol):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import Struct
 
 from policies.bounded import BoundedCache
 from policies.cedar import CedarQuestion, PolicyEngine
@@ -20,8 +21,7 @@ CACHED_SECONDS = 60.0
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """Whoever stands at a door: a person, or an agent that acts for one. `key` sums up all that rulings depend on."""
 
     principal: Principal
@@ -32,8 +32,7 @@ class Caller:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One act, ready to be ruled on. For invokeAgent `callee` is the agent with its ceiling, and `task_id` the task to come."""
 
     act: Act
@@ -45,8 +44,7 @@ class Request:
     trace_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
+class _Verdict(Struct, frozen=True):
     """What can be remembered of a ruling."""
 
     reason_id: str = ""  # empty: allowed

@@ -1,6 +1,7 @@
 """A delegation: what is left of a person's authority after each agent it went through."""
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from policies.permissions import ALL, Permissions
 from policies.principal import Principal
@@ -8,8 +9,7 @@ from policies.principal import Principal
 DEPTH_MAX = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(Struct, frozen=True):
     """One agent of a chain and the ceiling its operator set (no limit of its own by default)."""
 
     agent: str
@@ -25,8 +25,7 @@ class CannotNarrow(Exception):
         self.missing = missing
 
 
-@dataclass(frozen=True, slots=True)
-class Delegation:
+class Delegation(Struct, frozen=True):
     """The authority that the last agent of `path` acts with; an empty path is the person themselves.
 
     `scope` is what the token and every request for less have left; `not_after` is in seconds since 1970.

@@ -1,12 +1,11 @@
 """Rulings: a Grant, a Denial or a Question. Values, not exceptions; only `policies/authority.py` makes a Grant."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from policies.delegation import Delegation
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(Struct, frozen=True):
     """What is asked: a Cedar action on a resource, and the permission string that stands for both.
 
     `parent` is the server of a tool, else the resource itself.
@@ -19,16 +18,14 @@ class Act:
     parent: str
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """One agent of a chain, with what it was allowed at most, for explanations."""
 
     agent: str
     permissions: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """Why a ruling came out as it did; `interlock why` shows exactly this."""
 
     id: str
@@ -49,16 +46,14 @@ class Decision:
     policy_version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """Leave for one call. An adapter or a credential can't be had without one."""
 
     decision: Decision
     delegation: Delegation  # for invokeAgent the callee's, already narrowed; else the caller's own
 
 
-@dataclass(frozen=True, slots=True)
-class Denial:
+class Denial(Struct, frozen=True):
     """A refusal. `hidden` means: answer exactly as if the thing did not exist. `scope` names what a token lacks."""
 
     decision: Decision
@@ -66,8 +61,7 @@ class Denial:
     scope: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """A person has to decide first (human approval)."""
 
     decision: Decision

@@ -62,7 +62,7 @@ class SigningKeys:
     def sign(self, claims: Mapping[str, Any], typ: str) -> str:
         """A JWT of the active key. Raises ValueError for a number that JSON lacks."""
         if not all(math.isfinite(value) for value in claims.values() if type(value) is float):
-            raise ValueError("a claim is not a finite number")
+            raise ValueError("a claim is a number that JSON lacks")
         ring = self._current()
         header = ring.headers.get(typ)
         if header is None:

@@ -1,9 +1,11 @@
 """The operations of A2A (1.0 s3.1), for every binding and version alike."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from adapters.a2a_wire.lists import PAGE_SIZE, ListParams, TaskPage
 from adapters.a2a_wire.v1 import BadMessage, SendParams, TaskParams
@@ -174,4 +176,3 @@ def _microseconds(text: str) -> int:
     if moment.tzinfo is None:
         raise BadMessage("statusTimestampAfter", "has no time zone")
     return int(moment.timestamp() * 1_000_000)
-

@@ -1,11 +1,11 @@
 """/api/audit: the trail of a tenant, for those who may read it."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
+from msgspec.structs import replace
 
 from gateway.database import Database
 from gateway.decisions import READ_AUDIT, Wanted, read_trail

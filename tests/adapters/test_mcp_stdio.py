@@ -1,15 +1,16 @@
 """Claims about commands as MCP servers: one process, nothing of our environment, started again when it died."""
 
 import asyncio
+import dataclasses
 import json
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from adapters.contract import Call, UpstreamFault
 from adapters.egress import Egress
@@ -40,7 +41,7 @@ async def tools() -> AsyncIterator[McpTools]:
 
 def stdio_call(name: str = "tools", user: str = "alice", seconds: float = 20.0) -> Call:
     call = call_of("stdio:", "", user, seconds)
-    return replace(call, target=replace(call.target, name=name))
+    return replace(call, target=dataclasses.replace(call.target, name=name))
 
 
 async def test_a_command_is_called_like_any_server_and_is_one_process(tools: McpTools) -> None:
@@ -54,7 +55,7 @@ async def test_a_command_is_called_like_any_server_and_is_one_process(tools: Mcp
     assert len(pids) == 1
     assert json.loads((await tools.call(stdio_call(), request_of("fail"))).result)["isError"] is True
     with pytest.raises(ToolRefused):
-        await tools.call(stdio_call(), replace(request_of("echo"), params=b'{"arguments": []}'))
+        await tools.call(stdio_call(), dataclasses.replace(request_of("echo"), params=b'{"arguments": []}'))
 
 
 async def test_a_command_gets_only_the_environment_that_is_listed(tools: McpTools, monkeypatch: pytest.MonkeyPatch) -> None:

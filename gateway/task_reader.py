@@ -1,0 +1,54 @@
+"""Reading tasks: whose they are decides who may, and an agent sees only what its own task caused."""
+
+import hashlib
+
+from adapters.task import Message, encode
+from gateway.tasks import TaskLog, TaskRow, UnknownTask
+from gateway.turns import Turned
+from policies.authority import Caller
+
+
+class IdempotencyConflict(Exception):
+    """The Idempotency-Key was used before, with another message."""
+
+
+class TaskReader:
+    """For the broker, which has ruled already where a ruling is needed."""
+
+    def __init__(self, tasks: TaskLog) -> None:
+        self._tasks = tasks
+
+    async def row(self, caller: Caller, agent: str, task_id: str) -> TaskRow:
+        """A task of the caller's with this agent. Raises UnknownTask, for a foreign one too."""
+        row = await self._tasks.find(caller.principal.tenant, caller.principal.owner, task_id)
+        caused = not caller.delegation.path or row.parent_id == caller.delegation.task_id
+        if row.agent != agent or not caused or not caller.delegation.held().covers(f"agent:{agent}"):
+            raise UnknownTask
+        return row
+
+    async def task(self, caller: Caller, agent: str, task_id: str) -> Turned:
+        """A task with its events. Raises UnknownTask."""
+        row = await self.row(caller, agent, task_id)
+        return await self.whole(Turned(row, ()))
+
+    async def whole(self, turned: Turned) -> Turned:
+        """A task with all that was ever kept of it."""
+        record = await self._tasks.record(turned.row.tenant, turned.row.owner, turned.row.id)
+        return Turned(record.row, record.events, turned.reply)
+
+    async def repeated(self, caller: Caller, agent: str, key: str, message: Message, wait: bool) -> Turned | None:
+        """The task that was opened under this idempotency key; with `wait`, once its turn has ended. Raises IdempotencyConflict."""
+        row = await self._tasks.repeated(caller.principal.tenant, caller.principal.owner, agent, key)
+        if row is None:
+            return None
+        if row.request_digest != digest(message) or row.parent_id != caller.delegation.task_id:
+            raise IdempotencyConflict
+        if wait:
+            async for _event in self._tasks.follow(row, row.last_seq):
+                pass
+        return await self.whole(Turned(row, ()))
+
+
+def digest(message: Message) -> str:
+    """What makes two messages the same."""
+    return hashlib.sha256(encode(message)).hexdigest()
