@@ -1,12 +1,43 @@
 """What befalls databases: they take no writes, they end sessions, they are gone for a while."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
-from gateway.database import Database, NotKept
+from gateway.database import Batch, Database, NotKept, NotRead
+
+T = TypeVar("T")
+Fate = Literal["kept", "refused", "kept unseen"]
+
+
+class Shaky:
+    """A database whose next writes and reads go as `writes` and `reads` say; afterwards it is well."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.sqlite = database.sqlite
+        self.writes: list[Fate] = []
+        self.reads = 0  # so many are not answered
+
+    async def write(self, work: Callable[[Batch], T]) -> T:
+        fate = self.writes.pop(0) if self.writes else "kept"
+        if fate == "refused":
+            raise NotKept
+        result = await self._database.write(work)
+        if fate == "kept unseen":
+            raise NotKept
+        return result
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        if self.reads:
+            self.reads -= 1
+            raise NotRead
+        return await self._database.read(work)
+
+    def post(self, work: Callable[[Batch], Any]) -> None:
+        self._database.post(work)
 
 
 @asynccontextmanager

@@ -13,8 +13,7 @@ from gateway.database import Batch, Database, NotKept, NotRead, engine_for
 from gateway.tables import processes
 from gateway.writer import BATCH_MAX
 from tests.fakes.outages import read_only
-
-SECONDS = 20.0
+from tests.fakes.waiting import SECONDS, until
 
 
 def add(name: str):  # type: ignore[no-untyped-def]  # a job of the writer
@@ -23,6 +22,10 @@ def add(name: str):  # type: ignore[no-untyped-def]  # a job of the writer
 
 async def kept(database: Database) -> set[str]:
     return set(await database.read(lambda connection: connection.execute(select(processes.c.id)).scalars().all()))
+
+
+async def _number(database: Database, expected: int) -> bool:
+    return len(await kept(database)) == expected
 
 
 def kept_in(url: str) -> int:
@@ -110,9 +113,7 @@ async def test_what_was_posted_while_writes_were_refused_is_kept_when_they_are_n
         with pytest.raises(NotKept):
             await database.write(add("refused too"))
     await database.write(add("written"))
-    async with asyncio.timeout(SECONDS):
-        while len(await kept(database)) < 11:
-            await database.write(lambda _: None)
+    await until(lambda: _number(database, 11))
     assert await kept(database) == {"written", *(f"posted{number}" for number in range(10))}
     assert database.writable
 
@@ -123,9 +124,7 @@ async def test_a_posted_job_that_is_at_fault_itself_is_dropped(database: Databas
     database.post(add("taken"))
     database.post(add("innocent"))
     await database.write(add("written"))
-    async with asyncio.timeout(SECONDS):
-        while len(await kept(database)) < 3:
-            await database.write(lambda _: None)
+    await until(lambda: _number(database, 3))
     assert await kept(database) == {"taken", "innocent", "written"}
     assert database.writable
 

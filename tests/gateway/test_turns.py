@@ -1,0 +1,376 @@
+"""Turns: whatever the agent says and the database does, a task ends once, with all that was said."""
+
+import asyncio
+import itertools
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from adapters.contract import (
+    ArtifactPiece,
+    Ask,
+    Call,
+    Canceled,
+    Done,
+    Event,
+    Failed,
+    Progress,
+    Ref,
+    Replied,
+    Turn,
+    UpstreamFault,
+    VendorRef,
+)
+from adapters.task import TERMINAL, Artifact, Message, Part, Role, TaskState
+from gateway.database import Database, NotKept, engine_for
+from gateway.tables import processes
+from gateway.tasks import SETTLED_US, TaskLog, TaskRecord, TaskRow
+from gateway.turns import EndingNotKept, Memory, Turned, Turns
+from policies.audit import Audit
+from policies.grants import Grants
+from policies.tables import audit as audit_table
+from tests.fakes.a2a_calls import call_to
+from tests.fakes.clock import Clock
+from tests.fakes.outages import Fate, Shaky
+from tests.fakes.waiting import SECONDS, until
+
+
+def words(text: str) -> Message:
+    return Message(message_id="m", role=Role.AGENT, parts=(Part(text=text),))
+
+
+def piece(text: str) -> ArtifactPiece:
+    return ArtifactPiece(Artifact(artifact_id="a", parts=(Part(text=text),)), append=True)
+
+
+class Scripted:
+    """An agent that says what it is told to; an exception among the events is raised, an asyncio.Event is waited for."""
+
+    def __init__(self, *script: Event | Exception | asyncio.Event) -> None:
+        self.script = script
+        self.closed = False
+
+    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        try:
+            for act in self.script:
+                if isinstance(act, Exception):
+                    raise act
+                if isinstance(act, asyncio.Event):
+                    await act.wait()
+                else:
+                    yield act
+        finally:
+            self.closed = True
+
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        return True
+
+
+class Desk:
+    """Turns on a database that may be shaky, with a clock that stands still."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.shaky = Shaky(database)
+        self.clock = Clock()
+        self.pauses: list[float] = []
+        audit = Audit("a_1", self.clock.us)
+        database.enlist(audit)
+        self.log = TaskLog(self.shaky, self.clock.us, "p_1")  # type: ignore[arg-type]  # it does what the log needs
+        numbers = itertools.count()
+        new_id: Callable[[str], str] = lambda prefix: f"{prefix}_{next(numbers)}"  # noqa: E731 (as the gateway's is given)
+        grants = Grants(self.shaky, self.clock)
+        self.memory = Memory(self.shaky, audit, grants, self.log, new_id, self.clock.us)  # type: ignore[arg-type]  # see above
+        self.turns = Turns(self.memory, self._pause)
+
+    async def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    async def opened(self, name: str = "t_1") -> Turned:
+        row = TaskRow(
+            tenant="default",
+            id=name,
+            owner="default|dev|alice",
+            context_id="c_1",
+            agent="sales",
+            state=TaskState.SUBMITTED,
+            parent_id="",
+            txn="x_1",
+            decision_id="d_1",
+            grant_id="g_1",
+            created=self.clock.us(),
+            updated=self.clock.us(),
+        )
+        opened = Turned(*self.log.opening(row, words("please")))
+        await self.database.write(lambda batch: self.log.open(batch, opened.row, opened.events))
+        return opened
+
+    async def run(self, *script: Event | Exception | asyncio.Event, stream: bool = True, opened: Turned | None = None) -> Turned:
+        async with asyncio.timeout(SECONDS):
+            turn = Turn(words("please"), stream=stream)
+            return await self.turns.run(Scripted(*script), turn, call_to("http://agent.test"), opened or await self.opened())
+
+    async def record(self, name: str = "t_1") -> TaskRecord:
+        return await TaskLog(self.database, self.clock.us, "p_1").record("default", "default|dev|alice", name)
+
+    async def _stands(self, name: str, so: Callable[[TaskRow], bool]) -> bool:
+        return so((await self.record(name)).row)
+
+    async def reached(self, seq: int, name: str = "t_1") -> None:
+        """Waits until the log is so long."""
+        await until(lambda: self._stands(name, lambda row: row.last_seq >= seq))
+
+    async def ended(self, name: str = "t_1") -> TaskRecord:
+        """The record, once the task has ended; and a check that it has done so once."""
+        await until(lambda: self._stands(name, lambda row: row.ended))
+        record = await self.record(name)
+        states = [json.loads(event.body)["state"] for event in record.events if event.kind == "status"]
+        assert [state for state in states if state in TERMINAL] == [record.row.state] == [states[-1]]
+        assert [event.seq for event in record.events] == list(range(1, record.row.last_seq + 1))
+        assert record.row.runner == ""
+        return record
+
+    async def outcomes(self) -> Counter[str]:
+        rows = await self.database.read(lambda connection: connection.execute(select(audit_table.c.body)).scalars().all())
+        return Counter(json.loads(body)["outcome"] for body in rows)
+
+
+@pytest.fixture
+def desk(database: Database) -> Desk:
+    return Desk(database)
+
+
+def artifact_of(record: TaskRecord) -> list[Any]:
+    return [part.text for one in record.task().artifacts for part in one.parts]
+
+
+def reason_of(record: TaskRecord) -> str:
+    message = record.task().status.message
+    return str(message.parts[0].text) if isinstance(message, Message) else ""
+
+
+ENDINGS = [
+    (Done(words("so be it")), TaskState.COMPLETED, "ok"),
+    (Replied(words("just this")), TaskState.COMPLETED, "ok"),
+    (Failed("no luck"), TaskState.FAILED, "failed"),
+    (Failed("not mine", rejected=True), TaskState.REJECTED, "rejected"),
+    (Canceled(), TaskState.CANCELED, "canceled"),
+    (Ask(words("which one?")), TaskState.INPUT_REQUIRED, "asks"),
+    (Ask(words("who are you?"), auth=True), TaskState.AUTH_REQUIRED, "asks"),
+]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("ending", "state", "outcome"), ENDINGS, ids=[state.name + type(event).__name__ for event, state, _ in ENDINGS])
+async def test_each_ending_is_kept_with_its_outcome(
+    database: Database, ending: Event, state: TaskState, outcome: str, stream: bool
+) -> None:
+    desk = Desk(database)
+    turned = await desk.run(Ref(VendorRef("c", "t")), Progress(), piece("a"), piece("b"), ending, stream=stream)
+    record = await desk.record()
+    assert (turned.row, turned.events) == (record.row, record.events)
+    assert record.row.state is state and record.row.runner == ""
+    assert artifact_of(record) == ["a", "b"]
+    assert json.loads(record.row.vendor_ref) == {"context_id": "c", "task_id": "t", "extra": {}}
+    assert await desk.outcomes() == {outcome: 1}
+
+
+async def test_what_follows_an_ending_is_not_heard(desk: Desk) -> None:
+    await desk.run(piece("a"), Done(), piece("late"), Failed("after all"))
+    assert artifact_of(await desk.ended()) == ["a"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ([], "The agent ended its turn without an outcome."),
+        ([UpstreamFault("The agent's answer broke off", "10.0.0.7 said: secret")], "The agent's answer broke off"),
+        ([RuntimeError("secret")], "The gateway could not go on with the agent's answer."),
+    ],
+    ids=["nothing", "fault", "bug"],
+)
+async def test_a_turn_that_breaks_fails_the_task_and_keeps_what_came_before(
+    desk: Desk, broken: list[Exception], reason: str, stream: bool
+) -> None:
+    turned = await desk.run(Progress(), piece("a"), *broken, stream=stream)
+    record = await desk.ended()
+    assert turned.row == record.row and record.row.state is TaskState.FAILED
+    assert reason_of(record) == reason
+    assert artifact_of(record) == ["a"]
+    assert "secret" not in str(record.events)
+
+
+async def test_a_watched_turn_is_kept_as_it_goes_and_another_only_at_its_signs_of_life(desk: Desk) -> None:
+    gate = asyncio.Event()
+    script = (Ref(VendorRef("c", "t")), piece("a"), Progress(), piece("b"), gate, Done())
+    watched, other = await desk.opened("t_watched"), await desk.opened("t_other")
+    running = [asyncio.ensure_future(desk.run(*script, stream=one is watched, opened=one)) for one in (watched, other)]
+    await desk.reached(5, "t_watched")
+    await desk.reached(4, "t_other")
+    assert artifact_of(await desk.record("t_watched")) == ["a", "b"]
+    assert artifact_of(await desk.record("t_other")) == ["a"]
+    assert (await desk.record("t_other")).row.runner == "p_1"
+    gate.set()
+    await asyncio.gather(*running)
+    assert artifact_of(await desk.ended("t_other")) == ["a", "b"]
+
+
+async def test_a_turn_outlives_an_outage_and_then_keeps_all_that_was_said(desk: Desk) -> None:
+    desk.shaky.writes = ["refused", "refused", "refused"]
+    await desk.run(Progress(), piece("a"), piece("b"), piece("c"), Done())
+    assert artifact_of(await desk.ended()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("outage", [["refused"] * 4, ["kept unseen"], ["refused", "kept unseen", "refused"]])
+async def test_an_ending_that_is_not_kept_at_once_is_kept_later(desk: Desk, outage: list[Fate]) -> None:
+    """The caller hears of it, whoever follows sees it, and it is the agent's answer."""
+    opened = await desk.opened()
+    following = asyncio.ensure_future(_last(desk.log, opened))
+    desk.shaky.writes = list(outage)
+    with pytest.raises(EndingNotKept) as told:
+        await desk.run(piece("a"), Done(words("so be it")), stream=False, opened=opened)
+    assert opened.row.id in str(told.value)
+    assert isinstance(told.value, NotKept)
+    record = await desk.ended()
+    assert record.row.state is TaskState.COMPLETED
+    assert artifact_of(record) == ["a"]
+    assert await following == record.row.last_seq
+    assert await desk.outcomes() == {"ok": 1}
+    assert desk.pauses == sorted(desk.pauses) and desk.pauses[0] < 1
+
+
+async def _last(log: TaskLog, opened: Turned) -> int:
+    async with asyncio.timeout(SECONDS):
+        return [event.seq async for event in log.follow(opened.row, 0)][-1]
+
+
+async def test_a_late_ending_comes_too_late_for_a_task_that_was_canceled(desk: Desk) -> None:
+    desk.shaky.writes = ["refused"]
+    opened = await desk.opened()
+    with pytest.raises(EndingNotKept):
+        await desk.run(Done(), opened=opened)
+    other = Turns(desk.memory)
+    await other.end(opened, Canceled())
+    assert (await desk.ended()).row.state is TaskState.CANCELED
+    await until(lambda: not desk.turns._late)
+    assert (await desk.ended()).row.state is TaskState.CANCELED
+
+
+async def test_closing_gives_up_on_late_endings(desk: Desk) -> None:
+    desk.shaky.writes = ["refused"] * 1000
+    with pytest.raises(EndingNotKept):
+        await desk.run(Done())
+    async with asyncio.timeout(SECONDS):
+        await desk.turns.close()
+    assert not (await desk.record()).row.ended
+
+
+async def test_a_turn_stops_when_somebody_else_has_ended_its_task(desk: Desk) -> None:
+    gate = asyncio.Event()
+    opened = await desk.opened()
+    agent = Scripted(Progress(), gate, piece("late"), asyncio.Event())
+    running = asyncio.ensure_future(desk.turns.run(agent, Turn(words("x"), stream=True), call_to("http://agent.test"), opened))
+    async with asyncio.timeout(SECONDS):
+        await desk.reached(3)
+        record = await desk.record()
+        await desk.turns.end(Turned(record.row, record.events), Canceled())
+        gate.set()
+        turned = await running
+    assert turned.row.state is TaskState.CANCELED
+    assert agent.closed
+    assert artifact_of(await desk.ended()) == []
+
+
+async def test_the_gateways_own_hand_ends_a_task_whatever_its_turn_adds_meanwhile(desk: Desk) -> None:
+    stale = await desk.opened()
+    record = await desk.record()
+    moved = Turned(record.row, record.events)
+    gate = asyncio.Event()
+    running = asyncio.ensure_future(desk.run(piece("a"), piece("b"), gate, Done(), opened=moved))
+    await desk.reached(4)
+    assert (await desk.turns.end(stale, Canceled())).row.state is TaskState.CANCELED
+    gate.set()
+    assert (await running).row.state is TaskState.CANCELED
+    assert artifact_of(await desk.ended()) == ["a", "b"]
+
+
+async def test_a_task_that_ended_is_not_ended_again(desk: Desk) -> None:
+    done = await desk.run(Done())
+    assert await desk.turns.end(done, Failed("again")) == done
+    assert await desk.outcomes() == {"ok": 1}
+
+
+async def test_an_answer_goes_on_in_the_same_log(desk: Desk) -> None:
+    asked = await desk.run(piece("a"), Ask(words("which?")))
+    resumed = desk.turns.resumed(asked.row, asked.row, words("this"))
+    await desk.database.write(lambda batch: desk.log.advance(batch, asked.row, resumed.row, resumed.events))
+    desk.shaky.writes = ["kept unseen", "refused", "refused"]
+    with pytest.raises(EndingNotKept):
+        await desk.run(piece("b"), piece("c"), Done(), opened=resumed)
+    record = await desk.ended()
+    assert artifact_of(record) == ["a", "b", "c"]
+    assert [message.parts[0].text for message in record.task().history] == ["please", "this"]
+
+
+async def test_tasks_that_nobody_works_on_are_ended_with_the_reason(desk: Desk) -> None:
+    """Of a process that is gone, at once; of our own when they are neither under way nor late."""
+    await desk.database.write(lambda batch: batch.add(processes, {"id": "p_1", "started": 1, "seen": 1}))
+    desk.log.runner = "p_0"
+    await desk.opened("t_gone")
+    desk.log.runner = "p_1"
+    for name in ("t_lost", "t_under_way", "t_late"):
+        await desk.opened(name)
+    desk.shaky.writes = ["refused"] * 10_000
+    with pytest.raises(EndingNotKept):
+        await desk.run(Done(), opened=await desk.opened("t_late_too"))
+    desk.shaky.writes = []
+    desk.clock.now += SETTLED_US / 1e6 + 1
+    assert await desk.turns.recover({"t_under_way", "t_late"}) == 2
+    assert reason_of(await desk.ended("t_gone")) == "The gateway stopped while the agent was at work; its outcome is not known."
+    assert reason_of(await desk.ended("t_lost")) == "The gateway lost sight of the agent; its outcome is not known."
+    assert not (await desk.record("t_under_way")).row.ended
+    assert (await desk.ended("t_late_too")).row.state is TaskState.COMPLETED
+    assert await desk.turns.recover({"t_under_way", "t_late"}) == 0
+
+
+SCRIPTS = st.lists(st.sampled_from(["progress", "piece", "ref"]), max_size=8)
+FATES = st.lists(st.sampled_from(["kept", "refused", "kept unseen"]), max_size=12)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(SCRIPTS, st.integers(0, len(ENDINGS) - 3), FATES, st.booleans())
+def test_a_task_has_one_ending_and_all_that_was_said_whatever_the_database_does(
+    sqlite_template: Path, tmp_path: Path, script: list[str], ending: int, fates: list[Fate], stream: bool
+) -> None:
+    for leftover in tmp_path.glob("law.db*"):
+        leftover.unlink()
+    (tmp_path / "law.db").write_bytes(sqlite_template.read_bytes())
+    asyncio.run(_lawful(f"sqlite:///{tmp_path / 'law.db'}", script, ENDINGS[ending], fates, stream))
+
+
+async def _lawful(url: str, script: list[str], ending: tuple[Event, TaskState, str], fates: list[Fate], stream: bool) -> None:
+    database = Database(engine_for(url))
+    database.start()
+    desk = Desk(database)
+    opened = await desk.opened()
+    desk.shaky.writes = list(fates)
+    said = [
+        piece(str(number)) if act == "piece" else Progress() if act == "progress" else Ref(VendorRef("c"))
+        for number, act in enumerate(script)
+    ]
+    with suppress(EndingNotKept):
+        await desk.run(*said, ending[0], stream=stream, opened=opened)
+    record = await desk.ended()
+    await asyncio.to_thread(database.close)
+    assert record.row.state is ending[1]
+    assert artifact_of(record) == [str(number) for number, act in enumerate(script) if act == "piece"]
