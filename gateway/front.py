@@ -10,7 +10,7 @@ from gateway.a2a_server.cards import Cards
 from gateway.a2a_server.jsonrpc import JsonRpc
 from gateway.admission import Admission, ForeignOrigin, WrongHost
 from gateway.asgi import BadHeader, Receive, Scope, Send, respond
-from gateway.errors import problem, told
+from gateway.errors import InvalidRequest, problem, told
 from gateway.health import PATHS, Health
 from gateway.mcp_server.endpoint import Endpoint
 from gateway.visits import Visits
@@ -60,12 +60,14 @@ class Front:
             await self._rest(scope, receive, send)
 
     async def _rest(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The framework believes the Host header, e.g. in redirects, so it gets none but ours."""
+        """The framework believes the Host header, so it gets none but ours; and no address that is nobody's."""
         try:
             self._admission.check_host(scope)
             if not scope["path"].startswith(PUBLIC):
                 self._admission.check_origin(scope)
-        except (WrongHost, ForeignOrigin, BadHeader) as error:
+            if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # no database keeps it in a text
+                raise InvalidRequest("the address has a NUL character")
+        except (WrongHost, ForeignOrigin, BadHeader, InvalidRequest) as error:
             said = told(error)
             await respond(send, said.row.status, msgspec.json.encode(problem(said)), media_type=b"application/problem+json")
             return
