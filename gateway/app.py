@@ -143,7 +143,6 @@ class Gateway:
         self.catalog = Catalog(self.egress)
         self.onboarding = Onboarding(self.registry, self.egress, self.tools, upstream_headers, self.catalog.kinds)
         self.seeds = Seeds(self.registry, self.onboarding.survey)
-        self.process = new_id("p")
         self.exporter: Otlp | None = None
         self._planting = asyncio.Lock()
         self.memory = self._memory()
