@@ -16,6 +16,8 @@ from gateway.decisions import BadCursor, UnknownDecision
 from gateway.explanations import sentence, story
 from gateway.ledger import Refused
 from gateway.offers import BadRequest, UrlRefused
+from gateway.outbox import UnknownDelivery
+from gateway.push import TooManyPushConfigs, UnknownPushConfig
 from gateway.revocation import UnknownGrant
 from gateway.task_reader import IdempotencyConflict
 from gateway.tasks import TaskEnded, UnknownTask
@@ -40,6 +42,18 @@ class UnknownMethod(Exception):
     """The protocol has no such method, or this gateway does not serve it."""
 
 
+class UnknownPath(Exception):
+    """No binding of the protocol has anything at this path."""
+
+
+class WrongVerb(Exception):
+    """The path takes other HTTP methods; `allowed` names them."""
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"this path takes {' and '.join(allowed)}")
+        self.allowed = allowed
+
+
 class UnknownTool(Exception):
     """No such tool for this caller."""
 
@@ -50,6 +64,10 @@ class PushNotSupported(Exception):
 
 class UnsupportedOperation(Exception):
     """An operation of the protocol that no card of ours offers."""
+
+
+class NoExtendedCard(Exception):
+    """The card declares an extended one, and the agent has none."""
 
 
 class ExtensionRequired(Exception):
@@ -70,19 +88,47 @@ class VersionNotSupported(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`status` is HTTP's, `code` JSON-RPC's, `reason` the reason_id. `says` empty: the exception's own message is safe to show."""
+    """`status` is HTTP's, `code` JSON-RPC's, `reason` the reason_id. `says` empty: the exception's own message is safe to show.
+
+    `rpc` is the name of a google.rpc code, which gRPC answers with too; empty: the one that goes with `status`.
+    """
 
     status: int
     code: int
     reason: str
     says: str = ""
     a2a: str = ""  # the ErrorInfo reason, where A2A 1.0 s5.4 names the error
+    rpc: str = ""
 
+    @property
+    def rpc_code(self) -> str:
+        return self.rpc or RPC_CODES.get(self.status, "UNKNOWN")
+
+
+PRECONDITION = "FAILED_PRECONDITION"
+RPC_CODES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    409: "ABORTED",
+    413: "INVALID_ARGUMENT",
+    415: "INVALID_ARGUMENT",
+    421: "INVALID_ARGUMENT",
+    422: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+}
 
 TABLE: dict[type[Exception], Row] = {
     BadJson: Row(400, -32700, "bad-json"),
     InvalidRequest: Row(400, -32600, "invalid-request"),
-    UnknownMethod: Row(404, -32601, "unknown-method", "The method is not served here."),
+    UnknownMethod: Row(404, -32601, "unknown-method", "The method is not served here.", rpc="UNIMPLEMENTED"),
+    UnknownPath: Row(404, -32601, "unknown-path", "There is nothing at this path."),
+    WrongVerb: Row(405, -32601, "wrong-verb"),
     BadMessage: Row(400, -32602, "bad-params"),
     BadHeader: Row(400, -32600, "bad-header"),
     BodyTooLarge: Row(413, -32600, "body-too-large"),
@@ -101,15 +147,25 @@ TABLE: dict[type[Exception], Row] = {
     UnknownKind: Row(400, -32602, "unknown-kind"),
     UnknownTool: Row(200, -32602, "unknown", "There is no such tool."),
     UnknownTask: Row(404, -32001, "unknown", "There is no such task.", a2a="TASK_NOT_FOUND"),
+    UnknownPushConfig: Row(404, -32001, "unknown", "The task has no such push notification config.", a2a="TASK_NOT_FOUND"),
+    TooManyPushConfigs: Row(400, -32602, "too-many-push-configs", "configs are as many as one task may have."),
+    UnknownDelivery: Row(404, -32011, "unknown", "There is no such dead letter."),
     UnknownDecision: Row(404, -32011, "unknown", "There is no such decision."),
     UnknownGrant: Row(404, -32011, "unknown", "There is no such grant."),
     BadCursor: Row(400, -32602, "bad-cursor"),
-    NotCancelable: Row(400, -32002, "not-cancelable", "The task can't be canceled.", a2a="TASK_NOT_CANCELABLE"),
-    TaskEnded: Row(400, -32004, "task-not-waiting", "The task does not wait for a message.", a2a="UNSUPPORTED_OPERATION"),
-    PushNotSupported: Row(400, -32003, "push-not-supported", "Push notifications are not offered.", a2a="PUSH_NOTIFICATION_NOT_SUPPORTED"),
-    UnsupportedOperation: Row(400, -32004, "unsupported-operation", "The operation is not offered.", a2a="UNSUPPORTED_OPERATION"),
-    ExtensionRequired: Row(400, -32008, "extension-required", a2a="EXTENSION_SUPPORT_REQUIRED"),
-    VersionNotSupported: Row(400, -32009, "version-not-supported", a2a="VERSION_NOT_SUPPORTED"),
+    NotCancelable: Row(400, -32002, "not-cancelable", "The task can't be canceled.", "TASK_NOT_CANCELABLE", PRECONDITION),
+    TaskEnded: Row(400, -32004, "task-not-waiting", "The task does not wait for a message.", "UNSUPPORTED_OPERATION", PRECONDITION),
+    PushNotSupported: Row(
+        400, -32003, "push-not-supported", "Push notifications are not offered.", "PUSH_NOTIFICATION_NOT_SUPPORTED", PRECONDITION
+    ),
+    UnsupportedOperation: Row(
+        400, -32004, "unsupported-operation", "The operation is not offered.", "UNSUPPORTED_OPERATION", PRECONDITION
+    ),
+    NoExtendedCard: Row(
+        400, -32007, "no-extended-card", "The agent has no extended card.", "EXTENDED_AGENT_CARD_NOT_CONFIGURED", PRECONDITION
+    ),
+    ExtensionRequired: Row(400, -32008, "extension-required", a2a="EXTENSION_SUPPORT_REQUIRED", rpc=PRECONDITION),
+    VersionNotSupported: Row(400, -32009, "version-not-supported", a2a="VERSION_NOT_SUPPORTED", rpc=PRECONDITION),
     Refused: Row(403, -32010, "denied"),
     TooManyTasks: Row(429, -32012, "too-many-tasks", "The task has caused as many tasks as may be under way; wait until some end."),
     EndingNotKept: Row(503, -32013, "ending-not-kept"),

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.database import Database
 from tests.fakes.house import House, house, open_house
+from tests.fakes.post_office import PostOffice
 
 
 @pytest.fixture
@@ -19,3 +21,10 @@ async def open_home(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
     """The same, on a real socket."""
     async with open_house(tmp_path / "home", database_url) as built:
         yield built
+
+
+@pytest.fixture
+async def office(tmp_path: Path, database: Database) -> AsyncIterator[PostOffice]:
+    opened = PostOffice(database, tmp_path / "home")
+    yield opened
+    await opened.close()

@@ -21,6 +21,7 @@ ROOTS = (
     "gateway.health",
     "gateway.mcp_server",
     "gateway.oauth",
+    "gateway.postman",
     "gateway.pulse",
     "gateway.transactions",
     "gateway.turns",
