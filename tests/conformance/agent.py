@@ -18,7 +18,7 @@ from a2a.types.a2a_pb2_grpc import add_A2AServiceServicer_to_server
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
-from tests.conformance.scenarios import ScenarioExecutor
+from tests.conformance.scenarios import COMPLETE, STAY_OPEN, ScenarioExecutor
 
 HOST = "127.0.0.1"
 EXTENSION = AgentExtension(uri="urn:a2a:tck:required-extension", description="What the kit never asks for", required=True)
@@ -26,6 +26,7 @@ CAPABILITIES = {  # the path that an agent is served below -> what its card decl
     "": AgentCapabilities(streaming=True, push_notifications=True, extended_agent_card=True),
     "/bare": AgentCapabilities(),
     "/strict": AgentCapabilities(streaming=True, extensions=[EXTENSION]),
+    "/open": AgentCapabilities(streaming=True, push_notifications=True),
 }
 
 
@@ -47,10 +48,11 @@ def card(path: str, port: int, grpc_port: int) -> AgentCard:
     )
 
 
-def handler(offered: AgentCard, client: httpx.AsyncClient) -> RequestHandler:
+def handler(path: str, offered: AgentCard, client: httpx.AsyncClient) -> RequestHandler:
+    """Below /open a message that names no scenario leaves its task open: the kit for 0.3 expects to go on with it."""
     pushes = InMemoryPushNotificationConfigStore()
     return DefaultRequestHandler(
-        ScenarioExecutor(),
+        ScenarioExecutor(STAY_OPEN if path == "/open" else COMPLETE),
         InMemoryTaskStore(),
         offered,
         push_config_store=pushes,
@@ -68,7 +70,7 @@ async def serve(port: int, grpc_port: int) -> None:
     """All agents on one port, over gRPC the first."""
     cards = {path: card(path, port, grpc_port) for path in CAPABILITIES}
     async with httpx.AsyncClient(timeout=10) as client:
-        handlers = {path: handler(offered, client) for path, offered in cards.items()}
+        handlers = {path: handler(path, offered, client) for path, offered in cards.items()}
         mounts = [Mount(path, routes=routes(cards[path], handlers[path])) for path in sorted(cards, key=len, reverse=True)]
         remote = grpc.aio.server()
         if grpc_port:

@@ -1,11 +1,11 @@
-"""The A2A kit: where its folder is, the environment that it runs in, one run of it."""
+"""The A2A kits: where their folders are, the environment that they run in, one run of one."""
 
 import asyncio
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,16 +20,17 @@ NEEDS = (
     "httpx",
     "jinja2",
     "jsonschema",
+    "packaging",
     "protobuf",
+    "pyopenssl",
     "pytest",
     "pytest-asyncio",
     "pytest-html",
+    "requests",
+    "responses",
 )
 LIMIT = 900.0  # seconds that one run may take
 PERCENT = re.compile(rb"\[ *(\d+)%\]")
-SECTIONS = (
-    "import json; from tck.requirements.registry import ALL_REQUIREMENTS as all; print(json.dumps({one.id: one.section for one in all}))"
-)
 
 
 class KitMissing(Exception):
@@ -37,8 +38,33 @@ class KitMissing(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Kit:
+    """Where a kit comes from. `tests` is a folder that it surely has."""
+
+    version: str  # of A2A
+    branch: str
+    variable: str  # of the environment, with its folder
+    default: str  # below build/
+    tests: str
+
+    def find(self, environment: Mapping[str, str]) -> Path:
+        """Its folder. Raises KitMissing."""
+        folder = Path(environment.get(self.variable) or BUILD / self.default)
+        if not (folder / self.tests).is_dir():
+            raise KitMissing(
+                f"no kit for A2A {self.version} in {folder}: check out the branch {self.branch} of a2aproject/a2a-tck there, "
+                f"or set {self.variable} to the folder where it is"
+            )
+        return folder.resolve()
+
+
+V1 = Kit("1.0", "1.0-dev", "A2A_TCK", "a2a-tck", "tests/compatibility")
+V03 = Kit("0.3", "0.3.x", "A2A_TCK_03", "a2a-tck-0.3", "tests/mandatory")
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
-    """What all runs share."""
+    """What all runs of a kit share."""
 
     python: Path
     kit: Path
@@ -46,33 +72,13 @@ class Trial:
     say: Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one run left behind."""
-
-    report: Path  # the kit's own, JSON
-    junit: Path  # of its test runner, XML
-    log: Path
-    sections: str  # JSON: requirement id -> section of the specification
-
-
-def find(environment: Mapping[str, str]) -> Path:
-    """The folder of the kit for A2A 1.0. Raises KitMissing."""
-    folder = Path(environment.get("A2A_TCK") or BUILD / "a2a-tck")
-    if not (folder / "tests" / "compatibility").is_dir():
-        raise KitMissing(
-            f"no A2A kit in {folder}: check out the branch 1.0-dev of a2aproject/a2a-tck there, or set A2A_TCK to the folder where it is"
-        )
-    return folder.resolve()
-
-
 def prepare(say: Callable[[str], None]) -> Path:
-    """The interpreter that has what the kit needs; made once. Raises KitMissing."""
+    """The interpreter that has what the kits need; made once. Raises KitMissing."""
     python, done = VENV / "bin" / "python", VENV / "installed"
     if not done.exists() or done.read_text() != "\n".join(NEEDS):
-        say(f"installing what the kit needs into {VENV.relative_to(ROOT)}")
+        say(f"installing what the kits need into {VENV.relative_to(ROOT)}")
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *NEEDS]
-        for command in ([sys.executable, "-m", "venv", str(VENV)], install):
+        for command in [install] if python.exists() else [[sys.executable, "-m", "venv", str(VENV)], install]:
             made = subprocess.run(command, capture_output=True, text=True)
             if made.returncode:
                 raise KitMissing(f"{' '.join(command)} failed:\n{made.stderr[-2000:]}")
@@ -80,25 +86,11 @@ def prepare(say: Callable[[str], None]) -> Path:
     return python
 
 
-async def run(trial: Trial, sut: str, name: str, select: str = "") -> Outcome:
-    """The whole kit, or the tests that `select` names (pytest -k), against the agent whose card is below `sut`. Raises KitMissing."""
-    python, kit = trial.python, trial.kit
-    report, junit, log = (trial.folder / f"{name}{ending}" for ending in (".json", ".xml", ".log"))
-    outcome = Outcome(report, junit, log, await _sections(python, kit))
-    command = [
-        str(python),
-        "-m",
-        "pytest",
-        "tests/compatibility/",
-        f"--sut-host={sut}",
-        "--webhook-host=127.0.0.1",
-        "-q",
-        "-rs",
-        "--tb=short",
-    ]
-    command += [f"--compatibility-report={report}", f"--junitxml={junit}", "-p", "no:cacheprovider", "--color=no"]
-    command += ["-k", select] if select else []
-    process = await asyncio.create_subprocess_exec(*command, cwd=kit, env=_environment(kit), stdout=-1, stderr=-2, stdin=-3)
+async def carried_out(trial: Trial, name: str, arguments: Sequence[str]) -> Path:
+    """The report (JUnit XML) of the kit's own tests, run with these arguments. Raises KitMissing."""
+    junit, log = trial.folder / f"{name}.xml", trial.folder / f"{name}.log"
+    command = [str(trial.python), "-m", "pytest", *arguments, f"--junitxml={junit}", "-q", "-rs", "--tb=short", "-p", "no:cacheprovider"]
+    process = await asyncio.create_subprocess_exec(*command, cwd=trial.kit, env=_environment(trial.kit), stdout=-1, stderr=-2, stdin=-3)
     try:
         await asyncio.wait_for(_followed(process, log, trial.say), LIMIT)
     except TimeoutError:
@@ -107,9 +99,9 @@ async def run(trial: Trial, sut: str, name: str, select: str = "") -> Outcome:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if not (report.exists() and junit.exists()):
+    if not junit.exists():
         raise KitMissing(f"the kit gave no report; its log: {log}")
-    return outcome
+    return junit
 
 
 async def _followed(process: asyncio.subprocess.Process, log: Path, say: Callable[[str], None]) -> None:
@@ -122,13 +114,16 @@ async def _followed(process: asyncio.subprocess.Process, log: Path, say: Callabl
     await process.wait()
 
 
-async def _sections(python: Path, kit: Path) -> str:
-    process = await asyncio.create_subprocess_exec(str(python), "-c", SECTIONS, cwd=kit, env=_environment(kit), stdout=-1, stderr=-1)
+async def evaluated(trial: Trial, expression: str) -> str:
+    """What a few lines of Python print inside the kit. Raises KitMissing."""
+    process = await asyncio.create_subprocess_exec(
+        str(trial.python), "-c", expression, cwd=trial.kit, env=_environment(trial.kit), stdout=-1, stderr=-1
+    )
     said, complaint = await process.communicate()
     if process.returncode:
-        raise KitMissing(f"the kit in {kit} can't be loaded:\n{complaint.decode(errors='replace')[-2000:]}")
+        raise KitMissing(f"the kit in {trial.kit} can't be loaded:\n{complaint.decode(errors='replace')[-2000:]}")
     return said.decode()
 
 
 def _environment(kit: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(kit), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, "PYTHONPATH": str(kit), "PYTHONDONTWRITEBYTECODE": "1", "PY_COLORS": "0"}

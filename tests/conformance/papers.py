@@ -25,8 +25,13 @@ What the public A2A kit says about an agent **behind** the gateway, with authent
 only. Since the kit knows no tokens and sends no gRPC tenant, a loopback shim adds both; it changes nothing else. `make conformance` runs
 it and writes this page and `build/conformance.json`.
 
-The kit is the branch `1.0-dev` of `a2aproject/a2a-tck`. It is not part of this repository: check it out in `build/a2a-tck`, or set
-`A2A_TCK` to its folder. Sections are those of the A2A specification.
+The kits are the branches `1.0-dev` and `0.3.x` of `a2aproject/a2a-tck`. They are not part of this repository: check them out in
+`build/a2a-tck` and `build/a2a-tck-0.3`, or set `A2A_TCK` and `A2A_TCK_03` to their folders. Sections are those of the A2A specification.
+
+Over 1.0 three agents are tried: one that can everything, and, for what the kit then skips, one that lacks streaming, push notifications
+and an extended card, and one that demands an extension. The kit for 0.3 (its mandatory tests) looks for a card at the root of a host and
+names no version, so the shim answers there with the 0.3 card of an agent whose tasks stay open. All these agents speak A2A 1.0 over
+JSON-RPC only: every other binding and version is the gateway's.
 """
 
 

@@ -1,15 +1,11 @@
-"""What a run of the kit says, requirement by requirement, and which failures are waived."""
+"""What a kit says, requirement by requirement, and which failures are waived."""
 
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from tests.conformance.kit import Outcome
 
 PASS, FAIL, WAIVED, SKIPPED, UNTESTED = "PASS", "FAIL", "WAIVED", "SKIPPED", "NOT TESTED"
 BINDINGS = ("agent_card", "jsonrpc", "http_json", "grpc")
@@ -19,6 +15,7 @@ BINDINGS = ("agent_card", "jsonrpc", "http_json", "grpc")
 class Waiver:
     """A failure that we stand by. It covers the tests whose names contain one of `tests` and that complain of `error`, and no others."""
 
+    version: str  # of A2A
     requirement: str
     tests: tuple[str, ...]
     error: str
@@ -84,48 +81,7 @@ def waivers(path: Path) -> tuple[Waiver, ...]:
     return tuple(Waiver(**{**one, "tests": tuple(one["tests"])}) for one in json.loads(path.read_text()))
 
 
-def read(version: str, outcomes: Sequence[Outcome], waived: Sequence[Waiver]) -> Profile:
-    """What `outcomes` say together: the first is the whole kit, the others fill in what it skipped."""
-    ran: dict[str, Ran] = {}
-    said: dict[str, Any] = {}
-    for outcome in outcomes:
-        ran |= {one.test: one for one in tests(outcome.junit.read_text()) if one.outcome != "skipped" or one.test not in ran}
-        for name, given in json.loads(outcome.report.read_text())["per_requirement"].items():
-            said[name] = filled(said[name], given) if name in said else given
-    sections = json.loads(outcomes[0].sections)
-    requirements = tuple(_requirement(name, sections.get(name, ""), given, ran, waived) for name, given in sorted(said.items()))
-    reported = {test.test for one in requirements if one.status in (FAIL, WAIVED) for test in one.tests}
-    strays = tuple(one for one in ran.values() if one.bad and one.test not in reported)
-    used = {one.id for one in requirements if one.status == WAIVED}
-    idle = tuple(one for one in waived if one.requirement not in used)
-    return Profile(version, requirements, strays, Counter(one.outcome for one in ran.values()), idle)
-
-
-def filled(first: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """One requirement of two runs. What the first run skipped is decided by the second; a failure in either is one."""
-    decided = {binding: cell for binding, cell in more["transports"].items() if cell in (PASS, FAIL)}
-    transports = {**first["transports"], **{binding: cell for binding, cell in decided.items() if first["transports"].get(binding) != FAIL}}
-    statuses = {first["status"], more["status"]}
-    status = next((one for one in (FAIL, PASS, SKIPPED) if one in statuses), UNTESTED)
-    ids = sorted({*first["test_ids"], *more["test_ids"]})
-    return {**first, "transports": transports, "status": status, "test_ids": ids, "errors": [*first["errors"], *more["errors"]]}
-
-
-def _requirement(name: str, section: str, given: Mapping[str, Any], ran: Mapping[str, Ran], waived: Iterable[Waiver]) -> Requirement:
-    """The kit's last record of a binding overwrites what earlier tests recorded; the tests themselves tell of those too."""
-    own = tuple(ran[test] for test in given["test_ids"] if test in ran)
-    bindings, status = dict(given["transports"]), given["status"]
-    if status == FAIL:
-        bindings |= {one.binding: FAIL for one in own if one.outcome != "passed" and bindings.get(one.binding) == PASS}
-        if FAIL not in bindings.values():
-            bindings = {binding: FAIL if cell == PASS else cell for binding, cell in bindings.items()}
-        if any(one.requirement == name and one.covers([test for test in own if test.bad]) for one in waived):
-            status = WAIVED
-            bindings = {binding: WAIVED if cell == FAIL else cell for binding, cell in bindings.items()}
-    return Requirement(name, given["level"], section, status, bindings, own, tuple(given["errors"]))
-
-
-def tests(junit: str) -> list[Ran]:
+def cases(junit: str) -> list[Ran]:
     """Every test of a run."""
     return [_ran(case) for case in ElementTree.fromstring(junit).iter("testcase")]
 

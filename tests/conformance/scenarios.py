@@ -61,17 +61,21 @@ SCENARIOS: dict[str, tuple[Act, ...]] = {
     "test-resubscribe-message-id": streamed(waited),
 }
 MESSAGE_ONLY = "tck-message-response"
-OTHERWISE = (completed("Done"),)
+COMPLETE: tuple[Act, ...] = (completed("Done"),)
+STAY_OPEN: tuple[Act, ...] = (TaskUpdater.requires_input,)
 
 
-def acts_for(message_id: str) -> tuple[Act, ...]:
+def acts_for(message_id: str, otherwise: tuple[Act, ...]) -> tuple[Act, ...]:
     """What is done, in this order."""
     fitting = [prefix for prefix in SCENARIOS if message_id.startswith(prefix)]
-    return SCENARIOS[max(fitting, key=len)] if fitting else OTHERWISE
+    return SCENARIOS[max(fitting, key=len)] if fitting else otherwise
 
 
 class ScenarioExecutor(AgentExecutor):
-    """Plays them."""
+    """Plays them; `otherwise` where a message names none."""
+
+    def __init__(self, otherwise: tuple[Act, ...]) -> None:
+        self._otherwise = otherwise
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         assert context.message is not None
@@ -83,7 +87,7 @@ class ScenarioExecutor(AgentExecutor):
         if context.current_task is None:
             await event_queue.enqueue_event(task)
         updater = TaskUpdater(event_queue, task.id, task.context_id)
-        for act in acts_for(context.message.message_id):
+        for act in acts_for(context.message.message_id, self._otherwise):
             await act(updater)
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:

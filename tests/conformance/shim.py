@@ -13,18 +13,31 @@ from google.protobuf.message import Message
 HOST = "127.0.0.1"
 HEAD_LIMIT = 1 << 16  # bytes
 GRPC_PACKAGE = "/lf.a2a.v1."
+ROOT_CARD = b"GET /.well-known/agent-card.json "
 OWN_METADATA = ("grpc-", ":", "user-agent", "content-type", "te")  # the transport's own: the next hop writes them anew
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """Where the shim stands and whom it stands before. Without `grpc` (listening port, target port) it is HTTP only."""
+    """Where the shim stands and whom it stands before. Without `grpc` (listening port, target port) it is HTTP only.
+
+    The kit for A2A 0.3 looks for a card at the root only, and names no version: it gets the 0.3 card of the agent at path `at_root`.
+    """
 
     port: int
     target: int
     token: str
     tenant: str = ""
     grpc: tuple[int, int] | None = None
+    at_root: str = ""
+
+    def head(self, given: bytes) -> bytes:
+        """The head of a request, as it is passed on."""
+        line, _, rest = given.partition(b"\r\n")
+        if self.at_root and line.startswith(ROOT_CARD):
+            line = line.replace(b" ", b" " + self.at_root.encode(), 1)
+            rest = b"A2A-Version: 0.3\r\n" + rest
+        return with_header(line + b"\r\n" + rest, b"Authorization: Bearer %s\r\n" % self.token.encode())
 
 
 @asynccontextmanager
@@ -46,11 +59,10 @@ async def shim(front: Front) -> AsyncIterator[None]:
 
 def _http(front: Front) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
     """HTTP/1.1 byte for byte, but for one header in each request's head. Answers flow back as they come, streams included."""
-    addition = b"Authorization: Bearer %s\r\n" % front.token.encode()
 
     async def connected(client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         gateway, forth = await asyncio.open_connection(HOST, front.target)
-        ways = [asyncio.create_task(_requests(client, forth, addition)), asyncio.create_task(_bytes(gateway, back))]
+        ways = [asyncio.create_task(_requests(client, forth, front)), asyncio.create_task(_bytes(gateway, back))]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -63,12 +75,12 @@ def _http(front: Front) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter]
     return connected
 
 
-async def _requests(client: asyncio.StreamReader, forth: asyncio.StreamWriter, addition: bytes) -> None:
+async def _requests(client: asyncio.StreamReader, forth: asyncio.StreamWriter, front: Front) -> None:
     """Until the client hangs up."""
     with suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
             head = await client.readuntil(b"\r\n\r\n")
-            forth.write(with_header(head, addition) + await client.readexactly(content_length(head)))
+            forth.write(front.head(head) + await client.readexactly(content_length(head)))
             await forth.drain()
 
 

@@ -12,7 +12,10 @@ from tests.bench.interlock import asked, await_ready
 from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, free_port, started, tail
 from tests.conformance.shim import HOST, Front, shim
 
-NAMES = {"": "conformance", "/bare": "conformance-bare", "/strict": "conformance-strict"}  # path at the example agent -> name here
+NAMES = {
+    "": "conformance",
+    **{f"/{kind}": f"conformance-{kind}" for kind in ("bare", "strict", "open")},
+}  # path at the example agent -> name here
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ async def staged(folder: Path, grpc: bool) -> AsyncIterator[Address]:
         agent = stack.enter_context(example_agent(folder))
         gateway = stack.enter_context(serving(folder, at))
         _register(gateway, token(folder, at, "admin"), agent)
-        front = Front(at.public, at.port, token(folder, at, "kit"), NAMES[""], (at.public_grpc, at.grpc) if grpc else None)
+        grpc_ports = (at.public_grpc, at.grpc) if grpc else None
+        front = Front(at.public, at.port, token(folder, at, "kit"), NAMES[""], grpc_ports, at_root=f"/agents/{NAMES['/open']}")
         async with shim(front):
             yield at
 

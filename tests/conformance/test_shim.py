@@ -54,6 +54,20 @@ async def test_events_pass_while_the_answer_is_still_open() -> None:
         assert await reply.content.readline() == b"data: two\n"
 
 
+def test_a_card_asked_for_at_the_root_is_the_named_agents_card_in_version_0_3() -> None:
+    front = Front(1, 2, "secret", at_root="/agents/sales")
+    head = front.head(b"GET /.well-known/agent-card.json HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert head.startswith(b"GET /agents/sales/.well-known/agent-card.json HTTP/1.1\r\n")
+    assert b"\r\nA2A-Version: 0.3\r\n" in head
+    assert head.endswith(b"\r\nhost: a\r\n\r\n")
+
+
+def test_every_other_path_stays() -> None:
+    front = Front(1, 2, "secret", at_root="/agents/sales")
+    given = b"GET /agents/other/.well-known/agent-card.json HTTP/1.1\r\nhost: a\r\n\r\n"
+    assert front.head(given) == given.replace(b"\r\nhost", b"\r\nAuthorization: Bearer secret\r\nhost")
+
+
 def test_a_token_of_the_clients_own_is_left_alone() -> None:
     head = b"GET / HTTP/1.1\r\nhost: a\r\nauthorization: Bearer other\r\n\r\n"
     assert with_header(head, b"Authorization: Bearer secret\r\n") == head

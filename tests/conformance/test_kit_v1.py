@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tests.conformance import papers
-from tests.conformance.kit import KitMissing, Outcome, find
-from tests.conformance.report import Profile, Ran, Waiver, read, waivers
+from tests.conformance.kit_v1 import Outcome, read
+from tests.conformance.report import Profile, Ran, Waiver, waivers
 
 ERRORS = "tests/compatibility/grpc/test_status.py::TestStatus::test_version"
 LISTS = "tests/compatibility/core/test_lists.py::test_must[{}-CORE-LIST-001]"
-WAIVER = Waiver("GRPC-ERR-002", ("TestStatus::test_version",), "got FAILED_PRECONDITION", "as the release says", "5.4")
+WAIVER = Waiver("1.0", "GRPC-ERR-002", ("TestStatus::test_version",), "got FAILED_PRECONDITION", "as the release says", "5.4")
 
 
 def requirement(status: str, transports: dict[str, str], *tests: str, level: str = "MUST") -> dict[str, Any]:
@@ -34,12 +34,11 @@ def outcome(folder: Path, said: dict[str, Any], *cases: str) -> Outcome:
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps({"per_requirement": said}))
     (folder / "junit.xml").write_text(f"<testsuites><testsuite>{''.join(cases)}</testsuite></testsuites>")
-    sections = json.dumps(dict.fromkeys(said, "5.4"))
-    return Outcome(folder / "report.json", folder / "junit.xml", folder / "kit.log", sections)
+    return Outcome(folder / "report.json", folder / "junit.xml")
 
 
 def profile(folder: Path, said: dict[str, Any], *cases: str) -> Profile:
-    return read("1.0", [outcome(folder / "run", said, *cases)], [WAIVER])
+    return read([outcome(folder / "run", said, *cases)], dict.fromkeys(said, "5.4"), [WAIVER])
 
 
 def test_a_waived_failure_is_waived(tmp_path: Path) -> None:
@@ -98,7 +97,7 @@ def test_a_second_run_decides_what_the_first_one_skipped(tmp_path: Path) -> None
         case(other, '<skipped type="pytest.skip" message="has it"/>'),
     )
     said = {"CORE-LIST-001": requirement("PASS", {"jsonrpc": "PASS"}, test), "CARD-SIGN-001": requirement("NOT TESTED", {})}
-    found = read("1.0", [skipped, outcome(tmp_path / "bare", said, case(test))], [])
+    found = read([skipped, outcome(tmp_path / "bare", said, case(test))], {}, [])
     assert [(one.id, one.status) for one in found.requirements] == [("CARD-SIGN-001", "NOT TESTED"), ("CORE-LIST-001", "PASS")]
     assert dict(found.requirements[1].bindings) == {"jsonrpc": "PASS", "grpc": "SKIPPED"}
     assert dict(found.tests) == {"passed": 1, "skipped": 1}
@@ -108,7 +107,7 @@ def test_a_second_run_does_not_mend_a_failure_of_the_first(tmp_path: Path) -> No
     test = LISTS.format("jsonrpc")
     first = outcome(tmp_path / "all", {"CORE-LIST-001": requirement("FAIL", {"jsonrpc": "FAIL"}, test)}, case(test, failure("wrong")))
     second = outcome(tmp_path / "bare", {"CORE-LIST-001": requirement("PASS", {"jsonrpc": "PASS"}, "tests/other.py::test_it")})
-    assert not read("1.0", [first, second], []).good
+    assert not read([first, second], {}, []).good
 
 
 def test_the_papers_name_every_failure_waiver_skip_and_gap(tmp_path: Path) -> None:
@@ -142,8 +141,3 @@ def test_the_papers_name_every_failure_waiver_skip_and_gap(tmp_path: Path) -> No
 def test_every_waiver_gives_its_reason_and_its_section() -> None:
     for waiver in waivers(Path(__file__).parent / "waivers.json"):
         assert waiver.requirement and waiver.tests and waiver.error and len(waiver.reason) > 40 and waiver.section
-
-
-def test_without_the_kit_it_is_said_where_to_put_it(tmp_path: Path) -> None:
-    with pytest.raises(KitMissing, match=r"branch 1\.0-dev of a2aproject/a2a-tck"):
-        find({"A2A_TCK": str(tmp_path)})

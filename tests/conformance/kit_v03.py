@@ -1,0 +1,46 @@
+"""The kit for A2A 0.3: its mandatory tests, once for each binding. Each test stands for a requirement."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from tests.conformance.kit import Trial, carried_out
+from tests.conformance.report import FAIL, PASS, SKIPPED, WAIVED, Profile, Ran, Requirement, Waiver, cases
+
+VERSION = "0.3"
+RUNS = {  # the kit's name of the binding -> ours, its folder, its marks
+    "jsonrpc": ("jsonrpc", "tests/mandatory/", "mandatory_jsonrpc or mandatory_protocol"),
+    "rest": ("http_json", "tests/mandatory/protocol/", "mandatory_protocol"),
+    "grpc": ("grpc", "tests/mandatory/protocol/", "mandatory_protocol"),
+}
+CELLS = {"passed": PASS, "failed": FAIL, "xfailed": FAIL, "skipped": SKIPPED}
+
+
+async def profile(trial: Trial, sut: str, waived: Sequence[Waiver]) -> Profile:
+    """The kit against the agent at `sut`, whose card is at the root of its host. Raises KitMissing."""
+    trial.say(f"the kit for A2A 0.3 runs against {sut}")
+    ran = {}
+    for transport, (binding, folder, marks) in RUNS.items():
+        arguments = [folder, "-m", marks, f"--sut-url={sut}", "--test-scope=all", f"--transports={transport}"]
+        ran[binding] = cases((await carried_out(trial, f"v03-{transport}", arguments)).read_text())
+    return read(ran, waived)
+
+
+def read(ran: Mapping[str, Sequence[Ran]], waived: Sequence[Waiver]) -> Profile:
+    """`ran`: binding -> its tests."""
+    names = sorted({one.test for many in ran.values() for one in many})
+    requirements = tuple(
+        _requirement(name, {binding: one for binding, many in ran.items() for one in many if one.test == name}, waived) for name in names
+    )
+    used = {one.id for one in requirements if one.status == WAIVED}
+    idle = tuple(one for one in waived if one.requirement not in used)
+    return Profile(VERSION, requirements, (), Counter(one.outcome for many in ran.values() for one in many), idle)
+
+
+def _requirement(name: str, ran: Mapping[str, Ran], waived: Sequence[Waiver]) -> Requirement:
+    short = name.rpartition("/")[2].replace(".py::", "::")
+    cells = {binding: CELLS[one.outcome] for binding, one in ran.items()}
+    bad = [one for one in ran.values() if one.bad]
+    if bad and any(one.requirement == short and one.covers(bad) for one in waived):
+        cells = {binding: WAIVED if cell == FAIL else cell for binding, cell in cells.items()}
+    status = next(one for one in (FAIL, WAIVED, PASS, SKIPPED) if one in cells.values())
+    return Requirement(short, "MUST", "", status, cells, tuple(ran.values()), tuple(one.why for one in bad))

@@ -1,0 +1,26 @@
+"""Each test of the 0.3 kit counts over every binding."""
+
+from tests.conformance.kit_v03 import read
+from tests.conformance.report import Ran, Waiver
+
+TEST = "tests/mandatory/protocol/test_get.py::test_it"
+
+
+def test_a_failure_over_one_binding_fails_the_test() -> None:
+    found = read({"jsonrpc": [Ran(TEST, "passed", "")], "grpc": [Ran(TEST, "failed", "wrong")]}, [])
+    assert [(one.id, one.status) for one in found.requirements] == [("test_get::test_it", "FAIL")]
+    assert dict(found.requirements[0].bindings) == {"jsonrpc": "PASS", "grpc": "FAIL"}
+    assert not found.good
+
+
+def test_a_waiver_names_the_test() -> None:
+    waiver = Waiver("0.3", "test_get::test_it", ("test_it",), "wrong", "because", "1")
+    found = read({"jsonrpc": [Ran(TEST, "failed", "wrong")], "grpc": [Ran(TEST, "passed", "")]}, [waiver])
+    assert [one.status for one in found.requirements] == ["WAIVED"]
+    assert found.good
+    assert not found.idle
+
+
+def test_what_is_skipped_over_one_binding_only_still_counts() -> None:
+    found = read({"jsonrpc": [Ran(TEST, "passed", "")], "grpc": [Ran(TEST, "skipped", "not here")]}, [])
+    assert [one.status for one in found.requirements] == ["PASS"]
