@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from adapters.contract import Adapter, Call, Canceled, Turn, VendorRef
 from adapters.mcp_wire import ToolAnswer, ToolRequest
 from adapters.task import Message, TaskState
 from gateway.ledger import Ledger, Outside, Trail
+from gateway.push import Webhook
 from gateway.task_reader import TaskReader, digest
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskEvent, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
@@ -48,6 +50,7 @@ class Sending(Struct, frozen=True):
     accepted_output_modes: tuple[str, ...] = ()
     idempotency_key: str | None = None
     watched: bool = False
+    webhook: Webhook | None = None  # to be told of the task's events
 
 
 class ToolCall(Struct, frozen=True):
@@ -168,7 +171,9 @@ class Broker:
         turn = Turn(sending.message, ref, sending.watched, sending.accepted_output_modes)
         adapter = self._outside.adapters.adapter(target.kind)
         call = self._ledger.call(grant, target, sending.trail, row.id)
-        await self._ledger.open(grant, opened, before)
+        after = before.last_seq if before else 0
+        also = partial(sending.webhook.keep, row=opened.row, after=after) if sending.webhook else None
+        await self._ledger.open(grant, opened, before, also)
         return _Ready(opened, turn, call, adapter, caller.delegation.task_id)
 
     async def _continued(self, caller: Caller, sending: Sending) -> TaskRow | None:

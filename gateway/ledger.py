@@ -87,8 +87,8 @@ class Ledger:
         record = decision_record(grant.decision, grant.delegation.principal)
         await memory.database.write(lambda batch: memory.audit.append(batch, record))
 
-    async def open(self, grant: Grant, opened: Turned, before: TaskRow | None) -> None:
-        """Keeps the decision, the grant and the task with its first events, in one commit. Raises KeyUsed."""
+    async def open(self, grant: Grant, opened: Turned, before: TaskRow | None, also: Callable[[Batch], None] | None = None) -> None:
+        """Keeps the decision, the grant, the task with its first events and what `also` adds, in one commit. Raises KeyUsed."""
         memory, row = self._memory, opened.row
         record = decision_record(grant.decision, grant.delegation.principal)
 
@@ -99,6 +99,8 @@ class Ledger:
                 memory.tasks.advance(batch, before, row, opened.events)
             else:
                 memory.tasks.open(batch, row, opened.events)
+            if also:
+                also(batch)
 
         try:
             await memory.database.write(work)

@@ -45,6 +45,21 @@ class Webhook:
 
     config: PushConfig
     version: str
+    created: int  # microseconds since 1970
+
+    def keep(self, batch: Batch, row: TaskRow, after: int) -> None:
+        """Keeps it, to be told of the task's events after number `after`. Raises BadMessage for another task, and TooManyPushConfigs."""
+        config = self.config
+        if config.task_id not in ("", row.id):
+            raise BadMessage("taskId", "is not the task that is asked about")
+        others = _of(row) & (push_configs.c.id != config.id)
+        if batch.connection.execute(select(func.count()).select_from(push_configs).where(others)).scalar_one() >= CONFIGS_MAX:
+            raise TooManyPushConfigs
+        said = config.authentication
+        scheme, credentials = ("", "") if isinstance(said, UnsetType) else (said.scheme, said.credentials)
+        secrets = msgspec.json.encode(Secrets(config.token, scheme, credentials)).decode()
+        whose = (row.tenant, row.id, config.id, row.owner, row.agent)
+        batch.run(_KEEP, (*whose, config.url, secrets, self.version, after, int(not row.ended), self.created))
 
 
 class Push:
@@ -65,14 +80,15 @@ class Push:
         Raises BadMessage, TooManyPushConfigs, UnknownTask.
         """
         _check_owner(owner, row)
-        if config.task_id not in ("", row.id):
-            raise BadMessage("taskId", "is not the task that is asked about")
         webhook = await self.vetted(config, version)
-        await self._database.write(lambda batch: self.keep(batch, webhook, row, row.last_seq))
+        await self._database.write(lambda batch: webhook.keep(batch, row, row.last_seq))
         return _public(webhook.config, row.id)
 
     async def vetted(self, config: PushConfig, version: str, where: str = "") -> Webhook:
-        """A config that may be kept, under an id. `where` is its path in the request, with a dot. Raises BadMessage."""
+        """A config that may be kept, under an id; with a task that is opened, too. `where` is its path in the request, with a dot.
+
+        Raises BadMessage.
+        """
         check_id(config.id, f"{where}id")
         _check_secrets(config, where)
         try:
@@ -82,19 +98,7 @@ class Push:
             raise BadMessage(f"{where}url", f"is refused: {refused.public}") from refused
         except (UpstreamFault, TimeoutError):
             pass  # the name stands for nothing yet; what it stands for then is looked at whenever something is sent
-        return Webhook(msgspec.structs.replace(config, id=config.id or self._new_id("w")), version)
-
-    def keep(self, batch: Batch, webhook: Webhook, row: TaskRow, after: int) -> None:
-        """Keeps it, to be told of the events after number `after`. Raises TooManyPushConfigs."""
-        config = webhook.config
-        others = _of(row) & (push_configs.c.id != config.id)
-        if batch.connection.execute(select(func.count()).select_from(push_configs).where(others)).scalar_one() >= CONFIGS_MAX:
-            raise TooManyPushConfigs
-        said = config.authentication
-        scheme, credentials = ("", "") if isinstance(said, UnsetType) else (said.scheme, said.credentials)
-        secrets = msgspec.json.encode(Secrets(config.token, scheme, credentials)).decode()
-        whose = (row.tenant, row.id, config.id, row.owner, row.agent)
-        batch.run(_KEEP, (*whose, config.url, secrets, webhook.version, after, int(not row.ended), self._now()))
+        return Webhook(msgspec.structs.replace(config, id=config.id or self._new_id("w")), version, self._now())
 
     async def get(self, owner: str, row: TaskRow, config_id: str) -> PushConfig:
         """Raises UnknownPushConfig and UnknownTask."""
