@@ -49,7 +49,7 @@ from gateway.presence import Presence
 from gateway.pulse import Pulse
 from gateway.revocation import Revocation
 from gateway.settings import Settings
-from gateway.tasks import TaskLog
+from gateway.tasks import TaskLog, is_over
 from gateway.telemetry import Tracing, current_trace_id
 from gateway.turns import Memory
 from gateway.visits import Visits
@@ -80,6 +80,7 @@ SETTINGS = "INTERLOCK_SERVING"
 VERSION = "0.1.0"
 SWEEP_SECONDS = 60.0
 PLANT_SECONDS = 2.0
+CHECKPOINT_SECONDS = 1.0
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
 
@@ -135,7 +136,7 @@ class Gateway:
         self.registry = Registry(self.database, lambda batch: bump(batch, "registry"), new_id, now_us)
         self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None)
         self.identity = self._identity()
-        self.grants = Grants(self.database, time.time)
+        self.grants = Grants(self.database, time.time, is_over)
         self.authority = Authority(self.identity, self.engine, self.grants, self._surroundings())
         minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
         self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
@@ -247,6 +248,7 @@ class Gateway:
         self.database.watch("registry", self.registry.reload)
         await self.pulse.begin(self.broker)
         self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
+        self.pulse.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         self._unplanted = _seeds(self.settings)
         self._first_look = asyncio.create_task(self._plant())
         await asyncio.wait([self._first_look], timeout=PLANT_SECONDS)  # a silent host delays nobody else for longer

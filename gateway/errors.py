@@ -158,9 +158,7 @@ TABLE: dict[type[Exception], Row] = {
     PushNotSupported: Row(
         400, -32003, "push-not-supported", "Push notifications are not offered.", "PUSH_NOTIFICATION_NOT_SUPPORTED", PRECONDITION
     ),
-    UnsupportedOperation: Row(
-        400, -32004, "unsupported-operation", "The operation is not offered.", "UNSUPPORTED_OPERATION", PRECONDITION
-    ),
+    UnsupportedOperation: Row(400, -32004, "unsupported-operation", "The operation is not offered.", "UNSUPPORTED_OPERATION", PRECONDITION),
     NoExtendedCard: Row(
         400, -32007, "no-extended-card", "The agent has no extended card.", "EXTENDED_AGENT_CARD_NOT_CONFIGURED", PRECONDITION
     ),

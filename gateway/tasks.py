@@ -298,6 +298,12 @@ async def _wait(signal: asyncio.Event) -> None:
         pass
 
 
+def is_over(connection: Connection, tenant: str, task_id: str) -> bool:
+    """Whether a task has ended."""
+    state = connection.execute(select(tasks.c.state).where((tasks.c.tenant == tenant) & (tasks.c.id == task_id))).scalar()
+    return state in TERMINAL
+
+
 def _find(connection: Connection, tenant: str, owner: str, task_id: str) -> TaskRow:
     match = (tasks.c.tenant == tenant) & (tasks.c.owner == owner) & (tasks.c.id == task_id)
     found = connection.execute(select(tasks).where(match)).first()

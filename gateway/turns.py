@@ -193,8 +193,6 @@ class Turns:
             memory.tasks.advance(batch, old.row, row, fresh)
             if started is not None:
                 memory.audit.append(batch, _outcome(row, memory.now() - started))
-            if row.ended:
-                memory.grants.end(batch, row.tenant, row.grant_id, row.updated)
 
         try:
             await memory.database.write(work)

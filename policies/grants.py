@@ -32,15 +32,26 @@ class Reader(Protocol):
     async def read(self, work: Callable[[Connection], T]) -> T: ...
 
 
+TaskOver = Callable[[Connection, str, str], bool]  # of a tenant's task by its id
+
+
+def _never(_connection: Connection, _tenant: str, _task_id: str) -> bool:
+    return False
+
+
 class GrantEnded(Exception):
     """The grant was revoked, is over, or never was; whoever holds a token of it may do nothing more."""
 
 
 class Grants:
-    """Reads and writes grant rows. What it read is believed for a second."""
+    """Reads and writes grant rows. What it read is believed for a second.
 
-    def __init__(self, reader: Reader, clock: Callable[[], float]) -> None:
+    A grant ends with its task, which `task_over` tells, so that the end of a task needs no write here.
+    """
+
+    def __init__(self, reader: Reader, clock: Callable[[], float], task_over: TaskOver = _never) -> None:
         self._reader = reader
+        self._task_over = task_over
         self._clock = clock
         self._cache: BoundedCache[tuple[str, str], Delegation] = BoundedCache(10_000, clock)
 
@@ -73,14 +84,14 @@ class Grants:
         key = (tenant, grant_id)
         delegation = self._cache.get(key)
         if delegation is None:
-            delegation = await self._reader.read(lambda connection: _load(connection, tenant, grant_id))
+            delegation = await self._reader.read(lambda connection: self._load(connection, tenant, grant_id))
             self._cache.put(key, delegation, CACHED_SECONDS)
         if delegation.not_after <= self._clock():
             raise GrantEnded
         return delegation
 
     def end(self, batch: Batch, tenant: str, grant_id: str, now_us: int) -> None:
-        """Ends a grant with its task; what hangs below it can't be used either."""
+        """Ends a grant before its task ends; what hangs below it can't be used either."""
         batch.run("UPDATE grants SET revoked = ? WHERE tenant = ? AND id = ? AND revoked IS NULL", (now_us, tenant, grant_id))
 
     def forget(self, tenant: str = "", grant_id: str = "") -> None:
@@ -90,26 +101,24 @@ class Grants:
         else:
             self._cache.clear()
 
+    def _load(self, connection: Connection, tenant: str, grant_id: str) -> Delegation:
+        row = self._live(connection, tenant, grant_id)
+        ancestor = row
+        while ancestor.parent_id:
+            ancestor = self._live(connection, tenant, ancestor.parent_id)
+        return Delegation(
+            principal=Principal(tenant, row.issuer, row.subject, tuple(json.loads(row.roles))),
+            scope=Permissions.of(row.scope.split()),
+            not_after=row.not_after / 1_000_000,
+            path=tuple(Hop(hop["agent"], Permissions.of(hop["ceiling"].split())) for hop in json.loads(row.path)),
+            depth_max=row.depth_max,
+            txn=row.txn,
+            grant_id=row.id,
+            task_id=row.task_id,
+        )
 
-def _load(connection: Connection, tenant: str, grant_id: str) -> Delegation:
-    row = _live(connection, tenant, grant_id)
-    ancestor = row
-    while ancestor.parent_id:
-        ancestor = _live(connection, tenant, ancestor.parent_id)
-    return Delegation(
-        principal=Principal(tenant, row.issuer, row.subject, tuple(json.loads(row.roles))),
-        scope=Permissions.of(row.scope.split()),
-        not_after=row.not_after / 1_000_000,
-        path=tuple(Hop(hop["agent"], Permissions.of(hop["ceiling"].split())) for hop in json.loads(row.path)),
-        depth_max=row.depth_max,
-        txn=row.txn,
-        grant_id=row.id,
-        task_id=row.task_id,
-    )
-
-
-def _live(connection: Connection, tenant: str, grant_id: str) -> Any:
-    row = connection.execute(select(table).where((table.c.tenant == tenant) & (table.c.id == grant_id))).first()
-    if row is None or row.revoked is not None:
-        raise GrantEnded
-    return row
+    def _live(self, connection: Connection, tenant: str, grant_id: str) -> Any:
+        row = connection.execute(select(table).where((table.c.tenant == tenant) & (table.c.id == grant_id))).first()
+        if row is None or row.revoked is not None or self._task_over(connection, tenant, row.task_id):
+            raise GrantEnded
+        return row
