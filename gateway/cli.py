@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from gateway.commands import agents, check, decisions, keys, machine, policy, screen, send, servers, tasks, tools, trail
+from gateway.commands import agents, check, deadletters, decisions, keys, machine, policy, screen, send, servers, tasks, tools, trail
 from gateway.commands.outcomes import Stop
 
 
@@ -31,7 +31,15 @@ app = typer.Typer(
 )
 machine.register(app)
 app.command()(check.check)
-for name, group in {"audit": trail, "policy": policy, "keys": keys, "agent": agents, "server": servers, "task": tasks}.items():
+for name, group in {
+    "audit": trail,
+    "policy": policy,
+    "keys": keys,
+    "agent": agents,
+    "server": servers,
+    "task": tasks,
+    "deadletter": deadletters,
+}.items():
     app.add_typer(group.app, name=name)
 for module in (tools, send, tasks, decisions):
     module.register(app)
