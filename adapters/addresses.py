@@ -104,6 +104,20 @@ class Targets:
         return named or port in PUBLIC_PORTS
 
 
+def grpc_url(target: str) -> str:
+    """The URL that vets a gRPC target such as `host:port`, which cards give without a scheme; http means that no TLS is wanted."""
+    text = target.removeprefix("dns:///").removeprefix("dns:")
+    scheme, found, rest = text.partition("://")
+    if not found:
+        return f"https://{text}"
+    return {"grpc": "http://", "grpcs": "https://"}.get(scheme.lower(), f"{scheme}://") + rest
+
+
+def names_no_scheme(target: str) -> bool:
+    """Whether a gRPC target leaves it open if TLS is wanted."""
+    return "://" not in target.removeprefix("dns:///")
+
+
 def _never_by_name(address: Address) -> bool:
     """Allowing a name opens no link-local or metadata address: whoever runs its DNS could choose those."""
     return address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved or address in METADATA

@@ -14,7 +14,7 @@ from yarl import URL
 from adapters.addresses import EgressRefused, Targets
 from adapters.contract import UpstreamFault
 
-__all__ = ["Bounds", "Egress", "EgressRefused", "Fetched", "Streamed", "system_lookup"]
+__all__ = ["Bounds", "Egress", "EgressRefused", "Fetched", "Pinned", "Streamed", "system_lookup"]
 
 CONNECTIONS = 200
 CONNECT_SECONDS = 10.0
@@ -33,6 +33,13 @@ class Fetched(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class Pinned(NamedTuple):
+    """A target and the addresses that it stands for now, all of them vetted: connect to these and to no others."""
+
+    url: URL
+    addresses: tuple[str, ...]
 
 
 class Bounds(TypedDict, total=False):
@@ -94,11 +101,16 @@ class Egress:
 
     async def vet(self, url: str) -> None:
         """Vets the text, and every address that the name stands for now. Raises EgressRefused, or UpstreamFault when the name has none."""
+        await self.pinned(url)
+
+    async def pinned(self, url: str) -> Pinned:
+        """For whoever connects by other means than `request` and `stream`. Raises as `vet` does."""
         target = self.check(url)
         try:
-            await self._resolver.resolve(str(target.raw_host), target.port or 0)
+            found = await self._resolver.resolve(str(target.raw_host), target.port or 0)
         except OSError as error:
             raise _fault(error) from error
+        return Pinned(target, tuple(entry["host"] for entry in found))
 
     async def fetch(self, url: str, *, limit: int = 1 << 20, timeout: float = 10.0) -> Fetched:  # noqa: ASYNC109 (covers reading too)
         """GETs a small document."""

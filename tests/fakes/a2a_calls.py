@@ -73,12 +73,12 @@ class ScriptedEgress:
     def methods(self) -> list[str]:
         return [request["method"] for request in self.requests]
 
-    def _next(self, headers: Mapping[str, str], body: bytes) -> tuple[int, str, list[bytes]]:
-        self.requests.append(json.loads(body))
+    def _next(self, headers: Mapping[str, str], body: bytes | None) -> tuple[int, str, list[bytes]]:
+        self.requests.append(json.loads(body or b"{}"))
         self.headers.append(headers)
         return self._answers.pop(0)(self.requests[-1])
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, **_: Any) -> Fetched:
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **_: Any) -> Fetched:
         status, kind, chunks = self._next(headers, body)
         return Fetched(status, {"content-type": kind}, b"".join(chunks))
 
