@@ -1,15 +1,12 @@
 """Builds the gateway: the only file that makes objects and joins them."""
 
-import asyncio
-import fcntl
 import gc
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import structlog
 import uvicorn
 
@@ -26,15 +23,18 @@ from gateway.admin import decisions as admin_decisions
 from gateway.admin import grants as admin_grants
 from gateway.admin import servers as admin_servers
 from gateway.admin import tasks as admin_tasks
+from gateway.admin.amendments import Amendments
 from gateway.admin.api import admitted_by, api
 from gateway.admin.desk import Desk
 from gateway.admission import Admission, ForeignOrigin, WrongHost, hosts_of
 from gateway.asgi import BadHeader, Receive, Scope, Send
 from gateway.broker import Broker
+from gateway.card_source import CardSource
 from gateway.database import Database, bump, engine_for
 from gateway.errors import TABLE
 from gateway.front import App, Doors, Front
 from gateway.health import Health
+from gateway.home import prepared
 from gateway.ledger import Ledger, Outside
 from gateway.mcp_server.endpoint import Endpoint
 from gateway.mcp_server.legacy import Sessions
@@ -45,8 +45,11 @@ from gateway.oauth import metadata as oauth_metadata
 from gateway.oauth import token as oauth_token
 from gateway.oauth.client import ClientAuthentication
 from gateway.onboarding import Onboarding
+from gateway.onboarding import Outside as Sources
+from gateway.planting import AGAIN_SECONDS, Planting
 from gateway.presence import Presence
 from gateway.pulse import Pulse
+from gateway.refresh import ROUND_SECONDS, Refresh
 from gateway.revocation import Revocation
 from gateway.settings import Settings
 from gateway.tasks import TaskLog, is_over
@@ -66,8 +69,12 @@ from policies.identity import Identity, TokenRefused
 from policies.ids import new_id, now_us
 from policies.keys import SigningKeys
 from policies.permissions import Permissions
+from policies.pinned_keys import PinnedKeys
 from policies.spent import SpentIds
 from registry.card import Status
+from registry.health import Probes
+from registry.renewal import Renewal
+from registry.search import Search
 from registry.seeds import AgentSeed, Seed, Seeds, ServerSeed
 from registry.signing import republished
 from registry.store import Registry, UnknownName
@@ -79,7 +86,6 @@ log = structlog.get_logger()
 SETTINGS = "INTERLOCK_SERVING"
 VERSION = "0.1.0"
 SWEEP_SECONDS = 60.0
-PLANT_SECONDS = 2.0
 CHECKPOINT_SECONDS = 1.0
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
@@ -114,16 +120,12 @@ def from_environment() -> Front:
     return application(Gateway(Settings.model_validate_json(os.environ[SETTINGS])))
 
 
-class HomeInUse(Exception):
-    """Another gateway runs on this SQLite file."""
-
-
 class Gateway:
     """One process of the gateway: every part, made and joined. `start` and `stop` run in its event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._lock = _prepared_home(settings)
+        self._lock = prepared(settings.home, settings.public_url, settings.database_url.startswith("sqlite"))
         logs.configure(settings.telemetry.log_level, current_trace_id)
         self.metrics = Metrics({row.reason for row in TABLE.values()} | {"bad-envelope", "unknown-session"})
         self.keys = SigningKeys.open(settings.home)
@@ -142,10 +144,12 @@ class Gateway:
         self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
         self.tools = McpTools(McpPool(self.egress, time.monotonic), self._commands())
         self.catalog = Catalog(self.egress)
-        self.onboarding = Onboarding(self.registry, self.egress, self.tools, upstream_headers, self.catalog.kinds)
-        self.seeds = Seeds(self.registry, self.onboarding.survey)
+        self.onboarding = Onboarding(self.registry, self._sources(), self.catalog.kinds)
+        self.renewal = Renewal(self.database, self.registry)
+        self.refresh = Refresh(self.registry, self.onboarding, self.renewal, Probes(self.database, now_us))
+        self.search = Search(self.database, self.registry)
+        self.planting = Planting(Seeds(self.registry, self.renewal, self.onboarding.survey), _seeds(settings))
         self.exporter: Otlp | None = None
-        self._planting = asyncio.Lock()
         self.memory = self._memory()
         outside = self._outside()
         self.ledger = Ledger(self.authority, self.tokens, self.memory, outside)
@@ -162,6 +166,11 @@ class Gateway:
         from adapters.mcp_stdio import Command, StdioServers
 
         return StdioServers({seed.name: Command(seed.command, tuple(seed.args), seed.env) for seed in seeds}, time.monotonic)
+
+    def _sources(self) -> Sources:
+        """Where registrations come from, and who is trusted to sign cards."""
+        keys = PinnedKeys(self.egress.fetch, self.settings.cards.key_origins)
+        return Sources(CardSource(self.egress, keys, upstream_headers), self.tools, keys, upstream_headers)
 
     def _identity(self) -> Identity:
         issuers = [
@@ -241,6 +250,7 @@ class Gateway:
         self.database.start()
         await self.database.refresh()
         await self.registry.reload()
+        await self.search.mend()
         await self.database.write(lambda batch: self.audit.open(batch.connection, batch))
         for name in ("registry", "grants", "policies"):
             self.database.watch(name, self.authority.forget)
@@ -249,21 +259,9 @@ class Gateway:
         await self.pulse.begin(self.broker)
         self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
         self.pulse.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
-        self._unplanted = _seeds(self.settings)
-        self._first_look = asyncio.create_task(self._plant())
-        await asyncio.wait([self._first_look], timeout=PLANT_SECONDS)  # a silent host delays nobody else for longer
-        self.pulse.repeat(PLANT_SECONDS, self._plant)
-
-    async def _plant(self) -> None:
-        """Registers what the configuration file names; what can't be reached yet is tried again."""
-        if self._planting.locked():
-            return
-        async with self._planting:
-            await self._plant_all()
-
-    async def _plant_all(self) -> None:
-        done = await asyncio.gather(*(self.seeds.plant(seed) for seed in self._unplanted))
-        self._unplanted = [seed for seed, planted in zip(self._unplanted, done, strict=True) if not planted]
+        await self.planting.begin()
+        self.pulse.repeat(AGAIN_SECONDS, self.planting.round)
+        self.pulse.repeat(ROUND_SECONDS, self.refresh.round)
 
     async def stop(self) -> None:
         """Lets turns under way end for a moment, keeps what is there to keep, and lets go of everything."""
@@ -317,7 +315,8 @@ def _rest(gateway: Gateway, admission: Admission) -> App:
     """All that the framework serves."""
     admitted, may, url = admitted_by(admission), gateway.authority.may, gateway.settings.public_url
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
-    desk, size = Desk(gateway.registry, may, gateway.allowed), gateway.settings.server.max_body
+    desk, size = Desk(gateway.registry, may, gateway.allowed, gateway.search), gateway.settings.server.max_body
+    amendments = Amendments(desk, gateway.registry, gateway.onboarding, gateway.renewal, gateway.refresh)
     assertions = ClientAssertions((url, f"{url}/oauth/token"), time.time)
     clients = ClientAuthentication(gateway.registry, assertions, SpentIds(gateway.database, now_us))
     revocation = Revocation(gateway.database, gateway.grants, gateway.audit, now_us)
@@ -326,8 +325,8 @@ def _rest(gateway: Gateway, admission: Admission) -> App:
         [
             oauth_metadata.routes(url, gateway.keys, issuers),
             oauth_token.routes(clients, gateway.tokens, gateway.keep),
-            admin_agents.routes(desk, gateway.onboarding, admitted, size),
-            admin_servers.routes(desk, gateway.onboarding, admitted, size),
+            admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
+            admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_tasks.routes(gateway.database, gateway.memory.tasks, admitted),
             admin_decisions.routes(gateway.database, admitted, may),
             admin_grants.routes(revocation, admitted, may),
@@ -344,25 +343,6 @@ def _settle() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _prepared_home(settings: Settings) -> IO[str] | None:
-    """The home folder, which says where we serve; with SQLite, locked for this process alone. Raises HomeInUse."""
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = _locked(settings)
-    (settings.home / "serving.json").write_text(msgspec.json.encode({"url": settings.public_url}).decode())
-    return lock
-
-
-def _locked(settings: Settings) -> IO[str] | None:
-    if not settings.database_url.startswith("sqlite"):
-        return None
-    lock = (settings.home / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise HomeInUse(f"another gateway runs on {settings.home}; stop it, or use another INTERLOCK_HOME") from None
-    return lock
-
-
 def _migrate(database: Database) -> None:
     """Alembic is loaded only when there is something to do."""
     if database.revision() != HEAD:
@@ -374,7 +354,17 @@ def _migrate(database: Database) -> None:
 def _seeds(settings: Settings) -> list[Seed]:
     """The agents and servers of the configuration file."""
     agents = [
-        AgentSeed(seed.name, seed.url, seed.card, seed.kind, tuple(seed.ceiling), seed.delegation, seed.upstream)
+        AgentSeed(
+            name=seed.name,
+            url=seed.url,
+            card=seed.card,
+            kind=seed.kind,
+            ceiling=tuple(seed.ceiling),
+            delegation=seed.delegation,
+            upstream=seed.upstream,
+            trusted_keys=tuple(seed.trusted_keys),
+            rank=seed.rank,
+        )
         for seed in settings.agents
     ]
     servers = [

@@ -15,7 +15,7 @@ from gateway.database import NotKept, NotRead
 from gateway.decisions import BadCursor, UnknownDecision
 from gateway.explanations import sentence, story
 from gateway.ledger import Refused
-from gateway.offers import BadRequest, UrlRefused
+from gateway.offers import BadRequest, PreconditionFailed, UrlRefused
 from gateway.outbox import UnknownDelivery
 from gateway.push import TooManyPushConfigs, UnknownPushConfig
 from gateway.revocation import UnknownGrant
@@ -144,6 +144,7 @@ TABLE: dict[type[Exception], Row] = {
     BadName: Row(422, -32602, "bad-name"),
     NameTaken: Row(409, -32602, "name-taken"),
     Outdated: Row(409, -32602, "outdated"),
+    PreconditionFailed: Row(412, -32602, "precondition-failed", "It was changed since you last saw it; read it again."),
     UnknownKind: Row(400, -32602, "unknown-kind"),
     UnknownTool: Row(200, -32602, "unknown", "There is no such tool."),
     UnknownTask: Row(404, -32001, "unknown", "There is no such task.", a2a="TASK_NOT_FOUND"),

@@ -19,6 +19,10 @@ class BadRequest(Exception):
         self.problem = problem
 
 
+class PreconditionFailed(Exception):
+    """An entry is not what the caller last saw of it."""
+
+
 class UrlRefused(BadRequest):
     """A URL that the egress guard does not go to."""
 
@@ -39,12 +43,15 @@ class Terms:
     ceiling: tuple[str, ...] | None = None
     delegation: str = ""
     upstream: Mapping[str, Any] = field(default_factory=dict)
+    trusted_keys: tuple[Mapping[str, Any], ...] = ()  # JWKs, one of which has to sign the card
+    rank: int = 0  # preference among agents that fit equally well
 
     def check(self, by: "Registrant") -> None:
-        """Nobody but an operator says what an agent may do, or what is sent along. Raises BadRequest naming the field."""
+        """Nobody but an operator says what an agent may do, what is sent along, and whom to trust. Raises BadRequest naming the field."""
         if not by.operator:
-            for name, given in (("ceiling", self.ceiling is not None), ("delegation", self.delegation), ("upstream", self.upstream)):
-                if given:
+            reserved = ("ceiling", "delegation", "upstream", "trusted_keys", "rank")
+            for name in reserved:
+                if getattr(self, name) not in (None, "", {}, (), 0):
                     raise BadRequest(name, "is for operators to set")
         if self.delegation and self.delegation not in DELEGATIONS:
             raise BadRequest("delegation", f"must be one of: {', '.join(DELEGATIONS)}")
@@ -72,6 +79,7 @@ class AgentOffer:
     name: str = ""
     kind: str = "a2a"
     terms: Terms = Terms()
+    jwks: Mapping[str, Any] | None = None  # the keys that it proves itself with at the token endpoint
 
 
 @dataclass(frozen=True, slots=True)

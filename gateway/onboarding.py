@@ -4,26 +4,24 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
-
-from yarl import URL
 
 from adapters.contract import UpstreamFault
-from adapters.egress import Egress, EgressRefused
+from adapters.egress import EgressRefused
 from adapters.mcp_tools import STDIO
+from gateway.card_source import CardSource, Read, Unverified
 from gateway.offers import AgentOffer, BadRequest, Registrant, ServerOffer, Terms, UrlRefused
-from policies.strict_json import BadJson, parse
+from policies.jwks import BadKeySet
 from registry.card import AgentCard, BadCard, Family, Registration, Status, Tool
-from registry.card_reader import CARD_MAX, callable_interface, read_card, urls_of
+from registry.card_reader import callable_interface
+from registry.health import Health
 from registry.names import BadName, check_name, derived_name
 from registry.seeds import OPERATOR, TENANT, AgentSeed, NotReached, Seed
 from registry.store import Candidate, Registry
+from registry.suspicions import suspicions
 
-WELL_KNOWN = ("/.well-known/agent-card.json", "/.well-known/agent.json")
-CARD_SECONDS = 10.0
 LOOK_SECONDS = 30.0  # for all that one registration asks of others
-HOSTS_MAX = 16  # that one card may name
 
 
 class Probed(Protocol):
@@ -45,21 +43,31 @@ class McpProbe(Protocol):
     async def probe(self, name: str, url: str, headers: Mapping[str, str]) -> Probed: ...
 
 
-class Onboarding:
-    """`credentials` turns an entry's `upstream` into the headers that the operator lets us send. `kinds`: whom adapters speak to."""
+class KeyCheck(Protocol):
+    """policies/pinned_keys.py."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        egress: Egress,
-        mcp: McpProbe,
-        credentials: Callable[[Mapping[str, Any]], Mapping[str, str]],
-        kinds: Sequence[str] = ("a2a",),
-    ) -> None:
+    def check(self, keys: Sequence[Mapping[str, Any]]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Whom onboarding asks. `credentials` turns an entry's `upstream` into the headers that the operator lets us send."""
+
+    cards: CardSource
+    mcp: McpProbe
+    keys: KeyCheck
+    credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]
+
+
+class Onboarding:
+    """`kinds`: whom adapters speak to."""
+
+    def __init__(self, registry: Registry, outside: Outside, kinds: Sequence[str] = ("a2a",)) -> None:
         self._registry = registry
-        self._egress = egress
-        self._mcp = mcp
-        self._credentials = credentials
+        self._cards = outside.cards
+        self._mcp = outside.mcp
+        self._keys = outside.keys
+        self._credentials = outside.credentials
         self._kinds = kinds
 
     async def agent(self, by: Registrant, offer: AgentOffer) -> tuple[Registration, str]:
@@ -75,7 +83,8 @@ class Onboarding:
         check_name(seed.name)
         by = Registrant(TENANT, OPERATOR, operator=True)
         delegation = seed.delegation if isinstance(seed, AgentSeed) else ""
-        terms = Terms(seed.ceiling, delegation, seed.upstream)
+        given = (seed.trusted_keys, seed.rank) if isinstance(seed, AgentSeed) else ((), 0)
+        terms = Terms(seed.ceiling, delegation, seed.upstream, *given)
         try:
             if isinstance(seed, AgentSeed):
                 return await self._agent(by, AgentOffer(seed.url, seed.card, seed.name, seed.kind, terms))
@@ -85,6 +94,58 @@ class Onboarding:
         except (UpstreamFault, EgressRefused) as fault:
             raise NotReached(fault.public) from fault
 
+    async def look(self, entry: Registration, known: Health, fetch: bool = True) -> tuple[Candidate, Health]:
+        """What an agent's card says now; without `fetch`, what the one says that is in force.
+
+        Raises Unverified, BadRequest, BadCard and UpstreamFault.
+        """
+        source = str(entry.facts.get("source", ""))
+        async with _in_time():
+            read: Read | None = None
+            if source and fetch:
+                read = await self._cards.fetched(source, entry.upstream, known if entry.card else None)
+            elif fetch:
+                await self._cards.alive(entry.url, entry.upstream)
+            if read is None:
+                if entry.card is None:
+                    raise BadCard("card", "is missing")
+                read = Read(entry.card, entry.card_text, known)
+            try:
+                return await self._assessed(_blank(entry), read, entry.trusted_keys), read.health
+            except (BadCard, UrlRefused) as error:
+                raise Unverified(read.text, str(error)) from error
+
+    async def elsewhere(self, entry: Registration, url: str) -> Candidate:
+        """What is found of an entry at another address. Raises Unverified, BadRequest, BadCard and UpstreamFault."""
+        if entry.family is Family.SERVER:
+            return await self.tools(replace(entry, url=url))
+        facts = {**entry.facts, "source": url}
+        return (await self.look(replace(entry, facts=facts), Health()))[0]
+
+    async def tools(self, entry: Registration) -> Candidate:
+        """What a server offers now. Raises BadRequest and UpstreamFault."""
+        by = Registrant(entry.tenant, entry.owner, operator=True)
+        terms = Terms(upstream=entry.upstream)
+        return await self._server(by, ServerOffer(entry.name, entry.url, terms), command=entry.url == STDIO)
+
+    def check_keys(self, field: str, keys: object) -> None:
+        """Raises BadRequest."""
+        try:
+            if not isinstance(keys, list | tuple) or not all(isinstance(key, Mapping) for key in keys):
+                raise BadKeySet("a list of JWKs is expected")
+            self._keys.check(keys)
+        except BadKeySet as error:
+            raise BadRequest(field, f"can't be used: {error}") from error
+
+    def key_set(self, jwks: Mapping[str, Any] | None) -> str:
+        """A JWK Set of public keys as it is kept; empty for none. Raises BadRequest."""
+        if jwks is None:
+            return ""
+        if jwks.keys() != {"keys"} or not jwks["keys"]:
+            raise BadRequest("jwks", "must be a JWK Set with at least one key")
+        self.check_keys("jwks", jwks["keys"])
+        return json.dumps(dict(jwks))
+
     async def _agent(self, by: Registrant, offer: AgentOffer) -> Candidate:
         offer.terms.check(by)
         if bool(offer.url) == (offer.card is not None):
@@ -93,40 +154,57 @@ class Onboarding:
             raise BadRequest("kind", f"must be one of: {', '.join(self._kinds)}")
         if offer.name:
             check_name(offer.name)
-        async with _in_time():
-            card, text = await self._card(offer)
-            interface = callable_interface(card)
-            await self._vet(card)
-            await self._vet_url("url", interface.url)
-        return Candidate(
+        keys = tuple(dict(key) for key in offer.terms.trusted_keys)
+        self.check_keys("trusted_keys", keys)
+        blank = Candidate(
             tenant=by.tenant,
-            name=offer.name or _name_of(card),
+            name=offer.name,
             family=Family.AGENT,
             kind=offer.kind,
-            url=interface.url,
+            url="",
             owner=by.owner,
             status=Status.ACTIVE if by.operator else Status.PENDING,
             ceiling=("*",) if offer.terms.ceiling is None else offer.terms.ceiling,
             delegation=offer.terms.delegation or ("header" if offer.terms.upstream.get("headers") else "bearer"),
             upstream=offer.terms.upstream,
-            facts={
-                "interface": interface.url,
-                "binding": interface.binding,
-                "version": interface.version,
-                "tenant": interface.tenant,
-                "streaming": card.streaming,
-                "source": offer.url,
-            },
-            card=card,
-            card_text=text,
+            facts={"source": offer.url},
+            trusted_keys=keys,
+            rank=offer.terms.rank,
+            jwks=self.key_set(offer.jwks),
         )
+        async with _in_time():
+            read = self._cards.given(offer.card) if offer.card is not None else await self._cards.fetched(offer.url, offer.terms.upstream)
+            assert read is not None  # nothing was known before
+            found = await self._assessed(blank, read, keys)
+        doubtful = bool(found.facts["warnings"]) and by.operator
+        return replace(found, name=offer.name or _name_of(read.card), status=Status.PENDING if doubtful else found.status)
+
+    async def _assessed(self, blank: Candidate, read: Read, keys: Sequence[Mapping[str, Any]]) -> Candidate:
+        """`blank` with the card and what it says, once it can be believed. Raises BadCard, UrlRefused and UpstreamFault."""
+        card = read.card
+        interface = callable_interface(card)
+        signed = await self._cards.signed(card, keys)
+        await self._cards.vet(card)
+        await self._cards.vet_url("url", interface.url)
+        facts = {
+            "interface": interface.url,
+            "binding": interface.binding,
+            "version": interface.version,
+            "tenant": interface.tenant,
+            "streaming": card.streaming,
+            "source": blank.facts.get("source", ""),
+            "signature": signed.state.value,
+            "signed_by": signed.kid,
+            "warnings": suspicions(card.document),
+        }
+        return replace(blank, url=interface.url, facts=facts, card=card, card_text=read.text)
 
     async def _server(self, by: Registrant, offer: ServerOffer, command: bool = False) -> Candidate:
         offer.terms.check(by)
         check_name(offer.name)
         async with _in_time():
             if not command:
-                await self._vet_url("url", offer.url)
+                await self._cards.vet_url("url", offer.url)
             probed = await self._mcp.probe(offer.name, offer.url, self._credentials(offer.terms.upstream))
         tools = {str(tool["name"]): Tool(str(tool["name"]), tool) for tool in probed.tools}
         return Candidate(
@@ -144,68 +222,11 @@ class Onboarding:
             tools=tuple(tools.values()),
         )
 
-    async def _card(self, offer: AgentOffer) -> tuple[AgentCard, str]:
-        if offer.card is None:
-            return await self._fetched(offer)
-        text = json.dumps(offer.card, ensure_ascii=False)
-        if len(text.encode()) > CARD_MAX:
-            raise BadCard("card", f"is larger than {CARD_MAX} bytes")
-        return read_card(offer.card), text
 
-    async def _fetched(self, offer: AgentOffer) -> tuple[AgentCard, str]:
-        """The card at a well-known path below the URL, or at the URL itself. Redirects are not followed."""
-        self._check_url("url", offer.url)
-        headers = {"Accept": "application/json", **self._credentials(offer.terms.upstream)}
-        seen: list[str] = []
-        for place in _places(offer.url):
-            try:
-                answer = await self._egress.request("GET", place, headers=headers, body=None, timeout=CARD_SECONDS, limit=CARD_MAX)
-            except EgressRefused as refused:
-                raise UrlRefused("url", f"is refused: {refused.public}") from refused
-            path = urlsplit(place).path or "/"
-            if answer.status != 200:
-                seen.append(f"{path} answers {answer.status}")
-                continue
-            try:
-                document = parse(answer.body)
-            except BadJson as error:
-                seen.append(f"{path}: {error}")
-                continue
-            return read_card(document), answer.body.decode()
-        raise BadRequest("url", f"leads to no agent card ({'; '.join(seen)})")
-
-    async def _vet(self, card: AgentCard) -> None:
-        """Every URL of a card, since somebody may follow it: a name that has no address now is vetted again when it is called."""
-        hosts: dict[tuple[str | None, int | None], tuple[str, str]] = {}
-        for place, url in urls_of(card):
-            target = self._check_url(place, url)
-            hosts.setdefault((target.raw_host, target.port), (place, url))
-        if len(hosts) > HOSTS_MAX:
-            raise BadCard("card", f"names more than {HOSTS_MAX} hosts")
-        outcomes = await asyncio.gather(*(self._vet_url(*one) for one in hosts.values()), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, UpstreamFault):
-                raise outcome
-
-    def _check_url(self, place: str, url: str) -> URL:
-        try:
-            return self._egress.check(url)
-        except EgressRefused as refused:
-            raise UrlRefused(place, f"is refused: {refused.public}") from refused
-
-    async def _vet_url(self, place: str, url: str) -> None:
-        try:
-            await self._egress.vet(url)
-        except EgressRefused as refused:
-            raise UrlRefused(place, f"is refused: {refused.public}") from refused
-
-
-def _places(url: str) -> list[str]:
-    parts = urlsplit(url)
-    if parts.path.endswith(".json"):
-        return [url]
-    below = [urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + path, "", "")) for path in WELL_KNOWN]
-    return [*below, url]
+def _blank(entry: Registration) -> Candidate:
+    """An entry before anything is found out about it."""
+    source = {"source": entry.facts.get("source", "")}
+    return Candidate(entry.tenant, entry.name, entry.family, entry.kind, "", entry.owner, entry.status, facts=source)
 
 
 def _name_of(card: AgentCard) -> str:

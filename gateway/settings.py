@@ -52,6 +52,12 @@ class DevelopmentUser(_Strict):
     roles: list[str] = []
 
 
+class Cards(_Strict):
+    """Whom to trust with signatures of agents' cards, beside the keys pinned for an agent."""
+
+    key_origins: list[str] = []  # https://host[:port] that a signature's `jku` may lead to
+
+
 class Egress(_Strict):
     allow: list[str] | None = None  # CIDRs and hosts; None: loopback with the development issuer, else nothing private
 
@@ -76,6 +82,7 @@ class AgentSeed(_Strict):
     kind: str = "a2a"
     ceiling: list[str] = ["*"]
     trusted_keys: list[dict[str, Any]] = []
+    rank: int = Field(0, ge=-1000, le=1000)  # preference among agents that fit a message equally well
     delegation: Literal["bearer", "header", "none", ""] = ""
     upstream: dict[str, Any] = {}
 
@@ -113,6 +120,7 @@ class Settings(BaseSettings):
     servers: list[ServerSeed] = []
     policies: str = ""  # a folder of .cedar files
     workflows: str = ""  # a folder of workflow documents
+    cards: Cards = Cards()
     egress: Egress = Egress()
     limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()

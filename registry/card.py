@@ -93,3 +93,5 @@ class Registration:
     card_hash: str
     created: int
     updated: int
+    trusted_keys: tuple[Mapping[str, Any], ...] = ()  # JWKs, one of which has to sign the card; none: anybody may, or nobody
+    rank: int = 0  # the operator's preference among agents that fit equally well

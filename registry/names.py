@@ -4,7 +4,8 @@ import re
 import unicodedata
 
 NAME_MAX = 64
-RESERVED = frozenset({"sandbox", "memory", "virtual"})
+FRONT_DOOR = "interlock"  # the gateway's own agent, which hands each message to the agent that fits
+RESERVED = frozenset({"sandbox", "memory", "virtual", FRONT_DOOR})
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -31,11 +31,14 @@ class Candidate:
     card: AgentCard | None = None
     card_text: str = field(default="", repr=False)
     tools: tuple[Tool, ...] = ()
+    trusted_keys: tuple[Mapping[str, Any], ...] = ()
+    rank: int = 0
+    jwks: str = ""  # the key set that it proves itself with at the token endpoint, as JSON
 
 
 def row_of(entry: Candidate | Registration) -> dict[str, Any]:
     """The columns that say what an entry is; those of its credentials and times are not among them."""
-    text = entry.card_text or json.dumps([tool.definition for tool in entry.tools])
+    text = text_of(entry)
     return {
         "tenant": entry.tenant,
         "name": entry.name,
@@ -50,7 +53,38 @@ def row_of(entry: Candidate | Registration) -> dict[str, Any]:
         "delegation": entry.delegation,
         "upstream": json.dumps(dict(entry.upstream)),
         "facts": json.dumps(dict(entry.facts)),
+        "trusted_keys": json.dumps([dict(key) for key in entry.trusted_keys]),
+        "rank": entry.rank,
     }
+
+
+def text_of(entry: Candidate | Registration) -> str:
+    """An agent's card verbatim, or a server's tool definitions."""
+    return entry.card_text or json.dumps([tool.definition for tool in entry.tools])
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """What operators change of an entry; None: as it is."""
+
+    ceiling: tuple[str, ...] | None = None
+    delegation: str | None = None
+    upstream: Mapping[str, Any] | None = None
+    trusted_keys: tuple[Mapping[str, Any], ...] | None = None
+    rank: int | None = None
+    status: Status | None = None
+
+
+def amended(entry: Registration, amendment: Amendment) -> Registration:
+    """The entry on other terms."""
+    given = {name: value for name in Amendment.__slots__ if (value := getattr(amendment, name)) is not None}
+    return replace(entry, **given)
+
+
+def recarded(entry: Registration, candidate: Candidate) -> Registration:
+    """The entry with what was found out anew: its card or tools, where it is called, and the facts that go with them."""
+    facts, card, text = dict(candidate.facts), candidate.card, candidate.card_text
+    return replace(entry, url=candidate.url, facts=facts, card=card, card_text=text, tools=candidate.tools)
 
 
 def registration_of(row: Row[Any]) -> Registration:
@@ -83,6 +117,8 @@ def registration_of(row: Row[Any]) -> Registration:
         card_hash=row.card_hash,
         created=row.created,
         updated=row.updated,
+        trusted_keys=tuple(json.loads(row.trusted_keys)),
+        rank=row.rank,
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import structlog
 
 from registry.card import Family, Registration, Status
+from registry.renewal import Renewal
+from registry.rows import Amendment, amended
 from registry.store import Candidate, NameTaken, Outdated, Registry, UnknownName
 
 OPERATOR = "operator"  # the owner of all that the file names; no person's key looks like it
@@ -26,6 +28,8 @@ class AgentSeed:
     ceiling: tuple[str, ...] = ("*",)
     delegation: str = ""  # bearer | header | none; empty: what fits `upstream`
     upstream: Mapping[str, Any] = field(default_factory=dict)
+    trusted_keys: tuple[Mapping[str, Any], ...] = ()
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,9 @@ class NotReached(Exception):
 class Seeds:
     """`survey` looks at what a seed names and says what to register; it raises NotReached."""
 
-    def __init__(self, registry: Registry, survey: Survey) -> None:
+    def __init__(self, registry: Registry, renewal: Renewal, survey: Survey) -> None:
         self._registry = registry
+        self._renewal = renewal
         self._survey = survey
 
     async def plant(self, seed: Seed) -> bool:
@@ -88,30 +93,38 @@ class Seeds:
     async def _settle(self, seed: Seed, found: Registration | None, candidate: Candidate | None) -> None:
         if found is None:
             await self._registry.add(candidate or _down(seed))
-        elif candidate is None:
+            return
+        changed = amended(found, _terms(seed, candidate))
+        if candidate is None:
             if found.status is Status.ACTIVE:
-                await self._registry.update(replace(found, status=Status.DOWN))
-        else:
-            changed = _changed(found, candidate)
-            if changed != found:
-                await self._registry.update(changed)
+                changed = replace(changed, status=Status.DOWN)
+        elif found.status is Status.DOWN:
+            changed = replace(changed, status=Status.ACTIVE if _settled(found) else candidate.status)
+        if changed != found:
+            changed = await self._registry.update(changed)
+        if candidate is not None:
+            await self._renewal.take(changed, candidate, trusted=_said_so(seed, found))
 
 
-def _changed(found: Registration, candidate: Candidate) -> Registration:
-    """What the file and the other side say now. A quarantine outlasts both."""
-    return replace(
-        found,
-        status=found.status if found.status is Status.QUARANTINED else candidate.status,
-        kind=candidate.kind,
-        url=candidate.url,
-        ceiling=candidate.ceiling,
-        delegation=candidate.delegation,
-        upstream=dict(candidate.upstream),
-        facts=dict(candidate.facts),
-        card=candidate.card,
-        card_text=candidate.card_text,
-        tools=candidate.tools,
-    )
+def _terms(seed: Seed, candidate: Candidate | None) -> Amendment:
+    """What the file says of an entry counts at once, whether the other side answers or not."""
+    if candidate is not None:
+        upstream, keys = dict(candidate.upstream), candidate.trusted_keys
+        return Amendment(candidate.ceiling, candidate.delegation, upstream, keys, candidate.rank)
+    if isinstance(seed, AgentSeed):
+        return Amendment(seed.ceiling, seed.delegation or None, dict(seed.upstream), tuple(seed.trusted_keys), seed.rank)
+    return Amendment(seed.ceiling, upstream=dict(seed.upstream))
+
+
+def _settled(found: Registration) -> bool:
+    return found.card is not None or bool(found.tools)
+
+
+def _said_so(seed: Seed, found: Registration) -> bool:
+    """Whether the operator changed the file: another address, or the card itself. Servers' tools are taken as they come."""
+    if isinstance(seed, ServerSeed) or not _settled(found) or seed.card is not None:
+        return True
+    return bool(seed.url != found.facts.get("source", seed.url))
 
 
 def _down(seed: Seed) -> Candidate:
@@ -126,6 +139,8 @@ def _down(seed: Seed) -> Candidate:
         status=Status.DOWN,
         ceiling=seed.ceiling,
         upstream=seed.upstream,
+        trusted_keys=tuple(seed.trusted_keys) if isinstance(seed, AgentSeed) else (),
+        rank=seed.rank if isinstance(seed, AgentSeed) else 0,
     )
 
 

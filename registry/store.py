@@ -10,9 +10,12 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection, delete, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
+from registry import history, search_terms
 from registry.card import Family, Registration, Status
+from registry.history import Entry, Standing
 from registry.names import check_name
-from registry.rows import Candidate, digest, registration_of, row_of
+from registry.rows import Candidate, digest, registration_of, row_of, text_of
+from registry.tables import probes
 from registry.tables import registrations as table
 
 T = TypeVar("T")
@@ -20,6 +23,7 @@ READ_AT_ONCE = 200
 __all__ = ["Candidate", "NameTaken", "Outdated", "Registry", "UnknownName"]
 
 Names = Mapping[str, Registration]
+Also = Callable[[Connection, int], None]
 
 
 class Batch(Protocol):
@@ -93,6 +97,10 @@ class Registry:
         everyone = self._snapshot.tenants.get(tenant, {}).values()
         return [entry for entry in everyone if family is None or entry.family is family]
 
+    def tenants(self) -> Sequence[str]:
+        """Those that have any entry."""
+        return list(self._snapshot.tenants)
+
     def client(self, client_id: str) -> Registration | None:
         """The agent or server that holds this client id."""
         return self._snapshot.clients.get(client_id)
@@ -114,7 +122,7 @@ class Registry:
         row = row_of(candidate) | {
             "client_id": self._new_id("client"),
             "client_secret_hash": digest(secret),
-            "client_jwks": "",
+            "client_jwks": candidate.jwks,
             "created": now,
             "updated": now,
         }
@@ -124,6 +132,8 @@ class Registry:
             if batch.connection.execute(named).first():
                 raise NameTaken(candidate.name)
             batch.connection.execute(insert(table).values(row))
+            _note(batch.connection, candidate, now)
+            _index(batch.connection, candidate)
             self._bump(batch)
 
         try:
@@ -133,10 +143,20 @@ class Registry:
         await self.reload()
         return self.find(candidate.tenant, candidate.name), secret
 
-    async def update(self, changed: Registration) -> Registration:
-        """Writes a changed copy of a registration that was read before. Raises Outdated and UnknownName."""
+    async def update(self, changed: Registration, also: Also | None = None, jwks: str | None = None) -> Registration:
+        """Writes a changed copy of a registration that was read before. Raises Outdated and UnknownName.
+
+        `also` is written in the same commit; it gets the connection and the moment. `jwks` replaces its key set, where given.
+        """
         moment = max(self._now(), changed.updated + 1)
-        await self._change(changed, row_of(changed) | {"updated": moment})
+        keys = {} if jwks is None else {"client_jwks": jwks}
+
+        def note(connection: Connection) -> None:
+            _index(connection, changed)
+            if also is not None:
+                also(connection, moment)
+
+        await self._change(changed, row_of(changed) | keys | {"updated": moment}, note)
         return self.find(changed.tenant, changed.name)
 
     async def set_status(self, tenant: str, name: str, status: Status) -> Registration:
@@ -156,6 +176,9 @@ class Registry:
         def work(batch: Batch) -> None:
             if not batch.connection.execute(delete(table).where(table.c.tenant == tenant, table.c.name == name)).rowcount:
                 raise UnknownName(name)
+            batch.connection.execute(delete(probes).where(probes.c.tenant == tenant, probes.c.name == name))
+            history.erase(batch.connection, (tenant, name))
+            search_terms.forget(batch.connection, tenant, name)
             self._bump(batch)
 
         await self._database.write(work)
@@ -166,19 +189,34 @@ class Registry:
         async with self._loading:
             self._snapshot = await self._database.read(lambda connection: _snapshot(connection, self._snapshot))
 
-    async def _change(self, before: Registration, values: Mapping[str, Any]) -> None:
+    async def _change(self, before: Registration, values: Mapping[str, Any], also: Callable[[Connection], None] | None = None) -> None:
         """Changes one row, if it is still what `before` was read from."""
         same = (table.c.tenant == before.tenant, table.c.name == before.name, table.c.client_id == before.client_id)
 
         def work(batch: Batch) -> None:
             if not batch.connection.execute(update(table).where(*same, table.c.updated == before.updated).values(values)).rowcount:
                 raise Outdated("the registration was changed meanwhile; read it again")
+            if also is not None:
+                also(batch.connection)
             self._bump(batch)
 
         try:
             await self._database.write(work)
         finally:
             await self.reload()
+
+
+def _index(connection: Connection, entry: Candidate | Registration) -> None:
+    if entry.family is Family.AGENT:
+        search_terms.keep(connection, entry.tenant, entry.name, search_terms.terms_of(entry.name, entry.card))
+
+
+def _note(connection: Connection, candidate: Candidate, now: int) -> None:
+    """The first card of its history."""
+    if candidate.card is not None or candidate.tools:
+        standing = Standing.PENDING if candidate.status is Status.PENDING else Standing.APPROVED
+        entry = Entry(text_of(candidate), str(candidate.facts.get("signature", "none")), standing, candidate.facts)
+        history.append(connection, (candidate.tenant, candidate.name), now, entry)
 
 
 def _snapshot(connection: Connection, before: _Snapshot) -> _Snapshot:

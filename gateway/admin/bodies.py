@@ -1,6 +1,7 @@
 """Bodies of /api: bounded, checked as raw JSON, then read into a model that knows every member."""
 
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,11 +34,26 @@ class TermsBody(Body):
 
     def terms(self) -> Terms:
         """Raises BadRequest."""
-        upstream = self.upstream.model_dump(exclude_none=True, exclude_defaults=True) if self.upstream else {}
-        for name, value in upstream.get("headers", {}).items():
-            if value.startswith("env:"):
-                raise BadRequest(f"upstream.headers.{_shown(name)}", "reads the gateway's environment: that is for the configuration file")
-        return Terms(None if self.ceiling is None else tuple(self.ceiling), self.delegation, upstream)
+        return Terms(None if self.ceiling is None else tuple(self.ceiling), self.delegation, settings_of(self.upstream))
+
+
+class AgentTermsBody(TermsBody):
+    """What operators may add to the registration of an agent."""
+
+    trusted_keys: list[dict[str, Any]] | None = Field(None, max_length=50)
+    rank: int | None = Field(None, ge=-1000, le=1000)
+
+    def terms(self) -> Terms:
+        return replace(super().terms(), trusted_keys=tuple(self.trusted_keys or ()), rank=self.rank or 0)
+
+
+def settings_of(upstream: UpstreamBody | None) -> dict[str, Any]:
+    """An entry's settings for the other side. Raises BadRequest."""
+    settings = upstream.model_dump(exclude_none=True, exclude_defaults=True) if upstream else {}
+    for name, value in settings.get("headers", {}).items():
+        if value.startswith("env:"):
+            raise BadRequest(f"upstream.headers.{_shown(name)}", "reads the gateway's environment: that is for the configuration file")
+    return settings
 
 
 async def read_model(request: Request, model: type[M], limit: int) -> M:

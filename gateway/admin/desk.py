@@ -13,10 +13,12 @@ from gateway.tasks import rfc3339
 from policies.authority import Caller
 from policies.grant import Act, Denial
 from registry.card import Family, Registration, Status
+from registry.search import Search, Wanted
 from registry.store import Registry, UnknownName
 
 REGISTER = Act("registerAgent", "Agent", "write", "registry:write", "write")
-_CURSOR = re.compile(r"[a-z0-9-]{1,64}")
+_CURSOR = re.compile(r"(?:([0-9]{1,3})\.)?([a-z0-9-]{1,64})")  # relevance, where it was searched by words, and name
+MOST = 100  # relevance
 May = Callable[[Caller, Act], bool]
 Allowed = Callable[[Caller, Act], Awaitable[object]]
 
@@ -24,75 +26,83 @@ Allowed = Callable[[Caller, Act], Awaitable[object]]
 class Desk:
     """An operator is whoever may write the registry. `may` leaves no trace; `allowed` keeps its decision and raises Refused."""
 
-    def __init__(self, registry: Registry, may: May, allowed: Allowed) -> None:
+    def __init__(self, registry: Registry, may: May, allowed: Allowed, search: Search) -> None:
         self._registry = registry
         self._may = may
         self._allowed = allowed
+        self._search = search
 
     async def registrant(self, caller: Caller) -> Registrant:
         """Anyone may offer; a token that was narrowed to other things may not be used for it. Raises Refused."""
-        operator = self._operator(caller)
+        operator = self.operator(caller)
         if operator or not caller.delegation.held().covers(REGISTER.permission):
-            await self._demand(caller)
+            await self.demand(caller)
         return Registrant(caller.principal.tenant, caller.principal.owner, operator)
 
     def find(self, caller: Caller, family: Family, name: str) -> Registration:
         """Raises UnknownName."""
         found = self._registry.find(caller.principal.tenant, name)
-        if found.family is not family or not self._sees(caller, found):
+        if found.family is not family or not self.sees(caller, found):
             raise UnknownName(name)
         return found
 
     def page(self, caller: Caller, family: Family, cursor: str, limit: int) -> tuple[Sequence[Registration], str | None]:
         """Entries after the name `cursor`, and the cursor of the next page. Raises BadCursor."""
-        if cursor and not _CURSOR.fullmatch(cursor):
-            raise BadCursor
+        after = _position(cursor)[1]
         page: list[Registration] = []
         for entry in self._registry.list(caller.principal.tenant, family):
-            if entry.name > cursor and self._sees(caller, entry):
+            if entry.name > after and self.sees(caller, entry):
                 if len(page) == limit:
                     return page, page[-1].name
                 page.append(entry)
         return page, None
 
-    async def approve(self, caller: Caller, family: Family, name: str) -> Registration:
-        """Lets an entry be called that waited for it, or was quarantined. Raises UnknownName, Refused, Outdated."""
-        found = self.find(caller, family, name)
-        await self._demand(caller)
-        if found.status not in (Status.PENDING, Status.QUARANTINED):
-            return found
-        return await self._registry.set_status(found.tenant, name, Status.ACTIVE)
+    async def found(self, caller: Caller, wanted: Wanted, cursor: str, limit: int) -> tuple[Sequence[Registration], str | None]:
+        """Agents that fit, the best first, after `cursor`. Raises BadCursor."""
+        after = _position(cursor)
+        page: list[tuple[int, Registration]] = []
+        for score, entry in await self._search.found(caller.principal.tenant, wanted):
+            if (-score, entry.name) > after and self.sees(caller, entry):
+                if len(page) == limit:
+                    return [one for _, one in page], f"{page[-1][0]}.{page[-1][1].name}"
+                page.append((score, entry))
+        return [one for _, one in page], None
 
     async def remove(self, caller: Caller, family: Family, name: str) -> None:
         """By operators, and by the person who registered it. Raises UnknownName and Refused."""
         found = self.find(caller, family, name)
-        await self._demand_control(caller, found)
+        await self.demand_control(caller, found)
         await self._registry.remove(found.tenant, name)
 
     async def renew_secret(self, caller: Caller, family: Family, name: str) -> str:
         """Raises UnknownName, Refused, Outdated."""
         found = self.find(caller, family, name)
-        await self._demand_control(caller, found)
+        await self.demand_control(caller, found)
         return await self._registry.renew_secret(found.tenant, name)
 
     def shown(self, caller: Caller, entry: Registration) -> dict[str, Any]:
         """What agents and servers have in common. Who registered an entry, and its client id, is for them and operators."""
         shown: dict[str, Any] = {"name": entry.name, "kind": entry.kind, "status": entry.status.value, "url": entry.url}
         shown |= {"delegation": entry.delegation, "ceiling": list(entry.ceiling)}
-        if self._operator(caller) or _owns(caller, entry):
+        if self.controls(caller, entry):
             shown |= {"owner": entry.owner, "client_id": entry.client_id}
         return shown | {"created": rfc3339(entry.created), "updated": rfc3339(entry.updated)}
 
     def tools(self, caller: Caller, entry: Registration) -> list[str]:
         """The names of the tools of a server that a caller may know."""
-        whole = self._operator(caller) or _owns(caller, entry)
+        whole = self.controls(caller, entry)
         return [tool.name for tool in entry.tools if whole or self._may(caller, _tool(entry.name, tool.name))]
 
-    def _operator(self, caller: Caller) -> bool:
+    def operator(self, caller: Caller) -> bool:
         return self._may(caller, REGISTER)
 
-    def _sees(self, caller: Caller, entry: Registration) -> bool:
-        if self._operator(caller) or _owns(caller, entry):
+    def controls(self, caller: Caller, entry: Registration) -> bool:
+        """Whether they may know all of it: operators, and who registered it."""
+        return self.operator(caller) or _owns(caller, entry)
+
+    def sees(self, caller: Caller, entry: Registration) -> bool:
+        """Whether they may know of it at all."""
+        if self.controls(caller, entry):
             return True
         if entry.status is not Status.ACTIVE:
             return False
@@ -100,12 +110,12 @@ class Desk:
             return self._may(caller, Act("invokeAgent", "Agent", entry.name, f"agent:{entry.name}", entry.name))
         return any(self._may(caller, _tool(entry.name, tool.name)) for tool in entry.tools)
 
-    async def _demand_control(self, caller: Caller, entry: Registration) -> None:
+    async def demand_control(self, caller: Caller, entry: Registration) -> None:
         """An operator, or the very person who registered it with a token that was not narrowed to other things. Raises Refused."""
-        if not (_owns(caller, entry) and caller.delegation.held().covers(REGISTER.permission)) or self._operator(caller):
-            await self._demand(caller)
+        if not (_owns(caller, entry) and caller.delegation.held().covers(REGISTER.permission)) or self.operator(caller):
+            await self.demand(caller)
 
-    async def _demand(self, caller: Caller) -> None:
+    async def demand(self, caller: Caller) -> None:
         """Refuses with an explanation: whoever comes here knows of the entry."""
         try:
             await self._allowed(caller, REGISTER)
@@ -113,6 +123,16 @@ class Desk:
             if isinstance(refused.ruling, Denial):
                 raise Refused(replace(refused.ruling, hidden=False)) from refused
             raise
+
+
+def _position(cursor: str) -> tuple[int, str]:
+    """Where a page begins, in the order of lists. Raises BadCursor."""
+    if not cursor:
+        return -MOST - 1, ""
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise BadCursor
+    return -int(found[1] or MOST), found[2]
 
 
 def _owns(caller: Caller, entry: Registration) -> bool:

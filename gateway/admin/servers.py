@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
+from gateway.admin.amendments import Amendments, Patch
 from gateway.admin.bodies import TermsBody, read_model
 from gateway.admin.desk import Desk
 from gateway.offers import ServerOffer
@@ -26,7 +27,7 @@ class ServerBody(TermsBody):
         return ServerOffer(self.name, self.url, self.terms())
 
 
-def routes(desk: Desk, onboarding: Onboarding, admitted: Admitted, max_body: int) -> APIRouter:
+def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted: Admitted, max_body: int) -> APIRouter:
     """An entry that the caller may not see is answered as one that does not exist."""
     router = APIRouter(prefix="/api/servers", tags=["servers"])
 
@@ -43,14 +44,28 @@ def routes(desk: Desk, onboarding: Onboarding, admitted: Admitted, max_body: int
         entries, following = desk.page(caller, SERVER, cursor, limit)
         return JSONResponse({"items": [_head(desk, caller, entry) for entry in entries], "next": following})
 
+    async def told(caller: Caller, entry: Registration) -> JSONResponse:
+        shown = {**_head(desk, caller, entry), "tool_names": desk.tools(caller, entry), **await amendments.story(caller, entry)}
+        return JSONResponse(shown, headers={"etag": f'"{shown["updated"]}"'})
+
     @router.get("/{name}", name="show_server")
     async def show(caller: Annotated[Caller, Depends(admitted)], name: str) -> JSONResponse:
+        return await told(caller, desk.find(caller, SERVER, name))
+
+    @router.patch("/{name}", name="change_server")
+    async def change(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
         entry = desk.find(caller, SERVER, name)
-        return JSONResponse({**_head(desk, caller, entry), "tool_names": desk.tools(caller, entry)})
+        patch = await read_model(request, Patch, max_body)
+        return await told(caller, await amendments.patch(caller, entry, patch, request.headers.get("if-match")))
+
+    @router.post("/{name}/refresh", name="refresh_server")
+    async def refresh(caller: Annotated[Caller, Depends(admitted)], name: str) -> JSONResponse:
+        return await told(caller, await amendments.refresh(caller, desk.find(caller, SERVER, name)))
 
     @router.post("/{name}/approve", name="approve_server")
-    async def approve(caller: Annotated[Caller, Depends(admitted)], name: str) -> JSONResponse:
-        return JSONResponse(_head(desk, caller, await desk.approve(caller, SERVER, name)))
+    async def approve(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
+        entry = desk.find(caller, SERVER, name)
+        return await told(caller, await amendments.approve(caller, entry, request.headers.get("if-match")))
 
     @router.delete("/{name}", name="remove_server", status_code=204)
     async def remove(caller: Annotated[Caller, Depends(admitted)], name: str) -> Response:

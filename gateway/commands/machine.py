@@ -36,8 +36,8 @@ def serve(
             "set INTERLOCK_DATABASE__URL=postgresql://…, or leave --workers away",
         )
     _check_free(chosen.host, chosen.port)
-    from gateway.app import HomeInUse
     from gateway.app import serve as run
+    from gateway.home import HomeInUse
     from policies.cedar import BadPolicy
     from policies.key_folder import KeysUnusable
 

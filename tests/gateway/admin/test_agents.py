@@ -98,7 +98,8 @@ async def test_only_operators_and_who_registered_it_see_whose_it_is(desk: Recept
     await desk.post("/api/agents", "alice", card=card(ELSEWHERE, "1.0"), name="hers")
     await desk.ask("POST", "/api/agents/hers/approve")
     seen = {user: set((await desk.ask("GET", "/api/agents/hers", user)).json()) for user in ("alice", "bob", "admin")}
-    assert seen["alice"] == seen["admin"] == seen["bob"] | {"owner", "client_id"}
+    inside = {"owner", "client_id", "drift", "rank", "signed_by", "source", "trusted_keys", "warnings"}
+    assert seen["alice"] == seen["admin"] == seen["bob"] | inside
 
 
 async def test_an_agent_is_removed_by_who_registered_it_or_an_operator(desk: Reception) -> None:

@@ -1,0 +1,164 @@
+"""Changes of registered agents and servers: on other terms, at another address, looked at again, approved."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from gateway.admin.bodies import Body, UpstreamBody, settings_of
+from gateway.admin.desk import Desk
+from gateway.card_source import Unverified
+from gateway.offers import BadRequest, PreconditionFailed, Registrant, Terms
+from gateway.onboarding import Onboarding
+from gateway.refresh import Refresh
+from gateway.tasks import rfc3339
+from policies.authority import Caller
+from registry.card import Family, Registration, Status
+from registry.drift import SHOWN_MAX
+from registry.health import Health
+from registry.history import Version
+from registry.renewal import Renewal
+from registry.rows import Amendment, Candidate, amended
+from registry.store import Registry
+
+OWNERS = frozenset({"url", "jwks"})  # what who registered an agent may change without an operator
+
+
+class Patch(Body):
+    """What may be changed; a member that is left out stays as it is."""
+
+    url: str | None = Field(None, max_length=2048)
+    ceiling: list[str] | None = Field(None, max_length=1000)
+    upstream: UpstreamBody | None = None
+    status: Literal["active", "quarantined", "down"] | None = None
+
+
+class AgentPatch(Patch):
+    delegation: str | None = None
+    trusted_keys: list[dict[str, Any]] | None = Field(None, max_length=50)
+    rank: int | None = Field(None, ge=-1000, le=1000)
+    jwks: dict[str, Any] | None = None
+
+
+class Amendments:
+    """Who may do what: operators everything; who registered an entry its address while it waits, and its own keys."""
+
+    def __init__(self, desk: Desk, registry: Registry, onboarding: Onboarding, renewal: Renewal, refresh: Refresh) -> None:
+        self._desk = desk
+        self._registry = registry
+        self._onboarding = onboarding
+        self._renewal = renewal
+        self._refresh = refresh
+
+    async def patch(self, caller: Caller, entry: Registration, patch: Patch, match: str | None = None) -> Registration:
+        """`entry` is what the caller may see; `match` the If-Match header. Nothing is changed when any part of it can't be.
+
+        Raises Refused, PreconditionFailed, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName.
+        """
+        await self._check_right(caller, entry, patch)
+        check_match(entry, match)
+        found = await self._moved(entry, patch.url) if patch.url is not None else None
+        changed, jwks = self._on_terms(entry, patch)
+        if changed != entry or jwks is not None:
+            changed = await self._registry.update(changed, jwks=jwks)
+        if found is not None:
+            changed = await self._renewal.take(changed, found, trusted=True)
+        elif isinstance(patch, AgentPatch) and patch.trusted_keys is not None and changed.card is not None:
+            changed = await self._refresh.recheck(changed)
+        return await self._with_status(changed, patch)
+
+    async def refresh(self, caller: Caller, entry: Registration) -> Registration:
+        """Raises Refused, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName."""
+        await self._desk.demand_control(caller, entry)
+        if entry.family is Family.AGENT:
+            return await self._refresh.agent(entry)
+        if not self._desk.operator(caller):
+            await self._desk.demand(caller)
+        return await self._refresh.server(entry)
+
+    async def approve(self, caller: Caller, entry: Registration, match: str | None = None) -> Registration:
+        """What waits is accepted, and the entry can be called. Raises Refused, PreconditionFailed, BadCard, Outdated, UnknownName."""
+        await self._desk.demand(caller)
+        check_match(entry, match)
+        if entry.status not in (Status.PENDING, Status.QUARANTINED):
+            return entry
+        return await self._renewal.approve(entry)
+
+    async def story(self, caller: Caller, entry: Registration) -> dict[str, Any]:
+        """How it stands with an entry: its health for everybody, what waits and why for those who may change it."""
+        told: dict[str, Any] = {}
+        if entry.family is Family.AGENT:
+            told["health"] = health_json(await self._refresh.health(entry))
+        if not self._desk.controls(caller, entry):
+            return told
+        waiting = await self._renewal.waiting(entry)
+        drift = self._renewal.drift(entry, waiting)[:SHOWN_MAX] if waiting else []
+        told["drift"] = [change.shown() for change in drift]
+        if entry.status is Status.QUARANTINED and not drift:
+            last = await self._renewal.versions(entry, 0, 1)
+            told["quarantine"] = last[0].note if last else ""
+        return told
+
+    async def history(self, caller: Caller, entry: Registration, before: int, limit: int) -> list[dict[str, Any]]:
+        """The newest first. Raises Refused."""
+        if not self._desk.controls(caller, entry):
+            await self._desk.demand(caller)
+        return [version_json(version) for version in await self._renewal.versions(entry, before, limit)]
+
+    async def _check_right(self, caller: Caller, entry: Registration, patch: Patch) -> None:
+        await self._desk.demand_control(caller, entry)
+        if self._desk.operator(caller):
+            return
+        for name in sorted(patch.model_fields_set):
+            if name not in OWNERS or (name == "url" and entry.status is not Status.PENDING):
+                raise BadRequest(name, "is for operators to change")
+
+    def _on_terms(self, entry: Registration, patch: Patch) -> tuple[Registration, str | None]:
+        """The entry as it is to be, and its own keys where they change. Raises BadRequest."""
+        ceiling = None if patch.ceiling is None else tuple(patch.ceiling)
+        upstream = None if patch.upstream is None else settings_of(patch.upstream)
+        delegation = keys = rank = jwks = None
+        if isinstance(patch, AgentPatch):
+            delegation, rank = patch.delegation, patch.rank
+            if patch.trusted_keys is not None:
+                self._onboarding.check_keys("trusted_keys", patch.trusted_keys)
+                keys = tuple(patch.trusted_keys)
+            if "jwks" in patch.model_fields_set:
+                jwks = self._onboarding.key_set(patch.jwks)
+        Terms(ceiling, delegation or "", upstream or {}).check(Registrant(entry.tenant, entry.owner, operator=True))
+        return amended(entry, Amendment(ceiling, delegation, upstream, keys, rank)), jwks
+
+    async def _moved(self, entry: Registration, url: str) -> Candidate:
+        """What is found at another address. Raises BadRequest, BadCard and UpstreamFault."""
+        try:
+            return await self._onboarding.elsewhere(entry, url)
+        except Unverified as error:
+            raise BadRequest("url", f"leads to a card that can't be taken: {error}") from error
+
+    async def _with_status(self, entry: Registration, patch: Patch) -> Registration:
+        if patch.status is None or patch.status == entry.status.value:
+            return entry
+        if patch.status == "active" and entry.status is not Status.DOWN:
+            return await self._renewal.approve(entry)
+        return await self._registry.set_status(entry.tenant, entry.name, Status(patch.status))
+
+
+def check_match(entry: Registration, match: str | None) -> None:
+    """If-Match names the `updated` of what the caller saw. Raises PreconditionFailed."""
+    if match is not None and match.strip() != "*" and match.strip().strip('"') != rfc3339(entry.updated):
+        raise PreconditionFailed
+
+
+def health_json(health: Health) -> dict[str, Any]:
+    """Never looked at: only when it will be."""
+    return {
+        "ok": None if not health.checked else not health.failures,
+        "checked": rfc3339(health.checked) if health.checked else None,
+        "next": rfc3339(health.next_at) if health.next_at else None,
+        "failures": health.failures,
+        "problem": health.note,
+    }
+
+
+def version_json(version: Version) -> dict[str, Any]:
+    shown = {"seq": version.seq, "at": rfc3339(version.at), "hash": version.hash, "signature": version.signature}
+    return shown | {"status": version.status.value, "note": version.note}

@@ -1,0 +1,30 @@
+"""Plants what the configuration file names: at start without waiting long for anybody, and again until everything is there."""
+
+import asyncio
+from collections.abc import Iterable
+
+from registry.seeds import Seed, Seeds
+
+AGAIN_SECONDS = 2.0
+
+
+class Planting:
+    """What can't be reached yet is tried again by each round."""
+
+    def __init__(self, seeds: Seeds, wanted: Iterable[Seed]) -> None:
+        self._seeds = seeds
+        self._left = list(wanted)
+        self._busy = asyncio.Lock()
+
+    async def begin(self) -> None:
+        """The first round; a silent host delays the start for two seconds at most."""
+        self._first = asyncio.create_task(self.round())
+        await asyncio.wait([self._first], timeout=AGAIN_SECONDS)
+
+    async def round(self) -> None:
+        """One try at all that is left, unless one is under way."""
+        if self._busy.locked():
+            return
+        async with self._busy:
+            done = await asyncio.gather(*(self._seeds.plant(seed) for seed in self._left))
+            self._left = [seed for seed, planted in zip(self._left, done, strict=True) if not planted]

@@ -1,0 +1,102 @@
+"""Whether agents and servers answer: when each was looked at last, what was wrong, and when it is looked at again."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, insert, select, update
+
+from registry.store import Batch, Database
+from registry.tables import probes
+
+EVERY = 60.0  # seconds between two looks at one that answers
+SLOWEST = 900.0  # and at most, at one that does not
+DOWN_AFTER = 3  # failures in a row
+CLAIMED = 120.0  # seconds for which a process that took a look upon itself is believed to be at it
+Key = tuple[str, str]  # tenant, name
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Times are microseconds since 1970. `place`, `etag` and `last_modified` are for the next conditional request."""
+
+    checked: int = 0
+    next_at: int = 0
+    failures: int = 0
+    note: str = ""  # what was wrong the last time; empty: nothing
+    place: str = ""
+    etag: str = ""
+    last_modified: str = ""
+
+    @property
+    def down(self) -> bool:
+        return self.failures >= DOWN_AFTER
+
+
+class Probes:
+    """Kept beside the registrations, since a look changes nothing of them: no epoch moves. Processes share the looks among them."""
+
+    def __init__(self, database: Database, now: Callable[[], int]) -> None:
+        self._database = database
+        self._now = now
+
+    async def health(self, key: Key) -> Health:
+        return (await self._all([key])).get(key, Health())
+
+    async def due(self, keys: Sequence[Key], limit: int) -> list[Key]:
+        """Of `keys` those whose time has come, taken by this process; one that was never seen gets its first turn an interval later."""
+        known, now = await self._all(keys), self._now()
+        fresh = [key for key in keys if key not in known]
+        ripe = sorted((known[key].next_at, key) for key in known if known[key].next_at <= now)[:limit]
+
+        def work(batch: Batch) -> list[Key]:
+            for key in fresh:
+                _put(batch.connection, key, Health(next_at=now + _us(EVERY)))
+            return [key for at, key in ripe if _claim(batch.connection, key, at, now + _us(CLAIMED))]
+
+        return await self._database.write(work) if fresh or ripe else []
+
+    async def seen(self, key: Key, found: Health) -> Health:
+        """It answered; `found` brings what the next request is made conditional with."""
+        now = self._now()
+        return await self._note(key, replace(found, checked=now, next_at=now + _us(EVERY), failures=0, note=""))
+
+    async def missed(self, key: Key, note: str) -> Health:
+        """It did not answer, or not as it should; the next look comes later each time."""
+        now, before = self._now(), await self.health(key)
+        failures = before.failures + 1
+        wait = min(EVERY * 2 ** min(failures - 1, 10), SLOWEST)
+        return await self._note(key, replace(before, checked=now, next_at=now + _us(wait), failures=failures, note=note[:500]))
+
+    async def _note(self, key: Key, health: Health) -> Health:
+        await self._database.write(lambda batch: _put(batch.connection, key, health))
+        return health
+
+    async def _all(self, keys: Sequence[Key]) -> Mapping[Key, Health]:
+        wanted = set(keys)
+
+        def work(connection: Connection) -> dict[Key, Health]:
+            tenants = {tenant for tenant, _ in wanted}
+            query = select(probes).where(probes.c.tenant.in_(tenants))
+            if len(wanted) == 1:
+                query = query.where(probes.c.name == next(iter(wanted))[1])
+            rows = connection.execute(query)
+            return {(row[0], row[1]): Health(*row[2:]) for row in rows if (row[0], row[1]) in wanted}
+
+        return await self._database.read(work)
+
+
+def _put(connection: Connection, key: Key, health: Health) -> None:
+    values = {name: getattr(health, name) for name in Health.__slots__}
+    mine = (probes.c.tenant == key[0], probes.c.name == key[1])
+    if not connection.execute(update(probes).where(*mine).values(values)).rowcount:
+        connection.execute(insert(probes).values(tenant=key[0], name=key[1], **values))
+
+
+def _claim(connection: Connection, key: Key, at: int, until: int) -> bool:
+    """False when another process was faster."""
+    mine = (probes.c.tenant == key[0], probes.c.name == key[1], probes.c.next_at == at)
+    return bool(connection.execute(update(probes).where(*mine).values(next_at=until)).rowcount)
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1_000_000)

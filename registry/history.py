@@ -1,0 +1,91 @@
+"""The cards that an agent showed over time: which one is in force, which one waits for an operator, which ones were turned away."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from registry.rows import digest
+from registry.tables import cards
+
+KEPT = 200  # versions of one agent
+
+
+class Standing(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One card as it came; of servers the tool definitions. `facts` come with it once it is in force."""
+
+    seq: int
+    at: int  # microseconds since 1970
+    card: str = field(repr=False)
+    hash: str
+    signature: str
+    facts: Mapping[str, Any]
+    status: Standing
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is to be written down."""
+
+    card: str = field(repr=False)
+    signature: str
+    status: Standing
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+def append(connection: Connection, key: tuple[str, str], at: int, entry: Entry) -> None:
+    """`key` is (tenant, name). At most one version waits: a newer one takes the place of what waited."""
+    mine = (cards.c.tenant == key[0], cards.c.name == key[1])
+    last = connection.execute(select(func.max(cards.c.seq)).where(*mine)).scalar() or 0
+    dismiss(connection, key)
+    row = {"tenant": key[0], "name": key[1], "seq": last + 1, "at": at, "card": entry.card, "hash": digest(entry.card)}
+    row |= {"signature": entry.signature, "facts": json.dumps(dict(entry.facts)), "status": entry.status.value, "note": entry.note}
+    connection.execute(insert(cards).values(row))
+    connection.execute(delete(cards).where(*mine, cards.c.seq <= last + 1 - KEPT))
+
+
+def dismiss(connection: Connection, key: tuple[str, str]) -> None:
+    """What waits is not wanted any more."""
+    waiting = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.status == Standing.PENDING.value)
+    connection.execute(update(cards).where(*waiting).values(status=Standing.REJECTED.value))
+
+
+def settle(connection: Connection, key: tuple[str, str], seq: int) -> None:
+    """What waited is in force from now on."""
+    mine = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.seq == seq)
+    connection.execute(update(cards).where(*mine).values(status=Standing.APPROVED.value))
+
+
+def erase(connection: Connection, key: tuple[str, str]) -> None:
+    connection.execute(delete(cards).where(cards.c.tenant == key[0], cards.c.name == key[1]))
+
+
+def versions(connection: Connection, key: tuple[str, str], before: int = 0, limit: int = KEPT) -> Sequence[Version]:
+    """The newest first; those before number `before`, where it is given."""
+    query = select(cards).where(cards.c.tenant == key[0], cards.c.name == key[1])
+    if before:
+        query = query.where(cards.c.seq < before)
+    return [_version(row) for row in connection.execute(query.order_by(cards.c.seq.desc()).limit(limit))]
+
+
+def pending(connection: Connection, key: tuple[str, str]) -> Version | None:
+    """The version that waits for an operator."""
+    waiting = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.status == Standing.PENDING.value)
+    row = connection.execute(select(cards).where(*waiting).order_by(cards.c.seq.desc()).limit(1)).first()
+    return _version(row) if row else None
+
+
+def _version(row: Any) -> Version:
+    return Version(row.seq, row.at, row.card, row.hash, row.signature, json.loads(row.facts), Standing(row.status), row.note)

@@ -1,0 +1,136 @@
+"""What is found anew of an agent or a server: taken where nothing is at stake, held back for an operator where something is."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from registry import history
+from registry.card import Family, Registration, Status, Tool
+from registry.card_reader import read_card
+from registry.drift import Change, changes, tool_changes
+from registry.history import Entry, Standing, Version
+from registry.rows import Candidate, digest, recarded, text_of
+from registry.signatures import Signature
+from registry.store import Database, Registry
+
+
+class Renewal:
+    """The card in force stays in force until an operator approves another; an agent whose card changed is quarantined until then."""
+
+    def __init__(self, database: Database, registry: Registry) -> None:
+        self._database = database
+        self._registry = registry
+
+    async def take(self, entry: Registration, found: Candidate, trusted: bool = False) -> Registration:
+        """`trusted`: an operator said so, whatever changed. Raises Outdated and UnknownName."""
+        waiting = await self.waiting(entry)
+        if text_of(found) == text_of(entry) and dict(found.facts) == dict(entry.facts) and found.url == entry.url:
+            return await self._unchanged(entry, waiting)
+        risky = [change for change in compared(entry, found) if not change.harmless]
+        if trusted or entry.status is Status.PENDING or not risky:
+            return await self._taken(entry, found)
+        return await self._held(entry, found, waiting)
+
+    async def refuse(self, entry: Registration, text: str, why: str) -> Registration:
+        """A card that no approval can make good: what was in force is not called any more. Raises Outdated and UnknownName."""
+        versions = await self.versions(entry, 0, 1)
+        known = bool(versions) and versions[0].hash == digest(text) and versions[0].note == why
+        if known and entry.status is Status.QUARANTINED:
+            return entry
+        note = Entry(text, Signature.UNVERIFIED.value, Standing.REJECTED, {}, why)
+        return await self._registry.update(_stopped(entry), _noting(entry, note))
+
+    async def approve(self, entry: Registration) -> Registration:
+        """What waits is in force from now on, and the entry can be called. Raises BadCard, Outdated and UnknownName."""
+        waiting = await self.waiting(entry)
+        active = replace(entry, status=Status.ACTIVE)
+        if waiting is None:
+            return await self._registry.update(active)
+        seq, changed = waiting.seq, recarded(active, _candidate(entry, waiting))
+        return await self._registry.update(changed, lambda connection, _at: history.settle(connection, _key(entry), seq))
+
+    async def waiting(self, entry: Registration) -> Version | None:
+        """The card that waits for an operator."""
+        return await self._database.read(lambda connection: history.pending(connection, _key(entry)))
+
+    async def versions(self, entry: Registration, before: int, limit: int) -> Sequence[Version]:
+        """The newest first."""
+        return await self._database.read(lambda connection: history.versions(connection, _key(entry), before, limit))
+
+    def drift(self, entry: Registration, waiting: Version) -> list[Change]:
+        """Between the card in force and the one that waits."""
+        return compared(entry, _candidate(entry, waiting))
+
+    async def _unchanged(self, entry: Registration, waiting: Version | None) -> Registration:
+        """A card that went back to what it was needs no approval any more; the quarantine stays for an operator to end."""
+        if waiting is None or entry.status is Status.PENDING:
+            return entry
+        return await self._registry.update(entry, lambda connection, _at: history.dismiss(connection, _key(entry)))
+
+    async def _taken(self, entry: Registration, found: Candidate) -> Registration:
+        standing = Standing.PENDING if entry.status is Status.PENDING else Standing.APPROVED
+        return await self._registry.update(recarded(entry, found), _noting(entry, _entry(found, standing)))
+
+    async def _held(self, entry: Registration, found: Candidate, waiting: Version | None) -> Registration:
+        if waiting is not None and waiting.hash == digest(text_of(found)) and entry.status is Status.QUARANTINED:
+            return entry
+        return await self._registry.update(_stopped(entry), _noting(entry, _entry(found, Standing.PENDING)))
+
+
+def compared(entry: Registration, found: Candidate) -> list[Change]:
+    """What changed, signatures and the place of calls included."""
+    if entry.family is Family.SERVER:
+        return tool_changes([tool.definition for tool in entry.tools], [tool.definition for tool in found.tools])
+    before = entry.card.document if entry.card else {}
+    differences = changes(before, found.card.document if found.card else {})
+    if entry.url != found.url:
+        differences.append(Change("interface", entry.url, found.url))
+    return differences + _signatures(entry, found)
+
+
+def _signatures(entry: Registration, found: Candidate) -> list[Change]:
+    """A signature that is lost, or made by another key than before while no key is pinned."""
+    before, after = ((str(one.facts.get("signature", "none")), str(one.facts.get("signed_by", ""))) for one in (entry, found))
+    if before[0] != Signature.VERIFIED:
+        return []
+    if after[0] != Signature.VERIFIED:
+        return [Change("signatures", before[0], after[0])]
+    return [] if before[1] == after[1] or entry.trusted_keys else [Change("signatures.kid", before[1], after[1])]
+
+
+def _stopped(entry: Registration) -> Registration:
+    return entry if entry.status is Status.PENDING else replace(entry, status=Status.QUARANTINED)
+
+
+def _entry(found: Candidate, standing: Standing) -> Entry:
+    return Entry(text_of(found), str(found.facts.get("signature", "none")), standing, found.facts)
+
+
+def _noting(entry: Registration, note: Entry) -> Callable[[Connection, int], None]:
+    """Writes one version down within a commit."""
+    return lambda connection, at: history.append(connection, _key(entry), at, note)
+
+
+def _candidate(entry: Registration, version: Version) -> Candidate:
+    """A version as it was found. Raises BadCard when today's rules refuse it."""
+    document = json.loads(version.card)
+    agent = entry.family is Family.AGENT
+    return Candidate(
+        tenant=entry.tenant,
+        name=entry.name,
+        family=entry.family,
+        kind=entry.kind,
+        url=str(version.facts.get("interface") or entry.url),
+        owner=entry.owner,
+        status=entry.status,
+        facts=version.facts,
+        card=read_card(document) if agent else None,
+        card_text=version.card if agent else "",
+        tools=() if agent else tuple(Tool(tool["name"], tool) for tool in document),
+    )
+
+
+def _key(entry: Registration) -> tuple[str, str]:
+    return entry.tenant, entry.name

@@ -1,0 +1,87 @@
+"""The words by which agents are found: the same on every database, since the databases are given words and not texts."""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from sqlalchemy import Connection, text
+
+from registry.card import AgentCard
+
+TERM_MAX = 64  # characters
+TERMS_MAX = 4000  # of one agent
+ASKED_MAX = 32  # of one question
+_WORD = re.compile(r"[^\W_]+")
+
+
+def words(given: str) -> Iterator[str]:
+    """Letters and digits, without case and accents. Nothing that a query language could read as its own is left."""
+    folded = unicodedata.normalize("NFKD", given.casefold())
+    plain = "".join(letter for letter in folded if not unicodedata.combining(letter))
+    for found in _WORD.finditer(plain):
+        yield found[0][:TERM_MAX]
+
+
+def terms_of(name: str, card: AgentCard | None) -> tuple[str, ...]:
+    """All words of an agent, each once."""
+    texts = [name]
+    if card is not None:
+        texts += [card.name, card.description, *card.input_modes, *card.output_modes]
+        for skill in card.skills:
+            texts += [skill.id, skill.name, skill.description, *skill.tags]
+    return tuple(dict.fromkeys(word for one in texts for word in words(one)))[:TERMS_MAX]
+
+
+def asked(query: str) -> tuple[str, ...]:
+    """The words of a question."""
+    return tuple(dict.fromkeys(words(query[:4000])))[:ASKED_MAX]
+
+
+_FORGET = {
+    "sqlite": text("DELETE FROM agent_search WHERE rowid = :rowid"),
+    "postgresql": text("DELETE FROM agent_search WHERE tenant = :tenant AND name = :name"),
+}
+_KEEP = {
+    "sqlite": text("INSERT INTO agent_search (rowid, tenant, name, terms) VALUES (:rowid, :tenant, :name, :terms)"),
+    "postgresql": text(
+        "INSERT INTO agent_search (tenant, name, terms) VALUES (:tenant, :name, array_to_tsvector(string_to_array(:terms, ' ')))"
+    ),
+}
+_FIND = {
+    "sqlite": text("SELECT name FROM agent_search WHERE agent_search MATCH :query AND tenant = :tenant"),
+    "postgresql": text("SELECT name FROM agent_search WHERE terms @@ CAST(:query AS tsquery) AND tenant = :tenant"),
+}
+
+
+def forget(connection: Connection, tenant: str, name: str) -> None:
+    """Within the commit that removes or changes an agent."""
+    connection.execute(_FORGET[connection.dialect.name], _key(connection, tenant, name))
+
+
+def keep(connection: Connection, tenant: str, name: str, terms: tuple[str, ...]) -> None:
+    """Within the commit that adds or changes an agent."""
+    forget(connection, tenant, name)
+    connection.execute(_KEEP[connection.dialect.name], _key(connection, tenant, name) | {"terms": " ".join(terms)})
+
+
+def find(connection: Connection, tenant: str, terms: tuple[str, ...]) -> list[str]:
+    """The names of those that have a word beginning with each of `terms`."""
+    if not terms:
+        return []
+    sqlite = connection.dialect.name == "sqlite"
+    query = " AND ".join(f'terms:"{term}"*' for term in terms) if sqlite else " & ".join(f"'{term}':*" for term in terms)
+    return list(connection.execute(_FIND[connection.dialect.name], {"tenant": tenant, "query": query}).scalars())
+
+
+def indexed(connection: Connection) -> set[tuple[str, str]]:
+    """(tenant, name) of all that are in the index."""
+    return {(row[0], row[1]) for row in connection.execute(text("SELECT tenant, name FROM agent_search"))}
+
+
+def _key(connection: Connection, tenant: str, name: str) -> dict[str, object]:
+    """FTS5 finds rows by number only: here a number that the name stands for."""
+    if connection.dialect.name != "sqlite":
+        return {"tenant": tenant, "name": name}
+    number = hashlib.sha256(f"{tenant}\0{name}".encode()).digest()[:8]
+    return {"tenant": tenant, "name": name, "rowid": int.from_bytes(number, signed=True)}

@@ -1,0 +1,45 @@
+"""What in a card's or tool's texts is made for a model to obey and for a person to overlook."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+FOUND_MAX = 50
+LONG = 5_000  # characters; a description of honest length is shorter
+# Nobody sees these; the joiners that some scripts and emoji need (U+200C, U+200D) are not among them.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_ORDERS = re.compile(
+    r"<\s*/?\s*(?:important|system|secret|instructions?|assistant|admin)\b|\bignore (?:all |any )?(?:previous|prior|above)\b"
+    r"|\bdo not (?:tell|mention|show|reveal)\b|\bbefore (?:using|calling) (?:this|any)\b",
+    re.IGNORECASE,
+)
+
+
+def suspicions(document: Any) -> list[str]:
+    """One sentence for each text that deserves a second look, beginning with its path."""
+    found: list[str] = []
+    for path, text in _texts(document, ""):
+        if _HIDDEN.search(text):
+            found.append(f"{path} has characters that nobody sees")
+        if _ORDERS.search(text):
+            found.append(f"{path} speaks to a model rather than to a person")
+        if len(text) > LONG:
+            found.append(f"{path} is {len(text)} characters long")
+        if len(found) >= FOUND_MAX:
+            break
+    return found[:FOUND_MAX]
+
+
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Signatures aside, which are no prose."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, list):
+        for number, entry in enumerate(value):
+            yield from _texts(entry, f"{path}[{number}]")
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            if path or key != "signatures":
+                yield from _texts(member, f"{path}.{key}" if path else str(key))
