@@ -9,6 +9,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 JSON = b"application/json"
+_HEADERS = "interlock.headers"
+_TWICE = b"\xff twice"  # no header of a request: compared by identity
 QUIET_SECONDS = 15.0  # after which a comment shows that a stream lives
 
 
@@ -30,17 +32,30 @@ class ContentTypeNotSupported(Exception):
 
 def header(scope: Scope, name: bytes) -> str | None:
     """The value of a header that may stand once. Raises BadHeader when it stands twice or isn't ASCII."""
-    found: bytes | None = None
-    for key, value in scope["headers"]:
-        if key == name:
-            if found is not None:
-                raise BadHeader(f"{name.decode()} was sent twice")
-            found = value
+    known: dict[bytes, bytes] | None = scope.get(_HEADERS)
+    if known is None:
+        known = scope[_HEADERS] = _by_name(scope["headers"])
+    found = known.get(name)
     if found is None:
         return None
+    if found is _TWICE:
+        raise BadHeader(f"{name.decode()} was sent twice")
     if not found.isascii():
         raise BadHeader(f"{name.decode()} is not ASCII")
     return found.decode().strip(" \t")
+
+
+def _by_name(headers: Iterable[Header]) -> dict[bytes, bytes]:
+    """Looked at once per request, since a door asks for many."""
+    listed = list(headers)
+    known = dict(listed)
+    if len(known) < len(listed):
+        seen: set[bytes] = set()
+        for name, _ in listed:
+            if name in seen:
+                known[name] = _TWICE
+            seen.add(name)
+    return known
 
 
 def check_json(scope: Scope) -> None:
