@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from registry.card import AgentCard, AgentInterface, BadCard, Skill
@@ -17,7 +17,8 @@ URLS_MAX = 64
 URL_MAX = 2048
 NAME_MAX = 200  # characters of names, ids, versions, tags
 TEXT_MAX = 20_000  # characters of a description
-CALLABLE = (("JSONRPC", "1.0"), ("JSONRPC", "0.3"))  # what the adapter speaks, best first
+BINDINGS = ("JSONRPC", "HTTP+JSON", "GRPC")  # what the adapter speaks, best first
+VERSIONS = ("1.0", "0.3")
 
 # Characters that change how the text around them looks, or that nobody sees: controls, bidirectional marks, zero widths, tags.
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
@@ -44,13 +45,18 @@ def read_card(document: Any) -> AgentCard:
     )
 
 
-def callable_interface(card: AgentCard) -> AgentInterface:
-    """The interface to call: JSON-RPC of A2A 1.0, else of 0.3. Raises BadCard when the card has neither."""
-    for wanted in CALLABLE:
-        for interface in card.interfaces:
-            if (interface.binding, interface.version) == wanted:
-                return interface
-    raise BadCard("supportedInterfaces", "has no interface that can be called: JSONRPC of A2A 1.0 or 0.3 is needed")
+def callable_interface(card: AgentCard, bindings: Collection[str] = BINDINGS) -> AgentInterface:
+    """The interface to call: of A2A 1.0, else of 0.3, in the order of BINDINGS; `bindings` are those that can be called over.
+
+    Raises BadCard when the card has none of them.
+    """
+    for version in VERSIONS:
+        for binding in BINDINGS:
+            for interface in card.interfaces:
+                if (interface.binding, interface.version) == (binding, version) and binding in bindings:
+                    return interface
+    known = ", ".join(binding for binding in BINDINGS if binding in bindings)
+    raise BadCard("supportedInterfaces", f"has no interface that can be called: one of {known} in A2A 1.0 or 0.3 is needed")
 
 
 def urls_of(card: AgentCard) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from registry.card import AgentInterface, BadCard
+from registry.card import AgentCard, AgentInterface, BadCard
 from registry.card_reader import callable_interface, read_card, urls_of
 from tests.fakes.cards import card
 
@@ -37,7 +37,28 @@ def test_an_interface_keeps_its_tenant() -> None:
     assert callable_interface(read_card(document)).tenant == "acme"
 
 
-@pytest.mark.parametrize(("binding", "version"), [("GRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "1.7"), ("JSONRPC", "0.2")])
+def offering(*interfaces: tuple[str, str]) -> AgentCard:
+    document = card(URL, "1.0")
+    document["supportedInterfaces"] = [{"url": URL, "protocolBinding": each, "protocolVersion": version} for each, version in interfaces]
+    return read_card(document)
+
+
+ORDER = [("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("GRPC", "1.0"), ("JSONRPC", "0.3"), ("HTTP+JSON", "0.3"), ("GRPC", "0.3")]
+
+
+@pytest.mark.parametrize("first", range(len(ORDER)))
+def test_the_newest_version_is_chosen_and_then_the_binding_that_costs_least(first: int) -> None:
+    chosen = callable_interface(offering(*reversed(ORDER[first:])))
+    assert (chosen.binding, chosen.version) == ORDER[first]
+
+
+def test_a_binding_that_is_not_spoken_here_is_passed_over() -> None:
+    assert callable_interface(offering(*ORDER[2:]), ("JSONRPC", "HTTP+JSON")).version == "0.3"
+    with pytest.raises(BadCard, match="one of JSONRPC, HTTP.JSON in"):
+        callable_interface(offering(("GRPC", "1.0")), ("JSONRPC", "HTTP+JSON"))
+
+
+@pytest.mark.parametrize(("binding", "version"), [("WEBSOCKET", "1.0"), ("HTTP+JSON", "2.0"), ("JSONRPC", "1.7"), ("JSONRPC", "0.2")])
 def test_an_agent_without_an_interface_that_can_be_called_is_told_so(binding: str, version: str) -> None:
     document = card(URL, "1.0")
     document["supportedInterfaces"] = [{"url": URL, "protocolBinding": binding, "protocolVersion": version}]
