@@ -148,7 +148,8 @@ def test_a_record_that_is_not_ours_is_never_taken_for_the_head(chain: Kept, data
             text("INSERT INTO audit SELECT chain, 2, tenant, kind, at, 'forged', txn, body, hash, hash FROM audit WHERE seq = 1")
         )
     other.dispose()
-    assert chain.keep("b") != [None]
+    for name in "bcd":
+        assert chain.keep(name) != [None]
     assert chain.audit.head.seq == 1
 
 

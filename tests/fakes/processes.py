@@ -1,0 +1,130 @@
+"""The inner parts of a gateway without its doors and loops: one process of several on a database, calling scripted agents."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from adapters.contract import Call, Done, Event, Progress, Ref, Turn, VendorRef
+from adapters.mcp_wire import ToolAnswer, ToolRequest
+from adapters.task import Message, Part, Role, text_of
+from gateway.app import Gateway
+from gateway.broker import Broker, Sending, ToolCall
+from gateway.ledger import Ledger, Outside, Trail
+from gateway.settings import Settings
+from gateway.tables import processes
+from gateway.tasks import TaskLog, TaskRecord
+from gateway.turns import Memory
+from policies.authority import Caller
+from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
+from policies.ids import new_id, now_us
+from policies.principal import Principal
+from registry.card import Family, Status, Tool
+from registry.rows import Candidate
+from tests.fakes.house import ROLES, URL, USERS
+from tests.fakes.outages import Shaky
+
+Script = Callable[[Turn, Call], AsyncIterator[Event]]
+
+
+class ScriptedAgents:
+    """The adapter of every kind. What each call does is up to `script`; a first step is always `Ref`."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Call]] = []  # text, call
+        self.cancels: list[VendorRef] = []
+        self.confirms = True
+        self.gate = asyncio.Event()
+        self.script: Script = self._done
+
+    def adapter(self, kind: str) -> "ScriptedAgents":
+        return self
+
+    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        self.calls.append((text_of(turn.message.parts), call))
+        yield Ref(VendorRef("c", f"v-{len(self.calls)}"))
+        async for event in self.script(turn, call):
+            yield event
+
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        self.cancels.append(ref)
+        return self.confirms
+
+    async def _done(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        yield Done()
+
+    async def at_work(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        """Says that it works, and ends when the gate opens."""
+        yield Progress()
+        await self.gate.wait()
+        yield Done()
+
+
+class ScriptedTools:
+    """The pool of MCP upstreams."""
+
+    def __init__(self) -> None:
+        self.calls: list[ToolRequest] = []
+
+    async def call(self, call: Call, request: ToolRequest) -> ToolAnswer:
+        self.calls.append(request)
+        return ToolAnswer(b"{}")
+
+
+class Process:
+    """One of them. Its writes and reads of tasks go through `shaky`."""
+
+    def __init__(self, gateway: Gateway, agents: ScriptedAgents, tools: ScriptedTools) -> None:
+        self.gateway = gateway
+        self.agents = agents
+        self.tools = tools
+        self.shaky = Shaky(gateway.database)
+        self.ahead = 0  # microseconds by which the clock of tasks is ahead
+        tasks = TaskLog(self.shaky, lambda: now_us() + self.ahead, gateway.process)  # type: ignore[arg-type]  # it does what is needed
+        self.memory = Memory(self.shaky, gateway.audit, gateway.grants, tasks, new_id, now_us)  # type: ignore[arg-type]  # see above
+        outside = Outside(agents, tools, lambda _: {}, 60.0, 60.0)
+        self.broker = Broker(gateway.registry, Ledger(gateway.authority, gateway.tokens, self.memory, outside), self.memory, outside)
+
+    async def caller(self, user: str = "alice") -> Caller:
+        token = mint_user_token(self.gateway.keys, Principal("default", DEVELOPMENT_ISSUER, user), URL, None, 3600)
+        return await self.gateway.authority.admit(token, (URL,))
+
+    async def registered(self) -> "Process":
+        """With an agent `sales` and a server `inventory`."""
+        for name, family, kind in (("sales", Family.AGENT, "a2a"), ("inventory", Family.SERVER, "mcp")):
+            tools = (Tool("check", {"name": "check", "inputSchema": {"type": "object"}}),) if family is Family.SERVER else ()
+            given = {"owner": "operator", "status": Status.ACTIVE, "url": f"http://{name}.test/", "tools": tools}
+            await self.gateway.registry.add(Candidate(tenant="default", name=name, family=family, kind=kind, **given))
+        return self
+
+    async def looked(self, task_id: str, user: str = "alice") -> TaskRecord:
+        """A task as it stands, read past all shakiness."""
+        log = TaskLog(self.gateway.database, now_us, self.gateway.process)
+        return await log.record("default", (await self.caller(user)).principal.owner, task_id)
+
+
+def sending(text: str, **more: Any) -> Sending:
+    message = {name: more.pop(name) for name in ("task_id", "context_id", "message_id") if name in more}
+    return Sending("sales", Message(**{"message_id": "m_1", **message}, role=Role.USER, parts=(Part(text=text),)), Trail(), **more)
+
+
+def tool_call(text: str) -> ToolCall:
+    return ToolCall("inventory", "check", {"sku": text}, ToolRequest(7, "check", b"{}", b"{}", modern=True), Trail())
+
+
+@asynccontextmanager
+async def process(home: Path, database_url: str, agents: ScriptedAgents | None = None) -> AsyncIterator[Process]:
+    """Started as far as it needs to be: nothing happens by itself."""
+    gateway = Gateway(Settings(home=home, database={"url": database_url}, roles=ROLES, users=USERS, server={"public_url": URL}))
+    gateway.database.start()
+    await gateway.database.refresh()
+    await gateway.registry.reload()
+    row = {"id": gateway.process, "started": now_us(), "seen": now_us()}
+    await gateway.database.write(lambda batch: gateway.audit.open(batch.connection, batch))
+    await gateway.database.write(lambda batch: batch.add(processes, row))
+    built = Process(gateway, agents or ScriptedAgents(), ScriptedTools())
+    yield built
+    await built.broker.close()
+    await gateway.egress.close()
+    gateway.database.close()
