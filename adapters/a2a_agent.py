@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Final
 
 from msgspec import structs
@@ -13,18 +13,22 @@ from adapters.a2a_wire.reading import Reading
 from adapters.a2a_wire.tolerant import UnknownState
 from adapters.a2a_wire.transport import GRPC, HTTP_JSON, JSONRPC, METHOD_NOT_FOUND, UNSUPPORTED_OPERATION, Peer, PeerError, Transport
 from adapters.contract import Adapter, Call, Event, Turn, UpstreamFault, VendorRef
+from adapters.doorbells import Bell, Doorbells
 from adapters.egress import Egress
 from adapters.task import INTERRUPTED, TERMINAL, Message, Task, TaskState
 
 _POLL_FIRST: Final = 0.05  # seconds
 _POLL_MAX: Final = 2.0
 _POLL_GROWTH: Final = 1.6
+_POLL_PUSHED: Final = 10.0  # of an agent that pushes: what it forgets to tell is found by asking
+_NO_BELL: Final[AbstractContextManager[None]] = nullcontext()
 _WITHOUT_GRPC: Final = "The agent is called over gRPC, and this gateway was started without gRPC"
 
 
 class A2AAgent:
     """Reads from `call.target.facts`: binding, version, streaming, interface (its URL) and tenant.
 
+    An agent that pushes and can't stream is asked to push where the operator said `upstream: {push: true}`.
     A peer that doesn't know 1.0 methods although its card says so is spoken to in 0.3 from then on. `grpc` makes the gRPC
     transport on its first use.
     """
@@ -34,24 +38,27 @@ class A2AAgent:
         egress: Egress,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         grpc: Callable[[], Transport] | None = None,
+        doorbells: Doorbells | None = None,
     ) -> None:
         self._transports: dict[str, Transport] = {JSONRPC: JsonRpcTransport(egress), HTTP_JSON: RestTransport(egress)}
         self._grpc = grpc
+        self._doorbells = doorbells
         self._pause = pause
         self._older: set[str] = set()  # URLs that turned out to speak 0.3 only
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Sends the message, then asks for the task until it ends. Raises UpstreamFault."""
         reading = Reading(turn.ref)
-        async with aclosing(self._sent(turn, call, reading)) as events:
-            async for event in events:
-                yield event
-        delay = _POLL_FIRST
-        while not reading.ended:
-            await self._pause(delay)
-            delay = min(delay * _POLL_GROWTH, _POLL_MAX)
-            for event in reading.events(await self._task(call, reading.task_id)):
-                yield event
+        with self._bell(turn, call) as bell:
+            async with aclosing(self._sent(turn, call, reading, bell.url if bell else "")) as events:
+                async for event in events:
+                    yield event
+            delay = _POLL_FIRST
+            while not reading.ended:
+                await (bell.pause(_POLL_PUSHED) if bell else self._pause(delay))
+                delay = min(delay * _POLL_GROWTH, _POLL_MAX)
+                for event in reading.events(await self._task(call, reading.task_id)):
+                    yield event
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """True only when the agent shows the task as canceled; one that ended otherwise meanwhile is not."""
@@ -65,11 +72,11 @@ class A2AAgent:
             task = await self._task(call, ref.task_id)
         return task.status.state is TaskState.CANCELED
 
-    async def _sent(self, turn: Turn, call: Call, reading: Reading) -> AsyncGenerator[Event, None]:
+    async def _sent(self, turn: Turn, call: Call, reading: Reading, notify: str) -> AsyncGenerator[Event, None]:
         """What the send itself brings: all of a stream, or one answer. Without an ending, the task is known afterwards."""
         stream = turn.stream
         while True:
-            peer = self._peer(call)
+            peer = self._peer(call, notify)
             answers = self._streamed if stream and peer.streams else self._answered
             try:
                 async with aclosing(answers(peer, turn, call, reading)) as events:
@@ -123,11 +130,21 @@ class A2AAgent:
             raise UpstreamFault("The agent answered about another task")
         return task
 
-    def _peer(self, call: Call) -> Peer:
+    def _peer(self, call: Call, notify: str = "") -> Peer:
         facts = call.target.facts
         url = facts.get("interface") or call.target.url
         older = str(facts.get("version", "1.0")).startswith("0.") or url in self._older
-        return Peer(url, "" if older else facts.get("tenant", ""), older, bool(facts.get("streaming")))
+        return Peer(url, "" if older else facts.get("tenant", ""), older, bool(facts.get("streaming")), notify)
+
+    def _bell(self, turn: Turn, call: Call) -> AbstractContextManager[Bell | None]:
+        """For an agent that will ring it."""
+        target = call.target
+        if self._doorbells is None or target.upstream.get("push") is not True or target.card is None:
+            return _NO_BELL
+        peer, binding = self._peer(call), target.facts.get("binding") or JSONRPC
+        carried = binding == JSONRPC or (binding == HTTP_JSON and not peer.older)
+        fit = target.card.push_notifications and carried and not (turn.stream and peer.streams)
+        return self._doorbells.hang(target.name) if fit else _NO_BELL
 
     def _transport(self, call: Call) -> Transport:
         binding = call.target.facts.get("binding") or JSONRPC

@@ -23,7 +23,7 @@ class JsonRpcTransport:
 
     async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
         dialect = _dialect(peer)
-        body, request_id = await self._ask(peer, call, dialect.send, dialect.send_params(message, modes, peer.tenant))
+        body, request_id = await self._ask(peer, call, dialect.send, dialect.send_params(message, modes, peer.tenant, peer.notify))
         return rpc.read_event(body, request_id)
 
     async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from adapters.a2a_agent import A2AAgent
 from adapters.a2a_wire.transport import GRPC, HTTP_JSON, JSONRPC, Transport
 from adapters.contract import Adapter
+from adapters.doorbells import Doorbells
 from adapters.egress import Egress
 from adapters.guarded import Guarded
 
@@ -21,11 +22,12 @@ class Catalog:
     """The adapters, each behind the guard, over the one egress. Without `grpc`, agents can't be called over gRPC.
 
     `grpc` makes the gRPC transport when an agent is first called over it, since its libraries take half a second to load.
+    `doorbells` are for agents that push.
     """
 
-    def __init__(self, egress: Egress, grpc: Callable[[], Transport] | None = None) -> None:
+    def __init__(self, egress: Egress, grpc: Callable[[], Transport] | None = None, doorbells: Doorbells | None = None) -> None:
         languages: dict[str, Adapter] = {
-            "a2a": A2AAgent(egress, grpc=grpc),
+            "a2a": A2AAgent(egress, grpc=grpc, doorbells=doorbells),
         }
         self.bindings = (JSONRPC, HTTP_JSON, GRPC) if grpc else (JSONRPC, HTTP_JSON)  # of A2A, that agents can be called over
         self._adapters = {kind: Guarded(adapter) for kind, adapter in languages.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -17,6 +17,12 @@ from policies.strict_json import BadJson, parse
 T = TypeVar("T")
 
 
+class SendParams(Protocol):
+    """The params of a send. `notify`: where to push to; then the answer need not wait for the task's end."""
+
+    def __call__(self, message: Message, modes: tuple[str, ...], tenant: str, notify: str = "", /) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """The methods of one version, the headers that announce it, and how it words a message to be sent."""
@@ -27,7 +33,7 @@ class Dialect:
     get: str
     cancel: str
     headers: Mapping[str, str]
-    send_params: Callable[[Message, tuple[str, ...], str], Any]  # message, accepted output modes, tenant
+    send_params: SendParams
 
 
 class _Send(Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -36,14 +42,19 @@ class _Send(Struct, frozen=True, omit_defaults=True, rename="camel"):
     tenant: str = ""
 
 
-def _send_1_0(message: Message, modes: tuple[str, ...], tenant: str) -> Any:
-    return _Send(message, {"acceptedOutputModes": modes} if modes else UNSET, tenant)
+def _send_1_0(message: Message, modes: tuple[str, ...], tenant: str, notify: str = "") -> Any:
+    configuration: dict[str, Any] = {"acceptedOutputModes": modes} if modes else {}
+    if notify:
+        configuration |= {"taskPushNotificationConfig": {"url": notify}, "returnImmediately": True}
+    return _Send(message, configuration or UNSET, tenant)
 
 
-def _send_0_3(message: Message, modes: tuple[str, ...], _tenant: str) -> Any:
-    configuration: dict[str, Any] = {"blocking": True}  # optional in 0.3, and peers differ in what absence means
+def _send_0_3(message: Message, modes: tuple[str, ...], _tenant: str, notify: str = "") -> Any:
+    configuration: dict[str, Any] = {"blocking": not notify}  # optional in 0.3, and peers differ in what absence means
     if modes:
         configuration["acceptedOutputModes"] = modes
+    if notify:
+        configuration["pushNotificationConfig"] = {"url": notify}
     return {"message": v03.message_json(message), "configuration": configuration}
 
 

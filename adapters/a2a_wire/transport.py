@@ -56,12 +56,13 @@ class PeerError(UpstreamFault):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Where and how one call goes. `older`: in 0.3, else in 1.0."""
+    """Where and how one call goes. `older`: in 0.3, else in 1.0. `notify`: where the agent may push to; it is to answer at once then."""
 
     url: str
     tenant: str
     older: bool
     streams: bool
+    notify: str = ""
 
 
 class Transport(Protocol):
