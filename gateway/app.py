@@ -11,14 +11,17 @@ import structlog
 import uvicorn
 
 from adapters.catalog import Catalog
+from adapters.doorbells import Doorbells
 from adapters.egress import Egress
 from adapters.mcp_pool import McpPool
 from adapters.mcp_tools import Commands, McpTools
 from gateway import logs
 from gateway.a2a_server.cards import Cards
 from gateway.a2a_server.jsonrpc import JsonRpc
+from gateway.a2a_server.notifications import Notifications
 from gateway.admin import agents as admin_agents
 from gateway.admin import audit as admin_audit
+from gateway.admin import deadletters as admin_deadletters
 from gateway.admin import decisions as admin_decisions
 from gateway.admin import grants as admin_grants
 from gateway.admin import servers as admin_servers
@@ -46,9 +49,12 @@ from gateway.oauth import token as oauth_token
 from gateway.oauth.client import ClientAuthentication
 from gateway.onboarding import Onboarding
 from gateway.onboarding import Outside as Sources
+from gateway.outbox import Outbox
 from gateway.planting import AGAIN_SECONDS, Planting
+from gateway.postman import POST_SECONDS, Postman, Seal
 from gateway.presence import Presence
 from gateway.pulse import Pulse
+from gateway.push import Push
 from gateway.refresh import ROUND_SECONDS, Refresh
 from gateway.revocation import Revocation
 from gateway.settings import Settings
@@ -143,7 +149,8 @@ class Gateway:
         minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
         self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
         self.tools = McpTools(McpPool(self.egress, time.monotonic), self._commands())
-        self.catalog = Catalog(self.egress)
+        self.doorbells = Doorbells(settings.public_url)
+        self.catalog = Catalog(self.egress, doorbells=self.doorbells)
         self.onboarding = Onboarding(self.registry, self._sources(), self.catalog.kinds)
         self.renewal = Renewal(self.database, self.registry)
         self.refresh = Refresh(self.registry, self.onboarding, self.renewal, Probes(self.database, now_us))
@@ -151,6 +158,9 @@ class Gateway:
         self.planting = Planting(Seeds(self.registry, self.renewal, self.onboarding.survey), _seeds(settings))
         self.exporter: Otlp | None = None
         self.memory = self._memory()
+        self.push = Push(self.database, self.egress.vet, new_id, now_us)
+        self.outbox = Outbox(self.database, new_id, now_us)
+        self.postman = Postman(self.outbox, self.memory.tasks, self.egress, Seal(self.keys, settings.public_url, time.time))
         outside = self._outside()
         self.ledger = Ledger(self.authority, self.tokens, self.memory, outside)
         self.broker = Broker(self.registry, self.ledger, self.memory, outside)
@@ -262,11 +272,13 @@ class Gateway:
         await self.planting.begin()
         self.pulse.repeat(AGAIN_SECONDS, self.planting.round)
         self.pulse.repeat(ROUND_SECONDS, self.refresh.round)
+        self.pulse.repeat(POST_SECONDS, self.postman.round)
 
     async def stop(self) -> None:
         """Lets turns under way end for a moment, keeps what is there to keep, and lets go of everything."""
         await self.broker.close()
         await self.pulse.end()
+        await self.postman.close()
         await self.tools.close()
         await self.egress.close()
         self.database.close()
@@ -286,7 +298,8 @@ def application(gateway: Gateway) -> Front:
     )
     a2a = JsonRpc(admission, gateway.broker, settings.server.max_body)
     cards = Cards(admission, gateway.registry, lambda found: republished(found, settings.public_url, gateway.keys))
-    doors = Doors(a2a, cards, endpoint, _health(gateway, admission), _rest(gateway, admission), gateway.lifespan)
+    rings, rest = Notifications(gateway.doorbells), _rest(gateway, admission)
+    doors = Doors(a2a, cards, rings, endpoint, _health(gateway, admission), rest, gateway.lifespan)
     return Front(admission, doors, Visits(_tracing(gateway), gateway.metrics))
 
 
@@ -331,6 +344,7 @@ def _rest(gateway: Gateway, admission: Admission) -> App:
             admin_decisions.routes(gateway.database, admitted, may),
             admin_grants.routes(revocation, admitted, may),
             admin_audit.routes(gateway.database, admitted, gateway.allowed),
+            admin_deadletters.routes(gateway.outbox, admitted, gateway.allowed),
         ],
         documented=gateway.settings.development,
     )

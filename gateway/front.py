@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.a2a_server.cards import Cards
 from gateway.a2a_server.jsonrpc import JsonRpc
+from gateway.a2a_server.notifications import Notifications
 from gateway.admission import Admission, ForeignOrigin, WrongHost
 from gateway.asgi import BadHeader, Receive, Scope, Send, respond
 from gateway.errors import InvalidRequest, problem, told
@@ -19,6 +20,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP = re.compile(r"/mcp(?:/([a-z0-9-]{1,64}))?")
 PUBLIC = "/.well-known/"  # read from pages of anybody
 AGENT = re.compile(r"/agents/([a-z0-9-]{1,64})(?:(/\.well-known/agent-card\.json)|/)?")
+NOTIFICATION = re.compile(r"/agents/([a-z0-9-]{1,64})/notifications/([A-Za-z0-9_-]{1,128})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Doors:
 
     a2a: JsonRpc
     cards: Cards
+    notifications: Notifications
     mcp: Endpoint
     health: Health
     rest: App
@@ -54,6 +57,8 @@ class Front:
                 await doors.cards(scope, send, found[1])
             else:
                 await self._visit(scope, receive, send, doors.a2a, found[1])
+        elif path.startswith("/agents/") and (found := NOTIFICATION.fullmatch(path)) is not None:
+            await doors.notifications(scope, receive, send, found[1], found[2])
         elif path in PATHS:
             await doors.health(scope, receive, send)
         else:

@@ -18,7 +18,7 @@ from adapters.task import encode
 from gateway.outbox import Delivery, Outbox
 from gateway.tasks import TaskLog, TaskRecord, UnknownTask, fold, shown
 
-ROUND_SECONDS = 0.25
+POST_SECONDS = 0.25
 UNDER_WAY = 32  # deliveries of one process at once
 TIMEOUT = 15.0  # seconds for one attempt (A2A 1.0 s4.3.3: 10 to 30)
 WAITS = (1, 4, 15, 60, 300, 1800)  # seconds between attempts, give or take a fifth
