@@ -142,6 +142,8 @@ def test_a_commit_that_arrives_late_after_it_was_believed_lost_does_not_stop_the
 
 def test_a_record_that_is_not_ours_is_never_taken_for_the_head(chain: Kept, database_url: str) -> None:
     chain.keep("a")
+    chain.faults.commits = [lost]
+    chain.keep("lost")
     other = engine_for(database_url)
     with other.begin() as connection:
         connection.execute(
