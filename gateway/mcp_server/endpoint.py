@@ -15,12 +15,13 @@ from gateway.broker import Broker, Sending, ToolCall
 from gateway.errors import InvalidRequest, Told, UnknownMethod, UnknownTool, http_headers, mcp_data, told
 from gateway.ledger import Refused, Trail
 from gateway.mcp_server import legacy, modern
+from gateway.mcp_server.mirrored import check as check_mirrored
+from gateway.mcp_server.mirrored import headers_for
 from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
 from gateway.tasks import fold
 from gateway.turns import Turned
 from gateway.visits import Visit
 from policies.authority import Caller
-from policies.grant import Denial
 from policies.ids import new_id
 from policies.strict_json import parse
 
@@ -45,6 +46,7 @@ class Asked:
     raw: bytes
     modern: bool
     trail: Trail
+    scope: Scope
 
 
 class Endpoint:
@@ -72,7 +74,7 @@ class Endpoint:
             raw = await read_body(scope, receive, self._max_body)
             request_id, visit.method, params = _envelope(parse(raw))
             is_modern = modern.is_modern(scope, params, legacy.VERSIONS)
-            asked = Asked(caller, server, resource, request_id, visit.method, params, raw, is_modern, visit.trail)
+            asked = Asked(caller, server, resource, request_id, visit.method, params, raw, is_modern, visit.trail, scope)
             self._check(scope, asked)
             await self._answer(send, asked)
         except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
@@ -154,31 +156,31 @@ class Endpoint:
         name, arguments = params.get("name"), params.get("arguments", {})
         if not isinstance(name, str) or not isinstance(arguments, dict) or not isinstance(params.get("_meta", {}), dict):
             raise modern.BadEnvelope(modern.INVALID_PARAMS, "params.name must be a string, params.arguments and params._meta objects")
+        target: AgentTool | ServerTool | None = None
         try:
             target = self._tools.resolve(asked.caller, asked.server, name)
             if isinstance(target, AgentTool):
                 return await self._call_agent(asked, target, arguments)
-            request = _request(asked, target)
+            request = _request(asked, target, arguments)
             answer = await self._broker.call_tool(asked.caller, ToolCall(target.server, target.tool, arguments, request, asked.trail))
-        except UnknownTool:
-            self._check_server(asked)
-            raise
-        except Refused as refused:
-            if isinstance(refused.ruling, Denial) and refused.ruling.hidden:
-                self._check_server(asked)
-                raise UnknownTool from None
-            raise
+        except (UnknownTool, Refused, modern.BadEnvelope) as error:
+            self._check_known(asked, target)
+            raise error
         return answer.result
+
+    def _check_known(self, asked: Asked, target: AgentTool | ServerTool | None) -> None:
+        """Raises UnknownName or UnknownTool where the caller may not know of what failed, whatever failed."""
+        self._check_server(asked)
+        if target is not None and not self._tools.sees(asked.caller, target):
+            raise UnknownTool
 
     async def _call_agent(self, asked: Asked, target: AgentTool, arguments: dict[str, Any]) -> bytes:
         text, context = arguments.get("message"), arguments.get("context_id", "")
         if not isinstance(text, str) or not text or not isinstance(context, str) or arguments.keys() - {"message", "context_id"}:
-            self._tools.check_agent(asked.caller, target)
             raise modern.BadEnvelope(
                 modern.INVALID_PARAMS, "an agent takes message (text) and optionally context_id (text), and nothing else"
             )
         if len(context) > ID_LIMIT or not context.isprintable():
-            self._tools.check_agent(asked.caller, target)
             raise modern.BadEnvelope(modern.INVALID_PARAMS, f"context_id is longer than {ID_LIMIT}, or has characters that can't be seen")
         message = Message(message_id=new_id("m"), role=Role.USER, parts=(Part(text=text),), context_id=context)
         turned = await self._broker.send(asked.caller, Sending(target.agent, message, asked.trail, skill=target.skill))
@@ -221,14 +223,19 @@ def _envelope(document: Any) -> tuple[Any, str, Any]:
     return request_id, document["method"], document.get("params")
 
 
-def _request(asked: Asked, target: ServerTool) -> ToolRequest:
-    """The call under the tool's own name and with our trace context; all else as the client wrote it."""
+def _request(asked: Asked, target: ServerTool, arguments: dict[str, Any]) -> ToolRequest:
+    """The call under the tool's own name and with our trace context; all else as the client wrote it. Raises BadEnvelope."""
     members = _raw(asked.raw)
     params_given = _raw(members["params"])
     meta = _raw(params_given["_meta"]) if "_meta" in params_given else {}
     traced = {**meta, **asked.trail.headers}  # ours in place of the client's trace context, which joins no trace of ours
     params = encode({**params_given, "name": target.tool, "_meta": traced})
-    return ToolRequest(asked.id, target.tool, encode({**members, "params": msgspec.Raw(params)}), params, asked.modern)
+    raw = encode({**members, "params": msgspec.Raw(params)})
+    if not target.marks:
+        return ToolRequest(asked.id, target.tool, raw, params, asked.modern)
+    if asked.modern:
+        check_mirrored(asked.scope, target.marks, arguments)
+    return ToolRequest(asked.id, target.tool, raw, params, asked.modern, headers=headers_for(target.marks, arguments))
 
 
 def _agent_result(turned: Turned, is_modern: bool) -> bytes:

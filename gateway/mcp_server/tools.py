@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.errors import UnknownTool
+from gateway.mcp_server.mirrored import Mirrored, mirrored
 from gateway.mcp_server.names import exposed, owner_of
 from policies.authority import Authority, Caller
 from policies.grant import Act
@@ -35,10 +36,11 @@ AGENT_OUTPUT = {
 
 @dataclass(frozen=True, slots=True)
 class ServerTool:
-    """A tool of an MCP server under its own name."""
+    """A tool of an MCP server under its own name. `marks`: its arguments that travel as headers too."""
 
     server: str
     tool: str
+    marks: tuple[Mirrored, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,14 @@ class Tools:
 
     def check(self, caller: Caller, server: str) -> None:
         """Raises UnknownName for a server that is not there, or that the caller may not know of."""
-        found = self._server(caller, server)
-        if not self._authority.sees(caller, Act("callTool", "Tool", f"{found.name}.*", f"tool:{found.name}.*", found.name)):
+        if not self.sees(caller, ServerTool(self._server(caller, server).name, "*")):
             raise UnknownName(server)
 
-    def check_agent(self, caller: Caller, tool: AgentTool) -> None:
-        """Raises UnknownTool for an agent that the caller may not know of."""
-        if not self._authority.sees(caller, Act("invokeAgent", "Agent", tool.agent, f"agent:{tool.agent}", tool.agent)):
-            raise UnknownTool
+    def sees(self, caller: Caller, tool: AgentTool | ServerTool) -> bool:
+        """Whether the caller may know of the agent, or of the server."""
+        if isinstance(tool, AgentTool):
+            return self._authority.sees(caller, _invoking(tool.agent, tool.agent))
+        return self._authority.sees(caller, _calling(tool.server, tool.tool))
 
     def resolve(self, caller: Caller, server: str, name: str) -> ServerTool | AgentTool:
         """What a name means. Raises UnknownTool, UnknownName; whether it may be called is the broker's question."""
@@ -135,12 +137,18 @@ class Tools:
                 yield _agent_tool(name, offer.name, offer.description)
 
     def _may_call(self, caller: Caller, server: str, tool: str) -> bool:
-        name = f"{server}.{tool}"
-        return self._authority.may(caller, Act("callTool", "Tool", name, f"tool:{name}", server))
+        return self._authority.may(caller, _calling(server, tool))
 
     def _may_invoke(self, caller: Caller, agent: str, skill: str) -> bool:
-        name = f"{agent}/{skill}" if skill else agent
-        return self._authority.may(caller, Act("invokeAgent", "Agent", name, f"agent:{name}", agent))
+        return self._authority.may(caller, _invoking(agent, f"{agent}/{skill}" if skill else agent))
+
+
+def _calling(server: str, tool: str) -> Act:
+    return Act("callTool", "Tool", f"{server}.{tool}", f"tool:{server}.{tool}", server)
+
+
+def _invoking(agent: str, name: str) -> Act:
+    return Act("invokeAgent", "Agent", name, f"agent:{name}", agent)
 
 
 def _agent_tool(name: str, title: str, description: str) -> dict[str, Any]:
@@ -151,5 +159,5 @@ def _named(entry: Registration, separator: str) -> _Named:
     if entry.family is Family.AGENT:
         skills = exposed(entry.name, [skill.id for skill in entry.card.skills] if entry.card else [], separator)
         return _Named({entry.name: AgentTool(entry.name), **{name: AgentTool(entry.name, skill) for name, skill in skills.items()}}, {})
-    own = {tool.name: ServerTool(entry.name, tool.name) for tool in entry.tools}
+    own = {tool.name: ServerTool(entry.name, tool.name, tuple(mirrored(tool.definition.get("inputSchema")))) for tool in entry.tools}
     return _Named({name: own[inner] for name, inner in exposed(entry.name, own, separator).items()}, own)

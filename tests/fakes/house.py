@@ -155,7 +155,7 @@ class House:
             owner="operator",
             status=more.get("status", Status.ACTIVE),
             facts={"era": "modern", "protocol_version": "2026-07-28"},
-            tools=tuple(Tool(tool, {"name": tool, "inputSchema": {"type": "object"}}) for tool in tools),
+            tools=tuple(Tool(tool, {"name": tool, "inputSchema": more.get("schema", {"type": "object"})}) for tool in tools),
         )
         await self.gateway.registry.add(entry)
         await self.gateway.database.refresh()

@@ -3,11 +3,12 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import Field
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,6 +39,21 @@ def tools() -> MCPServer:
     @server.tool()
     def fail() -> str:
         raise ToolError("no luck")
+
+    return server
+
+
+def shipping() -> MCPServer:
+    """One tool, whose arguments travel as headers too."""
+    server = MCPServer("shipping")
+
+    @server.tool()
+    def ship(
+        region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})],
+        size: Annotated[int, Field(json_schema_extra={"x-mcp-header": "Size"})],
+        urgent: Annotated[bool, Field(json_schema_extra={"x-mcp-header": "Urgent"})] = False,
+    ) -> str:
+        return f"{region} {size} {urgent}"
 
     return server
 
@@ -94,9 +110,9 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def mcp_server(era: Era, json_response: bool = True) -> AsyncIterator[tuple[str, Gate]]:
-    """A reference server of that era: its URL and its gate."""
-    gate = Gate(tools().streamable_http_app(json_response=json_response), era)
+async def mcp_server(era: Era, json_response: bool = True, server: MCPServer | None = None) -> AsyncIterator[tuple[str, Gate]]:
+    """A reference server of that era, by default with `tools`: its URL and its gate."""
+    gate = Gate((server or tools()).streamable_http_app(json_response=json_response), era)
     async with serving(gate) as url:
         yield f"{url}/mcp", gate
 

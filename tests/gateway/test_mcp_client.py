@@ -9,12 +9,13 @@ import httpx2
 import pytest
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 
 from registry.card import Family, Status, Tool
 from registry.rows import Candidate
 from tests.fakes.house import CallbackAgent, House
-from tests.fakes.mcp_servers import Era, mcp_server
+from tests.fakes.mcp_servers import Era, mcp_server, shipping
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 Mode = Literal["auto", "legacy", "2026-07-28"]
@@ -32,9 +33,9 @@ async def client_of(home: House, user: str, mode: Mode, server: str = "", scope:
         yield client
 
 
-async def upstream(home: House, era: Era, name: str = "desk") -> None:
+async def upstream(home: House, era: Era, name: str = "desk", server: MCPServer | None = None) -> None:
     """A reference server of that era, with the tools that it tells us of."""
-    url, _ = await home.stack.enter_async_context(mcp_server(era))
+    url, _ = await home.stack.enter_async_context(mcp_server(era, server=server))
     found = await home.gateway.tools.probe(name, url, {})
     entry = Candidate(
         tenant="default",
@@ -75,7 +76,7 @@ class TestEveryPair:
         await upstream(open_home, era, "shop")
         async with client_of(open_home, "mel", mode) as client:
             names = [tool.name for tool in (await client.list_tools()).tools]
-            assert names == ["desk_echo", "desk_note", "desk_fail", "shop_echo", "shop_note", "shop_fail"]
+            assert names == [f"{server}_{tool}" for server in ("desk", "shop") for tool in ("echo", "note", "fail")]
             assert text(await client.call_tool("shop_echo", {"text": "größer"})) == "größer"
 
 
@@ -175,3 +176,18 @@ async def test_names_are_short_plain_and_always_the_same(open_home: House) -> No
     assert lists[0] == lists[1] == lists[2] and len(set(lists[0])) == len(inner)
     assert all(len(name) <= 64 and name.isascii() and " " not in name and "/" not in name for name in lists[0])
     assert "desk_plain" in lists[0] and "desk_a-b" in lists[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_arguments_that_travel_as_headers_arrive_as_such(open_home: House, mode: Mode) -> None:
+    """The upstream is a server that refuses a call whose headers do not say what its arguments say."""
+    await upstream(open_home, "modern", "depot", shipping())
+    async with client_of(open_home, "mel", mode, "depot") as client:
+        await client.list_tools()
+        for region, size, urgent in (("eu-west", 5, True), ("größe", -1, False), (" edge ", 0, True), ("=?base64?eA==?=", 10**20, False)):
+            told = await client.call_tool("ship", {"region": region, "size": size, "urgent": urgent})
+            assert text(told) == f"{region} {size} {urgent}", told
+        assert text(await client.call_tool("ship", {"region": "eu", "size": 1})) == "eu 1 False"
+    async with client_of(open_home, "mel", mode) as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["depot_ship"]
+        assert text(await client.call_tool("depot_ship", {"region": "eu", "size": 1})) == "eu 1 False"

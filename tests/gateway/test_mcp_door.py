@@ -284,3 +284,44 @@ async def test_an_agents_session_is_not_its_users(home: House) -> None:
     await home.agent(CallbackAgent("support", act))
     await home.send(home.token("alice"), "support", "go")
     assert seen == [404]
+
+
+# attack PRO-05: an argument that travels as a header too
+async def test_a_header_that_mirrors_an_argument_must_say_the_same(home: House) -> None:
+    marks = {"region": {"type": "string", "x-mcp-header": "Region"}, "size": {"type": "integer", "x-mcp-header": "Size"}}
+    schema = {
+        "type": "object",
+        "properties": {**marks, "place": {"type": "object", "properties": {"in": {"type": "boolean", "x-mcp-header": "In"}}}},
+    }
+    server = await home.server("depot", "ship", schema=schema)
+    good = {"region": "größe", "size": 42, "place": {"in": True}}
+    headers = routed("depot_ship") | {"mcp_param_region": wrapped("größe"), "mcp_param_size": "42", "mcp_param_in": "true"}
+    fine = [
+        (good, headers),
+        (good | {"size": 42.0}, headers | {"mcp_param_size": "42.0"}),
+        ({"region": None}, routed("depot_ship")),
+        ({}, routed("depot_ship") | {"mcp_param_unknown": "x"}),
+    ]
+    for arguments, sent in fine:
+        assert (await post(home, call("depot_ship", arguments=arguments), user="mel", **sent)).status_code == 200, sent
+    assert len(server.calls) == len(fine)
+    wrong = [
+        (good, headers | {"mcp_param_region": "eu"}),
+        (good, headers | {"mcp_param_size": "43"}),
+        (good, headers | {"mcp_param_size": "4.2e1"}),
+        (good, headers | {"mcp_param_in": "True"}),
+        (good, {name: value for name, value in headers.items() if name != "mcp_param_in"}),
+        ({name: value for name, value in good.items() if name != "region"}, headers),
+        (good | {"region": {"a": 1}}, headers),
+        (good | {"place": []}, headers),
+        (good | {"size": True}, headers | {"mcp_param_size": "1"}),
+    ]
+    for arguments, sent in wrong:
+        answer = await post(home, call("depot_ship", arguments=arguments), user="mel", **sent)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32020), (arguments, sent)
+        hidden = await post(home, call("depot_ship", arguments=arguments), user="nora", **sent)
+        unknown = await post(home, call("nothing", arguments=arguments), user="nora", **sent | {"mcp_name": "nothing"})
+        assert (hidden.status_code, hidden.content) == (unknown.status_code, unknown.content)
+    assert len(server.calls) == len(fine)
+    out = server.bytes[0].split(b"\n")
+    assert b"mcp-param-size: 42" in out and b"mcp-param-in: true" in out
