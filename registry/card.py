@@ -1,9 +1,21 @@
 """Cards and registrations: who an agent or server says it is, and what the gateway made of it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+# Nobody sees these characters, or they change how the text around them looks. Joiners that some scripts and emoji need, U+200C and U+200D,
+# tabs and line feeds are not among them.
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    """A stranger's prose without what nobody would see of it, and models would."""
+    return HIDDEN.sub("", text)
 
 
 class Status(StrEnum):

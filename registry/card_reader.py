@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from registry.card import AgentCard, AgentInterface, BadCard, Skill
+from registry.card import AgentCard, AgentInterface, BadCard, Skill, visible
 
 CARD_MAX = 1 << 20  # bytes
 SKILLS_MAX = 500
@@ -167,7 +167,7 @@ def _text(holder: Mapping[str, Any], key: str, prefix: str = "", needed: bool = 
         raise BadCard(prefix + key, f"is longer than {TEXT_MAX} characters")
     if _CONTROL.search(text):
         raise BadCard(prefix + key, "has control characters")
-    return text
+    return visible(text)
 
 
 def _names(holder: Mapping[str, Any], key: str, prefix: str = "") -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import rfc8785
 
-from registry.card import AgentCard, Registration, Skill
+from registry.card import AgentCard, Registration, Skill, visible
 
 EXAMPLES_MAX = 20
 
@@ -69,7 +69,7 @@ def _skill(skill: Skill, original: Mapping[str, Any], kind: str) -> dict[str, An
     for key in ("examples", "inputModes", "outputModes"):
         texts = original.get(key)
         if isinstance(texts, list) and texts and all(isinstance(text, str) and text for text in texts):
-            ours[key] = texts[:EXAMPLES_MAX]
+            ours[key] = [visible(text) for text in texts[:EXAMPLES_MAX]]
     return ours
 
 

@@ -4,12 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from registry.card import HIDDEN
+
 FOUND_MAX = 50
 LONG = 5_000  # characters; a description of honest length is shorter
-# Nobody sees these; the joiners that some scripts and emoji need (U+200C, U+200D) are not among them.
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
 _ORDERS = re.compile(
     r"<\s*/?\s*(?:important|system|secret|instructions?|assistant|admin)\b|\bignore (?:all |any )?(?:previous|prior|above)\b"
     r"|\bdo not (?:tell|mention|show|reveal)\b|\bbefore (?:using|calling) (?:this|any)\b",
@@ -21,7 +19,7 @@ def suspicions(document: Any) -> list[str]:
     """One sentence for each text that deserves a second look, beginning with its path."""
     found: list[str] = []
     for path, text in _texts(document, ""):
-        if _HIDDEN.search(text):
+        if HIDDEN.search(text):
             found.append(f"{path} has characters that nobody sees")
         if _ORDERS.search(text):
             found.append(f"{path} speaks to a model rather than to a person")

@@ -54,7 +54,7 @@ def test_the_newest_version_is_chosen_and_then_the_binding_that_costs_least(firs
 
 def test_a_binding_that_is_not_spoken_here_is_passed_over() -> None:
     assert callable_interface(offering(*ORDER[2:]), ("JSONRPC", "HTTP+JSON")).version == "0.3"
-    with pytest.raises(BadCard, match="one of JSONRPC, HTTP.JSON in"):
+    with pytest.raises(BadCard, match=r"one of JSONRPC, HTTP.JSON in"):
         callable_interface(offering(("GRPC", "1.0")), ("JSONRPC", "HTTP+JSON"))
 
 
