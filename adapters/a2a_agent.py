@@ -141,9 +141,7 @@ class A2AAgent:
         target = call.target
         if self._doorbells is None or target.upstream.get("push") is not True or target.card is None:
             return _NO_BELL
-        peer, binding = self._peer(call), target.facts.get("binding") or JSONRPC
-        carried = binding == JSONRPC or (binding == HTTP_JSON and not peer.older)
-        fit = target.card.push_notifications and carried and not (turn.stream and peer.streams)
+        fit = target.card.push_notifications and not (turn.stream and self._peer(call).streams)
         return self._doorbells.hang(target.name) if fit else _NO_BELL
 
     def _transport(self, call: Call) -> Transport:

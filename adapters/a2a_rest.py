@@ -85,7 +85,7 @@ def _headers(peer: Peer, call: Call) -> dict[str, str]:
 
 
 def _send_params(peer: Peer, message: Message, modes: tuple[str, ...]) -> Any:
-    return v03_proto.send_params(message, modes) if peer.older else V1.send_params(message, modes, "", peer.notify)
+    return v03_proto.send_params(message, modes, peer.notify) if peer.older else V1.send_params(message, modes, "", peer.notify)
 
 
 def _read_event(peer: Peer, body: bytes) -> PeerEvent:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec import UNSET, UnsetType
 
-from adapters.a2a_wire import v03, v1
+from adapters.a2a_wire import v03
 from adapters.task import (
     INTERRUPTED,
     TERMINAL,
@@ -27,15 +27,16 @@ from adapters.task import (
 )
 
 _CANCELED: Final = "TASK_STATE_CANCELLED"  # as 0.3 spells it
-_TASK_NAME: Final = re.compile(r"tasks/([^/]+)")
 _SNAKE: Final = re.compile(r"_([a-z])")
 
 
-def send_params(message: Message, modes: tuple[str, ...]) -> dict[str, Any]:
-    """SendMessageRequest, blocking."""
-    configuration: dict[str, Any] = {"blocking": True}
+def send_params(message: Message, modes: tuple[str, ...], notify: str = "") -> dict[str, Any]:
+    """SendMessageRequest, blocking. `notify`: where to push to; then the answer need not wait for the task's end."""
+    configuration: dict[str, Any] = {"blocking": not notify}
     if modes:
         configuration["acceptedOutputModes"] = modes
+    if notify:
+        configuration["pushNotification"] = {"url": notify}
     return {"message": message_json(message), "configuration": configuration}
 
 
@@ -80,46 +81,18 @@ def event_json(event: Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdat
     return {"artifactUpdate": written}
 
 
-def read_send_params(params: Any) -> v1.SendParams:
-    """Reads SendMessageRequest, its names in either case. Raises BadMessage.
-
-    Without a configuration the call blocks; `blocking` can't be unset in protobuf, so its absence in one means that it does not.
-    """
-    if not isinstance(params, dict):
-        raise v1.BadMessage("params", "must be an object")
-    lifted = _named(params)
-    configuration = lifted.get("configuration")
-    if isinstance(configuration, dict):
-        lifted["configuration"] = _lift_configuration(_named(configuration))
-    if "request" in lifted and "message" not in lifted:
-        lifted["message"] = lifted.pop("request")
-    if "message" in lifted:
-        lifted["message"] = _lift_message(lifted["message"])
-    return v03.read_send_params(lifted)
-
-
-def read_task_params(params: Any) -> v1.TaskParams:
-    """Reads a request whose `name` is `tasks/{id}`. Raises BadMessage."""
-    name = params.get("name") if isinstance(params, dict) else None
-    found = _TASK_NAME.fullmatch(name) if isinstance(name, str) else None
-    if found is None:
-        raise v1.BadMessage("name", "must be tasks/ and the id of a task")
-    length = _named(params).get("historyLength")
-    return v1.read_task_params({"id": found[1]} | ({"historyLength": length} if length else {}))
-
-
 def lift_event(value: Any) -> Any:
     """A task, a message or an event, wrapped or not, as 0.3's JSON-RPC writes it or nearly so: for `tolerant` to read."""
     if not isinstance(value, dict):
         return value
-    named = _named(value)
+    given = named(value)
     for name, lift in _WRAPPED.items():
-        if "kind" not in named and isinstance(named.get(name), dict):
-            return {"message" if name == "msg" else name: lift(named[name])}
-    return _lift_task(value) if "status" in value else _lift_message(value)
+        if "kind" not in given and isinstance(given.get(name), dict):
+            return {"message" if name == "msg" else name: lift(given[name])}
+    return _lift_task(value) if "status" in value else lift_message(value)
 
 
-def _named(value: dict[str, Any]) -> dict[str, Any]:
+def named(value: dict[str, Any]) -> dict[str, Any]:
     """The members under the names of ProtoJSON: readers have to know those of the .proto file too."""
     return {_SNAKE.sub(lambda found: found[1].upper(), name): member for name, member in value.items()}
 
@@ -152,29 +125,24 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
     return written
 
 
-def _lift_configuration(configuration: dict[str, Any]) -> dict[str, Any]:
-    lifted = {"blocking": False, **configuration}
-    push = lifted.pop("pushNotification", None)
-    return lifted if push is None else {**lifted, "pushNotificationConfig": push}
-
-
-def _lift_message(message: Any) -> Any:
+def lift_message(message: Any) -> Any:
+    """A message as 0.3's JSON-RPC writes it or nearly so."""
     if not isinstance(message, dict):
         return message
-    lifted = _named(message)
+    lifted = named(message)
     if "content" in lifted and "parts" not in lifted:
         lifted["parts"] = lifted.pop("content")
     return _lift_parts(lifted)
 
 
 def _lift_artifact(artifact: Any) -> Any:
-    return _lift_parts(_named(artifact)) if isinstance(artifact, dict) else artifact
+    return _lift_parts(named(artifact)) if isinstance(artifact, dict) else artifact
 
 
 def _lift_task(task: dict[str, Any]) -> dict[str, Any]:
-    named = _named(task)
-    lifted = {**named, "status": _lift_status(named.get("status"))}
-    for name, lift in (("artifacts", _lift_artifact), ("history", _lift_message)):
+    given = named(task)
+    lifted = {**given, "status": _lift_status(given.get("status"))}
+    for name, lift in (("artifacts", _lift_artifact), ("history", lift_message)):
         if isinstance(lifted.get(name), list):
             lifted[name] = [lift(member) for member in lifted[name]]
     return lifted
@@ -183,15 +151,15 @@ def _lift_task(task: dict[str, Any]) -> dict[str, Any]:
 def _lift_status(status: Any) -> Any:
     if not isinstance(status, dict) or "message" not in status:
         return status
-    return {**status, "message": _lift_message(status["message"])}
+    return {**status, "message": lift_message(status["message"])}
 
 
 def _lift_status_update(update: dict[str, Any]) -> dict[str, Any]:
-    return {**_named(update), "status": _lift_status(update.get("status"))}
+    return {**named(update), "status": _lift_status(update.get("status"))}
 
 
 def _lift_artifact_update(update: dict[str, Any]) -> dict[str, Any]:
-    return {**_named(update), "artifact": _lift_artifact(update.get("artifact"))}
+    return {**named(update), "artifact": _lift_artifact(update.get("artifact"))}
 
 
 def _lift_parts(holder: dict[str, Any]) -> dict[str, Any]:
@@ -209,8 +177,8 @@ def _lift_part(part: Any) -> Any:
         return {**part, "kind": "data", "data": data.get("data", {})}
     if not isinstance(file, dict):
         return part
-    named = _named(file)
-    lifted = {old: named[new] for old, new in _FILE.items() if new in named}
+    given = named(file)
+    lifted = {old: given[new] for old, new in _FILE.items() if new in given}
     if "bytes" in lifted:
         lifted["bytes"] = _base64_of(lifted["bytes"])
     return {**part, "kind": "file", "file": lifted}
@@ -234,8 +202,8 @@ def _add(written: dict[str, Any], name: str, value: Any) -> None:
 _FILE: Final = {"bytes": "fileWithBytes", "uri": "fileWithUri", "mimeType": "mimeType", "name": "name"}
 _WRAPPED: Final[Mapping[str, Callable[[dict[str, Any]], Any]]] = {
     "task": _lift_task,
-    "msg": _lift_message,
-    "message": _lift_message,
+    "msg": lift_message,
+    "message": lift_message,
     "statusUpdate": _lift_status_update,
     "artifactUpdate": _lift_artifact_update,
 }

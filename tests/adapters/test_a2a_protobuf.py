@@ -13,7 +13,7 @@ from msgspec import UNSET, structs
 
 from adapters.a2a_grpc import _event, _send_request, _task
 from adapters.a2a_protobuf import NotCarried, reason_in, status_bytes, to_json, to_protobuf
-from adapters.a2a_wire import v03_proto, v1
+from adapters.a2a_wire import v03_proto, v03_requests, v1
 from adapters.a2a_wire.tolerant import PeerEvent, UnknownState
 from adapters.a2a_wire.transport import Peer
 from adapters.contract import UpstreamFault
@@ -58,7 +58,7 @@ def test_a_message_sent_in_1_0_loses_nothing(message: Message) -> None:
 @given(messages)
 def test_a_message_sent_in_0_3_loses_what_0_3_has_no_place_for(message: Message) -> None:
     request = through_bytes(_send_request(OLD, message, ("text/plain",)))
-    read = v03_proto.read_send_params(to_json(request))
+    read = v03_requests.read_send_params(to_json(request))
     assert read.message == older(message)
     assert (read.configuration.accepted_output_modes, read.configuration.return_immediately) == (("text/plain",), False)
 
@@ -159,20 +159,20 @@ def test_file_bytes_that_are_not_base64_underneath_are_taken_as_they_are() -> No
 @pytest.mark.parametrize("name", ["t", "tasks/", "tasks/t/more", 5, None])
 def test_a_task_is_named_as_0_3_names_it(name: Any) -> None:
     with pytest.raises(v1.BadMessage):
-        v03_proto.read_task_params({"name": name})
-    assert v03_proto.read_task_params({"name": "tasks/t", "history_length": 2}).history_length == 2
+        v03_requests.read_task_params({"name": name})
+    assert v03_requests.read_task_params({"name": "tasks/t", "history_length": 2}).history_length == 2
 
 
 def test_0_3_is_read_under_the_names_of_its_proto_file_too() -> None:
     request = _send_request(OLD, Message("m", Role.USER, (Part(raw="aGk=", media_type="a/b"),), context_id="c"), ())
-    read = v03_proto.read_send_params(json_format.MessageToDict(request, preserving_proto_field_name=True))
+    read = v03_requests.read_send_params(json_format.MessageToDict(request, preserving_proto_field_name=True))
     assert read.message == Message("m", Role.USER, (Part(raw="aGk=", media_type="a/b"),), context_id="c")
 
 
 def test_a_configuration_of_0_3_does_not_block_unless_it_says_so() -> None:
     message = v03_proto.message_json(data({}))
-    assert not v03_proto.read_send_params({"message": message}).configuration.return_immediately
-    assert v03_proto.read_send_params({"message": message, "configuration": {"history_length": 1}}).configuration.return_immediately
+    assert not v03_requests.read_send_params({"message": message}).configuration.return_immediately
+    assert v03_requests.read_send_params({"message": message, "configuration": {"history_length": 1}}).configuration.return_immediately
 
 
 def test_details_are_those_of_google_rpc() -> None:
