@@ -118,7 +118,7 @@ class House:
                 "name": name,
                 "description": f"{name} of the tests",
                 "version": "1",
-                "capabilities": {},
+                "capabilities": more.pop("capabilities", {}),
                 "defaultInputModes": ["text/plain"],
                 "defaultOutputModes": ["text/plain"],
                 "supportedInterfaces": [{"url": url, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
