@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from adapters.task import PushAuthentication, PushConfig, Role, TaskState
 from gateway.database import Database, engine_for
-from gateway.outbox import LEASE_US, PER_OWNER, UnknownDelivery
+from gateway.outbox import LEASE_US, PER_OWNER, UnknownDelivery, _late
 from gateway.postman import SIGNATURE, SIGNATURE_TYPE, WAITS
 from gateway.tables import deliveries, push_configs
 from policies.identity import Identity, TokenRefused
@@ -337,3 +337,36 @@ async def test_no_secret_is_logged_or_printed(office: PostOffice, hook: Webhook,
     assert [entry["event"] for entry in logs] == ["push_failed"]
     for secret in ("u5l", "t0ken", "s3cret"):
         assert secret not in repr(logs) and secret not in repr(delivery)
+
+
+async def test_the_persons_own_words_are_no_delivery(office: PostOffice) -> None:
+    row = await office.open()
+    await office.notify(row, "http://127.0.0.1:9001/")
+    await office.says(row, "my own words", Role.USER)
+    assert await office.outbox.collect(10, {}) == [] and await left(office) == 0
+
+
+async def test_an_event_that_two_processes_see_at_once_becomes_one_delivery(office: PostOffice) -> None:
+    row = await office.open()
+    await office.notify(row, "http://127.0.0.1:9001/")
+    await office.moves(row, TaskState.WORKING)
+    seen = [await office.database.read(_late) for _ in range(2)]
+    for late in seen:
+        await office.database.write(lambda batch, late=late: [office.outbox._add(batch, each) for each in late])
+    assert len(seen[1]) == 1 and await left(office) == 1
+
+
+async def test_what_waits_for_its_next_attempt_waits_though_one_before_it_arrived(office: PostOffice, hook: Webhook, url: str) -> None:
+    row = await office.open()
+    await office.notify(row, url)
+    row = await office.moves(row, TaskState.WORKING)
+    await office.moves(row, TaskState.COMPLETED)
+    [first] = await office.outbox.collect(10, {})
+    await office.outbox.failed(first, "no", None)
+    [second] = await office.outbox.collect(10, {})
+    await office.outbox.failed(second, "no", 60_000_000)
+    await office.outbox.retry("default", first.id)
+    await office.rounds()
+    assert hook.told == ["working"]
+    await office.rounds(seconds=61)
+    assert hook.told == ["working", "completed"]
