@@ -15,6 +15,7 @@ from adapters.a2a_wire.v1 import BadMessage
 from adapters.contract import Adapter, Call, Canceled, Turn, VendorRef
 from adapters.mcp_wire import ToolAnswer, ToolRequest
 from adapters.task import Message, TaskState
+from gateway.front_door import FrontDoor
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.push import Webhook
 from gateway.task_reader import TaskReader, digest
@@ -25,6 +26,7 @@ from policies.delegation import Hop
 from policies.grant import Act, Grant
 from policies.permissions import Permissions
 from registry.card import Family, Registration, Status
+from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
 
 FANOUT_MAX = 64  # tasks that one task may have under way at once
@@ -101,8 +103,9 @@ class UnderWay:
 class Broker:
     """Every door calls it; it talks to adapters, stores and the authority on their behalf."""
 
-    def __init__(self, registry: Registry, ledger: Ledger, memory: Memory, outside: Outside) -> None:
+    def __init__(self, registry: Registry, ledger: Ledger, memory: Memory, outside: Outside, front_door: FrontDoor) -> None:
         self._registry = registry
+        self._front_door = front_door
         self._ledger = ledger
         self._memory = memory
         self._outside = outside
@@ -112,7 +115,9 @@ class Broker:
         self._under_way = UnderWay()
 
     def find(self, caller: Caller, name: str, family: Family) -> Registration:
-        """An agent or server that can be called. Raises UnknownName for any other."""
+        """An agent or server that can be called, or the front door. Raises UnknownName for any other."""
+        if name == FRONT_DOOR and family is Family.AGENT:
+            return self._front_door.registration(caller.principal.tenant, caller)
         found = self._registry.find(caller.principal.tenant, name)
         if found.family is not family or found.status is not Status.ACTIVE:
             raise UnknownName(name)
@@ -143,6 +148,9 @@ class Broker:
             log.error("turn_not_kept", task_id=key, error=type(error).__name__)
 
     async def _ready(self, caller: Caller, sending: Sending) -> _Ready | Turned:
+        if sending.agent == FRONT_DOOR:
+            chosen = await self._front_door.agent_for(caller, sending.message, sending.skill)
+            sending = msgspec.structs.replace(sending, agent=chosen)
         target = self.find(caller, sending.agent, Family.AGENT)
         if (repeated := await self._repeated(caller, sending)) is not None:
             return repeated
@@ -257,7 +265,7 @@ class Broker:
     async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Turned:
         """Asks the agent to stop; the task is canceled when the agent confirms it. Raises NotCancelable."""
         row = await self._reader.row(caller, agent, task_id)
-        ref = _ref(row.vendor_ref)
+        agent, ref = row.agent, _ref(row.vendor_ref)
         if row.ended or not ref.task_id:
             raise NotCancelable
         target = self.find(caller, agent, Family.AGENT)

@@ -14,6 +14,7 @@ from gateway.broker import NotCancelable, TooManyTasks
 from gateway.database import NotKept, NotRead
 from gateway.decisions import BadCursor, UnknownDecision
 from gateway.explanations import sentence, story
+from gateway.front_door import NoAgentFits
 from gateway.ledger import Refused
 from gateway.offers import BadRequest, PreconditionFailed, UrlRefused
 from gateway.outbox import UnknownDelivery
@@ -145,6 +146,9 @@ TABLE: dict[type[Exception], Row] = {
     NameTaken: Row(409, -32602, "name-taken"),
     Outdated: Row(409, -32602, "outdated"),
     PreconditionFailed: Row(412, -32602, "precondition-failed", "It was changed since you last saw it; read it again."),
+    NoAgentFits: Row(
+        404, -32011, "no-agent-fits", "None of the agents that you may use has a skill that fits; name one, as /agents/{name}, or a skill."
+    ),
     UnknownKind: Row(400, -32602, "unknown-kind"),
     UnknownTool: Row(200, -32602, "unknown", "There is no such tool."),
     UnknownTask: Row(404, -32001, "unknown", "There is no such task.", a2a="TASK_NOT_FOUND"),

@@ -15,10 +15,12 @@ from gateway.errors import InvalidRequest, problem, told
 from gateway.health import PATHS, Health
 from gateway.mcp_server.endpoint import Endpoint
 from gateway.visits import Visits
+from registry.names import FRONT_DOOR
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP = re.compile(r"/mcp(?:/([a-z0-9-]{1,64}))?")
 PUBLIC = "/.well-known/"  # read from pages of anybody
+OWN_CARD = "/.well-known/agent-card.json"
 AGENT = re.compile(r"/agents/([a-z0-9-]{1,64})(?:(/\.well-known/agent-card\.json)|/)?")
 NOTIFICATION = re.compile(r"/agents/([a-z0-9-]{1,64})/notifications/([A-Za-z0-9_-]{1,128})")
 
@@ -59,6 +61,8 @@ class Front:
                 await self._visit(scope, receive, send, doors.a2a, found[1])
         elif path.startswith("/agents/") and (found := NOTIFICATION.fullmatch(path)) is not None:
             await doors.notifications(scope, receive, send, found[1], found[2])
+        elif path == OWN_CARD:
+            await doors.cards(scope, send, FRONT_DOOR)
         elif path in PATHS:
             await doors.health(scope, receive, send)
         else:

@@ -6,6 +6,7 @@ from adapters.task import Message, encode
 from gateway.tasks import TaskLog, TaskRow, UnknownTask
 from gateway.turns import Turned
 from policies.authority import Caller
+from registry.names import FRONT_DOOR
 
 
 class IdempotencyConflict(Exception):
@@ -19,10 +20,10 @@ class TaskReader:
         self._tasks = tasks
 
     async def row(self, caller: Caller, agent: str, task_id: str) -> TaskRow:
-        """A task of the caller's with this agent. Raises UnknownTask, for a foreign one too."""
+        """A task of the caller's with this agent, through the front door with any. Raises UnknownTask, for a foreign one too."""
         row = await self._tasks.find(caller.principal.tenant, caller.principal.owner, task_id)
         caused = not caller.delegation.path or row.parent_id == caller.delegation.task_id
-        if row.agent != agent or not caused or not caller.delegation.held().covers(f"agent:{agent}"):
+        if agent not in (row.agent, FRONT_DOOR) or not caused or not caller.delegation.held().covers(f"agent:{row.agent}"):
             raise UnknownTask
         return row
 

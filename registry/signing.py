@@ -1,11 +1,12 @@
 """The card that the gateway publishes for an agent: pure A2A 1.0, our interface in place of the agent's, signed with our key."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import rfc8785
 
 from registry.card import AgentCard, Registration, Skill, visible
+from registry.names import FRONT_DOOR
 
 EXAMPLES_MAX = 20
 
@@ -18,14 +19,18 @@ class Signer(Protocol):
         ...
 
 
-def republished(registration: Registration, public_url: str, signer: Signer) -> dict[str, Any]:
+def republished(
+    registration: Registration, public_url: str, signer: Signer, offered: Callable[[Skill], bool] | None = None
+) -> dict[str, Any]:
     """The signed card of one agent, as callers get it. The agent's own card stays as it came, for those who may see it.
 
+    `offered` leaves skills out, for a card that is made for one caller.
     No member is empty, so that verifiers that drop empty members and those that keep them see the same bytes.
     """
     card = registration.card
     if card is None:
         raise ValueError(f"{registration.name} has no card")
+    permission = "agent:*" if registration.name == FRONT_DOOR else f"agent:{registration.name}"
     ours: dict[str, Any] = {
         "name": card.name,
         "description": card.description,
@@ -35,10 +40,10 @@ def republished(registration: Registration, public_url: str, signer: Signer) -> 
         ],
         "capabilities": {"streaming": True, "pushNotifications": False},
         "securitySchemes": {"bearer": {"httpAuthSecurityScheme": {"scheme": "Bearer"}}},
-        "securityRequirements": [{"schemes": {"bearer": {"list": [f"agent:{registration.name}"]}}}],
+        "securityRequirements": [{"schemes": {"bearer": {"list": [permission]}}}],
         "defaultInputModes": list(card.input_modes) or ["text/plain"],
         "defaultOutputModes": list(card.output_modes) or ["text/plain"],
-        "skills": _skills(registration, card),
+        "skills": _skills(registration, card, offered),
         **_provider(card),
     }
     return signed(ours, public_url, signer)
@@ -51,12 +56,13 @@ def signed(card: dict[str, Any], public_url: str, signer: Signer) -> dict[str, A
     return {**card, "signatures": [{"protected": protected, "signature": signature}]}
 
 
-def _skills(registration: Registration, card: AgentCard) -> list[dict[str, Any]]:
+def _skills(registration: Registration, card: AgentCard, offered: Callable[[Skill], bool] | None) -> list[dict[str, Any]]:
     if not card.skills:
         only = Skill(registration.name, card.name, card.description)
         return [_skill(only, {}, registration.kind)]
     originals = {entry["id"]: entry for entry in card.document.get("skills", ())}
-    return [_skill(skill, originals.get(skill.id, {}), registration.kind) for skill in card.skills]
+    shown = [skill for skill in card.skills if offered is None or offered(skill)]
+    return [_skill(skill, originals.get(skill.id, {}), registration.kind) for skill in shown]
 
 
 def _skill(skill: Skill, original: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from gateway.admission import Admission
 from gateway.asgi import Scope, Send, header, respond
 from gateway.errors import problem, told
 from registry.card import Family, Registration, Status
+from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
 
 PUBLIC_TENANT = "default"
@@ -21,11 +22,14 @@ log = structlog.get_logger()
 
 
 class Cards:
-    """Serves cards of active agents; the others do not exist for the public. `publish` makes the signed card."""
+    """Serves cards of active agents and of the front door; the others do not exist for the public. `publish` makes the signed card."""
 
-    def __init__(self, admission: Admission, registry: Registry, publish: Callable[[Registration], dict[str, Any]]) -> None:
+    def __init__(
+        self, admission: Admission, registry: Registry, front_door: Registration, publish: Callable[[Registration], dict[str, Any]]
+    ) -> None:
         self._admission = admission
         self._registry = registry
+        self._front_door = front_door
         self._publish = publish
         self._known: dict[str, tuple[Registration, bytes, str]] = {}
 
@@ -55,7 +59,7 @@ class Cards:
             await respond(send, 200, body, headers)
 
     def _card(self, name: str) -> tuple[bytes, str, str]:
-        found = self._registry.find(PUBLIC_TENANT, name)
+        found = self._front_door if name == FRONT_DOOR else self._registry.find(PUBLIC_TENANT, name)
         if found.family is not Family.AGENT or found.status is not Status.ACTIVE:
             raise UnknownName(name)
         known = self._known.get(name)

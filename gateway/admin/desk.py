@@ -68,6 +68,11 @@ class Desk:
                 page.append((score, entry))
         return [one for _, one in page], None
 
+    async def visible(self, caller: Caller, wanted: Wanted) -> list[tuple[int, Registration]]:
+        """(relevance, agent) of all that fit and may be seen, the best first."""
+        scored = await self._search.found(caller.principal.tenant, wanted)
+        return [(score, entry) for score, entry in scored if self.sees(caller, entry)]
+
     async def remove(self, caller: Caller, family: Family, name: str) -> None:
         """By operators, and by the person who registered it. Raises UnknownName and Refused."""
         found = self.find(caller, family, name)

@@ -84,7 +84,8 @@ class Process:
         tasks = TaskLog(self.shaky, lambda: now_us() + self.ahead, gateway.process)  # type: ignore[arg-type]  # it does what is needed
         self.memory = Memory(self.shaky, gateway.audit, gateway.grants, tasks, new_id, now_us)  # type: ignore[arg-type]  # see above
         outside = Outside(agents, tools, lambda _: {}, 60.0, 60.0)
-        self.broker = Broker(gateway.registry, Ledger(gateway.authority, gateway.tokens, self.memory, outside), self.memory, outside)
+        ledger = Ledger(gateway.authority, gateway.tokens, self.memory, outside)
+        self.broker = Broker(gateway.registry, ledger, self.memory, outside, gateway.front_door)
 
     async def caller(self, user: str = "alice") -> Caller:
         token = mint_user_token(self.gateway.keys, Principal("default", DEVELOPMENT_ISSUER, user), URL, None, 3600)

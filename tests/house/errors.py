@@ -29,6 +29,7 @@ INSIDE = {
     "policies.jwks.BadKeySet": "the last good key set stays",
     "policies.key_folder.KeysUnusable": "start-up",
     "policies.keys.NotOurs": "a ValueError: no signature of ours",
+    "registry.catalog_document.BadFilter": "answered in the shape of ARD by /ard",
     "registry.seeds.NotReached": "the seed is registered as down, and tried again",
 }
 
