@@ -1,6 +1,7 @@
 """A person's request goes from agent to agent and on to a tool, and carries only that person's rights."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -112,7 +113,14 @@ def _with_ceiling(entry: Any, ceiling: tuple[str, ...]) -> Any:
 # attack DLG-03: scope asked for can only shrink
 @pytest.mark.parametrize(
     "scope",
-    ["tool:inventory.check tool:mail.send", "", "*", "tool:inventory.сheck", "tool:inventory.check tool:inventory.check", " tool:inventory.check"],
+    [
+        "tool:inventory.check tool:mail.send",
+        "",
+        "*",
+        "tool:inventory.сheck",
+        "tool:inventory.check tool:inventory.check",
+        " tool:inventory.check",
+    ],
     ids=["excess", "empty", "star", "look-alike", "twice", "leading-space"],
 )
 async def test_an_exchange_for_more_than_is_held_is_refused(home: House, scope: str) -> None:
@@ -164,7 +172,7 @@ async def test_a_fifth_agent_in_a_chain_is_refused(home: House) -> None:
 
         return act
 
-    for me, after in zip(names, names[1:], strict=False):
+    for me, after in pairwise(names):
         await home.agent(CallbackAgent(me, onward(me, after)))
     last = await home.agent(CallbackAgent("e"))
     await home.send(home.token("alice"), "a", "go")
@@ -188,12 +196,17 @@ async def test_a_forged_chain_is_ignored(home: House) -> None:
 async def test_no_inbound_credential_reaches_an_upstream(home: House) -> None:
     server = await home.server("inventory", "check")
     agent = await home.agent(CallbackAgent("support"))
-    secrets = {"Cookie": "session=c00kie-canary", "X-Api-Key": "key-canary", "Proxy-Authorization": "Basic proxy-canary", "mcp-session-id": "session-canary"}
+    secrets = {
+        "Cookie": "session=c00kie-canary",
+        "X-Api-Key": "key-canary",
+        "Proxy-Authorization": "Basic proxy-canary",
+        "mcp-session-id": "session-canary",
+    }
     token = home.token("alice")
     await home.send(token, "support", "hello", headers=secrets)
-    await home.rpc(
-        "/mcp/inventory", token, "tools/call", {"name": "check", "arguments": {}}, **{k: v for k, v in secrets.items() if k != "mcp-session-id"}
-    )
+    del secrets["mcp-session-id"]
+    await home.rpc("/mcp/inventory", token, "tools/call", {"name": "check", "arguments": {}}, **secrets)
+    secrets["mcp-session-id"] = "session-canary"
     assert len(server.bytes) == 1 and len(agent.headers) == 1
     outgoing = b"".join(server.bytes).decode() + json.dumps(agent.headers) + json.dumps(agent.requests)
     for secret in (token, *secrets.values()):
