@@ -24,6 +24,7 @@ PER_OWNER = 8  # deliveries of one person under way at once in one process
 LEASE_US = 30_000_000  # after which another process takes a delivery up that was never settled
 ENDED = [state.value for state in TERMINAL]
 _PENDING = text("deliveries.state = 'pending'")  # as the index says it
+_ANYTHING = text("SELECT 1 FROM push_configs WHERE live = 1 UNION ALL SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1")
 _KEY = "tenant = ? AND task_id = ? AND config_id = ? AND seq = ? AND attempts = ?"
 
 
@@ -94,7 +95,7 @@ class Outbox:
 
     async def collect(self, count: int, busy: Mapping[str, int]) -> list[Delivery]:
         """Takes up at most `count` deliveries that are due, each the first of its config. `busy`: how many an owner has under way."""
-        late, due = await self._database.read(lambda connection: (_late(connection), self._due(connection, busy)))
+        late, due = await self._database.read(lambda connection: self._look(connection, busy))
         if not late and not due:
             return []
         return await self._database.write(lambda batch: self._collect(batch, late, count, busy))
@@ -129,8 +130,10 @@ class Outbox:
         if not await self._database.write(lambda batch: batch.run(statement, (now, now, tenant, delivery_id))):
             raise UnknownDelivery
 
-    def _due(self, connection: Connection, busy: Mapping[str, int]) -> bool:
-        return connection.execute(self._firsts(busy).limit(1)).first() is not None
+    def _look(self, connection: Connection, busy: Mapping[str, int]) -> tuple[list[_Late], bool]:
+        if connection.execute(_ANYTHING).first() is None:  # as it is nearly always, so it is asked cheaply
+            return [], False
+        return _late(connection), connection.execute(self._firsts(busy).limit(1)).first() is not None
 
     def _firsts(self, busy: Mapping[str, int]) -> "Select[Any]":
         """What may be sent now: of each config the first, of owners who have not too much under way."""
