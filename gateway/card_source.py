@@ -3,12 +3,13 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from yarl import URL
 
+from adapters.addresses import grpc_url
 from adapters.contract import UpstreamFault
 from adapters.egress import Egress, EgressRefused
 from gateway.offers import BadRequest, UrlRefused
@@ -17,6 +18,7 @@ from policies.strict_json import BadJson, parse
 from registry.card import AgentCard, BadCard
 from registry.card_reader import CARD_MAX, read_card, urls_of
 from registry.health import Health
+from registry.rows import digest
 from registry.signatures import Signed, Verifier, examine
 
 WELL_KNOWN = ("/.well-known/agent-card.json", "/.well-known/agent.json")
@@ -82,11 +84,15 @@ class CardSource:
             except BadJson as error:
                 seen.append(f"{path}: {error}")
                 continue
-            return Read(read_card(document), answer.body.decode(), _validators(place, answer.headers))
+            text = answer.body.decode()
+            return Read(read_card(document), text, replace(_validators(place, answer.headers), hash=digest(text)))
         raise BadRequest("url", f"leads to no agent card ({'; '.join(seen)})")
 
     async def alive(self, url: str, upstream: Mapping[str, Any]) -> None:
-        """Whether anybody answers there, whatever it is. Raises UrlRefused and UpstreamFault."""
+        """Whether anybody answers there, whatever it is; of a gRPC target, whether its name is known. Raises UrlRefused, UpstreamFault."""
+        if grpc_url(url) != url:
+            await self.vet_url("url", url)
+            return
         answer = await self._get(url, dict(self._credentials(upstream)))
         if answer.status >= 500:
             raise UpstreamFault(f"the agent answers {answer.status}")
@@ -121,9 +127,9 @@ class CardSource:
             raise UrlRefused(place, f"is refused: {refused.public}") from refused
 
     async def vet_url(self, place: str, url: str) -> None:
-        """Raises UrlRefused, and UpstreamFault for a name without an address."""
+        """A URL or a gRPC target. Raises UrlRefused, and UpstreamFault for a name without an address."""
         try:
-            await self._egress.vet(url)
+            await self._egress.vet(grpc_url(url))
         except EgressRefused as refused:
             raise UrlRefused(place, f"is refused: {refused.public}") from refused
 

@@ -103,7 +103,7 @@ class Onboarding:
         async with _in_time():
             read: Read | None = None
             if source and fetch:
-                read = await self._cards.fetched(source, entry.upstream, known if entry.card else None)
+                read = await self._cards.fetched(source, entry.upstream, known if known.hash == entry.card_hash else None)
             elif fetch:
                 await self._cards.alive(entry.url, entry.upstream)
             if read is None:

@@ -38,7 +38,7 @@ class Refresh:
             found, health = await self._onboarding.look(entry, known)
         except Unverified as error:
             log.warning("card_refused", agent=entry.name, tenant=entry.tenant, why=str(error))
-            await self._probes.seen(key, replace(known, place=""))
+            await self._probes.seen(key, Health())
             return await self._renewal.refuse(entry, error.text, str(error))
         except (BadRequest, BadCard, UpstreamFault, EgressRefused) as error:
             await self._missed(entry, await self._probes.missed(key, str(error)))

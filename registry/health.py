@@ -26,6 +26,7 @@ class Health:
     place: str = ""
     etag: str = ""
     last_modified: str = ""
+    hash: str = ""  # of the card that came with these
 
     @property
     def down(self) -> bool:

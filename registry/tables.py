@@ -57,4 +57,5 @@ probes = Table(
     Column("place", Text, nullable=False),  # the URL that the validators belong to
     Column("etag", Text, nullable=False),
     Column("last_modified", Text, nullable=False),
+    Column("hash", Text, nullable=False),  # of the card that came with the validators
 )

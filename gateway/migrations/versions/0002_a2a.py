@@ -46,6 +46,7 @@ def _probes() -> None:
         sa.Column("place", sa.Text(), nullable=False),
         sa.Column("etag", sa.Text(), nullable=False),
         sa.Column("last_modified", sa.Text(), nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
     )
 
 
