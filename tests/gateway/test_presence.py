@@ -51,7 +51,7 @@ async def members(postgres_url: str) -> AsyncIterator[tuple[Member, Member]]:
 
 async def test_those_who_give_signs_live(members: tuple[Member, Member]) -> None:
     first, second = members
-    for _ in range(GONE_BEATS + 2):
+    for _ in range(SILENT_BEATS + 2):
         await first.beat()
         await second.beat()
     assert await first.known() == {"p_1", "p_2"}
