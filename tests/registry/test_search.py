@@ -111,6 +111,17 @@ async def test_no_word_is_more_than_a_word(search: Search, text: str) -> None:  
     assert all(term.isalnum() for term in asked(text))
 
 
+async def test_where_a_word_stands_counts_more_than_the_alphabet(search: Search, registry: Registry) -> None:
+    await registry.add(offering("aardvark", "Also knows of refunds.", skill("Dig", "earth")))
+    scored = await search.found("default", Wanted("refund"))
+    assert [(entry.name, score) for score, entry in scored] == [("sales", 90), ("aardvark", 28)]
+
+
+async def test_words_of_another_tenant_say_nothing_about_an_agent_of_the_same_name(search: Search, registry: Registry) -> None:
+    await registry.add(replace(SALES, name="travel", tenant="acme"))  # attack TEN-08
+    assert await names(search, "refund") == ["sales"]
+
+
 async def test_a_tenant_finds_its_own(search: Search, registry: Registry) -> None:
     await registry.add(agent("acmes", tenant="acme", card=SALES.card, card_text=SALES.card_text))
     assert [entry.name for _, entry in await search.found("acme", Wanted("quote"))] == ["acmes"]
