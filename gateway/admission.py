@@ -56,7 +56,18 @@ class Admission:
         """
         self.check_host(scope)
         self.check_origin(scope)
-        given = header(scope, b"authorization")
+        return await self.bearer(header(scope, b"authorization"), resource)
+
+    async def admits(self, scope: Scope, resource: str) -> bool:
+        """Whether `admit` lets anybody in."""
+        try:
+            await self.admit(scope, resource)
+        except (TokenRefused, WrongHost, ForeignOrigin, BadHeader):
+            return False
+        return True
+
+    async def bearer(self, given: str | None, resource: str) -> Caller:
+        """Who calls, by the value of `Authorization` alone. Raises TokenRefused."""
         if given is None:
             raise TokenRefused("missing")
         scheme, _, token = given.partition(" ")

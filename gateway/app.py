@@ -1,9 +1,10 @@
 """Builds the gateway: the only file that makes objects and joins them."""
 
+import asyncio
 import gc
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import uvicorn
 
+from adapters.a2a_wire.transport import Transport
 from adapters.catalog import Catalog
 from adapters.doorbells import Doorbells
 from adapters.egress import Egress
@@ -20,6 +22,7 @@ from gateway import logs
 from gateway.a2a_server.cards import Cards
 from gateway.a2a_server.jsonrpc import JsonRpc
 from gateway.a2a_server.notifications import Notifications
+from gateway.a2a_server.operations import Operations
 from gateway.admin import agents as admin_agents
 from gateway.admin import audit as admin_audit
 from gateway.admin import deadletters as admin_deadletters
@@ -31,8 +34,8 @@ from gateway.admin import tasks as admin_tasks
 from gateway.admin.amendments import Amendments
 from gateway.admin.api import admitted_by, api
 from gateway.admin.desk import Desk
-from gateway.admission import Admission, ForeignOrigin, WrongHost, hosts_of
-from gateway.asgi import BadHeader, Receive, Scope, Send
+from gateway.admission import Admission, hosts_of
+from gateway.asgi import Receive, Scope, Send
 from gateway.broker import Broker
 from gateway.card_source import CardSource
 from gateway.database import Database, bump, engine_for
@@ -53,7 +56,7 @@ from gateway.oauth.client import ClientAuthentication
 from gateway.onboarding import Onboarding
 from gateway.onboarding import Outside as Sources
 from gateway.outbox import Outbox
-from gateway.planting import AGAIN_SECONDS, Planting
+from gateway.planting import AGAIN_SECONDS, Planting, seeds_of
 from gateway.postman import POST_SECONDS, Postman, Seal
 from gateway.presence import Presence
 from gateway.pulse import Pulse
@@ -61,6 +64,7 @@ from gateway.push import Push
 from gateway.refresh import ROUND_SECONDS, Refresh
 from gateway.revocation import Revocation
 from gateway.settings import Settings
+from gateway.task_pages import TaskPages
 from gateway.tasks import TaskLog, is_over
 from gateway.telemetry import Tracing, current_trace_id
 from gateway.turns import Memory
@@ -74,7 +78,7 @@ from policies.client_assertion import ClientAssertions
 from policies.grant import Act
 from policies.grants import Grants
 from policies.hop_tokens import HopTokens, Minting
-from policies.identity import Identity, TokenRefused
+from policies.identity import Identity
 from policies.ids import new_id, now_us
 from policies.keys import SigningKeys
 from policies.permissions import Permissions
@@ -84,7 +88,7 @@ from registry.card import Status
 from registry.health import Probes
 from registry.renewal import Renewal
 from registry.search import Search
-from registry.seeds import AgentSeed, Seed, Seeds, ServerSeed
+from registry.seeds import Seeds
 from registry.signing import republished
 from registry.store import Registry, UnknownName
 
@@ -153,13 +157,16 @@ class Gateway:
         self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
         self.tools = McpTools(McpPool(self.egress, time.monotonic), self._commands())
         self.doorbells = Doorbells(settings.public_url)
-        self.catalog = Catalog(self.egress, doorbells=self.doorbells)
+        self.catalog = Catalog(self.egress, self._grpc_transport, self.doorbells)
         self.onboarding = Onboarding(self.registry, self._sources(), self.catalog.kinds)
         self.renewal = Renewal(self.database, self.registry)
         self.refresh = Refresh(self.registry, self.onboarding, self.renewal, Probes(self.database, now_us))
         self.search = Search(self.database, self.registry)
-        self.planting = Planting(Seeds(self.registry, self.renewal, self.onboarding.survey), _seeds(settings))
+        self.planting = Planting(Seeds(self.registry, self.renewal, self.onboarding.survey), seeds_of(settings.agents, settings.servers))
         self.exporter: Otlp | None = None
+        self.opening: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []  # doors, before the turns end
+        self.parting: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
         self.memory = self._memory()
         self.push = Push(self.database, self.egress.vet, new_id, now_us)
         self.outbox = Outbox(self.database, new_id, now_us)
@@ -181,23 +188,22 @@ class Gateway:
 
         return StdioServers({seed.name: Command(seed.command, tuple(seed.args), seed.env) for seed in seeds}, time.monotonic)
 
+    def _grpc_transport(self) -> Transport:
+        """To agents over gRPC; its libraries are loaded when the first is called."""
+        from adapters.a2a_grpc import GrpcTransport
+
+        transport = GrpcTransport(self.egress, time.monotonic)
+        self.parting.append(transport.close)
+        return transport
+
     def _sources(self) -> Sources:
         """Where registrations come from, and who is trusted to sign cards."""
         keys = PinnedKeys(self.egress.fetch, self.settings.cards.key_origins)
         return Sources(CardSource(self.egress, keys, upstream_headers), self.tools, keys, upstream_headers)
 
     def _identity(self) -> Identity:
-        issuers = [
-            TrustedIssuer(
-                issuer=issuer.issuer,
-                jwks_url=issuer.jwks_url,
-                audience=issuer.audience,
-                algorithms=tuple(issuer.algorithms),
-                roles_claim=issuer.roles_claim,
-                tenant_claim=issuer.tenant_claim,
-            )
-            for issuer in self.settings.identity.issuers
-        ]
+        given = self.settings.identity.issuers
+        issuers = [TrustedIssuer(**{**issuer.model_dump(), "algorithms": tuple(issuer.algorithms)}) for issuer in given]
         return Identity(self.settings.public_url, self.keys, issuers, self.egress.fetch, self.settings.development)
 
     def _surroundings(self) -> Surroundings:
@@ -230,10 +236,8 @@ class Gateway:
         return Memory(self.database, self.audit, self.grants, tasks, new_id, now_us)
 
     def _outside(self) -> Outside:
-        limits = self.settings.limits
-        return Outside(
-            self.catalog, self.tools, lambda target: upstream_headers(target.upstream), limits.agent_timeout, limits.tool_timeout
-        )
+        limits, credentials = self.settings.limits, lambda target: upstream_headers(target.upstream)
+        return Outside(self.catalog, self.tools, credentials, limits.agent_timeout, limits.tool_timeout)
 
     async def keep(self, record: Mapping[str, object]) -> None:
         await self.database.write(lambda batch: self.audit.append(batch, record))
@@ -277,10 +281,14 @@ class Gateway:
         self.pulse.repeat(AGAIN_SECONDS, self.planting.round)
         self.pulse.repeat(ROUND_SECONDS, self.refresh.round)
         self.pulse.repeat(POST_SECONDS, self.postman.round)
+        self._opened = [asyncio.create_task(each()) for each in self.opening]  # nobody waits until they are ready
 
     async def stop(self) -> None:
         """Lets turns under way end for a moment, keeps what is there to keep, and lets go of everything."""
+        await asyncio.gather(*self._opened)
+        await asyncio.gather(*(close() for close in self.closing))
         await self.broker.close()
+        await asyncio.gather(*(part() for part in self.parting))
         await self.pulse.end()
         await self.postman.close()
         await self.tools.close()
@@ -295,18 +303,31 @@ class Gateway:
 
 def application(gateway: Gateway) -> Front:
     """The ASGI application."""
-    settings = gateway.settings
-    admission = Admission(gateway.authority, settings.public_url, hosts_of(settings.public_url, settings.host, settings.port))
+    settings, url = gateway.settings, gateway.settings.public_url
+    admission = Admission(gateway.authority, url, hosts_of(url, settings.host, settings.port))
     separator = "." if settings.server.tool_names == "dot" else "_"
     endpoint = Endpoint(
         admission, gateway.broker, Tools(gateway.registry, gateway.authority, separator), Sessions(time.monotonic), settings.server.max_body
     )
     a2a = JsonRpc(admission, gateway.broker, settings.server.max_body)
     front_door = replace(gateway.front_door.registration("default"), created=now_us(), updated=now_us())
-    cards = Cards(admission, gateway.registry, front_door, lambda found: republished(found, settings.public_url, gateway.keys))
+    cards = Cards(admission, gateway.registry, front_door, lambda found: republished(found, url, gateway.keys, grpc=settings.public_grpc))
     rings, rest = Notifications(gateway.doorbells), _rest(gateway, admission)
     doors = Doors(a2a, cards, rings, endpoint, _health(gateway, admission), rest, gateway.lifespan)
-    return Front(admission, doors, Visits(_tracing(gateway), gateway.metrics))
+    visits = Visits(_tracing(gateway), gateway.metrics)
+    if settings.grpc_port:
+        gateway.opening.append(lambda: _open_grpc(gateway, admission, visits))
+    return Front(admission, doors, visits)
+
+
+async def _open_grpc(gateway: Gateway, admission: Admission, visits: Visits) -> None:
+    """The door for gRPC, whose libraries are loaded only where it is on."""
+    from gateway.a2a_server.grpc import GrpcDoor
+
+    settings = gateway.settings
+    door = GrpcDoor(admission, Operations(gateway.broker, TaskPages(gateway.database)), visits, settings.server.max_body)
+    gateway.closing.append(door.close)
+    await door.open(settings.host, settings.grpc_port, shared=settings.workers > 1)
 
 
 def _tracing(gateway: Gateway) -> Tracing:
@@ -319,15 +340,8 @@ def _tracing(gateway: Gateway) -> Tracing:
 
 
 def _health(gateway: Gateway, admission: Admission) -> Health:
-    async def may_read(scope: Scope) -> bool:
-        try:
-            await admission.admit(scope, "/metrics")
-        except (TokenRefused, WrongHost, ForeignOrigin, BadHeader):
-            return False
-        return True
-
     checks = {"database": lambda: gateway.database.fresh and gateway.database.writable, "policies": lambda: gateway.engine.healthy}
-    return Health(checks, gateway.metrics.render, may_read, challenge=admission.challenge(""))
+    return Health(checks, gateway.metrics.render, lambda scope: admission.admits(scope, "/metrics"), challenge=admission.challenge(""))
 
 
 def _rest(gateway: Gateway, admission: Admission) -> App:
@@ -371,29 +385,6 @@ def _migrate(database: Database) -> None:
         from gateway.migrations.run import upgrade
 
         upgrade(database.engine)
-
-
-def _seeds(settings: Settings) -> list[Seed]:
-    """The agents and servers of the configuration file."""
-    agents = [
-        AgentSeed(
-            name=seed.name,
-            url=seed.url,
-            card=seed.card,
-            kind=seed.kind,
-            ceiling=tuple(seed.ceiling),
-            delegation=seed.delegation,
-            upstream=seed.upstream,
-            trusted_keys=tuple(seed.trusted_keys),
-            rank=seed.rank,
-        )
-        for seed in settings.agents
-    ]
-    servers = [
-        ServerSeed(seed.name, seed.url, seed.command, tuple(seed.args), seed.env, tuple(seed.ceiling), seed.upstream)
-        for seed in settings.servers
-    ]
-    return [*agents, *servers]
 
 
 def _allowed(settings: Settings) -> Sequence[str]:

@@ -2,10 +2,35 @@
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
-from registry.seeds import Seed, Seeds
+from registry.seeds import AgentSeed, Seed, Seeds, ServerSeed
 
 AGAIN_SECONDS = 2.0
+
+
+def seeds_of(agents: Iterable[Any], servers: Iterable[Any]) -> list[Seed]:
+    """What to plant for the entries `agents` and `servers` of the configuration file (gateway/settings.py)."""
+    return [
+        *(
+            AgentSeed(
+                name=each.name,
+                url=each.url,
+                card=each.card,
+                kind=each.kind,
+                ceiling=tuple(each.ceiling),
+                delegation=each.delegation,
+                upstream=each.upstream,
+                trusted_keys=tuple(each.trusted_keys),
+                rank=each.rank,
+            )
+            for each in agents
+        ),
+        *(
+            ServerSeed(each.name, each.url, each.command, tuple(each.args), each.env, tuple(each.ceiling), each.upstream)
+            for each in servers
+        ),
+    ]
 
 
 class Planting:

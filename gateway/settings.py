@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -22,6 +23,7 @@ class Server(_Strict):
     """How the gateway is reached and what it takes in."""
 
     public_url: str = ""  # as clients see it, without a trailing slash; empty: http://{host}:{port}
+    public_grpc: str = ""  # host:port that gRPC clients see; empty: the host of public_url and grpc_port
     trusted_proxies: list[str] = []
     max_body: int = Field(4 << 20, ge=1024)  # bytes of one request
     tool_names: Literal["underscore", "dot"] = "underscore"
@@ -110,6 +112,7 @@ class Settings(BaseSettings):
     home: Path = Path(".interlock")
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=1, le=65535)
+    grpc_port: int = Field(0, ge=0, le=65535)  # 0: A2A is not served over gRPC
     workers: int = Field(1, ge=1)
     server: Server = Server()
     database: Database = Database()
@@ -140,6 +143,14 @@ class Settings(BaseSettings):
     def public_url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (self.server.public_url or f"http://{host}:{self.port}").rstrip("/")
+
+    @property
+    def public_grpc(self) -> str:
+        """What cards say of gRPC: `host:port`, or nothing while it is off."""
+        if not self.grpc_port:
+            return ""
+        host = urlsplit(self.public_url).hostname or self.host
+        return self.server.public_grpc or f"{f'[{host}]' if ':' in host else host}:{self.grpc_port}"
 
     @property
     def database_url(self) -> str:

@@ -20,11 +20,11 @@ class Signer(Protocol):
 
 
 def republished(
-    registration: Registration, public_url: str, signer: Signer, offered: Callable[[Skill], bool] | None = None
+    registration: Registration, public_url: str, signer: Signer, offered: Callable[[Skill], bool] | None = None, grpc: str = ""
 ) -> dict[str, Any]:
     """The signed card of one agent, as callers get it. The agent's own card stays as it came, for those who may see it.
 
-    `offered` leaves skills out, for a card that is made for one caller.
+    `offered` leaves skills out, for a card that is made for one caller. `grpc`: `host:port` of the gateway, where it is on.
     No member is empty, so that verifiers that drop empty members and those that keep them see the same bytes.
     """
     card = registration.card
@@ -35,9 +35,7 @@ def republished(
         "name": card.name,
         "description": card.description,
         "version": card.version,
-        "supportedInterfaces": [
-            {"url": f"{public_url}/agents/{registration.name}", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"},
-        ],
+        "supportedInterfaces": _interfaces(registration, public_url, grpc),
         "capabilities": {"streaming": True, "pushNotifications": False},
         "securitySchemes": {"bearer": {"httpAuthSecurityScheme": {"scheme": "Bearer"}}},
         "securityRequirements": [{"schemes": {"bearer": {"list": [permission]}}}],
@@ -47,6 +45,14 @@ def republished(
         **_provider(card),
     }
     return signed(ours, public_url, signer)
+
+
+def _interfaces(registration: Registration, public_url: str, grpc: str) -> list[dict[str, Any]]:
+    """A2A 1.0 s4.4.6. Over gRPC all agents are at one address, and told apart by their tenant."""
+    rpc = {"url": f"{public_url}/agents/{registration.name}", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
+    if not grpc:
+        return [rpc]
+    return [rpc, {"url": grpc, "protocolBinding": "GRPC", "protocolVersion": "1.0", "tenant": registration.name}]
 
 
 def signed(card: dict[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:

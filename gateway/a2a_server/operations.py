@@ -8,11 +8,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from adapters.a2a_wire.lists import PAGE_SIZE, ListParams, TaskPage
+from adapters.a2a_wire.push import PushListParams, PushPage, PushParams
 from adapters.a2a_wire.v1 import BadMessage, SendParams, TaskParams
-from adapters.task import Message, StreamResponse, Task
+from adapters.task import Message, PushConfig, StreamResponse, Task
 from gateway.broker import Broker, Sending
 from gateway.decisions import BadCursor
-from gateway.errors import ExtensionRequired
+from gateway.errors import ExtensionRequired, PushNotSupported, UnsupportedOperation
 from gateway.ledger import Trail
 from gateway.task_pages import Page, TaskPages
 from gateway.tasks import TaskEnded, TaskRow, fold, shown
@@ -102,8 +103,30 @@ class Operations:
             return self._events(turned, params.history_length)
         return self._since(turned.row, after)
 
+    async def create_push(self, asked: Asked, params: PushConfig) -> PushConfig:
+        """CreateTaskPushNotificationConfig (s3.1.7)."""
+        raise PushNotSupported
+
+    async def get_push(self, asked: Asked, params: PushParams) -> PushConfig:
+        """GetTaskPushNotificationConfig (s3.1.8)."""
+        raise PushNotSupported
+
+    async def list_push(self, asked: Asked, params: PushListParams) -> PushPage:
+        """ListTaskPushNotificationConfigs (s3.1.9)."""
+        raise PushNotSupported
+
+    async def delete_push(self, asked: Asked, params: PushParams) -> None:
+        """DeleteTaskPushNotificationConfig (s3.1.10)."""
+        raise PushNotSupported
+
+    async def extended_card(self, asked: Asked) -> dict[str, Any]:
+        """GetExtendedAgentCard (s3.1.11)."""
+        raise UnsupportedOperation
+
     def _sending(self, asked: Asked, params: SendParams) -> Sending:
         _check_tenant(asked, params.tenant)
+        if params.configuration.task_push_notification_config is not None:
+            raise PushNotSupported
         entry = self._agent(asked)
         known = _extensions(entry)
         missing = sorted(uri for uri, required in known.items() if required and uri not in asked.extensions)

@@ -22,20 +22,22 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY}
 def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on (default: 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on (default: 8080).", min=1, max=65535)] = None,
-    grpc_port: Annotated[int, typer.Option(help="The port of A2A over gRPC; 0 is off.", min=0, max=65535)] = 0,
+    grpc_port: Annotated[int | None, typer.Option(help="The port of A2A over gRPC; 0 is off (default: 0).", min=0, max=65535)] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; more than one needs Postgres (default: 1).", min=1)] = None,
     config: home.Config = None,
 ) -> None:
     """Run the gateway until it is interrupted."""
-    if grpc_port:
-        raise WrongUsage("this version does not serve gRPC", "leave --grpc-port away; A2A is served as JSON-RPC over HTTP")
-    chosen = home.settings(config, host=host, port=port, workers=workers)
+    chosen = home.settings(config, host=host, port=port, grpc_port=grpc_port, workers=workers)
     if chosen.workers > 1 and chosen.database_url.startswith("sqlite"):
         raise WrongUsage(
             f"{chosen.workers} workers need Postgres: SQLite is written by one process",
             "set INTERLOCK_DATABASE__URL=postgresql://…, or leave --workers away",
         )
-    _check_free(chosen.host, chosen.port)
+    _check_free(chosen.host, chosen.port, "--port")
+    if chosen.grpc_port:
+        if chosen.grpc_port == chosen.port:
+            raise WrongUsage("gRPC needs a port of its own", f"interlock serve --grpc-port {chosen.port + 1}")
+        _check_free(chosen.host, chosen.grpc_port, "--grpc-port")
     from gateway.app import serve as run
     from gateway.home import HomeInUse
     from policies.cedar import BadPolicy
@@ -129,7 +131,7 @@ def _duration(text: str) -> int:
     return seconds
 
 
-def _check_free(host: str, port: int) -> None:
+def _check_free(host: str, port: int, option: str) -> None:
     """A taken port is said before anything is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -138,7 +140,7 @@ def _check_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise Failed(
-                f"can't listen on {host}:{port}: {error.strerror}", f"choose another: interlock serve --port {port + 1}"
+                f"can't listen on {host}:{port}: {error.strerror}", f"choose another: interlock serve {option} {port + 1}"
             ) from error
 
 

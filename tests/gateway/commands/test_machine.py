@@ -88,10 +88,16 @@ def test_serve_refuses_two_workers_on_sqlite(interlock: CommandLine) -> None:
     assert "Postgres" in ran.err
 
 
-def test_serve_refuses_grpc_for_now(interlock: CommandLine) -> None:
-    ran = interlock("serve", "--grpc-port", "50051")
-    assert ran.code == 2
-    assert "gRPC" in ran.err
+def test_serve_says_that_grpc_needs_a_port_that_is_free_and_its_own(interlock: CommandLine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as other:
+        port, free = listener.getsockname()[1], other.getsockname()[1]
+        other.close()
+        ran = interlock("serve", "--port", str(free), "--grpc-port", str(port))
+        assert ran.code == 1
+        assert f"--grpc-port {port + 1}" in ran.err
+        ran = interlock("serve", "--port", str(free), "--grpc-port", str(free))
+        assert ran.code == 2
+        assert "a port of its own" in ran.err
 
 
 def test_serve_says_that_a_port_is_taken(interlock: CommandLine) -> None:
