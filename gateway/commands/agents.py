@@ -11,7 +11,7 @@ from gateway.commands.outcomes import WrongUsage
 from gateway.commands.remote import connect, quoted
 
 Name = Annotated[str, typer.Argument(help="The agent's name.", metavar="NAME")]
-app = typer.Typer(help="Agents: register, list, show, approve, remove, renew secrets.", no_args_is_help=True)
+app = typer.Typer(help="Agents: register, list, find, show, look at again, approve, remove, renew secrets.", no_args_is_help=True)
 
 
 @app.command()
@@ -40,22 +40,38 @@ def add(
 
 
 @app.command("list")
-def list_agents(as_json: screen.AsJson = False) -> None:
-    """Show the agents that you may see."""
+def list_agents(
+    q: Annotated[str | None, typer.Option("--q", help="Words to find them by.")] = None,
+    skill: Annotated[str | None, typer.Option(help="A skill, by id or name.")] = None,
+    tag: Annotated[str | None, typer.Option(help="A tag of a skill.")] = None,
+    mode: Annotated[str | None, typer.Option(help="A media type that is taken in or given out.")] = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Show the agents that you may see, or find some of them."""
+    given: dict[str, Any] = {"q": q, "skill": skill, "tag": tag, "mode": mode}
     with connect() as remote, screen.progress("asking…"):
-        items = remote.every("/api/agents")
+        items = remote.every("/api/agents", **{key: value for key, value in given.items() if value})
     if as_json:
         screen.data({"items": items})
         return
     rows = [(a["name"], a["status"], a.get("kind"), a.get("url"), ", ".join(_skills(a))) for a in items]
-    screen.table(["name", "status", "kind", "url", "skills"], rows, "no agents yet: interlock agent add URL")
+    empty = "nothing found" if any(given.values()) else "no agents yet: interlock agent add URL"
+    screen.table(["name", "status", "kind", "url", "skills"], rows, empty)
 
 
 @app.command()
 def show(name: Name, as_json: screen.AsJson = False) -> None:
-    """Show one agent."""
+    """Show one agent, and what changed of its card where that waits for an operator."""
     with connect() as remote, screen.progress("asking…"):
         agent = remote.get(f"/api/agents/{quoted(name)}")
+    screen.data(agent) if as_json else _show(agent)
+
+
+@app.command()
+def refresh(name: Name, as_json: screen.AsJson = False) -> None:
+    """Look at an agent's card again, now."""
+    with connect() as remote, screen.progress("reading the card…"):
+        agent = remote.request("POST", f"/api/agents/{quoted(name)}/refresh")
     screen.data(agent) if as_json else _show(agent)
 
 
@@ -68,10 +84,16 @@ def rm(name: Name, as_json: screen.AsJson = False) -> None:
 
 
 @app.command()
-def approve(name: Name, as_json: screen.AsJson = False) -> None:
-    """Let an agent that waits for approval be called."""
+def approve(
+    name: Name,
+    seen: Annotated[
+        str | None, typer.Option(help="Only as it was then: `updated`, as `interlock agent show` tells it.", metavar="TIME")
+    ] = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Let an agent be called that waits for approval, with the card that it shows now."""
     with connect() as remote, screen.progress("approving…"):
-        agent = remote.request("POST", f"/api/agents/{quoted(name)}/approve")
+        agent = remote.request("POST", f"/api/agents/{quoted(name)}/approve", match=seen)
     screen.data(agent) if as_json else screen.say(f"{name} is {agent['status']}")
 
 
@@ -105,8 +127,29 @@ def _skills(agent: dict[str, Any]) -> list[str]:
 
 
 def _show(agent: dict[str, Any]) -> None:
-    names = ("name", "status", "kind", "url", "delegation", "owner", "client_id", "created", "updated")
+    names = ("name", "status", "kind", "url", "delegation", "signature", "owner", "client_id", "created", "updated")
     pairs: list[tuple[str, object]] = [(name, agent.get(name)) for name in names]
     ceiling = agent.get("ceiling")
     pairs += [("at most", " ".join(ceiling) if isinstance(ceiling, list) else ceiling), ("skills", ", ".join(_skills(agent)))]
+    health = agent.get("health") or {}
+    pairs.append(("problem", agent.get("quarantine") or health.get("problem")))
     screen.fields(pairs)
+    _show_drift(agent)
+
+
+def _show_drift(agent: dict[str, Any]) -> None:
+    """What an operator has to look at before they approve."""
+    for warning in agent.get("warnings") or []:
+        screen.note(f"look at it: {warning}")
+    drift = agent.get("drift") or []
+    if drift:
+        rows = [(change["path"], _brief(change["before"]), _brief(change["after"])) for change in drift]
+        screen.table(["changed", "before", "after"], rows)
+        seen = f" --seen {agent['updated']}" if agent.get("updated") else ""
+        screen.note(f"to accept it: interlock agent approve {agent['name']}{seen}")
+
+
+def _brief(value: object) -> str:
+    if value is None:
+        return "—"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -53,9 +53,11 @@ class Remote:
     def get(self, path: str, **params: str | int) -> Any:
         return self.request("GET", path, params=params)
 
-    def request(self, method: str, path: str, *, body: Any = None, params: Mapping[str, str | int] | None = None) -> Any:
-        """The JSON answer, or None when it is empty."""
-        headers = {"Accept": "application/json"}
+    def request(
+        self, method: str, path: str, *, body: Any = None, params: Mapping[str, str | int] | None = None, match: str | None = None
+    ) -> Any:
+        """The JSON answer, or None when it is empty. `match`: only if what is meant is still of that version."""
+        headers = {"Accept": "application/json", **({"If-Match": f'"{match}"'} if match else {})}
         with self._reaching():
             answer = self._client.request(method, path, json=body, params=params or None, headers=headers)
         self._check(answer)

@@ -10,7 +10,7 @@ from gateway.commands.remote import connect, quoted
 
 Name = Annotated[str, typer.Argument(help="The server's name.", metavar="NAME")]
 FIELDS = ("name", "status", "url", "era", "tools", "owner", "created", "updated")
-app = typer.Typer(help="MCP servers: register, list, show, approve, remove.", no_args_is_help=True)
+app = typer.Typer(help="MCP servers: register, list, show, look at again, approve, remove.", no_args_is_help=True)
 
 
 @app.command()
@@ -49,6 +49,14 @@ def show(name: Name, as_json: screen.AsJson = False) -> None:
     """Show one server."""
     with connect() as remote, screen.progress("asking…"):
         server = remote.get(f"/api/servers/{quoted(name)}")
+    screen.data(server) if as_json else screen.fields([(field, _count(server.get(field))) for field in FIELDS])
+
+
+@app.command()
+def refresh(name: Name, as_json: screen.AsJson = False) -> None:
+    """Ask a server for its tools again, now."""
+    with connect() as remote, screen.progress("asking for its tools…"):
+        server = remote.request("POST", f"/api/servers/{quoted(name)}/refresh")
     screen.data(server) if as_json else screen.fields([(field, _count(server.get(field))) for field in FIELDS])
 
 
