@@ -30,6 +30,7 @@ REFUSED = tuple(
 METADATA = frozenset(ipaddress.ip_address(text) for text in ("168.63.129.16", "fd00:ec2::254"))
 _HOST = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.?")
 _PLAIN = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # printable ASCII without space, quotes, <, >, backslash, ^, `, {, |, }
+_GRPC = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^/:@?#\[\]]+)(?::[0-9]{1,5})?")
 _NUMERIC = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)")  # WHATWG URL: a last label like this makes the host an IPv4 address
 
 
@@ -105,11 +106,14 @@ class Targets:
 
 
 def grpc_url(target: str) -> str:
-    """The URL that vets a gRPC target such as `host:port`, which cards give without a scheme; http means that no TLS is wanted."""
+    """The URL that vets a gRPC target such as `host:port`, which cards give without a scheme; http means that no TLS is wanted.
+
+    Other names that gRPC knows, such as `unix:/path`, stay as they are, and no URL.
+    """
     text = target.removeprefix("dns:///").removeprefix("dns:")
     scheme, found, rest = text.partition("://")
     if not found:
-        return f"https://{text}"
+        return f"https://{text}" if _GRPC.fullmatch(text) else target
     return {"grpc": "http://", "grpcs": "https://"}.get(scheme.lower(), f"{scheme}://") + rest
 
 

@@ -62,6 +62,8 @@ class Terms:
         self._check_upstream()
 
     def _check_upstream(self) -> None:
+        if not isinstance(self.upstream.get("tls", True), bool):
+            raise BadRequest("upstream.tls", "must be true or false")
         headers, timeout = self.upstream.get("headers", {}), self.upstream.get("timeout", 1)
         texts = [text for pair in headers.items() for text in pair] if isinstance(headers, dict) else [None]
         if not all(isinstance(text, str) and text.isprintable() for text in texts):

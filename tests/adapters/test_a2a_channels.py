@@ -108,6 +108,11 @@ async def test_there_are_not_many_channels(monkeypatch: pytest.MonkeyPatch) -> N
         ("grpcs://agent.example:1", "https://agent.example:1"),
         ("http://agent.example:1", "http://agent.example:1"),
         ("file:///etc/passwd", "file:///etc/passwd"),
+        ("[2001:db8::1]:443", "https://[2001:db8::1]:443"),
+        ("unix:/run/x", "unix:/run/x"),
+        ("unix-abstract:x", "unix-abstract:x"),
+        ("ipv4:1.2.3.4:5,6.7.8.9:5", "ipv4:1.2.3.4:5,6.7.8.9:5"),
+        ("agent.example:443/path", "agent.example:443/path"),
     ],
 )
 def test_a_target_is_vetted_as_a_url(target: str, url: str) -> None:

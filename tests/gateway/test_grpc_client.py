@@ -26,9 +26,11 @@ from a2a.types import (
 from a2a.utils.errors import A2A_REASON_TO_ERROR
 from grpc.aio import insecure_channel
 
+from gateway.settings import Settings
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.a2a_bindings import grpc_agent, rest_agent
 from tests.fakes.house import CallbackAgent, House, house
+from tests.fakes.reception import Reception
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 both_versions = pytest.mark.parametrize("version", ["1.0", "0.3"])
@@ -196,3 +198,40 @@ async def test_the_card_says_where_grpc_is(clients: Clients) -> None:
     port = clients.home.gateway.settings.grpc_port
     (over_grpc,) = [each for each in card["supportedInterfaces"] if each["protocolBinding"] == "GRPC"]
     assert over_grpc == {"url": f"interlock.test:{port}", "protocolBinding": "GRPC", "protocolVersion": "1.0", "tenant": "sales"}
+
+
+@pytest.mark.parametrize("version", ["1.0", "0.3"])
+async def test_an_agent_that_offers_grpc_alone_is_registered_by_its_card_and_called(clients: Clients, version: str) -> None:
+    async with grpc_agent(version) as (target, _):
+        offered = {"name": "Sales", "description": "Sells.", "version": "1", "capabilities": {"streaming": True}, "skills": []}
+        if version == "1.0":
+            offered |= {"supportedInterfaces": [{"url": target, "protocolBinding": "GRPC", "protocolVersion": "1.0", "tenant": "acme"}]}
+        else:
+            offered |= {"protocolVersion": "0.3.0", "url": target, "preferredTransport": "GRPC"}
+        made = await Reception(clients.home).post("/api/agents", card=offered, name="sales")
+        assert (made.status_code, made.json()["url"]) == (201, target)
+        await clients.home.gateway.database.refresh()
+        assert texts(await clients.send("1.0", "hello")) == ["echo: hello"]
+
+
+@pytest.mark.parametrize("target", ["10.0.0.1:50051", "169.254.169.254:443", "127.0.0.1:5432", "unix:/run/x", "user@127.0.0.1:9000"])
+async def test_a_grpc_target_that_the_guard_refuses_is_not_registered(clients: Clients, target: str) -> None:
+    interface = {"url": target, "protocolBinding": "GRPC", "protocolVersion": "1.0"}
+    offered = {"name": "Sales", "description": "Sells.", "version": "1", "supportedInterfaces": [interface]}
+    refused = await Reception(clients.home).post("/api/agents", card=offered, name="sales")
+    assert refused.status_code == 400
+    assert refused.json()["reason_id"] == "egress-refused"
+
+
+@pytest.mark.parametrize(
+    ("given", "public"),
+    [
+        ({}, ""),
+        ({"grpc_port": 50051}, "127.0.0.1:50051"),
+        ({"grpc_port": 50051, "server": {"public_url": "https://agents.example.com/x"}}, "agents.example.com:50051"),
+        ({"grpc_port": 50051, "server": {"public_url": "http://[::1]:8080"}}, "[::1]:50051"),
+        ({"grpc_port": 50051, "server": {"public_grpc": "grpc.example.com:443"}}, "grpc.example.com:443"),
+    ],
+)
+def test_cards_name_the_host_that_clients_see(given: dict[str, Any], public: str, database_url: str) -> None:
+    assert Settings(**given).public_grpc == public

@@ -167,6 +167,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"card": card(ELSEWHERE, "1.0"), "upstream": {"headers": {"X": "a\r\nb"}}}, "upstream.headers"),
     ({"card": card(ELSEWHERE, "1.0"), "upstream": {"headers": {"X": "env:HOME"}}}, "upstream.headers.X"),
     ({"card": card(ELSEWHERE, "1.0"), "upstream": {"timeout": -1.0}}, "upstream.timeout"),
+    ({"card": card(ELSEWHERE, "1.0"), "upstream": {"tls": "yes"}}, "upstream.tls"),
     ({"card": card(ELSEWHERE, "1.0"), "upstream": {"proxy": "x"}}, "upstream.proxy"),
     ([], "body"),
 ]
