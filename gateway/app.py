@@ -20,9 +20,12 @@ from adapters.mcp_pool import McpPool
 from adapters.mcp_tools import Commands, McpTools
 from gateway import logs
 from gateway.a2a_server.cards import Cards
+from gateway.a2a_server.door import AgentDoor
+from gateway.a2a_server.extended import ExtendedCards
 from gateway.a2a_server.jsonrpc import JsonRpc
 from gateway.a2a_server.notifications import Notifications
-from gateway.a2a_server.operations import Operations
+from gateway.a2a_server.operations import Offered, Operations
+from gateway.a2a_server.rest import Rest
 from gateway.admin import agents as admin_agents
 from gateway.admin import audit as admin_audit
 from gateway.admin import deadletters as admin_deadletters
@@ -63,8 +66,9 @@ from gateway.pulse import Pulse
 from gateway.push import Push
 from gateway.refresh import ROUND_SECONDS, Refresh
 from gateway.revocation import Revocation
-from gateway.settings import Settings
+from gateway.settings import Settings, upstream_headers
 from gateway.task_pages import TaskPages
+from gateway.task_reader import TaskReader
 from gateway.tasks import TaskLog, is_over
 from gateway.telemetry import Tracing, current_trace_id
 from gateway.turns import Memory
@@ -84,13 +88,13 @@ from policies.keys import SigningKeys
 from policies.permissions import Permissions
 from policies.pinned_keys import PinnedKeys
 from policies.spent import SpentIds
-from registry.card import Status
+from registry.card import Registration, Skill
 from registry.health import Probes
 from registry.renewal import Renewal
 from registry.search import Search
 from registry.seeds import Seeds
-from registry.signing import republished
-from registry.store import Registry, UnknownName
+from registry.signing import republished, union
+from registry.store import Registry
 
 if TYPE_CHECKING:
     from gateway.otlp import Otlp
@@ -100,7 +104,6 @@ SETTINGS = "INTERLOCK_SERVING"
 VERSION = "0.1.0"
 SWEEP_SECONDS = 60.0
 CHECKPOINT_SECONDS = 1.0
-LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
 
 def serve(settings: Settings) -> None:
@@ -147,7 +150,7 @@ class Gateway:
         _migrate(self.database)
         self.audit = Audit(new_id("a"), now_us)
         self.database.enlist(self.audit)
-        self.egress = Egress(_allowed(settings))
+        self.egress = Egress(settings.allowed_targets)
         self.registry = Registry(self.database, lambda batch: bump(batch, "registry"), new_id, now_us)
         self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None)
         self.identity = self._identity()
@@ -217,19 +220,11 @@ class Gateway:
         )
 
     def _roles_now(self, issuer: str, subject: str, vouched: Sequence[str]) -> tuple[str, ...]:
-        if issuer != DEVELOPMENT_ISSUER:
-            return tuple(vouched)
-        known = self.settings.users.get(subject)
-        if known is not None:
-            return tuple(known.roles)
-        return ("operator",) if subject == "admin" else ("member",)
+        return self.settings.roles_of(subject) if issuer == DEVELOPMENT_ISSUER else tuple(vouched)
 
     def _ceiling_now(self, tenant: str, agent: str) -> Permissions | None:
-        try:
-            found = self.registry.find(tenant, agent)
-        except UnknownName:
-            return None
-        return Permissions.of(found.ceiling) if found.status is Status.ACTIVE else None
+        ceiling = self.registry.ceiling(tenant, agent)
+        return None if ceiling is None else Permissions.of(ceiling)
 
     def _memory(self) -> Memory:
         tasks = TaskLog(self.database, now_us, self.process)
@@ -241,6 +236,13 @@ class Gateway:
 
     async def keep(self, record: Mapping[str, object]) -> None:
         await self.database.write(lambda batch: self.audit.append(batch, record))
+
+    def published(self, found: Registration, offered: Callable[[Skill], bool] | None = None) -> dict[str, Any]:
+        """The signed card of an agent, with all of its skills or those `offered`."""
+        return republished(found, self.settings.public_url, self.keys, offered, self.settings.public_grpc)
+
+    def united(self, card: Mapping[str, Any]) -> dict[str, Any]:
+        return union(card, self.settings.public_url, self.keys)
 
     async def allowed(self, caller: Caller, act: Act) -> object:
         """The Grant for an act of administration, kept; raises Refused."""
@@ -306,26 +308,36 @@ def application(gateway: Gateway) -> Front:
     settings, url = gateway.settings, gateway.settings.public_url
     admission = Admission(gateway.authority, url, hosts_of(url, settings.host, settings.port))
     separator = "." if settings.server.tool_names == "dot" else "_"
-    endpoint = Endpoint(
-        admission, gateway.broker, Tools(gateway.registry, gateway.authority, separator), Sessions(time.monotonic), settings.server.max_body
-    )
-    a2a = JsonRpc(admission, gateway.broker, settings.server.max_body)
-    front_door = replace(gateway.front_door.registration("default"), created=now_us(), updated=now_us())
-    cards = Cards(admission, gateway.registry, front_door, lambda found: republished(found, url, gateway.keys, grpc=settings.public_grpc))
-    rings, rest = Notifications(gateway.doorbells), _rest(gateway, admission)
-    doors = Doors(a2a, cards, rings, endpoint, _health(gateway, admission), rest, gateway.lifespan)
-    visits = Visits(_tracing(gateway), gateway.metrics)
+    tools, size = Tools(gateway.registry, gateway.authority, separator), settings.server.max_body
+    endpoint = Endpoint(admission, gateway.broker, tools, Sessions(time.monotonic), size)
+    visits, operations = Visits(_tracing(gateway), gateway.metrics), _operations(gateway)
+    agents = _agent_door(gateway, admission, operations, visits)
+    doors = Doors(agents, endpoint, _health(gateway, admission), _rest(gateway, admission), gateway.lifespan)
     if settings.grpc_port:
-        gateway.opening.append(lambda: _open_grpc(gateway, admission, visits))
+        gateway.opening.append(lambda: _open_grpc(gateway, admission, operations, visits))
     return Front(admission, doors, visits)
 
 
-async def _open_grpc(gateway: Gateway, admission: Admission, visits: Visits) -> None:
+def _operations(gateway: Gateway) -> Operations:
+    """What every binding of A2A offers."""
+    extended = ExtendedCards(gateway.published, gateway.front_door, gateway.authority.may)
+    offered = Offered(TaskReader(gateway.memory.tasks), TaskPages(gateway.database), gateway.push, extended.extended_card)
+    return Operations(gateway.broker, offered)
+
+
+def _agent_door(gateway: Gateway, admission: Admission, operations: Operations, visits: Visits) -> AgentDoor:
+    size = gateway.settings.server.max_body
+    front_door = replace(gateway.front_door.registration("default"), created=now_us(), updated=now_us())
+    cards = Cards(admission, gateway.registry, front_door, gateway.published, gateway.united)
+    jsonrpc, rest = JsonRpc(admission, operations, size), Rest(admission, operations, size)
+    return AgentDoor(jsonrpc, rest, cards, Notifications(gateway.doorbells), visits)
+
+
+async def _open_grpc(gateway: Gateway, admission: Admission, operations: Operations, visits: Visits) -> None:
     """The door for gRPC, whose libraries are loaded only where it is on."""
     from gateway.a2a_server.grpc import GrpcDoor
 
-    settings = gateway.settings
-    door = GrpcDoor(admission, Operations(gateway.broker, TaskPages(gateway.database)), visits, settings.server.max_body)
+    settings, door = gateway.settings, GrpcDoor(admission, operations, visits, gateway.settings.server.max_body)
     gateway.closing.append(door.close)
     await door.open(settings.host, settings.grpc_port, shared=settings.workers > 1)
 
@@ -385,15 +397,3 @@ def _migrate(database: Database) -> None:
         from gateway.migrations.run import upgrade
 
         upgrade(database.engine)
-
-
-def _allowed(settings: Settings) -> Sequence[str]:
-    if settings.egress.allow is not None:
-        return settings.egress.allow
-    return LOOPBACK_NETWORKS if settings.development else ()
-
-
-def upstream_headers(upstream: Mapping[str, Any]) -> Mapping[str, str]:
-    """What the operator lets us send along: `headers` of an entry's `upstream`, where `env:NAME` is read from the environment."""
-    given = upstream.get("headers", {})
-    return {name: os.environ.get(value.removeprefix("env:"), "") if value.startswith("env:") else value for name, value in given.items()}

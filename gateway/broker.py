@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from gateway.front_door import FrontDoor
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.push import Webhook
 from gateway.task_reader import TaskReader, digest
-from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskEvent, TaskRow, UnknownTask
+from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
 from policies.authority import Caller, Request
 from policies.delegation import Hop
@@ -123,6 +123,12 @@ class Broker:
             raise UnknownName(name)
         return found
 
+    def known(self, caller: Caller, agent: str) -> Registration:
+        """An agent that this caller may know of, for what is answered without a ruling. Raises UnknownName."""
+        if agent != FRONT_DOOR and not self._ledger.sees(caller, Act("invokeAgent", "Agent", agent, f"agent:{agent}", agent)):
+            raise UnknownName(agent)
+        return self.find(caller, agent, Family.AGENT)
+
     async def send(self, caller: Caller, sending: Sending) -> Turned:
         """Delegates and waits until the agent ends its turn."""
         ready = await self._ready(caller, sending)
@@ -192,8 +198,7 @@ class Broker:
         try:
             row = await self._reader.row(caller, sending.agent, message.task_id)
         except UnknownTask:
-            if not self._ledger.sees(caller, Act("invokeAgent", "Agent", sending.agent, f"agent:{sending.agent}", sending.agent)):
-                raise UnknownName(sending.agent) from None  # as without a task: an agent that may not be known is not there
+            self.known(caller, sending.agent)  # as without a task: an agent that may not be known is not there
             raise
         if message.context_id and message.context_id != row.context_id:
             raise BadMessage("message.contextId", "is not the context of the task named in message.taskId")
@@ -249,18 +254,6 @@ class Broker:
             return answer
         finally:
             self._ledger.post_outcome(grant, outcome)
-
-    async def task(self, caller: Caller, agent: str, task_id: str) -> Turned:
-        """A task with its events. Raises UnknownTask."""
-        return await self._reader.task(caller, agent, task_id)
-
-    def follow(self, turned: Turned) -> AsyncIterator[TaskEvent]:
-        """The events after those of `turned`, as they are kept, until the turn ends."""
-        return self._memory.tasks.follow(turned.row, turned.row.last_seq)
-
-    def since(self, row: TaskRow, after: int) -> AsyncIterator[TaskEvent]:
-        """The events after number `after`, until the task ends or waits."""
-        return self._memory.tasks.follow(row, after)
 
     async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Turned:
         """Asks the agent to stop; the task is canceled when the agent confirms it. Raises NotCancelable."""

@@ -6,32 +6,26 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.a2a_server.cards import Cards
-from gateway.a2a_server.jsonrpc import JsonRpc
-from gateway.a2a_server.notifications import Notifications
+from gateway.a2a_server.door import CARDS, AgentDoor
 from gateway.admission import Admission, ForeignOrigin, WrongHost
 from gateway.asgi import BadHeader, Receive, Scope, Send, respond
 from gateway.errors import InvalidRequest, problem, told
 from gateway.health import PATHS, Health
 from gateway.mcp_server.endpoint import Endpoint
-from gateway.visits import Visits
+from gateway.visits import Visits, traceparent
 from registry.names import FRONT_DOOR
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP = re.compile(r"/mcp(?:/([a-z0-9-]{1,64}))?")
 PUBLIC = "/.well-known/"  # read from pages of anybody
-OWN_CARD = "/.well-known/agent-card.json"
-AGENT = re.compile(r"/agents/([a-z0-9-]{1,64})(?:(/\.well-known/agent-card\.json)|/)?")
-NOTIFICATION = re.compile(r"/agents/([a-z0-9-]{1,64})/notifications/([A-Za-z0-9_-]{1,128})")
+AGENT = re.compile(r"/agents/([a-z0-9-]{1,64})(/.*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Doors:
     """Whom the front sends to. `lifespan` runs start and stop; `rest` is all that is not a protocol's door."""
 
-    a2a: JsonRpc
-    cards: Cards
-    notifications: Notifications
+    agent: AgentDoor
     mcp: Endpoint
     health: Health
     rest: App
@@ -53,16 +47,11 @@ class Front:
             return
         path = scope["path"]
         if path.startswith("/mcp") and (found := MCP.fullmatch(path)) is not None:
-            await self._visit(scope, receive, send, doors.mcp, found[1] or "")
+            await self._visit_mcp(scope, receive, send, found[1] or "")
         elif path.startswith("/agents/") and (found := AGENT.fullmatch(path)) is not None:
-            if found[2]:
-                await doors.cards(scope, send, found[1])
-            else:
-                await self._visit(scope, receive, send, doors.a2a, found[1])
-        elif path.startswith("/agents/") and (found := NOTIFICATION.fullmatch(path)) is not None:
-            await doors.notifications(scope, receive, send, found[1], found[2])
-        elif path == OWN_CARD:
-            await doors.cards(scope, send, FRONT_DOOR)
+            await doors.agent(scope, receive, send, found[1], found[2] or "")
+        elif path in CARDS:
+            await doors.agent(scope, receive, send, FRONT_DOOR, path)
         elif path in PATHS:
             await doors.health(scope, receive, send)
         else:
@@ -82,17 +71,10 @@ class Front:
             return
         await self._doors.rest(scope, receive, send)
 
-    async def _visit(self, scope: Scope, receive: Receive, send: Send, door: JsonRpc | Endpoint, name: str) -> None:
+    async def _visit_mcp(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
+        door = self._doors.mcp
         visit = self._visits.begin(door.name, scope["path"], traceparent(scope))
         try:
             await door(scope, receive, send, name, visit)
         finally:
             self._visits.end(visit)
-
-
-def traceparent(scope: Scope) -> str | None:
-    """What the caller says its trace is; a header that is sent twice or odd says nothing."""
-    for key, value in scope["headers"]:
-        if key == b"traceparent":
-            return value.decode("ascii", "replace") if len(value) == 55 else None
-    return None

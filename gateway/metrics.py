@@ -15,6 +15,10 @@ METHODS: Final = frozenset(
         "ListTasks",
         "CancelTask",
         "SubscribeToTask",
+        "CreateTaskPushNotificationConfig",
+        "GetTaskPushNotificationConfig",
+        "ListTaskPushNotificationConfigs",
+        "DeleteTaskPushNotificationConfig",
         "GetExtendedAgentCard",
         # MCP
         "initialize",

@@ -1,5 +1,7 @@
 """Every setting of the gateway: `interlock.yaml`, then environment variables `INTERLOCK_…` (nested by `__`), which win."""
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -9,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
 
 class BadSettings(Exception):
@@ -162,6 +165,26 @@ class Settings(BaseSettings):
         if self.identity.development == "auto":
             return self.host in LOOPBACK and not self.identity.issuers
         return self.identity.development == "on"
+
+    def roles_of(self, subject: str) -> tuple[str, ...]:
+        """Of a user of the development issuer."""
+        known = self.users.get(subject)
+        if known is not None:
+            return tuple(known.roles)
+        return ("operator",) if subject == "admin" else ("member",)
+
+    @property
+    def allowed_targets(self) -> Sequence[str]:
+        """Private networks and hosts that may be called all the same."""
+        if self.egress.allow is not None:
+            return self.egress.allow
+        return LOOPBACK_NETWORKS if self.development else ()
+
+
+def upstream_headers(upstream: Mapping[str, Any]) -> Mapping[str, str]:
+    """What the operator lets us send along: `headers` of an entry's `upstream`, where `env:NAME` is read from the environment."""
+    given = upstream.get("headers", {})
+    return {name: os.environ.get(value.removeprefix("env:"), "") if value.startswith("env:") else value for name, value in given.items()}
 
 
 def _merged(*layers: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Reading tasks: whose they are decides who may, and an agent sees only what its own task caused."""
 
 import hashlib
+from collections.abc import AsyncIterator
 
 from adapters.task import Message, encode
-from gateway.tasks import TaskLog, TaskRow, UnknownTask
+from gateway.tasks import TaskEvent, TaskLog, TaskRow, UnknownTask
 from gateway.turns import Turned
 from policies.authority import Caller
 from registry.names import FRONT_DOOR
@@ -14,7 +15,7 @@ class IdempotencyConflict(Exception):
 
 
 class TaskReader:
-    """For the broker, which has ruled already where a ruling is needed."""
+    """For the broker and the doors, which need no ruling to read what is the caller's own."""
 
     def __init__(self, tasks: TaskLog) -> None:
         self._tasks = tasks
@@ -36,6 +37,14 @@ class TaskReader:
         """A task with all that was ever kept of it."""
         record = await self._tasks.record(turned.row.tenant, turned.row.owner, turned.row.id)
         return Turned(record.row, record.events, turned.reply)
+
+    def follow(self, turned: Turned) -> AsyncIterator[TaskEvent]:
+        """The events after those of `turned`, as they are kept, until the turn ends."""
+        return self._tasks.follow(turned.row, turned.row.last_seq)
+
+    def since(self, row: TaskRow, after: int) -> AsyncIterator[TaskEvent]:
+        """The events after number `after`, until the task ends, however often it waits."""
+        return self._tasks.follow(row, after, past_waits=True)
 
     async def repeated(self, caller: Caller, agent: str, key: str, message: Message, wait: bool) -> Turned | None:
         """The task that was opened under this idempotency key; with `wait`, once its turn has ended. Raises IdempotencyConflict."""

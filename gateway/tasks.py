@@ -252,9 +252,10 @@ class TaskLog:
         found = await self._database.read(lambda c: c.execute(select(tasks).where(match)).first())
         return None if found is None else _row(found)
 
-    async def follow(self, row: TaskRow, after: int) -> AsyncIterator[TaskEvent]:
+    async def follow(self, row: TaskRow, after: int, past_waits: bool = False) -> AsyncIterator[TaskEvent]:
         """Every event after number `after`, until the task ends or waits for somebody; whichever process appends them.
 
+        `past_waits`: until it ends, whatever it waits for meanwhile.
         While the database does not answer, there is nothing to show: the stream waits until it does.
         """
         key, signal = (row.tenant, row.id), asyncio.Event()
@@ -270,7 +271,7 @@ class TaskLog:
                 for event in record.events:
                     after = event.seq
                     yield event
-                if record.row.state not in RUNNING:
+                if record.row.ended or not (past_waits or record.row.state in RUNNING):
                     return
                 await _wait(signal)
         finally:

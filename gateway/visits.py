@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
+from gateway.asgi import Scope
 from gateway.ledger import Trail
 from gateway.metrics import Metrics
 from gateway.telemetry import Attribute, Kind, Span, Tracing
@@ -37,3 +38,11 @@ class Visits:
     def end(self, visit: Visit) -> None:
         self._metrics.call(visit.door, visit.method, visit.outcome, time.perf_counter() - visit.started)
         visit.span.finish(visit.outcome, visit.attributes)
+
+
+def traceparent(scope: Scope) -> str | None:
+    """What the caller says its trace is; a header that is sent twice or odd says nothing."""
+    for key, value in scope["headers"]:
+        if key == b"traceparent":
+            return value.decode("ascii", "replace") if len(value) == 55 else None
+    return None

@@ -1,6 +1,6 @@
 """The card that the gateway publishes for an agent: pure A2A 1.0, our interface in place of the agent's, signed with our key."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import rfc8785
@@ -9,6 +9,15 @@ from registry.card import AgentCard, Registration, Skill, visible
 from registry.names import FRONT_DOOR
 
 EXAMPLES_MAX = 20
+URI_MAX = 256  # characters
+SKILL_SELECTION = "urn:interlock:a2a:skill-selection:1"
+RESUMPTION = "urn:interlock:a2a:resumption:1"
+IDEMPOTENCY = "urn:interlock:a2a:idempotency:1"
+EXTENSIONS = {  # what the gateway adds to every agent
+    SKILL_SELECTION: "message.metadata names a skill of the card, which permissions are checked for",
+    RESUMPTION: "Events carry their number, also as the SSE id; Last-Event-ID on SubscribeToTask takes a stream up again without loss",
+    IDEMPOTENCY: "A message sent again under the same Idempotency-Key is not sent twice",
+}
 
 
 class Signer(Protocol):
@@ -36,7 +45,12 @@ def republished(
         "description": card.description,
         "version": card.version,
         "supportedInterfaces": _interfaces(registration, public_url, grpc),
-        "capabilities": {"streaming": True, "pushNotifications": False},
+        "capabilities": {
+            "streaming": True,
+            "pushNotifications": True,
+            "extendedAgentCard": True,
+            "extensions": [*_served(), *_extensions(card)],
+        },
         "securitySchemes": {"bearer": {"httpAuthSecurityScheme": {"scheme": "Bearer"}}},
         "securityRequirements": [{"schemes": {"bearer": {"list": [permission]}}}],
         "defaultInputModes": list(card.input_modes) or ["text/plain"],
@@ -49,10 +63,31 @@ def republished(
 
 def _interfaces(registration: Registration, public_url: str, grpc: str) -> list[dict[str, Any]]:
     """A2A 1.0 s4.4.6. Over gRPC all agents are at one address, and told apart by their tenant."""
-    rpc = {"url": f"{public_url}/agents/{registration.name}", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
-    if not grpc:
-        return [rpc]
-    return [rpc, {"url": grpc, "protocolBinding": "GRPC", "protocolVersion": "1.0", "tenant": registration.name}]
+    url = f"{public_url}/agents/{registration.name}"
+    http = [{"url": url, "protocolBinding": binding, "protocolVersion": "1.0"} for binding in ("JSONRPC", "HTTP+JSON")]
+    return [*http, {"url": grpc, "protocolBinding": "GRPC", "protocolVersion": "1.0", "tenant": registration.name}] if grpc else http
+
+
+def union(card: Mapping[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
+    """A published card with the members of A2A 0.3 beside those of 1.0, for clients of 0.3; signed as a whole."""
+    offered = card["supportedInterfaces"]
+    ours = {name: value for name, value in card.items() if name != "signatures"}
+    both = {**ours, **older(card), "supportedInterfaces": [*offered, *({**each, "protocolVersion": "0.3"} for each in offered)]}
+    return signed(both, public_url, signer)
+
+
+def older(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that only 0.3 has (s5.5), or has in another shape, of a published card."""
+    offered, required = card["supportedInterfaces"], card["securityRequirements"]
+    return {
+        "protocolVersion": "0.3.0",
+        "url": offered[0]["url"],
+        "preferredTransport": offered[0]["protocolBinding"],
+        "additionalInterfaces": [{"url": each["url"], "transport": each["protocolBinding"]} for each in offered],
+        "supportsAuthenticatedExtendedCard": True,
+        "securitySchemes": {name: {**scheme, "type": "http", "scheme": "Bearer"} for name, scheme in card["securitySchemes"].items()},
+        "security": [{name: scopes["list"] for name, scopes in each["schemes"].items()} for each in required],
+    }
 
 
 def signed(card: dict[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
@@ -83,6 +118,35 @@ def _skill(skill: Skill, original: Mapping[str, Any], kind: str) -> dict[str, An
         if isinstance(texts, list) and texts and all(isinstance(text, str) and text for text in texts):
             ours[key] = [visible(text) for text in texts[:EXAMPLES_MAX]]
     return ours
+
+
+def _served() -> Iterator[dict[str, Any]]:
+    for uri, description in EXTENSIONS.items():
+        yield {"uri": uri, "description": description}
+
+
+def _extensions(card: AgentCard) -> Iterator[dict[str, Any]]:
+    """What the agent itself declares (A2A 1.0 s4.4.4): messages reach it through us, and so do its extensions."""
+    for each in card.document.get("capabilities", {}).get("extensions", ()):
+        uri = each.get("uri") if isinstance(each, dict) else None
+        if not isinstance(uri, str) or not (uri.isprintable() and 0 < len(uri) <= URI_MAX) or uri in EXTENSIONS:
+            continue
+        ours: dict[str, Any] = {"uri": uri}
+        if isinstance(each.get("description"), str) and (description := visible(each["description"])):
+            ours["description"] = description
+        if each.get("required") is True:
+            ours["required"] = True
+        if isinstance(each.get("params"), dict) and each["params"] and _signable(each["params"]):
+            ours["params"] = each["params"]
+        yield ours
+
+
+def _signable(value: Any) -> bool:
+    """RFC 8785 knows no numbers that JavaScript has not."""
+    try:
+        return bool(rfc8785.dumps(value))
+    except rfc8785.CanonicalizationError:
+        return False
 
 
 def _provider(card: AgentCard) -> dict[str, Any]:

@@ -92,6 +92,11 @@ class Registry:
             raise UnknownName(name)
         return found
 
+    def ceiling(self, tenant: str, name: str) -> Sequence[str] | None:
+        """Of one that is active; None of any other."""
+        found = self._snapshot.tenants.get(tenant, {}).get(name)
+        return found.ceiling if found is not None and found.status is Status.ACTIVE else None
+
     def list(self, tenant: str, family: Family | None = None) -> Sequence[Registration]:
         """All of one tenant, in the order of their names, whatever their status."""
         everyone = self._snapshot.tenants.get(tenant, {}).values()

@@ -2,10 +2,9 @@
 
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
-from adapters.a2a_wire.v1 import BadMessage, bad_message, without_nulls
+from adapters.a2a_wire.v1 import BadMessage, check_id, typed
 from adapters.task import Task, TaskState
 
 PAGE_SIZE: Final = 50
@@ -37,14 +36,12 @@ class TaskPage(Struct, frozen=True, rename="camel"):
 
 def read_list_params(params: Any) -> ListParams:
     """Reads the decoded `params` of ListTasks. Raises BadMessage."""
-    try:
-        read = msgspec.convert(without_nulls({} if params is None else params), ListParams)
-    except msgspec.ValidationError as error:
-        raise bad_message(error) from None
+    read = typed({} if params is None else params, ListParams)
     if read.page_size is not None and not 1 <= read.page_size <= PAGE_SIZE_MAX:
         raise BadMessage("pageSize", f"must be from 1 to {PAGE_SIZE_MAX}")
     if read.history_length is not None and read.history_length < 0:
         raise BadMessage("historyLength", "must not be negative")
-    if len(read.page_token) > TOKEN_LIMIT:
+    check_id(read.context_id, "contextId")
+    if len(read.page_token) > TOKEN_LIMIT or not read.page_token.isprintable():
         raise BadMessage("pageToken", "is not one of ours")
     return read

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from adapters.a2a_wire.names import OPAQUE, json_names
 from adapters.task import (
     Artifact,
     Message,
@@ -27,7 +28,6 @@ DEPTH_LIMIT: Final = 64
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 _WHERE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _MEMBER: Final = re.compile(r"(missing required|contains unknown) field `(?P<name>[^`]*)`")
-_OPAQUE: Final = frozenset({"data", "metadata"})
 S = TypeVar("S")
 
 
@@ -198,6 +198,7 @@ def typed(params: Any, kind: type[S]) -> S:
     """Decoded params by the type of a request; what it does not know is passed over. Raises BadMessage."""
     if not isinstance(params, dict):
         raise BadMessage("params", "must be an object")
+    params = json_names(params)
     try:
         return msgspec.convert(params, kind)
     except msgspec.ValidationError:
@@ -212,7 +213,7 @@ def without_nulls(value: Any) -> Any:
     """The same JSON without members that are null, except inside `data` and `metadata`, where null is a value."""
     if isinstance(value, dict):
         return {
-            name: member if name in _OPAQUE else without_nulls(member)
+            name: member if name in OPAQUE else without_nulls(member)
             for name, member in value.items()
             if member is not None or name == "data"
         }

@@ -1,7 +1,8 @@
 """A2A over gRPC, 1.0 and 0.3 on one port of its own.
 
 The agent is named in the field `tenant` of a request (1.0), or in the metadata key `a2a-tenant` (0.3, whose requests have no
-such field). Besides, the metadata are those of HTTP: authorization, a2a-version, a2a-extensions, idempotency-key, traceparent.
+such field). Besides, the metadata are those of HTTP: authorization, a2a-version, a2a-extensions, idempotency-key,
+last-event-id, traceparent.
 """
 
 import asyncio
@@ -16,10 +17,11 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Protobuf
 
 from adapters.a2a_protobuf import DETAILS, status_bytes, to_json
-from adapters.a2a_wire.v1 import ID_LIMIT, BadMessage
+from adapters.a2a_wire.v1 import BadMessage
 from adapters.contract import UpstreamFault
 from gateway.a2a_server.grpc_methods import SERVICES, Method, Offered, Service
 from gateway.a2a_server.operations import Asked
+from gateway.a2a_server.parameters import event_id, extensions_of, idempotency_key
 from gateway.admission import Admission
 from gateway.asgi import BadHeader
 from gateway.errors import VersionNotSupported, a2a_details, told
@@ -135,7 +137,15 @@ class GrpcDoor:
         visit.attributes["gen_ai.agent.name"] = agent
         _check_version(service, metadata)
         params = method.read(_json(request))
-        asked = Asked(caller, agent, visit.trail, _extensions(metadata), _idempotency_key(metadata))
+        asked = Asked(
+            caller,
+            agent,
+            visit.trail,
+            extensions_of([value.encode() for value in metadata.all("a2a-extensions")]),
+            idempotency_key(metadata.one("idempotency-key")),
+            service.version,
+            event_id(metadata.one("last-event-id")),
+        )
         return await self._last(method.act(self._operations, asked, params))
 
     async def _last(self, act: Any) -> Any:
@@ -190,14 +200,3 @@ def _json(request: Protobuf) -> dict[str, Any]:
         return to_json(request)
     except UpstreamFault:
         raise BadMessage("message", "has a number that JSON does not know") from None
-
-
-def _extensions(metadata: Metadata) -> frozenset[str]:
-    return frozenset(uri.strip() for value in metadata.all("a2a-extensions") for uri in value.split(",") if uri.strip())
-
-
-def _idempotency_key(metadata: Metadata) -> str | None:
-    key = metadata.one("idempotency-key")
-    if key and (len(key) > ID_LIMIT or not key.isprintable()):
-        raise BadHeader(f"idempotency-key is longer than {ID_LIMIT} characters, or has some that can't be seen")
-    return key or None

@@ -1,87 +1,120 @@
 """The operations of A2A (1.0 s3.1), for every binding and version alike."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from adapters.a2a_wire.lists import PAGE_SIZE, ListParams, TaskPage
 from adapters.a2a_wire.push import PushListParams, PushPage, PushParams
 from adapters.a2a_wire.v1 import BadMessage, SendParams, TaskParams
 from adapters.task import Message, PushConfig, StreamResponse, Task
+from gateway.a2a_server import extensions
 from gateway.broker import Broker, Sending
 from gateway.decisions import BadCursor
-from gateway.errors import ExtensionRequired, PushNotSupported, UnsupportedOperation
+from gateway.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
 from gateway.ledger import Trail
+from gateway.push import Push, Webhook
 from gateway.task_pages import Page, TaskPages
-from gateway.tasks import TaskEnded, TaskRow, fold, shown
+from gateway.task_reader import TaskReader
+from gateway.tasks import TaskEnded, TaskEvent, TaskRow, fold, shown
 from gateway.turns import Turned
 from policies.authority import Caller
 from registry.card import Family, Registration
+from registry.names import FRONT_DOOR
+from registry.signing import RESUMPTION, SKILL_SELECTION
+from registry.store import UnknownName
 
-SKILL_SELECTION = "urn:interlock:a2a:skill-selection:1"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+ExtendedCard = Callable[[Registration, Caller], Mapping[str, Any]]  # of which agent, for whom; in 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Who asks, of which agent, whatever the binding. `extensions` are those of `A2A-Extensions`."""
+class Asked(Struct, frozen=True):
+    """Who asks, of which agent, whatever the binding. `extensions` are those of `A2A-Extensions`.
+
+    `version` is the caller's, in which webhooks are told too. `last_event_id` is the number of the last event that was seen.
+    """
 
     caller: Caller
     agent: str
     trail: Trail
     extensions: frozenset[str] = frozenset()
     idempotency_key: str | None = None
+    version: str = "1.0"
+    last_event_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Numbered:
+class Numbered(Struct, frozen=True):
     """One event of a stream and its number in the task's log, from which a stream can be taken up again."""
 
     seq: int
     response: StreamResponse
 
 
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What is there to be asked for beside messages. None: not offered, and no card says so."""
+
+    reader: TaskReader
+    pages: TaskPages
+    push: Push | None = None
+    extended_card: ExtendedCard | None = None
+
+
 class Operations:
     """Each raises the domain's exceptions, which a binding maps through gateway/errors.py."""
 
-    def __init__(self, broker: Broker, pages: TaskPages) -> None:
+    def __init__(self, broker: Broker, offered: Offered) -> None:
         self._broker = broker
-        self._pages = pages
+        self._offered = offered
+        self._reader = offered.reader
+
+    def activated(self, asked: Asked) -> list[str]:
+        """The extensions in force for this request, for the answer's A2A-Extensions."""
+        if not asked.extensions:
+            return []
+        try:
+            return extensions.activated(self._broker.known(asked.caller, asked.agent), asked.extensions)
+        except UnknownName:
+            return []
 
     async def send(self, asked: Asked, params: SendParams) -> Task | Message:
         """SendMessage (s3.1.1): waits for the end of the turn unless told not to."""
-        sending = self._sending(asked, params)
+        sending = await self._sending(asked, params)
         act = self._broker.start if params.configuration.return_immediately else self._broker.send
         turned = await act(asked.caller, sending)
         return turned.reply or _task(turned, params.configuration.history_length)
 
     async def stream(self, asked: Asked, params: SendParams) -> AsyncIterator[Numbered]:
         """SendStreamingMessage (s3.1.2). What can be refused is refused before the first event is asked for."""
-        turned = await self._broker.start(asked.caller, self._sending(asked, params))
-        return self._events(turned, params.configuration.history_length)
+        turned = await self._broker.start(asked.caller, await self._sending(asked, params))
+        events = self._reader.follow(turned)
+        return _events(asked, turned.row, events, _first(turned, params.configuration.history_length))
 
     async def task(self, asked: Asked, params: TaskParams) -> Task:
         """GetTask (s3.1.3)."""
         _check_tenant(asked, params.tenant)
-        return _task(await self._broker.task(asked.caller, asked.agent, params.id), params.history_length)
+        return _task(await self._reader.task(asked.caller, asked.agent, params.id), params.history_length)
 
     async def list(self, asked: Asked, params: ListParams) -> TaskPage:
         """ListTasks (s3.1.4): the caller's own tasks with this agent, the last moved first."""
         _check_tenant(asked, params.tenant)
-        self._agent(asked)
+        self._broker.known(asked.caller, asked.agent)
         size = params.page_size or PAGE_SIZE
         since = _microseconds(params.status_timestamp_after)
         state = params.status.value if params.status else ""
-        page = Page(asked.agent, state, params.context_id, params.page_token, size, since)
+        page = Page("" if asked.agent == FRONT_DOOR else asked.agent, state, params.context_id, params.page_token, size, since)
         try:
-            rows, more, total = await self._pages.counted(asked.caller, page)
+            rows, more, total = await self._offered.pages.counted(asked.caller, page)
         except BadCursor:
             raise BadMessage("pageToken", "is not one of ours") from None
         history = params.history_length or 0
         kinds = ["status", *(["message"] if history else []), *(["artifact"] if params.include_artifacts else [])]
-        events = await self._pages.events(rows, kinds)
+        events = await self._offered.pages.events(rows, kinds)
         tasks = tuple(fold(row, events.get(row.id, ()), history) for row in rows)
         return TaskPage(tasks, more or "", size, total)
 
@@ -90,74 +123,104 @@ class Operations:
         _check_tenant(asked, params.tenant)
         return _task(await self._broker.cancel(asked.caller, asked.agent, params.id, asked.trail), params.history_length)
 
-    async def subscribe(self, asked: Asked, params: TaskParams, after: int | None = None) -> AsyncIterator[Numbered]:
-        """SubscribeToTask (s3.1.6): the task as it stands, then its events; or, after number `after`, just what came since.
+    async def subscribe(self, asked: Asked, params: TaskParams) -> AsyncIterator[Numbered]:
+        """SubscribeToTask (s3.1.6): the task as it stands, then its events until it ends; or, after the last event that was seen,
+        just what came since, as long as the task has had such an event.
 
         Raises TaskEnded for a task that is over, unless a stream of it is taken up again.
         """
         _check_tenant(asked, params.tenant)
-        turned = await self._broker.task(asked.caller, asked.agent, params.id)
-        if after is None:
-            if turned.row.ended:
-                raise TaskEnded
-            return self._events(turned, params.history_length)
-        return self._since(turned.row, after)
+        after = asked.last_event_id
+        turned = await self._reader.task(asked.caller, asked.agent, params.id)
+        if after is not None and after <= turned.row.last_seq:
+            return _events(asked, turned.row, self._reader.since(turned.row, after))
+        if turned.row.ended:
+            raise TaskEnded
+        events = self._reader.since(turned.row, turned.row.last_seq)
+        return _events(asked, turned.row, events, _first(turned, params.history_length))
 
     async def create_push(self, asked: Asked, params: PushConfig) -> PushConfig:
         """CreateTaskPushNotificationConfig (s3.1.7)."""
-        raise PushNotSupported
+        push = self._push(asked, params.tenant)
+        row = await self._reader.row(asked.caller, asked.agent, params.task_id)
+        return await push.create(row.owner, row, params, asked.version)
 
     async def get_push(self, asked: Asked, params: PushParams) -> PushConfig:
-        """GetTaskPushNotificationConfig (s3.1.8)."""
-        raise PushNotSupported
+        """GetTaskPushNotificationConfig (s3.1.8). In 0.3 the id may be left out, which asks for the task's first."""
+        push = self._push(asked, params.tenant)
+        row = await self._reader.row(asked.caller, asked.agent, params.task_id)
+        config_id = params.id or next((config.id for config in await push.list(row.owner, row)), "")
+        return await push.get(row.owner, row, config_id)
 
     async def list_push(self, asked: Asked, params: PushListParams) -> PushPage:
         """ListTaskPushNotificationConfigs (s3.1.9)."""
-        raise PushNotSupported
+        push = self._push(asked, params.tenant)
+        row = await self._reader.row(asked.caller, asked.agent, params.task_id)
+        return PushPage(await push.list(row.owner, row))
 
     async def delete_push(self, asked: Asked, params: PushParams) -> None:
-        """DeleteTaskPushNotificationConfig (s3.1.10)."""
-        raise PushNotSupported
+        """DeleteTaskPushNotificationConfig (s3.1.10): one that is gone already may be deleted again."""
+        push = self._push(asked, params.tenant)
+        row = await self._reader.row(asked.caller, asked.agent, params.task_id)
+        await push.delete(row.owner, row, params.id)
 
-    async def extended_card(self, asked: Asked) -> dict[str, Any]:
-        """GetExtendedAgentCard (s3.1.11)."""
-        raise UnsupportedOperation
+    async def extended_card(self, asked: Asked, tenant: str = "") -> Mapping[str, Any]:
+        """GetExtendedAgentCard (s3.1.11), for this caller."""
+        _check_tenant(asked, tenant)
+        entry = self._broker.known(asked.caller, asked.agent)
+        if self._offered.extended_card is None:
+            raise UnsupportedOperation
+        if entry.card is None:
+            raise NoExtendedCard
+        return self._offered.extended_card(entry, asked.caller)
 
-    def _sending(self, asked: Asked, params: SendParams) -> Sending:
-        _check_tenant(asked, params.tenant)
-        if params.configuration.task_push_notification_config is not None:
+    def _push(self, asked: Asked, tenant: str) -> Push:
+        _check_tenant(asked, tenant)
+        if self._offered.push is None:
             raise PushNotSupported
-        entry = self._agent(asked)
-        known = _extensions(entry)
-        missing = sorted(uri for uri, required in known.items() if required and uri not in asked.extensions)
-        if missing:
-            raise ExtensionRequired(missing[0])
-        trail = asked.trail
-        wanted = sorted(asked.extensions & known.keys())
-        if wanted:
-            trail = replace(trail, headers={**trail.headers, "A2A-Extensions": ", ".join(wanted)})
+        return self._offered.push
+
+    async def _sending(self, asked: Asked, params: SendParams) -> Sending:
+        """What is handed to the broker. Whoever may not know of the agent gets no other refusal than the broker's."""
+        _check_tenant(asked, params.tenant)
+        entry = self._broker.find(asked.caller, asked.agent, Family.AGENT)
+        trail, skill = asked.trail, ""
+        if asked.extensions or extensions.declared(entry):
+            self._broker.known(asked.caller, asked.agent)
+            extensions.check_required(entry, asked.extensions)
+            trail = replace(trail, headers={**trail.headers, **extensions.for_agent(entry, asked.extensions)})
+            skill = extensions.selected_skill(entry, params.message) if SKILL_SELECTION in asked.extensions else ""
+        configuration = params.configuration
         return Sending(
             asked.agent,
             params.message,
             trail,
-            skill=_skill(entry, params.message) if SKILL_SELECTION in asked.extensions else "",
-            accepted_output_modes=params.configuration.accepted_output_modes,
+            skill=skill,
+            accepted_output_modes=configuration.accepted_output_modes,
             idempotency_key=asked.idempotency_key,
+            webhook=await self._webhook(asked, configuration.task_push_notification_config),
         )
 
-    def _agent(self, asked: Asked) -> Registration:
-        return self._broker.find(asked.caller, asked.agent, Family.AGENT)
+    async def _webhook(self, asked: Asked, config: PushConfig | None) -> Webhook | None:
+        if config is None:
+            return None
+        self._broker.known(asked.caller, asked.agent)
+        push = self._push(asked, config.tenant)
+        return await push.vetted(config, asked.version, "configuration.taskPushNotificationConfig.")
 
-    async def _events(self, turned: Turned, history_length: int | None) -> AsyncIterator[Numbered]:
-        yield Numbered(turned.row.last_seq, StreamResponse(task=_task(turned, history_length)))
-        async for event in self._broker.follow(turned):
-            if (response := shown(turned.row, event)) is not None:
-                yield Numbered(event.seq, response)
 
-    async def _since(self, row: TaskRow, after: int) -> AsyncIterator[Numbered]:
-        async for event in self._broker.since(row, after):
-            if (response := shown(row, event)) is not None:
-                yield Numbered(event.seq, response)
+async def _events(asked: Asked, row: TaskRow, events: AsyncIterator[TaskEvent], first: Numbered | None = None) -> AsyncIterator[Numbered]:
+    """What a stream shows of a task's events, told their numbers where the resumption extension is asked for."""
+    marked = RESUMPTION in asked.extensions
+    if first is not None:
+        yield Numbered(first.seq, extensions.numbered(first.response, first.seq)) if marked else first
+    async for event in events:
+        if (response := shown(row, event)) is not None:
+            yield Numbered(event.seq, extensions.numbered(response, event.seq) if marked else response)
+
+
+def _first(turned: Turned, history_length: int | None) -> Numbered:
+    return Numbered(turned.row.last_seq, StreamResponse(task=_task(turned, history_length)))
 
 
 def _task(turned: Turned, history_length: int | None) -> Task:
@@ -165,28 +228,9 @@ def _task(turned: Turned, history_length: int | None) -> Task:
 
 
 def _check_tenant(asked: Asked, tenant: str) -> None:
-    """A2A's tenant names the agent behind a shared endpoint; ours is in the path already, so both have to agree."""
+    """A2A's tenant names the agent behind a shared endpoint, as our path does already: whoever means another one finds none."""
     if tenant and tenant != asked.agent:
-        raise BadMessage("tenant", "is not that of the endpoint")
-
-
-def _extensions(entry: Registration) -> dict[str, bool]:
-    """The extensions an agent's card declares, and whether each is required (s4.4.4)."""
-    document: Any = entry.card.document if entry.card else {}
-    declared = document.get("capabilities", {}).get("extensions", [])
-    return {str(each["uri"]): each.get("required") is True for each in declared if isinstance(each, dict) and "uri" in each}
-
-
-def _skill(entry: Registration, message: Message) -> str:
-    """The skill that a message names under the skill-selection extension; it has to be on the card."""
-    chosen = message.metadata.get(SKILL_SELECTION) if isinstance(message.metadata, dict) else None
-    if chosen is None:
-        return ""
-    known = {skill.id for skill in entry.card.skills} if entry.card else set()
-    skill = chosen.get("skillId") if isinstance(chosen, dict) else None
-    if skill not in known:
-        raise BadMessage(f"message.metadata.{SKILL_SELECTION}.skillId", "is not a skill of this agent")
-    return str(skill)
+        raise UnknownName(tenant)
 
 
 def _microseconds(text: str) -> int:
@@ -198,4 +242,4 @@ def _microseconds(text: str) -> int:
         raise BadMessage("statusTimestampAfter", "is not a time of RFC 3339") from None
     if moment.tzinfo is None:
         raise BadMessage("statusTimestampAfter", "has no time zone")
-    return int(moment.timestamp() * 1_000_000)
+    return (moment - _EPOCH) // _MICROSECOND

@@ -17,7 +17,7 @@ from gateway.broker import FANOUT_MAX, NotCancelable, TooManyTasks
 from gateway.database import NotKept
 from gateway.ledger import Refused, Trail
 from gateway.tables import tasks as tasks_table
-from gateway.task_reader import IdempotencyConflict
+from gateway.task_reader import IdempotencyConflict, TaskReader
 from gateway.tasks import SETTLED_US, TaskEnded, UnknownTask
 from gateway.turns import EndingNotKept, Turned
 from policies.authority import Caller
@@ -162,7 +162,7 @@ async def test_a_running_task_is_canceled_once_the_agent_confirms(here: Process,
 
 async def _states(here: Process, opened: Turned) -> list[str]:
     async with asyncio.timeout(SECONDS):
-        return [json.loads(event.body)["state"] async for event in here.broker.follow(opened) if event.kind == "status"]
+        return [json.loads(event.body)["state"] async for event in TaskReader(here.memory.tasks).follow(opened) if event.kind == "status"]
 
 
 async def _at_work(here: Process, opened: Turned) -> bool:
@@ -269,7 +269,7 @@ async def test_a_turn_goes_on_when_the_one_who_started_it_leaves(here: Process) 
 
     async def door() -> None:
         opened.append(await here.broker.start(caller, sending("hello")))
-        async for _ in here.broker.follow(opened[0]):
+        async for _ in TaskReader(here.memory.tasks).follow(opened[0]):
             pass
 
     visitor = asyncio.ensure_future(door())

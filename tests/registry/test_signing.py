@@ -64,8 +64,14 @@ def test_the_reference_implementation_verifies_what_we_publish(document: dict[st
 
 def test_callers_are_sent_to_us_and_never_see_where_the_agent_is(tmp_path: Any) -> None:
     ours = republished(registration(card("http://10.0.0.7:9999/", "1.0", "0.3")), PUBLIC, SigningKeys.open(tmp_path))
-    assert ours["supportedInterfaces"] == [{"url": f"{PUBLIC}/agents/sales", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}]
-    assert ours["capabilities"] == {"streaming": True, "pushNotifications": False}
+    assert ours["supportedInterfaces"] == [
+        {"url": f"{PUBLIC}/agents/sales", "protocolBinding": binding, "protocolVersion": "1.0"} for binding in ("JSONRPC", "HTTP+JSON")
+    ]
+    assert {name: given for name, given in ours["capabilities"].items() if name != "extensions"} == {
+        "streaming": True,
+        "pushNotifications": True,
+        "extendedAgentCard": True,
+    }
     assert ours["skills"][0]["examples"] == ["2 of SKU-7"]
     assert "10.0.0.7" not in str(ours)
     assert "url" not in ours

@@ -1,0 +1,34 @@
+"""Names of members: JSON has them in camelCase, and readers know those of the .proto file too, as ProtoJSON wants (A2A 1.0 s5.5)."""
+
+import re
+from typing import Any, Final
+
+OPAQUE: Final = frozenset({"data", "metadata"})  # whose members are the sender's own
+_SNAKE: Final = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
+
+
+def json_names(value: Any) -> Any:
+    """The same JSON with every member under its JSON name; itself, when it had them already."""
+    return _renamed(value) if _has_proto_names(value) else value
+
+
+def json_name(name: str) -> str:
+    return _SNAKE.sub(lambda found: found[1].upper(), name)
+
+
+def _has_proto_names(value: Any) -> bool:
+    if type(value) is dict:
+        for name, member in value.items():
+            if "_" in name:
+                return True
+            if (type(member) is dict or type(member) is list) and name not in OPAQUE and _has_proto_names(member):
+                return True
+        return False
+    return any(_has_proto_names(member) for member in value if type(member) is dict or type(member) is list)
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, dict):
+        renamed = {json_name(name): member if name in OPAQUE else _renamed(member) for name, member in value.items() if "_" in name}
+        return {**renamed, **{name: member if name in OPAQUE else _renamed(member) for name, member in value.items() if "_" not in name}}
+    return [_renamed(member) for member in value] if isinstance(value, list) else value
