@@ -91,7 +91,7 @@ class CardSource:
     async def alive(self, url: str, upstream: Mapping[str, Any]) -> None:
         """Whether anybody answers there, whatever it is; of a gRPC target, whether its name is known. Raises UrlRefused, UpstreamFault."""
         if grpc_url(url) != url:
-            await self.vet_url("url", url)
+            await self.vet_target("url", url)
             return
         answer = await self._get(url, dict(self._credentials(upstream)))
         if answer.status >= 500:
@@ -127,11 +127,15 @@ class CardSource:
             raise UrlRefused(place, f"is refused: {refused.public}") from refused
 
     async def vet_url(self, place: str, url: str) -> None:
-        """A URL or a gRPC target. Raises UrlRefused, and UpstreamFault for a name without an address."""
+        """Raises UrlRefused, and UpstreamFault for a name without an address."""
         try:
-            await self._egress.vet(grpc_url(url))
+            await self._egress.vet(url)
         except EgressRefused as refused:
             raise UrlRefused(place, f"is refused: {refused.public}") from refused
+
+    async def vet_target(self, place: str, url: str) -> None:
+        """Where an agent is called: a URL, or a gRPC target without a scheme. Nothing else may lack one. Raises as `vet_url`."""
+        await self.vet_url(place, grpc_url(url))
 
     async def _get(self, place: str, headers: Mapping[str, str]) -> Any:
         try:

@@ -185,7 +185,7 @@ class Onboarding:
         interface = callable_interface(card)
         signed = await self._cards.signed(card, keys)
         await self._cards.vet(card)
-        await self._cards.vet_url("url", interface.url)
+        await self._cards.vet_target("url", interface.url)
         facts = {
             "interface": interface.url,
             "binding": interface.binding,
