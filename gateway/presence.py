@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select, text
 from gateway.database import Batch, Database
 from gateway.tables import processes
 
-GONE_BEATS = 3  # a process without a session at the database, and without a sign of life for so many beats of ours
+GONE_BEATS = 2  # a process without a session at the database, and without a sign of life for so many beats of ours
 SILENT_BEATS = 30  # one whose session stands, but which gives no sign: its machine may be gone
 _BEAT = "INSERT INTO processes (id, started, seen) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen"
 _SESSIONS = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()"
@@ -42,15 +42,16 @@ class Presence:
 
         await self._database.write(work)
 
-    async def beat(self) -> None:
-        """A sign of life; and whoever gave none for long, though he could, is struck off. Raises NotKept and NotRead."""
+    async def beat(self) -> bool:
+        """A sign of life; and whether others, who gave none for long though they could, were struck off. Raises NotKept and NotRead."""
         try:
             await self._database.write(self._sign)
-            if not self._database.sqlite:
-                rows, sessions = await self._database.read(_look)
-                gone = self._gone(rows, sessions)
-                if gone:
-                    await self._database.write(lambda batch: _strike_off(batch, gone))
+            if self._database.sqlite:
+                return False
+            gone = self._gone(*await self._database.read(_look))
+            if gone:
+                await self._database.write(lambda batch: _strike_off(batch, gone))
+            return bool(gone)
         except BaseException:
             self._others.clear()  # who can't see can't say that others are silent
             raise

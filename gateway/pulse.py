@@ -34,7 +34,7 @@ class Pulse:
         await _sweep(broker)
         self._every(EPOCH_SECONDS, self._database.refresh)
         self._every(HEAD_SECONDS, self.keep_head)
-        self._every(BEAT_SECONDS, self._beat)
+        self._every(BEAT_SECONDS, lambda: self._beat(broker))
         self._every(SWEEP_SECONDS, lambda: _sweep(broker))
 
     def repeat(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
@@ -54,10 +54,12 @@ class Pulse:
     def _every(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
         self._loops.append(asyncio.create_task(_repeat(seconds, act)))
 
-    async def _beat(self) -> None:
+    async def _beat(self, broker: Broker) -> None:
         """One process alone has nobody to show that it lives, and only tries whether the database takes writes again."""
-        if not (self._database.sqlite and self._database.writable):
-            await self._presence.beat()
+        if self._database.sqlite and self._database.writable:
+            return
+        if await self._presence.beat():
+            await _sweep(broker)
 
     async def keep_head(self) -> None:
         """Signs the last record of the audit; once more when the last of all is written."""
