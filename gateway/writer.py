@@ -120,13 +120,15 @@ class Writer:
             self._transactions.drop()
             outcomes = [Outcome(None, NotKept("the writer failed"))] * len(jobs)
         done = list(zip(jobs, outcomes, strict=True))
-        self._note(done)
         self._deliver(done)
+        failed = [(job, outcome.error) for job, outcome in done if outcome.error is not None]
+        if failed or self._dropped or not self.well:
+            self._note(failed, len(done))
 
-    def _note(self, done: list[tuple[_Job, Outcome]]) -> None:
+    def _note(self, failed: list[tuple[_Job, Exception]], among: int) -> None:
         """Whether the database is well. While it is away, what was posted waits for better times."""
-        away = [(job, outcome.error) for job, outcome in done if isinstance(outcome.error, NotKept)]
-        well = len(away) < len(done)
+        away = [(job, error) for job, error in failed if isinstance(error, NotKept)]
+        well = len(away) < among
         if well != self.well:
             log.info("database_back") if well else log.error("database_away", error=repr(away[0][1].__cause__))
         self.well = well
@@ -134,7 +136,7 @@ class Writer:
             self._rest_until = time.monotonic() + REST_SECONDS
             self._deferred.extendleft(job for job, _ in reversed(away) if job.future is None)
             return
-        lost = self._dropped + sum(1 for job, outcome in done if job.future is None and outcome.error is not None)
+        lost = self._dropped + sum(1 for job, _ in failed if job.future is None)
         if lost:
             log.error("posted_writes_lost", count=lost)
             self._dropped = 0
