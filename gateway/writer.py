@@ -120,10 +120,10 @@ class Writer:
             self._transactions.drop()
             outcomes = [Outcome(None, NotKept("the writer failed"))] * len(jobs)
         done = list(zip(jobs, outcomes, strict=True))
-        self._deliver(done)
         failed = [(job, outcome.error) for job, outcome in done if outcome.error is not None]
         if failed or self._dropped or not self.well:
             self._note(failed, len(done))
+        self._deliver(done)
 
     def _note(self, failed: list[tuple[_Job, Exception]], among: int) -> None:
         """Whether the database is well. While it is away, what was posted waits for better times."""
