@@ -1,6 +1,6 @@
 """Admission: the same first questions at every door. Right host, no foreign origin, one bearer token that names this resource."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from gateway.asgi import BadHeader, Scope, header
@@ -58,13 +58,12 @@ class Admission:
         self.check_origin(scope)
         return await self.bearer(header(scope, b"authorization"), resource)
 
-    async def admits(self, scope: Scope, resource: str) -> bool:
-        """Whether `admit` lets anybody in."""
+    async def admits(self, scope: Scope, resource: str, allowed: Callable[[Caller], bool]) -> bool:
+        """Whether `admit` lets in somebody who is `allowed`."""
         try:
-            await self.admit(scope, resource)
+            return allowed(await self.admit(scope, resource))
         except (TokenRefused, WrongHost, ForeignOrigin, BadHeader):
             return False
-        return True
 
     async def bearer(self, given: str | None, resource: str) -> Caller:
         """Who calls, by the value of `Authorization` alone. Raises TokenRefused."""

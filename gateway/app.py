@@ -1,7 +1,6 @@
 """Builds the gateway: the only file that makes objects and joins them."""
 
 import asyncio
-import gc
 import os
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -41,7 +40,9 @@ from gateway.admission import Admission, hosts_of
 from gateway.asgi import Receive, Scope, Send
 from gateway.broker import Broker
 from gateway.card_source import CardSource
+from gateway.collector import settle
 from gateway.database import Database, bump, engine_for
+from gateway.decisions import READ_AUDIT
 from gateway.errors import TABLE
 from gateway.front import App, Doors, Front
 from gateway.front_door import FrontDoor
@@ -85,7 +86,7 @@ from policies.hop_tokens import HopTokens, Minting
 from policies.identity import Identity
 from policies.ids import new_id, now_us
 from policies.keys import SigningKeys
-from policies.permissions import Permissions
+from policies.permissions import Permissions, ceiling_of
 from policies.pinned_keys import PinnedKeys
 from policies.spent import SpentIds
 from registry.card import Registration, Skill
@@ -224,7 +225,7 @@ class Gateway:
 
     def _ceiling_now(self, tenant: str, agent: str) -> Permissions | None:
         ceiling = self.registry.ceiling(tenant, agent)
-        return None if ceiling is None else Permissions.of(ceiling)
+        return None if ceiling is None else ceiling_of(ceiling)
 
     def _memory(self) -> Memory:
         tasks = TaskLog(self.database, now_us, self.process)
@@ -259,7 +260,7 @@ class Gateway:
             log.exception("start_failed")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        _settle()
+        settle()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.stop()
@@ -353,7 +354,11 @@ def _tracing(gateway: Gateway) -> Tracing:
 
 def _health(gateway: Gateway, admission: Admission) -> Health:
     checks = {"database": lambda: gateway.database.fresh and gateway.database.writable, "policies": lambda: gateway.engine.healthy}
-    return Health(checks, gateway.metrics.render, lambda scope: admission.admits(scope, "/metrics"), challenge=admission.challenge(""))
+
+    async def may_read(scope: Scope) -> bool:
+        return await admission.admits(scope, "/metrics", lambda caller: gateway.authority.may(caller, READ_AUDIT))
+
+    return Health(checks, gateway.metrics.render, may_read, challenge=admission.challenge(""))
 
 
 def _rest(gateway: Gateway, admission: Admission) -> App:
@@ -382,13 +387,6 @@ def _rest(gateway: Gateway, admission: Admission) -> App:
         ],
         documented=gateway.settings.development,
     )
-
-
-def _settle() -> None:
-    """What start-up made stays: the collector need not look at it again, and looks less often at what requests leave behind."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _migrate(database: Database) -> None:

@@ -18,13 +18,13 @@ from adapters.task import Message, TaskState
 from gateway.front_door import FrontDoor
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.push import Webhook
-from gateway.task_reader import TaskReader, digest
+from gateway.task_reader import TaskReader, digest, scoped_key
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
 from policies.authority import Caller, Request
 from policies.delegation import Hop
 from policies.grant import Act, Grant
-from policies.permissions import Permissions
+from policies.permissions import ceiling_of
 from registry.card import Family, Registration, Status
 from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
@@ -211,7 +211,7 @@ class Broker:
         request = Request(
             act=Act("invokeAgent", "Agent", name, f"agent:{name}", target.name),
             tenant=target.tenant,
-            callee=Hop(target.name, Permissions.of(target.ceiling)),
+            callee=Hop(target.name, ceiling_of(target.ceiling)),
             task_id=row.id,
             txn=row.txn,
             trace_id=sending.trail.trace_id,
@@ -243,7 +243,7 @@ class Broker:
         target = self.find(caller, calling.server, Family.SERVER)
         name = f"{calling.server}.{calling.tool}"
         act = Act("callTool", "Tool", name, f"tool:{name}", calling.server)
-        request = Request(act, target.tenant, calling.arguments, trace_id=calling.trail.trace_id)
+        request = Request(act, target.tenant, calling.arguments, ceiling_of(target.ceiling), trace_id=calling.trail.trace_id)
         grant = await self._ledger.granted(caller, request)
         await self._ledger.keep(grant)
         call = self._ledger.call(grant, target, calling.trail, grant.decision.id)
@@ -263,7 +263,7 @@ class Broker:
             raise NotCancelable
         target = self.find(caller, agent, Family.AGENT)
         act = Act("invokeAgent", "Agent", agent, f"agent:{agent}", agent)
-        request = Request(act, target.tenant, callee=Hop(agent, Permissions.of(target.ceiling)), task_id=row.id, txn=row.txn)
+        request = Request(act, target.tenant, callee=Hop(agent, ceiling_of(target.ceiling)), task_id=row.id, txn=row.txn)
         grant = await self._ledger.granted(caller, request)
         await self._ledger.keep(grant)
         call = self._ledger.call(grant, target, trail, row.id)
@@ -304,6 +304,6 @@ def _new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:
         grant_id="",
         created=now,
         updated=now,
-        idempotency_key=sending.idempotency_key,
+        idempotency_key=None if sending.idempotency_key is None else scoped_key(caller, sending.idempotency_key),
         request_digest=digest(sending.message) if sending.idempotency_key is not None else "",
     )

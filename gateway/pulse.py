@@ -30,6 +30,7 @@ class Pulse:
 
     async def begin(self, broker: Broker) -> None:
         """Joins the processes, ends tasks that nobody runs any more, and starts the loops."""
+        await self.keep_head()  # from here on no chain of ours is without a witness
         await self._presence.join()
         await _sweep(broker)
         self._every(EPOCH_SECONDS, self._database.refresh)

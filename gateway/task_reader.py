@@ -48,15 +48,22 @@ class TaskReader:
 
     async def repeated(self, caller: Caller, agent: str, key: str, message: Message, wait: bool) -> Turned | None:
         """The task that was opened under this idempotency key; with `wait`, once its turn has ended. Raises IdempotencyConflict."""
-        row = await self._tasks.repeated(caller.principal.tenant, caller.principal.owner, agent, key)
+        if not caller.delegation.held().covers(f"agent:{agent}"):
+            return None  # the ruling that follows says why not
+        row = await self._tasks.repeated(caller.principal.tenant, caller.principal.owner, agent, scoped_key(caller, key))
         if row is None:
             return None
-        if row.request_digest != digest(message) or row.parent_id != caller.delegation.task_id:
+        if row.request_digest != digest(message):
             raise IdempotencyConflict
         if wait:
             async for _event in self._tasks.follow(row, row.last_seq):
                 pass
         return await self.whole(Turned(row, ()))
+
+
+def scoped_key(caller: Caller, key: str) -> str:
+    """An idempotency key in the errand it belongs to: an agent's keys are not its user's."""
+    return f"{caller.delegation.task_id}|{key}"
 
 
 def digest(message: Message) -> str:

@@ -35,6 +35,7 @@ from policies.grants import Grants
 
 RETRY_FIRST = 0.1  # seconds, doubled up to
 RETRY_MAX = 5.0
+EVENTS_MAX = 2000  # of one turn
 log = structlog.get_logger()
 OUTCOMES = {
     TaskState.COMPLETED: "ok",
@@ -91,6 +92,8 @@ class Turns:
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
                 async for event in events:
+                    if len(progressing.events) >= EVENTS_MAX:
+                        event = Failed("The agent's turn has more events than the gateway keeps of one.")
                     progressing = self._noted(progressing, event)
                     if isinstance(event, ENDINGS):
                         break

@@ -27,11 +27,15 @@ class Flaw:
 
 @dataclass(slots=True)
 class Proof:
-    """The outcome of a verification; sound when it has no flaws."""
+    """The outcome of a verification; sound when it has no flaws.
+
+    `unwitnessed` are the records after the last one that a signed head names: true of a moment ago, or of a crash, or forged.
+    """
 
     records: int = 0
     chains: int = 0
     heads: int = 0
+    unwitnessed: int = 0
     flaws: list[Flaw] = field(default_factory=list)
 
     @property
@@ -64,11 +68,22 @@ def prove(rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Signe
             if seq == 1:
                 before += [(chain, head) for head in _genesis_heads(row)]
     proof.chains = len(hashes)
+    witnessed: dict[str, int] = {}
+    for signed in heads:
+        _check_signed(proof, hashes, signed, (signer, witnessed))
     for chain, head in before:
         _check_head(proof, hashes, head, f"the first record of chain {chain}")
-    for signed in heads:
-        _check_signed(proof, hashes, signed, signer)
+    for chain, known in hashes.items():
+        if chain not in witnessed:
+            proof.flaws.append(Flaw(chain, 0, "no signed head names this chain: give the heads of every gateway, or it is forged"))
+        proof.unwitnessed += sum(seq > witnessed.get(chain, 0) for seq in known)
     return proof
+
+
+def _witness(witnessed: dict[str, int], head: Mapping[str, Any]) -> None:
+    chain, seq = str(head.get("chain")), head.get("seq")
+    if isinstance(seq, int):
+        witnessed[chain] = max(seq, witnessed.get(chain, 0))
 
 
 def _check_row(proof: Proof, row: Mapping[str, Any], known: Mapping[int, str]) -> None:
@@ -103,7 +118,8 @@ def _genesis_heads(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [head for head in found if isinstance(head, dict)] if isinstance(found, list) else []
 
 
-def _check_signed(proof: Proof, hashes: Mapping[str, Mapping[int, str]], signed: str, signer: Signer) -> None:
+def _check_signed(proof: Proof, hashes: Mapping[str, Mapping[int, str]], signed: str, by: tuple[Signer, dict[str, int]]) -> None:
+    signer, witnessed = by
     proof.heads += 1
     try:
         head = signer.verify(signed, TYPE)
@@ -111,6 +127,7 @@ def _check_signed(proof: Proof, hashes: Mapping[str, Mapping[int, str]], signed:
         proof.flaws.append(Flaw("", 0, "a kept head is not signed by a key of this gateway"))
         return
     _check_head(proof, hashes, head, "a signed head")
+    _witness(witnessed, head)
 
 
 def _check_head(proof: Proof, hashes: Mapping[str, Mapping[int, str]], head: Mapping[str, Any], witness: str) -> None:

@@ -38,6 +38,7 @@ class Request(Struct, frozen=True):
     act: Act
     tenant: str
     arguments: Mapping[str, Any] | None = None
+    ceiling: Permissions = ALL  # of the server whose tool it is
     callee: Hop | None = None
     task_id: str = ""
     txn: str = ""
@@ -144,6 +145,8 @@ class Authority:
         act = request.act
         if caller.expires <= self._around.now():
             return _Verdict(reason_id="token-expired")
+        if not request.ceiling.covers(act.permission):
+            return _Verdict("ceiling-exceeded", (), (f"{act.permission} (server {act.parent})",), not self._visible(caller, act))
         key = (caller.key, request.tenant, act.permission, digest)
         known = self._verdicts.get(key) if self._around.fresh() else None
         if known is not None:
@@ -178,7 +181,7 @@ class Authority:
         if self._rights(caller.principal).touches(whole):
             return True
         path = caller.delegation.path
-        return bool(path) and path[-1].ceiling.touches(whole)
+        return bool(path) and path[-1].ceiling != ALL and path[-1].ceiling.touches(whole)
 
     def _rights(self, principal: Principal) -> Permissions:
         """What a person's roles permit."""

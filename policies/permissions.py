@@ -23,7 +23,8 @@ def _covers(pattern: str, permission: str) -> bool:
         return True
     if pattern.endswith("*"):
         return permission.startswith(pattern[:-1])
-    return permission.startswith(pattern + "/")  # `agent:sales` covers its skill `agent:sales/quote`
+    below = permission.startswith(pattern + "/")  # `agent:sales` covers its skill `agent:sales/quote`, `state:read:team` what is below
+    return below and not pattern.startswith(("tool:", "prompt:"))  # whose names are strangers' and may have a slash
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,18 @@ class Permissions:
         return all(other.covers(pattern) for pattern in self.patterns)
 
     def touches(self, permission: str) -> bool:
-        """Whether any right in this set lies at or below `permission`'s target, or covers it."""
-        stem = permission.removesuffix("*")
+        """Whether any right in this set lies at or below `permission`'s target, or covers it. Names count whole, as in sales, sales-eu."""
+        stem = permission.removesuffix("*") if permission.endswith("*") else f"{permission}/"
         return self.covers(permission) or any(pattern.startswith(stem) for pattern in self.patterns)
 
     def __str__(self) -> str:
         return " ".join(sorted(self.patterns))
+
+
+@lru_cache(maxsize=4096)
+def ceiling_of(texts: tuple[str, ...]) -> Permissions:
+    """A registration's ceiling, read once. Raises BadPermission."""
+    return Permissions.of(texts)
 
 
 ALL = Permissions(frozenset({"*"}))

@@ -35,7 +35,16 @@ def verify(
         proof = _proof_of_file(chosen, file, heads) if file else _proof_of_database(chosen, heads)
     flaws = [{"chain": flaw.chain, "seq": flaw.seq, "problem": flaw.problem} for flaw in proof.flaws]
     if as_json:
-        screen.data({"sound": proof.sound, "records": proof.records, "chains": proof.chains, "heads": proof.heads, "flaws": flaws})
+        screen.data(
+            {
+                "sound": proof.sound,
+                "records": proof.records,
+                "chains": proof.chains,
+                "heads": proof.heads,
+                "unwitnessed": proof.unwitnessed,
+                "flaws": flaws,
+            }
+        )
     seen = ", ".join(screen.counted(number, what) for number, what in _counts(proof))
     if not proof.sound:
         if not as_json:
@@ -46,6 +55,8 @@ def verify(
         )
     if not as_json:
         screen.say(f"the audit trail is sound: {seen}")
+        if proof.unwitnessed:
+            screen.say(f"{screen.counted(proof.unwitnessed, 'record')} since the last signed head, which nothing witnesses yet")
 
 
 @app.command()

@@ -27,6 +27,9 @@ from policies.strict_json import parse
 
 INFO = {"name": "interlock", "title": "Interlock gateway", "version": "0.1.0"}
 CAPABILITIES: dict[str, Any] = {"tools": {}}
+NOT_OURS_TO_PASS_ON = frozenset(  # of `_meta`: the client's trace, which joins none of ours, and what looks like a credential
+    {"traceparent", "tracestate", "baggage", "authorization", "proxy-authorization", "cookie", "x-api-key", "interlock-delegation"}
+)
 LIST_TTL_MS = 5_000
 encode = msgspec.json.Encoder().encode
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -228,7 +231,8 @@ def _request(asked: Asked, target: ServerTool, arguments: dict[str, Any]) -> Too
     members = _raw(asked.raw)
     params_given = _raw(members["params"])
     meta = _raw(params_given["_meta"]) if "_meta" in params_given else {}
-    traced = {**meta, **asked.trail.headers}  # ours in place of the client's trace context, which joins no trace of ours
+    kept = {name: value for name, value in meta.items() if name.lower() not in NOT_OURS_TO_PASS_ON}
+    traced = {**kept, **asked.trail.headers}
     params = encode({**params_given, "name": target.tool, "_meta": traced})
     raw = encode({**members, "params": msgspec.Raw(params)})
     if not target.marks:

@@ -9,6 +9,7 @@ from gateway.mcp_server.mirrored import Mirrored, mirrored
 from gateway.mcp_server.names import exposed, owner_of
 from policies.authority import Authority, Caller
 from policies.grant import Act
+from policies.permissions import ceiling_of
 from registry.card import Family, Registration, Status
 from registry.store import Registry, UnknownName
 
@@ -73,7 +74,7 @@ class Tools:
         if server:
             self.check(caller, server)
             found = self._server(caller, server)
-            return [dict(tool.definition) for tool in found.tools if self._may_call(caller, found.name, tool.name)]
+            return [dict(tool.definition) for tool in found.tools if self._may_call(caller, found, tool.name)]
         entries = self._registry.list(caller.principal.tenant)  # in the order of their names
         active = (entry for entry in entries if entry.status is Status.ACTIVE)
         return [definition for entry in active for definition in self._definitions(caller, entry)]
@@ -125,7 +126,7 @@ class Tools:
         if entry.family is Family.SERVER:
             definitions = {tool.name: tool.definition for tool in entry.tools}
             for name, found in self._names(entry).exposed.items():
-                if isinstance(found, ServerTool) and self._may_call(caller, entry.name, found.tool):
+                if isinstance(found, ServerTool) and self._may_call(caller, entry, found.tool):
                     yield {**definitions[found.tool], "name": name}
             return
         if entry.card is None or not self._may_invoke(caller, entry.name, ""):
@@ -136,8 +137,9 @@ class Tools:
                 offer = skills[found.skill] if found.skill else entry.card
                 yield _agent_tool(name, offer.name, offer.description)
 
-    def _may_call(self, caller: Caller, server: str, tool: str) -> bool:
-        return self._authority.may(caller, _calling(server, tool))
+    def _may_call(self, caller: Caller, server: Registration, tool: str) -> bool:
+        act = _calling(server.name, tool)
+        return ceiling_of(server.ceiling).covers(act.permission) and self._authority.may(caller, act)
 
     def _may_invoke(self, caller: Caller, agent: str, skill: str) -> bool:
         return self._authority.may(caller, _invoking(agent, f"{agent}/{skill}" if skill else agent))

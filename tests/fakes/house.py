@@ -37,6 +37,8 @@ class CallbackAgent:
     def __init__(self, name: str, act: Act | None = None) -> None:
         self.name = name
         self.act = act or self._echo
+        self.artifacts = 1
+        self.artifacts = 1
         self.tokens: list[str] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -62,7 +64,7 @@ class CallbackAgent:
             "id": f"{self.name}-task-{len(self.requests)}",
             "contextId": request["params"]["message"].get("contextId") or f"{self.name}-context",
             "status": {"state": "TASK_STATE_COMPLETED"},
-            "artifacts": [{"artifactId": "answer", "parts": [{"text": said}]}],
+            "artifacts": [{"artifactId": f"answer-{number}", "parts": [{"text": said}]} for number in range(self.artifacts)],
         }
         answer = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": {"task": task}}).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
@@ -154,6 +156,7 @@ class House:
             url=f"{url}/mcp",
             owner="operator",
             status=more.get("status", Status.ACTIVE),
+            ceiling=more.get("ceiling", ("*",)),
             facts={"era": "modern", "protocol_version": "2026-07-28"},
             tools=tuple(Tool(tool, {"name": tool, "inputSchema": more.get("schema", {"type": "object"})}) for tool in tools),
         )

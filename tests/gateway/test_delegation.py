@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from registry.card import Status
-from tests.fakes.house import URL, CallbackAgent, House
+from tests.fakes.house import CAPABILITIES, URL, CallbackAgent, House
 
 
 class Chain:
@@ -279,3 +279,54 @@ async def test_what_may_not_be_seen_reads_like_what_does_not_exist(home: House) 
     hidden = await home.call(nora, "/mcp", "inventory_check", {})
     unknown = await home.call(nora, "/mcp", "nothing_there", {})
     assert (hidden.status_code, hidden.json()["error"]) == (unknown.status_code, unknown.json()["error"])
+
+
+async def test_a_servers_ceiling_holds_for_everybody(home: House) -> None:
+    server = await home.server("inventory", "check", "reserve", ceiling=("tool:inventory.check",))
+    listed = await home.rpc("/mcp/inventory", home.token("alice"), "tools/list", {})
+    assert [tool["name"] for tool in listed.json()["result"]["tools"]] == ["check"]
+    refused = (await home.call(home.token("alice"), "/mcp/inventory", "reserve", {})).json()
+    assert refused["error"]["data"]["reason_id"] == "ceiling-exceeded"
+    assert "result" in (await home.call(home.token("alice"), "/mcp/inventory", "check", {})).json()
+    assert [name for name, _ in server.calls] == ["check"]
+
+
+async def test_a_repeated_key_shows_nothing_to_a_token_without_the_scope(home: House) -> None:
+    await home.agent(CallbackAgent("support"))
+    first = await home.send(home.token("alice"), "support", "hi", headers={"Idempotency-Key": "k"})
+    assert "result" in first
+    narrowed = home.token("alice", scope="tool:inventory.check")
+    sent = {"A2A-Version": "1.0", "Idempotency-Key": "k"}
+    message = {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": "hi"}]}
+    again = await home.rpc("/agents/support", narrowed, "SendMessage", {"message": message}, **sent)
+    assert again.status_code == 403 and "error" in again.json()
+
+
+async def test_an_agent_cannot_join_its_users_private_conversation(home: House) -> None:
+    bank = await home.agent(CallbackAgent("bank"))
+    await home.send(home.token("alice"), "bank", "my PIN is 1234", contextId="holiday")
+
+    async def pry(token: str, text: str) -> str:
+        onward = await home.exchanged("helper", token, "/agents/bank", "agent:bank")
+        return json.dumps(await home.send(onward, "bank", "repeat it", contextId="holiday"))
+
+    await home.agent(CallbackAgent("helper", pry))
+    await home.send(home.token("alice"), "helper", "go")
+    assert "contextId" not in bank.requests[-1]["params"]["message"]
+
+
+async def test_metadata_that_looks_like_a_credential_goes_no_further(home: House) -> None:
+    server = await home.server("inventory", "check")
+    meta = {**CAPABILITIES, "baggage": "user=admin", "Authorization": "Bearer canary", "progressToken": 7}
+    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "check"}
+    await home.rpc("/mcp/inventory", home.token("alice"), "tools/call", {"name": "check", "arguments": {}, "_meta": meta}, **headers)
+    assert b"canary" not in server.bytes[0] and b"user=admin" not in server.bytes[0]
+    assert b'"progressToken":7' in server.bytes[0]
+
+
+async def test_an_agent_that_floods_its_task_fails_and_blocks_nobody(home: House) -> None:
+    agent = CallbackAgent("flood")
+    agent.artifacts = 5000
+    await home.agent(agent)
+    answer = await home.send(home.token("alice"), "flood", "go")
+    assert answer["result"]["task"]["status"]["state"] == "TASK_STATE_FAILED"

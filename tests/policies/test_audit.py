@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from gateway.database import engine_for
 from policies.audit import Audit, Head, last_heads
-from policies.audit_heads import HeadsFile, read_heads
+from policies.audit_heads import TYPE, HeadsFile, read_heads
 from policies.audit_proof import Proof, prove
 from policies.keys import SigningKeys
 from policies.tables import audit as audit_table
@@ -45,7 +45,11 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> SigningKeys:
 
 
 def proof_of(rows: list[dict[str, object]], keys: SigningKeys, heads: list[str] | None = None) -> Proof:
-    return prove(rows, heads or [], keys)
+    """Without `heads`, as if the first record of each chain had been witnessed when it was written."""
+    if heads is None:
+        firsts = {row["chain"]: row for row in rows if row["seq"] == 1}
+        heads = [keys.sign({"chain": chain, "seq": 1, "hash": row["hash"]}, TYPE) for chain, row in firsts.items()]
+    return prove(rows, heads, keys)
 
 
 def test_an_untouched_chain_is_sound(keys: SigningKeys) -> None:
@@ -204,3 +208,18 @@ def test_the_heads_of_all_chains_are_found_without_reading_them(database_url: st
 def _last_heads(engine: Engine) -> list[Head]:
     with engine.connect() as connection:
         return last_heads(connection.execution_options(interlock_read=True))
+
+
+def test_a_chain_that_no_head_names_is_called_forged(keys: SigningKeys) -> None:
+    rows, audit = chain_of(3, "a_1")
+    forged, _ = chain_of(2, "a_forged")
+    heads = [keys.sign({"chain": "a_1", "seq": 3, "hash": audit.head.hash}, TYPE)]
+    assert proof_of(rows, keys, heads).sound
+    assert [flaw.chain for flaw in proof_of(rows + forged, keys, heads).flaws] == ["a_forged"]
+
+
+def test_records_after_the_last_head_are_counted(keys: SigningKeys) -> None:
+    rows, _ = chain_of(3, "a_1")
+    heads = [keys.sign({"chain": "a_1", "seq": 2, "hash": rows[1]["hash"]}, TYPE)]
+    assert proof_of(rows, keys, heads).unwitnessed == 1
+    assert not proof_of(rows, keys, []).sound
