@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from adapters.contract import UpstreamFault
 from adapters.egress import EgressRefused
@@ -186,6 +187,7 @@ class Onboarding:
         signed = await self._cards.signed(card, keys)
         await self._cards.vet(card)
         await self._cards.vet_target("url", interface.url)
+        _check_same_host(blank, interface.url)
         facts = {
             "interface": interface.url,
             "binding": interface.binding,
@@ -227,6 +229,17 @@ def _blank(entry: Registration) -> Candidate:
     """An entry before anything is found out about it."""
     source = {"source": entry.facts.get("source", "")}
     return Candidate(entry.tenant, entry.name, entry.family, entry.kind, "", entry.owner, entry.status, facts=source)
+
+
+def _check_same_host(blank: Candidate, called: str) -> None:
+    """The operator's headers are secrets of the host that was named; a card can't send them elsewhere. Raises BadRequest."""
+    source = str(blank.facts.get("source", ""))
+    if blank.upstream.get("headers") and source and _host(source) != _host(called):
+        raise BadRequest("upstream.headers", "are for the host that was named, but its card is called elsewhere: register that host's URL")
+
+
+def _host(url: str) -> str | None:
+    return urlsplit(url if "//" in url else f"//{url}").hostname
 
 
 def _name_of(card: AgentCard) -> str:

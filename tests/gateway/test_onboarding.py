@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from registry.card import Family, Status
 from registry.seeds import AgentSeed, NotReached, ServerSeed
@@ -41,3 +44,17 @@ async def test_a_seed_that_can_not_be_used_says_why(tmp_path: Path, sqlite_templ
     async with house(tmp_path / "home", f"sqlite:///{tmp_path / 'new.db'}") as home:
         with pytest.raises(NotReached, match=why):
             await home.gateway.onboarding.survey(seed)
+
+
+async def test_an_operators_headers_do_not_follow_a_card_to_another_host(tmp_path: Path, sqlite_template: Path) -> None:
+    async with serving(card_app("1.0")) as agent, house(tmp_path / "home", f"sqlite:///{tmp_path / 'new.db'}") as home:
+        own, elsewhere = card(agent, "1.0"), card(agent.replace("127.0.0.1", "localhost"), "1.0")
+        for document, refused in ((own, False), (elsewhere, True)):
+            app = Starlette(routes=[Route("/.well-known/agent-card.json", lambda _request, found=document: JSONResponse(found))])
+            async with serving(app) as published:
+                seed = AgentSeed("a", published, upstream={"headers": {"X-Key": "k"}})
+                if refused:
+                    with pytest.raises(NotReached, match=r"upstream\.headers"):
+                        await home.gateway.onboarding.survey(seed)
+                else:
+                    assert await home.gateway.onboarding.survey(seed)
