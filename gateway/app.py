@@ -242,8 +242,8 @@ class Gateway:
         """The signed card of an agent, with all of its skills or those `offered`."""
         return republished(found, self.settings.public_url, self.keys, offered, self.settings.public_grpc)
 
-    def united(self, card: Mapping[str, Any]) -> dict[str, Any]:
-        return union(card, self.settings.public_url, self.keys)
+    def united(self, found: Registration, card: Mapping[str, Any]) -> dict[str, Any]:
+        return union(found, card, self.settings.public_url, self.keys)
 
     async def allowed(self, caller: Caller, act: Act) -> object:
         """The Grant for an act of administration, kept; raises Refused."""

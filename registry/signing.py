@@ -68,15 +68,20 @@ def _interfaces(registration: Registration, public_url: str, grpc: str) -> list[
     return [*http, {"url": grpc, "protocolBinding": "GRPC", "protocolVersion": "1.0", "tenant": registration.name}] if grpc else http
 
 
-def union(card: Mapping[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
-    """A published card with the members of A2A 0.3 beside those of 1.0, for clients of 0.3; signed as a whole."""
+def union(registration: Registration, card: Mapping[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
+    """A published card with the members of A2A 0.3 beside those of 1.0, for clients of 0.3; signed as a whole.
+
+    Clients of 0.3 fetch an extended card wherever they are told of one, so they are where the agent itself has one.
+    """
+    document: Mapping[str, Any] = registration.card.document if registration.card else {}
+    extended = bool(document.get("supportsAuthenticatedExtendedCard") or document.get("capabilities", {}).get("extendedAgentCard"))
     offered = card["supportedInterfaces"]
     ours = {name: value for name, value in card.items() if name != "signatures"}
-    both = {**ours, **older(card), "supportedInterfaces": [*offered, *({**each, "protocolVersion": "0.3"} for each in offered)]}
+    both = {**ours, **older(card, extended), "supportedInterfaces": [*offered, *({**each, "protocolVersion": "0.3"} for each in offered)]}
     return signed(both, public_url, signer)
 
 
-def older(card: Mapping[str, Any]) -> dict[str, Any]:
+def older(card: Mapping[str, Any], extended: bool = True) -> dict[str, Any]:
     """The members that only 0.3 has (s5.5), or has in another shape, of a published card."""
     offered, required = card["supportedInterfaces"], card["securityRequirements"]
     return {
@@ -84,7 +89,7 @@ def older(card: Mapping[str, Any]) -> dict[str, Any]:
         "url": offered[0]["url"],
         "preferredTransport": offered[0]["protocolBinding"],
         "additionalInterfaces": [{"url": each["url"], "transport": each["protocolBinding"]} for each in offered],
-        "supportsAuthenticatedExtendedCard": True,
+        "supportsAuthenticatedExtendedCard": extended,
         "securitySchemes": {name: {**scheme, "type": "http", "scheme": "Bearer"} for name, scheme in card["securitySchemes"].items()},
         "security": [{name: scopes["list"] for name, scopes in each["schemes"].items()} for each in required],
     }

@@ -17,7 +17,7 @@ from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
 
 Publish = Callable[[Registration], dict[str, Any]]
-Unite = Callable[[Mapping[str, Any]], dict[str, Any]]
+Unite = Callable[[Registration, Mapping[str, Any]], dict[str, Any]]
 PUBLIC_TENANT = "default"
 MAX_AGE = 60  # seconds
 encode = msgspec.json.Encoder().encode
@@ -71,7 +71,7 @@ class Cards:
         known = self._known.get((name, older))
         if known is None or known[0] is not found:
             card = self._publish(found)
-            body = encode(self._unite(card) if older else card)
+            body = encode(self._unite(found, card) if older else card)
             known = self._known[name, older] = (found, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
         changed = datetime.fromtimestamp(found.updated / 1_000_000, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
         return known[1], known[2], changed

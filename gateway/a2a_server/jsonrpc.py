@@ -38,6 +38,7 @@ class JsonRpc:
             check_json(scope)
             document = parse(await read_body(scope, receive, self._max_body))
             request_id = _request_id(document)
+            _check_envelope(document)
             given = read_parameters(scope, VERSIONS)
             method, version = _method(document, given.version)
             visit.method = method.name
@@ -84,14 +85,17 @@ def _http_status(said: Told) -> int:
     return row.status if acts else 200
 
 
-def _request_id(document: Any) -> str | int:
-    """The id of a JSON-RPC 2.0 request. Raises InvalidRequest."""
-    if not isinstance(document, dict) or document.get("jsonrpc") != "2.0":
-        raise InvalidRequest("a JSON-RPC 2.0 request object is expected")
-    request_id = document.get("id")
-    if isinstance(request_id, bool) or not isinstance(request_id, str | int):
+def _request_id(document: Any) -> str | int | None:
+    """Null where there is none: A2A knows no notifications, so whoever calls is answered. Raises InvalidRequest."""
+    request_id = document.get("id") if isinstance(document, dict) else None
+    if isinstance(request_id, bool) or not isinstance(request_id, str | int | None):
         raise InvalidRequest("id must be a string or an integer")
     return request_id
+
+
+def _check_envelope(document: Any) -> None:
+    if not isinstance(document, dict) or document.get("jsonrpc") != "2.0":
+        raise InvalidRequest("a JSON-RPC 2.0 request object is expected")
 
 
 def _method(document: dict[str, Any], version: str) -> tuple[Method, str]:

@@ -47,6 +47,7 @@ def find(path: str) -> Place:
     return Place(place.version, place.verbs, place.members, tenant)
 
 
+HISTORY_MAX: Final = 1000  # messages
 Routes = Sequence[tuple[re.Pattern[str], Mapping[str, Method]]]
 
 
@@ -78,7 +79,8 @@ def _configs_0_3(page: push.PushPage) -> dict[str, Any]:
 
 
 def _everything(_params: Any) -> ListParams:
-    return ListParams(page_size=PAGE_SIZE_MAX, include_artifacts=True)
+    """tasks/list of 0.3 lists whole tasks, and asks for nothing."""
+    return ListParams(page_size=PAGE_SIZE_MAX, history_length=HISTORY_MAX, include_artifacts=True)
 
 
 def _tasks_0_3(page: TaskPage) -> list[dict[str, Any]]:

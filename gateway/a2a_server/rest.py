@@ -86,7 +86,7 @@ class Rest:
         headers = http_headers(said, self._admission, f"/agents/{agent}")
         if isinstance(error, WrongVerb):
             headers.append((b"allow", ", ".join(error.allowed).encode()))
-        await respond(send, said.row.status, _error(said, older), headers, _media_type(scope, older))
+        await respond(send, said.row.status, _error(said, older), headers, _media_type(scope, older, unsaid=JSON))
         return said.row.reason
 
 
@@ -134,8 +134,8 @@ def _declared(scope: Scope) -> bytes:
     return (header(scope, b"content-type") or "").partition(";")[0].strip().lower().encode()
 
 
-def _media_type(scope: Scope, older: bool) -> bytes:
-    """That of the request, where it has one that we speak; else what it accepts; else the one of A2A 1.0 (s11.1)."""
+def _media_type(scope: Scope, older: bool, unsaid: bytes = A2A_JSON) -> bytes:
+    """That of the request, where it has one that we speak; else what it accepts; else the one of A2A 1.0 (s11.1), but errors are JSON."""
     if older:
         return JSON
     headers: Mapping[bytes, bytes] = {key: value for key, value in scope["headers"] if key in (b"content-type", b"accept")}
@@ -143,4 +143,6 @@ def _media_type(scope: Scope, older: bool) -> bytes:
     if kind in (JSON, A2A_JSON):
         return kind
     accepted = headers.get(b"accept", b"").lower()
-    return JSON if JSON in accepted and A2A_JSON not in accepted else A2A_JSON
+    if A2A_JSON in accepted:
+        return A2A_JSON
+    return JSON if JSON in accepted else unsaid
