@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from gateway.database import NotKept
+from policies.audit_heads import read_heads
 from policies.audit_proof import prove, rows_of
 from tests.fakes.house import CallbackAgent, House, ToolServer, house
 from tests.fakes.outages import read_only
@@ -76,7 +77,8 @@ class Town:
         assert "result" in (await self.home.call(self.home.token("alice"), "/mcp/inventory", "check", {})).json()
         assert self.effects() == before + 2
         rows = await self.home.gateway.database.read(lambda connection: list(rows_of(connection)))
-        assert prove(rows, [], self.home.gateway.keys).sound
+        heads = read_heads(self.home.gateway.settings.home / "audit.heads")
+        assert prove(rows, heads, self.home.gateway.keys).sound
 
     async def tasks(self) -> int:
         query = text("SELECT count(*) FROM tasks")

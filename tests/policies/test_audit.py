@@ -223,3 +223,12 @@ def test_records_after_the_last_head_are_counted(keys: SigningKeys) -> None:
     heads = [keys.sign({"chain": "a_1", "seq": 2, "hash": rows[1]["hash"]}, TYPE)]
     assert proof_of(rows, keys, heads).unwitnessed == 1
     assert not proof_of(rows, keys, []).sound
+
+
+def test_a_process_that_was_killed_before_its_first_head_left_nothing_that_is_forged(keys: SigningKeys) -> None:
+    """But one record of anything else needs a witness."""
+    begun = Rows()
+    Audit("a_2", lambda: 1).append(begun, {"kind": "genesis", "tenant": "", "decision_id": "", "txn": "", "before": []})
+    assert proof_of(begun.rows, keys, []).sound
+    other, _ = chain_of(1, "a_3")
+    assert not proof_of(other, keys, []).sound
