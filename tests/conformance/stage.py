@@ -83,7 +83,8 @@ def token(folder: Path, at: Address, user: str) -> str:
 
 def _settings(folder: Path, at: Address) -> dict[str, str]:
     """Shipped defaults, but for the public addresses, which are the shim's."""
-    return environment(INTERLOCK_HOME=str(folder / "home"), INTERLOCK_SERVER__PUBLIC_URL=at.url)
+    grpc = {"INTERLOCK_SERVER__PUBLIC_GRPC": f"{HOST}:{at.public_grpc}"} if at.grpc else {}
+    return environment(INTERLOCK_HOME=str(folder / "home"), INTERLOCK_SERVER__PUBLIC_URL=at.url, **grpc)
 
 
 def _register(gateway: Running, admin: str, agent: Running) -> None:
