@@ -25,7 +25,7 @@ def check(
     try:
         rules = load(chosen.roles, folder or configured)
     except BadPolicy as error:
-        raise Failed(f"{error.file}: {error.problem}", "correct the file; a running gateway keeps the last good rules") from error
+        raise Failed(f"{error.file}: {error.problem}", "correct the file; a running gateway keeps the rules it started with") from error
     names = sorted(set(rules.names.values()))
     if as_json:
         screen.data({"version": rules.version, "policies": names})

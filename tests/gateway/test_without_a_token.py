@@ -10,6 +10,7 @@ from tests.fakes.house import CallbackAgent, House
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 PUBLIC = {
+    "/.well-known/ai-catalog.json",
     "/.well-known/jwks.json",
     "/.well-known/oauth-authorization-server",
     "/.well-known/oauth-protected-resource",
