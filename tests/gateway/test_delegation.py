@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from registry.card import Status
+from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.house import CAPABILITIES, URL, CallbackAgent, House
 
 
@@ -330,3 +331,28 @@ async def test_an_agent_that_floods_its_task_fails_and_blocks_nobody(home: House
     await home.agent(agent)
     answer = await home.send(home.token("alice"), "flood", "go")
     assert answer["result"]["task"]["status"]["state"] == "TASK_STATE_FAILED"
+
+
+# attack DLG-10: a task goes on for the person it began for, and for nobody else
+async def test_nobody_else_resumes_a_task_not_even_an_operator(home: House) -> None:
+    url = await home.stack.enter_async_context(serving(a2a_agent("1.0")))
+    await home.registered("clerk", url)
+    asked = (await home.send(home.token("alice"), "clerk", "ask"))["result"]["task"]
+    assert asked["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
+    for other in (home.token("bob"), home.token("admin"), home.token("alice", tenant="evil")):
+        refused = await home.send(other, "clerk", "large", taskId=asked["id"])
+        assert refused["error"]["code"] in (-32001, -32011)
+    answered = (await home.send(home.token("alice"), "clerk", "large", taskId=asked["id"]))["result"]["task"]
+    assert answered["status"]["state"] == "TASK_STATE_COMPLETED"
+
+
+# attack DLG-14: that a task waits for an authorization authorizes nothing
+async def test_a_task_that_waits_for_an_authorization_has_none(home: House) -> None:
+    server = await home.server("inventory", "check", "reserve")
+    url = await home.stack.enter_async_context(serving(a2a_agent("1.0")))
+    await home.registered("clerk", url)
+    waiting = (await home.send(home.token("bob"), "clerk", "auth"))["result"]["task"]
+    assert waiting["status"]["state"] == "TASK_STATE_AUTH_REQUIRED"
+    refused = (await home.call(home.token("bob"), "/mcp/inventory", "reserve", {})).json()
+    assert refused["error"]["code"] == -32010
+    assert server.calls == []
