@@ -23,7 +23,7 @@ from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
 from policies.authority import Caller, Request
 from policies.delegation import Hop
-from policies.grant import Act, Grant
+from policies.grant import Grant, calling, invoking
 from policies.permissions import ceiling_of
 from registry.card import Family, Registration, Status
 from registry.names import FRONT_DOOR
@@ -125,7 +125,7 @@ class Broker:
 
     def known(self, caller: Caller, agent: str) -> Registration:
         """An agent that this caller may know of, for what is answered without a ruling. Raises UnknownName."""
-        if agent != FRONT_DOOR and not self._ledger.sees(caller, Act("invokeAgent", "Agent", agent, f"agent:{agent}", agent)):
+        if agent != FRONT_DOOR and not self._ledger.sees(caller, invoking(agent)):
             raise UnknownName(agent)
         return self.find(caller, agent, Family.AGENT)
 
@@ -207,9 +207,8 @@ class Broker:
         return row
 
     async def _allow(self, caller: Caller, sending: Sending, target: Registration, row: TaskRow) -> tuple[Grant, TaskRow]:
-        name = f"{target.name}/{sending.skill}" if sending.skill else target.name
         request = Request(
-            act=Act("invokeAgent", "Agent", name, f"agent:{name}", target.name),
+            act=invoking(target.name, sending.skill),
             tenant=target.tenant,
             callee=Hop(target.name, ceiling_of(target.ceiling)),
             task_id=row.id,
@@ -238,18 +237,17 @@ class Broker:
         key = sending.idempotency_key
         return None if key is None else await self._reader.repeated(caller, sending.agent, key, sending.message, wait=not sending.watched)
 
-    async def call_tool(self, caller: Caller, calling: ToolCall) -> ToolAnswer:
+    async def call_tool(self, caller: Caller, asked: ToolCall) -> ToolAnswer:
         """Calls a tool of an MCP server: a decision and its record, but no task."""
-        target = self.find(caller, calling.server, Family.SERVER)
-        name = f"{calling.server}.{calling.tool}"
-        act = Act("callTool", "Tool", name, f"tool:{name}", calling.server)
-        request = Request(act, target.tenant, calling.arguments, ceiling_of(target.ceiling), trace_id=calling.trail.trace_id)
+        target = self.find(caller, asked.server, Family.SERVER)
+        act = calling(asked.server, asked.tool)
+        request = Request(act, target.tenant, asked.arguments, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id)
         grant = await self._ledger.granted(caller, request)
         await self._ledger.keep(grant)
-        call = self._ledger.call(grant, target, calling.trail, grant.decision.id)
+        call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
         outcome = "failed"
         try:
-            answer = await self._outside.tools.call(call, calling.request)
+            answer = await self._outside.tools.call(call, asked.request)
             outcome = "ok"
             return answer
         finally:
@@ -262,8 +260,13 @@ class Broker:
         if row.ended or not ref.task_id:
             raise NotCancelable
         target = self.find(caller, agent, Family.AGENT)
-        act = Act("invokeAgent", "Agent", agent, f"agent:{agent}", agent)
-        request = Request(act, target.tenant, callee=Hop(agent, ceiling_of(target.ceiling)), task_id=row.id, txn=row.txn)
+        request = Request(
+            act=invoking(agent),
+            tenant=target.tenant,
+            callee=Hop(agent, ceiling_of(target.ceiling)),
+            task_id=row.id,
+            txn=row.txn,
+        )
         grant = await self._ledger.granted(caller, request)
         await self._ledger.keep(grant)
         call = self._ledger.call(grant, target, trail, row.id)

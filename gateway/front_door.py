@@ -9,8 +9,8 @@ from adapters.task import Message
 from gateway.database import Database
 from gateway.tables import tasks
 from policies.authority import Caller
-from policies.grant import Act
-from registry.card import Family, Registration, Skill, Status
+from policies.grant import Act, invoking
+from registry.card import Family, Registration, Status
 from registry.card_reader import read_card
 from registry.names import FRONT_DOOR
 from registry.search import best
@@ -95,7 +95,7 @@ class FrontDoor:
     def _skills(self, caller: Caller) -> Iterator[dict[str, Any]]:
         for entry in self.usable(caller):
             for skill in entry.card.skills if entry.card else ():
-                if self._may(caller, invoking(entry.name, skill)):
+                if self._may(caller, invoking(entry.name, skill.id)):
                     yield {"id": skill.id, "name": skill.name, "description": skill.description, "tags": list(skill.tags)}
 
     async def _known(self, caller: Caller, message: Message) -> str | None:
@@ -110,9 +110,3 @@ class FrontDoor:
             return connection.execute(query).scalar()
 
         return await self._database.read(work)
-
-
-def invoking(agent: str, skill: Skill | None = None) -> Act:
-    """The act of sending a message to an agent, or to one skill of it."""
-    name = f"{agent}/{skill.id}" if skill else agent
-    return Act("invokeAgent", "Agent", name, f"agent:{name}", agent)

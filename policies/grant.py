@@ -11,11 +11,23 @@ class Act(Struct, frozen=True):
     `parent` is the server of a tool, else the resource itself.
     """
 
-    action: str  # invokeAgent | callTool | readResource | … (design: interface, Permissions)
+    action: str  # invokeAgent | callTool | … (see docs/permissions.md)
     kind: str  # Agent | Tool | Server | …
     resource: str  # `sales`, `inventory.reserve`
     permission: str  # `agent:sales`, `tool:inventory.reserve`
     parent: str
+
+
+def invoking(agent: str, skill: str = "") -> Act:
+    """The act of sending a message to an agent, or to one skill of it."""
+    name = f"{agent}/{skill}" if skill else agent
+    return Act("invokeAgent", "Agent", name, f"agent:{name}", agent)
+
+
+def calling(server: str, tool: str) -> Act:
+    """The act of calling a tool of an MCP server."""
+    name = f"{server}.{tool}"
+    return Act("callTool", "Tool", name, f"tool:{name}", server)
 
 
 class Link(Struct, frozen=True):

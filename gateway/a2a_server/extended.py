@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from gateway.front_door import FrontDoor, invoking
+from gateway.front_door import FrontDoor
 from policies.authority import Caller
-from policies.grant import Act
+from policies.grant import Act, invoking
 from registry.card import Registration, Skill
 from registry.names import FRONT_DOOR
 
@@ -24,4 +24,4 @@ class ExtendedCards:
         """The caller has been found to know of the agent already."""
         if registration.name == FRONT_DOOR:
             return self._publish(self._front_door.registration(registration.tenant, caller), lambda skill: True)
-        return self._publish(registration, lambda skill: self._may(caller, invoking(registration.name, skill)))
+        return self._publish(registration, lambda skill: self._may(caller, invoking(registration.name, skill.id)))

@@ -11,7 +11,7 @@ from gateway.ledger import Refused
 from gateway.offers import Registrant
 from gateway.tasks import rfc3339
 from policies.authority import Caller
-from policies.grant import Act, Denial
+from policies.grant import Act, Denial, calling, invoking
 from registry.card import Family, Registration, Status
 from registry.search import Search, Wanted
 from registry.store import Registry, UnknownName
@@ -96,7 +96,7 @@ class Desk:
     def tools(self, caller: Caller, entry: Registration) -> list[str]:
         """The names of the tools of a server that a caller may know."""
         whole = self.controls(caller, entry)
-        return [tool.name for tool in entry.tools if whole or self._may(caller, _tool(entry.name, tool.name))]
+        return [tool.name for tool in entry.tools if whole or self._may(caller, calling(entry.name, tool.name))]
 
     def operator(self, caller: Caller) -> bool:
         return self._may(caller, REGISTER)
@@ -112,8 +112,8 @@ class Desk:
         if entry.status is not Status.ACTIVE:
             return False
         if entry.family is Family.AGENT:
-            return self._may(caller, Act("invokeAgent", "Agent", entry.name, f"agent:{entry.name}", entry.name))
-        return any(self._may(caller, _tool(entry.name, tool.name)) for tool in entry.tools)
+            return self._may(caller, invoking(entry.name))
+        return any(self._may(caller, calling(entry.name, tool.name)) for tool in entry.tools)
 
     async def demand_control(self, caller: Caller, entry: Registration) -> None:
         """An operator, or the very person who registered it with a token that was not narrowed to other things. Raises Refused."""
@@ -143,7 +143,3 @@ def _position(cursor: str) -> tuple[int, str]:
 def _owns(caller: Caller, entry: Registration) -> bool:
     """The person, not an agent on an errand of theirs."""
     return not caller.delegation.path and entry.owner == caller.principal.owner
-
-
-def _tool(server: str, tool: str) -> Act:
-    return Act("callTool", "Tool", f"{server}.{tool}", f"tool:{server}.{tool}", server)

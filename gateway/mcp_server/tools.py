@@ -8,7 +8,7 @@ from gateway.errors import UnknownTool
 from gateway.mcp_server.mirrored import Mirrored, mirrored
 from gateway.mcp_server.names import exposed, owner_of
 from policies.authority import Authority, Caller
-from policies.grant import Act
+from policies.grant import calling, invoking
 from policies.permissions import ceiling_of
 from registry.card import Family, Registration, Status
 from registry.store import Registry, UnknownName
@@ -87,8 +87,8 @@ class Tools:
     def sees(self, caller: Caller, tool: AgentTool | ServerTool) -> bool:
         """Whether the caller may know of the agent, or of the server."""
         if isinstance(tool, AgentTool):
-            return self._authority.sees(caller, _invoking(tool.agent, tool.agent))
-        return self._authority.sees(caller, _calling(tool.server, tool.tool))
+            return self._authority.sees(caller, invoking(tool.agent))
+        return self._authority.sees(caller, calling(tool.server, tool.tool))
 
     def resolve(self, caller: Caller, server: str, name: str) -> ServerTool | AgentTool:
         """What a name means. Raises UnknownTool, UnknownName; whether it may be called is the broker's question."""
@@ -138,19 +138,11 @@ class Tools:
                 yield _agent_tool(name, offer.name, offer.description)
 
     def _may_call(self, caller: Caller, server: Registration, tool: str) -> bool:
-        act = _calling(server.name, tool)
+        act = calling(server.name, tool)
         return ceiling_of(server.ceiling).covers(act.permission) and self._authority.may(caller, act)
 
     def _may_invoke(self, caller: Caller, agent: str, skill: str) -> bool:
-        return self._authority.may(caller, _invoking(agent, f"{agent}/{skill}" if skill else agent))
-
-
-def _calling(server: str, tool: str) -> Act:
-    return Act("callTool", "Tool", f"{server}.{tool}", f"tool:{server}.{tool}", server)
-
-
-def _invoking(agent: str, name: str) -> Act:
-    return Act("invokeAgent", "Agent", name, f"agent:{name}", agent)
+        return self._authority.may(caller, invoking(agent, skill))
 
 
 def _agent_tool(name: str, title: str, description: str) -> dict[str, Any]:
