@@ -266,6 +266,7 @@ class Broker:
             callee=Hop(agent, ceiling_of(target.ceiling)),
             task_id=row.id,
             txn=row.txn,
+            trace_id=trail.trace_id,
         )
         grant = await self._ledger.granted(caller, request)
         await self._ledger.keep(grant)

@@ -82,10 +82,16 @@ class Ledger:
         return self._authority.sees(caller, act)
 
     async def keep(self, grant: Grant) -> None:
-        """Keeps a Grant that opens no task."""
-        memory = self._memory
-        record = decision_record(grant.decision, grant.delegation.principal)
-        await memory.database.write(lambda batch: memory.audit.append(batch, record))
+        """Keeps a Grant that opens no task, with the row that a hop token made from it points to."""
+        memory, decision = self._memory, grant.decision
+        record = decision_record(decision, grant.delegation.principal)
+
+        def work(batch: Batch) -> None:
+            memory.audit.append(batch, record)
+            if grant.delegation.grant_id != decision.grant_id:
+                memory.grants.add(batch, grant.delegation, decision.grant_id, decision.at)
+
+        await memory.database.write(work)
 
     async def open(self, grant: Grant, opened: Turned, before: TaskRow | None, also: Callable[[Batch], None] | None = None) -> None:
         """Keeps the decision, the grant, the task with its first events and what `also` adds, in one commit. Raises KeyUsed."""

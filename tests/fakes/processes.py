@@ -34,6 +34,7 @@ class ScriptedAgents:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Call]] = []  # text, call
         self.cancels: list[VendorRef] = []
+        self.cancel_calls: list[Call] = []
         self.confirms = True
         self.gate = asyncio.Event()
         self.script: Script = self._done
@@ -49,6 +50,7 @@ class ScriptedAgents:
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         self.cancels.append(ref)
+        self.cancel_calls.append(call)
         return self.confirms
 
     async def _done(self, turn: Turn, call: Call) -> AsyncIterator[Event]:

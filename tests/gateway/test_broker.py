@@ -160,6 +160,22 @@ async def test_a_running_task_is_canceled_once_the_agent_confirms(here: Process,
     assert {record["outcome"] for record in await records_of(here, "outcome")} == {"canceled"}
 
 
+async def test_an_agent_that_is_to_cancel_may_say_so_to_others_in_its_users_name(here: Process) -> None:
+    """Its token points to a grant that stands, and the decision can be found from the trace."""
+    here.agents.script = here.agents.at_work
+    caller = await here.caller()
+    opened = await here.broker.start(caller, sending("hello"))
+    await until(lambda: _at_work(here, opened))
+    here.agents.confirms = False
+    with pytest.raises(NotCancelable):
+        await here.broker.cancel(caller, "sales", opened.row.id, Trail("a" * 32))
+    delegation = here.agents.cancel_calls[0].grant.delegation
+    assert (await here.gateway.grants.find("default", delegation.grant_id)).actor == "sales"
+    assert (await records_of(here, "decision"))[-1]["trace_id"] == "a" * 32
+    here.agents.gate.set()
+    await ended(here, opened)
+
+
 async def _states(here: Process, opened: Turned) -> list[str]:
     async with asyncio.timeout(SECONDS):
         return [json.loads(event.body)["state"] async for event in TaskReader(here.memory.tasks).follow(opened) if event.kind == "status"]
