@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from gateway.asgi import Scope
+from gateway.asgi import BadHeader, Scope, header
 from gateway.ledger import Trail
 from gateway.metrics import Metrics
 from gateway.telemetry import Attribute, Kind, Span, Tracing
@@ -42,7 +42,8 @@ class Visits:
 
 def traceparent(scope: Scope) -> str | None:
     """What the caller says its trace is; a header that is sent twice or odd says nothing."""
-    for key, value in scope["headers"]:
-        if key == b"traceparent":
-            return value.decode("ascii", "replace") if len(value) == 55 else None
-    return None
+    try:
+        value = header(scope, b"traceparent")
+    except BadHeader:
+        return None
+    return value if value is not None and len(value) == 55 else None
