@@ -1,7 +1,6 @@
 """What an adapter is: it runs one turn of one agent and yields events. It holds no state and no credential of its own."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -85,7 +84,6 @@ class Failed(Struct, frozen=True):
     reason: str
     message: Message | None = None
     rejected: bool = False
-    retryable: bool = False
     detail: str = ""
 
 
@@ -97,14 +95,6 @@ class Canceled(Struct, frozen=True):
 
 Event = Ref | Progress | ArtifactPiece | Ask | Replied | Done | Failed | Canceled
 ENDINGS = (Ask, Replied, Done, Failed, Canceled)
-
-
-@dataclass(frozen=True, slots=True)
-class AgentFacts:
-    """What `describe` learned: the card verbatim and the interface that we will call."""
-
-    card: bytes
-    facts: Mapping[str, Any]
 
 
 class UpstreamFault(Exception):

@@ -47,7 +47,7 @@ async def _next(events: AsyncIterator[Event], deadline: float) -> Event:
     except EgressRefused as refused:
         return Failed(refused.public)
     except TimeoutError:
-        return Failed(LATE, retryable=True)
+        return Failed(LATE)
 
 
 _: type[Adapter] = Guarded

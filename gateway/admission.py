@@ -90,6 +90,3 @@ class Admission:
         if scope:
             parts.append(f'scope="{scope}"')
         return ", ".join(parts)
-
-
-__all__ = ["Admission", "BadHeader", "ForeignOrigin", "WrongHost", "hosts_of"]

@@ -33,14 +33,14 @@ class Pulse:
         await self.keep_head()  # from here on no chain of ours is without a witness
         await self._presence.join()
         await _sweep(broker)
-        self._every(EPOCH_SECONDS, self._database.refresh)
-        self._every(HEAD_SECONDS, self.keep_head)
-        self._every(BEAT_SECONDS, lambda: self._beat(broker))
-        self._every(SWEEP_SECONDS, lambda: _sweep(broker))
+        self.repeat(EPOCH_SECONDS, self._database.refresh)
+        self.repeat(HEAD_SECONDS, self.keep_head)
+        self.repeat(BEAT_SECONDS, lambda: self._beat(broker))
+        self.repeat(SWEEP_SECONDS, lambda: _sweep(broker))
 
     def repeat(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
-        """One more loop, for a part that needs one."""
-        self._every(seconds, act)
+        """One more loop."""
+        self._loops.append(asyncio.create_task(_repeat(seconds, act)))
 
     async def end(self) -> None:
         """Stops the loops and leaves the processes."""
@@ -51,9 +51,6 @@ class Pulse:
             await self._presence.leave()
         except NotKept:
             log.warning("left_without_a_word")
-
-    def _every(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
-        self._loops.append(asyncio.create_task(_repeat(seconds, act)))
 
     async def _beat(self, broker: Broker) -> None:
         """One process alone has nobody to show that it lives, and only tries whether the database takes writes again."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 from sqlalchemy import Connection, Row, exists, select, text
 
 from adapters.task import (
@@ -170,28 +170,7 @@ class TaskLog:
 
     def open(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
         """Keeps a new task, in the same commit as the decision that allowed it."""
-        batch.add(
-            tasks,
-            {
-                "tenant": row.tenant,
-                "id": row.id,
-                "owner": row.owner,
-                "context_id": row.context_id,
-                "agent": row.agent,
-                "state": row.state.value,
-                "parent_id": row.parent_id,
-                "txn": row.txn,
-                "decision_id": row.decision_id,
-                "grant_id": row.grant_id,
-                "runner": row.runner,
-                "last_seq": row.last_seq,
-                "vendor_ref": row.vendor_ref,
-                "idempotency_key": row.idempotency_key,
-                "request_digest": row.request_digest,
-                "created": row.created,
-                "updated": row.updated,
-            },
-        )
+        batch.add(tasks, asdict(row) | {"state": row.state.value})
         self._add(batch, row, events)
 
     def advance(self, batch: Batch, old: TaskRow, new: TaskRow, events: Sequence[TaskEvent]) -> None:

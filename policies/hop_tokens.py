@@ -9,7 +9,7 @@ from policies.delegation import CannotNarrow, Delegation
 from policies.grant import Grant
 from policies.grants import GrantEnded, Grants
 from policies.identity import Claims, Identity, TokenRefused
-from policies.permissions import BadPermission, Permissions
+from policies.permissions import NONE, BadPermission, Permissions
 
 TYPE = "at+jwt"
 
@@ -90,7 +90,7 @@ class HopTokens:
         if delegation.actor != asked.agent:
             raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
         try:
-            narrowed = delegation.scoped(claims.scope or Permissions(frozenset())).scoped(requested)
+            narrowed = delegation.scoped(claims.scope or NONE).scoped(requested)
         except CannotNarrow as refusal:
             raise ExchangeRefused("invalid_scope", f"not held by this delegation: {refusal.missing or 'anything'}") from None
         if claims.expires <= self._minting.now():

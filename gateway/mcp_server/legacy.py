@@ -1,6 +1,7 @@
 """The `initialize` era (2024-11-05 to 2025-11-25): sessions, each bound to the person who opened it."""
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from policies.authority import Caller
@@ -17,7 +18,7 @@ class UnknownSession(Exception):
 class Sessions:
     """Open sessions. Unknown and foreign ones are the same."""
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._sessions: BoundedCache[str, tuple[str, str]] = BoundedCache(10_000, clock)
 
     def open(self, caller: Caller, resource: str) -> str:

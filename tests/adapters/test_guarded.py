@@ -67,7 +67,7 @@ async def hangs_at_once() -> AsyncIterator[Event]:
         (never_ends, Failed(SILENT, detail="the adapter yielded no ending")),
         (breaks, Failed("it broke", detail="secret")),
         (goes_where_it_may_not, Failed("the target is private")),
-        (hangs, Failed(LATE, retryable=True)),
+        (hangs, Failed(LATE)),
     ],
 )
 async def test_exactly_one_ending_ends_a_turn(act: Callable[[], AsyncIterator[Event]], ending: Event) -> None:
