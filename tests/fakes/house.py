@@ -64,7 +64,9 @@ class CallbackAgent:
             "id": f"{self.name}-task-{len(self.requests)}",
             "contextId": request["params"]["message"].get("contextId") or f"{self.name}-context",
             "status": {"state": "TASK_STATE_COMPLETED"},
-            "artifacts": [{"artifactId": f"answer-{number}", "parts": [{"text": said}]} for number in range(self.artifacts)],
+            "artifacts": [
+                {"artifactId": f"answer-{number}" if number else "answer", "parts": [{"text": said}]} for number in range(self.artifacts)
+            ],
         }
         answer = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": {"task": task}}).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
