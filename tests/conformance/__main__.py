@@ -68,7 +68,7 @@ async def profile(version: str, trial: kit.Trial, at: Address, select: str, waiv
     own = [one for one in waivers if one.version == version]
     if version == "1.0":
         return await kit_v1.profile(trial, at.sut, select, own)
-    return await kit_v03.profile(trial, at.sut("/open"), own)
+    return await kit_v03.profile(trial, at.sut("/open"), at.url, bool(at.grpc), own)
 
 
 def written(profiles: Sequence[report.Profile], waivers: Sequence[report.Waiver]) -> None:

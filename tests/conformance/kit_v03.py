@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from tests.conformance.card_host import card_host
 from tests.conformance.kit import Trial, carried_out
 from tests.conformance.report import FAIL, PASS, SKIPPED, WAIVED, Profile, Ran, Requirement, Waiver, cases
 
@@ -15,13 +16,17 @@ RUNS = {  # the kit's name of the binding -> ours, its folder, its marks
 CELLS = {"passed": PASS, "failed": FAIL, "xfailed": FAIL, "skipped": SKIPPED}
 
 
-async def profile(trial: Trial, sut: str, waived: Sequence[Waiver]) -> Profile:
-    """The kit against the agent at `sut`, whose card is at the root of its host. Raises KitMissing."""
+async def profile(trial: Trial, sut: str, origin: str, grpc: bool, waived: Sequence[Waiver]) -> Profile:
+    """The kit against the agent at `sut`, whose card is at the root of `origin`. Raises KitMissing."""
     trial.say(f"the kit for A2A 0.3 runs against {sut}")
     ran = {}
     for transport, (binding, folder, marks) in RUNS.items():
-        arguments = [folder, "-m", marks, f"--sut-url={sut}", "--test-scope=all", f"--transports={transport}"]
-        ran[binding] = cases((await carried_out(trial, f"v03-{transport}", arguments)).read_text())
+        arguments = [folder, "-m", marks, "--test-scope=all", f"--transports={transport}"]
+        if binding != "grpc":
+            ran[binding] = cases((await carried_out(trial, f"v03-{transport}", [*arguments, f"--sut-url={sut}"])).read_text())
+        elif grpc:
+            async with card_host(origin) as url:
+                ran[binding] = cases((await carried_out(trial, f"v03-{transport}", [*arguments, f"--sut-url={url}"])).read_text())
     return read(ran, waived)
 
 

@@ -30,7 +30,9 @@ The kits are the branches `1.0-dev` and `0.3.x` of `a2aproject/a2a-tck`. They ar
 
 Over 1.0 three agents are tried: one that can everything, and, for what the kit then skips, one that lacks streaming, push notifications
 and an extended card, and one that demands an extension. The kit for 0.3 (its mandatory tests) looks for a card at the root of a host and
-names no version, so the shim answers there with the 0.3 card of an agent whose tasks stay open. All these agents speak A2A 1.0 over
+names no version, so the shim answers there with the 0.3 card of an agent whose tasks stay open, and names that agent in the metadata of
+gRPC calls. That kit can't read a gRPC address without a scheme, such as the `host:port` that gRPC clients take and our cards give: for its
+gRPC run, and no other, it is shown a copy of the card in which that one address starts with `grpc://`. All these agents speak A2A 1.0 over
 JSON-RPC only: every other binding and version is the gateway's.
 """
 
@@ -41,7 +43,7 @@ def cells(profile: Profile) -> dict[str, dict[str, int]]:
     for one in profile.requirements:
         for binding, status in one.bindings.items():
             counted[binding][status] += 1
-    return counted
+    return {binding: counts for binding, counts in counted.items() if any(counts.values())}
 
 
 def table(profiles: Iterable[Profile]) -> str:

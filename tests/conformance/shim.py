@@ -1,7 +1,7 @@
 """A loopback shim before the gateway for programs that know no tokens: adds the bearer and, to gRPC, the A2A tenant; all else stays."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 HOST = "127.0.0.1"
 HEAD_LIMIT = 1 << 16  # bytes
-GRPC_PACKAGE = "/lf.a2a.v1."
+GRPC_PACKAGE, GRPC_PACKAGE_03 = "/lf.a2a.v1.", "/a2a.v1."
 ROOT_CARD = b"GET /.well-known/agent-card.json "
 OWN_METADATA = ("grpc-", ":", "user-agent", "content-type", "te")  # the transport's own: the next hop writes them anew
 
@@ -21,7 +21,8 @@ OWN_METADATA = ("grpc-", ":", "user-agent", "content-type", "te")  # the transpo
 class Front:
     """Where the shim stands and whom it stands before. Without `grpc` (listening port, target port) it is HTTP only.
 
-    The kit for A2A 0.3 looks for a card at the root only, and names no version: it gets the 0.3 card of the agent at path `at_root`.
+    The kit for A2A 0.3 looks for a card at the root only, and names no version: it gets the 0.3 card of the agent named `at_root`, and
+    reaches the same agent over gRPC, whose requests have no tenant in 0.3.
     """
 
     port: int
@@ -35,7 +36,7 @@ class Front:
         """The head of a request, as it is passed on."""
         line, _, rest = given.partition(b"\r\n")
         if self.at_root and line.startswith(ROOT_CARD):
-            line = line.replace(b" ", b" " + self.at_root.encode(), 1)
+            line = line.replace(b" ", b" /agents/" + self.at_root.encode(), 1)
             rest = b"A2A-Version: 0.3\r\n" + rest
         return with_header(line + b"\r\n" + rest, b"Authorization: Bearer %s\r\n" % self.token.encode())
 
@@ -47,7 +48,7 @@ async def shim(front: Front) -> AsyncIterator[None]:
     remote, channel = grpc.aio.server(), grpc.aio.insecure_channel(f"{HOST}:{front.grpc[1] if front.grpc else 0}")
     try:
         if front.grpc:
-            remote.add_generic_rpc_handlers((AnyMethod(channel, front.token, front.tenant),))
+            remote.add_generic_rpc_handlers((AnyMethod(channel, front),))
             remote.add_insecure_port(f"{HOST}:{front.grpc[0]}")
             await remote.start()
         yield
@@ -111,19 +112,16 @@ def content_length(head: bytes) -> int:
 class AnyMethod(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
     """Hands every method on, requests and answers as bytes: on the wire one message is a stream of one."""
 
-    def __init__(self, channel: Any, token: str, tenant: str) -> None:
+    def __init__(self, channel: Any, front: Front) -> None:
         self._channel = channel
-        self._token = token
-        self._tenant = tenant
+        self._front = front
 
     def service(self, call: Any) -> Any:
         """The handler of one call."""
 
         async def relay(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-            named = (named_tenant(call.method, one, self._tenant) async for one in requests)
-            onward = self._channel.stream_stream(call.method)(
-                named, metadata=self._metadata(call.invocation_metadata or ()), timeout=context.time_remaining()
-            )
+            named = (named_tenant(call.method, one, self._front.tenant) async for one in requests)
+            onward = self._channel.stream_stream(call.method)(named, metadata=self._metadata(call), timeout=context.time_remaining())
             try:
                 async for answer in onward:
                     yield answer
@@ -134,11 +132,13 @@ class AnyMethod(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no 
 
         return grpc.stream_stream_rpc_method_handler(relay)
 
-    def _metadata(self, given: Sequence[tuple[str, str | bytes]]) -> list[tuple[str, str | bytes]]:
-        kept = [(key, value) for key, value in given if not key.startswith(OWN_METADATA)]
-        if any(key == "authorization" for key, _ in kept):
-            return kept
-        return [*kept, ("authorization", f"Bearer {self._token}")]
+    def _metadata(self, call: Any) -> list[tuple[str, str | bytes]]:
+        given = call.invocation_metadata or ()
+        added = {"authorization": f"Bearer {self._front.token}"}
+        if call.method.startswith(GRPC_PACKAGE_03):
+            added["a2a-tenant"] = self._front.at_root
+        added = {key: value for key, value in added.items() if key not in dict(given)}
+        return [*((key, value) for key, value in given if not key.startswith(OWN_METADATA)), *added.items()]
 
 
 def named_tenant(method: str, request: bytes, tenant: str) -> bytes:

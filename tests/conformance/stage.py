@@ -49,7 +49,7 @@ async def staged(folder: Path, grpc: bool) -> AsyncIterator[Address]:
         gateway = stack.enter_context(serving(folder, at))
         _register(gateway, token(folder, at, "admin"), agent)
         grpc_ports = (at.public_grpc, at.grpc) if grpc else None
-        front = Front(at.public, at.port, token(folder, at, "kit"), NAMES[""], grpc_ports, at_root=f"/agents/{NAMES['/open']}")
+        front = Front(at.public, at.port, token(folder, at, "kit"), NAMES[""], grpc_ports, at_root=NAMES["/open"])
         async with shim(front):
             yield at
 

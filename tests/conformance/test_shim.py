@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,7 @@ from a2a.types import a2a_pb2
 from a2a.types.a2a_pb2_grpc import A2AServiceServicer, A2AServiceStub, add_A2AServiceServicer_to_server
 
 from tests.bench.processes import free_port
-from tests.conformance.shim import HOST, Front, content_length, named_tenant, shim, with_header
+from tests.conformance.shim import HOST, AnyMethod, Front, content_length, named_tenant, shim, with_header
 from tests.fakes.upstream import Upstream, answer
 
 
@@ -55,7 +56,7 @@ async def test_events_pass_while_the_answer_is_still_open() -> None:
 
 
 def test_a_card_asked_for_at_the_root_is_the_named_agents_card_in_version_0_3() -> None:
-    front = Front(1, 2, "secret", at_root="/agents/sales")
+    front = Front(1, 2, "secret", at_root="sales")
     head = front.head(b"GET /.well-known/agent-card.json HTTP/1.1\r\nhost: a\r\n\r\n")
     assert head.startswith(b"GET /agents/sales/.well-known/agent-card.json HTTP/1.1\r\n")
     assert b"\r\nA2A-Version: 0.3\r\n" in head
@@ -63,7 +64,7 @@ def test_a_card_asked_for_at_the_root_is_the_named_agents_card_in_version_0_3() 
 
 
 def test_every_other_path_stays() -> None:
-    front = Front(1, 2, "secret", at_root="/agents/sales")
+    front = Front(1, 2, "secret", at_root="sales")
     given = b"GET /agents/other/.well-known/agent-card.json HTTP/1.1\r\nhost: a\r\n\r\n"
     assert front.head(given) == given.replace(b"\r\nhost", b"\r\nAuthorization: Bearer secret\r\nhost")
 
@@ -123,6 +124,12 @@ async def test_a_grpc_call_gets_the_bearer_and_the_tenant(recorded: tuple[Record
     assert recorder.tenants == ["sales"]
     assert recorder.metadata[0]["authorization"] == "Bearer secret"
     assert recorder.metadata[0]["a2a-version"] == "1.0"
+
+
+def test_a_grpc_call_of_0_3_names_its_agent_in_the_metadata() -> None:
+    handler = AnyMethod(None, Front(1, 2, "secret", "sales", at_root="older"))
+    asked = SimpleNamespace(method="/a2a.v1.A2AService/GetTask", invocation_metadata=(("x-own", "1"), ("user-agent", "grpc")))
+    assert handler._metadata(asked) == [("x-own", "1"), ("authorization", "Bearer secret"), ("a2a-tenant", "older")]
 
 
 async def test_a_grpc_error_keeps_its_code_its_words_and_its_details(recorded: tuple[Recorder, A2AServiceStub]) -> None:
