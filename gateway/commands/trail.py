@@ -111,12 +111,13 @@ def _counts(proof: "Proof") -> list[tuple[int, str]]:
 
 
 def _proof_of_database(chosen: "Settings", heads: Path | None) -> "Proof":
-    """The heads are read first: each of them names a record that was durable by then."""
+    """The heads are read first: each names a record that was durable by then. A chain that began meanwhile has its head afterwards."""
     from policies.audit_proof import prove, rows_of
 
     signed = [*_kept_heads(chosen), *_heads_in(heads)]
     with home.reading(chosen) as connection:
-        return prove(rows_of(connection), signed, home.keys(chosen))
+        later = (line for _ in range(1) for line in _kept_heads(chosen))  # read when asked for, which is after the rows
+        return prove(rows_of(connection), signed, home.keys(chosen), later)
 
 
 def _proof_of_file(chosen: "Settings", file: Path, heads: Path | None) -> "Proof":

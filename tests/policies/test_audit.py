@@ -232,3 +232,11 @@ def test_a_process_that_was_killed_before_its_first_head_left_nothing_that_is_fo
     assert proof_of(begun.rows, keys, []).sound
     other, _ = chain_of(1, "a_3")
     assert not proof_of(other, keys, []).sound
+
+
+def test_a_chain_that_began_while_the_heads_were_read_is_no_forgery(keys: SigningKeys) -> None:
+    rows, audit = chain_of(3, "a_1")
+    later = [keys.sign({"chain": "a_1", "seq": 9, "hash": "f" * 64}, TYPE)]
+    assert not prove(rows, [], keys).sound
+    proof = prove(rows, [], keys, later)
+    assert proof.sound and proof.unwitnessed == audit.head.seq
