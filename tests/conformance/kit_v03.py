@@ -13,13 +13,14 @@ RUNS = {  # the kit's name of the binding -> ours, its folder, its marks
     "rest": ("http_json", "tests/mandatory/protocol/", "mandatory_protocol"),
     "grpc": ("grpc", "tests/mandatory/protocol/", "mandatory_protocol"),
 }
+TOGETHER = "test_multi_transport_method_mapping"
 CELLS = {"passed": PASS, "failed": FAIL, "xfailed": FAIL, "skipped": SKIPPED}
 
 
 async def profile(trial: Trial, sut: str, origin: str, grpc: bool, waived: Sequence[Waiver]) -> Profile:
     """The kit against the agent at `sut`, whose card is at the root of `origin`. Raises KitMissing."""
     trial.say(f"the kit for A2A 0.3 runs against {sut}")
-    ran = {}
+    ran: dict[str, list[Ran]] = {}
     for transport, (binding, folder, marks) in RUNS.items():
         arguments = [folder, "-m", marks, "--test-scope=all", f"--transports={transport}"]
         if binding != "grpc":
@@ -27,7 +28,15 @@ async def profile(trial: Trial, sut: str, origin: str, grpc: bool, waived: Seque
         elif grpc:
             async with card_host(origin) as url:
                 ran[binding] = cases((await carried_out(trial, f"v03-{transport}", [*arguments, f"--sut-url={url}"])).read_text())
+                together = [folder, "-k", TOGETHER, "--test-scope=all", f"--sut-url={url}"]
+                ran = filled(ran, cases((await carried_out(trial, "v03-together", together)).read_text()))
     return read(ran, waived)
+
+
+def filled(ran: Mapping[str, Sequence[Ran]], together: Sequence[Ran]) -> dict[str, list[Ran]]:
+    """`together` are tests that want all bindings in one run; they decide what the run of each binding skipped."""
+    decided = {one.test: one for one in together if one.outcome != "skipped"}
+    return {binding: [decided.get(one.test, one) if one.outcome == "skipped" else one for one in many] for binding, many in ran.items()}
 
 
 def read(ran: Mapping[str, Sequence[Ran]], waived: Sequence[Waiver]) -> Profile:

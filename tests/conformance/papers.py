@@ -20,10 +20,10 @@ UNTESTED_AREAS = {
 }
 INTRODUCTION = """# Conformance
 
-What the public A2A kit says about an agent **behind** the gateway, with authentication on: the example agent of
-`tests/conformance/agent.py`, built with the official SDK, is registered at a gateway with shipped defaults, and the kit sees the gateway
-only. Since the kit knows no tokens and sends no gRPC tenant, a loopback shim adds both; it changes nothing else. `make conformance` runs
-it and writes this page and `build/conformance.json`.
+What the public A2A kits say about an agent **behind** the gateway, with authentication on: the example agent of
+`tests/conformance/agent.py`, built with the official SDK, is registered at a gateway with shipped defaults, and the kits see the gateway
+only. Since they know no tokens and send no gRPC tenant, a loopback shim adds both; over 1.0 it changes nothing else. `make conformance`
+runs it and writes this page and `build/conformance.json`.
 
 The kits are the branches `1.0-dev` and `0.3.x` of `a2aproject/a2a-tck`. They are not part of this repository: check them out in
 `build/a2a-tck` and `build/a2a-tck-0.3`, or set `A2A_TCK` and `A2A_TCK_03` to their folders. Sections are those of the A2A specification.
@@ -31,9 +31,9 @@ The kits are the branches `1.0-dev` and `0.3.x` of `a2aproject/a2a-tck`. They ar
 Over 1.0 three agents are tried: one that can everything, and, for what the kit then skips, one that lacks streaming, push notifications
 and an extended card, and one that demands an extension. The kit for 0.3 (its mandatory tests) looks for a card at the root of a host and
 names no version, so the shim answers there with the 0.3 card of an agent whose tasks stay open, and names that agent in the metadata of
-gRPC calls. That kit can't read a gRPC address without a scheme, such as the `host:port` that gRPC clients take and our cards give: for its
-gRPC run, and no other, it is shown a copy of the card in which that one address starts with `grpc://`. All these agents speak A2A 1.0 over
-JSON-RPC only: every other binding and version is the gateway's.
+gRPC calls. That kit can't read a gRPC address without a scheme, such as the `host:port` that gRPC clients take and our cards give: for
+its runs with gRPC, and no other, it is shown a copy of the card in which that one address starts with `grpc://`. All these agents speak
+A2A 1.0 over JSON-RPC only: every other binding and version is the gateway's.
 """
 
 

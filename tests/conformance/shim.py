@@ -1,4 +1,4 @@
-"""A loopback shim before the gateway for programs that know no tokens: adds the bearer and, to gRPC, the A2A tenant; all else stays."""
+"""A loopback shim before the gateway for programs that know no tokens: adds the bearer and, to gRPC, the agent's name."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

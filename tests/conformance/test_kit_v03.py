@@ -1,6 +1,6 @@
 """Each test of the 0.3 kit counts over every binding."""
 
-from tests.conformance.kit_v03 import read
+from tests.conformance.kit_v03 import filled, read
 from tests.conformance.report import Ran, Waiver
 
 TEST = "tests/mandatory/protocol/test_get.py::test_it"
@@ -24,3 +24,14 @@ def test_a_waiver_names_the_test() -> None:
 def test_what_is_skipped_over_one_binding_only_still_counts() -> None:
     found = read({"jsonrpc": [Ran(TEST, "passed", "")], "grpc": [Ran(TEST, "skipped", "not here")]}, [])
     assert [one.status for one in found.requirements] == ["PASS"]
+
+
+def test_what_each_binding_skips_alone_is_decided_by_the_run_of_all() -> None:
+    skipped, passed = Ran(TEST, "skipped", "needs two"), Ran(TEST, "passed", "")
+    assert filled({"jsonrpc": [skipped]}, [passed]) == {"jsonrpc": [passed]}
+    assert filled({"jsonrpc": [skipped]}, [skipped]) == {"jsonrpc": [skipped]}
+
+
+def test_a_run_of_all_mends_no_failure() -> None:
+    failed = Ran(TEST, "failed", "wrong")
+    assert filled({"jsonrpc": [failed]}, [Ran(TEST, "passed", "")]) == {"jsonrpc": [failed]}
