@@ -9,15 +9,16 @@ from msgspec import Raw
 from adapters.contract import Call, UpstreamFault
 from adapters.egress import LIMIT, Egress
 from adapters.mcp_http import Exchange, McpHttp
+from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_probe import Era, Probe, probe
 from adapters.mcp_sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, SessionKey, Sessions
 from adapters.mcp_wire import (
     HEADER_MISMATCH,
     MISSING_CAPABILITY,
     UNSUPPORTED_VERSION,
-    ToolAnswer,
-    ToolRefused,
-    ToolRequest,
+    McpAnswer,
+    McpRefused,
+    McpRequest,
     WireError,
     legacy_body,
     modern_body,
@@ -69,8 +70,8 @@ class McpPool:
         """Era, version and tools of a server. `headers` are credentials. Raises UpstreamFault and EgressRefused."""
         return await probe(self._http, url, headers, seconds)
 
-    async def call(self, call: Call, request: ToolRequest) -> ToolAnswer:
-        """Makes one call. Raises UpstreamFault, ToolRefused and EgressRefused; a result with isError is an answer."""
+    async def call(self, call: Call, request: McpRequest) -> McpAnswer:
+        """Makes one call. Raises UpstreamFault, McpRefused and EgressRefused; a result with isError is an answer."""
         era = self._era(call.target)
         try:
             return await self._send(era, call, request)
@@ -80,6 +81,10 @@ class McpPool:
             return await self._send(found, call, request)
         except (_WrongEra, NotLegacy) as contradiction:
             raise UpstreamFault(CONTRADICTS, str(contradiction)) from contradiction
+
+    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None:
+        """See McpTools.listen."""
+        raise UpstreamFault("The server can't be listened to", "not yet")
 
     async def sweep(self) -> None:
         """Closes idle sessions; to be called about once a minute."""
@@ -105,25 +110,25 @@ class McpPool:
             raise UpstreamFault(CONTRADICTS, str(contradiction)) from contradiction
         return known.era
 
-    async def _send(self, era: Era, call: Call, request: ToolRequest) -> ToolAnswer:
+    async def _send(self, era: Era, call: Call, request: McpRequest) -> McpAnswer:
         if era == "modern":
             exchange = await self._modern(call, request)
         else:
             exchange = await self._legacy(call, request)
-        return ToolAnswer(result_for(request, _result(exchange, era), era == "modern"))
+        return McpAnswer(result_for(request, _result(exchange, era), era == "modern"))
 
-    async def _modern(self, call: Call, request: ToolRequest) -> Exchange:
+    async def _modern(self, call: Call, request: McpRequest) -> Exchange:
         fixed = self._headers.get((request.method, request.name)) or self._fixed(request)
         headers = {**call.headers, **request.headers, **fixed}
         return await self._http.post(call.target.url, headers, modern_body(request), request.id, call.deadline - self._clock())
 
-    def _fixed(self, request: ToolRequest) -> Mapping[str, str]:
+    def _fixed(self, request: McpRequest) -> Mapping[str, str]:
         if len(self._headers) >= _HEADERS_KEPT:
             self._headers.clear()
         fixed = self._headers[(request.method, request.name)] = modern_headers(request.method, request.name)
         return fixed
 
-    async def _legacy(self, call: Call, request: ToolRequest) -> Exchange:
+    async def _legacy(self, call: Call, request: McpRequest) -> Exchange:
         owner = call.grant.delegation.principal.owner
         session = self._sessions.of(SessionKey(f"{call.target.tenant}|{call.target.name}", call.target.url, owner))
         session.calls += 1
@@ -158,7 +163,7 @@ def _result(exchange: Exchange, era: Era) -> bytes:
     if status in (401, 403):
         raise UpstreamFault("The server refuses the credentials it was shown", detail)
     if error is not None and _is_refusal(error.code, status):
-        raise ToolRefused(error.code, detail)
+        raise McpRefused(error.code, detail)
     if error is not None and error.code in (HEADER_MISMATCH, MISSING_CAPABILITY):
         raise UpstreamFault("The server finds fault with the gateway's request", detail)
     if (era == "modern" and status in _OTHER_ERA) or (error is not None and error.code == UNSUPPORTED_VERSION):

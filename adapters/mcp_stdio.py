@@ -25,8 +25,9 @@ from pydantic import RootModel, ValidationError
 
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_http import LATE, Exchange
+from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_probe import Probe, list_tools
-from adapters.mcp_wire import MODERN, BadAnswer, Envelope, ToolAnswer, ToolRefused, ToolRequest, WireError, encode, plain_params, result_for
+from adapters.mcp_wire import MODERN, BadAnswer, Envelope, McpAnswer, McpRefused, McpRequest, WireError, encode, plain_params, result_for
 
 log = structlog.get_logger()
 
@@ -188,7 +189,7 @@ class StdioServers:
         version = session.protocol_version or ""
         return Probe("modern" if version == MODERN else "legacy", version, tools)
 
-    async def call(self, call: Call, request: ToolRequest) -> ToolAnswer:
+    async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """As McpPool.call."""
         process = self._of(call.target.name)
         session = await process.session(call.deadline - self._clock())
@@ -199,7 +200,11 @@ class StdioServers:
             raise _fault(error) from None
         except ValidationError as error:
             raise BadAnswer("The server's answer is not a result", type(error).__name__) from None
-        return ToolAnswer(result_for(request, encode(result.root), session.protocol_version == MODERN))
+        return McpAnswer(result_for(request, encode(result.root), session.protocol_version == MODERN))
+
+    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None:
+        """As McpTools.listen."""
+        raise UpstreamFault("The server can't be listened to", "not yet")
 
     async def close(self) -> None:
         await asyncio.gather(*(process.stop() for process in self._processes.values()))
@@ -211,17 +216,17 @@ class StdioServers:
             raise UpstreamFault("No command is configured for this server", name) from None
 
 
-def _wanted(request: ToolRequest) -> types.CallToolRequest:
+def _wanted(request: McpRequest) -> types.CallToolRequest:
     params = msgspec.json.decode(encode(plain_params(request)))
     try:
         return types.CallToolRequest(params=types.CallToolRequestParams.model_validate(params, by_name=False))
     except ValidationError as error:
-        raise ToolRefused(-32602, type(error).__name__) from None
+        raise McpRefused(-32602, type(error).__name__) from None
 
 
-def _fault(error: MCPError) -> UpstreamFault | ToolRefused:
+def _fault(error: MCPError) -> UpstreamFault | McpRefused:
     if error.code == types.REQUEST_TIMEOUT:
         return UpstreamFault(LATE, "timeout")
     if error.code == types.CONNECTION_CLOSED:
         return UpstreamFault("The server's process ended", "connection closed")
-    return ToolRefused(error.code, error.message[:300])
+    return McpRefused(error.code, error.message[:300])

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from adapters.contract import Call, UpstreamFault
+from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_pool import McpPool
 from adapters.mcp_probe import Probe
-from adapters.mcp_wire import ToolAnswer, ToolRequest
+from adapters.mcp_wire import McpAnswer, McpRequest
 
 STDIO: Final = "stdio:"
 
@@ -16,7 +17,9 @@ class Commands(Protocol):
 
     async def probe(self, name: str) -> Probe: ...
 
-    async def call(self, call: Call, request: ToolRequest) -> ToolAnswer: ...
+    async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
+
+    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None: ...
 
     async def close(self) -> None: ...
 
@@ -34,11 +37,21 @@ class McpTools:
             return await self._command().probe(name)
         return await self._pool.probe(url, headers)
 
-    async def call(self, call: Call, request: ToolRequest) -> ToolAnswer:
-        """Makes one call. Raises UpstreamFault, ToolRefused and EgressRefused; a result with isError is an answer."""
+    async def call(self, call: Call, request: McpRequest) -> McpAnswer:
+        """Makes one request. Raises UpstreamFault, McpRefused and EgressRefused; a result with isError is an answer."""
         if call.target.url.startswith(STDIO):
             return await self._command().call(call, request)
         return await self._pool.call(call, request)
+
+    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None:
+        """Tells `listener` until the server ends the stream in order, then returns; cancel it to stop. Raises as `call` does.
+
+        Of `call` only the time to the acknowledgement is bounded. `session` is the front's, as in McpRequest.
+        """
+        if call.target.url.startswith(STDIO):
+            await self._command().listen(call, wanted, listener, session)
+        else:
+            await self._pool.listen(call, wanted, listener, session)
 
     async def sweep(self) -> None:
         """Closes idle sessions; to be called about once a minute."""

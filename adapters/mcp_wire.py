@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.contract import UpstreamFault
+from adapters.mcp_peer import Peer
 
 MODERN: Final = "2026-07-28"
 LEGACY: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
@@ -19,6 +20,8 @@ ACCEPT: Final = {"accept": "application/json, text/event-stream", "content-type"
 HEADER_MISMATCH: Final = -32020
 MISSING_CAPABILITY: Final = -32021
 UNSUPPORTED_VERSION: Final = -32022
+RESOURCE_NOT_FOUND: Final = -32002  # of the initialize era; -32602 in the modern one
+URL_REQUIRED: Final = -32042  # 2025-11-25: the request can be made again after an elicitation by URL
 _META: Final = "io.modelcontextprotocol/"
 _MODERN_META: Final = {
     _META + "protocolVersion": MODERN,
@@ -28,8 +31,11 @@ _MODERN_META: Final = {
 _MODERN_ONLY: Final = frozenset({*_MODERN_META, _META + "logLevel"})
 _PUBLIC: Final = {
     -32601: "The server does not offer this method",
-    -32602: "The server has no such tool, or the tool does not take these arguments",
+    -32602: "The server has no such thing, or does not take these arguments",
     -32603: "The server failed inside",
+    RESOURCE_NOT_FOUND: "The server has no such resource",
+    MISSING_CAPABILITY: "The server needs a capability that the client did not declare",
+    URL_REQUIRED: "The server needs the person to visit an address first",
 }
 _HEADER_SAFE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
@@ -39,13 +45,17 @@ encode: Final = msgspec.json.Encoder().encode
 _members: Final = msgspec.json.Decoder(Members).decode
 
 
-class ToolRefused(Exception):
-    """The server answered with a JSON-RPC error. `public` is ours: what the upstream wrote is in `detail`, for the log only."""
+class McpRefused(Exception):
+    """The server answered with a JSON-RPC error. `public` is ours: what the upstream wrote is in `detail`, for the log only.
 
-    def __init__(self, code: int, detail: str = "") -> None:
+    `data` is what the client needs to go on: `requiredCapabilities`, `elicitations` or the `uri` that was not found.
+    """
+
+    def __init__(self, code: int, detail: str = "", data: Mapping[str, Any] | None = None) -> None:
         self.code = code if code in _PUBLIC else -32603
         self.public = _PUBLIC.get(code, "The server refused the call")
         self.detail = detail
+        self.data = data
         super().__init__(self.public)
 
 
@@ -54,11 +64,13 @@ class BadAnswer(UpstreamFault):
 
 
 @dataclass(frozen=True, slots=True)
-class ToolRequest:
-    """A tool call as the door took it in, with the tool's upstream name already in `raw` and `params`.
+class McpRequest:
+    """A request to one server as the door took it in, with the upstream's own names already in `raw` and `params`.
 
-    `raw` is the whole envelope and `params` its member, both checked JSON; `modern` is the era of the door's client.
-    `headers` may hold the client's `Mcp-Param-*` headers.
+    `raw` is the whole envelope and `params` its member (an object), both checked JSON; `modern` is the era of the door's client.
+    `name` is what `Mcp-Name` says (tool, prompt, URI or task id; may be empty). `headers` may hold the client's `Mcp-Param-*` headers.
+    Without a `peer` nothing but the answer is wanted. `session` names the front's session of the initialize era: it gets one of its own
+    with a server of that era, which needs the same `peer.capabilities` at every request.
     """
 
     id: RequestId
@@ -68,10 +80,12 @@ class ToolRequest:
     modern: bool
     method: str = "tools/call"
     headers: Mapping[str, str] = field(default_factory=dict)
+    peer: Peer | None = None
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class ToolAnswer:
+class McpAnswer:
     """`result`: the JSON object of the result in the era of the request, as the server wrote it where nothing had to change."""
 
     result: bytes
@@ -151,29 +165,29 @@ def modern_params(params: Mapping[str, Any]) -> dict[str, Any]:
     return {**params, "_meta": {**kept, **_MODERN_META}}
 
 
-def modern_body(request: ToolRequest) -> bytes:
+def modern_body(request: McpRequest) -> bytes:
     """The envelope for a modern server: the client's own bytes when it is modern too."""
     if request.modern:
         return request.raw
     return envelope_of(request.id, request.method, modern_params(_object(request.params)))
 
 
-def legacy_body(request: ToolRequest, request_id: RequestId) -> bytes:
+def legacy_body(request: McpRequest, request_id: RequestId) -> bytes:
     """The envelope for a session of the `initialize` era, under an id of that session, without the modern `_meta`."""
     if not request.modern:
         return envelope_of(request_id, request.method, Raw(request.params))
     return envelope_of(request_id, request.method, plain_params(request))
 
 
-def plain_params(request: ToolRequest) -> dict[str, Any]:
+def plain_params(request: McpRequest) -> dict[str, Any]:
     """The parameters without what only the modern envelope has."""
     params = _object(request.params)
     meta = {name: value for name, value in _object(params.pop("_meta", Raw(b"{}"))).items() if name not in _MODERN_ONLY}
     return {**params, "_meta": meta} if meta else dict(params)
 
 
-def result_for(request: ToolRequest, result: bytes, modern: bool) -> bytes:
-    """A result of a server of one era (`modern`) for a client of the other. Raises ToolRefused when it can't cross."""
+def result_for(request: McpRequest, result: bytes, modern: bool) -> bytes:
+    """A result of a server of one era (`modern`) for a client of the other. Raises McpRefused when it can't cross."""
     if request.modern == modern:
         return result
     members: dict[str, Any] = dict(_object(result))
@@ -181,7 +195,7 @@ def result_for(request: ToolRequest, result: bytes, modern: bool) -> bytes:
         return encode({**members, "resultType": "complete"})
     kind = members.pop("resultType", Raw(b'"complete"'))
     if bytes(kind) != b'"complete"':
-        raise ToolRefused(-32603, "an unfinished result for a client of the initialize era")
+        raise McpRefused(-32603, "an unfinished result for a client of the initialize era")
     return encode({name: value for name, value in members.items() if name not in ("ttlMs", "cacheScope")})
 
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.contract import Adapter, Call, Canceled, Turn, VendorRef
-from adapters.mcp_wire import ToolAnswer, ToolRequest
+from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.task import Message, TaskState
 from gateway.front_door import FrontDoor
 from gateway.ledger import Ledger, Outside, Trail
@@ -61,7 +61,7 @@ class ToolCall(Struct, frozen=True):
     server: str
     tool: str
     arguments: Mapping[str, Any]
-    request: ToolRequest
+    request: McpRequest
     trail: Trail
 
 
@@ -237,7 +237,7 @@ class Broker:
         key = sending.idempotency_key
         return None if key is None else await self._reader.repeated(caller, sending.agent, key, sending.message, wait=not sending.watched)
 
-    async def call_tool(self, caller: Caller, asked: ToolCall) -> ToolAnswer:
+    async def call_tool(self, caller: Caller, asked: ToolCall) -> McpAnswer:
         """Calls a tool of an MCP server: a decision and its record, but no task."""
         target = self.find(caller, asked.server, Family.SERVER)
         act = calling(asked.server, asked.tool)

@@ -7,7 +7,7 @@ from adapters.a2a_wire.v1 import BadMessage
 from adapters.addresses import EgressRefused
 from adapters.catalog import UnknownKind
 from adapters.contract import UpstreamFault
-from adapters.mcp_wire import ToolRefused
+from adapters.mcp_wire import McpRefused
 from gateway.admission import Admission, ForeignOrigin, WrongHost
 from gateway.asgi import BadHeader, BodyTooLarge, ContentTypeNotSupported
 from gateway.broker import NotCancelable, TooManyTasks
@@ -176,7 +176,7 @@ TABLE: dict[type[Exception], Row] = {
     NotKept: Row(503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later."),
     IdempotencyConflict: Row(409, -32014, "idempotency-conflict", "The Idempotency-Key was used before with another message."),
     UpstreamFault: Row(502, -32015, "upstream"),
-    ToolRefused: Row(502, -32015, "upstream"),
+    McpRefused: Row(502, -32015, "upstream"),
     EgressRefused: Row(400, -32602, "egress-refused"),
 }
 UNEXPECTED = Row(500, -32603, "internal", "Something went wrong inside the gateway; its log has the details.")

@@ -10,7 +10,7 @@ from msgspec import Struct
 from sqlalchemy.exc import IntegrityError
 
 from adapters.contract import Adapter, Call
-from adapters.mcp_wire import ToolAnswer, ToolRequest
+from adapters.mcp_wire import McpAnswer, McpRequest
 from gateway.database import Batch, NotKept
 from gateway.tasks import KeyUsed, TaskRow
 from gateway.turns import Memory, Turned
@@ -45,7 +45,7 @@ class Adapters(Protocol):
 class ToolServers(Protocol):
     """adapters/mcp_pool.py."""
 
-    async def call(self, call: Call, request: ToolRequest) -> ToolAnswer: ...
+    async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
 
 
 @dataclass(frozen=True, slots=True)

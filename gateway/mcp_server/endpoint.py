@@ -7,7 +7,7 @@ import msgspec
 import structlog
 
 from adapters.a2a_wire.v1 import ID_LIMIT
-from adapters.mcp_wire import ToolRequest
+from adapters.mcp_wire import McpRequest
 from adapters.task import Message, Part, Role, text_of
 from gateway.admission import Admission
 from gateway.asgi import Header, Receive, Scope, Send, check_json, header, read_body, respond
@@ -226,7 +226,7 @@ def _envelope(document: Any) -> tuple[Any, str, Any]:
     return request_id, document["method"], document.get("params")
 
 
-def _request(asked: Asked, target: ServerTool, arguments: dict[str, Any]) -> ToolRequest:
+def _request(asked: Asked, target: ServerTool, arguments: dict[str, Any]) -> McpRequest:
     """The call under the tool's own name and with our trace context; all else as the client wrote it. Raises BadEnvelope."""
     members = _raw(asked.raw)
     params_given = _raw(members["params"])
@@ -236,10 +236,10 @@ def _request(asked: Asked, target: ServerTool, arguments: dict[str, Any]) -> Too
     params = encode({**params_given, "name": target.tool, "_meta": traced})
     raw = encode({**members, "params": msgspec.Raw(params)})
     if not target.marks:
-        return ToolRequest(asked.id, target.tool, raw, params, asked.modern)
+        return McpRequest(asked.id, target.tool, raw, params, asked.modern)
     if asked.modern:
         check_mirrored(asked.scope, target.marks, arguments)
-    return ToolRequest(asked.id, target.tool, raw, params, asked.modern, headers=headers_for(target.marks, arguments))
+    return McpRequest(asked.id, target.tool, raw, params, asked.modern, headers=headers_for(target.marks, arguments))
 
 
 def _agent_result(turned: Turned, is_modern: bool) -> bytes:

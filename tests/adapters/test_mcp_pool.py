@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from adapters.contract import Call, UpstreamFault
 from adapters.egress import Egress, Fetched
 from adapters.mcp_pool import McpPool, PoolLimits
-from adapters.mcp_wire import ToolRefused, ToolRequest
+from adapters.mcp_wire import McpRefused, McpRequest
 from policies.delegation import Delegation
 from policies.grant import Act, Decision, Grant
 from policies.permissions import ALL
@@ -73,12 +73,12 @@ def call_of(url: str, era: str, user: str = "alice", seconds: float = 10.0, **re
     return Call(Grant(decision, Delegation(principal, ALL, 2e9)), target, asyncio.get_running_loop().time() + seconds, headers)
 
 
-def request_of(name: str, modern: bool = True, request_id: int | str = 1, **arguments: Any) -> ToolRequest:
+def request_of(name: str, modern: bool = True, request_id: int | str = 1, **arguments: Any) -> McpRequest:
     params: dict[str, Any] = {"name": name, "arguments": arguments}
     if modern:
         params["_meta"] = META
     raw = json.dumps({"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params}).encode()
-    return ToolRequest(request_id, name, raw, json.dumps(params).encode(), modern)
+    return McpRequest(request_id, name, raw, json.dumps(params).encode(), modern)
 
 
 def text(result: bytes) -> str:
@@ -256,7 +256,7 @@ async def test_a_json_rpc_error_is_a_refusal_without_the_servers_words(pool: Mcp
         if status == 400 and code not in (-32601, -32602):
             assert "secret" not in (await fault_of(pool, url)).public
             return
-        with pytest.raises(ToolRefused) as refused:
+        with pytest.raises(McpRefused) as refused:
             await pool.call(call_of(url, "modern"), request_of("echo", text="hi"))
     assert refused.value.code == shown and "secret" not in str(refused.value) and "secret" in refused.value.detail
 
@@ -368,7 +368,7 @@ async def test_an_unfinished_result_does_not_reach_a_client_that_cannot_finish_i
         return JSONResponse(ok(request, result={"resultType": "input_required", "inputRequests": {}}))
 
     async with scripted_server(answer) as url:
-        with pytest.raises(ToolRefused):
+        with pytest.raises(McpRefused):
             await pool.call(call_of(url, "modern"), request_of("echo", False, text="x"))
         assert b"input_required" in (await pool.call(call_of(url, "modern"), request_of("echo", text="x"))).result
 

@@ -17,7 +17,7 @@ from adapters.egress import Egress
 from adapters.mcp_pool import McpPool
 from adapters.mcp_stdio import Command, StdioServers
 from adapters.mcp_tools import McpTools
-from adapters.mcp_wire import ToolRefused
+from adapters.mcp_wire import McpRefused
 from tests.adapters.test_mcp_pool import call_of, request_of, text
 from tests.fakes import stdio_server
 from tests.fakes.clock import Clock
@@ -54,7 +54,7 @@ async def test_a_command_is_called_like_any_server_and_is_one_process(tools: Mcp
     pids = {text((await tools.call(stdio_call(user=user), request_of("process"))).result) for user in ("alice", "bob")}
     assert len(pids) == 1
     assert json.loads((await tools.call(stdio_call(), request_of("fail"))).result)["isError"] is True
-    with pytest.raises(ToolRefused):
+    with pytest.raises(McpRefused):
         await tools.call(stdio_call(), dataclasses.replace(request_of("echo"), params=b'{"arguments": []}'))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.contract import Call, Done, Event, Progress, Ref, Turn, VendorRef
-from adapters.mcp_wire import ToolAnswer, ToolRequest
+from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.task import Message, Part, Role, text_of
 from gateway.app import Gateway
 from gateway.broker import Broker, Sending, ToolCall
@@ -67,11 +67,11 @@ class ScriptedTools:
     """The pool of MCP upstreams."""
 
     def __init__(self) -> None:
-        self.calls: list[ToolRequest] = []
+        self.calls: list[McpRequest] = []
 
-    async def call(self, call: Call, request: ToolRequest) -> ToolAnswer:
+    async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         self.calls.append(request)
-        return ToolAnswer(b"{}")
+        return McpAnswer(b"{}")
 
 
 class Process:
@@ -113,7 +113,7 @@ def sending(text: str, **more: Any) -> Sending:
 
 
 def tool_call(text: str) -> ToolCall:
-    return ToolCall("inventory", "check", {"sku": text}, ToolRequest(7, "check", b"{}", b"{}", modern=True), Trail())
+    return ToolCall("inventory", "check", {"sku": text}, McpRequest(7, "check", b"{}", b"{}", modern=True), Trail())
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from adapters.contract import UpstreamFault
-from adapters.mcp_wire import ToolRefused
+from adapters.mcp_wire import McpRefused
 from gateway import errors
 from gateway.errors import TABLE, UNEXPECTED, a2a_details, mcp_data, problem, told
 from gateway.mcp_server import modern
@@ -58,7 +58,7 @@ def test_a_name_of_an_error_in_a2a_is_one_of_the_specifications() -> None:
 
 
 def test_what_an_upstream_said_stays_inside() -> None:
-    for error in (UpstreamFault("The agent is late", "its secret"), ToolRefused(-32000, "its secret"), RuntimeError("its secret")):
+    for error in (UpstreamFault("The agent is late", "its secret"), McpRefused(-32000, "its secret"), RuntimeError("its secret")):
         said = told(error)
         for shown in (said.detail, a2a_details(said), mcp_data(said), problem(said)):
             assert "secret" not in json.dumps(shown)

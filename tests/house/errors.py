@@ -9,6 +9,7 @@ BUILT_IN = {name for name, value in vars(builtins).items() if isinstance(value, 
 
 # Caught by its own package, or raised where there is no caller yet. Everything else needs a row in gateway/errors.py.
 INSIDE = {
+    "adapters.mcp_peer.PeerRefused": "the pool answers the server that asked, or refuses the call",
     "adapters.mcp_sessions.NotLegacy": "the pool probes again",
     "gateway.card_source.Unverified": "a refresh quarantines the agent, a change names the field",
     "gateway.home.HomeInUse": "start-up: printed by the command line",
