@@ -18,7 +18,7 @@ from adapters.egress import Egress
 from adapters.mcp_pool import McpPool
 from adapters.mcp_tools import Commands, McpTools
 from gateway import logs
-from gateway.a2a_server.cards import Cards
+from gateway.a2a_server.cards import Cards, Publishing
 from gateway.a2a_server.door import AgentDoor
 from gateway.a2a_server.extended import ExtendedCards
 from gateway.a2a_server.jsonrpc import JsonRpc
@@ -329,7 +329,7 @@ def _operations(gateway: Gateway) -> Operations:
 def _agent_door(gateway: Gateway, admission: Admission, operations: Operations, visits: Visits) -> AgentDoor:
     size = gateway.settings.server.max_body
     front_door = replace(gateway.front_door.registration("default"), created=now_us(), updated=now_us())
-    cards = Cards(admission, gateway.registry, front_door, gateway.published, gateway.united)
+    cards = Cards(admission, gateway.registry, front_door, Publishing(gateway.published, gateway.united, gateway.keys))
     jsonrpc, rest = JsonRpc(admission, operations, size), Rest(admission, operations, size)
     return AgentDoor(jsonrpc, rest, cards, Notifications(gateway.doorbells), visits)
 

@@ -1,27 +1,49 @@
-"""The gateway's home folder: made at need, locked where only one process may have it, and telling others where we serve."""
+"""The gateway's home folder: made at need, closed to others, locked where only one process may have it, and telling where we serve."""
 
 import fcntl
+import os
+import stat
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
 DATABASE = "interlock.db"
+OTHERS = 0o077
+OURS = (f"{DATABASE}*", "audit.*", "lock", "serving.json")  # beside the keys, which are read only where their mode is right
 
 
 class HomeInUse(Exception):
     """Another gateway runs on this SQLite file."""
 
 
+class HomeOpen(OSError):
+    """Others may write where the signing keys and the audit's heads are kept, and it is not ours to change."""
+
+
 def prepared(home: Path, public_url: str, alone: bool) -> IO[str] | None:
-    """The folder, which says where we serve; with `alone` locked for this process. Raises HomeInUse."""
+    """The folder, which says where we serve; with `alone` locked for this process. Raises HomeInUse and HomeOpen."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _close(home)
     lock = _locked(home) if alone else None
     if alone:
         (home / DATABASE).touch(mode=0o600)  # SQLite gives its log the mode of its file
-        (home / DATABASE).chmod(0o600)
     (home / "serving.json").write_text(msgspec.json.encode({"url": public_url}).decode())
+    for path in (found for pattern in OURS for found in home.glob(pattern)):
+        if path.stat().st_mode & OTHERS and path.stat().st_uid == os.geteuid():
+            path.chmod(0o600)
     return lock
+
+
+def _close(home: Path) -> None:
+    """Takes away what others may do in a folder of ours. One that everybody shares, or that is another's and open to all, is refused."""
+    found = home.stat()
+    if not found.st_mode & OTHERS:
+        return
+    if found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX:
+        home.chmod(0o700)
+    elif found.st_mode & stat.S_IWOTH:
+        raise HomeOpen(f"{home}: everybody may write there; give the gateway a folder of its own, of mode 0700")
 
 
 def _locked(home: Path) -> IO[str]:

@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,21 +47,33 @@ class HeadsFile:
         return signed
 
     def compact(self) -> None:
-        """Drops the heads that a later one of the same chain makes needless. A line that can't be read is left for `verify` to find."""
+        """Drops the heads that a later one of the same chain makes needless, in whatever order they stand.
+
+        A line that can't be read is left for `verify` to find, and so are two last heads of one chain.
+        """
         self._lines = 0
         with self._alone():
             if not self._path.exists():
                 return
-            last: dict[str, str] = {}
-            for number, line in enumerate(self._path.read_text().splitlines()):
-                try:
-                    last[str(self._signer.verify(line, TYPE)["chain"])] = line
-                except ValueError:
-                    last[f"line {number}"] = line
             fresh = self._path.with_suffix(".new")
             fresh.unlink(missing_ok=True)
-            _append(fresh, "".join(f"{line}\n" for line in last.values()).encode())
+            _append(fresh, "".join(f"{line}\n" for line in self._needed(self._path.read_text().splitlines())).encode())
             fresh.replace(self._path)
+
+    def _needed(self, lines: Iterable[str]) -> list[str]:
+        heads = {line: self._position(line) for line in lines}
+        last: dict[str, int] = {}
+        for chain, seq in filter(None, heads.values()):
+            last[chain] = max(seq, last.get(chain, 0))
+        return [line for line, position in heads.items() if position is None or position[1] == last[position[0]]]
+
+    def _position(self, line: str) -> tuple[str, int] | None:
+        """Chain and number of a signed head; None for what is none."""
+        try:
+            claims = self._signer.verify(line, TYPE)
+            return str(claims["chain"]), int(claims["seq"])
+        except (ValueError, LookupError, TypeError):
+            return None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -44,10 +44,13 @@ def encode_base64url(raw: bytes) -> str:
 
 
 class KeyFolder:
-    """Reads and writes at `path`, which is made with mode 0700 when it is missing. Files have mode 0600."""
+    """Reads and writes at `path`, which is made where it is missing, and closed to others where it is not. Files have mode 0600."""
 
     def __init__(self, path: Path) -> None:
+        """Raises KeysUnusable."""
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.stat().st_mode & 0o077:
+            _close(path)
         self.path = path
 
     def stamp(self) -> tuple[int, int]:
@@ -100,6 +103,14 @@ class KeyFolder:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _close(path: Path) -> None:
+    """Others may not even look into the folder: who can write there can put a key of their own. Raises KeysUnusable."""
+    try:
+        path.chmod(0o700)
+    except OSError as error:
+        raise KeysUnusable(f"{path}: others may use this folder, and it is not ours to close; run chmod 700 on it") from error
 
 
 def _read(path: Path) -> StoredKey:

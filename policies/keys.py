@@ -103,6 +103,12 @@ class SigningKeys:
         """The kid of the key that signs."""
         return self._current().active
 
+    @property
+    def since(self) -> int:
+        """When the key that signs was made, in microseconds since 1970."""
+        ring = self._current()
+        return ring.stored[ring.active].created
+
     def rotate(self) -> str:
         """Makes a new key; the old ones lose their secret half and verify for 24 h more. Returns the new kid."""
         with self._folder.alone():

@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -24,54 +26,100 @@ encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 
+class Key(Protocol):
+    """policies/keys.py: the key that signs now."""
+
+    @property
+    def active(self) -> str: ...
+
+    @property
+    def since(self) -> int:
+        """Microseconds since 1970."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """`publish` makes the signed card, pure 1.0; `unite` adds the members of 0.3, for those who ask for 0.3."""
+
+    publish: Publish
+    unite: Unite
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    entry: Registration
+    kid: str
+    body: bytes = field(repr=False)
+    tag: str
+    changed: datetime
+
+    def unchanged(self, scope: Scope) -> bool:
+        """Whether the caller has it already (RFC 9110 s13.2.2): a date counts where no tag is given, and a wrong one not at all."""
+        tags = header(scope, b"if-none-match")
+        if tags is not None:
+            return tags.strip() == "*" or self.tag.removeprefix("W/") in (each.strip() for each in tags.replace("W/", "").split(","))
+        try:
+            return self.changed <= parsedate_to_datetime(header(scope, b"if-modified-since") or "")
+        except (ValueError, TypeError):  # no date, or one without a zone
+            return False
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [
+            (b"cache-control", b"public, max-age=%d" % MAX_AGE),
+            (b"etag", self.tag.encode()),
+            (b"last-modified", self.changed.strftime("%a, %d %b %Y %H:%M:%S GMT").encode()),
+            (b"vary", b"A2A-Version"),
+        ]
+
+
 class Cards:
-    """Serves cards of active agents and of the front door; the others do not exist for the public.
+    """Serves cards of active agents and of the front door; the others do not exist for the public."""
 
-    `publish` makes the signed card, pure 1.0; `unite` adds the members of 0.3, for those who ask for 0.3.
-    """
-
-    def __init__(self, admission: Admission, registry: Registry, front_door: Registration, publish: Publish, unite: Unite) -> None:
+    def __init__(self, admission: Admission, registry: Registry, front_door: Registration, publishing: Publishing) -> None:
         self._admission = admission
         self._registry = registry
         self._front_door = front_door
-        self._publish = publish
-        self._unite = unite
-        self._known: dict[tuple[str, bool], tuple[Registration, bytes, str]] = {}
+        self._publishing = publishing
+        self._known: dict[tuple[str, bool], _Published] = {}
 
     async def __call__(self, scope: Scope, send: Send, name: str) -> None:
         """Answers one GET or HEAD."""
         try:
             self._admission.check_host(scope)
             older = scope["path"].endswith("/agent.json") or asked_version(scope).startswith("0.3")
-            body, tag, changed = self._card(name, older)
-            validators = (header(scope, b"if-none-match") or "").replace("W/", "").split(",")
+            card = self._card(name, older)
+            unchanged = card.unchanged(scope)
         except Exception as error:  # the door: whatever happens, the caller gets an answer, and the log the rest
             said = told(error)
             if said.row.status == 500:
                 log.exception("card_failed", agent=name)
             await respond(send, said.row.status, encode(problem(said)), media_type=b"application/problem+json")
             return
-        headers = [
-            (b"cache-control", b"public, max-age=%d" % MAX_AGE),
-            (b"etag", tag.encode()),
-            (b"last-modified", changed.encode()),
-            (b"vary", b"A2A-Version"),
-        ]
         if scope["method"] not in ("GET", "HEAD"):
             await respond(send, 405, b"{}", [(b"allow", b"GET, HEAD")])
-        elif tag in (each.strip() for each in validators):
-            await respond(send, 304, b"", headers)
+        elif unchanged:
+            await respond(send, 304, b"", card.headers())
         else:
-            await respond(send, 200, body, headers)
+            await respond(send, 200, card.body, card.headers())
 
-    def _card(self, name: str, older: bool) -> tuple[bytes, str, str]:
+    def _card(self, name: str, older: bool) -> _Published:
+        """Signed anew when the agent changed, and when the key did. Raises UnknownName."""
         found = self._front_door if name == FRONT_DOOR else self._registry.find(PUBLIC_TENANT, name)
         if found.family is not Family.AGENT or found.status is not Status.ACTIVE:
             raise UnknownName(name)
         known = self._known.get((name, older))
-        if known is None or known[0] is not found:
-            card = self._publish(found)
-            body = encode(self._unite(found, card) if older else card)
-            known = self._known[name, older] = (found, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
-        changed = datetime.fromtimestamp(found.updated / 1_000_000, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
-        return known[1], known[2], changed
+        if known is None or known.entry is not found or known.kid != self._publishing.key.active:
+            known = self._known[name, older] = self._published(found, older)
+        return known
+
+    def _published(self, found: Registration, older: bool) -> _Published:
+        """The tag is of what the card says and which key signed it: the same in every process, though no two signatures are alike."""
+        key, card = self._publishing.key, self._publishing.publish(found)
+        if older:
+            card = self._publishing.unite(found, card)
+        said = {name: value for name, value in card.items() if name != "signatures"}
+        tag = f'W/"{hashlib.sha256(encode([key.active, said])).hexdigest()[:32]}"'
+        changed = datetime.fromtimestamp(max(found.updated, key.since) // 1_000_000, UTC)
+        return _Published(found, key.active, encode(card), tag, changed)

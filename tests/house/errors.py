@@ -13,6 +13,7 @@ INSIDE = {
     "adapters.mcp_sessions.NotLegacy": "the pool probes again",
     "gateway.card_source.Unverified": "a refresh quarantines the agent, a change names the field",
     "gateway.home.HomeInUse": "start-up: printed by the command line",
+    "gateway.home.HomeOpen": "start-up: printed by the command line",
     "gateway.mcp_server.legacy.UnknownSession": "the MCP door answers with HTTP 404, as the transport asks",
     "gateway.mcp_server.modern.BadEnvelope": "the MCP door answers it with its own code",
     "gateway.tasks.KeyUsed": "the broker answers with the task of the faster request",

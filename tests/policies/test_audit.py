@@ -151,6 +151,16 @@ def test_a_forged_line_that_is_no_record_is_a_flaw_and_no_crash(keys: SigningKey
     assert not proof_of([forged], keys).sound
 
 
+def test_an_old_head_that_is_written_again_does_not_push_out_the_last_one(keys: SigningKeys, tmp_path) -> None:  # attack LOG-04
+    path = tmp_path / "audit.heads"
+    file = HeadsFile(path, keys, Clock().us)
+    first = file.keep(Head("a", 1, "0" * 64))
+    last = file.keep(Head("a", 9, "9" * 64))
+    path.write_text(f"{last}\nnonsense\n{first}\n")
+    file.compact()
+    assert read_heads(path) == [last, "nonsense"]
+
+
 def test_the_heads_file_does_not_grow_for_ever(keys: SigningKeys, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("policies.audit_heads.COMPACT_AFTER", 10)
     path = tmp_path / "audit.heads"

@@ -1,5 +1,7 @@
 """The cards that are published: pure 1.0, both versions for clients of 0.3, signed, and kept by caches."""
 
+import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +16,7 @@ from google.protobuf.json_format import ParseDict
 
 from policies.keys import SigningKeys
 from registry.signing import EXTENSIONS
-from tests.fakes.house import CallbackAgent, House
+from tests.fakes.house import CallbackAgent, House, house
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 CARD = "/agents/sales/.well-known/agent-card.json"
@@ -98,6 +100,45 @@ async def test_a_card_that_is_known_is_not_sent_again(home: House, validator: st
     tag = (await home.http.get(CARD)).headers["etag"]
     assert (await home.http.get(CARD, headers={"If-None-Match": validator.format(tag)})).status_code == 304
     assert (await home.http.get(CARD, headers={"If-None-Match": '"other"'})).status_code == 200
+
+
+async def test_a_date_counts_where_no_tag_is_given(home: House) -> None:
+    await home.agent(CallbackAgent("sales"))
+    modified = (await home.http.get(CARD)).headers["last-modified"]
+    for date, status in {
+        modified: 304,
+        "Fri, 01 Jan 2100 00:00:00 GMT": 304,
+        "Thu, 01 Jan 1970 00:00:00 GMT": 200,
+        "yesterday": 200,
+        "Fri, 01 Jan 2100 00:00:00": 200,
+        "": 200,
+    }.items():
+        assert (await home.http.get(CARD, headers={"If-Modified-Since": date})).status_code == status, date
+    answer = await home.http.get(CARD, headers={"If-Modified-Since": modified, "If-None-Match": '"other"'})
+    assert answer.status_code == 200
+    assert (await home.http.get(CARD, headers={"If-None-Match": "*"})).status_code == 304
+
+
+@pytest.mark.parametrize("path", [CARD, OLD_CARD, "/.well-known/agent-card.json"])
+async def test_a_card_is_signed_anew_when_the_key_changes(home: House, path: str) -> None:
+    await home.agent(CallbackAgent("sales"))
+    before = await home.http.get(path)
+    home.gateway.keys.now = lambda: time.time() + 2  # dates count seconds
+    home.gateway.keys.rotate()
+    after = await home.http.get(path, headers={"If-None-Match": before.headers["etag"]})
+    assert (after.status_code, verified(after.json(), home.gateway.keys)) == (200, True)
+    assert after.headers["etag"] != before.headers["etag"]
+    dated = await home.http.get(path, headers={"If-Modified-Since": before.headers["last-modified"]})
+    assert (dated.status_code, dated.headers["etag"]) == (200, after.headers["etag"])
+
+
+async def test_two_processes_name_one_card_alike(tmp_path: Path, database_url: str, postgres_url: str) -> None:
+    async with house(tmp_path / "home", postgres_url) as one, house(tmp_path / "home", postgres_url) as two:
+        await one.agent(CallbackAgent("sales"))
+        await two.gateway.registry.reload()
+        first, second = [await each.http.get(CARD) for each in (one, two)]
+    for name in ("etag", "last-modified"):
+        assert first.headers[name] == second.headers[name]
 
 
 @pytest.mark.parametrize(("version", "binding"), [("1.0", "JSONRPC"), ("1.0", "HTTP+JSON"), ("0.3", "JSONRPC"), ("0.3", "HTTP+JSON")])
