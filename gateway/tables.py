@@ -98,3 +98,40 @@ deliveries = Table(
     Index("deliveries_due", "next_at", **PENDING),
     Index("deliveries_dead", "tenant", "id", **DEAD),
 )
+
+mcp_sessions = Table(
+    "mcp_sessions",
+    metadata,
+    Column("id", Text, primary_key=True),  # sha256 of what the client shows
+    Column("holder", Text, nullable=False),  # whose it is, and which agent's
+    Column("resource", Text, nullable=False),  # the path that it was opened at
+    Column("version", Text, nullable=False),
+    Column("capabilities", Text, nullable=False),  # JSON: what the client declared
+    Column("level", Text, nullable=False),  # of log messages; empty: none was set
+    Column("uris", Text, nullable=False),  # JSON: resources that it subscribed to
+    Column("created", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=False),
+    Index("mcp_sessions_holder", "holder", "used"),
+    Index("mcp_sessions_used", "used"),
+)
+
+mcp_events = Table(
+    "mcp_events",
+    metadata,
+    Column("session", Text, primary_key=True),
+    Column("stream", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),  # 1 where the stream ends with it
+    Column("body", Text, nullable=False),  # one JSON-RPC message
+    Index("mcp_events_at", "at"),
+)
+
+mail = Table(
+    "mail",
+    metadata,
+    Column("address", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),  # read by nobody after that
+    Index("mail_until", "until"),
+)
