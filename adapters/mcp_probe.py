@@ -1,14 +1,14 @@
-"""What an MCP server is: its era, its version and its tools, learned without trusting any of it."""
+"""What an MCP server is: its era, its version and what it offers, learned without trusting any of it."""
 
-import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import msgspec
 
 from adapters.contract import UpstreamFault
 from adapters.mcp_http import Exchange, McpHttp
+from adapters.mcp_lists import Definition, Listed, list_all
 from adapters.mcp_sessions import NotLegacy, Session, SessionKey, close_session, open_session
 from adapters.mcp_wire import (
     HEADER_MISMATCH,
@@ -22,36 +22,28 @@ from adapters.mcp_wire import (
     modern_headers,
     modern_params,
 )
-from policies import strict_json
-
-PAGES_MAX: Final = 50
-TOOLS_MAX: Final = 2000
-CURSOR_MAX: Final = 4096
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
-_NAME: Final = re.compile(r"[ -~]{1,128}")
-_SCALARS: Final = frozenset({"string", "integer", "boolean"})
-_DATA: Final = frozenset({"default", "examples", "const", "enum"})
 
 Era = Literal["modern", "legacy"]
-ListPage = Callable[[dict[str, Any]], Awaitable[Exchange]]
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """`tools`: entries of tools/list, verbatim, without those that can't be called safely."""
+    """What it lists, verbatim, without what can't be used safely."""
 
     era: Era
     protocol_version: str
-    tools: list[dict[str, Any]]
+    tools: list[Definition]
+    prompts: list[Definition] = field(default_factory=list)
+    resources: list[Definition] = field(default_factory=list)
+    templates: list[Definition] = field(default_factory=list)
+
+
+def probed(era: Era, version: str, listed: Listed) -> Probe:
+    return Probe(era, version, listed.tools, listed.prompts, listed.resources, listed.templates)
 
 
 class _Discovered(msgspec.Struct, frozen=True, rename="camel"):
     supported_versions: list[str]
-
-
-class _Page(msgspec.Struct, frozen=True, rename="camel"):
-    tools: list[dict[str, Any]]
-    next_cursor: str | None = None
 
 
 _discovered: Final = msgspec.json.Decoder(_Discovered).decode
@@ -99,12 +91,11 @@ def _says_modern(error: WireError) -> bool:
 
 
 async def _modern(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
-    headers = {**credentials, **modern_headers("tools/list")}
+    async def page(method: str, params: dict[str, Any]) -> Exchange:
+        headers = {**credentials, **modern_headers(method)}
+        return await http.post(url, headers, envelope_of(1, method, modern_params(params)), 1, seconds)
 
-    async def page(params: dict[str, Any]) -> Exchange:
-        return await http.post(url, headers, envelope_of(1, "tools/list", modern_params(params)), 1, seconds)
-
-    return Probe("modern", MODERN, await list_tools(page))
+    return probed("modern", MODERN, await list_all(page))
 
 
 async def _legacy(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
@@ -112,67 +103,11 @@ async def _legacy(http: McpHttp, url: str, credentials: Mapping[str, str], secon
     await open_session(http, session, credentials, seconds)
     headers = {**credentials, **session.headers}
 
-    async def page(params: dict[str, Any]) -> Exchange:
+    async def page(method: str, params: dict[str, Any]) -> Exchange:
         number = session.number()
-        return await http.post(url, headers, envelope_of(number, "tools/list", params), number, seconds)
+        return await http.post(url, headers, envelope_of(number, method, params), number, seconds)
 
     try:
-        return Probe("legacy", session.headers["mcp-protocol-version"], await list_tools(page))
+        return probed("legacy", session.headers["mcp-protocol-version"], await list_all(page))
     finally:
         await close_session(http, session)
-
-
-async def list_tools(page: ListPage) -> list[dict[str, Any]]:
-    """All pages of tools/list, within bounds. A server without tools has none."""
-    tools: dict[str, dict[str, Any]] = {}
-    params: dict[str, Any] = {}
-    for _ in range(PAGES_MAX):
-        exchange = await page(params)
-        if exchange.answer is None:
-            raise UpstreamFault("The server does not list its tools", f"status {exchange.status}")
-        if isinstance(exchange.answer.error, WireError):
-            if exchange.answer.error.code == -32601 and not params:
-                return []
-            raise UpstreamFault("The server does not list its tools", f"code {exchange.answer.error.code}")
-        try:
-            listed = msgspec.convert(strict_json.parse(bytes(exchange.answer.result or b"")), _Page)
-            sound = list(filter(callable_tool, listed.tools))
-        except (msgspec.MsgspecError, strict_json.BadJson) as error:
-            raise UpstreamFault("The server's list of tools is not valid", str(error)[:200]) from None
-        for tool in sound:
-            tools.setdefault(tool["name"], tool)
-        if len(tools) > TOOLS_MAX:
-            break
-        if not listed.next_cursor:
-            return list(tools.values())
-        params = {"cursor": listed.next_cursor[: CURSOR_MAX + 1]}
-        if len(params["cursor"]) > CURSOR_MAX:
-            break
-    raise UpstreamFault("The server's list of tools is too long", f"{len(tools)} tools")
-
-
-def callable_tool(tool: Mapping[str, Any]) -> bool:
-    """Whether a definition has a plain name and a schema whose `x-mcp-header` marks are sound (2026-07-28: drop it otherwise)."""
-    name, schema = tool.get("name"), tool.get("inputSchema")
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(schema, dict):
-        return False
-    marks = list(_marks(schema, True))
-    return all(isinstance(mark, str) and _TOKEN.fullmatch(mark) for mark in marks) and len({str(m).lower() for m in marks}) == len(marks)
-
-
-def _marks(schema: Any, reachable: bool, top: bool = True) -> Iterator[Any]:
-    """Every `x-mcp-header`; None for one that stands where no argument can be found by properties alone."""
-    if isinstance(schema, list):
-        for item in schema:
-            yield from _marks(item, False, False)
-    if not isinstance(schema, dict):
-        return
-    if "x-mcp-header" in schema:
-        sound = reachable and not top and schema.get("type") in _SCALARS
-        yield schema["x-mcp-header"] if sound else None
-    for keyword, value in schema.items():
-        if keyword == "properties" and isinstance(value, dict):
-            for member in value.values():
-                yield from _marks(member, reachable, False)
-        elif keyword not in _DATA and keyword != "x-mcp-header":
-            yield from _marks(value, False, False)

@@ -25,8 +25,9 @@ from pydantic import RootModel, ValidationError
 
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_http import LATE, Exchange
+from adapters.mcp_lists import list_all
 from adapters.mcp_peer import Listener, Listening
-from adapters.mcp_probe import Probe, list_tools
+from adapters.mcp_probe import Probe, probed
 from adapters.mcp_wire import MODERN, BadAnswer, Envelope, McpAnswer, McpRefused, McpRequest, WireError, encode, plain_params, result_for
 
 log = structlog.get_logger()
@@ -34,6 +35,13 @@ log = structlog.get_logger()
 START_SECONDS: Final = 15.0
 PATIENCE_MAX: Final = 60.0  # seconds between two starts of a command that fails
 STOP_SECONDS: Final = 10.0
+_Listing = types.ListToolsRequest | types.ListPromptsRequest | types.ListResourcesRequest | types.ListResourceTemplatesRequest
+LISTING: Final[Mapping[str, type[_Listing]]] = {
+    "tools/list": types.ListToolsRequest,
+    "prompts/list": types.ListPromptsRequest,
+    "resources/list": types.ListResourcesRequest,
+    "resources/templates/list": types.ListResourceTemplatesRequest,
+}
 _Incoming = SessionMessage | Exception
 
 
@@ -175,19 +183,19 @@ class StdioServers:
         """Era, version and tools. Raises UpstreamFault."""
         session = await self._of(name).session(START_SECONDS)
 
-        async def page(params: dict[str, Any]) -> Exchange:
-            request = types.ListToolsRequest(params=types.PaginatedRequestParams(**params))
+        async def page(method: str, params: dict[str, Any]) -> Exchange:
+            request = LISTING[method](params=types.PaginatedRequestParams(**params))
             try:
                 result = await session.send_request(request, _Result, START_SECONDS)
             except MCPError as error:
                 return Exchange(200, {}, Envelope("2.0", 0, error=WireError(error.code)))
             except ValidationError as error:
-                raise BadAnswer("The server's list of tools is not valid", type(error).__name__) from None
+                raise BadAnswer("The server's list is not valid", type(error).__name__) from None
             return Exchange(200, {}, Envelope("2.0", 0, result=Raw(encode(result.root))))
 
-        tools = await list_tools(page)
+        listed = await list_all(page)
         version = session.protocol_version or ""
-        return Probe("modern" if version == MODERN else "legacy", version, tools)
+        return probed("modern" if version == MODERN else "legacy", version, listed)
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """As McpPool.call."""

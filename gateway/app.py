@@ -51,6 +51,7 @@ from gateway.home import prepared
 from gateway.ledger import Ledger, Outside
 from gateway.mcp_server.endpoint import Endpoint
 from gateway.mcp_server.legacy import Sessions
+from gateway.mcp_server.offers import Offers
 from gateway.mcp_server.tools import Tools
 from gateway.metrics import Metrics
 from gateway.migrations import HEAD
@@ -309,7 +310,7 @@ def application(gateway: Gateway) -> Front:
     settings, url = gateway.settings, gateway.settings.public_url
     admission = Admission(gateway.authority, url, hosts_of(url, settings.host, settings.port))
     separator = "." if settings.server.tool_names == "dot" else "_"
-    tools, size = Tools(gateway.registry, gateway.authority, separator), settings.server.max_body
+    tools, size = Tools(Offers(gateway.registry, gateway.authority), separator), settings.server.max_body
     endpoint = Endpoint(admission, gateway.broker, tools, Sessions(time.monotonic), size)
     visits, operations = Visits(_tracing(gateway), gateway.metrics), _operations(gateway)
     agents = _agent_door(gateway, admission, operations, visits)

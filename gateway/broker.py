@@ -23,7 +23,7 @@ from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
 from policies.authority import Caller, Request
 from policies.delegation import Hop
-from policies.grant import Grant, calling, invoking
+from policies.grant import Act, Grant, invoking
 from policies.permissions import ceiling_of
 from registry.card import Family, Registration, Status
 from registry.names import FRONT_DOOR
@@ -55,12 +55,12 @@ class Sending(Struct, frozen=True):
     webhook: Webhook | None = None  # to be told of the task's events
 
 
-class ToolCall(Struct, frozen=True):
-    """A tool call on its way to an MCP server; `arguments` are what policies may look at."""
+class ServerCall(Struct, frozen=True):
+    """A request on its way to an MCP server: a tool's call, a prompt, a resource. `arguments` are what policies may look at."""
 
     server: str
-    tool: str
-    arguments: Mapping[str, Any]
+    act: Act
+    arguments: Mapping[str, Any] | None
     request: McpRequest
     trail: Trail
 
@@ -237,11 +237,10 @@ class Broker:
         key = sending.idempotency_key
         return None if key is None else await self._reader.repeated(caller, sending.agent, key, sending.message, wait=not sending.watched)
 
-    async def call_tool(self, caller: Caller, asked: ToolCall) -> McpAnswer:
-        """Calls a tool of an MCP server: a decision and its record, but no task."""
+    async def reach(self, caller: Caller, asked: ServerCall) -> McpAnswer:
+        """Asks an MCP server: a decision and its record, but no task."""
         target = self.find(caller, asked.server, Family.SERVER)
-        act = calling(asked.server, asked.tool)
-        request = Request(act, target.tenant, asked.arguments, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id)
+        request = Request(asked.act, target.tenant, asked.arguments, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id)
         grant = await self._ledger.granted(caller, request)
         await self._ledger.keep(grant)
         call = self._ledger.call(grant, target, asked.trail, grant.decision.id)

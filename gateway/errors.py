@@ -59,6 +59,14 @@ class UnknownTool(Exception):
     """No such tool for this caller."""
 
 
+class UnknownPrompt(Exception):
+    """No such prompt for this caller."""
+
+
+class UnknownResource(Exception):
+    """No such resource for this caller."""
+
+
 class PushNotSupported(Exception):
     """Push notifications are asked for, which no card of ours offers."""
 
@@ -151,6 +159,8 @@ TABLE: dict[type[Exception], Row] = {
     ),
     UnknownKind: Row(400, -32602, "unknown-kind"),
     UnknownTool: Row(200, -32602, "unknown", "There is no such tool."),
+    UnknownPrompt: Row(200, -32602, "unknown", "There is no such prompt."),
+    UnknownResource: Row(200, -32602, "unknown", "There is no such resource."),
     UnknownTask: Row(404, -32001, "unknown", "There is no such task.", a2a="TASK_NOT_FOUND"),
     UnknownPushConfig: Row(404, -32001, "unknown", "The task has no such push notification config.", a2a="TASK_NOT_FOUND"),
     TooManyPushConfigs: Row(400, -32602, "too-many-push-configs", "configs are as many as one task may have."),
@@ -179,6 +189,7 @@ TABLE: dict[type[Exception], Row] = {
     McpRefused: Row(502, -32015, "upstream"),
     EgressRefused: Row(400, -32602, "egress-refused"),
 }
+HIDDEN: dict[str, type[Exception]] = {"callTool": UnknownTool, "getPrompt": UnknownPrompt, "readResource": UnknownResource}
 UNEXPECTED = Row(500, -32603, "internal", "Something went wrong inside the gateway; its log has the details.")
 
 
@@ -220,7 +231,7 @@ def http_headers(said: Told, admission: Admission, resource: str) -> list[tuple[
 def _refused(error: Refused) -> Told:
     ruling = error.ruling
     if isinstance(ruling, Denial) and ruling.hidden:
-        hidden = TABLE[UnknownTool if ruling.decision.act.kind == "Tool" else UnknownName]
+        hidden = TABLE[HIDDEN.get(ruling.decision.act.action, UnknownName)]
         return Told(hidden, hidden.says)
     row = TABLE[Refused]
     scope = ruling.scope if isinstance(ruling, Denial) else ""

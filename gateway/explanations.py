@@ -20,6 +20,8 @@ REASONS = {
 ACTS = {
     "invokeAgent": "delegate to the agent",
     "callTool": "call the tool",
+    "getPrompt": "get the prompt",
+    "readResource": "read resources of",
     "registerAgent": "administer",
     "readAudit": "read",
     "writePolicy": "change",

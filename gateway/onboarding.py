@@ -14,10 +14,11 @@ from adapters.mcp_tools import STDIO
 from gateway.card_source import CardSource, Read, Unverified
 from gateway.offers import AgentOffer, BadRequest, Registrant, ServerOffer, Terms, UrlRefused
 from policies.jwks import BadKeySet
-from registry.card import AgentCard, BadCard, Family, Registration, Status, Tool
+from registry.card import AgentCard, BadCard, Family, Registration, Status
 from registry.card_reader import callable_interface
 from registry.health import Health
 from registry.names import BadName, check_name, derived_name
+from registry.rows import offered
 from registry.seeds import OPERATOR, TENANT, AgentSeed, NotReached, Seed
 from registry.store import Candidate, Registry
 from registry.suspicions import suspicions
@@ -36,6 +37,15 @@ class Probed(Protocol):
 
     @property
     def tools(self) -> Sequence[Mapping[str, Any]]: ...
+
+    @property
+    def prompts(self) -> Sequence[Mapping[str, Any]]: ...
+
+    @property
+    def resources(self) -> Sequence[Mapping[str, Any]]: ...
+
+    @property
+    def templates(self) -> Sequence[Mapping[str, Any]]: ...
 
 
 class McpProbe(Protocol):
@@ -208,7 +218,6 @@ class Onboarding:
             if not command:
                 await self._cards.vet_url("url", offer.url)
             probed = await self._mcp.probe(offer.name, offer.url, self._credentials(offer.terms.upstream))
-        tools = {str(tool["name"]): Tool(str(tool["name"]), tool) for tool in probed.tools}
         return Candidate(
             tenant=by.tenant,
             name=offer.name,
@@ -221,7 +230,7 @@ class Onboarding:
             delegation="none",
             upstream=offer.terms.upstream,
             facts={"era": probed.era, "protocol_version": probed.protocol_version},
-            tools=tuple(tools.values()),
+            **offered({"tools": probed.tools, "prompts": probed.prompts, "resources": probed.resources, "templates": probed.templates}),
         )
 
 

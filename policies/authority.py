@@ -11,7 +11,7 @@ from msgspec import Struct
 from policies.bounded import BoundedCache
 from policies.cedar import CedarQuestion, PolicyEngine
 from policies.delegation import CannotNarrow, Delegation, Hop
-from policies.grant import Act, Decision, Denial, Grant, Link, Ruling
+from policies.grant import SERVED, Act, Decision, Denial, Grant, Link, Ruling
 from policies.grants import GrantEnded, Grants
 from policies.identity import Claims, Identity, TokenRefused
 from policies.permissions import ALL, NONE, Permissions
@@ -177,7 +177,7 @@ class Authority:
     def _visible(self, caller: Caller, act: Act) -> bool:
         """Whether the caller may know of the resource: a right of the person's touches it, or the acting agent's ceiling does."""
         family = act.permission.split(":", 1)[0]
-        whole = f"{family}:{act.parent}" + (".*" if act.kind == "Tool" else "")
+        whole = f"{family}:{act.parent}" + (".*" if act.kind in SERVED else "")
         if self._rights(caller.principal).touches(whole):
             return True
         path = caller.delegation.path

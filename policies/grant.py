@@ -4,11 +4,13 @@ from msgspec import Struct
 
 from policies.delegation import Delegation
 
+SERVED = frozenset({"Tool", "Prompt"})  # their parent is a server
+
 
 class Act(Struct, frozen=True):
     """What is asked: a Cedar action on a resource, and the permission string that stands for both.
 
-    `parent` is the server of a tool, else the resource itself.
+    `parent` is the server of a tool or a prompt, else the resource itself.
     """
 
     action: str  # invokeAgent | callTool | … (see docs/permissions.md)
@@ -28,6 +30,17 @@ def calling(server: str, tool: str) -> Act:
     """The act of calling a tool of an MCP server."""
     name = f"{server}.{tool}"
     return Act("callTool", "Tool", name, f"tool:{name}", server)
+
+
+def getting(server: str, prompt: str) -> Act:
+    """The act of getting a prompt of an MCP server."""
+    name = f"{server}.{prompt}"
+    return Act("getPrompt", "Prompt", name, f"prompt:{name}", server)
+
+
+def reading(server: str) -> Act:
+    """The act of reading a resource of an MCP server, whichever it is."""
+    return Act("readResource", "Server", server, f"resource:{server}", server)
 
 
 class Link(Struct, frozen=True):

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from policies.grant import Act
+from policies.grant import SERVED, Act
 from policies.role_rules import ACTIONS
 
 TYPES = frozenset({"User", "Role", "Agent", "Server", "Tool", "Prompt", "Task", "Key", "Workflow", "Action"})
 CONTEXT = frozenset({"tenant", "scopes", "chain", "depth", "task", "input"})
-_SERVED = frozenset({"Tool", "Prompt"})  # their parent is a Server
 
 Uid = tuple[str, str]
 
@@ -17,7 +16,7 @@ def parent_of(act: Act) -> Uid | None:
     """The entity above the resource: the server of a tool, the agent of a skill."""
     if act.kind == "Agent" and "/" in act.resource:
         return ("Agent", act.resource.partition("/")[0])
-    parent = ("Server" if act.kind in _SERVED else act.kind, act.parent)
+    parent = ("Server" if act.kind in SERVED else act.kind, act.parent)
     return None if parent == (act.kind, act.resource) else parent
 
 

@@ -55,12 +55,12 @@ def _any_of(family: str) -> str:
 
 
 def _resource(family: str, rest: str) -> dict[str, Any] | None:
-    """A scope for the resource, where one says it all: an agent with its skills, a tool, all tools of a server."""
+    """A scope for the resource, where one says it all: an agent with its skills, a tool or a prompt, all of a server."""
     if family == "agent" and "*" not in rest:
         return {"op": "in", "entity": _uid("Agent", rest)}
-    if family == "tool" and "*" not in rest:
-        return {"op": "==", "entity": _uid("Tool", rest)}
-    if family == "tool" and rest.count(".") == 1 and rest.endswith(".*"):
+    if family in ("tool", "prompt") and "*" not in rest:
+        return {"op": "==", "entity": _uid(family.capitalize(), rest)}
+    if family in ("tool", "prompt") and rest.count(".") == 1 and rest.endswith(".*"):
         return {"op": "in", "entity": _uid("Server", rest[:-2])}
     return None
 

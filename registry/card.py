@@ -84,6 +84,30 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt of an MCP server; `definition` is its entry of prompts/list, verbatim."""
+
+    name: str
+    definition: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource that an MCP server lists; `definition` is its entry of resources/list, verbatim."""
+
+    uri: str
+    definition: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One family of resources; `uri` is a URI template (RFC 6570), `definition` its entry of resources/templates/list, verbatim."""
+
+    uri: str
+    definition: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """An agent or a server under its name in one tenant, ready to be called."""
 
@@ -107,3 +131,6 @@ class Registration:
     updated: int
     trusted_keys: tuple[Mapping[str, Any], ...] = ()  # JWKs, one of which has to sign the card; none: anybody may, or nobody
     rank: int = 0  # the operator's preference among agents that fit equally well
+    prompts: tuple[Prompt, ...] = ()
+    resources: tuple[Resource, ...] = ()
+    templates: tuple[Template, ...] = ()

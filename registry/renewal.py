@@ -7,11 +7,11 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from registry import history
-from registry.card import Family, Registration, Status, Tool
+from registry.card import Family, Registration, Status
 from registry.card_reader import read_card
 from registry.drift import Change, changes, tool_changes
 from registry.history import Entry, Standing, Version
-from registry.rows import Candidate, digest, recarded, text_of
+from registry.rows import Candidate, digest, offered, recarded, text_of
 from registry.signatures import Signature
 from registry.store import Database, Registry
 
@@ -128,7 +128,7 @@ def _candidate(entry: Registration, version: Version) -> Candidate:
         facts=version.facts,
         card=read_card(document) if agent else None,
         card_text=version.card if agent else "",
-        tools=() if agent else tuple(Tool(tool["name"], tool) for tool in document),
+        **({} if agent else offered(document)),
     )
 
 

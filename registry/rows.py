@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Row
 
-from registry.card import AgentCard, BadCard, Family, Registration, Status, Tool
+from registry.card import AgentCard, BadCard, Family, Prompt, Registration, Resource, Status, Template, Tool
 from registry.card_reader import read_card
 
 
@@ -33,6 +33,9 @@ class Candidate:
     tools: tuple[Tool, ...] = ()
     trusted_keys: tuple[Mapping[str, Any], ...] = ()
     rank: int = 0
+    prompts: tuple[Prompt, ...] = ()
+    resources: tuple[Resource, ...] = ()
+    templates: tuple[Template, ...] = ()
     jwks: str = ""  # the key set that it proves itself with at the token endpoint, as JSON
 
 
@@ -59,8 +62,16 @@ def row_of(entry: Candidate | Registration) -> dict[str, Any]:
 
 
 def text_of(entry: Candidate | Registration) -> str:
-    """An agent's card verbatim, or a server's tool definitions."""
-    return entry.card_text or json.dumps([tool.definition for tool in entry.tools])
+    """An agent's card verbatim, or all that a server offers."""
+    if entry.card_text or entry.family is Family.AGENT:
+        return entry.card_text or "[]"
+    lists: dict[str, Sequence[Tool | Prompt | Resource | Template]] = {
+        "tools": entry.tools,
+        "prompts": entry.prompts,
+        "resources": entry.resources,
+        "templates": entry.templates,
+    }
+    return json.dumps({kind: [one.definition for one in each] for kind, each in lists.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +94,8 @@ def amended(entry: Registration, amendment: Amendment) -> Registration:
 
 def recarded(entry: Registration, candidate: Candidate) -> Registration:
     """The entry with what was found out anew: its card or tools, where it is called, and the facts that go with them."""
-    facts, card, text = dict(candidate.facts), candidate.card, candidate.card_text
-    return replace(entry, url=candidate.url, facts=facts, card=card, card_text=text, tools=candidate.tools)
+    found = replace(entry, url=candidate.url, facts=dict(candidate.facts), card=candidate.card, card_text=candidate.card_text)
+    return replace(found, tools=candidate.tools, prompts=candidate.prompts, resources=candidate.resources, templates=candidate.templates)
 
 
 def registration_of(row: Row[Any]) -> Registration:
@@ -113,17 +124,24 @@ def registration_of(row: Row[Any]) -> Registration:
         client_id=row.client_id,
         card=card,
         card_text=row.card if agent and document else "",
-        tools=() if agent else _tools(document),
         card_hash=row.card_hash,
         created=row.created,
         updated=row.updated,
         trusted_keys=tuple(json.loads(row.trusted_keys)),
         rank=row.rank,
+        **({"tools": ()} if agent else offered(document)),
     )
 
 
-def _tools(definitions: Iterable[Mapping[str, Any]]) -> tuple[Tool, ...]:
-    return tuple(Tool(definition["name"], definition) for definition in definitions)
+def offered(document: Any) -> dict[str, Any]:
+    """The tools, prompts, resources and templates of a server, as they are kept. A list has only tools: an earlier version wrote it."""
+    lists = {"tools": document} if isinstance(document, list) else document
+    return {
+        "tools": tuple(Tool(each["name"], each) for each in lists.get("tools", ())),
+        "prompts": tuple(Prompt(each["name"], each) for each in lists.get("prompts", ())),
+        "resources": tuple(Resource(each["uri"], each) for each in lists.get("resources", ())),
+        "templates": tuple(Template(each["uriTemplate"], each) for each in lists.get("templates", ())),
+    }
 
 
 def digest(text: str) -> str:

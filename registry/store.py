@@ -218,7 +218,7 @@ def _index(connection: Connection, entry: Candidate | Registration) -> None:
 
 def _note(connection: Connection, candidate: Candidate, now: int) -> None:
     """The first card of its history."""
-    if candidate.card is not None or candidate.tools:
+    if candidate.card is not None or candidate.family is Family.SERVER:
         standing = Standing.PENDING if candidate.status is Status.PENDING else Standing.APPROVED
         entry = Entry(text_of(candidate), str(candidate.facts.get("signature", "none")), standing, candidate.facts)
         history.append(connection, (candidate.tenant, candidate.name), now, entry)

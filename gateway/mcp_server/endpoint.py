@@ -11,7 +11,7 @@ from adapters.mcp_wire import McpRequest
 from adapters.task import Message, Part, Role, text_of
 from gateway.admission import Admission
 from gateway.asgi import Header, Receive, Scope, Send, check_json, header, read_body, respond
-from gateway.broker import Broker, Sending, ToolCall
+from gateway.broker import Broker, Sending, ServerCall
 from gateway.errors import InvalidRequest, Told, UnknownMethod, UnknownTool, http_headers, mcp_data, told
 from gateway.ledger import Refused, Trail
 from gateway.mcp_server import legacy, modern
@@ -22,6 +22,7 @@ from gateway.tasks import fold
 from gateway.turns import Turned
 from gateway.visits import Visit
 from policies.authority import Caller
+from policies.grant import calling
 from policies.ids import new_id
 from policies.strict_json import parse
 
@@ -165,7 +166,8 @@ class Endpoint:
             if isinstance(target, AgentTool):
                 return await self._call_agent(asked, target, arguments)
             request = _request(asked, target, arguments)
-            answer = await self._broker.call_tool(asked.caller, ToolCall(target.server, target.tool, arguments, request, asked.trail))
+            act = calling(target.server, target.tool)
+            answer = await self._broker.reach(asked.caller, ServerCall(target.server, act, arguments, request, asked.trail))
         except (UnknownTool, Refused, modern.BadEnvelope) as error:
             self._check_known(asked, target)
             raise error

@@ -7,11 +7,12 @@ from typing import Any
 from gateway.errors import UnknownTool
 from gateway.mcp_server.mirrored import Mirrored, mirrored
 from gateway.mcp_server.names import exposed, owner_of
-from policies.authority import Authority, Caller
+from gateway.mcp_server.offers import Offers
+from gateway.mcp_server.uris import document_outward
+from policies.authority import Caller
 from policies.grant import calling, invoking
-from policies.permissions import ceiling_of
-from registry.card import Family, Registration, Status
-from registry.store import Registry, UnknownName
+from registry.card import Family, Registration
+from registry.store import UnknownName
 
 KNOWN_MAX = 10_000  # registrations whose names are kept ready
 AGENT_INPUT = {
@@ -63,55 +64,44 @@ class _Named:
 class Tools:
     """Lists and resolves. With a `server` only that server's tools, under their own names."""
 
-    def __init__(self, registry: Registry, authority: Authority, separator: str) -> None:
-        self._registry = registry
-        self._authority = authority
+    def __init__(self, offers: Offers, separator: str) -> None:
+        self._offers = offers
         self._separator = separator
         self._known: dict[tuple[str, str], tuple[Registration, _Named]] = {}
 
     def listed(self, caller: Caller, server: str) -> list[dict[str, Any]]:
         """Definitions of every tool the caller may call, in a stable order. Raises UnknownName."""
         if server:
-            self.check(caller, server)
-            found = self._server(caller, server)
+            found = self._offers.known(caller, server)
             return [dict(tool.definition) for tool in found.tools if self._may_call(caller, found, tool.name)]
-        entries = self._registry.list(caller.principal.tenant)  # in the order of their names
-        active = (entry for entry in entries if entry.status is Status.ACTIVE)
-        return [definition for entry in active for definition in self._definitions(caller, entry)]
+        return [definition for entry in self._offers.everything(caller) for definition in self._definitions(caller, entry)]
 
     def check(self, caller: Caller, server: str) -> None:
         """Raises UnknownName for a server that is not there, or that the caller may not know of."""
-        if not self.sees(caller, ServerTool(self._server(caller, server).name, "*")):
-            raise UnknownName(server)
+        self._offers.known(caller, server)
 
     def sees(self, caller: Caller, tool: AgentTool | ServerTool) -> bool:
         """Whether the caller may know of the agent, or of the server."""
         if isinstance(tool, AgentTool):
-            return self._authority.sees(caller, invoking(tool.agent))
-        return self._authority.sees(caller, calling(tool.server, tool.tool))
+            return self._offers.sees(caller, invoking(tool.agent))
+        return self._offers.sees(caller, calling(tool.server, tool.tool))
 
     def resolve(self, caller: Caller, server: str, name: str) -> ServerTool | AgentTool:
         """What a name means. Raises UnknownTool, UnknownName; whether it may be called is the broker's question."""
-        found = self._own(caller, server, name) if server else self._exposed(caller.principal.tenant, name)
+        found = self._own(caller, server, name) if server else self._exposed(caller, name)
         if found is None:
             raise UnknownTool
         return found
 
     def _own(self, caller: Caller, server: str, name: str) -> ServerTool | None:
-        return self._names(self._server(caller, server)).own.get(name)
+        return self._names(self._offers.server(caller, server)).own.get(name)
 
-    def _exposed(self, tenant: str, name: str) -> ServerTool | AgentTool | None:
+    def _exposed(self, caller: Caller, name: str) -> ServerTool | AgentTool | None:
         try:
-            entry = self._registry.find(tenant, owner_of(name, self._separator))
+            entry = self._offers.entry(caller, owner_of(name, self._separator))
         except UnknownName:
             return None
-        return self._names(entry).exposed.get(name) if entry.status is Status.ACTIVE else None
-
-    def _server(self, caller: Caller, name: str) -> Registration:
-        found = self._registry.find(caller.principal.tenant, name)
-        if found.family is not Family.SERVER or found.status is not Status.ACTIVE:
-            raise UnknownName(name)
-        return found
+        return self._names(entry).exposed.get(name)
 
     def _names(self, entry: Registration) -> _Named:
         key = (entry.tenant, entry.name)
@@ -127,7 +117,7 @@ class Tools:
             definitions = {tool.name: tool.definition for tool in entry.tools}
             for name, found in self._names(entry).exposed.items():
                 if isinstance(found, ServerTool) and self._may_call(caller, entry, found.tool):
-                    yield {**definitions[found.tool], "name": name}
+                    yield {**document_outward(entry.name, definitions[found.tool]), "name": name}
             return
         if entry.card is None or not self._may_invoke(caller, entry.name, ""):
             return
@@ -138,11 +128,10 @@ class Tools:
                 yield _agent_tool(name, offer.name, offer.description)
 
     def _may_call(self, caller: Caller, server: Registration, tool: str) -> bool:
-        act = calling(server.name, tool)
-        return ceiling_of(server.ceiling).covers(act.permission) and self._authority.may(caller, act)
+        return self._offers.may(caller, server, calling(server.name, tool))
 
     def _may_invoke(self, caller: Caller, agent: str, skill: str) -> bool:
-        return self._authority.may(caller, invoking(agent, skill))
+        return self._offers.may_invoke(caller, agent, skill)
 
 
 def _agent_tool(name: str, title: str, description: str) -> dict[str, Any]:

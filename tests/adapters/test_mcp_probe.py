@@ -9,8 +9,8 @@ from starlette.responses import JSONResponse, Response
 
 from adapters.contract import UpstreamFault
 from adapters.egress import Egress
+from adapters.mcp_lists import PAGES_MAX, callable_tool
 from adapters.mcp_pool import McpPool
-from adapters.mcp_probe import PAGES_MAX, callable_tool
 from tests.fakes.mcp_servers import scripted_server
 
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}

@@ -10,13 +10,14 @@ from adapters.contract import Call, Done, Event, Progress, Ref, Turn, VendorRef
 from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.task import Message, Part, Role, text_of
 from gateway.app import Gateway
-from gateway.broker import Broker, Sending, ToolCall
+from gateway.broker import Broker, Sending, ServerCall
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.settings import Settings
 from gateway.tables import processes
 from gateway.tasks import TaskLog, TaskRecord
 from gateway.turns import Memory
 from policies.authority import Caller
+from policies.grant import calling
 from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
 from policies.ids import new_id, now_us
 from policies.principal import Principal
@@ -112,8 +113,10 @@ def sending(text: str, **more: Any) -> Sending:
     return Sending("sales", Message(**{"message_id": "m_1", **message}, role=Role.USER, parts=(Part(text=text),)), Trail(), **more)
 
 
-def tool_call(text: str) -> ToolCall:
-    return ToolCall("inventory", "check", {"sku": text}, McpRequest(7, "check", b"{}", b"{}", modern=True), Trail())
+def tool_call(text: str) -> ServerCall:
+    return ServerCall(
+        "inventory", calling("inventory", "check"), {"sku": text}, McpRequest(7, "check", b"{}", b"{}", modern=True), Trail()
+    )
 
 
 @asynccontextmanager

@@ -76,7 +76,7 @@ async def test_what_is_not_kept_is_not_sent(here: Process) -> None:
             await act(caller, sending("hello"))
     here.shaky.writes = ["refused"]
     with pytest.raises(NotKept):
-        await here.broker.call_tool(caller, tool_call("SKU-7"))
+        await here.broker.reach(caller, tool_call("SKU-7"))
     assert here.agents.calls == [] and here.tools.calls == []
     assert await tasks_of(here) == {}
     assert await records_of(here, "decision") == []
