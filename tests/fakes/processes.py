@@ -114,9 +114,7 @@ def sending(text: str, **more: Any) -> Sending:
 
 
 def tool_call(text: str) -> ServerCall:
-    return ServerCall(
-        "inventory", calling("inventory", "check"), {"sku": text}, McpRequest(7, "check", b"{}", b"{}", modern=True), Trail()
-    )
+    return ServerCall("inventory", calling("inventory", "check"), {"sku": text}, McpRequest(7, "check", b"{}", b"{}", modern=True), Trail())
 
 
 @asynccontextmanager
