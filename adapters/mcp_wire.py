@@ -11,10 +11,11 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.contract import UpstreamFault
 from adapters.mcp_peer import Peer
+from adapters.version import VERSION
 
 MODERN: Final = "2026-07-28"
 LEGACY: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
-CLIENT_INFO: Final = {"name": "interlock", "version": "0.1.0"}
+CLIENT_INFO: Final = {"name": "interlock", "version": VERSION}
 ACCEPT: Final = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 
 HEADER_MISMATCH: Final = -32020

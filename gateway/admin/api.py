@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from adapters.version import VERSION
 from gateway.admission import Admission
 from gateway.errors import TABLE, Row, Told, http_headers, problem, told
 from policies.authority import Caller
@@ -19,7 +20,7 @@ log = structlog.get_logger()
 def api(admission: Admission, routers: Iterable[APIRouter], documented: bool) -> FastAPI:
     """Every failure leaves as application/problem+json (RFC 9457). `documented`: /docs and /openapi.json are there, for everybody."""
     pages = {"docs_url": "/docs", "openapi_url": "/openapi.json"} if documented else {"docs_url": None, "openapi_url": None}
-    app = FastAPI(title="Interlock", version="0.1.0", **pages, redoc_url=None, swagger_ui_oauth2_redirect_url=None, redirect_slashes=False)
+    app = FastAPI(title="Interlock", version=VERSION, **pages, redoc_url=None, swagger_ui_oauth2_redirect_url=None, redirect_slashes=False)
     for router in routers:
         app.include_router(router)
 

@@ -9,6 +9,7 @@ import structlog
 from adapters.a2a_wire.v1 import ID_LIMIT
 from adapters.mcp_wire import McpRequest
 from adapters.task import Message, Part, Role, text_of
+from adapters.version import VERSION
 from gateway.admission import Admission
 from gateway.asgi import Header, Receive, Scope, Send, check_json, header, read_body, respond
 from gateway.broker import Broker, Sending, ServerCall
@@ -26,7 +27,7 @@ from policies.grant import calling
 from policies.ids import new_id
 from policies.strict_json import parse
 
-INFO = {"name": "interlock", "title": "Interlock gateway", "version": "0.1.0"}
+INFO = {"name": "interlock", "title": "Interlock gateway", "version": VERSION}
 CAPABILITIES: dict[str, Any] = {"tools": {}}
 NOT_OURS_TO_PASS_ON = frozenset(  # of `_meta`: the client's trace, which joins none of ours, and what looks like a credential
     {"traceparent", "tracestate", "baggage", "authorization", "proxy-authorization", "cookie", "x-api-key", "interlock-delegation"}

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from gateway.app import Gateway, application
+from gateway.app import application
+from gateway.assembly.process import Gateway
 from gateway.settings import Settings
 from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
 from policies.principal import Principal

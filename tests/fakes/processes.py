@@ -9,7 +9,7 @@ from typing import Any
 from adapters.contract import Call, Done, Event, Progress, Ref, Turn, VendorRef
 from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.task import Message, Part, Role, text_of
-from gateway.app import Gateway
+from gateway.assembly.process import Gateway
 from gateway.broker import Broker, Sending, ServerCall
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.settings import Settings

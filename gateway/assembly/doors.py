@@ -1,0 +1,65 @@
+"""Makes the doors of the protocols."""
+
+import os
+from dataclasses import replace
+
+from adapters.version import VERSION
+from gateway.a2a_server.cards import Cards, Publishing
+from gateway.a2a_server.door import AgentDoor
+from gateway.a2a_server.extended import ExtendedCards
+from gateway.a2a_server.jsonrpc import JsonRpc
+from gateway.a2a_server.notifications import Notifications
+from gateway.a2a_server.operations import Offered, Operations
+from gateway.a2a_server.rest import Rest
+from gateway.admission import Admission
+from gateway.asgi import Scope
+from gateway.assembly.process import Gateway
+from gateway.decisions import READ_AUDIT
+from gateway.health import Health
+from gateway.task_pages import TaskPages
+from gateway.task_reader import TaskReader
+from gateway.telemetry import Tracing
+from gateway.visits import Visits
+from policies.ids import now_us
+
+
+def operations_of(gateway: Gateway) -> Operations:
+    """What every binding of A2A offers."""
+    extended = ExtendedCards(gateway.published, gateway.front_door, gateway.authority.may)
+    offered = Offered(TaskReader(gateway.memory.tasks), TaskPages(gateway.database), gateway.push, extended.extended_card)
+    return Operations(gateway.broker, offered)
+
+
+def agent_door(gateway: Gateway, admission: Admission, operations: Operations, visits: Visits) -> AgentDoor:
+    size = gateway.settings.server.max_body
+    front_door = replace(gateway.front_door.registration("default"), created=now_us(), updated=now_us())
+    cards = Cards(admission, gateway.registry, front_door, Publishing(gateway.published, gateway.united, gateway.keys))
+    jsonrpc, rest = JsonRpc(admission, operations, size), Rest(admission, operations, size)
+    return AgentDoor(jsonrpc, rest, cards, Notifications(gateway.doorbells), visits)
+
+
+async def open_grpc(gateway: Gateway, admission: Admission, operations: Operations, visits: Visits) -> None:
+    """The door for gRPC, whose libraries are loaded only where it is on."""
+    from gateway.a2a_server.grpc import GrpcDoor
+
+    settings, door = gateway.settings, GrpcDoor(admission, operations, visits, gateway.settings.server.max_body)
+    gateway.closing.append(door.close)
+    await door.open(settings.host, settings.grpc_port, shared=settings.workers > 1)
+
+
+def tracing(gateway: Gateway) -> Tracing:
+    """Spans; sent to a collector where the standard environment variable names one."""
+    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        from gateway.otlp import exporter_from_environment
+
+        gateway.exporter = exporter_from_environment(VERSION)
+    return Tracing(gateway.settings.telemetry.sample, gateway.exporter)
+
+
+def health(gateway: Gateway, admission: Admission) -> Health:
+    checks = {"database": lambda: gateway.database.fresh and gateway.database.writable, "policies": lambda: gateway.engine.healthy}
+
+    async def may_read(scope: Scope) -> bool:
+        return await admission.admits(scope, "/metrics", lambda caller: gateway.authority.may(caller, READ_AUDIT))
+
+    return Health(checks, gateway.metrics.render, may_read, challenge=admission.challenge(""))

@@ -1,0 +1,192 @@
+"""One process of the gateway: every part that doors share, made and joined, started and stopped."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from adapters.catalog import Catalog
+from adapters.doorbells import Doorbells
+from adapters.egress import Egress
+from gateway import logs
+from gateway.asgi import Receive, Scope, Send
+from gateway.assembly import rights, upstreams
+from gateway.broker import Broker
+from gateway.collector import settle
+from gateway.database import Database, bump, engine_for
+from gateway.errors import TABLE
+from gateway.front_door import FrontDoor
+from gateway.home import prepared
+from gateway.ledger import Ledger, Outside
+from gateway.metrics import Metrics
+from gateway.migrations import HEAD
+from gateway.onboarding import Onboarding
+from gateway.outbox import Outbox
+from gateway.planting import AGAIN_SECONDS, Planting, seeds_of
+from gateway.postman import POST_SECONDS, Postman, Seal
+from gateway.presence import Presence
+from gateway.pulse import Pulse
+from gateway.push import Push
+from gateway.refresh import ROUND_SECONDS, Refresh
+from gateway.settings import Settings, upstream_headers
+from gateway.tasks import TaskLog, is_over
+from gateway.telemetry import current_trace_id
+from gateway.turns import Memory
+from policies.audit import Audit
+from policies.audit_heads import HeadsFile
+from policies.authority import Authority, Caller, Request
+from policies.cedar import PolicyEngine
+from policies.grant import Act
+from policies.grants import Grants
+from policies.hop_tokens import HopTokens, Minting
+from policies.ids import new_id, now_us
+from policies.keys import SigningKeys
+from registry.card import Registration, Skill
+from registry.health import Probes
+from registry.renewal import Renewal
+from registry.search import Search
+from registry.seeds import Seeds
+from registry.signing import republished, union
+from registry.store import Registry
+
+if TYPE_CHECKING:
+    from gateway.otlp import Otlp
+
+log = structlog.get_logger()
+SWEEP_SECONDS = 60.0
+CHECKPOINT_SECONDS = 1.0
+
+
+class Gateway:
+    """One process of the gateway: every part, made and joined. `start` and `stop` run in its event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = prepared(settings.home, settings.public_url, settings.database_url.startswith("sqlite"))
+        logs.configure(settings.telemetry.log_level, current_trace_id)
+        self.exporter: Otlp | None = None
+        self.opening: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []  # doors, before the turns end
+        self.parting: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
+        self.metrics = Metrics({row.reason for row in TABLE.values()} | {"bad-envelope", "unknown-session"})
+        self.keys = SigningKeys.open(settings.home)
+        self.process = new_id("p")
+        self.database = Database(engine_for(settings.database_url, self.process))
+        _migrate(self.database)
+        self.audit = Audit(new_id("a"), now_us)
+        self.database.enlist(self.audit)
+        self.egress = Egress(settings.allowed_targets)
+        self.registry = Registry(self.database, lambda batch: bump(batch, "registry"), new_id, now_us)
+        self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None)
+        self.identity = rights.identity(settings, self.keys, self.egress)
+        self.grants = Grants(self.database, time.time, is_over)
+        around = rights.surroundings(settings, self.registry, lambda: self.database.fresh)
+        self.authority = Authority(self.identity, self.engine, self.grants, around)
+        minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
+        self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
+        self.tools = upstreams.mcp_tools(settings, self.egress)
+        self.doorbells = Doorbells(settings.public_url)
+        self.catalog = Catalog(self.egress, upstreams.grpc_transport(self.egress, self.parting), self.doorbells)
+        self.onboarding = Onboarding(self.registry, upstreams.sources(settings, self.egress, self.tools), self.catalog.kinds)
+        self.renewal = Renewal(self.database, self.registry)
+        self.refresh = Refresh(self.registry, self.onboarding, self.renewal, Probes(self.database, now_us))
+        self.search = Search(self.database, self.registry)
+        self.planting = Planting(Seeds(self.registry, self.renewal, self.onboarding.survey), seeds_of(settings.agents, settings.servers))
+        self.memory = self._memory()
+        self.push = Push(self.database, self.egress.vet, new_id, now_us)
+        self.outbox = Outbox(self.database, new_id, now_us)
+        self.postman = Postman(self.outbox, self.memory.tasks, self.egress, Seal(self.keys, settings.public_url, time.time))
+        outside = self._outside()
+        self.ledger = Ledger(self.authority, self.tokens, self.memory, outside)
+        self.front_door = FrontDoor(self.registry, self.database, self.authority.may)
+        self.broker = Broker(self.registry, self.ledger, self.memory, outside, self.front_door)
+        heads = HeadsFile(settings.home / "audit.heads", self.keys, now_us)
+        self.pulse = Pulse(self.database, self.audit, heads, Presence(self.database, self.process, now_us))
+        heads.compact()
+
+    def _memory(self) -> Memory:
+        tasks = TaskLog(self.database, now_us, self.process)
+        return Memory(self.database, self.audit, self.grants, tasks, new_id, now_us)
+
+    def _outside(self) -> Outside:
+        limits, credentials = self.settings.limits, lambda target: upstream_headers(target.upstream)
+        return Outside(self.catalog, self.tools, credentials, limits.agent_timeout, limits.tool_timeout)
+
+    async def keep(self, record: Mapping[str, object]) -> None:
+        await self.database.write(lambda batch: self.audit.append(batch, record))
+
+    def published(self, found: Registration, offered: Callable[[Skill], bool] | None = None) -> dict[str, Any]:
+        """The signed card of an agent, with all of its skills or those `offered`."""
+        return republished(found, self.settings.public_url, self.keys, offered, self.settings.public_grpc)
+
+    def united(self, found: Registration, card: Mapping[str, Any]) -> dict[str, Any]:
+        return union(found, card, self.settings.public_url, self.keys)
+
+    async def allowed(self, caller: Caller, act: Act) -> object:
+        """The Grant for an act of administration, kept; raises Refused."""
+        grant = await self.ledger.granted(caller, Request(act, caller.principal.tenant))
+        await self.ledger.keep(grant)
+        return grant
+
+    async def lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI lifespan: start before the first request, stop after the last."""
+        await receive()
+        try:
+            await self.start()
+        except Exception as error:  # the process's root: whatever fails, the server is told and ends
+            log.exception("start_failed")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        settle()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def start(self) -> None:
+        """Opens the database, the audit chain and the loops."""
+        self.database.start()
+        await self.database.refresh()
+        await self.registry.reload()
+        await self.search.mend()
+        await self.database.write(lambda batch: self.audit.open(batch.connection, batch))
+        for name in ("registry", "grants", "policies"):
+            self.database.watch(name, self.authority.forget)
+        self.database.watch("keys", self.identity.clear)
+        self.database.watch("registry", self.registry.reload)
+        await self.pulse.begin(self.broker)
+        self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
+        self.pulse.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
+        await self.planting.begin()
+        self.pulse.repeat(AGAIN_SECONDS, self.planting.round)
+        self.pulse.repeat(ROUND_SECONDS, self.refresh.round)
+        self.pulse.repeat(POST_SECONDS, self.postman.round)
+        self._opened = [asyncio.create_task(each()) for each in self.opening]  # nobody waits until they are ready
+
+    async def stop(self) -> None:
+        """Lets turns under way end for a moment, keeps what is there to keep, and lets go of everything."""
+        await asyncio.gather(*self._opened)
+        await asyncio.gather(*(close() for close in self.closing))
+        await self.broker.close()
+        await asyncio.gather(*(part() for part in self.parting))
+        await self.pulse.end()
+        await self.postman.close()
+        await self.tools.close()
+        await self.egress.close()
+        self.database.close()
+        await self.pulse.keep_head()
+        if self.exporter is not None:
+            self.exporter.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _migrate(database: Database) -> None:
+    """Alembic is loaded only when there is something to do."""
+    if database.revision() != HEAD:
+        from gateway.migrations.run import upgrade
+
+        upgrade(database.engine)

@@ -1,0 +1,57 @@
+"""Makes all that the framework serves: the exchange of tokens, administration, discovery."""
+
+import time
+from typing import TYPE_CHECKING
+
+from gateway.admin import agents as admin_agents
+from gateway.admin import audit as admin_audit
+from gateway.admin import deadletters as admin_deadletters
+from gateway.admin import decisions as admin_decisions
+from gateway.admin import discovery as admin_discovery
+from gateway.admin import grants as admin_grants
+from gateway.admin import servers as admin_servers
+from gateway.admin import tasks as admin_tasks
+from gateway.admin.amendments import Amendments
+from gateway.admin.api import admitted_by, api
+from gateway.admin.desk import Desk
+from gateway.admission import Admission
+from gateway.assembly.process import Gateway
+from gateway.front import App
+from gateway.oauth import metadata as oauth_metadata
+from gateway.oauth import token as oauth_token
+from gateway.oauth.client import ClientAuthentication
+from gateway.revocation import Revocation
+from policies.client_assertion import ClientAssertions
+from policies.ids import now_us
+from policies.spent import SpentIds
+
+if TYPE_CHECKING:
+    pass
+
+
+def rest(gateway: Gateway, admission: Admission) -> App:
+    """All that the framework serves."""
+    admitted, may, url = admitted_by(admission), gateway.authority.may, gateway.settings.public_url
+    issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
+    desk, size = Desk(gateway.registry, may, gateway.allowed, gateway.search), gateway.settings.server.max_body
+    amendments = Amendments(desk, gateway.registry, gateway.onboarding, gateway.renewal, gateway.refresh)
+    assertions = ClientAssertions((url, f"{url}/oauth/token"), time.time)
+    clients = ClientAuthentication(gateway.registry, assertions, SpentIds(gateway.database, now_us))
+    revocation = Revocation(gateway.database, gateway.grants, gateway.audit, now_us)
+    return api(
+        admission,
+        [
+            oauth_metadata.routes(url, gateway.keys, issuers),
+            oauth_token.routes(clients, gateway.tokens, gateway.keep),
+            admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
+            admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size),
+            admin_tasks.routes(gateway.database, gateway.memory.tasks, admitted),
+            admin_decisions.routes(gateway.database, admitted, may),
+            admin_grants.routes(revocation, admitted, may),
+            admin_audit.routes(gateway.database, admitted, gateway.allowed),
+            admin_discovery.catalog_routes(gateway.registry, gateway.front_door, url),
+            admin_discovery.routes(desk, admitted, url),
+            admin_deadletters.routes(gateway.outbox, admitted, gateway.allowed),
+        ],
+        documented=gateway.settings.development,
+    )

@@ -1,0 +1,41 @@
+"""Makes what decides who is who and who may what."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from adapters.egress import Egress
+from gateway.settings import Settings
+from policies.authority import Surroundings
+from policies.claims import DEVELOPMENT_ISSUER, TrustedIssuer
+from policies.identity import Identity
+from policies.ids import new_id
+from policies.keys import SigningKeys
+from policies.permissions import Permissions, ceiling_of
+from registry.store import Registry
+
+
+def identity(settings: Settings, keys: SigningKeys, egress: Egress) -> Identity:
+    """Whom tokens are believed from."""
+    given = settings.identity.issuers
+    issuers = [TrustedIssuer(**{**issuer.model_dump(), "algorithms": tuple(issuer.algorithms)}) for issuer in given]
+    return Identity(settings.public_url, keys, issuers, egress.fetch, settings.development)
+
+
+def surroundings(settings: Settings, registry: Registry, fresh: Callable[[], bool]) -> Surroundings:
+    """What rights depend on beside the policies: roles and ceilings as they are now."""
+
+    def roles_now(issuer: str, subject: str, vouched: Sequence[str]) -> tuple[str, ...]:
+        return settings.roles_of(subject) if issuer == DEVELOPMENT_ISSUER else tuple(vouched)
+
+    def ceiling_now(tenant: str, agent: str) -> Permissions | None:
+        ceiling = registry.ceiling(tenant, agent)
+        return None if ceiling is None else ceiling_of(ceiling)
+
+    return Surroundings(
+        roles_now=roles_now,
+        ceiling_now=ceiling_now,
+        role_permissions={role: Permissions.of(texts) for role, texts in settings.roles.items()},
+        new_id=new_id,
+        now=time.time,
+        fresh=fresh,
+    )

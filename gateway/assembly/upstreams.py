@@ -1,0 +1,48 @@
+"""Makes what leads to agents and servers, and to their cards."""
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from adapters.a2a_wire.transport import Transport
+from adapters.egress import Egress
+from adapters.mcp_pool import McpPool
+from adapters.mcp_tools import Commands, McpTools
+from gateway.card_source import CardSource
+from gateway.onboarding import Outside as Sources
+from gateway.settings import Settings, upstream_headers
+from policies.pinned_keys import PinnedKeys
+
+
+def mcp_tools(settings: Settings, egress: Egress) -> McpTools:
+    """To servers by address, and to those that are commands."""
+    return McpTools(McpPool(egress, time.monotonic), _commands(settings))
+
+
+def _commands(settings: Settings) -> Commands | None:
+    """Servers that are commands of the configuration file; the client library is loaded only where there are any."""
+    seeds = [seed for seed in settings.servers if seed.command]
+    if not seeds:
+        return None
+    from adapters.mcp_stdio import Command, StdioServers
+
+    return StdioServers({seed.name: Command(seed.command, tuple(seed.args), seed.env) for seed in seeds}, time.monotonic)
+
+
+def grpc_transport(egress: Egress, parting: list[Callable[[], Coroutine[Any, Any, None]]]) -> Callable[[], Transport]:
+    """To agents over gRPC: its libraries are loaded when the first is called, and what closes it joins `parting`."""
+
+    def made() -> Transport:
+        from adapters.a2a_grpc import GrpcTransport
+
+        transport = GrpcTransport(egress, time.monotonic)
+        parting.append(transport.close)
+        return transport
+
+    return made
+
+
+def sources(settings: Settings, egress: Egress, tools: McpTools) -> Sources:
+    """Where registrations come from, and who is trusted to sign cards."""
+    keys = PinnedKeys(egress.fetch, settings.cards.key_origins)
+    return Sources(CardSource(egress, keys, upstream_headers), tools, keys, upstream_headers)
