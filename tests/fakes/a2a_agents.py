@@ -136,22 +136,39 @@ def a2a_agent(version: str = "1.0", streaming: bool = True) -> Recorded:
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to whoever runs the tests."""
+    """Leaves the signals to whoever runs the tests, and ends at once when it is told to."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.told = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.told.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
+def loopback() -> socket.socket:
+    """Listens on a free port. It says that it is TCP, or asyncio leaves Nagle's algorithm on, and each answer waits for 40 ms."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    return listener
+
+
 @asynccontextmanager
 async def serving(app: ASGIApp, listener: socket.socket | None = None) -> AsyncIterator[str]:
     """Serves on a free loopback port in this event loop. The socket listens from the start, so no request comes too early."""
-    listener = listener or socket.create_server(("127.0.0.1", 0))
+    listener = listener or loopback()
     server = _Server(uvicorn.Config(app, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
     finally:
         server.should_exit = server.force_exit = True
+        server.told.set()
         await task
         listener.close()

@@ -1,7 +1,6 @@
 """A whole gateway in this process, on a real database, with agents and a tool server on loopback."""
 
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from policies.principal import Principal
 from registry.card import Family, Registration, Status, Tool
 from registry.card_reader import read_card
 from registry.rows import Candidate
-from tests.fakes.a2a_agents import serving
+from tests.fakes.a2a_agents import loopback, serving
 
 URL = "http://interlock.test"
 CAPABILITIES = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
@@ -222,7 +221,7 @@ async def house(home: Path, database_url: str, **settings: Any) -> AsyncIterator
 @asynccontextmanager
 async def open_house(home: Path, database_url: str, **settings: Any) -> AsyncIterator[House]:
     """The same, reached over a socket of loopback too; `url` is its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with loopback() as listener:
         server = {"public_url": f"http://127.0.0.1:{listener.getsockname()[1]}"}
         async with house(home, database_url, server=server, **settings) as built, serving(built.app, listener):
             yield built

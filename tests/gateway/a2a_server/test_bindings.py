@@ -1,20 +1,10 @@
-"""The reference clients of JSON-RPC and HTTP+JSON, 1.0 and 0.3, over a real socket: whatever the agent behind speaks."""
+"""The reference clients of every binding, 1.0 and 0.3, over a real socket: whatever the agent behind speaks."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack
 
-import httpx
 import pytest
-from a2a.client.transports.base import ClientTransport
-from a2a.client.transports.jsonrpc import JsonRpcTransport
-from a2a.client.transports.rest import RestTransport
-from a2a.compat.v0_3.jsonrpc_transport import CompatJsonRpcTransport
-from a2a.compat.v0_3.rest_transport import CompatRestTransport
 from a2a.types import (
-    AgentCapabilities,
-    AgentCard,
     CancelTaskRequest,
     DeleteTaskPushNotificationConfigRequest,
     GetExtendedAgentCardRequest,
@@ -22,79 +12,26 @@ from a2a.types import (
     GetTaskRequest,
     ListTaskPushNotificationConfigsRequest,
     ListTasksRequest,
-    Message,
-    Part,
-    Role,
-    SendMessageConfiguration,
-    SendMessageRequest,
-    StreamResponse,
     SubscribeToTaskRequest,
-    Task,
     TaskPushNotificationConfig,
     TaskState,
 )
 from a2a.utils.errors import A2AError
 
-from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.house import House
+from tests.fakes.reference_clients import EVERY_DOOR, client_of, history, request, scripted, sent, texts, told
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-KINDS: dict[str, Any] = {
-    "jsonrpc-1.0": JsonRpcTransport,
-    "jsonrpc-0.3": CompatJsonRpcTransport,
-    "rest-1.0": RestTransport,
-    "rest-0.3": CompatRestTransport,
-}
-every_door = pytest.mark.parametrize("door", KINDS)
+each_door = pytest.mark.parametrize("door", EVERY_DOOR)
 either_agent = pytest.mark.parametrize("agent_version", ["1.0", "0.3"])
 COMPLETED = TaskState.TASK_STATE_COMPLETED
 
 
-@asynccontextmanager
-async def client_of(home: House, door: str, user: str = "alice") -> AsyncIterator[ClientTransport]:
-    version = door.rpartition("-")[2]
-    headers = {"Authorization": f"Bearer {home.token(user)}", "A2A-Version": version}
-    async with httpx.AsyncClient(headers=headers, timeout=20) as http:
-        card = AgentCard(capabilities=AgentCapabilities(extended_agent_card=True, streaming=True))
-        yield KINDS[door](http, card, f"{home.url}/agents/sales")
-
-
-async def scripted(home: House, version: str = "1.0") -> None:
-    url = await home.stack.enter_async_context(serving(a2a_agent(version)))
-    await home.registered("sales", url, facts={"version": version, "streaming": True})
-
-
-def request(text: str, **more: Any) -> SendMessageRequest:
-    message = Message(message_id="m-1", role=Role.ROLE_USER, parts=[Part(text=text)], **more)
-    return SendMessageRequest(message=message, configuration=SendMessageConfiguration(accepted_output_modes=["*/*"]))
-
-
-async def sent(client: ClientTransport, text: str, **more: Any) -> Task:
-    return (await client.send_message(request(text, **more))).task
-
-
-def texts(task: Task) -> list[str]:
-    return [part.text for artifact in task.artifacts for part in artifact.parts if part.text]
-
-
-def history(task: Task) -> list[str]:
-    return [part.text for message in task.history for part in message.parts]
-
-
-def told(response: StreamResponse) -> str:
-    """What an event says, in short: the same in each binding and version."""
-    if response.HasField("status_update"):
-        return TaskState.Name(response.status_update.status.state)
-    if response.HasField("artifact_update"):
-        return response.artifact_update.artifact.parts[0].text
-    return f"task {TaskState.Name(response.task.status.state)}"
-
-
-@every_door
+@each_door
 @either_agent
-async def test_a_reference_client_sends_reads_and_goes_on(open_home: House, door: str, agent_version: str) -> None:
-    await scripted(open_home, agent_version)
-    async with client_of(open_home, door) as client:
+async def test_a_reference_client_sends_reads_and_goes_on(every_home: House, door: str, agent_version: str) -> None:
+    await scripted(every_home, agent_version)
+    async with client_of(every_home, door) as client:
         task = await sent(client, "hello")
         assert task.status.state == COMPLETED and texts(task) == ["echo: hello"]
         assert task.artifacts[0].parts[1].data.struct_value["length"] == 5
@@ -112,11 +49,11 @@ async def test_a_reference_client_sends_reads_and_goes_on(open_home: House, door
         assert word.parts[0].text == "just a word"
 
 
-@every_door
+@each_door
 @either_agent
-async def test_a_reference_client_streams(open_home: House, door: str, agent_version: str) -> None:
-    await scripted(open_home, agent_version)
-    async with client_of(open_home, door) as client, asyncio.timeout(20):
+async def test_a_reference_client_streams(every_home: House, door: str, agent_version: str) -> None:
+    await scripted(every_home, agent_version)
+    async with client_of(every_home, door) as client, asyncio.timeout(20):
         seen = [told(response) async for response in client.send_message_streaming(request("pieces"))]
     assert [word for word in seen if not word.startswith("TASK_STATE_WORKING")] == [
         "task TASK_STATE_SUBMITTED",
@@ -127,15 +64,15 @@ async def test_a_reference_client_streams(open_home: House, door: str, agent_ver
     ]
 
 
-@pytest.mark.parametrize("told_by", KINDS)
-async def test_a_task_is_the_same_whatever_door_it_is_seen_through(open_home: House, told_by: str) -> None:
-    await scripted(open_home)
+@pytest.mark.parametrize("told_by", EVERY_DOOR)
+async def test_a_task_is_the_same_whatever_door_it_is_seen_through(every_home: House, told_by: str) -> None:
+    await scripted(every_home)
     async with AsyncExitStack() as stack:
-        clients = {door: await stack.enter_async_context(client_of(open_home, door)) for door in KINDS}
+        clients = {door: await stack.enter_async_context(client_of(every_home, door)) for door in EVERY_DOOR}
         asked = await sent(clients[told_by], "ask")
         for door, client in clients.items():
             assert await client.get_task(GetTaskRequest(id=asked.id)) == asked, door
-        for door in KINDS:
+        for door in EVERY_DOOR:
             begun = await sent(clients[told_by], "ask")
             task = await sent(clients[door], f"by {door}", task_id=begun.id)
             for other, client in clients.items():
@@ -144,10 +81,10 @@ async def test_a_task_is_the_same_whatever_door_it_is_seen_through(open_home: Ho
                 assert (texts(found), history(found)) == ([f"you answered: by {door}"], ["ask", f"by {door}"]), other
 
 
-async def test_subscribers_at_every_door_see_the_same_in_the_same_order(open_home: House) -> None:
-    await scripted(open_home)
+async def test_subscribers_at_every_door_see_the_same_in_the_same_order(every_home: House) -> None:
+    await scripted(every_home)
     async with AsyncExitStack() as stack:
-        clients = {door: await stack.enter_async_context(client_of(open_home, door)) for door in KINDS}
+        clients = {door: await stack.enter_async_context(client_of(every_home, door)) for door in EVERY_DOOR}
         asked = await sent(clients["jsonrpc-1.0"], "ask")
         streams = [client.subscribe(SubscribeToTaskRequest(id=asked.id)) for client in (*clients.values(), *clients.values())]
         first = [told(await anext(aiter(stream))) for stream in streams]
@@ -159,10 +96,10 @@ async def test_subscribers_at_every_door_see_the_same_in_the_same_order(open_hom
     assert seen == [["TASK_STATE_WORKING", "you answered: XL", "TASK_STATE_COMPLETED"]] * len(streams)
 
 
-@pytest.mark.parametrize("door", ["jsonrpc-1.0", "rest-1.0"])
-async def test_a_reference_client_lists_its_tasks_page_by_page(open_home: House, door: str) -> None:
-    await scripted(open_home)
-    async with client_of(open_home, door) as client, client_of(open_home, door, "bob") as bob:
+@pytest.mark.parametrize("door", ["jsonrpc-1.0", "rest-1.0", "grpc-1.0"])
+async def test_a_reference_client_lists_its_tasks_page_by_page(every_home: House, door: str) -> None:
+    await scripted(every_home)
+    async with client_of(every_home, door) as client, client_of(every_home, door, "bob") as bob:
         made = [(await sent(client, f"hello {number}", context_id="c")).id for number in range(5)]
         await sent(client, "elsewhere")
         await sent(bob, "hello", context_id="c")
@@ -178,30 +115,29 @@ async def test_a_reference_client_lists_its_tasks_page_by_page(open_home: House,
     assert [task for page in pages for task in page] == [(made[n], [f"echo: hello {n}"]) for n in (4, 3, 2, 1, 0)]
 
 
-@every_door
-async def test_a_reference_client_keeps_its_webhooks(open_home: House, door: str) -> None:
-    await scripted(open_home)
-    async with client_of(open_home, door) as client:
+@each_door
+async def test_a_reference_client_keeps_its_webhooks(every_home: House, door: str) -> None:
+    await scripted(every_home)
+    async with client_of(every_home, door) as client:
         task = await sent(client, "ask")
         config = TaskPushNotificationConfig(task_id=task.id, id="w1", url="http://127.0.0.1:59999/hook", token="secret")
         made = await client.create_task_push_notification_config(config)
         assert (made.task_id, made.id, made.url, made.token) == (task.id, "w1", config.url, "")
         found = await client.get_task_push_notification_config(GetTaskPushNotificationConfigRequest(task_id=task.id, id="w1"))
         assert found == made
-        if door != "rest-0.3":  # which this client can't ask for
-            listed = await client.list_task_push_notification_configs(ListTaskPushNotificationConfigsRequest(task_id=task.id))
-            assert list(listed.configs) == [made]
-            gone = DeleteTaskPushNotificationConfigRequest(task_id=task.id, id="w1")
-            await client.delete_task_push_notification_config(gone)
-            await client.delete_task_push_notification_config(gone)
-            with pytest.raises(A2AError):
-                await client.get_task_push_notification_config(GetTaskPushNotificationConfigRequest(task_id=task.id, id="w1"))
+        listed = await client.list_task_push_notification_configs(ListTaskPushNotificationConfigsRequest(task_id=task.id))
+        assert list(listed.configs) == [made]
+        gone = DeleteTaskPushNotificationConfigRequest(task_id=task.id, id="w1")
+        await client.delete_task_push_notification_config(gone)
+        await client.delete_task_push_notification_config(gone)
+        with pytest.raises(A2AError):
+            await client.get_task_push_notification_config(GetTaskPushNotificationConfigRequest(task_id=task.id, id="w1"))
 
 
-@every_door
-async def test_a_reference_client_reads_the_extended_card(open_home: House, door: str) -> None:
-    await scripted(open_home)
-    async with client_of(open_home, door) as client:
+@each_door
+async def test_a_reference_client_reads_the_extended_card(every_home: House, door: str) -> None:
+    await scripted(every_home)
+    async with client_of(every_home, door) as client:
         card = await client.get_extended_agent_card(GetExtendedAgentCardRequest())
     assert card.name == "sales" and [skill.id for skill in card.skills] == ["quote"]
-    assert {each.url for each in card.supported_interfaces} == {f"{open_home.url}/agents/sales"}
+    assert {each.url for each in card.supported_interfaces} <= {f"{every_home.url}/agents/sales", every_home.gateway.settings.public_grpc}
