@@ -18,7 +18,8 @@ from registry.card import AgentCard, BadCard, Family, Registration, Status
 from registry.card_reader import callable_interface
 from registry.health import Health
 from registry.names import BadName, check_name, derived_name
-from registry.rows import offered
+from registry.pins import first_seen
+from registry.rows import made
 from registry.seeds import OPERATOR, TENANT, AgentSeed, NotReached, Seed
 from registry.store import Candidate, Registry
 from registry.suspicions import suspicions
@@ -87,7 +88,7 @@ class Onboarding:
 
     async def server(self, by: Registrant, offer: ServerOffer) -> tuple[Registration, str]:
         """Raises BadRequest, BadName, NameTaken, UpstreamFault."""
-        return await self._registry.add(await self._server(by, offer))
+        return await self._registry.add(first_seen(await self._server(by, offer)))
 
     async def survey(self, seed: Seed) -> Candidate:
         """What to register for a seed of the configuration file. Raises NotReached, and BadName."""
@@ -230,7 +231,7 @@ class Onboarding:
             delegation="none",
             upstream=offer.terms.upstream,
             facts={"era": probed.era, "protocol_version": probed.protocol_version},
-            **offered({"tools": probed.tools, "prompts": probed.prompts, "resources": probed.resources, "templates": probed.templates}),
+            **made({"tools": probed.tools, "prompts": probed.prompts, "resources": probed.resources, "templates": probed.templates}),
         )
 
 

@@ -1,4 +1,4 @@
-"""Looks at registered agents and servers again: by order, and every minute for agents. Who changed is held back, who is gone is down."""
+"""Looks at registered agents and servers again: by order, and every minute. What changed is held back, who is gone is down."""
 
 import asyncio
 from dataclasses import replace
@@ -12,6 +12,7 @@ from gateway.offers import BadRequest
 from gateway.onboarding import Onboarding
 from registry.card import BadCard, Family, Registration, Status
 from registry.health import Health, Key, Probes
+from registry.pins import waiting
 from registry.renewal import Renewal
 from registry.store import Outdated, Registry, UnknownName
 
@@ -66,32 +67,41 @@ class Refresh:
         return await self._probes.health((entry.tenant, entry.name))
 
     async def server(self, entry: Registration) -> Registration:
-        """The server with the tools that it has now. Raises BadRequest and UpstreamFault."""
-        found = await self._onboarding.tools(entry)
-        taken = await self._renewal.take(entry, found, trusted=True)
+        """The server after a look at what it offers. Raises BadRequest and UpstreamFault."""
+        key = (entry.tenant, entry.name)
+        try:
+            found = await self._onboarding.tools(entry)
+        except (BadRequest, UpstreamFault, EgressRefused) as error:
+            await self._missed(entry, await self._probes.missed(key, str(error)))
+            raise
+        taken = await self._renewal.take(entry, found)
+        await self._probes.seen(key, Health())
+        if taken.withheld != entry.withheld and any(waiting(taken)):
+            log.warning("definitions_withheld", server=entry.name, tenant=entry.tenant, waiting=len(list(waiting(taken))))
         if taken.status is Status.DOWN:
             taken = await self._registry.update(replace(taken, status=Status.ACTIVE))
         return taken
 
     async def round(self) -> None:
-        """One look at every agent whose time has come; processes share them."""
-        agents = {(entry.tenant, entry.name): entry for tenant in self._registry.tenants() for entry in self._watched(tenant)}
-        due = await self._probes.due(list(agents), AT_ONCE) if agents else []
-        await asyncio.gather(*(self._looked(agents[key], key) for key in due))
+        """One look at every agent and server whose time has come; processes share them."""
+        entries = {(entry.tenant, entry.name): entry for tenant in self._registry.tenants() for entry in self._watched(tenant)}
+        due = await self._probes.due(list(entries), AT_ONCE) if entries else []
+        await asyncio.gather(*(self._looked(entries[key], key) for key in due))
 
     def _watched(self, tenant: str) -> list[Registration]:
-        agents = self._registry.list(tenant, Family.AGENT)
-        return [entry for entry in agents if entry.status in WATCHED and entry.card is not None]
+        """Those that were reached before."""
+        entries = self._registry.list(tenant)
+        return [entry for entry in entries if entry.status in WATCHED and (entry.card is not None or entry.facts.get("era"))]
 
     async def _looked(self, entry: Registration, key: Key) -> None:
         try:
-            await self.agent(entry)
+            await (self.agent(entry) if entry.family is Family.AGENT else self.server(entry))
         except (BadRequest, BadCard, UpstreamFault, EgressRefused) as error:
-            log.info("agent_missed", agent=key[1], tenant=key[0], why=str(error))
+            log.info(f"{entry.family}_missed", name=key[1], tenant=key[0], why=str(error))
         except (Outdated, UnknownName):
-            log.debug("agent_changed_meanwhile", agent=key[1], tenant=key[0])
+            log.debug(f"{entry.family}_changed_meanwhile", name=key[1], tenant=key[0])
 
     async def _missed(self, entry: Registration, health: Health) -> None:
         if health.down and entry.status is Status.ACTIVE:
-            log.warning("agent_down", agent=entry.name, tenant=entry.tenant, why=health.note)
+            log.warning(f"{entry.family}_down", name=entry.name, tenant=entry.tenant, why=health.note)
             await self._registry.update(replace(entry, status=Status.DOWN))

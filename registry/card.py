@@ -108,6 +108,16 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
+class Withheld:
+    """A definition that callers do not get to see: changed or new, until it is approved, or pinned and not listed any more."""
+
+    kind: str  # tools | prompts | resources | templates
+    name: str  # of a resource its URI, of a template its text
+    before: Mapping[str, Any] | None = field(repr=False)  # what is pinned; None: it is new
+    after: Mapping[str, Any] | None = field(repr=False)  # what waits; None: it is gone
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """An agent or a server under its name in one tenant, ready to be called."""
 
@@ -134,3 +144,4 @@ class Registration:
     prompts: tuple[Prompt, ...] = ()
     resources: tuple[Resource, ...] = ()
     templates: tuple[Template, ...] = ()
+    withheld: tuple[Withheld, ...] = ()

@@ -1,6 +1,6 @@
-"""What changed between two cards of one agent, or two tool lists of one server, and whether somebody has to look at it."""
+"""What changed between two cards of one agent, or two definitions of one server, and whether somebody has to look at it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,13 +47,8 @@ class Change:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """Of two cards. Signatures are left out: whether they hold is another question."""
+    """Of two cards, or two definitions. Signatures are left out: whether they hold is another question."""
     return list(_members({**before, "signatures": None}, {**after, "signatures": None}, ""))
-
-
-def tool_changes(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[Change]:
-    """Of two tool lists, tool by tool."""
-    return list(_keyed(list(before), list(after), "tools", "name"))
 
 
 def _compared(before: Any, after: Any, path: str) -> Iterator[Change]:

@@ -1,7 +1,7 @@
 """What is found anew of an agent or a server: taken where nothing is at stake, held back for an operator where something is."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -9,9 +9,11 @@ from sqlalchemy import Connection
 from registry import history
 from registry.card import Family, Registration, Status
 from registry.card_reader import read_card
-from registry.drift import Change, changes, tool_changes
+from registry.drift import Change, changes
 from registry.history import Entry, Standing, Version
-from registry.rows import Candidate, digest, offered, recarded, text_of
+from registry.pinning import Pinning
+from registry.pins import differences
+from registry.rows import Candidate, digest, recarded, text_of
 from registry.signatures import Signature
 from registry.store import Database, Registry
 
@@ -22,9 +24,12 @@ class Renewal:
     def __init__(self, database: Database, registry: Registry) -> None:
         self._database = database
         self._registry = registry
+        self._pinning = Pinning(registry)
 
     async def take(self, entry: Registration, found: Candidate, trusted: bool = False) -> Registration:
         """`trusted`: an operator said so, whatever changed. Raises Outdated and UnknownName."""
+        if entry.family is Family.SERVER:
+            return await self._pinning.take(entry, found, trusted)
         waiting = await self.waiting(entry)
         if text_of(found) == text_of(entry) and dict(found.facts) == dict(entry.facts) and found.url == entry.url:
             return await self._unchanged(entry, waiting)
@@ -42,8 +47,13 @@ class Renewal:
         note = Entry(text, Signature.UNVERIFIED.value, Standing.REJECTED, {}, why)
         return await self._registry.update(_stopped(entry), _noting(entry, note))
 
-    async def approve(self, entry: Registration) -> Registration:
-        """What waits is in force from now on, and the entry can be called. Raises BadCard, Outdated and UnknownName."""
+    async def approve(self, entry: Registration, chosen: Mapping[str, Sequence[str]] | None = None) -> Registration:
+        """What waits is in force from now on, and the entry can be called; of a server, only what is `chosen`, where that is given.
+
+        Raises BadCard, Outdated and UnknownName.
+        """
+        if entry.family is Family.SERVER:
+            return await self._pinning.approve(entry, chosen)
         waiting = await self.waiting(entry)
         active = replace(entry, status=Status.ACTIVE)
         if waiting is None:
@@ -59,9 +69,12 @@ class Renewal:
         """The newest first."""
         return await self._database.read(lambda connection: history.versions(connection, _key(entry), before, limit))
 
-    def drift(self, entry: Registration, waiting: Version) -> list[Change]:
-        """Between the card in force and the one that waits."""
-        return compared(entry, _candidate(entry, waiting))
+    async def drift(self, entry: Registration) -> list[Change]:
+        """Between what is in force and what waits."""
+        if entry.family is Family.SERVER:
+            return differences(entry)
+        waiting = await self.waiting(entry)
+        return compared(entry, _candidate(entry, waiting)) if waiting else []
 
     async def _unchanged(self, entry: Registration, waiting: Version | None) -> Registration:
         """A card that went back to what it was needs no approval any more; the quarantine stays for an operator to end."""
@@ -81,8 +94,6 @@ class Renewal:
 
 def compared(entry: Registration, found: Candidate) -> list[Change]:
     """What changed, signatures and the place of calls included."""
-    if entry.family is Family.SERVER:
-        return tool_changes([tool.definition for tool in entry.tools], [tool.definition for tool in found.tools])
     before = entry.card.document if entry.card else {}
     differences = changes(before, found.card.document if found.card else {})
     if entry.url != found.url:
@@ -115,8 +126,6 @@ def _noting(entry: Registration, note: Entry) -> Callable[[Connection, int], Non
 
 def _candidate(entry: Registration, version: Version) -> Candidate:
     """A version as it was found. Raises BadCard when today's rules refuse it."""
-    document = json.loads(version.card)
-    agent = entry.family is Family.AGENT
     return Candidate(
         tenant=entry.tenant,
         name=entry.name,
@@ -126,9 +135,8 @@ def _candidate(entry: Registration, version: Version) -> Candidate:
         owner=entry.owner,
         status=entry.status,
         facts=version.facts,
-        card=read_card(document) if agent else None,
-        card_text=version.card if agent else "",
-        **({} if agent else offered(document)),
+        card=read_card(json.loads(version.card)),
+        card_text=version.card,
     )
 
 

@@ -2,15 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Row
 
-from registry.card import AgentCard, BadCard, Family, Prompt, Registration, Resource, Status, Template, Tool
+from registry.card import AgentCard, BadCard, Family, Prompt, Registration, Resource, Status, Template, Tool, Withheld
 from registry.card_reader import read_card
+
+LISTS: Mapping[str, tuple[str, Callable[..., Any]]] = {  # kind -> what names a definition, what it becomes
+    "tools": ("name", Tool),
+    "prompts": ("name", Prompt),
+    "resources": ("uri", Resource),
+    "templates": ("uriTemplate", Template),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class Candidate:
     prompts: tuple[Prompt, ...] = ()
     resources: tuple[Resource, ...] = ()
     templates: tuple[Template, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
     jwks: str = ""  # the key set that it proves itself with at the token endpoint, as JSON
 
 
@@ -65,13 +73,19 @@ def text_of(entry: Candidate | Registration) -> str:
     """An agent's card verbatim, or all that a server offers."""
     if entry.card_text or entry.family is Family.AGENT:
         return entry.card_text or "[]"
-    lists: dict[str, Sequence[Tool | Prompt | Resource | Template]] = {
-        "tools": entry.tools,
-        "prompts": entry.prompts,
-        "resources": entry.resources,
-        "templates": entry.templates,
+    lists = {kind: list(each.values()) for kind, each in lists_of(entry).items()}
+    withheld = [{name: getattr(one, name) for name in Withheld.__slots__} for one in entry.withheld]
+    return json.dumps(lists | ({"withheld": withheld} if withheld else {}))
+
+
+def lists_of(entry: Candidate | Registration) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """The definitions in force, by kind and name, in their order."""
+    return {
+        "tools": {tool.name: tool.definition for tool in entry.tools},
+        "prompts": {prompt.name: prompt.definition for prompt in entry.prompts},
+        "resources": {resource.uri: resource.definition for resource in entry.resources},
+        "templates": {template.uri: template.definition for template in entry.templates},
     }
-    return json.dumps({kind: [one.definition for one in each] for kind, each in lists.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +109,7 @@ def amended(entry: Registration, amendment: Amendment) -> Registration:
 def recarded(entry: Registration, candidate: Candidate) -> Registration:
     """The entry with what was found out anew: its card or tools, where it is called, and the facts that go with them."""
     found = replace(entry, url=candidate.url, facts=dict(candidate.facts), card=candidate.card, card_text=candidate.card_text)
-    return replace(found, tools=candidate.tools, prompts=candidate.prompts, resources=candidate.resources, templates=candidate.templates)
+    return replace(found, **{name: getattr(candidate, name) for name in (*LISTS, "withheld")})
 
 
 def registration_of(row: Row[Any]) -> Registration:
@@ -134,14 +148,20 @@ def registration_of(row: Row[Any]) -> Registration:
 
 
 def offered(document: Any) -> dict[str, Any]:
-    """The tools, prompts, resources and templates of a server, as they are kept. A list has only tools: an earlier version wrote it."""
+    """The fields of a server's row that say what it offers. A list has only tools: an earlier version wrote it."""
     lists = {"tools": document} if isinstance(document, list) else document
-    return {
-        "tools": tuple(Tool(each["name"], each) for each in lists.get("tools", ())),
-        "prompts": tuple(Prompt(each["name"], each) for each in lists.get("prompts", ())),
-        "resources": tuple(Resource(each["uri"], each) for each in lists.get("resources", ())),
-        "templates": tuple(Template(each["uriTemplate"], each) for each in lists.get("templates", ())),
-    }
+    return made(lists) | {"withheld": tuple(Withheld(**one) for one in lists.get("withheld", ()))}
+
+
+def made(lists: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, Any]:
+    """The fields for definitions by kind; of two with one name the first counts."""
+    found: dict[str, Any] = {}
+    for kind, (key, offer) in LISTS.items():
+        by_name: dict[str, Mapping[str, Any]] = {}
+        for definition in lists.get(kind, ()):
+            by_name.setdefault(definition[key], definition)
+        found[kind] = tuple(offer(name, definition) for name, definition in by_name.items())
+    return found
 
 
 def digest(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from registry.card import Family, Registration, Status
+from registry.pins import first_seen
 from registry.renewal import Renewal
 from registry.rows import Amendment, amended
 from registry.store import Candidate, NameTaken, Outdated, Registry, UnknownName
@@ -92,7 +93,7 @@ class Seeds:
 
     async def _settle(self, seed: Seed, found: Registration | None, candidate: Candidate | None) -> None:
         if found is None:
-            await self._registry.add(candidate or _down(seed))
+            await self._registry.add(_first(candidate) if candidate else _down(seed))
             return
         changed = amended(found, _terms(seed, candidate))
         if candidate is None:
@@ -106,6 +107,10 @@ class Seeds:
             await self._renewal.take(changed, candidate, trusted=_said_so(seed, found))
 
 
+def _first(candidate: Candidate) -> Candidate:
+    return first_seen(candidate) if candidate.family is Family.SERVER else candidate
+
+
 def _terms(seed: Seed, candidate: Candidate | None) -> Amendment:
     """What the file says of an entry counts at once, whether the other side answers or not."""
     if candidate is not None:
@@ -117,12 +122,15 @@ def _terms(seed: Seed, candidate: Candidate | None) -> Amendment:
 
 
 def _settled(found: Registration) -> bool:
-    return found.card is not None or bool(found.tools)
+    """Whether it was ever reached."""
+    return found.card is not None if found.family is Family.AGENT else bool(found.facts)
 
 
 def _said_so(seed: Seed, found: Registration) -> bool:
-    """Whether the operator changed the file: another address, or the card itself. Servers' tools are taken as they come."""
-    if isinstance(seed, ServerSeed) or not _settled(found) or seed.card is not None:
+    """Whether the operator changed the file: another address, or the card itself."""
+    if isinstance(seed, ServerSeed):
+        return not _settled(found) or bool(seed.url and seed.url != found.url)
+    if not _settled(found) or seed.card is not None:
         return True
     return bool(seed.url != found.facts.get("source", seed.url))
 

@@ -15,15 +15,15 @@ _ORDERS = re.compile(
 )
 
 
-def suspicions(document: Any) -> list[str]:
-    """One sentence for each text that deserves a second look, beginning with its path."""
+def suspicions(document: Any, longest: int | None = LONG) -> list[str]:
+    """One sentence for each text that deserves a second look, beginning with its path. `longest`: None where length is no sign."""
     found: list[str] = []
     for path, text in _texts(document, ""):
         if HIDDEN.search(text):
             found.append(f"{path} has characters that nobody sees")
         if _ORDERS.search(text):
             found.append(f"{path} speaks to a model rather than to a person")
-        if len(text) > LONG:
+        if longest is not None and len(text) > longest:
             found.append(f"{path} is {len(text)} characters long")
         if len(found) >= FOUND_MAX:
             break

@@ -1,5 +1,6 @@
 """Changes of registered agents and servers: on other terms, at another address, looked at again, approved."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -16,11 +17,15 @@ from registry.card import Family, Registration, Status
 from registry.drift import SHOWN_MAX
 from registry.health import Health
 from registry.history import Version
+from registry.pins import shown
 from registry.renewal import Renewal
 from registry.rows import Amendment, Candidate, amended
 from registry.store import Registry
 
 OWNERS = frozenset({"url", "jwks"})  # what who registered an agent may change without an operator
+
+
+Chosen = Mapping[str, Sequence[str]]  # names of definitions, by kind
 
 
 class Patch(Body):
@@ -75,13 +80,16 @@ class Amendments:
             await self._desk.demand(caller)
         return await self._refresh.server(entry)
 
-    async def approve(self, caller: Caller, entry: Registration, match: str | None = None) -> Registration:
-        """What waits is accepted, and the entry can be called. Raises Refused, PreconditionFailed, BadCard, Outdated, UnknownName."""
+    async def approve(self, caller: Caller, entry: Registration, match: str | None, chosen: Chosen | None = None) -> Registration:
+        """What waits is accepted, and the entry can be called; of a server only what is `chosen`, where that is given.
+
+        Raises Refused, PreconditionFailed, BadCard, Outdated, UnknownName.
+        """
         await self._desk.demand(caller)
         check_match(entry, match)
-        if entry.status not in (Status.PENDING, Status.QUARANTINED):
+        if entry.family is Family.AGENT and entry.status not in (Status.PENDING, Status.QUARANTINED):
             return entry
-        return await self._renewal.approve(entry)
+        return await self._renewal.approve(entry, chosen)
 
     async def story(self, caller: Caller, entry: Registration) -> dict[str, Any]:
         """How it stands with an entry: its health for everybody, what waits and why for those who may change it."""
@@ -90,9 +98,10 @@ class Amendments:
             told["health"] = health_json(await self._refresh.health(entry))
         if not self._desk.controls(caller, entry):
             return told
-        waiting = await self._renewal.waiting(entry)
-        drift = self._renewal.drift(entry, waiting)[:SHOWN_MAX] if waiting else []
+        drift = (await self._renewal.drift(entry))[:SHOWN_MAX]
         told["drift"] = [change.shown() for change in drift]
+        if entry.family is Family.SERVER:
+            told["withheld"] = [shown(one) for one in entry.withheld]
         if entry.status is Status.QUARANTINED and not drift:
             last = await self._renewal.versions(entry, 0, 1)
             told["quarantine"] = last[0].note if last else ""

@@ -58,7 +58,17 @@ def settings_of(upstream: UpstreamBody | None) -> dict[str, Any]:
 
 async def read_model(request: Request, model: type[M], limit: int) -> M:
     """Raises BodyTooLarge, BadJson and BadRequest."""
-    document = parse(await read_body(request.scope, request.receive, limit))
+    return _model(await read_body(request.scope, request.receive, limit), model)
+
+
+async def read_optional(request: Request, model: type[M], limit: int) -> M | None:
+    """The same of a body that may be left out."""
+    raw = await read_body(request.scope, request.receive, limit)
+    return _model(raw, model) if raw else None
+
+
+def _model(raw: bytes, model: type[M]) -> M:
+    document = parse(raw)
     if not isinstance(document, dict):
         raise BadRequest("body", "must be a JSON object")
     try:

@@ -11,7 +11,7 @@ from gateway.ledger import Refused
 from gateway.offers import Registrant
 from gateway.tasks import rfc3339
 from policies.authority import Caller
-from policies.grant import Act, Denial, calling, invoking
+from policies.grant import Act, Denial, calling, getting, invoking, reading
 from registry.card import Family, Registration, Status
 from registry.search import Search, Wanted
 from registry.store import Registry, UnknownName
@@ -98,6 +98,15 @@ class Desk:
         whole = self.controls(caller, entry)
         return [tool.name for tool in entry.tools if whole or self._may(caller, calling(entry.name, tool.name))]
 
+    def prompts(self, caller: Caller, entry: Registration) -> list[str]:
+        """The names of the prompts of a server that a caller may know."""
+        whole = self.controls(caller, entry)
+        return [prompt.name for prompt in entry.prompts if whole or self._may(caller, getting(entry.name, prompt.name))]
+
+    def reads(self, caller: Caller, entry: Registration) -> bool:
+        """Whether they may read a server's resources."""
+        return self.controls(caller, entry) or self._may(caller, reading(entry.name))
+
     def operator(self, caller: Caller) -> bool:
         return self._may(caller, REGISTER)
 
@@ -113,7 +122,7 @@ class Desk:
             return False
         if entry.family is Family.AGENT:
             return self._may(caller, invoking(entry.name))
-        return any(self._may(caller, calling(entry.name, tool.name)) for tool in entry.tools)
+        return bool(self.tools(caller, entry) or self.prompts(caller, entry)) or self._may(caller, reading(entry.name))
 
     async def demand_control(self, caller: Caller, entry: Registration) -> None:
         """An operator, or the very person who registered it with a token that was not narrowed to other things. Raises Refused."""

@@ -8,13 +8,15 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from gateway.admin.amendments import Amendments, Patch
-from gateway.admin.bodies import TermsBody, read_model
+from gateway.admin.bodies import Body, TermsBody, read_model, read_optional
 from gateway.admin.desk import Desk
 from gateway.offers import ServerOffer
 from gateway.onboarding import Onboarding
 from policies.authority import Caller
 from registry.card import Family, Registration
+from registry.pins import waiting
 
+Names = list[str]
 Admitted = Callable[[Request], Awaitable[Caller]]
 SERVER = Family.SERVER
 
@@ -25,6 +27,18 @@ class ServerBody(TermsBody):
 
     def offer(self) -> ServerOffer:
         return ServerOffer(self.name, self.url, self.terms())
+
+
+class Choice(Body):
+    """Definitions by their names; of resources their URIs, of templates their texts."""
+
+    tools: Names = Field([], max_length=2000)
+    prompts: Names = Field([], max_length=2000)
+    resources: Names = Field([], max_length=2000)
+    templates: Names = Field([], max_length=2000)
+
+    def chosen(self) -> dict[str, list[str]]:
+        return self.model_dump()
 
 
 def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted: Admitted, max_body: int) -> APIRouter:
@@ -45,7 +59,8 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
         return JSONResponse({"items": [_head(desk, caller, entry) for entry in entries], "next": following})
 
     async def told(caller: Caller, entry: Registration) -> JSONResponse:
-        shown = {**_head(desk, caller, entry), "tool_names": desk.tools(caller, entry), **await amendments.story(caller, entry)}
+        names = {"tool_names": desk.tools(caller, entry), "prompt_names": desk.prompts(caller, entry)}
+        shown = {**_head(desk, caller, entry), **names, **await amendments.story(caller, entry)}
         return JSONResponse(shown, headers={"etag": f'"{shown["updated"]}"'})
 
     @router.get("/{name}", name="show_server")
@@ -65,7 +80,8 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
     @router.post("/{name}/approve", name="approve_server")
     async def approve(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
         entry = desk.find(caller, SERVER, name)
-        return await told(caller, await amendments.approve(caller, entry, request.headers.get("if-match")))
+        body = await read_optional(request, Choice, max_body)
+        return await told(caller, await amendments.approve(caller, entry, request.headers.get("if-match"), body.chosen() if body else None))
 
     @router.delete("/{name}", name="remove_server", status_code=204)
     async def remove(caller: Annotated[Caller, Depends(admitted)], name: str) -> Response:
@@ -78,4 +94,9 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
 def _head(desk: Desk, caller: Caller, entry: Registration) -> dict[str, Any]:
     facts = entry.facts
     learned = {"era": facts.get("era", ""), "protocol_version": facts.get("protocol_version", ""), "tools": len(desk.tools(caller, entry))}
+    learned["prompts"] = len(desk.prompts(caller, entry))
+    if desk.reads(caller, entry):
+        learned |= {"resources": len(entry.resources), "templates": len(entry.templates)}
+    if desk.controls(caller, entry):
+        learned["waiting"] = len(list(waiting(entry)))
     return {**desk.shown(caller, entry), **learned}

@@ -143,13 +143,7 @@ def _show_drift(agent: dict[str, Any]) -> None:
         screen.note(f"look at it: {warning}")
     drift = agent.get("drift") or []
     if drift:
-        rows = [(change["path"], _brief(change["before"]), _brief(change["after"])) for change in drift]
+        rows = [(change["path"], screen.brief(change["before"]), screen.brief(change["after"])) for change in drift]
         screen.table(["changed", "before", "after"], rows)
         seen = f" --seen {agent['updated']}" if agent.get("updated") else ""
         screen.note(f"to accept it: interlock agent approve {agent['name']}{seen}")
-
-
-def _brief(value: object) -> str:
-    if value is None:
-        return "—"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -96,6 +96,13 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
     console().print(grid)
 
 
+def brief(value: object) -> str:
+    """One value of a document, for a table."""
+    if value is None:
+        return "—"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 @contextmanager
 def progress(text: str) -> Iterator[None]:
     """Says on a terminal that something is under way."""

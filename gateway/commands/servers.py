@@ -1,6 +1,7 @@
 """server: register MCP servers and look at them."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -9,7 +10,8 @@ from gateway.commands.outcomes import WrongUsage
 from gateway.commands.remote import connect, quoted
 
 Name = Annotated[str, typer.Argument(help="The server's name.", metavar="NAME")]
-FIELDS = ("name", "status", "url", "era", "tools", "owner", "created", "updated")
+FIELDS = ("name", "status", "url", "era", "tools", "prompts", "resources", "templates", "waiting", "owner", "created", "updated")
+KINDS = ("tools", "prompts", "resources", "templates")
 app = typer.Typer(help="MCP servers: register, list, show, look at again, approve, remove.", no_args_is_help=True)
 
 
@@ -49,7 +51,7 @@ def show(name: Name, as_json: screen.AsJson = False) -> None:
     """Show one server."""
     with connect() as remote, screen.progress("asking…"):
         server = remote.get(f"/api/servers/{quoted(name)}")
-    screen.data(server) if as_json else screen.fields([(field, _count(server.get(field))) for field in FIELDS])
+    screen.data(server) if as_json else _told(server)
 
 
 @app.command()
@@ -57,7 +59,7 @@ def refresh(name: Name, as_json: screen.AsJson = False) -> None:
     """Ask a server for its tools again, now."""
     with connect() as remote, screen.progress("asking for its tools…"):
         server = remote.request("POST", f"/api/servers/{quoted(name)}/refresh")
-    screen.data(server) if as_json else screen.fields([(field, _count(server.get(field))) for field in FIELDS])
+    screen.data(server) if as_json else _told(server)
 
 
 @app.command()
@@ -69,11 +71,46 @@ def rm(name: Name, as_json: screen.AsJson = False) -> None:
 
 
 @app.command()
-def approve(name: Name, as_json: screen.AsJson = False) -> None:
-    """Let a server that waits for approval be called."""
+def approve(
+    name: Name,
+    tool: Annotated[list[str] | None, typer.Option(help="Only this tool of the server. May be given again.", metavar="NAME")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this: prompts:NAME, resources:URI or templates:TEXT. May be given again.", metavar="KIND:NAME"),
+    ] = None,
+    seen: Annotated[
+        str | None, typer.Option(help="Only if it is still as `show` printed it: the value of `updated`.", metavar="UPDATED")
+    ] = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Let a server that waits for approval be called, and take what it changed or added since."""
+    body: dict[str, list[str]] = {"tools": tool} if tool else {}
+    for each in only or ():
+        kind, _, one = each.partition(":")
+        if kind not in KINDS or not one:
+            raise WrongUsage(f"{each} is not KIND:NAME", f"KIND is one of {', '.join(KINDS)}")
+        body.setdefault(kind, []).append(one)
     with connect() as remote, screen.progress("approving…"):
-        server = remote.request("POST", f"/api/servers/{quoted(name)}/approve")
-    screen.data(server) if as_json else screen.say(f"{name} is {server['status']}")
+        server = remote.request("POST", f"/api/servers/{quoted(name)}/approve", body=body or None, match=seen)
+    screen.data(server) if as_json else screen.say(f"{name} is {server['status']}{_still(server)}")
+
+
+def _told(server: Mapping[str, Any]) -> None:
+    """A server, and what of it waits for an operator, with the difference."""
+    screen.fields([(field, _count(server.get(field))) for field in FIELDS])
+    waiting = [one for one in server.get("withheld", ()) if one["state"] != "gone"]
+    if not waiting:
+        return
+    rows = [(one["kind"], one["name"], one["state"], "; ".join(one["warnings"])) for one in waiting]
+    screen.table(["withheld", "name", "state", "warnings"], rows)
+    drift = [(change["path"], screen.brief(change["before"]), screen.brief(change["after"])) for change in server.get("drift", ())]
+    screen.table(["changed", "before", "after"], drift)
+    screen.note(f"to accept it: interlock server approve {server['name']} --seen {server['updated']}; of it one, with --tool NAME")
+
+
+def _still(server: Mapping[str, Any]) -> str:
+    count = server.get("waiting", 0)
+    return f"; {count} definitions still wait" if count else ""
 
 
 def _count(value: object) -> object:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from registry.drift import SHOWN_MAX, TEXT_SHOWN, changes, tool_changes
+from registry.drift import SHOWN_MAX, TEXT_SHOWN, changes
 from tests.fakes.cards import card
 
 BEFORE = card("https://sales.example/", "1.0")
@@ -71,11 +71,3 @@ def test_a_change_says_what_it_was_and_what_it_is_and_long_texts_are_cut() -> No
     assert (shown["path"], shown["before"]) == ("description", BEFORE["description"])
     assert len(shown["after"]) < TEXT_SHOWN + 50
     assert SHOWN_MAX > 0
-
-
-def test_tools_are_compared_by_name() -> None:
-    one, two = {"name": "a", "description": "x"}, {"name": "b"}
-    assert [change.path for change in tool_changes([one, two], [two, {**one, "description": "y"}, {"name": "c"}])] == [
-        "tools[a].description",
-        "tools[c]",
-    ]

@@ -150,3 +150,23 @@ def test_a_server_is_asked_again(interlock: CommandLine, api: GatewayApi) -> Non
     api.on("POST /api/servers/inventory/refresh", {**SERVER, "status": "active", "tools": 4})
     assert "active" in interlock("server", "refresh", "inventory").out
     assert interlock("server", "refresh", "inventory", "--json").json["tools"] == 4
+
+
+def test_what_a_server_changed_is_shown_and_approved_one_by_one(interlock: CommandLine, api: GatewayApi) -> None:
+    withheld = [
+        {"kind": "tools", "name": "check", "state": "changed", "pinned": "a", "found": "b", "warnings": ["description speaks to a model"]},
+        {"kind": "tools", "name": "old", "state": "gone", "pinned": "a", "found": None, "warnings": []},
+    ]
+    drift = [{"path": "tools[check].description", "before": "Looks.", "after": "Looks and tells."}]
+    shown = {**SERVER, "status": "active", "waiting": 1, "withheld": withheld, "drift": drift, "updated": "2026-11-21T00:00:00Z"}
+    api.on("GET /api/servers/inventory", shown)
+    api.on("POST /api/servers/inventory/approve", shown)
+    ran = interlock("server", "show", "inventory")
+    for text in ("check", "changed", "speaks to a model", "Looks and tells."):
+        assert text in ran.out
+    assert "old" not in ran.out and "--seen 2026-11-21T00:00:00Z" in ran.err
+    taken = interlock("server", "approve", "inventory", "--tool", "check", "--only", "resources:note://1", "--seen", "2026-11-21T00:00:00Z")
+    assert "1 definitions still wait" in taken.out
+    asked = api.asked[-1]
+    assert asked.body == {"tools": ["check"], "resources": ["note://1"]} and asked.headers["if-match"] == '"2026-11-21T00:00:00Z"'
+    assert interlock("server", "approve", "inventory", "--only", "agents:x").code == 2
