@@ -14,6 +14,7 @@ Check = Callable[[], bool]
 Guard = Callable[[Scope], Awaitable[bool]]  # whether this caller may read figures
 
 PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
+SOFT: Final = frozenset({"policies"})  # what may fail for a while: the process does its work with what it knew before
 LAG_MAX: Final = 1.0  # seconds that a ready callback may wait before the process counts as stuck
 NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 FIGURES: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -61,8 +62,10 @@ class Health:
 
     async def _ready(self, send: Send) -> None:
         passed = {name: _passes(name, check) for name, check in self._checks.items()}
-        ready = all(passed.values())
-        body = json.dumps({"status": "ready" if ready else "not ready", "checks": passed}).encode()
+        failed = {name for name, well in passed.items() if not well}
+        ready = failed <= SOFT
+        status = "not ready" if not ready else "degraded" if failed else "ready"
+        body = json.dumps({"status": status, "checks": passed}).encode()
         await respond(send, 200 if ready else 503, body, [NO_STORE])
 
     async def _metrics(self, scope: Scope, send: Send) -> None:

@@ -8,11 +8,12 @@ import structlog
 from gateway.broker import Broker
 from gateway.database import Database, NotKept
 from gateway.presence import Presence
-from policies.audit import Audit
+from policies.audit import Audit, Head
 from policies.audit_heads import HeadsFile
 
 EPOCH_SECONDS = 0.25
 HEAD_SECONDS = 1.0
+WITNESS_SECONDS = 60.0
 BEAT_SECONDS = 1.0
 SWEEP_SECONDS = 1.0
 log = structlog.get_logger()
@@ -26,15 +27,18 @@ class Pulse:
         self._audit = audit
         self._heads = heads
         self._presence = presence
+        self._signed: Head | None = None
+        self._said: Head | None = None
         self._loops: list[asyncio.Task[None]] = []
 
     async def begin(self, broker: Broker) -> None:
         """Joins the processes, ends tasks that nobody runs any more, and starts the loops."""
-        await self.keep_head()  # from here on no chain of ours is without a witness
+        await self.keep_last_head()  # from here on no chain of ours is without a witness
         await self._presence.join()
         await _sweep(broker)
         self.repeat(EPOCH_SECONDS, self._database.refresh)
         self.repeat(HEAD_SECONDS, self.keep_head)
+        self.repeat(WITNESS_SECONDS, self._say_head)
         self.repeat(BEAT_SECONDS, lambda: self._beat(broker))
         self.repeat(SWEEP_SECONDS, lambda: _sweep(broker))
 
@@ -60,10 +64,22 @@ class Pulse:
             await _sweep(broker)
 
     async def keep_head(self) -> None:
-        """Signs the last record of the audit; once more when the last of all is written."""
+        """Signs the last record of the audit."""
         head = self._audit.head
         signed = await asyncio.to_thread(self._heads.keep, head)
         if signed:
+            self._signed = head
+
+    async def keep_last_head(self) -> None:
+        """Once more when the last record of all is written, or the first; the log hears of it too."""
+        await self.keep_head()
+        await self._say_head()
+
+    async def _say_head(self) -> None:
+        """The log is a witness that nobody here can edit; it is told of a head now and then, not of all."""
+        head = self._signed
+        if head is not None and head != self._said:
+            self._said = head
             log.info("audit_head", chain=head.chain, seq=head.seq, hash=head.hash)
 
 

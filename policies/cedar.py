@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from policies.cedar_question import CedarQuestion, Verdict, context_text, slice_
 from policies.cedar_values import cedar_value
 from policies.grant import Act
 from policies.permissions import BadPermission
-from policies.policy_syntax import may_apply, misspelt, reads_input, without_input
+from policies.policy_folder import BadPolicy, Stamp, built_in, operators, stamp
+from policies.policy_syntax import idle, may_apply, misspelt, reads_input, without_input
+from policies.policy_text import fault_line, line_of
 from policies.role_rules import role_policies
 
 __all__ = ["BadPolicy", "CedarQuestion", "PolicyEngine", "RuleSet", "Verdict", "load"]
@@ -22,32 +23,31 @@ __all__ = ["BadPolicy", "CedarQuestion", "PolicyEngine", "RuleSet", "Verdict", "
 ENTITIES_KEPT = 1024  # 8 KB each
 
 
-class BadPolicy(Exception):
-    """A policy that can't be used; `file` and `problem` are for the operator."""
-
-    def __init__(self, file: str, problem: str) -> None:
-        super().__init__(f"{file}: {problem}")
-        self.file = file
-        self.problem = problem
-
-
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """Parsed policies. `names`: Cedar's policy id -> @id. `readers`: those that look at the arguments."""
+    """Parsed policies. `names`: Cedar's policy id -> @id. `readers`: those that look at the arguments.
+
+    `doubts`: sentences about policies that are sound, but name somebody whom they will never meet.
+    """
 
     policies: cedarpy.PolicySet
     visible: cedarpy.PolicySet  # the same without all that reads the arguments
     names: Mapping[str, str]
     readers: tuple[Mapping[str, Any], ...]
     version: str
+    doubts: tuple[str, ...] = ()
 
 
 def load(roles: Mapping[str, Sequence[str]], folder: Path | None = None) -> RuleSet:
     """Reads and checks every policy. Raises BadPolicy."""
     rules: dict[str, dict[str, Any]] = {}
-    for origin, texts in (("built-in", _built_in()), ("operator", _operator(folder) if folder else ())):
+    doubts: list[str] = []
+    for origin, texts in (("built-in", built_in()), ("operator", operators(folder) if folder else ())):
         for file, text in texts:
-            rules |= {f"{origin}/{place}": policy for place, policy in _read(file, text).items()}
+            found = _read(file, text)
+            rules |= {f"{origin}/{place}": policy for place, policy in found.items()}
+            for index, policy in enumerate(found.values()):
+                doubts += [f"{file}:{line_of(text, index)}: {doubt}" for doubt in idle(policy, roles)]
     _refuse_ambiguous(rules)
     try:
         rules |= {f"roles#{index}": policy for index, policy in enumerate(role_policies(roles))}
@@ -60,23 +60,8 @@ def load(roles: Mapping[str, Sequence[str]], folder: Path | None = None) -> Rule
         names={key: policy["annotations"]["id"] for key, policy in rules.items()},
         readers=tuple(policy for policy in rules.values() if reads_input(policy["conditions"])),
         version=hashlib.sha256(document.encode()).hexdigest()[:12],
+        doubts=tuple(doubts),
     )
-
-
-def _built_in() -> Iterator[tuple[str, str]]:
-    for file in sorted((files("policies") / "rules").iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".cedar"):
-            yield file.name, file.read_text("utf-8")
-
-
-def _operator(folder: Path) -> Iterator[tuple[str, str]]:
-    if not folder.is_dir():
-        raise BadPolicy(str(folder), "a folder of .cedar files is expected")
-    for path in sorted(folder.glob("*.cedar")):
-        try:
-            yield path.name, path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadPolicy(path.name, str(error)) from error
 
 
 def _read(file: str, text: str) -> dict[str, dict[str, Any]]:
@@ -84,17 +69,26 @@ def _read(file: str, text: str) -> dict[str, dict[str, Any]]:
     try:
         document = json.loads(cedarpy.policies_to_json_str(text))
     except ValueError as error:
-        raise BadPolicy(file, str(error)) from error
+        raise BadPolicy(file, str(error), fault_line(text, _complaint)) from error
     if document["templates"]:
         raise BadPolicy(file, "templates (?principal, ?resource) would never apply")
     found = {}
     for index, policy in enumerate(document["staticPolicies"].values()):
         if problem := misspelt(policy):
-            raise BadPolicy(file, f"policy {index + 1}: {problem}")
+            raise BadPolicy(file, f"policy {index + 1}: {problem}", line_of(text, index))
         policy.setdefault("annotations", {})
         policy["annotations"]["id"] = policy["annotations"].get("id") or f"{file}#{index + 1}"
         found[f"{file}#{index + 1}"] = policy
     return found
+
+
+def _complaint(text: str) -> str:
+    """What Cedar says of a text that is no policy."""
+    try:
+        cedarpy.policies_to_json_str(text)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _refuse_ambiguous(rules: Mapping[str, Mapping[str, Any]]) -> None:
@@ -119,6 +113,8 @@ class PolicyEngine:
     """Answers from the last good rule set. `healthy` is false while a newer one was refused, `problem` says why."""
 
     def __init__(self, roles: Mapping[str, Sequence[str]], folder: Path | None = None) -> None:
+        self._roles, self._folder = roles, folder
+        self._stamp = self.stamp()
         self._rules = load(roles, folder)
         self._entities: dict[tuple[object, ...], cedarpy.Entities] = {}
         self.problem: BadPolicy | None = None
@@ -132,10 +128,27 @@ class PolicyEngine:
         """Changes whenever any policy changes."""
         return self._rules.version
 
-    def reload(self, roles: Mapping[str, Sequence[str]], folder: Path | None = None) -> None:
-        """Takes new rules in one step, or keeps the old ones and reports the problem."""
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """See RuleSet."""
+        return self._rules.doubts
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the folder looks different from when it was last read."""
+        return self.stamp() != self._stamp
+
+    def stamp(self) -> Stamp | None:
+        """How the folder looks now; None where there is none to look at."""
+        if self._folder is None:
+            return None
+        return stamp(self._folder) if self._folder.is_dir() else (("", 0, 0, 0),)
+
+    def reload(self) -> None:
+        """Takes the rules of today in one step, or keeps the last good ones and reports the problem."""
+        self._stamp = self.stamp()
         try:
-            self._rules = load(roles, folder)
+            self._rules = load(self._roles, self._folder)
         except BadPolicy as problem:
             self.problem = problem
         else:

@@ -104,6 +104,11 @@ class SigningKeys:
         return self._current().active
 
     @property
+    def served(self) -> tuple[str, ...]:
+        """The kids of all keys that tokens of today are verified with."""
+        return tuple(kid for kid, stored in self._current().stored.items() if self._serves(stored))
+
+    @property
     def since(self) -> int:
         """When the key that signs was made, in microseconds since 1970."""
         ring = self._current()

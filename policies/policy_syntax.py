@@ -1,6 +1,6 @@
 """What a Cedar policy says, read from its JSON form: what it applies to, whether it looks at the arguments, what is misspelt."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from policies.grant import SERVED, Act
@@ -85,6 +85,16 @@ def misspelt(policy: Mapping[str, Any]) -> str:
         if kind == "Action" and isinstance(name, str) and name not in ACTIONS:
             return f"there is no action {name!r}; there are {', '.join(sorted(ACTIONS))}"
     return ""
+
+
+def idle(policy: Mapping[str, Any], roles: Collection[str]) -> Iterator[str]:
+    """What is said of every person and role that nobody will ever be or have."""
+    for node in _nodes(policy):
+        match node:
+            case {"type": "User", "id": str(name)} if name.count("|") < 2:
+                yield f'User::"{name}" is nobody: a user\'s id is tenant|issuer|subject; write principal.subject == "{name}"'
+            case {"type": "Role", "id": str(name)} if name not in roles:
+                yield f'Role::"{name}" has no permissions in `roles`; an issuer may still vouch for it'
 
 
 def _nodes(node: Any) -> Iterator[dict[str, Any]]:

@@ -31,6 +31,7 @@ from gateway.presence import Presence
 from gateway.pulse import Pulse
 from gateway.push import Push
 from gateway.refresh import ROUND_SECONDS, Refresh
+from gateway.reloads import LOOK_SECONDS, KeyReload, PolicyReload
 from gateway.settings import Settings, upstream_headers
 from gateway.tasks import TaskLog, is_over
 from gateway.telemetry import current_trace_id
@@ -85,6 +86,7 @@ class Gateway:
         self.grants = Grants(self.database, time.time, is_over)
         around = rights.surroundings(settings, self.registry, lambda: self.database.fresh)
         self.authority = Authority(self.identity, self.engine, self.grants, around)
+        self.policies = PolicyReload(self.database, self.engine, self.audit, self.authority.forget)
         minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
         self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
         self.tools = upstreams.mcp_tools(settings, self.egress)
@@ -155,9 +157,12 @@ class Gateway:
         await self.database.write(lambda batch: self.audit.open(batch.connection, batch))
         for name in ("registry", "grants", "policies"):
             self.database.watch(name, self.authority.forget)
+        self.database.watch("policies", self.policies.take_up)
         self.database.watch("keys", self.identity.clear)
         self.database.watch("registry", self.registry.reload)
         await self.pulse.begin(self.broker)
+        self.pulse.repeat(LOOK_SECONDS, self.policies.look)
+        self.pulse.repeat(LOOK_SECONDS, KeyReload(self.database, self.keys).look)
         self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
         self.pulse.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         await self.planting.begin()
@@ -177,7 +182,7 @@ class Gateway:
         await self.tools.close()
         await self.egress.close()
         self.database.close()
-        await self.pulse.keep_head()
+        await self.pulse.keep_last_head()
         if self.exporter is not None:
             self.exporter.close()
         if self._lock is not None:

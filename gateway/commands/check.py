@@ -129,5 +129,5 @@ def _policies(chosen: "Settings") -> Finding:
     try:
         rules = load(chosen.roles, Path(chosen.policies) if chosen.policies else None)
     except BadPolicy as error:
-        return Finding("policies", False, f"{error.file}: {error.problem}", "correct the file; interlock policy check")
+        return Finding("policies", False, str(error), "correct the file; interlock policy check")
     return Finding("policies", True, f"{len(rules.names)} policies, version {rules.version}")

@@ -25,10 +25,12 @@ def check(
     try:
         rules = load(chosen.roles, folder or configured)
     except BadPolicy as error:
-        raise Failed(f"{error.file}: {error.problem}", "correct the file; a running gateway keeps the rules it started with") from error
+        raise Failed(str(error), "correct the file; a running gateway keeps the last good rules") from error
     names = sorted(set(rules.names.values()))
     if as_json:
-        screen.data({"version": rules.version, "policies": names})
+        screen.data({"version": rules.version, "policies": names, "doubts": rules.doubts})
         return
     screen.say(f"{len(rules.names)} policies are sound, version {rules.version}")
     screen.say("\n".join(f"  {name}" for name in names))
+    for doubt in rules.doubts:
+        screen.complain(f"doubtful: {doubt}")

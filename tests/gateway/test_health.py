@@ -68,6 +68,11 @@ async def test_one_check_that_fails_or_breaks_makes_it_unready() -> None:
     assert b"example" not in answer.body
 
 
+async def test_a_check_that_the_work_can_go_on_without_makes_it_degraded_and_not_unready() -> None:
+    answer = await ask(made(database=lambda: True, policies=lambda: False), "/readyz")
+    assert (answer.status, json.loads(answer.body)["status"]) == (200, "degraded")
+
+
 async def test_figures_are_for_those_who_may_read_them() -> None:
     answer = await ask(made(), "/metrics")
     assert (answer.status, answer.body) == (200, b"interlock_calls_total 1\n")

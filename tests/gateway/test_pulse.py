@@ -1,5 +1,6 @@
 """Every moment: changes are seen by all, heads are signed, and who can't look believes nothing it remembers."""
 
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -148,3 +149,16 @@ async def test_at_shutdown_the_very_last_record_is_under_a_signed_head(tmp_path:
         heads = read_heads(folder / "audit.heads")
         assert prove(rows, heads, home.gateway.keys).sound
         assert not prove([row for row in rows if row is not last], heads, home.gateway.keys).sound
+
+
+async def test_the_log_hears_of_the_first_head_and_the_last_and_not_of_every_one(
+    tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with house(tmp_path / "home", database_url) as home:
+        for _ in range(3):
+            await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
+            await home.gateway.pulse.keep_head()
+    last = home.gateway.audit.head
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"audit_head"' in line]
+    assert [line["level"] for line in lines] == ["info", "info"]
+    assert lines[0]["seq"] < lines[1]["seq"] == last.seq > 3

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -326,11 +327,11 @@ def test_a_bad_reload_keeps_the_last_good_rules_and_says_so(tmp_path: Path) -> N
     rules = engine(tmp_path, SMALL)
     before = rules.version
     (tmp_path / "ours.cedar").write_text("permit(")
-    rules.reload(ROLES, tmp_path)
+    rules.reload()
     assert (rules.healthy, rules.version) == (False, before) and rules.problem and rules.problem.file == "ours.cedar"
     assert rules.decide(ask(BOB, RESERVE, input={"amount": 1})).allowed
     (tmp_path / "ours.cedar").write_text(PERMIT_ALL)
-    rules.reload(ROLES, tmp_path)
+    rules.reload()
     assert rules.healthy and rules.version != before and rules.decide(ask(BOB, RESERVE)).allowed
 
 
@@ -353,11 +354,6 @@ def test_a_decision_is_quick(plain: PolicyEngine) -> None:
     assert (time.process_time() - began) / 200 < 0.001  # aim: 0.0002 on an idle core
 
 
-LIMITED = PolicyEngine(ROLES)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def limited(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("policies")
-    (folder / "ours.cedar").write_text(SMALL)
-    LIMITED.reload(ROLES, folder)
+FOLDER = TemporaryDirectory()
+(Path(FOLDER.name) / "ours.cedar").write_text(SMALL)
+LIMITED = PolicyEngine(ROLES, Path(FOLDER.name))

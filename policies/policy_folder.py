@@ -1,0 +1,48 @@
+"""The files that policies are read from: the built-in ones, and those of the operator's folder."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+class BadPolicy(Exception):
+    """A policy that can't be used; `file` and `problem` are for the operator. `line` counts from 1; 0: of no line."""
+
+    def __init__(self, file: str, problem: str, line: int = 0) -> None:
+        super().__init__(f"{file}:{line}: {problem}" if line else f"{file}: {problem}")
+        self.file = file
+        self.problem = problem
+        self.line = line
+
+
+def built_in() -> Iterator[tuple[str, str]]:
+    """Name and text of each file."""
+    for file in sorted((files("policies") / "rules").iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".cedar"):
+            yield file.name, file.read_text("utf-8")
+
+
+def operators(folder: Path) -> Iterator[tuple[str, str]]:
+    """Name and text of each file. Raises BadPolicy."""
+    if not folder.is_dir():
+        raise BadPolicy(str(folder), "a folder of .cedar files is expected")
+    for path in sorted(folder.glob("*.cedar")):
+        try:
+            yield path.name, path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadPolicy(path.name, str(error)) from error
+
+
+def stamp(folder: Path) -> Stamp:
+    """Changes whenever a file of the folder may have changed; empty when the folder is gone or empty."""
+    found = []
+    for path in sorted(folder.glob("*.cedar")):
+        try:
+            status = path.stat()
+        except OSError:  # it went, or leads nowhere: reading it says so
+            found.append((path.name, 0, 0, 0))
+        else:
+            found.append((path.name, status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)
