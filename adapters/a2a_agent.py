@@ -11,8 +11,19 @@ from adapters.a2a_jsonrpc import JsonRpcTransport
 from adapters.a2a_rest import RestTransport
 from adapters.a2a_wire.reading import Reading
 from adapters.a2a_wire.tolerant import UnknownState
-from adapters.a2a_wire.transport import GRPC, HTTP_JSON, JSONRPC, METHOD_NOT_FOUND, UNSUPPORTED_OPERATION, Peer, PeerError, Transport
-from adapters.contract import Adapter, Call, Event, Turn, UpstreamFault, VendorRef
+from adapters.a2a_wire.transport import (
+    GRPC,
+    HTTP_JSON,
+    JSONRPC,
+    METHOD_NOT_FOUND,
+    TASK_NOT_CANCELABLE,
+    TASK_NOT_FOUND,
+    UNSUPPORTED_OPERATION,
+    Peer,
+    PeerError,
+    Transport,
+)
+from adapters.contract import Adapter, Call, CannotCancel, Event, Turn, UpstreamFault, VendorRef
 from adapters.doorbells import Bell, Doorbells
 from adapters.egress import Egress
 from adapters.task import INTERRUPTED, TERMINAL, Message, Task, TaskState
@@ -64,7 +75,14 @@ class A2AAgent:
         """True only when the agent shows the task as canceled; one that ended otherwise meanwhile is not."""
         if not ref.task_id:
             return False
-        task = await self._task(call, ref.task_id, cancel=True)
+        try:
+            task = await self._task(call, ref.task_id, cancel=True)
+        except PeerError as error:
+            if error.code in (METHOD_NOT_FOUND, UNSUPPORTED_OPERATION):
+                raise CannotCancel from error
+            if error.code in (TASK_NOT_FOUND, TASK_NOT_CANCELABLE):
+                return False
+            raise
         delay = _POLL_FIRST
         while task.status.state not in TERMINAL | INTERRUPTED:
             await self._pause(delay)

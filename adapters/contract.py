@@ -106,11 +106,18 @@ class UpstreamFault(Exception):
         self.detail = detail
 
 
+class CannotCancel(Exception):
+    """The agent offers no way to stop a task, so it was told nothing."""
+
+
 class Adapter(Protocol):
     """One vendor's language. Yields any number of events, and ends with exactly one of ENDINGS."""
 
     def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]: ...
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
-        """True only when the agent confirmed the cancellation."""
+        """True only when the agent confirmed the cancellation, False when it says that it does not stop.
+
+        Raises CannotCancel, and UpstreamFault when nobody knows whether the agent was reached.
+        """
         ...

@@ -28,12 +28,14 @@ class Guarded:
                     return
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
-        """As the adapter inside; a failure or a late answer confirms nothing."""
+        """As the adapter inside. Who can't be reached, or is late, has neither confirmed nor refused: raises UpstreamFault."""
         try:
             async with asyncio.timeout_at(call.deadline):
                 return await self._inner.cancel(ref, call)
-        except (UpstreamFault, EgressRefused, TimeoutError):
-            return False
+        except EgressRefused as refused:
+            raise UpstreamFault(refused.public) from None
+        except TimeoutError:
+            raise UpstreamFault(LATE) from None
 
 
 async def _next(events: AsyncIterator[Event], deadline: float) -> Event:

@@ -1,7 +1,6 @@
 """The broker: find, allow, keep, send. The only file that knows the order, for every door alike."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,15 +11,17 @@ import structlog
 from msgspec import Struct
 
 from adapters.a2a_wire.v1 import BadMessage
-from adapters.contract import Adapter, Call, Canceled, Turn, VendorRef
+from adapters.contract import Adapter, Call, Turn, VendorRef
 from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.task import Message, TaskState
+from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.push import Webhook
 from gateway.task_reader import TaskReader, digest, scoped_key
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
+from gateway.under_way import Abandoned, UnderWay
 from policies.authority import Caller, Request
 from policies.delegation import Hop
 from policies.grant import Act, Grant, invoking
@@ -29,17 +30,8 @@ from registry.card import Family, Registration, Status
 from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
 
-FANOUT_MAX = 64  # tasks that one task may have under way at once
 log = structlog.get_logger()
 _ref = msgspec.json.Decoder(VendorRef).decode
-
-
-class NotCancelable(Exception):
-    """The agent did not confirm a cancellation, or there is nothing left to cancel."""
-
-
-class TooManyTasks(Exception):
-    """One task has caused more tasks than may be under way at once."""
 
 
 class Sending(Struct, frozen=True):
@@ -76,30 +68,6 @@ class _Ready:
     parent: str  # the task that caused it, whose places it takes up
 
 
-class UnderWay:
-    """The turns of this process, from before their first commit to after their last, and how many each task has caused."""
-
-    def __init__(self) -> None:
-        self._tasks: Counter[str] = Counter()
-        self._caused: Counter[str] = Counter()
-
-    def enter(self, task_id: str, parent: str) -> None:
-        """Raises TooManyTasks. `parent` is empty for what no task has caused."""
-        if parent and self._caused[parent] >= FANOUT_MAX:
-            raise TooManyTasks
-        self._tasks[task_id] += 1
-        self._caused[parent] += 1
-
-    def leave(self, task_id: str, parent: str) -> None:
-        for counter, key in ((self._tasks, task_id), (self._caused, parent)):
-            counter[key] -= 1
-            if not counter[key]:
-                del counter[key]
-
-    def __contains__(self, task_id: object) -> bool:
-        return task_id in self._tasks
-
-
 class Broker:
     """Every door calls it; it talks to adapters, stores and the authority on their behalf."""
 
@@ -113,6 +81,7 @@ class Broker:
         self._reader = TaskReader(memory.tasks)
         self._background: dict[str, asyncio.Task[Turned]] = {}
         self._under_way = UnderWay()
+        self._cancellation = Cancellation(registry, ledger, memory, outside, self._turns)
 
     def find(self, caller: Caller, name: str, family: Family) -> Registration:
         """An agent or server that can be called, or the front door. Raises UnknownName for any other."""
@@ -182,7 +151,8 @@ class Broker:
         message = msgspec.structs.replace(sending.message, context_id=row.context_id, task_id=row.id)
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         ref = await self._ref(row, before, sending)
-        turn = Turn(sending.message, ref, sending.watched, sending.accepted_output_modes)
+        watched = sending.watched or bool(row.parent_id)  # who is to be told of a cancellation has to name its task early
+        turn = Turn(sending.message, ref, watched, sending.accepted_output_modes)
         adapter = self._outside.adapters.adapter(target.kind)
         call = self._ledger.call(grant, target, sending.trail, row.id)
         after = before.last_seq if before else 0
@@ -228,10 +198,13 @@ class Broker:
         return VendorRef(context_id=_ref(last.vendor_ref).context_id) if last else None
 
     async def _run(self, ready: _Ready) -> Turned:
+        opened = ready.opened
         try:
-            return await self._turns.run(ready.adapter, ready.turn, ready.call, ready.opened)
+            return await self._under_way.run(opened.row.id, self._turns.run(ready.adapter, ready.turn, ready.call, opened))
+        except Abandoned:
+            return await self._reader.whole(opened)
         finally:
-            self._under_way.leave(ready.opened.row.id, ready.parent)
+            self._under_way.leave(opened.row.id, ready.parent)
 
     async def _repeated(self, caller: Caller, sending: Sending) -> Turned | None:
         key = sending.idempotency_key
@@ -252,34 +225,10 @@ class Broker:
         finally:
             self._ledger.post_outcome(grant, outcome)
 
-    async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Turned:
-        """Asks the agent to stop; the task is canceled when the agent confirms it. Raises NotCancelable."""
+    async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Stopped:
+        """Has a task of the caller's stopped, and those it caused. Raises as Cancellation does, and UnknownTask."""
         row = await self._reader.row(caller, agent, task_id)
-        agent, ref = row.agent, _ref(row.vendor_ref)
-        if row.ended or not ref.task_id:
-            raise NotCancelable
-        target = self.find(caller, agent, Family.AGENT)
-        request = Request(
-            act=invoking(agent),
-            tenant=target.tenant,
-            callee=Hop(agent, ceiling_of(target.ceiling)),
-            task_id=row.id,
-            txn=row.txn,
-            trace_id=trail.trace_id,
-        )
-        grant = await self._ledger.granted(caller, request)
-        await self._ledger.keep(grant)
-        call = self._ledger.call(grant, target, trail, row.id)
-        if not await self._outside.adapters.adapter(target.kind).cancel(ref, call):
-            raise NotCancelable
-        now = await self._reader.task(caller, agent, task_id)
-        if now.row.ended:
-            return now
-        ended = await self._turns.end(now, Canceled())
-        running = self._background.get(task_id)
-        if running is not None:
-            running.cancel()
-        return ended
+        return await self._cancellation.cancel(caller, row, trail, self._under_way.abandon)
 
     async def recover(self) -> int:
         """Ends tasks whose turn was under way in a process that is no more, or was lost in this one; returns how many."""

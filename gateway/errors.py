@@ -10,7 +10,7 @@ from adapters.contract import UpstreamFault
 from adapters.mcp_wire import McpRefused
 from gateway.admission import Admission, ForeignOrigin, WrongHost
 from gateway.asgi import BadHeader, BodyTooLarge, ContentTypeNotSupported
-from gateway.broker import NotCancelable, TooManyTasks
+from gateway.cancellation import NotCancelable
 from gateway.database import NotKept, NotRead
 from gateway.decisions import BadCursor, UnknownDecision
 from gateway.explanations import sentence, story
@@ -23,6 +23,7 @@ from gateway.revocation import UnknownGrant
 from gateway.task_reader import IdempotencyConflict
 from gateway.tasks import TaskEnded, UnknownTask
 from gateway.turns import EndingNotKept
+from gateway.under_way import TooManyTasks
 from policies.grant import Denial
 from policies.identity import TokenRefused
 from policies.permissions import BadPermission

@@ -12,12 +12,15 @@ from sqlalchemy.exc import IntegrityError
 from adapters.contract import Adapter, Call
 from adapters.mcp_wire import McpAnswer, McpRequest
 from gateway.database import Batch, NotKept
-from gateway.tasks import KeyUsed, TaskRow
+from gateway.spool import Spool
+from gateway.tasks import KeyUsed, TaskEnded, TaskRow
 from gateway.turns import Memory, Turned
 from policies.audit import decision_record
 from policies.authority import Authority, Caller, Request
+from policies.delegation import Hop
 from policies.grant import Act, Denial, Grant, Question
 from policies.hop_tokens import HopTokens
+from policies.identity import TokenRefused
 from registry.card import Family, Registration
 
 
@@ -62,11 +65,12 @@ class Outside:
 class Ledger:
     """Decisions and what hangs on them. Nothing leaves before the record of why it may is durable."""
 
-    def __init__(self, authority: Authority, tokens: HopTokens, memory: Memory, outside: Outside) -> None:
+    def __init__(self, authority: Authority, tokens: HopTokens, memory: Memory, outside: Outside, spool: Spool) -> None:
         self._authority = authority
         self._tokens = tokens
         self._memory = memory
         self._outside = outside
+        self._spool = spool
 
     async def granted(self, caller: Caller, request: Request) -> Grant:
         """The Grant, not kept yet. Any other ruling is kept, and raised as Refused."""
@@ -76,6 +80,17 @@ class Ledger:
         record = decision_record(ruling.decision, caller.principal)
         await self._memory.database.write(lambda batch: self._memory.audit.append(batch, record))
         raise Refused(ruling)
+
+    def stopping(self, caller: Caller, request: Request, callee: Hop) -> Grant:
+        """The Grant to have a task stopped that is the caller's own, not kept yet. Raises CannotNarrow."""
+        return self._authority.stopping(caller, request, callee)
+
+    async def keep_or_spool(self, grant: Grant) -> None:
+        """As `keep`, for an act that only reduces authority: it goes on when nothing can be kept now, and is kept later."""
+        try:
+            await self.keep(grant)
+        except NotKept:
+            await self._spool.put(decision_record(grant.decision, grant.delegation.principal))
 
     def sees(self, caller: Caller, act: Act) -> bool:
         """Whether the caller may know of the resource at all."""
@@ -110,6 +125,10 @@ class Ledger:
 
         try:
             await memory.database.write(work)
+        except TaskEnded:
+            if before:
+                raise
+            raise TokenRefused("grant-ended") from None
         except IntegrityError as error:
             raise (NotKept("an id was taken") if row.idempotency_key is None else KeyUsed()) from error
 

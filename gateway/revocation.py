@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
-from gateway.database import Batch, Database, bump
-from policies.audit import Audit
+from gateway.database import Database, NotKept
+from gateway.spool import Spool
 from policies.grants import Grants
 from policies.principal import Principal
 from policies.tables import grants as table
@@ -18,37 +19,36 @@ class UnknownGrant(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """Keeps the end of a grant and the record of who ended it in one commit. Ending it twice is ending it once."""
+    """Keeps the end of a grant and the record of who ended it in one commit, or in the spool. Ending it twice is ending it once."""
 
     database: Database
     grants: Grants
-    audit: Audit
+    spool: Spool
     now: Callable[[], int]
 
     async def revoke(self, principal: Principal, grant_id: str, everybodys: bool) -> None:
         """`everybodys`: the caller may end other people's grants of the tenant too. Raises UnknownGrant."""
-        match = (table.c.tenant == principal.tenant) & (table.c.id == grant_id)
-
-        def work(batch: Batch) -> bool:
-            row = batch.connection.execute(select(table).where(match)).first()
-            if row is None or not (everybodys or (row.issuer, row.subject) == (principal.issuer, principal.subject)):
-                return False
-            if row.revoked is not None:
-                return True
-            self.grants.end(batch, principal.tenant, grant_id, self.now())
-            bump(batch, "grants")
-            record = {
-                "kind": "revocation",
-                "tenant": principal.tenant,
-                "decision_id": "",
-                "txn": row.txn,
-                "task_id": row.task_id,
-                "grant_id": grant_id,
-                "principal": {"issuer": principal.issuer, "subject": principal.subject},
-            }
-            self.audit.append(batch, record)
-            return True
-
-        if not await self.database.write(work):
+        record = await self.database.read(lambda connection: self._record(connection, principal, grant_id, everybodys))
+        if record is None:
             raise UnknownGrant
+        try:
+            await self.database.write(lambda batch: self.spool.keep(batch, record))
+        except NotKept:
+            await self.spool.put(record)
         self.grants.forget()
+
+    def _record(self, connection: Connection, principal: Principal, grant_id: str, everybodys: bool) -> dict[str, Any] | None:
+        match = (table.c.tenant == principal.tenant) & (table.c.id == grant_id)
+        row = connection.execute(select(table).where(match)).first()
+        if row is None or not (everybodys or (row.issuer, row.subject) == (principal.issuer, principal.subject)):
+            return None
+        return {
+            "kind": "revocation",
+            "at": self.now(),
+            "tenant": principal.tenant,
+            "decision_id": "",
+            "txn": row.txn,
+            "task_id": row.task_id,
+            "grant_id": grant_id,
+            "principal": {"issuer": principal.issuer, "subject": principal.subject},
+        }

@@ -35,6 +35,8 @@ _ADVANCE = (
     "UPDATE tasks SET state = ?, updated = ?, last_seq = ?, runner = ?, vendor_ref = ?, decision_id = ?, grant_id = ? "
     "WHERE tenant = ? AND id = ? AND last_seq = ?"
 )
+_REFER = "UPDATE tasks SET vendor_ref = ? WHERE tenant = ? AND id = ? AND last_seq = ?"
+CAUSED_MAX = 10_000  # tasks of one errand that are looked through
 _message = msgspec.json.Decoder(Message).decode
 _status = msgspec.json.Decoder(TaskStatus).decode
 _artifact = msgspec.json.Decoder(Artifact).decode
@@ -169,7 +171,9 @@ class TaskLog:
         return replace(row, last_seq=2, runner=self.runner), events
 
     def open(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
-        """Keeps a new task, in the same commit as the decision that allowed it."""
+        """Keeps a new task, in the same commit as the decision that allowed it. Raises TaskEnded when the one that causes it is over."""
+        if row.parent_id and is_over(batch.connection, row.tenant, row.parent_id):
+            raise TaskEnded
         batch.add(tasks, asdict(row) | {"state": row.state.value})
         self._add(batch, row, events)
 
@@ -179,6 +183,10 @@ class TaskLog:
         if old.ended or batch.run(_ADVANCE, (*values, old.tenant, old.id, old.last_seq)) != 1:
             raise TaskEnded
         self._add(batch, new, events)
+
+    def refer(self, batch: Batch, row: TaskRow) -> None:
+        """Keeps the agent's own ids alone. Nothing, once anything was appended: that brought them along."""
+        batch.run(_REFER, (row.vendor_ref, row.tenant, row.id, row.last_seq))
 
     def _add(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
         for event in events:
@@ -227,6 +235,19 @@ class TaskLog:
         match = same & (tasks.c.agent == row.agent) & (tasks.c.parent_id == row.parent_id) & (tasks.c.id < row.id)
         found = await self._database.read(lambda c: c.execute(select(tasks).where(match).order_by(tasks.c.id.desc()).limit(1)).first())
         return None if found is None else _row(found)
+
+    async def caused(self, row: TaskRow) -> list[TaskRow]:
+        """The tasks that hang below this one, at any depth, and have not ended; nearer ones first."""
+        same = (tasks.c.tenant == row.tenant) & (tasks.c.txn == row.txn) & (tasks.c.owner == row.owner)
+        query = select(tasks).where(same).order_by(tasks.c.id).limit(CAUSED_MAX)
+        errand = await self._database.read(lambda connection: [_row(found) for found in connection.execute(query)])
+        children: dict[str, list[TaskRow]] = {}
+        for one in errand:
+            children.setdefault(one.parent_id, []).append(one)
+        below = children.pop(row.id, [])
+        for one in below:  # grows while it is gone through
+            below += children.pop(one.id, [])
+        return [one for one in below if not one.ended]
 
     async def repeated(self, tenant: str, owner: str, agent: str, key: str) -> TaskRow | None:
         """The task that was opened under this idempotency key."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import msgspec
@@ -36,6 +37,7 @@ from policies.grants import Grants
 RETRY_FIRST = 0.1  # seconds, doubled up to
 RETRY_MAX = 5.0
 EVENTS_MAX = 2000  # of one turn
+REF_SECONDS = 0.05  # of silence after an agent's first word, before it is kept alone
 log = structlog.get_logger()
 OUTCOMES = {
     TaskState.COMPLETED: "ok",
@@ -89,6 +91,7 @@ class Turns:
         """Runs the agent until it ends its turn. Raises EndingNotKept."""
         started = self._memory.now()
         kept = progressing = opened
+        silence = _Silence(self._post_ref)
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
                 async for event in events:
@@ -97,7 +100,8 @@ class Turns:
                     progressing = self._noted(progressing, event)
                     if isinstance(event, ENDINGS):
                         break
-                    if isinstance(event, Progress) or (turn.stream and isinstance(event, ArtifactPiece)):
+                    silence.heard(event, progressing.row)
+                    if _is_shown(turn, event):
                         shown = await self._show(kept, progressing)
                         if shown is not progressing and shown is not kept:
                             return shown
@@ -112,9 +116,14 @@ class Turns:
             log.exception("turn_broke", agent=opened.row.agent, task_id=opened.row.id)
             event = Failed("The gateway could not go on with the agent's answer.")
             progressing = self._noted(progressing, event)
+        silence.end()
         if isinstance(event, Failed) and event.detail:
             log.warning("agent_failed", agent=opened.row.agent, task_id=opened.row.id, detail=event.detail)
         return await self._close(kept, progressing, started)
+
+    def _post_ref(self, row: TaskRow) -> None:
+        """Keeps the agent's own ids of a task it is silent about, by which it can be told to stop."""
+        self._memory.database.post(lambda batch: self._memory.tasks.refer(batch, row))
 
     def resumed(self, old: TaskRow, new: TaskRow, message: Message) -> Turned:
         """A task that waited and goes on: the answer, and that it works again."""
@@ -131,6 +140,15 @@ class Turns:
             if turned is new:
                 break
         return turned
+
+    async def stop(self, turned: Turned, event: Event) -> Turned:
+        """As `end`. What can't be kept now is kept later, behind the caller's back. Raises EndingNotKept."""
+        try:
+            return await self.end(turned, event)
+        except (NotKept, NotRead) as error:
+            key = turned.row.id if turned.row.id not in self._late else f"{turned.row.id} stop"
+            self._later(key, partial(self.end, turned, event))
+            raise EndingNotKept(turned.row.id) from error
 
     async def recover(self, under_way: Container[str]) -> int:
         """Ends tasks that nobody works on: of processes that are no more, and our own that are neither under way nor late."""
@@ -164,24 +182,26 @@ class Turns:
         try:
             return await self._keep(kept, new, started)
         except (NotKept, NotRead) as error:
-            key = new.row.id
-            self._late[key] = asyncio.create_task(self._close_later(kept, new, started))
-            self._late[key].add_done_callback(lambda _: self._late.pop(key, None))
-            raise EndingNotKept(key) from error
+            self._later(new.row.id, partial(self._keep, kept, new, started))
+            raise EndingNotKept(new.row.id) from error
 
-    async def _close_later(self, kept: Turned, new: Turned, started: int) -> None:
+    def _later(self, key: str, keep: Callable[[], Awaitable[Turned]]) -> None:
+        self._late[key] = asyncio.create_task(self._keep_later(key, keep))
+        self._late[key].add_done_callback(lambda _: self._late.pop(key, None))
+
+    async def _keep_later(self, key: str, keep: Callable[[], Awaitable[Turned]]) -> None:
         seconds = RETRY_FIRST
         while True:
             await self._pause(seconds)
             seconds = min(2 * seconds, RETRY_MAX)
             try:
-                await self._keep(kept, new, started)
-                log.info("ending_kept", task_id=new.row.id)
+                await keep()
+                log.info("ending_kept", task_id=key)
                 return
             except (NotKept, NotRead) as error:
-                log.warning("ending_waits", task_id=new.row.id, error=type(error).__name__)
+                log.warning("ending_waits", task_id=key, error=type(error).__name__)
             except Exception:  # a task's root: the task is found to be abandoned, and ended without the answer
-                log.exception("ending_lost", task_id=new.row.id)
+                log.exception("ending_lost", task_id=key)
                 return
 
     async def _keep(self, old: Turned, new: Turned, started: int | None) -> Turned:
@@ -221,7 +241,7 @@ class Turns:
             body = artifact_body(event.artifact, event.append, event.last_chunk)
             return _with(turned, row, TaskEvent(row.last_seq + 1, at, "artifact", body))
         if isinstance(event, Replied):
-            message = self._ours(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
+            message = _ours(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
             return replace(self._status(turned, TaskState.COMPLETED, message, at), reply=message)
         return self._status(turned, *self._state(row, event), at)
 
@@ -240,7 +260,7 @@ class Turns:
                 message = message or self.says(row, reason)
             case _:
                 raise TypeError(f"not an event that moves a task: {type(event).__name__}")
-        return state, self._ours(row, message) if message else None
+        return state, _ours(row, message) if message else None
 
     def says(self, row: TaskRow, text: str) -> Message:
         """The gateway's own words in a task."""
@@ -248,16 +268,39 @@ class Turns:
             message_id=self._memory.new_id("m"), role=Role.AGENT, parts=(Part(text=text),), context_id=row.context_id, task_id=row.id
         )
 
-    def _ours(self, row: TaskRow, message: Message) -> Message:
-        """An agent's message under the gateway's ids; the agent's own are nobody else's business."""
-        return msgspec.structs.replace(message, context_id=row.context_id, task_id=row.id, reference_task_ids=())
-
     def _status(self, turned: Turned, state: TaskState, message: Message | None, at: int) -> Turned:
         status = TaskStatus(state=state, timestamp=rfc3339(at), **({"message": message} if message else {}))
         runner = self._memory.tasks.runner if state is TaskState.WORKING else ""
         event = TaskEvent(turned.row.last_seq + 1, at, "status", encode(status).decode())
         row = replace(turned.row, state=state, runner=runner, last_seq=event.seq, updated=at)
         return Turned(row, (*turned.events, event), turned.reply)
+
+
+class _Silence:
+    """After an agent's first word: what it said is kept, unless something follows soon that is kept anyway."""
+
+    def __init__(self, keep: Callable[[TaskRow], None]) -> None:
+        self._keep = keep
+        self._timer: asyncio.TimerHandle | None = None
+
+    def heard(self, event: Event, row: TaskRow) -> None:
+        if isinstance(event, Ref):
+            self.end()
+            self._timer = asyncio.get_running_loop().call_later(REF_SECONDS, self._keep, row)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _is_shown(turn: Turn, event: Event) -> bool:
+    """Whether it is kept before anything follows it."""
+    return isinstance(event, Progress) or (turn.stream and isinstance(event, ArtifactPiece))
+
+
+def _ours(row: TaskRow, message: Message) -> Message:
+    """An agent's message under the gateway's ids; the agent's own are nobody else's business."""
+    return replace(message, context_id=row.context_id, task_id=row.id, reference_task_ids=())
 
 
 def _with(turned: Turned, row: TaskRow, event: TaskEvent) -> Turned:

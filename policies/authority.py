@@ -129,6 +129,13 @@ class Authority:
             return Denial(decision, verdict.hidden, verdict.scope)
         return Grant(decision, child or caller.delegation)
 
+    def stopping(self, caller: Caller, request: Request, callee: Hop) -> Grant:
+        """Leave to have an agent stop a task, which whoever asks has shown to be the caller's own. No policy is asked, since it only ends
+        what was allowed once; the agent is handed no more than the caller has now. Raises CannotNarrow.
+        """
+        child = self._child(caller, request, callee)
+        return Grant(self._decision(caller, request, _Verdict(), "", "own-task"), child)
+
     def may(self, caller: Caller, act: Act) -> bool:
         """Whether `act` could be allowed with some arguments: for lists. Leaves no trace."""
         request = Request(act, caller.principal.tenant)
@@ -193,13 +200,13 @@ class Authority:
         narrowed = caller.delegation.narrow(callee.agent, callee.ceiling, ALL, caller.delegation.not_after)
         return narrowed.rooted(self._around.new_id("g"), request.task_id, request.txn)
 
-    def _decision(self, caller: Caller, request: Request, verdict: _Verdict, digest: str) -> Decision:
+    def _decision(self, caller: Caller, request: Request, verdict: _Verdict, digest: str, why: str = "allowed") -> Decision:
         delegation = caller.delegation
         return Decision(
             id=self._around.new_id("d"),
             at=int(self._around.now() * 1_000_000),
             allowed=not verdict.reason_id,
-            reason_id=verdict.reason_id or "allowed",
+            reason_id=verdict.reason_id or why,
             principal=caller.principal.owner,
             roles=caller.principal.roles,
             chain=self.links(caller),

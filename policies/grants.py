@@ -53,6 +53,7 @@ class Grants:
         self._reader = reader
         self._task_over = task_over
         self._clock = clock
+        self._refused: set[tuple[str, str]] = set()  # ended here, which could not be kept yet
         self._cache: BoundedCache[tuple[str, str], Delegation] = BoundedCache(10_000, clock)
 
     def add(self, batch: Batch, delegation: Delegation, parent_id: str, now_us: int) -> None:
@@ -90,9 +91,19 @@ class Grants:
             raise GrantEnded
         return delegation
 
-    def end(self, batch: Batch, tenant: str, grant_id: str, now_us: int) -> None:
-        """Ends a grant before its task ends; what hangs below it can't be used either."""
-        batch.run("UPDATE grants SET revoked = ? WHERE tenant = ? AND id = ? AND revoked IS NULL", (now_us, tenant, grant_id))
+    def end(self, batch: Batch, tenant: str, grant_id: str, now_us: int) -> bool:
+        """Ends a grant before its task ends; what hangs below it can't be used either. False when it had ended before."""
+        changed = batch.run("UPDATE grants SET revoked = ? WHERE tenant = ? AND id = ? AND revoked IS NULL", (now_us, tenant, grant_id))
+        return changed == 1
+
+    def refuse(self, tenant: str, grant_id: str) -> None:
+        """Takes a grant for ended although its row can't say so yet."""
+        self._refused.add((tenant, grant_id))
+        self.forget()
+
+    def heed(self, tenant: str, grant_id: str) -> None:
+        """From now on its row says what is true of a grant."""
+        self._refused.discard((tenant, grant_id))
 
     def forget(self, tenant: str = "", grant_id: str = "") -> None:
         """Believes nothing read before, of one grant or of all."""
@@ -119,6 +130,8 @@ class Grants:
 
     def _live(self, connection: Connection, tenant: str, grant_id: str) -> Any:
         row = connection.execute(select(table).where((table.c.tenant == tenant) & (table.c.id == grant_id))).first()
+        if (tenant, grant_id) in self._refused:
+            raise GrantEnded
         if row is None or row.revoked is not None or self._task_over(connection, tenant, row.task_id):
             raise GrantEnded
         return row

@@ -15,6 +15,7 @@ GRPC: Final = "GRPC"
 ANSWER_LIMIT: Final = 8 << 20  # bytes
 METHOD_NOT_FOUND: Final = -32601
 TASK_NOT_FOUND: Final = -32001
+TASK_NOT_CANCELABLE: Final = -32002
 UNSUPPORTED_OPERATION: Final = -32004
 MEANINGS: Final = {
     -32700: "not JSON",
@@ -23,7 +24,7 @@ MEANINGS: Final = {
     -32602: "invalid parameters",
     -32603: "internal error",
     TASK_NOT_FOUND: "unknown task",
-    -32002: "task not cancelable",
+    TASK_NOT_CANCELABLE: "task not cancelable",
     -32003: "push notifications not supported",
     UNSUPPORTED_OPERATION: "unsupported operation",
     -32005: "content type not supported",
@@ -34,7 +35,7 @@ MEANINGS: Final = {
 }
 REASONS: Final = {  # of google.rpc.ErrorInfo (A2A 1.0 s5.4), by which the other bindings tell the same errors apart
     "TASK_NOT_FOUND": TASK_NOT_FOUND,
-    "TASK_NOT_CANCELABLE": -32002,
+    "TASK_NOT_CANCELABLE": TASK_NOT_CANCELABLE,
     "PUSH_NOTIFICATION_NOT_SUPPORTED": -32003,
     "UNSUPPORTED_OPERATION": UNSUPPORTED_OPERATION,
     "CONTENT_TYPE_NOT_SUPPORTED": -32005,

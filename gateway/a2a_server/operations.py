@@ -14,6 +14,7 @@ from adapters.a2a_wire.v1 import BadMessage, SendParams, TaskParams
 from adapters.task import Message, PushConfig, StreamResponse, Task
 from gateway.a2a_server import extensions
 from gateway.broker import Broker, Sending
+from gateway.cancellation import CAUSED, told_of
 from gateway.decisions import BadCursor
 from gateway.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
 from gateway.ledger import Trail
@@ -119,9 +120,12 @@ class Operations:
         return TaskPage(tasks, more or "", size, total)
 
     async def cancel(self, asked: Asked, params: TaskParams) -> Task:
-        """CancelTask (s3.1.5)."""
+        """CancelTask (s3.1.5). What became of the tasks it had caused stands in the answer's metadata."""
         _check_tenant(asked, params.tenant)
-        return _task(await self._broker.cancel(asked.caller, asked.agent, params.id, asked.trail), params.history_length)
+        stopped = await self._broker.cancel(asked.caller, asked.agent, params.id, asked.trail)
+        task = _task(stopped, params.history_length)
+        told = told_of(stopped, everything=not asked.caller.delegation.path)
+        return replace(task, metadata={CAUSED: told}) if told else task
 
     async def subscribe(self, asked: Asked, params: TaskParams) -> AsyncIterator[Numbered]:
         """SubscribeToTask (s3.1.6): the task as it stands, then its events until it ends; or, after the last event that was seen,

@@ -33,6 +33,7 @@ from gateway.push import Push
 from gateway.refresh import ROUND_SECONDS, Refresh
 from gateway.reloads import LOOK_SECONDS, KeyReload, PolicyReload
 from gateway.settings import Settings, upstream_headers
+from gateway.spool import SPOOL_SECONDS, Spool
 from gateway.tasks import TaskLog, is_over
 from gateway.telemetry import current_trace_id
 from gateway.turns import Memory
@@ -84,6 +85,7 @@ class Gateway:
         self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None)
         self.identity = rights.identity(settings, self.keys, self.egress)
         self.grants = Grants(self.database, time.time, is_over)
+        self.spool = Spool(settings.home, self.audit, self.grants)
         around = rights.surroundings(settings, self.registry, lambda: self.database.fresh)
         self.authority = Authority(self.identity, self.engine, self.grants, around)
         self.policies = PolicyReload(self.database, self.engine, self.audit, self.authority.forget)
@@ -102,7 +104,7 @@ class Gateway:
         self.outbox = Outbox(self.database, new_id, now_us)
         self.postman = Postman(self.outbox, self.memory.tasks, self.egress, Seal(self.keys, settings.public_url, time.time))
         outside = self._outside()
-        self.ledger = Ledger(self.authority, self.tokens, self.memory, outside)
+        self.ledger = Ledger(self.authority, self.tokens, self.memory, outside, self.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.authority.may)
         self.broker = Broker(self.registry, self.ledger, self.memory, outside, self.front_door)
         heads = HeadsFile(settings.home / "audit.heads", self.keys, now_us)
@@ -169,6 +171,7 @@ class Gateway:
         self.pulse.repeat(AGAIN_SECONDS, self.planting.round)
         self.pulse.repeat(ROUND_SECONDS, self.refresh.round)
         self.pulse.repeat(POST_SECONDS, self.postman.round)
+        self.pulse.repeat(SPOOL_SECONDS, lambda: self.spool.drain(self.database))
         self._opened = [asyncio.create_task(each()) for each in self.opening]  # nobody waits until they are ready
 
     async def stop(self) -> None:

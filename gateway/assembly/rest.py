@@ -37,7 +37,7 @@ def rest(gateway: Gateway, admission: Admission) -> App:
     amendments = Amendments(desk, gateway.registry, gateway.onboarding, gateway.renewal, gateway.refresh)
     assertions = ClientAssertions((url, f"{url}/oauth/token"), time.time)
     clients = ClientAuthentication(gateway.registry, assertions, SpentIds(gateway.database, now_us))
-    revocation = Revocation(gateway.database, gateway.grants, gateway.audit, now_us)
+    revocation = Revocation(gateway.database, gateway.grants, gateway.spool, now_us)
     return api(
         admission,
         [

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from adapters.a2a_agent import A2AAgent
-from adapters.contract import Ask, Call, Canceled, Done, Event, Failed, Progress, Ref, Replied, Turn, VendorRef
+from adapters.contract import Ask, Call, Canceled, CannotCancel, Done, Event, Failed, Progress, Ref, Replied, Turn, UpstreamFault, VendorRef
 from adapters.guarded import Guarded
 from adapters.task import Message, Part, Role, text_of
 from tests.fakes.a2a_calls import ScriptedEgress, answers, call_to, refuses, said, sends, streams, turn
@@ -221,19 +221,33 @@ async def test_a_poll_answered_about_another_task_fails_the_turn() -> None:
         ([answers(task("CANCELED"))], True),
         ([answers(task("WORKING")), answers(task("CANCELED"))], True),
         ([answers(task("WORKING")), answers(task("COMPLETED"))], False),
-        ([answers(exchanges("pydantic_fasta2a/cancel")[1]["response"]["json"]["result"])], False),
+        ([answers({**exchanges("pydantic_fasta2a/cancel")[1]["response"]["json"]["result"], "id": "t"})], False),
         ([answers(task("INPUT_REQUIRED"))], False),
-        ([answers(task("CANCELED", task_id="another"))], False),
         ([refuses(-32002)], False),
         ([refuses(-32001)], False),
-        ([sends(500, "text/plain", b"")], False),
     ],
 )
 async def test_a_cancellation_is_true_only_when_the_agent_confirmed_it(replies: list[Callable[..., Any]], confirmed: bool) -> None:
     egress = ScriptedEgress(*replies)
-    task_id = "86cb7ad2-c0d4-4c92-9de3-43270d87e189" if "COMPLETED" in str(replies) else "t"
-    assert await Guarded(agent(egress)[0]).cancel(VendorRef("c", task_id), call_to(URL)) is confirmed
+    assert await Guarded(agent(egress)[0]).cancel(VendorRef("c", "t"), call_to(URL)) is confirmed
     assert egress.methods[0] == "CancelTask"
+
+
+@pytest.mark.parametrize(
+    ("replies", "error"),
+    [
+        ([answers(task("CANCELED", task_id="another"))], UpstreamFault),
+        ([sends(500, "text/plain", b"")], UpstreamFault),
+        ([refuses(-32603)], UpstreamFault),
+        ([refuses(-32004)], CannotCancel),
+        ([refuses(-32601), refuses(-32601)], CannotCancel),
+    ],
+)
+async def test_no_answer_of_a_kind_is_neither_yes_nor_no_to_a_cancellation(
+    replies: list[Callable[..., Any]], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await Guarded(agent(ScriptedEgress(*replies))[0]).cancel(VendorRef("c", "t"), call_to(URL))
 
 
 async def test_an_agent_without_a_task_has_nothing_to_cancel() -> None:

@@ -50,6 +50,11 @@ async def goes_where_it_may_not() -> AsyncIterator[Event]:
     yield
 
 
+async def unreachable() -> AsyncIterator[Event]:
+    raise UpstreamFault("it broke", "secret")
+    yield
+
+
 async def hangs() -> AsyncIterator[Event]:
     yield Progress()
     await asyncio.Event().wait()
@@ -86,6 +91,14 @@ async def test_a_consumer_that_leaves_closes_the_adapter() -> None:
     assert adapter.closed
 
 
-@pytest.mark.parametrize(("act", "confirmed"), [(never_ends, True), (hangs_at_once, False), (goes_where_it_may_not, False)])
-async def test_only_an_answer_confirms_a_cancellation(act: Callable[[], AsyncIterator[Event]], confirmed: bool) -> None:
-    assert await Guarded(Acting(act)).cancel(VendorRef(), call_to("http://a.example/", seconds=0.05)) is confirmed
+@pytest.mark.parametrize(
+    ("act", "why"), [(hangs_at_once, LATE), (goes_where_it_may_not, "the target is private"), (unreachable, "it broke")]
+)
+async def test_who_can_not_be_reached_has_neither_confirmed_nor_refused_to_stop(act: Callable[[], AsyncIterator[Event]], why: str) -> None:
+    with pytest.raises(UpstreamFault) as fault:
+        await Guarded(Acting(act)).cancel(VendorRef(), call_to("http://a.example/", seconds=0.05))
+    assert fault.value.public == why
+
+
+async def test_an_answer_confirms_a_cancellation() -> None:
+    assert await Guarded(Acting(never_ends)).cancel(VendorRef(), call_to("http://a.example/", seconds=0.05))

@@ -1,7 +1,7 @@
 """The inner parts of a gateway without its doors and loops: one process of several on a database, calling scripted agents."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class ScriptedAgents:
         self.cancels: list[VendorRef] = []
         self.cancel_calls: list[Call] = []
         self.confirms = True
+        self.stop: Callable[[VendorRef], Awaitable[bool]] | None = None  # in place of `confirms`
         self.gate = asyncio.Event()
         self.script: Script = self._done
 
@@ -52,7 +53,7 @@ class ScriptedAgents:
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         self.cancels.append(ref)
         self.cancel_calls.append(call)
-        return self.confirms
+        return self.confirms if self.stop is None else await self.stop(ref)
 
     async def _done(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         yield Done()
@@ -87,7 +88,7 @@ class Process:
         tasks = TaskLog(self.shaky, lambda: now_us() + self.ahead, gateway.process)  # type: ignore[arg-type]  # it does what is needed
         self.memory = Memory(self.shaky, gateway.audit, gateway.grants, tasks, new_id, now_us)  # type: ignore[arg-type]  # see above
         outside = Outside(agents, tools, lambda _: {}, 60.0, 60.0)
-        ledger = Ledger(gateway.authority, gateway.tokens, self.memory, outside)
+        ledger = Ledger(gateway.authority, gateway.tokens, self.memory, outside, gateway.spool)
         self.broker = Broker(gateway.registry, ledger, self.memory, outside, gateway.front_door)
 
     async def caller(self, user: str = "alice") -> Caller:

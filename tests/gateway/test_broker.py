@@ -13,13 +13,14 @@ from sqlalchemy import func, select
 
 from adapters.contract import Ask, Call, Done, Event, Failed, Progress, Turn, UpstreamFault
 from adapters.task import TaskState
-from gateway.broker import FANOUT_MAX, NotCancelable, TooManyTasks
+from gateway.cancellation import NotCancelable
 from gateway.database import NotKept
 from gateway.ledger import Refused, Trail
 from gateway.tables import tasks as tasks_table
 from gateway.task_reader import IdempotencyConflict, TaskReader
 from gateway.tasks import SETTLED_US, TaskEnded, UnknownTask
 from gateway.turns import EndingNotKept, Turned
+from gateway.under_way import FANOUT_MAX, TooManyTasks
 from policies.authority import Caller
 from policies.tables import audit as audit_table
 from tests.fakes.outages import Fate
@@ -210,8 +211,14 @@ async def test_a_task_can_not_be_canceled_by_another(here: Process) -> None:
 
 
 async def _on_an_errand(here: Process) -> tuple[Caller, Turned]:
-    """An agent that is at work on a task, and may cause others."""
-    here.agents.script = here.agents.at_work
+    """An agent that is at work on a task to the end of the test, and may cause others."""
+
+    async def at_work(turn: Turn, call: Call) -> AsyncIterator[Event]:
+        yield Progress()
+        await (asyncio.Event() if turn.message.parts[0].text == "errand" else here.agents.gate).wait()
+        yield Done()
+
+    here.agents.script = at_work
     caller = await here.caller()
     opened = await here.broker.start(caller, sending("errand"))
     await until(lambda: _at_work(here, opened))
@@ -229,7 +236,7 @@ async def test_one_task_has_at_most_so_many_others_under_way_however_fast_they_a
     assert sum(isinstance(outcome, TooManyTasks) for outcome in outcomes) == 20
     here.agents.gate.set()
     await asyncio.gather(*(ended(here, one) for one in begun))
-    await until(lambda: not here.broker._background)
+    await until(lambda: len(here.broker._background) == 1)
     again = await here.broker.start(agent, sending("again"))
     assert (await ended(here, again)).row.parent_id == begun[0].row.parent_id
 

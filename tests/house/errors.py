@@ -9,6 +9,7 @@ BUILT_IN = {name for name, value in vars(builtins).items() if isinstance(value, 
 
 # Caught by its own package, or raised where there is no caller yet. Everything else needs a row in gateway/errors.py.
 INSIDE = {
+    "adapters.contract.CannotCancel": "the task is withdrawn from its agent",
     "adapters.mcp_peer.PeerRefused": "the pool answers the server that asked, or refuses the call",
     "adapters.mcp_sessions.NotLegacy": "the pool probes again",
     "gateway.card_source.Unverified": "a refresh quarantines the agent, a change names the field",
@@ -16,6 +17,7 @@ INSIDE = {
     "gateway.home.HomeOpen": "start-up: printed by the command line",
     "gateway.mcp_server.legacy.UnknownSession": "the MCP door answers with HTTP 404, as the transport asks",
     "gateway.mcp_server.modern.BadEnvelope": "the MCP door answers it with its own code",
+    "gateway.under_way.Abandoned": "the broker answers with the task, which has ended",
     "gateway.tasks.KeyUsed": "the broker answers with the task of the faster request",
     "gateway.settings.BadSettings": "start-up: printed by the command line",
     "gateway.commands.outcomes.Failed": "an exit code of the command line",

@@ -1,0 +1,198 @@
+"""Cancellation: a task is stopped at its agent, and then whatever it caused; what can't be stopped is said."""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+from adapters.contract import Canceled, CannotCancel, UpstreamFault, VendorRef
+from gateway.database import NotKept, NotRead
+from gateway.ledger import Ledger, Outside, Trail
+from gateway.task_reader import TaskReader
+from gateway.tasks import TaskRow
+from gateway.turns import EndingNotKept, Memory, Turned, Turns
+from policies.authority import Caller, Request
+from policies.delegation import CannotNarrow, Hop
+from policies.grant import invoking
+from policies.permissions import ceiling_of
+from registry.card import Registration, Status
+from registry.store import Registry, UnknownName
+
+ASK_SECONDS = 30.0  # that an agent may take to stop
+CAUSED_SECONDS = 10.0  # that all the agents of the tasks it caused may take together
+AT_ONCE = 16  # of them are asked at the same time
+ROUNDS = 4  # of looking for what was begun meanwhile
+CAUSED = "urn:interlock:a2a:caused-tasks"  # in metadata
+REF_SECONDS = 1.0  # to wait for an agent's first word of its task
+WITHDRAWN = (
+    "Canceled by the gateway. The agent offers no way to be stopped, so it may go on by itself, but it can do nothing more on your behalf."
+)
+log = structlog.get_logger()
+_ref = msgspec.json.Decoder(VendorRef).decode
+
+
+class NotCancelable(Exception):
+    """The agent says that it does not stop, or there is nothing left to cancel."""
+
+
+class Unstopped(Struct, frozen=True):
+    """A task that goes on although the one that caused it was canceled."""
+
+    task_id: str
+    agent: str
+    reason: str  # not-cancelable | unreachable | late | not-kept
+
+
+class Stopped(Turned, frozen=True):
+    """A canceled task, how many it had caused that were canceled with it, and which were not."""
+
+    caused: int = 0
+    unstopped: tuple[Unstopped, ...] = ()
+
+
+class Cancellation:
+    """Stops tasks. It only ends what was allowed once, so whose task it is decides, and no policy; and it goes on when no record of it
+    can be kept now.
+    """
+
+    def __init__(self, registry: Registry, ledger: Ledger, memory: Memory, outside: Outside, turns: Turns) -> None:
+        self._registry = registry
+        self._ledger = ledger
+        self._memory = memory
+        self._outside = outside
+        self._turns = turns
+        self._reader = TaskReader(memory.tasks)
+
+    async def cancel(self, caller: Caller, row: TaskRow, trail: Trail, abandon: Callable[[str], None]) -> Stopped:
+        """Asks the agent to stop; when it did, so are those of all tasks that hang below this one. A task that is not canceled leaves
+        those below alone. `abandon` ends our own waiting for an agent.
+
+        Raises NotCancelable, UpstreamFault when the agent is not reached, and EndingNotKept.
+        """
+        try:
+            canceled = await self._canceled(caller, row, trail, ASK_SECONDS)
+        except EndingNotKept:
+            abandon(row.id)
+            await self._caused(caller, row, trail, abandon)
+            raise
+        abandon(row.id)
+        self._memory.grants.forget()
+        stopped, unstopped = await self._caused(caller, row, trail, abandon)
+        return Stopped(canceled.row, canceled.events, canceled.reply, stopped, unstopped)
+
+    async def _caused(
+        self, caller: Caller, row: TaskRow, trail: Trail, abandon: Callable[[str], None]
+    ) -> tuple[int, tuple[Unstopped, ...]]:
+        """Stops what hangs below a task, until nothing new is found there."""
+        deadline = asyncio.get_running_loop().time() + CAUSED_SECONDS
+        outcomes: dict[str, Unstopped | None] = {}
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def stop(one: TaskRow) -> None:
+            async with places:
+                outcomes[one.id] = await self._stopped(caller, one, trail, deadline)
+                if outcomes[one.id] is None:
+                    abandon(one.id)
+
+        for _ in range(ROUNDS):
+            fresh = [one for one in await self._below(row) if one.id not in outcomes]
+            if not fresh:
+                break
+            await asyncio.gather(*(stop(one) for one in fresh))
+        unstopped = tuple(outcome for outcome in outcomes.values() if outcome is not None)
+        if outcomes:
+            log.info("caused_tasks_canceled", task_id=row.id, canceled=len(outcomes) - len(unstopped), left=len(unstopped))
+        return len(outcomes) - len(unstopped), unstopped
+
+    async def _below(self, row: TaskRow) -> list[TaskRow]:
+        try:
+            return await self._memory.tasks.caused(row)
+        except NotRead:
+            return []
+
+    async def _stopped(self, caller: Caller, row: TaskRow, trail: Trail, deadline: float) -> Unstopped | None:
+        """None when it is canceled, or has ended meanwhile."""
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            return Unstopped(row.id, row.agent, "late")
+        try:
+            async with asyncio.timeout(left):
+                await self._canceled(caller, row, trail, left)
+        except NotCancelable:
+            now = await self._memory.tasks.find(row.tenant, row.owner, row.id)
+            return None if now.ended else Unstopped(row.id, row.agent, "not-cancelable")
+        except UpstreamFault:
+            return Unstopped(row.id, row.agent, "unreachable")
+        except TimeoutError:
+            return Unstopped(row.id, row.agent, "late")
+        except (EndingNotKept, NotKept, NotRead):
+            return Unstopped(row.id, row.agent, "not-kept")
+        return None
+
+    async def _canceled(self, caller: Caller, row: TaskRow, trail: Trail, seconds: float) -> Turned:
+        """The task as it ended. One whose agent can't be told is withdrawn from it."""
+        if row.ended:
+            raise NotCancelable
+        row = await self._known(row)
+        ref = _ref(row.vendor_ref)
+        told = bool(ref.task_id) and await self._told(caller, row, ref, trail, seconds)
+        record = await self._memory.tasks.record(row.tenant, row.owner, row.id)
+        now = Turned(record.row, record.events)
+        if now.row.ended:
+            if not told:
+                raise NotCancelable
+            return now
+        log.info("task_canceled", task_id=row.id, agent=row.agent, told=told)
+        return await self._turns.stop(now, Canceled(None if told else self._turns.says(now.row, WITHDRAWN)))
+
+    async def _known(self, row: TaskRow) -> TaskRow:
+        """The task once its agent has told its own id of it, which may take a moment."""
+        until = asyncio.get_running_loop().time() + REF_SECONDS
+        while not row.ended and not _ref(row.vendor_ref).task_id and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(REF_SECONDS / 10)
+            row = await self._memory.tasks.find(row.tenant, row.owner, row.id)
+        return row
+
+    async def _told(self, caller: Caller, row: TaskRow, ref: VendorRef, trail: Trail, seconds: float) -> bool:
+        """Whether the agent stopped; False when there is no way to tell it. Raises NotCancelable, UpstreamFault."""
+        target = self._target(row)
+        if target is None:
+            return False
+        request = Request(
+            act=invoking(row.agent),
+            tenant=row.tenant,
+            task_id=row.id,
+            txn=row.txn,
+            trace_id=trail.trace_id,
+        )
+        try:
+            grant = self._ledger.stopping(caller, request, Hop(row.agent, ceiling_of(target.ceiling)))
+        except CannotNarrow:
+            return False
+        await self._ledger.keep_or_spool(grant)
+        call = self._ledger.call(grant, target, trail, row.id)
+        call = replace(call, deadline=min(call.deadline, asyncio.get_running_loop().time() + seconds))
+        try:
+            confirmed = await self._outside.adapters.adapter(target.kind).cancel(ref, call)
+        except CannotCancel:
+            return False
+        if not confirmed:
+            raise NotCancelable
+        return True
+
+    def _target(self, row: TaskRow) -> Registration | None:
+        """The agent, unless it may not be called any more."""
+        try:
+            found = self._registry.find(row.tenant, row.agent)
+        except UnknownName:
+            return None
+        return found if found.status is Status.ACTIVE else None
+
+
+def told_of(stopped: Stopped, everything: bool) -> dict[str, object]:
+    """What became of the tasks it had caused, for the metadata of the answer. Without `everything` no other task is named."""
+    left = [asdict(one) if everything else {"reason": one.reason} for one in stopped.unstopped]
+    return {"canceled": stopped.caused, "not_canceled": left} if stopped.caused or left else {}
