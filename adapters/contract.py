@@ -110,6 +110,10 @@ class CannotCancel(Exception):
     """The agent offers no way to stop a task, so it was told nothing."""
 
 
+class Unreachable(UpstreamFault):
+    """The connection failed, broke off, or brought nothing in time: whether the other side did anything is not known."""
+
+
 class Adapter(Protocol):
     """One vendor's language. Yields any number of events, and ends with exactly one of ENDINGS."""
 

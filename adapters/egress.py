@@ -12,11 +12,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from adapters.addresses import EgressRefused, Targets
-from adapters.contract import UpstreamFault
+from adapters.contract import Unreachable, UpstreamFault
 
 __all__ = ["Bounds", "Egress", "EgressRefused", "Fetched", "Pinned", "Streamed", "system_lookup"]
 
-CONNECTIONS = 200
+CONNECTIONS = 400
+PER_HOST = 150  # so that a host that hangs does not take all of them
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 4.0  # below the 5 s after which common servers drop a connection, so that a request seldom meets a closed one
 NAMES_SECONDS = 10
@@ -87,13 +88,32 @@ class Egress:
     Raises EgressRefused before a byte leaves, and UpstreamFault for whatever goes wrong afterwards.
     """
 
-    def __init__(self, allow: Sequence[str] = (), *, lookup: Lookup = system_lookup, tls: SSLContext | None = None) -> None:
-        """`allow`: networks and host names that may be private. `tls` replaces the system's certificate authorities."""
+    def __init__(
+        self,
+        allow: Sequence[str] = (),
+        *,
+        lookup: Lookup = system_lookup,
+        tls: SSLContext | None = None,
+        connections: tuple[int, int] = (CONNECTIONS, PER_HOST),
+    ) -> None:
+        """`allow`: networks and host names that may be private. `tls` replaces the system's certificate authorities.
+
+        `connections`: how many at once, and how many of them to one host; 0 is without limit.
+        """
         self._targets = Targets(allow)
         self._resolver = _VettedResolver(self._targets, lookup)
         self._tls = tls
+        self._connections = connections
         self._known: dict[str, URL] = {}
         self._session: aiohttp.ClientSession | None = None
+        self._lasting: Egress | None = None
+
+    def lasting(self) -> "Egress":
+        """The same guard for streams that last, which would take the places of short requests; whoever opens them counts them."""
+        if self._lasting is None:
+            self._lasting = Egress(tls=self._tls, connections=(0, 0))
+            self._lasting._targets, self._lasting._resolver = self._targets, self._resolver
+        return self._lasting
 
     def check(self, url: str) -> URL:
         """Vets what the text of a URL tells. Raises EgressRefused."""
@@ -169,6 +189,8 @@ class Egress:
 
     async def close(self) -> None:
         """Ends every connection."""
+        if self._lasting is not None:
+            await self._lasting.close()
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
@@ -183,7 +205,8 @@ class Egress:
     def _open(self) -> aiohttp.ClientSession:
         """On the first request, since a session belongs to a running event loop."""
         connector = aiohttp.TCPConnector(
-            limit=CONNECTIONS,
+            limit=self._connections[0],
+            limit_per_host=self._connections[1],
             resolver=self._resolver,
             ttl_dns_cache=NAMES_SECONDS,
             keepalive_timeout=IDLE_SECONDS,
@@ -251,7 +274,7 @@ def _was_dropped(error: Exception) -> bool:
 def _fault(error: Exception) -> UpstreamFault:
     detail = f"{type(error).__name__}: {error}"[:500]
     if isinstance(error, TimeoutError):
-        return UpstreamFault("the upstream did not answer in time", detail)
-    if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
-        return UpstreamFault("the upstream can't be reached", detail)
+        return Unreachable("the upstream did not answer in time", detail)
+    if isinstance(error, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError)):
+        return Unreachable("the upstream can't be reached", detail)
     return UpstreamFault("the upstream's answer can't be read", detail)

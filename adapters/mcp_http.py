@@ -1,13 +1,15 @@
-"""One exchange with an MCP server over Streamable HTTP: a POST, and its answer from JSON or from an event stream."""
+"""One exchange with an MCP server over Streamable HTTP: a POST, its answer from JSON or from an event stream, and what comes before it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import UNSET
 
-from adapters.contract import UpstreamFault
+from adapters.contract import Unreachable, UpstreamFault
 from adapters.egress import LIMIT, Egress, Streamed
 from adapters.mcp_wire import BadAnswer, Envelope, RequestId, check_answer, read_answer, read_envelope
 from adapters.sse import SseReader
@@ -15,6 +17,25 @@ from adapters.sse import SseReader
 URLS_KEPT: Final = 4096
 LATE: Final = "The server did not answer in time"
 CUT: Final = "The server's answer broke off"
+TALKS_MAX: Final = 2000  # streams at once of requests whose client listens, and of those who only listen
+TALKS_PER_URL: Final = 500
+TALK_FACTOR: Final = 8  # how much longer than one answer all that a server says before it may be
+RESUMED_MAX: Final = 100  # times that one answer's stream is taken up again
+RETRY_MS: Final = 1000
+RETRY_MAX_MS: Final = 30_000
+
+Hear = Callable[[Envelope], Awaitable[None]]
+
+
+class Posting(NamedTuple):
+    """One request: where to, what, the id of its answer, and the seconds that it may take. `resumes`: a stream may be taken up again."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    expected: RequestId
+    seconds: float
+    resumes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +54,77 @@ class McpHttp:
         self._egress = egress
         self._limit = limit  # bytes of one answer
         self._plain: set[str] = set()  # URLs that answer in JSON
+        self._talks: Counter[str] = Counter()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, expected: RequestId, seconds: float) -> Exchange:
         """Sends one request and waits for its final answer. Raises UpstreamFault: not in time, cut, no answer to this request."""
         if seconds <= 0:
             raise UpstreamFault(LATE, "the deadline has passed")
         if url in self._plain:
-            whole = await self._egress.request("POST", url, headers=headers, body=body, timeout=seconds, limit=self._limit)
-            if not _is_stream(whole.headers):
-                return _exchange(whole.status, whole.headers, whole.body, expected)
+            fetched = await self._egress.request("POST", url, headers=headers, body=body, timeout=seconds, limit=self._limit)
+            if not is_stream(fetched.headers):
+                return _exchange(fetched.status, fetched.headers, fetched.body, expected)
             self._plain.discard(url)
-            found = _found(SseReader(self._limit), whole.body, expected)
-            return _cut() if found is None else Exchange(whole.status, whole.headers, found)
+            found = _found(SseReader(self._limit), fetched.body, expected)
+            return _cut() if found is None else Exchange(fetched.status, fetched.headers, found)
         try:
             async with asyncio.timeout(seconds), self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds) as answer:
                 return await self._read(url, answer, expected)
         except TimeoutError as error:
-            raise UpstreamFault(LATE, "timeout") from error
+            raise Unreachable(LATE, "timeout") from error
+
+    async def converse(self, posting: Posting, hear: Hear) -> Exchange:
+        """As `post`, but `hear` takes what the server sends before the answer, one message after the other."""
+        if posting.seconds <= 0:
+            raise UpstreamFault(LATE, "the deadline has passed")
+        cursor = _Cursor(posting.expected, self._limit, hear)
+        method, headers, body = "POST", posting.headers, posting.body
+        try:
+            async with asyncio.timeout(posting.seconds):
+                for _ in range(RESUMED_MAX):
+                    async with self.lasting(method, posting.url, headers, body) as answer:
+                        if not is_stream(answer.headers):
+                            return await self._whole(method, posting, answer)
+                        found = await cursor.follow(answer)
+                    if found is not None:
+                        return Exchange(answer.status, answer.headers, found)
+                    if not (posting.resumes and cursor.last_id):
+                        return _cut()
+                    await asyncio.sleep(cursor.pause)
+                    method, body = "GET", b""
+                    headers = {**posting.headers, "accept": "text/event-stream", "last-event-id": cursor.last_id}
+        except TimeoutError as error:
+            raise (UpstreamFault if cursor.heard else Unreachable)(LATE, "timeout") from error
+        return _cut()
+
+    def answers_plainly(self, url: str) -> bool:
+        """Whether the server answered in JSON before, so that `post` is cheap."""
+        return url in self._plain
+
+    async def _whole(self, method: str, posting: Posting, answer: Streamed) -> Exchange:
+        if method == "GET":
+            raise Unreachable(CUT, f"the stream is not taken up again: {answer.status}")
+        exchange = await whole(answer, posting.expected, self._limit)
+        self._learn(posting.url, exchange)
+        return exchange
+
+    def _learn(self, url: str, exchange: Exchange) -> None:
+        if exchange.answer is not None and len(self._plain) < URLS_KEPT:
+            self._plain.add(url)
+
+    @asynccontextmanager
+    async def lasting(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[Streamed]:
+        """A request whose answer may take as long as it likes, among a bounded number of them."""
+        if self._talks.total() >= TALKS_MAX or self._talks[url] >= TALKS_PER_URL:
+            raise UpstreamFault("Too many streams with servers are open", f"{self._talks[url]} of {self._talks.total()} with this one")
+        self._talks[url] += 1
+        try:
+            async with self._egress.lasting().stream(method, url, headers=headers, body=body or None, timeout=0) as answer:
+                yield answer
+        finally:
+            self._talks[url] -= 1
+            if not self._talks[url]:
+                del self._talks[url]
 
     async def tell(self, url: str, headers: Mapping[str, str], body: bytes, seconds: float) -> int:
         """Sends a notification and gives the status."""
@@ -59,10 +134,9 @@ class McpHttp:
         return (await self._egress.request("DELETE", url, headers=headers, body=None, timeout=seconds, limit=self._limit)).status
 
     async def _read(self, url: str, answer: Streamed, expected: RequestId) -> Exchange:
-        if not _is_stream(answer.headers):
-            exchange = _exchange(answer.status, answer.headers, await answer.read(self._limit), expected)
-            if exchange.answer is not None and len(self._plain) < URLS_KEPT:
-                self._plain.add(url)
+        if not is_stream(answer.headers):
+            exchange = await whole(answer, expected, self._limit)
+            self._learn(url, exchange)
             return exchange
         reader, size = SseReader(self._limit), 0
         async for chunk in answer:
@@ -75,7 +149,58 @@ class McpHttp:
         return _cut()
 
 
-def _is_stream(headers: Mapping[str, str]) -> bool:
+class _Cursor:
+    """The place in a stream that may be cut and taken up again. All of it together is bounded."""
+
+    def __init__(self, expected: RequestId, limit: int, hear: Hear) -> None:
+        self._expected = expected
+        self._limit = limit
+        self._hear = hear
+        self._left = limit * TALK_FACTOR
+        self._retry = RETRY_MS
+        self.last_id = ""
+        self.heard = False
+
+    @property
+    def pause(self) -> float:
+        return min(self._retry, RETRY_MAX_MS) / 1000
+
+    async def follow(self, answer: Streamed) -> Envelope | None:
+        """The answer, or None where the stream was cut and can be taken up again. Raises UpstreamFault."""
+        reader = SseReader(self._limit)
+        try:
+            async for chunk in answer:
+                self._left -= len(chunk)
+                if self._left < 0:
+                    raise UpstreamFault("The server's answer is too large", f"more than {self._limit * TALK_FACTOR} bytes of events")
+                for event in reader.feed(chunk):
+                    self.last_id = event.id
+                    found = await self._take(event.data)
+                    if found is not None:
+                        return found
+                self._retry = self._retry if reader.retry is None else reader.retry
+        except Unreachable:
+            if not self.last_id:
+                raise
+        return None
+
+    async def _take(self, data: bytes) -> Envelope | None:
+        message = read_envelope(data) if data else None  # 2025-11-25: an empty event only tells where to take up the stream
+        if message is None:
+            return None
+        if message.method is UNSET:
+            return check_answer(message, self._expected)
+        self.heard = True
+        await self._hear(message)
+        return None
+
+
+async def whole(answer: Streamed, expected: RequestId, limit: int = LIMIT) -> Exchange:
+    """An answer that is no stream."""
+    return _exchange(answer.status, answer.headers, await answer.read(limit), expected)
+
+
+def is_stream(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").lower().startswith("text/event-stream")
 
 
@@ -91,13 +216,15 @@ def _exchange(status: int, headers: Mapping[str, str], body: bytes, expected: Re
 def _found(reader: SseReader, chunk: bytes, expected: RequestId) -> Envelope | None:
     """The answer among the events that `chunk` completes; notifications are skipped."""
     for event in reader.feed(chunk):
+        if not event.data:
+            continue
         message = read_envelope(event.data)
         if message.method is UNSET:
             return check_answer(message, expected)
-        if message.id is not None:
+        if message.id is not None and message.method != "ping":
             raise UpstreamFault("The server asks back, which this connection did not offer", message.method)
     return None
 
 
 def _cut() -> Exchange:
-    raise UpstreamFault(CUT, "the stream ended without an answer")
+    raise Unreachable(CUT, "the stream ended without an answer")

@@ -1,38 +1,30 @@
 """Calls to MCP servers over HTTP: modern ones get the envelope as it came, older ones get it inside a warm session of its owner."""
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from msgspec import Raw
-
-from adapters.contract import Call, UpstreamFault
+from adapters.contract import Call, Unreachable, UpstreamFault
 from adapters.egress import LIMIT, Egress
+from adapters.mcp_breaker import Breaker
+from adapters.mcp_get_streams import GetStreams
 from adapters.mcp_http import Exchange, McpHttp
-from adapters.mcp_peer import Listener, Listening
+from adapters.mcp_legacy import SUBSCRIBE, UNSUBSCRIBE, LegacyRequests
+from adapters.mcp_listening import LegacyListening, ModernListening, Subscribed
+from adapters.mcp_modern import ModernRequests
+from adapters.mcp_peer import Listener, Listening, Peer
 from adapters.mcp_probe import Era, Probe, probe
-from adapters.mcp_sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, SessionKey, Sessions
-from adapters.mcp_wire import (
-    HEADER_MISMATCH,
-    MISSING_CAPABILITY,
-    UNSUPPORTED_VERSION,
-    McpAnswer,
-    McpRefused,
-    McpRequest,
-    WireError,
-    legacy_body,
-    modern_body,
-    modern_headers,
-    result_for,
-)
+from adapters.mcp_rounds import WrongEra, answered, settled
+from adapters.mcp_sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, Sessions
+from adapters.mcp_wire import McpAnswer, McpRequest
 from registry.card import Registration
 
 PROBE_SECONDS: Final = 15.0
 ASK_SECONDS: Final = 60.0  # between two probes of a server that contradicts itself
 ERAS_KEPT: Final = 4096
 CONTRADICTS: Final = "The server's answer is not one of its protocol"
-_OTHER_ERA: Final = frozenset({400, 404, 405, 406})  # what a server of the other era answers to a request it does not know
-_HEADERS_KEPT: Final = 4096
+_NOTHING: Final = McpAnswer(b"{}")
 
 _Version = tuple[str, str, str, int]
 
@@ -51,10 +43,6 @@ class _Asked(NamedTuple):
     at: float
 
 
-class _WrongEra(Exception):
-    """The server answers as one of the other era would. Nothing was done for the call."""
-
-
 class McpPool:
     """`clock` counts the seconds that deadlines are given in."""
 
@@ -63,34 +51,73 @@ class McpPool:
         self._clock = clock
         self._http = McpHttp(egress, limits.answer)
         self._sessions = Sessions(self._http, clock, limits.sessions, limits.idle)
+        self._streams = GetStreams(self._http, self._sessions, clock)
+        self._legacy = LegacyRequests(self._http, self._sessions, self._streams, clock)
+        self._legacy_listening = LegacyListening(self._http, self._sessions, self._streams, clock)
+        self._modern = ModernRequests(self._http, clock)
+        self._subscribed = Subscribed()
+        self._breaker = Breaker(clock)
         self._eras: dict[_Version, _Asked] = {}  # what was found out since the server was registered
-        self._headers: dict[tuple[str, str], Mapping[str, str]] = {}
 
     async def probe(self, url: str, headers: Mapping[str, str], seconds: float = PROBE_SECONDS) -> Probe:
         """Era, version and tools of a server. `headers` are credentials. Raises UpstreamFault and EgressRefused."""
         return await probe(self._http, url, headers, seconds)
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
-        """Makes one call. Raises UpstreamFault, McpRefused and EgressRefused; a result with isError is an answer."""
-        era = self._era(call.target)
+        """Makes one request. Raises UpstreamFault, McpRefused and EgressRefused; a result with isError is an answer."""
+        server, era = call.target.url, self._era(call.target)
+        if self._breaker.troubled:
+            self._breaker.enter(server)
         try:
-            return await self._send(era, call, request)
-        except (_WrongEra, NotLegacy) as contradiction:
-            found = await self._other_era(era, call, contradiction)
+            try:
+                answer = await self._send(era, call, request)
+            except (WrongEra, NotLegacy) as contradiction:
+                answer = await self._otherwise(era, call, request, contradiction)
+        except Unreachable:
+            self._breaker.fault(server)
+            raise
+        except asyncio.CancelledError:
+            self._breaker.undecided(server)
+            raise
+        except BaseException:
+            self._breaker.well(server)
+            raise
+        if self._breaker.troubled:
+            self._breaker.well(server)
+        return answer
+
+    async def _otherwise(self, era: Era, call: Call, request: McpRequest, contradiction: Exception) -> McpAnswer:
+        """In the era that the server has come to speak."""
+        found = await self._other_era(era, call, contradiction)
         try:
             return await self._send(found, call, request)
-        except (_WrongEra, NotLegacy) as contradiction:
+        except (WrongEra, NotLegacy) as contradiction:
             raise UpstreamFault(CONTRADICTS, str(contradiction)) from contradiction
 
     async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None:
         """See McpTools.listen."""
-        raise UpstreamFault("The server can't be listened to", "not yet")
+        era = self._era(call.target)
+        try:
+            await self._listen(era, call, wanted, (listener, session))
+        except (WrongEra, NotLegacy) as contradiction:
+            found = await self._other_era(era, call, contradiction)
+            try:
+                await self._listen(found, call, wanted, (listener, session))
+            except (WrongEra, NotLegacy) as again:
+                raise UpstreamFault(CONTRADICTS, str(again)) from again
+
+    async def leave(self, owner: str, session: str) -> None:
+        """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""
+        self._subscribed.leave(owner, session)
+        await self._sessions.leave(owner, session)
 
     async def sweep(self) -> None:
         """Closes idle sessions; to be called about once a minute."""
         await self._sessions.sweep()
 
     async def close(self) -> None:
+        await self._legacy.close()
+        self._streams.close()
         await self._sessions.sweep(everything=True)
 
     def _era(self, target: Registration) -> Era:
@@ -110,69 +137,36 @@ class McpPool:
             raise UpstreamFault(CONTRADICTS, str(contradiction)) from contradiction
         return known.era
 
-    async def _send(self, era: Era, call: Call, request: McpRequest) -> McpAnswer:
+    async def _listen(self, era: Era, call: Call, wanted: Listening, who: tuple[Listener, str]) -> None:
         if era == "modern":
-            exchange = await self._modern(call, request)
+            await ModernListening(self._http, self._clock, self._subscribed).listen(call, wanted, *who)
         else:
-            exchange = await self._legacy(call, request)
-        return McpAnswer(result_for(request, _result(exchange, era), era == "modern"))
+            await self._legacy_listening.listen(call, wanted, *who)
 
-    async def _modern(self, call: Call, request: McpRequest) -> Exchange:
-        fixed = self._headers.get((request.method, request.name)) or self._fixed(request)
-        headers = {**call.headers, **request.headers, **fixed}
-        return await self._http.post(call.target.url, headers, modern_body(request), request.id, call.deadline - self._clock())
+    async def _send(self, era: Era, call: Call, request: McpRequest) -> McpAnswer:
+        peer = request.peer
+        if era == "modern":
+            if peer is None:
+                return answered(request, await self._modern.once(call, request), True)
+            return await self._modern_with(peer, call, request)
+        if peer is None:
+            return answered(request, await self._legacy.once(call, request), False)
+        return await settled(request, peer, False, lambda _, __: self._legacy.once(call, request))
 
-    def _fixed(self, request: McpRequest) -> Mapping[str, str]:
-        if len(self._headers) >= _HEADERS_KEPT:
-            self._headers.clear()
-        fixed = self._headers[(request.method, request.name)] = modern_headers(request.method, request.name)
-        return fixed
+    async def _modern_with(self, peer: Peer, call: Call, request: McpRequest) -> McpAnswer:
+        if not request.modern:
+            if request.method in (SUBSCRIBE, UNSUBSCRIBE):
+                self._subscribed.change(call, request)
+                return _NOTHING
+            if request.method == "logging/setLevel":
+                return _NOTHING  # in the modern era each request brings its own level
 
-    async def _legacy(self, call: Call, request: McpRequest) -> Exchange:
-        owner = call.grant.delegation.principal.owner
-        session = self._sessions.of(SessionKey(f"{call.target.tenant}|{call.target.name}", call.target.url, owner))
-        session.calls += 1
-        try:
-            for _ in range(2):
-                session_id = await self._sessions.ready(session, call.headers, call.deadline)
-                number = session.number()
-                headers = {**call.headers, **session.headers}
-                body = legacy_body(request, number)
-                exchange = await self._http.post(call.target.url, headers, body, number, call.deadline - self._clock())
-                if exchange.status != 404 or not session_id:
-                    return exchange
-                self._sessions.lost(session, session_id)  # 2025-11-25: 404 means that the session is gone, so nothing was done
-        finally:
-            session.calls -= 1
-            session.used = self._clock()
-        raise UpstreamFault("The server forgets its sessions", "404 in a new session")
+        async def once(number: int, answers: Mapping[str, Any]) -> Exchange:
+            return await self._modern.heard(call, request, peer, (number, answers))
+
+        return await settled(request, peer, True, once)
 
 
 def _version(target: Registration) -> _Version:
     """One state of one registration: what was found out ends with it."""
     return (target.tenant, target.name, target.url, target.updated)
-
-
-def _result(exchange: Exchange, era: Era) -> bytes:
-    """The result's bytes, or the exception that the answer means."""
-    answer, status = exchange.answer, exchange.status
-    if answer is not None and isinstance(answer.result, Raw) and status == 200:
-        return bytes(answer.result)
-    error = answer.error if answer is not None and isinstance(answer.error, WireError) else None
-    detail = f"status {status}" + (f", {error.code}: {error.message[:300]}" if error else "")
-    if status in (401, 403):
-        raise UpstreamFault("The server refuses the credentials it was shown", detail)
-    if error is not None and _is_refusal(error.code, status):
-        raise McpRefused(error.code, detail)
-    if error is not None and error.code in (HEADER_MISMATCH, MISSING_CAPABILITY):
-        raise UpstreamFault("The server finds fault with the gateway's request", detail)
-    if (era == "modern" and status in _OTHER_ERA) or (error is not None and error.code == UNSUPPORTED_VERSION):
-        raise _WrongEra(f"{era}, {detail}")
-    raise UpstreamFault("The server is busy" if status == 429 else "The server failed", detail)
-
-
-def _is_refusal(code: int, status: int) -> bool:
-    """A JSON-RPC error about the call itself: any over 200, else the codes that a modern server gives with 400 and 404."""
-    if code in (HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION):
-        return False
-    return status == 200 or code in (-32601, -32602, -32603)

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from adapters.contract import UpstreamFault
+from adapters.mcp_crossing import modern_params
 from adapters.mcp_http import Exchange, McpHttp
 from adapters.mcp_lists import Definition, Listed, list_all
 from adapters.mcp_sessions import NotLegacy, Session, SessionKey, close_session, open_session
@@ -20,10 +21,9 @@ from adapters.mcp_wire import (
     WireError,
     envelope_of,
     modern_headers,
-    modern_params,
 )
 
-Era = Literal["modern", "legacy"]
+Era = Literal["modern", "legacy", "sse"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,21 +3,23 @@
 import asyncio
 import itertools
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
+from msgspec import Raw
 
 from adapters.contract import UpstreamFault
 from adapters.mcp_http import LATE, Exchange, McpHttp
-from adapters.mcp_wire import ACCEPT, CLIENT_INFO, LEGACY, UNSUPPORTED_VERSION, BadAnswer, encode, envelope_of
+from adapters.mcp_wire import ACCEPT, CLIENT_INFO, LEGACY, UNSUPPORTED_VERSION, BadAnswer, Envelope, envelope_of, told_of
 
 SESSIONS_MAX: Final = 1000
 IDLE_SECONDS: Final = 1800.0
 CLOSE_SECONDS: Final = 5.0
 _SESSION_ID: Final = re.compile(r"[!-~]{1,1024}")
-_INITIALIZED: Final = encode({"jsonrpc": "2.0", "method": "notifications/initialized"})
+URIS_MAX: Final = 256  # of one session
+_INITIALIZED: Final = told_of("notifications/initialized")
 
 
 class NotLegacy(Exception):
@@ -26,23 +28,65 @@ class NotLegacy(Exception):
 
 class _Initialized(msgspec.Struct, frozen=True, rename="camel"):
     protocol_version: str
+    capabilities: dict[str, Any] = {}
 
 
 _initialized: Final = msgspec.json.Decoder(_Initialized).decode
 
 
 class SessionKey(NamedTuple):
-    """Whose session it is and with whom; nobody else ever gets it. `owner` is tenant|issuer|subject."""
+    """Whose session it is and with whom; nobody else ever gets it. `owner` is tenant|issuer|subject.
+
+    `front` is the client's own session, or empty for what a person's stateless requests share. `capabilities` are the client's,
+    in canonical JSON: what it declared is declared to the server, and nothing else.
+    """
 
     server: str
     url: str
     owner: str
+    front: str = ""
+    capabilities: str = "{}"
+
+
+class Hears(Protocol):
+    """adapters/mcp_hearing.py."""
+
+    async def heard(self, message: Envelope) -> None: ...
+
+
+class Listens(Protocol):
+    """adapters/mcp_listening.py."""
+
+    async def changed(self, method: str, params: Raw) -> None: ...
+
+    async def heard(self, message: Envelope) -> None:
+        """What comes outside of any request."""
+        ...
 
 
 class Session:
-    """An open session. `headers` are those of every request in it, `number()` gives its next request id."""
+    """An open session. `headers` are those of every request in it, `number()` gives its next request id.
 
-    __slots__ = ("calls", "headers", "id", "key", "lock", "number", "opened", "used")
+    `level` and `uris` (how many want each) are what the server was asked for, and is asked again in a new session. `talks` are the calls
+    under way whose clients can be asked, and `listeners` those who hear of changes, the latest last.
+    """
+
+    __slots__ = (
+        "calls",
+        "headers",
+        "id",
+        "key",
+        "level",
+        "listeners",
+        "lock",
+        "number",
+        "offered",
+        "on_close",
+        "opened",
+        "talks",
+        "uris",
+        "used",
+    )
 
     def __init__(self, key: SessionKey) -> None:
         self.key = key
@@ -53,37 +97,66 @@ class Session:
         self.opened = False
         self.id = ""  # empty: the server keeps no sessions
         self.headers: Mapping[str, str] = ACCEPT
+        self.offered: Mapping[str, Any] = {}  # the server's capabilities
+        self.level = ""
+        self.uris: Counter[str] = Counter()
+        self.listeners: list[Listens] = []
+        self.talks: list[Hears] = []
+        self.on_close: Callable[[], None] | None = None
 
 
 async def open_session(http: McpHttp, session: Session, credentials: Mapping[str, str], seconds: float) -> None:
     """Does `initialize` and `notifications/initialized`. Raises UpstreamFault and NotLegacy."""
     url, number = session.key.url, session.number()
-    params = {"protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": CLIENT_INFO}
-    body = envelope_of(number, "initialize", params)
+    body = envelope_of(number, "initialize", initialize_params(session.key.capabilities))
     exchange = await http.post(url, {**credentials, **ACCEPT}, body, number, seconds)
-    version, session_id = _accepted(exchange)
-    session.id = session_id
+    version, session.offered = accepted(exchange)
+    session.id = session_id = _session_id(exchange)
     session.headers = {**ACCEPT, "mcp-protocol-version": version, **({"mcp-session-id": session_id} if session_id else {})}
     status = await http.tell(url, {**credentials, **session.headers}, _INITIALIZED, seconds)
     if not 200 <= status < 300:
         raise UpstreamFault("The server does not open a session", f"initialized was answered with {status}")
+    await _restore(http, session, credentials, seconds)
     session.opened = True
 
 
-def _accepted(exchange: Exchange) -> tuple[str, str]:
-    """Protocol version and session id (may be empty) of a good answer to `initialize`."""
+async def _restore(http: McpHttp, session: Session, credentials: Mapping[str, str], seconds: float) -> None:
+    """Asks a new session for what the lost one was asked for. A server that refuses is not asked again."""
+    wanted: list[tuple[str, Any]] = [("resources/subscribe", {"uri": uri}) for uri in session.uris]
+    if session.level:
+        wanted.append(("logging/setLevel", {"level": session.level}))
+    for method, params in wanted:
+        await ask(http, session, credentials, (method, params), seconds)
+
+
+async def ask(http: McpHttp, session: Session, credentials: Mapping[str, str], what: tuple[str, Any], seconds: float) -> Exchange:
+    """One request of our own in a session: method and parameters."""
+    number = session.number()
+    return await http.post(session.key.url, {**credentials, **session.headers}, envelope_of(number, *what), number, seconds)
+
+
+def initialize_params(capabilities: str) -> dict[str, Any]:
+    return {"protocolVersion": LEGACY[0], "capabilities": Raw(capabilities.encode()), "clientInfo": CLIENT_INFO}
+
+
+def _session_id(exchange: Exchange) -> str:
+    session_id = exchange.headers.get("mcp-session-id", "")
+    if session_id and not _SESSION_ID.fullmatch(session_id):
+        raise UpstreamFault("The server's session id is not valid")
+    return session_id
+
+
+def accepted(exchange: Exchange) -> tuple[str, Mapping[str, Any]]:
+    """Protocol version and the server's capabilities, of a good answer to `initialize`. Raises UpstreamFault and NotLegacy."""
     answer = exchange.answer
     if answer is not None and isinstance(answer.result, msgspec.Raw) and exchange.status == 200:
         try:
-            version = _initialized(answer.result).protocol_version
+            said = _initialized(answer.result)
         except msgspec.MsgspecError as error:
             raise BadAnswer("The server's answer is not JSON-RPC", str(error)[:200]) from None
-        if version not in LEGACY:
-            raise UpstreamFault("The server speaks no version of MCP that we know", version[:40])
-        session_id = exchange.headers.get("mcp-session-id", "")
-        if session_id and not _SESSION_ID.fullmatch(session_id):
-            raise UpstreamFault("The server's session id is not valid")
-        return version, session_id
+        if said.protocol_version not in LEGACY:
+            raise UpstreamFault("The server speaks no version of MCP that we know", said.protocol_version[:40])
+        return said.protocol_version, said.capabilities
     code = answer.error.code if answer is not None and isinstance(answer.error, msgspec.Struct) else 0
     if exchange.status in (401, 403):
         raise UpstreamFault("The server refuses the credentials it was shown", f"status {exchange.status}")
@@ -94,6 +167,8 @@ def _accepted(exchange: Exchange) -> tuple[str, str]:
 
 async def close_session(http: McpHttp, session: Session) -> None:
     """Tells the server, which may not listen: credentials are not kept, so a server that asks for some lets it expire."""
+    if session.on_close is not None:
+        session.on_close()
     if session.opened and session.id:
         session.opened = False
         try:
@@ -152,10 +227,16 @@ class Sessions:
                 return
         raise UpstreamFault("Too many sessions with servers are busy", f"{self._size} sessions")
 
+    async def leave(self, owner: str, front: str) -> None:
+        """Closes the sessions that a client's session had; calls that are under way in them fail."""
+        await self._close([s for s in self._sessions.values() if s.key.owner == owner and s.key.front == front])
+
     async def sweep(self, everything: bool = False) -> None:
         """Closes what was idle for too long or had to make room; at shutdown everything."""
         before = self._clock() - self._idle
-        idle = [s for s in self._sessions.values() if everything or (not s.calls and s.used <= before)]
+        await self._close([s for s in self._sessions.values() if everything or (not s.calls and s.used <= before)])
+
+    async def _close(self, idle: list[Session]) -> None:
         for session in idle:
             del self._sessions[session.key]
         closing = [*idle, *self._retired]

@@ -24,11 +24,12 @@ from msgspec import Raw
 from pydantic import RootModel, ValidationError
 
 from adapters.contract import Call, UpstreamFault
+from adapters.mcp_crossing import plain_params, result_for
 from adapters.mcp_http import LATE, Exchange
 from adapters.mcp_lists import list_all
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_probe import Probe, probed
-from adapters.mcp_wire import MODERN, BadAnswer, Envelope, McpAnswer, McpRefused, McpRequest, WireError, encode, plain_params, result_for
+from adapters.mcp_wire import MODERN, BadAnswer, Envelope, McpAnswer, McpRefused, McpRequest, WireError, encode
 
 log = structlog.get_logger()
 

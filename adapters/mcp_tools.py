@@ -53,6 +53,10 @@ class McpTools:
         else:
             await self._pool.listen(call, wanted, listener, session)
 
+    async def leave(self, owner: str, session: str) -> None:
+        """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""
+        await self._pool.leave(owner, session)
+
     async def sweep(self) -> None:
         """Closes idle sessions; to be called about once a minute."""
         await self._pool.sweep()

@@ -1,4 +1,4 @@
-"""MCP on the wire: JSON-RPC envelopes of both eras, checked answers, and the crossing of a tool call from one era to the other."""
+"""MCP on the wire: JSON-RPC envelopes of both eras, checked answers, and what a server may be told and may refuse."""
 
 import base64
 import re
@@ -23,13 +23,7 @@ MISSING_CAPABILITY: Final = -32021
 UNSUPPORTED_VERSION: Final = -32022
 RESOURCE_NOT_FOUND: Final = -32002  # of the initialize era; -32602 in the modern one
 URL_REQUIRED: Final = -32042  # 2025-11-25: the request can be made again after an elicitation by URL
-_META: Final = "io.modelcontextprotocol/"
-_MODERN_META: Final = {
-    _META + "protocolVersion": MODERN,
-    _META + "clientCapabilities": {},
-    _META + "clientInfo": CLIENT_INFO,
-}
-_MODERN_ONLY: Final = frozenset({*_MODERN_META, _META + "logLevel"})
+META: Final = "io.modelcontextprotocol/"
 _PUBLIC: Final = {
     -32601: "The server does not offer this method",
     -32602: "The server has no such thing, or does not take these arguments",
@@ -71,7 +65,8 @@ class McpRequest:
     `raw` is the whole envelope and `params` its member (an object), both checked JSON; `modern` is the era of the door's client.
     `name` is what `Mcp-Name` says (tool, prompt, URI or task id; may be empty). `headers` may hold the client's `Mcp-Param-*` headers.
     Without a `peer` nothing but the answer is wanted. `session` names the front's session of the initialize era: it gets one of its own
-    with a server of that era, which needs the same `peer.capabilities` at every request.
+    with a server of that era, which needs the same `peer.capabilities` at every request. `level` is the logging level that the client
+    set there; a modern client says it in `params`.
     """
 
     id: RequestId
@@ -83,6 +78,7 @@ class McpRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     peer: Peer | None = None
     session: str = ""
+    level: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +100,7 @@ class Envelope(Struct, frozen=True):
     jsonrpc: str
     id: RequestId | None = None
     method: str | UnsetType = UNSET
+    params: Raw | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
     error: WireError | UnsetType = UNSET
 
@@ -159,49 +156,22 @@ def header_text(text: str) -> str:
     return f"=?base64?{base64.b64encode(text.encode()).decode()}?="
 
 
-def modern_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters with the `_meta` that every modern request needs; ours wins over what was there."""
-    meta = params.get("_meta")
-    kept = _members(meta) if isinstance(meta, Raw) else {}
-    return {**params, "_meta": {**kept, **_MODERN_META}}
-
-
-def modern_body(request: McpRequest) -> bytes:
-    """The envelope for a modern server: the client's own bytes when it is modern too."""
-    if request.modern:
-        return request.raw
-    return envelope_of(request.id, request.method, modern_params(_object(request.params)))
-
-
-def legacy_body(request: McpRequest, request_id: RequestId) -> bytes:
-    """The envelope for a session of the `initialize` era, under an id of that session, without the modern `_meta`."""
-    if not request.modern:
-        return envelope_of(request_id, request.method, Raw(request.params))
-    return envelope_of(request_id, request.method, plain_params(request))
-
-
-def plain_params(request: McpRequest) -> dict[str, Any]:
-    """The parameters without what only the modern envelope has."""
-    params = _object(request.params)
-    meta = {name: value for name, value in _object(params.pop("_meta", Raw(b"{}"))).items() if name not in _MODERN_ONLY}
-    return {**params, "_meta": meta} if meta else dict(params)
-
-
-def result_for(request: McpRequest, result: bytes, modern: bool) -> bytes:
-    """A result of a server of one era (`modern`) for a client of the other. Raises McpRefused when it can't cross."""
-    if request.modern == modern:
-        return result
-    members: dict[str, Any] = dict(_object(result))
-    if request.modern:
-        return encode({**members, "resultType": "complete"})
-    kind = members.pop("resultType", Raw(b'"complete"'))
-    if bytes(kind) != b'"complete"':
-        raise McpRefused(-32603, "an unfinished result for a client of the initialize era")
-    return encode({name: value for name, value in members.items() if name not in ("ttlMs", "cacheScope")})
-
-
-def _object(text: bytes | Raw) -> Members:
+def members_of(text: bytes | Raw) -> Members:
+    """The members of a JSON object, undecoded. Raises UpstreamFault for anything else."""
     try:
         return _members(text)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise UpstreamFault("The message can't be translated", str(error)[:200]) from None
+
+
+def told_of(method: str, params: Any = None) -> bytes:
+    """A notification."""
+    return encode({"jsonrpc": "2.0", "method": method} | ({} if params is None else {"params": params}))
+
+
+def reply_of(request_id: RequestId, result: Any) -> bytes:
+    return encode({"jsonrpc": "2.0", "id": request_id, "result": result})
+
+
+def refusal_of(request_id: RequestId, code: int, message: str) -> bytes:
+    return encode({"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": message}})

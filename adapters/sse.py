@@ -32,6 +32,7 @@ class SseReader:
         self._id = ""
         self._after_cr = False
         self._at_start = True
+        self.retry: int | None = None  # milliseconds to wait before the stream is taken up again, once the server said so
 
     @property
     def pending(self) -> bool:
@@ -74,6 +75,8 @@ class SseReader:
             self._data.append(value)
         elif name == b"event":
             self._event = value.decode("utf-8", "replace")
+        elif name == b"retry" and value.isdigit() and len(value) < 10:
+            self.retry = int(value)
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode("utf-8", "replace")
         return None

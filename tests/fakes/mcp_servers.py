@@ -96,9 +96,9 @@ class Gate:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
-    """Serves `app` on a free port; gives http://127.0.0.1:port."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
+async def serving(app: ASGIApp, grace: int = 1, port: int = 0) -> AsyncIterator[str]:
+    """Serves `app` on a free port; gives http://127.0.0.1:port. `grace`: seconds that open streams have at the end."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", access_log=False, timeout_graceful_shutdown=grace)
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
@@ -113,7 +113,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
 async def mcp_server(era: Era, json_response: bool = True, server: MCPServer | None = None) -> AsyncIterator[tuple[str, Gate]]:
     """A reference server of that era, by default with `tools`: its URL and its gate."""
     gate = Gate((server or tools()).streamable_http_app(json_response=json_response), era)
-    async with serving(gate) as url:
+    async with serving(gate, grace=0) as url:
         yield f"{url}/mcp", gate
 
 

@@ -11,6 +11,7 @@ BUILT_IN = {name for name, value in vars(builtins).items() if isinstance(value, 
 INSIDE = {
     "adapters.contract.CannotCancel": "the task is withdrawn from its agent",
     "adapters.mcp_peer.PeerRefused": "the pool answers the server that asked, or refuses the call",
+    "adapters.mcp_rounds.WrongEra": "the pool probes again",
     "adapters.mcp_sessions.NotLegacy": "the pool probes again",
     "gateway.card_source.Unverified": "a refresh quarantines the agent, a change names the field",
     "gateway.home.HomeInUse": "start-up: printed by the command line",

@@ -1,0 +1,44 @@
+"""Requests to servers of the stateless era: the client's own envelope, the headers that say the same, and a stream where one is wanted."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from adapters.contract import Call
+from adapters.mcp_crossing import modern_body, retry_body
+from adapters.mcp_hearing import Hearing
+from adapters.mcp_http import Exchange, McpHttp, Posting
+from adapters.mcp_peer import Peer
+from adapters.mcp_wire import McpRequest, modern_headers
+
+_HEADERS_KEPT: Final = 4096
+
+
+class ModernRequests:
+    def __init__(self, http: McpHttp, clock: Callable[[], float]) -> None:
+        self._http = http
+        self._clock = clock
+        self._headers: dict[tuple[str, str], Mapping[str, str]] = {}
+
+    async def once(self, call: Call, request: McpRequest) -> Exchange:
+        """One request and its answer. Raises UpstreamFault."""
+        headers = self.headers(call, request)
+        return await self._http.post(call.target.url, headers, modern_body(request), request.id, call.deadline - self._clock())
+
+    async def heard(self, call: Call, request: McpRequest, peer: Peer, repeated: tuple[int, Mapping[str, Any]]) -> Exchange:
+        """As `once`, and `peer` hears what comes before the answer. `repeated` is which repetition it is, and what it adds."""
+        number, answers = repeated
+        body = retry_body(request, number, answers) if number else modern_body(request)
+        expected = f"{request.id}/{number}" if number else request.id
+        posting = Posting(call.target.url, self.headers(call, request), body, expected, call.deadline - self._clock())
+        async with Hearing(request, peer) as hearing:
+            return await self._http.converse(posting, hearing.heard)
+
+    def headers(self, call: Call, request: McpRequest) -> Mapping[str, str]:
+        fixed = self._headers.get((request.method, request.name)) or self._fixed(request)
+        return {**call.headers, **request.headers, **fixed}
+
+    def _fixed(self, request: McpRequest) -> Mapping[str, str]:
+        if len(self._headers) >= _HEADERS_KEPT:
+            self._headers.clear()
+        fixed = self._headers[(request.method, request.name)] = modern_headers(request.method, request.name)
+        return fixed
