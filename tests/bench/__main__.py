@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 from tests.bench import figures
+from tests.bench.beside import beside_runs, subscribers
 from tests.bench.figures import Run, Whole
 from tests.bench.floor import UPSTREAM
 from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, profile, registered
@@ -23,7 +24,7 @@ from tests.bench.processes import ROOT, BenchFailure, Running, asgi_server, resi
 from tests.bench.rounds import LoadClient, Plan, Target, measured, say, written
 
 RESULT = ROOT / "build" / "bench.json"
-_PLAIN_PATHS = {"mcp": "/mcp", "a2a": "/a2a"}
+_PLAIN_PATHS = {"mcp": "/mcp", "a2a": "/a2a", "a2a_stream": "/streaming", "a2a_burst": "/burst", "a2a_get": "/a2a"}
 _LIBRARIES = ("uvicorn", "uvloop", "httptools", "aiohttp", "cedarpy", "python-jose", "msgspec", "sqlalchemy")
 _SETTLE = 2.0  # seconds from the registrations to the look at idle memory
 
@@ -34,7 +35,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
         prog="python -m tests.bench", description="Speed of the gateway beside direct calls and a raw pass-through."
     )
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs, not how fast")
-    parser.add_argument("--only", choices=("mcp", "a2a"), help="one workload")
+    parser.add_argument("--only", choices=("mcp", "a2a", "beside"), help="one workload, or what of A2A is measured beside SendMessage")
     parser.add_argument("--seconds", type=float, help="length of one cell (default 3; quick 0.5)")
     parser.add_argument("--rounds", type=int, help="rounds that the medians are of (default 3; quick 1)")
     parser.add_argument("--cold-starts", type=int, help="how often the gateway is started from nothing (default 3; quick 1; 0: never)")
@@ -43,9 +44,9 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     given = parser.parse_args(arguments)
     plan = Plan(targets=tuple(given.targets.split(",")), profile=given.profile)
     if given.quick:
-        plan = replace(plan, rounds=1, seconds=0.5, warmup=0.2, users=10, fresh_users=50, cold_starts=1)
+        plan = replace(plan, rounds=1, seconds=0.5, warmup=0.2, users=10, fresh_users=50, cold_starts=1, subscribers=100)
     if given.only:
-        plan = replace(plan, workloads=(given.only,))
+        plan = replace(plan, workloads=() if given.only == "beside" else (given.only,), beside=given.only == "beside")
     if given.cold_starts is not None:
         plan = replace(plan, cold_starts=given.cold_starts)
     return replace(plan, seconds=given.seconds or plan.seconds, rounds=given.rounds or plan.rounds)
@@ -73,6 +74,7 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
             return measured(client, plan, targets), Whole(fsync_ms=fsync), client.faults
         say(f"cold start, {plan.cold_starts} times")
         colds = [cold_start_s(folder / f"cold-{turn}", upstream) for turn in range(plan.cold_starts)]
+        with_grpc = [cold_start_s(folder / f"cold-grpc-{turn}", upstream, grpc=True) for turn in range(plan.cold_starts)]
         home = Home.fresh(folder / "gateway")
         with registered(home, upstream, plan.users) as gateway:
             time.sleep(_SETTLE)
@@ -82,9 +84,15 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
             say(f"{plan.fresh_users} people never seen before, one call each")
             runs += fresh_user_runs(client, plan, home, gateway)
             loaded = resident_mb(gateway.running.pid)
+            waiting = None
+            if plan.beside:
+                say(f"streams, tasks asked for, translation, {plan.subscribers:,} subscribers")
+                runs += beside_runs(client, plan, targets, gateway)
+                waiting = subscribers(plan, gateway)
         say("a policy that reads the arguments")
-        runs += input_policy_runs(client, plan, folder / "reading", upstream)
-        return runs, Whole(median(colds) if colds else None, idle, loaded, fsync), client.faults
+        runs += input_policy_runs(client, plan, folder / "reading", upstream) if plan.workloads else []
+        starts = (median(taken) if taken else None for taken in (colds, with_grpc))
+        return runs, Whole(*starts, waiting, idle, loaded, fsync), client.faults
 
 
 def profiles(plan: Plan, folder: Path) -> str:

@@ -1,11 +1,12 @@
-"""The upstream of the benchmark: an MCP server of revision 2026-07-28 at /mcp and an A2A 1.0 agent at /a2a, which say what they hear."""
+"""The upstream of the benchmark: an MCP server of revision 2026-07-28 at /mcp and A2A agents, which say what they hear."""
 
-import itertools
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
+from tests.bench.echo_agents import AGENTS, PAUSES, Refused, a2a, card, older, streamed
 from tests.bench.workload import MCP_VERSION
 
 Scope = dict[str, Any]
@@ -14,7 +15,6 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
-_counter = itertools.count(1)
 _INFO = {"io.modelcontextprotocol/serverInfo": {"name": "echo", "version": "1.0.0"}}
 _VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 _CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities"
@@ -23,15 +23,6 @@ _TOOL = {
     "description": "Says what it hears.",
     "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
 }
-
-
-class Refused(Exception):
-    """A request that this upstream does not take: HTTP status, JSON-RPC code and message."""
-
-    def __init__(self, status: int, code: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 def discovered() -> dict[str, Any]:
@@ -76,36 +67,8 @@ def mcp(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
     raise Refused(404, -32601, "no such method")
 
 
-def a2a(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
-    """The result of SendMessage: a completed task. Raises Refused."""
-    if headers.get(b"a2a-version") != b"1.0":
-        raise Refused(200, -32009, "only A2A 1.0 is spoken here")
-    if request["method"] != "SendMessage":
-        raise Refused(200, -32601, "no such method")
-    message = request["params"]["message"]
-    number = next(_counter)
-    artifact = {"artifactId": f"artifact-{number}", "parts": message["parts"]}
-    status = {"state": "TASK_STATE_COMPLETED", "timestamp": "2026-11-01T00:00:00Z"}
-    context = message.get("contextId") or f"context-{number}"
-    return {"task": {"id": f"task-{number}", "contextId": context, "status": status, "artifacts": [artifact]}}
-
-
-def card(address: str) -> dict[str, Any]:
-    """The agent's card. `address`: scheme, host and port."""
-    skill = {"id": "echo", "name": "Echo", "description": "Says what it hears.", "tags": ["echo"]}
-    return {
-        "name": "Echo agent",
-        "description": "Says what it hears.",
-        "version": "1.0.0",
-        "supportedInterfaces": [{"url": f"{address}/a2a", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
-        "capabilities": {"streaming": False, "pushNotifications": False},
-        "defaultInputModes": ["text/plain"],
-        "defaultOutputModes": ["text/plain"],
-        "skills": [skill],
-    }
-
-
-_METHODS = {"/mcp": mcp, "/a2a": a2a}
+_METHODS = {"/mcp": mcp, "/a2a": a2a, "/older": older, "/streaming": a2a, "/burst": a2a}
+_CARD = "/.well-known/agent-card.json"
 
 
 def answered(path: str, headers: dict[bytes, bytes], body: bytes) -> tuple[int, bytes]:
@@ -137,14 +100,33 @@ async def body_of(receive: Receive) -> bytes:
     return body
 
 
+async def stream(send: Send, path: str, headers: dict[bytes, bytes], body: bytes) -> None:
+    """The events of a stream, each in a write of its own, with the pause of that agent in between."""
+    request = _decode(body)
+    try:
+        events = streamed(request, headers)
+    except Refused:
+        await reply(send, *answered(path, headers, body))
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    for event in events:
+        data = _encode({"jsonrpc": "2.0", "id": request["id"], "result": event})
+        await send({"type": "http.response.body", "body": b"data: %s\n\n" % data, "more_body": True})
+        await asyncio.sleep(PAUSES[path])
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """ASGI, HTTP only: run without lifespan events."""
     path = scope["path"]
     if scope["method"] == "POST" and path in _METHODS:
-        status, body = answered(path, dict(scope["headers"]), await body_of(receive))
-        await reply(send, status, body)
-    elif scope["method"] == "GET" and path == "/.well-known/agent-card.json":
+        headers, body = dict(scope["headers"]), await body_of(receive)
+        if path in PAUSES:
+            await stream(send, path, headers, body)
+        else:
+            await reply(send, *answered(path, headers, body))
+    elif scope["method"] == "GET" and path.endswith(_CARD) and (path.removesuffix(_CARD) or "/a2a") in AGENTS:
         host, port = scope["server"]
-        await reply(send, 200, _encode(card(f"http://{host}:{port}")))
+        await reply(send, 200, _encode(card(f"http://{host}:{port}", path.removesuffix(_CARD) or "/a2a")))
     else:
         await reply(send, 405 if path in _METHODS else 404, b"{}")

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from tests.bench.answers import EVENTS
 from tests.bench.load import Sample
 
 
@@ -23,10 +24,21 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscribers:
+    """What `count` clients cost who wait for events of tasks: resident memory of each, and CPU of all in percent of one core."""
+
+    count: int
+    kb_each: float
+    cpu_percent: float
+
+
+@dataclass(frozen=True, slots=True)
 class Whole:
     """What is measured once for the gateway; None: not measured."""
 
     cold_start_s: float | None = None
+    cold_start_grpc_s: float | None = None
+    subscribers: Subscribers | None = None
     idle_mb: float | None = None
     loaded_mb: float | None = None
     fsync_ms: float | None = None
@@ -89,6 +101,16 @@ class Board:
         ours, direct = (self.value(workload, target, 1, "p50_ms") for target in ("interlock", "direct"))
         return None if ours is None or direct is None else ours - direct
 
+    def added_by(self, workload: str, to: str) -> float | None:
+        """Milliseconds that `workload` takes longer over one connection than another of the gateway's, at the median."""
+        ours, other = (self.value(name, "interlock", 1, "p50_ms") for name in (workload, to))
+        return None if ours is None or other is None else ours - other
+
+    def times(self, workload: str, of: str = "floor") -> float | None:
+        """The gateway's CPU per call at 16 connections, as a multiple of another target's."""
+        ours, other = (self.value(workload, target, 16, "cpu_us") for target in ("interlock", of))
+        return None if ours is None or not other else ours / other
+
     def share(self, workload: str, of: str) -> float | None:
         """The gateway's calls a second at 16 connections, as a share of another target's."""
         ours, other = (self.value(workload, target, 16, "req_s") for target in ("interlock", of))
@@ -112,11 +134,32 @@ def figures(runs: Sequence[Run], whole: Whole) -> list[Figure]:
         ]
     return [
         *found,
+        *_beside(board, whole.subscribers),
         Figure("cold start to first correct call", whole.cold_start_s, "s", at_most=3.0),
+        Figure("cold start to first correct call, gRPC on", whole.cold_start_grpc_s, "s", at_most=3.0),
         Figure("memory, idle", whole.idle_mb, "MB", at_most=150.0),
         Figure("memory, after load", whole.loaded_mb, "MB", at_most=200.0),
         Figure("wrong replies", float(sum(run.errors for run in runs)), at_most=0.0),
         Figure("fsync of the disk, p50 (inside every added p50)", whole.fsync_ms, "ms"),
+    ]
+
+
+def _beside(board: Board, waiting: Subscribers | None) -> list[Figure]:
+    """Of A2A, what is no SendMessage."""
+    found = []
+    for workload, name in (("a2a.stream", "A2A stream"), ("a2a.stream_burst", "A2A stream in one burst")):
+        cpu = board.value(workload, "interlock", 16, "cpu_us")
+        found += [
+            Figure(f"{name}, CPU per event, 16 streams", None if cpu is None else cpu / EVENTS, "us"),
+            Figure(f"{name}, CPU per event, times the floor's", board.times(workload), at_most=3.0),
+        ]
+    return [
+        *found,
+        Figure("A2A GetTask CPU per call, 16 connections", board.value("a2a.get_task", "interlock", 16, "cpu_us"), "us"),
+        Figure("A2A 0.3 to 1.0, added p50", board.added_by("a2a.send_0.3_to_1.0+pair", "a2a.send+pair"), "ms", at_most=0.3),
+        Figure("A2A 1.0 to 0.3, added p50", board.added_by("a2a.send_1.0_to_0.3+pair", "a2a.send+pair"), "ms", at_most=0.3),
+        Figure("memory of an idle subscriber", waiting and waiting.kb_each, "KB", at_most=15.0),
+        Figure(f"CPU of {waiting.count if waiting else 2000:,} idle subscribers", waiting and waiting.cpu_percent, "% of a core"),
     ]
 
 

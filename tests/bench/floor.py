@@ -37,8 +37,14 @@ class Floor:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"] if name not in _HOP_BY_HOP}
         url = self._upstream + scope["path"]
         async with self._session.request(scope["method"], url, data=await body_of(receive), headers=headers) as response:
-            body = await response.read()
             kind = response.headers.get("content-type", "application/octet-stream").encode("latin-1")
+            if kind.startswith(b"text/event-stream"):
+                await send({"type": "http.response.start", "status": response.status, "headers": [(b"content-type", kind)]})
+                async for chunk in response.content.iter_any():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+                return
+            body = await response.read()
             start = {"type": "http.response.start", "status": response.status}
             await send({**start, "headers": [(b"content-type", kind), (b"content-length", b"%d" % len(body))]})
             await send({"type": "http.response.body", "body": body})

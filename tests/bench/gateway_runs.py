@@ -14,7 +14,7 @@ import msgspec
 from tests.bench.figures import Run, summed_up
 from tests.bench.interlock import FORBIDDEN, PATHS, READS_INPUT, SERVER, Home, asked, await_ready, register
 from tests.bench.load import Job, Sample, run
-from tests.bench.processes import BenchFailure, Running, tail
+from tests.bench.processes import BenchFailure, Running, free_port, tail
 from tests.bench.profiled import BEGIN
 from tests.bench.rounds import LoadClient, Plan, Target, job, measured
 from tests.bench.workload import FIRST_ID, WORKLOADS
@@ -34,12 +34,13 @@ def registered(home: Home, upstream: Running, users: int, module: tuple[str, ...
         yield Target("interlock", running, PATHS, home.tokens("user", users))
 
 
-def cold_start_s(folder: Path, upstream: Running) -> float:
+def cold_start_s(folder: Path, upstream: Running, grpc: bool = False) -> float:
     """Seconds from the start of the process to the first correct reply to a tool call; interlock.yaml declares the server.
 
     The home is empty but for the keys, so that the first migration is inside. Raises BenchFailure.
     """
-    home = Home.fresh(folder, {"servers": [{"name": SERVER, "url": f"{upstream.url}/mcp"}]})
+    served = {"grpc_port": free_port()} if grpc else {}
+    home = Home.fresh(folder, {**served, "servers": [{"name": SERVER, "url": f"{upstream.url}/mcp"}]})
     call = Job("mcp", home.port, PATHS["mcp"], home.tokens("early", 1), 1, secrets.token_hex(4), warmup=0.0, calls=1)
     since = time.perf_counter()
     with home.serving() as running:

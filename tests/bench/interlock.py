@@ -16,10 +16,19 @@ from typing import Any
 from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
 from policies.keys import SigningKeys
 from policies.principal import Principal
+from tests.bench.echo_agents import AGENTS
 from tests.bench.processes import BenchFailure, Running, environment, free_port, started, tail
 
-SERVER, AGENT = "echo", "echo-agent"
-PATHS = {"mcp": f"/mcp/{SERVER}", "a2a": f"/agents/{AGENT}"}
+SERVER, AGENT = "echo", AGENTS["/a2a"]
+PATHS = {
+    "mcp": f"/mcp/{SERVER}",
+    "a2a": f"/agents/{AGENT}",
+    "a2a_stream": "/agents/streaming-agent",
+    "a2a_burst": "/agents/burst-agent",
+    "a2a_get": f"/agents/{AGENT}",
+    "a2a_from_0_3": f"/agents/{AGENT}",
+    "a2a_to_0_3": "/agents/older-agent",
+}
 FORBIDDEN = "forbidden"
 READS_INPUT = f"""@id("bench-reads-input")
 forbid(principal, action, resource) when {{ context has input && context.input has text && context.input.text == "{FORBIDDEN}" }};
@@ -113,11 +122,9 @@ def await_ready(running: Running, seconds: float = 30) -> None:
 
 
 def register(running: Running, token: str, upstream: Running) -> None:
-    """The echo server and the echo agent, over HTTP. Raises BenchFailure."""
-    for path, document in (
-        ("/api/servers", {"name": SERVER, "url": f"{upstream.url}/mcp"}),
-        ("/api/agents", {"url": upstream.url, "name": AGENT}),
-    ):
+    """The echo server and the echo agents, over HTTP. Raises BenchFailure."""
+    agents = [("/api/agents", {"url": upstream.url + path.replace("/a2a", ""), "name": name}) for path, name in AGENTS.items()]
+    for path, document in (("/api/servers", {"name": SERVER, "url": f"{upstream.url}/mcp"}), *agents):
         status, body = asked(running, path, token, document)
         if status != 201 or json.loads(body).get("status") != "active":
             raise BenchFailure(f"POST {path} {document}: {status} {body[:1000]!r}\n{tail(running.log)}")

@@ -22,7 +22,7 @@ GRACE = 15.0  # seconds after the end in which outstanding replies may still arr
 class Job(msgspec.Struct, frozen=True):
     """Calls on `connections` until `seconds` are over or `calls` were made (0: no bound), after a warm-up of `warmup` seconds."""
 
-    workload: str  # mcp | a2a
+    workload: str  # a key of WORKLOADS
     port: int
     path: str
     tokens: list[str]
@@ -33,6 +33,7 @@ class Job(msgspec.Struct, frozen=True):
     calls: int = 0
     pid: int = 0  # whose CPU is counted; 0: nobody's
     host: str = "127.0.0.1"
+    subjects: list[str] = []  # see Script
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -185,7 +186,7 @@ class Drive:
 async def run(job: Job) -> Sample:
     """All calls of a job. A connection that can't be opened raises OSError."""
     workload = WORKLOADS[job.workload]
-    drive = Drive(Script(workload, (job.host, job.port, job.path), job.tokens, job.nonce), workload)
+    drive = Drive(Script(workload, (job.host, job.port, job.path), job.tokens, job.nonce, job.subjects), workload)
     loop = asyncio.get_running_loop()
     opened = [await loop.create_connection(lambda: Connection(drive), job.host, job.port) for _ in range(job.connections)]
     connections = [protocol for _, protocol in opened]

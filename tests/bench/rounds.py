@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -36,6 +36,8 @@ class Plan:
     fresh_users: int = 500
     cold_starts: int = 3
     profile: bool = False  # no figures, but where the time goes
+    beside: bool = True  # what of A2A is measured beside `workloads`: streams, tasks asked for, translation, idle subscribers
+    subscribers: int = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Target:
     running: Running
     paths: dict[str, str]
     tokens: list[str]
+    subjects: dict[str, list[str]] = field(default_factory=dict)  # by workload: see Script
 
 
 class LoadClient:
@@ -113,6 +116,7 @@ def job(plan: Plan, workload: str, connections: int, target: Target) -> Job:
         seconds=plan.seconds,
         warmup=plan.warmup,
         pid=target.running.pid,
+        subjects=target.subjects.get(workload, []),
     )
 
 

@@ -13,16 +13,26 @@ import pytest
 
 from tests.bench import __main__ as command
 from tests.bench import figures
-from tests.bench.echo import answered, card
-from tests.bench.figures import Run, Whole, summed_up
+from tests.bench.answers import EVENTS, got_fault, send_fault, sent_0_3_fault, stream_fault, tool_fault
+from tests.bench.echo import answered
+from tests.bench.echo_agents import card
+from tests.bench.figures import Run, Subscribers, Whole, summed_up
 from tests.bench.floor import UPSTREAM
 from tests.bench.load import Job, Sample, percentile, run, whole_reply
 from tests.bench.processes import BenchFailure, Running, asgi_server, cpu_seconds, environment, free_port, resident_mb, started
 from tests.bench.profiled import Samples
 from tests.bench.rounds import LoadClient, Plan, Target, interleaved, measured
-from tests.bench.workload import FIRST_ID, WORKLOADS, Script, send_fault, tool_fault
+from tests.bench.workload import FIRST_ID, WORKLOADS, Script
 
-PATHS = {"mcp": "/mcp", "a2a": "/a2a"}
+PATHS = {
+    "mcp": "/mcp",
+    "a2a": "/a2a",
+    "a2a_stream": "/streaming",
+    "a2a_burst": "/burst",
+    "a2a_get": "/a2a",
+    "a2a_from_0_3": "/older",
+    "a2a_to_0_3": "/a2a",
+}
 Answer = Callable[[bytes], bytes]
 
 
@@ -112,13 +122,31 @@ def test_a_figure_missed_is_called_missed_and_one_not_measured_is_not() -> None:
     assert found["A2A CPU per call, 16 connections"].cells == ("not measured", "<= 750", "-")
 
 
+def test_what_is_measured_beside_is_held_against_the_floor_and_against_a_call_without_translation() -> None:
+    runs = [
+        Run("floor", "a2a.stream", 16, 1.0, 1.0, 1.0, 500.0, 0),
+        Run("interlock", "a2a.stream", 16, 1.0, 1.0, 1.0, 2_000.0, 0),
+        Run("interlock", "a2a.send+pair", 1, 1.0, 2.0, 1.0, 1.0, 0),
+        Run("interlock", "a2a.send_0.3_to_1.0+pair", 1, 1.0, 2.25, 1.0, 1.0, 0),
+        Run("interlock", "a2a.send_1.0_to_0.3+pair", 1, 1.0, 2.5, 1.0, 1.0, 0),
+    ]
+    found = {figure.name: figure for figure in figures.figures(runs, Whole(subscribers=Subscribers(2000, 15.5, 3.0)))}
+    assert found["A2A stream, CPU per event, 16 streams"].value == 100.0
+    assert found["A2A stream, CPU per event, times the floor's"].cells == ("4", "<= 3", "MISSED")
+    assert found["A2A 0.3 to 1.0, added p50"].cells == ("0.25 ms", "<= 0.3", "met")
+    assert found["A2A 1.0 to 0.3, added p50"].missed and found["memory of an idle subscriber"].missed
+    assert found["CPU of 2,000 idle subscribers"].cells[0] == "3 % of a core"
+
+
 def test_wrong_replies_are_a_figure_with_the_target_none() -> None:
     wrong = Run("floor", "a2a.send", 1, 1.0, 1.0, 1.0, 1.0, errors=1)
     assert next(f for f in figures.figures([wrong], Whole()) if f.name == "wrong replies").missed
 
 
 def test_the_document_has_the_published_shape() -> None:
-    document = json.loads(json.dumps(figures.document(rows(1_100.0), Whole(1.0, 100.0, 120.0, 0.5), {"commit": "x"})))
+    document = json.loads(
+        json.dumps(figures.document(rows(1_100.0), Whole(cold_start_s=1.0, idle_mb=100.0, loaded_mb=120.0, fsync_ms=0.5), {"commit": "x"}))
+    )
     assert {"runs", "cold_start_s", "idle_mb", "fsync_ms"} <= document.keys()
     assert all(
         row.keys() == {"target", "workload", "connections", "req_s", "p50_ms", "p99_ms", "cpu_us", "errors"} for row in document["runs"]
@@ -149,7 +177,7 @@ def test_what_is_no_reply_to_one_call_is_refused(reply: bytes) -> None:
         whole_reply(reply)
 
 
-@pytest.mark.parametrize("workload", ["mcp", "a2a"])
+@pytest.mark.parametrize("workload", WORKLOADS)
 def test_no_two_requests_have_one_text_and_people_take_turns(workload: str) -> None:
     script = Script(WORKLOADS[workload], ("h", 1, "/x"), ["alice", "bob"], "0123abcd")
     requests = [script.request(FIRST_ID + n) for n in range(100)]
@@ -183,6 +211,50 @@ def test_a_task_that_is_not_the_completed_echo_is_a_fault() -> None:
         assert send_fault(good.replace(*changed), 7, "t"), changed
 
 
+STREAM = "".join(
+    f'id: {number}\ndata: {{"jsonrpc":"2.0","id":7,"result":{result}}}\n\n'
+    for number, result in enumerate(
+        (
+            '{"task":{"id":"t","status":{"state":"TASK_STATE_SUBMITTED"}}}',
+            *(f'{{"artifactUpdate":{{"artifact":{{"parts":[{{"text":"{letter}"}}]}}}}}}' for letter in "abcdefghijklmnopqr"),
+            '{"statusUpdate":{"status":{"state":"TASK_STATE_COMPLETED"}}}',
+        ),
+        start=2,
+    )
+).encode()
+
+
+def test_every_way_to_stream_wrongly_is_a_fault() -> None:
+    text = "abcdefghijklmnopqr"
+    assert STREAM.count(b"data: ") == EVENTS
+    assert stream_fault(STREAM, 7, text) == ""
+    for changed in (
+        (b'"id":7', b'"id":8'),
+        (b'"text":"b"', b'"text":"c"'),
+        (b"COMPLETED", b"FAILED"),
+        (b'{"task":', b'{"message":'),
+        (b"id: 5\n", b"id: 5\n\n"),
+        (b'"text":"b"', b'"text":"\xff"'),
+        (STREAM.split(b"\n\n")[3] + b"\n\n", b""),
+    ):
+        assert stream_fault(STREAM.replace(*changed), 7, text), changed
+
+
+def test_another_task_or_state_than_the_one_asked_for_is_a_fault() -> None:
+    good = b'{"jsonrpc":"2.0","id":7,"result":{"id":"t_1","status":{"state":"TASK_STATE_COMPLETED"}}}'
+    assert got_fault(good, 7, "t_1") == ""
+    for changed in ((b'"id":7', b'"id":8'), (b"t_1", b"t_2"), (b"COMPLETED", b"WORKING"), (b"status", b"was")):
+        assert got_fault(good.replace(*changed), 7, "t_1"), changed
+
+
+def test_a_task_of_0_3_that_is_not_the_completed_echo_is_a_fault() -> None:
+    message = {"jsonrpc": "2.0", "id": 7, "method": "message/send", "params": {"message": {"parts": [{"kind": "text", "text": "t"}]}}}
+    status, good = answered("/older", {}, json.dumps(message).encode())
+    assert (status, sent_0_3_fault(good, 7, "t")) == (200, "")
+    for changed in ((b'"id":7', b'"id":8'), (b'"t"', b'"u"'), (b"completed", b"failed"), (b'"task"', b'"message"')):
+        assert sent_0_3_fault(good.replace(*changed), 7, "t"), changed
+
+
 def test_the_echo_server_speaks_the_revision_and_refuses_what_is_not_it() -> None:
     meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
@@ -203,9 +275,18 @@ def test_the_echo_server_speaks_the_revision_and_refuses_what_is_not_it() -> Non
 
 def test_the_echo_agents_card_names_its_address() -> None:
     assert card("http://127.0.0.1:1")["supportedInterfaces"][0]["url"] == "http://127.0.0.1:1/a2a"
+    assert card("http://127.0.0.1:1", "/older")["url"] == "http://127.0.0.1:1/older"
 
 
-@pytest.mark.parametrize("workload", ["mcp", "a2a"])
+def test_a_call_may_be_about_a_subject_of_its_person() -> None:
+    script = Script(WORKLOADS["a2a_get"], ("h", 1, "/x"), ["alice", "bob"], "0123abcd", ["t_alice", "t_bobby"])
+    for number in range(FIRST_ID, FIRST_ID + 4):
+        request = script.request(number)
+        assert (b"Bearer alice" in request, b'"t_alice"' in request) in ((True, True), (False, False))
+        assert script.text(number).encode() in request
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
 async def test_an_honest_upstream_has_no_error(upstream: Running, workload: str) -> None:
     sample = await run(job(upstream.port, workload, warmup=0.05, pid=upstream.pid))
     assert (sample.errors, sample.fault) == (0, "")

@@ -1,9 +1,9 @@
-"""What the load client says and what it must hear: one MCP tool call, one A2A message, each with a text of its own."""
+"""What the load client says: MCP tool calls, A2A messages and questions, each with a text of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import msgspec
+from tests.bench.answers import got_fault, send_fault, sent_0_3_fault, stream_fault, tool_fault
 
 MCP_VERSION = "2026-07-28"
 FIRST_ID = 1_000_000_000  # every id has ten digits, so that all bodies of a job have one length
@@ -17,83 +17,18 @@ _SEND_MESSAGE = (
     b'{"jsonrpc":"2.0","id":%(id)d,"method":"SendMessage","params":{"message":{"messageId":"msg-%(id)d-%(nonce)b",'
     b'"role":"ROLE_USER","parts":[{"text":"%(text)b"}]},"configuration":{"returnImmediately":false}}}'
 )
+_STREAM_MESSAGE = _SEND_MESSAGE.replace(b"SendMessage", b"SendStreamingMessage")
+_GET_TASK = b'{"jsonrpc":"2.0","id":%(id)d,"method":"GetTask","params":{"id":"%(text)b"}}'
+_SEND_0_3 = (
+    b'{"jsonrpc":"2.0","id":%(id)d,"method":"message/send","params":{"message":{"kind":"message","messageId":"msg-%(id)d-%(nonce)b",'
+    b'"role":"user","parts":[{"kind":"text","text":"%(text)b"}]},"configuration":{"blocking":true}}}'
+)
 _TOOL_HEADERS = {
     "Accept": "application/json, text/event-stream",
     "MCP-Protocol-Version": MCP_VERSION,
     "Mcp-Method": "tools/call",
     "Mcp-Name": "echo",
 }
-
-
-class _Text(msgspec.Struct):
-    text: str
-
-
-class _ToolResult(msgspec.Struct, rename="camel"):
-    content: list[_Text]
-    result_type: str
-    is_error: bool = False
-
-
-class _ToolReply(msgspec.Struct):
-    id: int
-    result: _ToolResult
-
-
-class _Status(msgspec.Struct):
-    state: str
-
-
-class _Artifact(msgspec.Struct):
-    parts: list[_Text]
-
-
-class _Task(msgspec.Struct):
-    id: str
-    status: _Status
-    artifacts: list[_Artifact]
-
-
-class _SendResult(msgspec.Struct):
-    task: _Task
-
-
-class _SendReply(msgspec.Struct):
-    id: int
-    result: _SendResult
-
-
-_tool_reply = msgspec.json.Decoder(_ToolReply).decode
-_send_reply = msgspec.json.Decoder(_SendReply).decode
-
-
-def tool_fault(body: bytes, number: int, text: str) -> str:
-    """What is wrong with the reply to tool call `number`; empty when nothing is."""
-    try:
-        reply = _tool_reply(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"not a tool result ({error}): {body[:300]!r}"
-    if reply.id != number:
-        return f"the reply to {reply.id} came for {number}"
-    result = reply.result
-    if result.is_error or result.result_type != "complete" or [part.text for part in result.content] != [text]:
-        return f"not the echo of {text!r}: {body[:300]!r}"
-    return ""
-
-
-def send_fault(body: bytes, number: int, text: str) -> str:
-    """What is wrong with the reply to message `number`; empty when nothing is."""
-    try:
-        reply = _send_reply(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"not a task ({error}): {body[:300]!r}"
-    if reply.id != number:
-        return f"the reply to {reply.id} came for {number}"
-    task = reply.result.task
-    heard = [part.text for artifact in task.artifacts for part in artifact.parts]
-    if task.status.state != "TASK_STATE_COMPLETED" or heard != [text]:
-        return f"not the completed echo of {text!r}: {body[:300]!r}"
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +41,36 @@ class Workload:
     fault: Callable[[bytes, int, str], str]
 
 
+_A2A = {"A2A-Version": "1.0", "Accept": "application/json"}
+_A2A_STREAM = {"A2A-Version": "1.0", "Accept": "text/event-stream"}
 WORKLOADS = {
     "mcp": Workload("mcp.tools_call", _TOOL_CALL, _TOOL_HEADERS, tool_fault),
-    "a2a": Workload("a2a.send", _SEND_MESSAGE, {"A2A-Version": "1.0", "Accept": "application/json"}, send_fault),
+    "a2a": Workload("a2a.send", _SEND_MESSAGE, _A2A, send_fault),
+    "a2a_stream": Workload("a2a.stream", _STREAM_MESSAGE, _A2A_STREAM, stream_fault),
+    "a2a_burst": Workload("a2a.stream_burst", _STREAM_MESSAGE, _A2A_STREAM, stream_fault),
+    "a2a_get": Workload("a2a.get_task", _GET_TASK, _A2A, got_fault),
+    "a2a_from_0_3": Workload("a2a.send_0.3_to_1.0", _SEND_0_3, {"A2A-Version": "0.3", "Accept": "application/json"}, sent_0_3_fault),
+    "a2a_to_0_3": Workload("a2a.send_1.0_to_0.3", _SEND_MESSAGE, _A2A, send_fault),
 }
 
 
 class Script:
-    """The requests of one job, whose parts are built before the clock starts. `nonce`: eight characters that differ from job to job."""
+    """The requests of one job, whose parts are built before the clock starts. `nonce`: eight characters that differ from job to job.
 
-    def __init__(self, workload: Workload, address: tuple[str, int, str], tokens: list[str], nonce: str) -> None:
+    `subjects`: what the calls are about, in place of texts that differ; as many as tokens, and all of one length.
+    """
+
+    def __init__(
+        self, workload: Workload, address: tuple[str, int, str], tokens: list[str], nonce: str, subjects: Sequence[str] = ()
+    ) -> None:
         self._body = workload.body
         self._nonce = nonce.encode()
+        self._subjects = subjects
         self._heads = [self._head(workload, address, token) for token in tokens]
 
     def text(self, number: int) -> str:
+        if self._subjects:
+            return self._subjects[number % len(self._subjects)]
         return f"order {self._nonce.decode()}-{number}: is the blue kettle in stock, and when can it be in Hamburg?"
 
     def request(self, number: int) -> bytes:

@@ -1,0 +1,158 @@
+"""What the load client must hear: the shapes of replies, and what is wrong with one."""
+
+import msgspec
+
+EVENTS = 20  # of a stream: the task, that it works, the pieces of its text, and its end
+PIECES = EVENTS - 3
+
+
+class _Text(msgspec.Struct):
+    text: str
+
+
+class _ToolResult(msgspec.Struct, rename="camel"):
+    content: list[_Text]
+    result_type: str
+    is_error: bool = False
+
+
+class _ToolReply(msgspec.Struct):
+    id: int
+    result: _ToolResult
+
+
+class _Status(msgspec.Struct):
+    state: str
+
+
+class _Artifact(msgspec.Struct):
+    parts: list[_Text]
+
+
+class _Begun(msgspec.Struct):
+    id: str
+    status: _Status
+
+
+class _Task(_Begun):
+    artifacts: list[_Artifact]
+
+
+class _SendResult(msgspec.Struct):
+    task: _Task
+
+
+class _SendReply(msgspec.Struct):
+    id: int
+    result: _SendResult
+
+
+class _Update(msgspec.Struct):
+    status: _Status
+
+
+class _Piece(msgspec.Struct):
+    artifact: _Artifact
+
+
+class _Event(msgspec.Struct, rename="camel"):
+    task: _Begun | None = None
+    status_update: _Update | None = None
+    artifact_update: _Piece | None = None
+
+
+class _EventReply(msgspec.Struct):
+    id: int
+    result: _Event
+
+
+class _GotReply(msgspec.Struct):
+    id: int
+    result: _Begun
+
+
+class _Task03(msgspec.Struct, tag_field="kind", tag="task"):
+    id: str
+    status: _Status
+    artifacts: list[_Artifact]
+
+
+class _SendReply03(msgspec.Struct):
+    id: int
+    result: _Task03
+
+
+_tool_reply = msgspec.json.Decoder(_ToolReply).decode
+_send_reply = msgspec.json.Decoder(_SendReply).decode
+_event_reply = msgspec.json.Decoder(_EventReply).decode
+_got_reply = msgspec.json.Decoder(_GotReply).decode
+_send_reply_0_3 = msgspec.json.Decoder(_SendReply03).decode
+
+
+def tool_fault(body: bytes, number: int, text: str) -> str:
+    """What is wrong with the reply to tool call `number`; empty when nothing is."""
+    try:
+        reply = _tool_reply(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"not a tool result ({error}): {body[:300]!r}"
+    if reply.id != number:
+        return f"the reply to {reply.id} came for {number}"
+    result = reply.result
+    if result.is_error or result.result_type != "complete" or [part.text for part in result.content] != [text]:
+        return f"not the echo of {text!r}: {body[:300]!r}"
+    return ""
+
+
+def send_fault(body: bytes, number: int, text: str) -> str:
+    """What is wrong with the reply to message `number`; empty when nothing is."""
+    try:
+        reply = _send_reply(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"not a task ({error}): {body[:300]!r}"
+    if reply.id != number:
+        return f"the reply to {reply.id} came for {number}"
+    task = reply.result.task
+    heard = [part.text for artifact in task.artifacts for part in artifact.parts]
+    if task.status.state != "TASK_STATE_COMPLETED" or heard != [text]:
+        return f"not the completed echo of {text!r}: {body[:300]!r}"
+    return ""
+
+
+def stream_fault(body: bytes, number: int, text: str) -> str:
+    """What is wrong with the stream that answers message `number`; empty when nothing is."""
+    frames = [frame for frame in body.split(b"\n\n") if frame]
+    try:
+        events = [_event_reply(frame.partition(b"data: ")[2]) for frame in frames]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"not a stream of a task ({error}): {body[:300]!r}"
+    if len(events) != EVENTS or any(event.id != number for event in events):
+        return f"not {EVENTS} events for {number}: {body[:300]!r}"
+    first, last = events[0].result, events[-1].result
+    pieces = [event.result.artifact_update for event in events]
+    heard = "".join(part.text for piece in pieces if piece for part in piece.artifact.parts)
+    if not first.task or not last.status_update or last.status_update.status.state != "TASK_STATE_COMPLETED" or heard != text:
+        return f"not the completed echo of {text!r}: {body[:300]!r}"
+    return ""
+
+
+def got_fault(body: bytes, number: int, task: str) -> str:
+    """What is wrong with the reply to the question `number` for `task`; empty when nothing is."""
+    try:
+        reply = _got_reply(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"not a task ({error}): {body[:300]!r}"
+    right = (reply.id, reply.result.id, reply.result.status.state) == (number, task, "TASK_STATE_COMPLETED")
+    return "" if right else f"not the task {task!r} for {number}: {body[:300]!r}"
+
+
+def sent_0_3_fault(body: bytes, number: int, text: str) -> str:
+    """As `send_fault`, in the words of 0.3."""
+    try:
+        reply = _send_reply_0_3(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"not a task of 0.3 ({error}): {body[:300]!r}"
+    task = reply.result
+    heard = [part.text for artifact in task.artifacts for part in artifact.parts]
+    if reply.id != number or task.status.state != "completed" or heard != [text]:
+        return f"not the completed echo of {text!r} for {number}: {body[:300]!r}"
+    return ""
