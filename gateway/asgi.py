@@ -102,7 +102,7 @@ async def stream(receive: Receive, send: Send, events: AsyncGenerator[bytes, Non
     """Server-sent events; each item is one whole event, already framed. Ends early when nobody listens any more."""
     fixed = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
     await send({"type": "http.response.start", "status": 200, "headers": [*fixed, *headers]})
-    gone, upcoming = asyncio.ensure_future(_gone(receive)), asyncio.ensure_future(_next(events))
+    gone, upcoming = asyncio.ensure_future(left(receive)), asyncio.ensure_future(_next(events))
     try:
         while True:
             await asyncio.wait((upcoming, gone), timeout=QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -126,7 +126,7 @@ async def _next(events: AsyncIterator[bytes]) -> bytes:
     return await anext(events, b"")
 
 
-async def _gone(receive: Receive) -> None:
+async def left(receive: Receive) -> None:
     """Returns when the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass

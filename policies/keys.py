@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 import structlog
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jose.backends.base import Key
 
 from policies.jwks import VettedKey
@@ -113,6 +115,12 @@ class SigningKeys:
         """When the key that signs was made, in microseconds since 1970."""
         ring = self._current()
         return ring.stored[ring.active].created
+
+    def derived(self, purpose: str) -> tuple[str, bytes]:
+        """The kid of the key that signs, and 32 bytes that only its holders can derive for `purpose` (HKDF, RFC 5869)."""
+        ring = self._current()
+        secret = str(ring.secret.to_dict()["d"]).encode()
+        return ring.active, HKDF(hashes.SHA256(), 32, salt=None, info=f"interlock {purpose}".encode()).derive(secret)
 
     def rotate(self) -> str:
         """Makes a new key; the old ones lose their secret half and verify for 24 h more. Returns the new kid."""

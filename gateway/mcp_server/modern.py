@@ -12,18 +12,20 @@ META = "io.modelcontextprotocol/"
 VERSION_KEY = META + "protocolVersion"
 CAPABILITIES_KEY = META + "clientCapabilities"
 HEADER_MISMATCH = -32020
+MISSING_CAPABILITY = -32021
 UNSUPPORTED_VERSION = -32022
 INVALID_PARAMS = -32602
 NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 
 
 class BadEnvelope(Exception):
-    """A request that contradicts itself or the revision. Answered with HTTP 400 and `code`."""
+    """A request that contradicts itself or the revision. Answered with `code`, and a modern client's with HTTP `status`."""
 
-    def __init__(self, code: int, message: str, data: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, code: int, message: str, data: Mapping[str, Any] | None = None, status: int = 400) -> None:
         super().__init__(message)
         self.code = code
         self.data = data
+        self.status = status
 
 
 def is_modern(scope: Scope, params: Any, legacy: tuple[str, ...]) -> bool:

@@ -1,0 +1,43 @@
+"""What a client of MCP is told when its request fails: one JSON-RPC error and its HTTP status, in the manner of its era."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adapters.mcp_wire import McpRefused
+from gateway.errors import Told, mcp_data, told
+from gateway.mcp_server.modern import BadEnvelope
+from gateway.mcp_server.sessions import UnknownSession
+
+RESOURCE_NOT_FOUND, URL_REQUIRED = -32002, -32042  # of the initialize era
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """`reason` is for figures and logs; `told` is what a door says of HTTP beside it."""
+
+    status: int
+    code: int
+    message: str
+    data: Mapping[str, Any] | None
+    reason: str
+    told: Told | None = None
+
+
+def refusal_of(error: BaseException, *, legacy: bool = False) -> Refusal:
+    """To a client of the initialize era 404 would mean that its session is gone, and what went wrong with a call rides on 200."""
+    if isinstance(error, BadEnvelope):
+        return Refusal(200 if legacy else error.status, error.code, str(error), error.data, "bad-envelope")
+    if isinstance(error, UnknownSession):
+        return Refusal(404, -32600, "there is no such session; initialize again", None, "unknown-session")
+    said = told(error)  # type: ignore[arg-type]  # what is no Exception is told of as unexpected
+    return Refusal(_status(said, legacy), said.row.code, said.detail, mcp_data(said), said.row.reason, said)
+
+
+def _status(said: Told, legacy: bool) -> int:
+    row = said.row
+    if said.scope:
+        return 403
+    if row.reason == "denied" or row.status == 502 or (legacy and row.code in (-32601, -32602)):
+        return 200
+    return row.status
