@@ -1,19 +1,14 @@
 """Runs the gateway: the parts of gateway/assembly behind one ASGI application."""
 
 import os
-import time
 
 import uvicorn
 
 from gateway.admission import Admission, hosts_of
-from gateway.assembly import doors
+from gateway.assembly import doors, tool_door
 from gateway.assembly.process import Gateway
 from gateway.assembly.rest import rest
 from gateway.front import Doors, Front
-from gateway.mcp_server.endpoint import Endpoint
-from gateway.mcp_server.legacy import Sessions
-from gateway.mcp_server.offers import Offers
-from gateway.mcp_server.tools import Tools
 from gateway.settings import Settings
 from gateway.visits import Visits
 
@@ -54,12 +49,11 @@ def application(gateway: Gateway) -> Front:
     """The ASGI application."""
     settings, url = gateway.settings, gateway.settings.public_url
     admission = Admission(gateway.authority, url, hosts_of(url, settings.host, settings.port))
-    separator = "." if settings.server.tool_names == "dot" else "_"
-    tools, size = Tools(Offers(gateway.registry, gateway.authority), separator), settings.server.max_body
-    endpoint = Endpoint(admission, gateway.broker, tools, Sessions(time.monotonic), size)
     visits, operations = Visits(doors.tracing(gateway), gateway.metrics), doors.operations_of(gateway)
     agents = doors.agent_door(gateway, admission, operations, visits)
-    joined = Doors(agents, endpoint, doors.health(gateway, admission), rest(gateway, admission), gateway.lifespan)
+    joined = Doors(
+        agents, tool_door.endpoint(gateway, admission), doors.health(gateway, admission), rest(gateway, admission), gateway.lifespan
+    )
     if settings.grpc_port:
         gateway.opening.append(lambda: doors.open_grpc(gateway, admission, operations, visits))
     return Front(admission, joined, visits)

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.contract import Adapter, Call, Turn, VendorRef
+from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.task import Message, TaskState
 from gateway.cancellation import Cancellation, Stopped
@@ -55,6 +56,17 @@ class ServerCall(Struct, frozen=True):
     arguments: Mapping[str, Any] | None
     request: McpRequest
     trail: Trail
+
+
+class ServerListening(Struct, frozen=True):
+    """To be told what an MCP server says outside of requests. `session` is the front's, of the initialize era."""
+
+    server: str
+    act: Act
+    wanted: Listening
+    listener: Listener
+    trail: Trail
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +236,15 @@ class Broker:
             return answer
         finally:
             self._ledger.post_outcome(grant, outcome)
+
+    async def listen(self, caller: Caller, asked: ServerListening) -> None:
+        """Listens to an MCP server until it ends the stream; a decision and its record, as for a read."""
+        target = self.find(caller, asked.server, Family.SERVER)
+        request = Request(asked.act, target.tenant, None, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id)
+        grant = await self._ledger.granted(caller, request)
+        await self._ledger.keep(grant)
+        call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
+        await self._outside.tools.listen(call, asked.wanted, asked.listener, asked.session)
 
     async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Stopped:
         """Has a task of the caller's stopped, and those it caused. Raises as Cancellation does, and UnknownTask."""

@@ -186,7 +186,7 @@ TABLE: dict[type[Exception], Row] = {
     VersionNotSupported: Row(400, -32009, "version-not-supported", a2a="VERSION_NOT_SUPPORTED", rpc=PRECONDITION),
     Refused: Row(403, -32010, "denied"),
     TooManyTasks: Row(429, -32012, "too-many-tasks", "The task has caused as many tasks as may be under way; wait until some end."),
-    TooManyWaiting: Row(429, -32012, "too-many-waiting", "As many calls wait for your answers as may; answer some, or wait until they end."),
+    TooManyWaiting: Row(429, -32012, "too-many-waiting", "As many calls wait for answers as may; answer some, or wait until they end."),
     EndingNotKept: Row(503, -32013, "ending-not-kept"),
     NotRead: Row(503, -32013, "not-read", "The gateway can't read its records now; try again later."),
     NotKept: Row(503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later."),

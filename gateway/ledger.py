@@ -10,6 +10,7 @@ from msgspec import Struct
 from sqlalchemy.exc import IntegrityError
 
 from adapters.contract import Adapter, Call
+from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpAnswer, McpRequest
 from gateway.database import Batch, NotKept
 from gateway.spool import Spool
@@ -49,6 +50,8 @@ class ToolServers(Protocol):
     """adapters/mcp_pool.py."""
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
+
+    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class Gateway:
         self.opening: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []  # doors, before the turns end
         self.parting: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
-        self.metrics = Metrics({row.reason for row in TABLE.values()} | {"bad-envelope", "unknown-session"})
+        self.metrics = Metrics({row.reason for row in TABLE.values()} | {"bad-envelope", "unknown-session", "canceled"})
         self.keys = SigningKeys.open(settings.home)
         self.process = new_id("p")
         self.database = Database(engine_for(settings.database_url, self.process))

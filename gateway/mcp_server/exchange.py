@@ -72,6 +72,19 @@ class Exchange:
             raise PeerRefused(UNASKABLE, "The client did not declare that it can be asked this")
         return await asked(self._mailbox, session, self._say, (method, params))
 
+    @property
+    def streaming(self) -> bool:
+        return self._outlet.streaming
+
+    async def abandon(self) -> None:
+        """Ends without an answer, which nobody wants any more."""
+        self.stop()
+        if self._outlet.streaming and self._stream is not None:
+            self._stream.last(b"")
+            await self._outlet.end()
+        else:
+            await self._outlet.finish(b"", 202)
+
     async def finish(self, body: bytes, status: int = 200, headers: Any = ()) -> None:
         """The answer, wherever it has to go."""
         self.stop()

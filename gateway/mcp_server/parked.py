@@ -1,4 +1,4 @@
-"""Calls of modern clients that wait for an answer: a server of the initialize era asks while it works, a modern client is asked by a result.
+"""Calls of modern clients that wait for answers: an older server asks while it works, a modern client is asked by a result.
 
 The call goes on in the process that took it in; the client's next request, to whichever process, brings the answers to it.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
+import structlog
 from msgspec import Raw, Struct
 
 from adapters.mcp_peer import Peer, PeerRefused
@@ -29,6 +30,7 @@ ALL_MAX, HOLDER_MAX, ASKS_MAX = 1000, 20, 16
 UNASKABLE, LATE = -32601, -32001
 FAILED = re.compile(rb'"isError"\s*:\s*true')
 encode = msgspec.json.Encoder().encode
+log = structlog.get_logger()
 Handler = Callable[[Peer], Coroutine[Any, Any, bytes]]
 
 
@@ -127,7 +129,7 @@ def _letter_of(outcome: asyncio.Future[bytes]) -> _Letter:
     if error is None:
         return _Letter(Raw(outcome.result()))
     refusal = refusal_of(error)
-    return _Letter(None, refusal.code, refusal.message, refusal.data, refusal.status)
+    return _Letter(None, refusal.code, refusal.message, dict(refusal.data or {}), refusal.status)
 
 
 class Parked:
@@ -223,6 +225,7 @@ class Parked:
         try:
             outcome.set_result(await self._turn(running, bound))
         except Exception as error:  # noqa: BLE001 (a task's root: whoever waits is told, and the door logs what is unexpected)
+            log.debug("parked_call_failed", error=type(error).__name__)
             outcome.set_exception(error)
 
     async def _elsewhere(self, state: Sealed, responses: Mapping[str, Any]) -> bytes:

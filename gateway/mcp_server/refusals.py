@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.mcp_wire import McpRefused
 from gateway.errors import Told, mcp_data, told
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.sessions import UnknownSession

@@ -61,8 +61,12 @@ class Seal:
         self._known: dict[str, AESGCM] = {}
         self.look()
 
+    async def sweep(self) -> None:
+        """Notes the key of now, so that it goes on opening when it is replaced; to be called now and then."""
+        self.look()
+
     def look(self) -> str:
-        """Notes the key of now; to be called now and then. Gives its id."""
+        """The id of the key of now."""
         kid, key = self._keys.derived("mcp request state")
         if kid not in self._known:
             while len(self._known) >= KEYS_KEPT:

@@ -69,7 +69,7 @@ class Sessions:
         shown = secrets.token_urlsafe(32)
         session = Session(digest(shown), holder(caller), resource, negotiated(params.get("protocolVersion")), _objects(declared))
         now = self._now()
-        row = {"id": session.id, "holder": session.holder, "resource": resource, "version": session.version}
+        row: dict[str, Any] = {"id": session.id, "holder": session.holder, "resource": resource, "version": session.version}
         row |= {"capabilities": declared.decode(), "level": "", "uris": "[]", "created": now, "used": now}
         for gone in await self._database.write(lambda batch: _insert(batch, row)):
             self._known.drop(gone)

@@ -16,7 +16,7 @@ ASKS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling
 
 
 class _Told(Struct):
-    progressToken: str | int | None = None  # noqa: N815 (the wire's name)
+    progressToken: str | int | None = None
     level: str = ""
 
 

@@ -1,0 +1,52 @@
+"""Makes the door of MCP, its loops and its end."""
+
+import time
+
+from gateway.admission import Admission
+from gateway.assembly.process import SWEEP_SECONDS, Gateway
+from gateway.mailbox import Mailbox
+from gateway.mcp_server.agents import Agents
+from gateway.mcp_server.conversations import Conversations, Parts
+from gateway.mcp_server.endpoint import Endpoint
+from gateway.mcp_server.exchange import Line
+from gateway.mcp_server.listening import Listeners
+from gateway.mcp_server.methods import Methods
+from gateway.mcp_server.offers import Offers
+from gateway.mcp_server.parked import Parked
+from gateway.mcp_server.prompts import Prompts
+from gateway.mcp_server.relay import Catalogue, Relay
+from gateway.mcp_server.resources import Resources
+from gateway.mcp_server.seal import Seal
+from gateway.mcp_server.sessions import Sessions
+from gateway.mcp_server.streams import Streams
+from gateway.mcp_server.subscriptions import Changes, Feed
+from gateway.mcp_server.tools import Tools
+from policies.ids import now_us
+
+
+def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
+    """The door, with its loops and its end."""
+    catalogue, seal = _catalogue(gateway), Seal(gateway.keys, time.time)
+    mailbox, streams = Mailbox(gateway.database, now_us), Streams(gateway.database, now_us)
+    sessions, changes = Sessions(gateway.database, now_us), Changes()
+    relay = Relay(gateway.broker, catalogue, Agents(gateway.broker), seal)
+    parked = Parked(seal, mailbox, gateway.process, time.time)
+    listeners = Listeners(admission, Feed(gateway.broker, catalogue, changes), sessions, Line(mailbox, streams))
+    methods = Methods(relay, catalogue, sessions, changes)
+    parts = Parts(relay, methods, seal, parked, listeners, Line(mailbox, streams))
+
+    async def begin() -> None:
+        for name in ("registry", "grants", "policies"):  # after what they are read from
+            gateway.database.watch(name, changes)
+        for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, seal.sweep):
+            gateway.pulse.repeat(SWEEP_SECONDS, sweep)
+
+    gateway.opening.append(begin)
+    gateway.closing.extend((listeners.close, parked.close))
+    return Endpoint(admission, relay, Conversations(sessions, parts, changes), gateway.settings.server.max_body)
+
+
+def _catalogue(gateway: Gateway) -> Catalogue:
+    offers = Offers(gateway.registry, gateway.authority)
+    separator = "." if gateway.settings.server.tool_names == "dot" else "_"
+    return Catalogue(offers, Tools(offers, separator), Prompts(offers, separator), Resources(offers))

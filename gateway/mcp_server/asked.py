@@ -1,0 +1,64 @@
+"""One JSON-RPC message from a client, as the endpoint took it in."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.asgi import Scope
+from gateway.errors import InvalidRequest
+from gateway.ledger import Trail
+from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, BadEnvelope
+from gateway.mcp_server.sessions import Session
+from gateway.mcp_server.wanted import LEVEL_KEY
+from policies.authority import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`id` is None for a notification. `resource` is the path it came to; `session` is of the initialize era, where there is one."""
+
+    caller: Caller
+    server: str
+    resource: str
+    id: Any
+    method: str
+    params: Any
+    raw: bytes
+    modern: bool
+    trail: Trail
+    scope: Scope
+    session: Session | None = None
+
+    def object(self) -> dict[str, Any]:
+        """The parameters, where they are an object with an object as `_meta`. Raises BadEnvelope."""
+        params = self.params if self.params is not None else {}
+        if not isinstance(params, dict) or not isinstance(params.get("_meta", {}), dict):
+            raise BadEnvelope(INVALID_PARAMS, "params and params._meta must be objects")
+        return params
+
+    def text(self, name: str) -> str:
+        """A parameter that has to be a text. Raises BadEnvelope."""
+        value = self.object().get(name)
+        if not isinstance(value, str):
+            raise BadEnvelope(INVALID_PARAMS, f"params.{name} must be a string")
+        return value
+
+
+def envelope(document: Any) -> tuple[Any, str, Any]:
+    """(id or None, method, params). Raises InvalidRequest."""
+    if not isinstance(document, dict) or document.get("jsonrpc") != "2.0" or not isinstance(document.get("method"), str):
+        raise InvalidRequest("one JSON-RPC 2.0 request object is expected")
+    request_id = document.get("id")
+    if "id" in document and (isinstance(request_id, bool) or not isinstance(request_id, str | int)):
+        raise InvalidRequest("id must be a string or an integer")
+    return request_id, document["method"], document.get("params")
+
+
+def is_answer(document: Any) -> bool:
+    """Whether a client of the initialize era answers what it was asked."""
+    return isinstance(document, dict) and "method" not in document and ("result" in document) != ("error" in document)
+
+
+def is_plain(params: dict[str, Any]) -> bool:
+    """A modern request whose client wants nothing but the answer, can be asked nothing, and goes on with nothing."""
+    meta = params["_meta"]
+    return not meta[CAPABILITIES_KEY] and "progressToken" not in meta and LEVEL_KEY not in meta and "requestState" not in params

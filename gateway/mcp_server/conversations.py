@@ -1,0 +1,193 @@
+"""Requests that are more than a question and its answer: with things said and asked meanwhile, in the manner of either era."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from adapters.mcp_peer import Peer
+from gateway.asgi import header
+from gateway.errors import InvalidRequest
+from gateway.mcp_server.asked import Asked
+from gateway.mcp_server.disconnect import ClientLeft
+from gateway.mcp_server.exchange import LETTER_SECONDS, Exchange, Line, take
+from gateway.mcp_server.listening import Listeners
+from gateway.mcp_server.methods import Methods
+from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, BadEnvelope
+from gateway.mcp_server.outlet import Outlet, takes_events
+from gateway.mcp_server.parked import Parked, Running
+from gateway.mcp_server.refusals import refusal_of
+from gateway.mcp_server.relay import Relay
+from gateway.mcp_server.seal import Seal
+from gateway.mcp_server.sessions import Session, Sessions, holder
+from gateway.mcp_server.wanted import Wanted, wanted
+
+ROUNDS = frozenset({"tools/call", "prompts/get", "resources/read"})  # what a modern server may answer with questions
+encode = msgspec.json.Encoder().encode
+Key = tuple[str, type, Any]
+
+
+class Parts(Struct, frozen=True):
+    """What requests are served with."""
+
+    relay: Relay
+    methods: Methods
+    seal: Seal
+    parked: Parked
+    listeners: Listeners
+    line: Line
+
+
+class Conversations:
+    """Those under way in this process, and their parts."""
+
+    def __init__(self, sessions: Sessions, parts: Parts, changed: Callable[[], None]) -> None:
+        """`changed` wakes the streams that are open."""
+        self.sessions = sessions
+        self._relay = parts.relay
+        self._methods = parts.methods
+        self._seal = parts.seal
+        self._parked = parts.parked
+        self._listeners = parts.listeners
+        self._line = parts.line
+        self._changed = changed
+        self._under_way: dict[Key, asyncio.Task[bytes]] = {}
+
+    async def modern(self, asked: Asked, outlet: Outlet) -> None:
+        """A request of 2026-07-28. The client cancels it by leaving."""
+        if asked.method == "subscriptions/listen":
+            _check_streams(asked)
+            work = self._listeners.listen(asked, outlet)
+        elif asked.method in ROUNDS:
+            work = self._round(asked, outlet, wanted(asked.params, None))
+        else:
+            work = self._answer(asked, None)
+        answer, left = asyncio.create_task(work), asyncio.create_task(outlet.left())
+        try:
+            await asyncio.wait([answer, left], return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise ClientLeft
+        finally:
+            left.cancel()
+            answer.cancel()
+            await asyncio.gather(answer, left, return_exceptions=True)
+        await outlet.finish(_result(asked, answer.result()))
+
+    async def initialize(self, asked: Asked, outlet: Outlet) -> None:
+        """Opens a session."""
+        self._methods.check_server(asked)
+        params = asked.params if isinstance(asked.params, dict) else {}
+        shown, session = await self.sessions.open(asked.caller, asked.resource, params)
+        await outlet.finish(_result(asked, self._methods.initialized(session)), headers=[(b"mcp-session-id", shown.encode())])
+
+    async def older(self, asked: Asked, outlet: Outlet) -> None:
+        """A request of the initialize era. It goes on when its client leaves, and ends when the client says so."""
+        session = asked.session
+        exchange = Exchange(self._line, session, outlet, wanted(asked.params, session.level if session else ""))
+        work = asyncio.create_task(self._answer(asked, exchange))
+        key = _key(session, asked.id)
+        if key is not None:
+            self._under_way[key] = work
+        stopping = asyncio.create_task(self._canceled_elsewhere(key, work)) if self._line.mailbox.shared and key else None
+        try:
+            await asyncio.wait([work])
+            if work.cancelled():
+                await exchange.abandon()
+                raise ClientLeft
+            await self._finish(asked, exchange, work)
+        finally:
+            exchange.stop()
+            work.cancel()
+            if stopping is not None:
+                stopping.cancel()
+            if key is not None and self._under_way.get(key) is work:
+                del self._under_way[key]
+
+    async def notified(self, asked: Asked) -> None:
+        """A notification of the initialize era; those that mean nothing to us are taken all the same."""
+        params = asked.params if isinstance(asked.params, dict) else {}
+        request_id = params.get("requestId")
+        if asked.method != "notifications/cancelled" or isinstance(request_id, bool) or not isinstance(request_id, str | int):
+            return
+        key = _key(asked.session, request_id)
+        work = self._under_way.get(key) if key else None
+        if work is not None:
+            work.cancel()
+        elif key is not None and self._line.mailbox.shared:
+            await self._line.mailbox.send(_address(key), b"{}", LETTER_SECONDS)
+
+    async def take(self, asked: Asked) -> None:
+        """An answer to what a client was asked. Raises InvalidRequest where nobody can have asked."""
+        if asked.session is None:
+            raise InvalidRequest("an answer needs the session that it was asked in")
+        await take(self._line.mailbox, asked.session, asked.params.get("id"), asked.raw)
+
+    async def close(self, session: Session) -> None:
+        """Ends a session with all that goes on in it."""
+        for key, work in list(self._under_way.items()):
+            if key[0] == session.id:
+                work.cancel()
+        await self.sessions.close(session)
+        self._changed()
+
+    async def stream(self, asked: Asked, session: Session, outlet: Outlet) -> None:
+        """GET: the session's own stream, or one that broke."""
+        _check_streams(asked)
+        last = header(asked.scope, b"last-event-id")
+        if last:
+            await self._listeners.resumed(session, last, outlet)
+        else:
+            await self._listeners.general(asked, session, outlet)
+
+    async def _answer(self, asked: Asked, peer: Peer | None) -> bytes:
+        return await self._methods.of(asked)(asked, peer)
+
+    async def _round(self, asked: Asked, outlet: Outlet, heard: Wanted) -> bytes:
+        """One round of a request that may take several."""
+        params, bound = asked.object(), self._relay.bound(asked)
+        if "requestState" in params:
+            state = self._seal.open(params["requestState"], bound)
+            if state.parked:
+                self._relay.check(asked)
+                responses = params.get("inputResponses", {})
+                if not isinstance(responses, dict):
+                    raise BadEnvelope(INVALID_PARAMS, "params.inputResponses must be an object")
+                return await self._parked.resume(state, responses, (outlet, heard), bound)
+        running = Running(holder(asked.caller), params["_meta"][CAPABILITIES_KEY], heard, outlet)
+        return await self._parked.begin(running, lambda peer: self._answer(asked, peer), bound)
+
+    async def _finish(self, asked: Asked, exchange: Exchange, work: asyncio.Task[bytes]) -> None:
+        error = work.exception()
+        if error is None:
+            await exchange.finish(_result(asked, work.result()))
+        elif exchange.streaming and isinstance(error, Exception):
+            refusal = refusal_of(error, legacy=True)
+            said = {"code": refusal.code, "message": refusal.message} | ({"data": refusal.data} if refusal.data else {})
+            await exchange.finish(encode({"jsonrpc": "2.0", "id": asked.id, "error": said}))
+        else:
+            raise error
+
+    async def _canceled_elsewhere(self, key: Key, work: asyncio.Task[bytes]) -> None:
+        """Another process may be told; it is not looked for while most requests end anyway."""
+        await asyncio.sleep(0.5)
+        await self._line.mailbox.wait(_address(key), LETTER_SECONDS * 60)
+        work.cancel()
+
+
+def _check_streams(asked: Asked) -> None:
+    if not takes_events(asked.scope):
+        raise BadEnvelope(-32600, "Accept must name text/event-stream", status=406)
+
+
+def _key(session: Session | None, request_id: Any) -> Key | None:
+    return None if session is None else (session.id, type(request_id), request_id)
+
+
+def _address(key: Key) -> str:
+    return f"cancel/{key[0]}/{key[1].__name__}/{str(key[2])[:200]}"
+
+
+def _result(asked: Asked, result: bytes) -> bytes:
+    return b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (encode(asked.id), result)

@@ -1,0 +1,148 @@
+"""Streams that stay open: `subscriptions/listen` of modern clients, GET of older ones."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from gateway.admission import Admission
+from gateway.mcp_server.asked import Asked
+from gateway.mcp_server.exchange import Line
+from gateway.mcp_server.exchange import asked as ask_client
+from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, META, BadEnvelope
+from gateway.mcp_server.outlet import Outlet, event
+from gateway.mcp_server.sessions import Session, Sessions
+from gateway.mcp_server.subscriptions import Audience, Feed, Interest
+from policies.authority import Caller
+from policies.identity import TokenRefused
+
+URIS_MAX = 1000
+FLAGS = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
+OPENED = b": open\n\n"
+ID_KEY = META + "subscriptionId"
+encode = msgspec.json.Encoder().encode
+
+
+class Listeners:
+    """Serves them. When the gateway closes, or the token that opened one is not good any more, they end in order."""
+
+    def __init__(self, admission: Admission, feed: Feed, sessions: Sessions, line: Line) -> None:
+        self._admission = admission
+        self._feed = feed
+        self._sessions = sessions
+        self._streams = line.streams
+        self._mailbox = line.mailbox
+        self._closing = asyncio.Event()
+        self._general: dict[str, asyncio.Task[None]] = {}  # of each session the GET stream, one at a time
+
+    async def close(self) -> None:
+        self._closing.set()
+
+    async def listen(self, asked: Asked, outlet: Outlet) -> bytes:
+        """Until the stream ends; then the result that says so. Raises BadEnvelope."""
+        wanted = _filter(asked.object().get("notifications"))
+        granted = self._feed.granted(asked.caller, asked.server, wanted)
+        marked = {ID_KEY: asked.id}
+
+        def say(method: str, params: Mapping[str, Any]) -> None:
+            meta = params.get("_meta")
+            outlet.say(_notification(method, {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), **marked}}))
+
+        say("notifications/subscriptions/acknowledged", {"notifications": _shown(granted)})
+        capabilities = asked.params["_meta"][CAPABILITIES_KEY]
+        audience = Audience(asked.caller, asked.server, asked.trail, say, capabilities)
+        await self._run(audience, outlet, lambda: self._still(asked, granted))
+        return encode({"resultType": "complete", "_meta": marked})
+
+    async def general(self, asked: Asked, session: Session, outlet: Outlet) -> None:
+        """An older client's GET stream. A second one of the same session takes the place of the first."""
+        stream = self._streams.open(session)
+
+        def say(method: str, params: Mapping[str, Any]) -> None:
+            outlet.say(stream.event(_message(method, params)))
+
+        async def ask(method: str, params: Raw) -> Raw:
+            return await ask_client(self._mailbox, session, lambda body: outlet.say(stream.event(body)), (method, params))
+
+        outlet.say(OPENED + stream.first())
+        audience = Audience(asked.caller, asked.server, asked.trail, say, session.capabilities, ask, session.id)
+        before = self._general.get(session.id)
+        if before is not None:
+            before.cancel()
+        running = asyncio.create_task(self._run(audience, outlet, lambda: self._subscribed(asked, session)))
+        self._general[session.id] = running
+        try:
+            await asyncio.wait([running])
+        finally:
+            running.cancel()
+            if self._general.get(session.id) is running:
+                del self._general[session.id]
+            await outlet.end()
+
+    async def resumed(self, session: Session, last_event_id: str, outlet: Outlet) -> None:
+        """Goes on with a stream that broke."""
+        outlet.say(OPENED)
+        left = asyncio.create_task(outlet.left())
+        try:
+            async for framed in self._streams.resumed(session, last_event_id):
+                outlet.say(framed)
+                if left.done() or self._closing.is_set():
+                    return
+        finally:
+            left.cancel()
+            await outlet.end()
+
+    async def _run(self, audience: Audience, outlet: Outlet, interest: Callable[[], Awaitable[Interest | None]]) -> None:
+        feed = asyncio.create_task(self._feed.run(audience, interest))
+        ends = [feed, asyncio.create_task(outlet.left()), asyncio.create_task(self._closing.wait())]
+        try:
+            await asyncio.wait(ends, timeout=max(0.0, audience.caller.expires - time.time()), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in ends:
+                each.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+
+    async def _still(self, asked: Asked, granted: Interest) -> Interest | None:
+        return granted if await self._admitted(asked) else None
+
+    async def _subscribed(self, asked: Asked, session: Session) -> Interest | None:
+        now = await self._sessions.current(session)
+        return Interest(True, True, True, frozenset(now.uris)) if now is not None and await self._admitted(asked) else None
+
+    async def _admitted(self, asked: Asked) -> bool:
+        """Whether the token that opened the stream would still open it."""
+        try:
+            caller: Caller = await self._admission.admit(asked.scope, asked.resource)
+        except TokenRefused:
+            return False
+        return caller.key == asked.caller.key
+
+
+def _filter(given: Any) -> Interest:
+    """Raises BadEnvelope."""
+    if not isinstance(given, dict):
+        raise BadEnvelope(INVALID_PARAMS, "params.notifications must be an object")
+    tools, prompts, resources = (given.get(name, False) for name in FLAGS)
+    uris = given.get("resourceSubscriptions", [])
+    if not all(isinstance(flag, bool) for flag in (tools, prompts, resources)):
+        raise BadEnvelope(INVALID_PARAMS, "params.notifications: each …ListChanged must be true or false")
+    if not isinstance(uris, list) or len(uris) > URIS_MAX or not all(isinstance(uri, str) for uri in uris):
+        raise BadEnvelope(INVALID_PARAMS, f"params.notifications.resourceSubscriptions must be a list of at most {URIS_MAX} strings")
+    return Interest(tools, prompts, resources, frozenset(uris))
+
+
+def _shown(granted: Interest) -> dict[str, Any]:
+    flags = (granted.tools, granted.prompts, granted.resources)
+    shown: dict[str, Any] = {name: True for name, flag in zip(FLAGS, flags, strict=True) if flag}
+    return shown | ({"resourceSubscriptions": sorted(granted.uris)} if granted.uris else {})
+
+
+def _message(method: str, params: Mapping[str, Any]) -> bytes:
+    return encode({"jsonrpc": "2.0", "method": method, **({"params": params} if params else {})})
+
+
+def _notification(method: str, params: Mapping[str, Any]) -> bytes:
+    return event(_message(method, params))

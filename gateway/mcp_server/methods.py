@@ -1,0 +1,133 @@
+"""Which methods there are, in which era, and who answers them."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from adapters.mcp_peer import Peer
+from adapters.version import VERSION
+from gateway.errors import UnknownMethod, UnknownResource
+from gateway.mcp_server import modern
+from gateway.mcp_server.asked import Asked
+from gateway.mcp_server.relay import Catalogue, Relay
+from gateway.mcp_server.sessions import VERSIONS, Session, Sessions
+from gateway.mcp_server.wanted import check_level
+from policies.grant import reading
+
+INFO = {"name": "interlock", "title": "Interlock gateway", "version": VERSION}
+CAPABILITIES: dict[str, Any] = {
+    "tools": {"listChanged": True},
+    "prompts": {"listChanged": True},
+    "resources": {"listChanged": True, "subscribe": True},
+    "completions": {},
+    "logging": {},
+}
+LIST_TTL_MS = 5_000
+encode = msgspec.json.Encoder().encode
+Method = Callable[[Asked, Peer | None], Awaitable[bytes]]
+
+
+class Methods:
+    """Requests that are answered once; streams and `initialize` are the endpoint's own."""
+
+    def __init__(self, relay: Relay, catalogue: Catalogue, sessions: Sessions, changed: Callable[[], None]) -> None:
+        self._catalogue = catalogue
+        self._sessions = sessions
+        self._changed = changed
+        both: dict[str, Method] = {
+            "tools/call": relay.call,
+            "tools/list": self._list_tools,
+            "prompts/list": self._list_prompts,
+            "prompts/get": relay.get_prompt,
+            "resources/list": self._list_resources,
+            "resources/templates/list": self._list_templates,
+            "resources/read": relay.read,
+            "completion/complete": relay.complete,
+        }
+        self._modern = {**both, "server/discover": self._discover}
+        self._legacy = {
+            **both,
+            "ping": self._ping,
+            "logging/setLevel": self._set_level,
+            "resources/subscribe": self._subscribe,
+            "resources/unsubscribe": self._unsubscribe,
+        }
+
+    def of(self, asked: Asked) -> Method:
+        """Raises UnknownMethod."""
+        method = (self._modern if asked.modern else self._legacy).get(asked.method)
+        if method is None:
+            raise UnknownMethod
+        return method
+
+    def check_server(self, asked: Asked) -> None:
+        """Raises UnknownName where the caller may not know of the server that the path names."""
+        if asked.server:
+            self._catalogue.tools.check(asked.caller, asked.server)
+
+    def initialized(self, session: Session) -> bytes:
+        return encode({"protocolVersion": session.version, "capabilities": CAPABILITIES, "serverInfo": INFO})
+
+    async def _discover(self, asked: Asked, peer: Peer | None) -> bytes:
+        self.check_server(asked)
+        return encode(
+            {
+                "resultType": "complete",
+                "supportedVersions": [modern.VERSION, *VERSIONS],
+                "capabilities": CAPABILITIES,
+                "serverInfo": INFO,
+                "ttlMs": LIST_TTL_MS,
+                "cacheScope": "private",
+                "_meta": {modern.META + "serverInfo": INFO},
+            }
+        )
+
+    async def _ping(self, asked: Asked, peer: Peer | None) -> bytes:
+        return b"{}"
+
+    async def _list_tools(self, asked: Asked, peer: Peer | None) -> bytes:
+        return _list(asked, "tools", self._catalogue.tools.listed)
+
+    async def _list_prompts(self, asked: Asked, peer: Peer | None) -> bytes:
+        return _list(asked, "prompts", self._catalogue.prompts.listed)
+
+    async def _list_resources(self, asked: Asked, peer: Peer | None) -> bytes:
+        return _list(asked, "resources", self._catalogue.resources.listed)
+
+    async def _list_templates(self, asked: Asked, peer: Peer | None) -> bytes:
+        return _list(asked, "resourceTemplates", self._catalogue.resources.templates)
+
+    async def _set_level(self, asked: Asked, peer: Peer | None) -> bytes:
+        level = check_level(asked.object().get("level"))
+        if asked.session is not None:
+            await self._sessions.change(asked.session, level=level)
+        return b"{}"
+
+    async def _subscribe(self, asked: Asked, peer: Peer | None) -> bytes:
+        """Kept with the session; the session's GET stream tells of it."""
+        uri, caller, offers = asked.text("uri"), asked.caller, self._catalogue.offers
+        found = self._catalogue.resources.resolve(caller, asked.server, uri)
+        if not offers.may(caller, offers.server(caller, found.server), reading(found.server)):
+            raise UnknownResource
+        if asked.session is not None and uri not in asked.session.uris:
+            await self._sessions.change(asked.session, uris=(*asked.session.uris, uri))
+            self._changed()
+        return b"{}"
+
+    async def _unsubscribe(self, asked: Asked, peer: Peer | None) -> bytes:
+        uri = asked.text("uri")
+        if asked.session is not None and uri in asked.session.uris:
+            await self._sessions.change(asked.session, uris=tuple(each for each in asked.session.uris if each != uri))
+            self._changed()
+        return b"{}"
+
+
+def _list(asked: Asked, kind: str, listed: Callable[..., Any]) -> bytes:
+    """All on one page, so no cursor is one of ours."""
+    if isinstance(asked.params, dict) and asked.params.get("cursor") is not None:
+        raise modern.BadEnvelope(modern.INVALID_PARAMS, "params.cursor is none of this server's")
+    found = listed(asked.caller, asked.server)
+    if not asked.modern:
+        return encode({kind: found})
+    return encode({"resultType": "complete", kind: found, "ttlMs": LIST_TTL_MS, "cacheScope": "private"})

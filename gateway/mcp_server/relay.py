@@ -1,0 +1,188 @@
+"""Requests that are for one server: found, ruled on and sent under the server's own names, and what comes back under ours."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from adapters.mcp_peer import Peer
+from adapters.mcp_wire import McpRequest
+from gateway.broker import Broker, ServerCall
+from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
+from gateway.ledger import Refused
+from gateway.mcp_server.agents import Agents
+from gateway.mcp_server.asked import Asked
+from gateway.mcp_server.mirrored import check as check_mirrored
+from gateway.mcp_server.mirrored import headers_for
+from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, MISSING_CAPABILITY, BadEnvelope
+from gateway.mcp_server.offers import Offers
+from gateway.mcp_server.prompts import Prompts
+from gateway.mcp_server.resources import Resources
+from gateway.mcp_server.seal import Seal, Sealed, binding
+from gateway.mcp_server.sessions import holder
+from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
+from gateway.mcp_server.uris import result_outward
+from gateway.mcp_server.wanted import lacking
+from policies.grant import Act, calling, getting, reading
+
+NOT_OURS_TO_PASS_ON = frozenset(  # of `_meta`: the client's trace, which joins none of ours, and what looks like a credential
+    {"traceparent", "tracestate", "baggage", "authorization", "proxy-authorization", "cookie", "x-api-key", "interlock-delegation"}
+)
+STATE_SECONDS = 600.0  # for which a person may think about what a server asks
+UNFINISHED = b'"input_required"'
+encode = msgspec.json.Encoder().encode
+_raw = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+class _Question(Struct):
+    method: str
+    params: Raw = Raw(b"{}")
+
+
+_questions = msgspec.json.Decoder(dict[str, _Question]).decode
+
+
+class Catalogue(Struct, frozen=True):
+    """What there is for a caller."""
+
+    offers: Offers
+    tools: Tools
+    prompts: Prompts
+    resources: Resources
+
+
+class Relay:
+    """`peer` is None where a client wants nothing but the answer."""
+
+    def __init__(self, broker: Broker, catalogue: Catalogue, agents: Agents, seal: Seal) -> None:
+        self._broker = broker
+        self._catalogue = catalogue
+        self._agents = agents
+        self._seal = seal
+
+    async def call(self, asked: Asked, peer: Peer | None) -> bytes:
+        """tools/call."""
+        params = asked.params if isinstance(asked.params, dict) else {}
+        name, arguments = params.get("name"), params.get("arguments", {})
+        if not isinstance(name, str) or not isinstance(arguments, dict) or not isinstance(params.get("_meta", {}), dict):
+            raise BadEnvelope(INVALID_PARAMS, "params.name must be a string, params.arguments and params._meta objects")
+        target: AgentTool | ServerTool | None = None
+        try:
+            target = self._catalogue.tools.resolve(asked.caller, asked.server, name)
+            if isinstance(target, AgentTool):
+                return await self._agents.call(asked, target, arguments)
+            request = self._tool_request(asked, target, arguments, peer)
+            act = calling(target.server, target.tool)
+            answer = await self._broker.reach(asked.caller, ServerCall(target.server, act, arguments, request, asked.trail))
+        except (UnknownTool, Refused, BadEnvelope) as error:
+            self._check_known(asked, target)
+            raise error
+        return self._outward(asked, target.server, answer.result)
+
+    async def get_prompt(self, asked: Asked, peer: Peer | None) -> bytes:
+        """prompts/get."""
+        name, arguments = asked.text("name"), asked.object().get("arguments", {})
+        if not isinstance(arguments, dict):
+            raise BadEnvelope(INVALID_PARAMS, "params.arguments must be an object")
+        found = self._catalogue.prompts.resolve(asked.caller, asked.server, name)
+        request = self._request(asked, found.prompt, {"name": found.prompt}, peer)
+        return await self._reach(asked, getting(found.server, found.prompt), arguments, request)
+
+    async def read(self, asked: Asked, peer: Peer | None) -> bytes:
+        """resources/read."""
+        found = self._catalogue.resources.resolve(asked.caller, asked.server, asked.text("uri"))
+        request = self._request(asked, found.uri, {"uri": found.uri}, peer)
+        return await self._reach(asked, reading(found.server), {"uri": found.uri}, request)
+
+    async def complete(self, asked: Asked, peer: Peer | None) -> bytes:
+        """completion/complete, with the permission of the prompt or the resource that it completes."""
+        ref = asked.object().get("ref")
+        if isinstance(ref, dict) and ref.get("type") == "ref/prompt" and isinstance(ref.get("name"), str):
+            prompt = self._catalogue.prompts.resolve(asked.caller, asked.server, ref["name"])
+            act, own = getting(prompt.server, prompt.prompt), {**ref, "name": prompt.prompt}
+        elif isinstance(ref, dict) and ref.get("type") == "ref/resource" and isinstance(ref.get("uri"), str):
+            resource = self._catalogue.resources.resolve(asked.caller, asked.server, ref["uri"])
+            act, own = reading(resource.server), {**ref, "uri": resource.uri}
+        else:
+            raise BadEnvelope(INVALID_PARAMS, "params.ref must be a ref/prompt with a name, or a ref/resource with a uri")
+        return await self._reach(asked, act, None, self._request(asked, "", {"ref": own}, peer))
+
+    def check(self, asked: Asked) -> None:
+        """Whether what was begun may still be done, for a request that only goes on with it. Raises like an unknown name."""
+        params, caller, catalogue = asked.object(), asked.caller, self._catalogue
+        if asked.method == "tools/call":
+            target = catalogue.tools.resolve(caller, asked.server, str(params.get("name")))
+            if isinstance(target, ServerTool) and not self._may(asked, calling(target.server, target.tool)):
+                raise UnknownTool
+        elif asked.method == "prompts/get":
+            prompt = catalogue.prompts.resolve(caller, asked.server, str(params.get("name")))
+            if not self._may(asked, getting(prompt.server, prompt.prompt)):
+                raise UnknownPrompt
+        else:
+            resource = catalogue.resources.resolve(caller, asked.server, str(params.get("uri")))
+            if not self._may(asked, reading(resource.server)):
+                raise UnknownResource
+
+    def bound(self, asked: Asked) -> bytes:
+        """What a requestState of this request is good for."""
+        return binding(holder(asked.caller), asked.resource, asked.method, asked.object())
+
+    def _may(self, asked: Asked, act: Act) -> bool:
+        offers = self._catalogue.offers
+        return offers.may(asked.caller, offers.server(asked.caller, act.parent), act)
+
+    async def _reach(self, asked: Asked, act: Act, arguments: Mapping[str, Any] | None, request: McpRequest) -> bytes:
+        answer = await self._broker.reach(asked.caller, ServerCall(act.parent, act, arguments, request, asked.trail))
+        return self._outward(asked, act.parent, answer.result)
+
+    def _check_known(self, asked: Asked, target: AgentTool | ServerTool | None) -> None:
+        """Raises UnknownName or UnknownTool where the caller may not know of what failed, whatever failed."""
+        if asked.server:
+            self._catalogue.tools.check(asked.caller, asked.server)
+        if target is not None and not self._catalogue.tools.sees(asked.caller, target):
+            raise UnknownTool
+
+    def _tool_request(self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None) -> McpRequest:
+        if not target.marks:
+            return self._request(asked, target.tool, {"name": target.tool}, peer)
+        if asked.modern:
+            check_mirrored(asked.scope, target.marks, arguments)
+        return self._request(asked, target.tool, {"name": target.tool}, peer, headers_for(target.marks, arguments))
+
+    def _request(
+        self, asked: Asked, name: str, own: dict[str, Any], peer: Peer | None, headers: Mapping[str, str] | None = None
+    ) -> McpRequest:
+        """The request under the server's own names and with our trace context; all else as the client wrote it. Raises BadEnvelope."""
+        members = _raw(asked.raw)
+        given = _raw(members["params"])
+        meta = _raw(given["_meta"]) if "_meta" in given else {}
+        kept = {key: value for key, value in meta.items() if key.lower() not in NOT_OURS_TO_PASS_ON}
+        if "requestState" in given and asked.modern:
+            own = {**own, "requestState": self._seal.open(asked.params["requestState"], self.bound(asked)).upstream}
+        params = encode({**given, **own, "_meta": {**kept, **asked.trail.headers}})
+        raw = encode({**members, "params": Raw(params)})
+        session = asked.session.id if asked.session is not None else ""
+        return McpRequest(asked.id, name, raw, params, asked.modern, asked.method, headers or {}, peer, session)
+
+    def _outward(self, asked: Asked, server: str, result: bytes) -> bytes:
+        if not asked.server:
+            result = result_outward(server, result)
+        return self._unfinished(asked, result) if asked.modern and UNFINISHED in result else result
+
+    def _unfinished(self, asked: Asked, result: bytes) -> bytes:
+        """A result that asks: only for what the client declared, and with the server's state sealed in ours. Raises BadEnvelope."""
+        members: dict[str, Any] = dict(_raw(result))
+        if bytes(members.get("resultType", b"")) != UNFINISHED:
+            return result
+        capabilities = asked.params["_meta"][CAPABILITIES_KEY]
+        missing: dict[str, Any] = {}
+        for question in _questions(members.get("inputRequests", b"{}")).values():
+            missing |= lacking(capabilities, question.method, question.params)
+        if missing:
+            raise BadEnvelope(MISSING_CAPABILITY, "the server asks what the client did not declare", {"requiredCapabilities": missing})
+        if "requestState" in members:
+            state = Sealed(time.time() + STATE_SECONDS, msgspec.json.decode(members["requestState"], type=str))
+            members["requestState"] = self._seal.close(state, self.bound(asked))
+        return encode(members)

@@ -1,0 +1,207 @@
+"""What is told outside of any request: changed lists and changed resources, to `subscriptions/listen` and to older clients' GET streams."""
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import Raw
+
+from adapters.addresses import EgressRefused
+from adapters.contract import UpstreamFault
+from adapters.mcp_peer import Listening, PeerRefused
+from adapters.mcp_wire import McpRefused
+from gateway.broker import Broker, ServerListening
+from gateway.database import NotKept, NotRead
+from gateway.errors import UnknownResource
+from gateway.ledger import Refused, Trail
+from gateway.mcp_server.relay import Catalogue
+from policies.authority import Caller
+from policies.grant import reading
+from registry.store import UnknownName
+
+LOOK_SECONDS = 1.0  # between two looks at what other processes may have changed
+SETTLE_SECONDS = 0.2  # several changes at once are told as one
+PATIENCE_MAX = 60.0  # seconds between two tries to listen to a server
+UPDATED = "notifications/resources/updated"
+encode = msgspec.json.Encoder().encode
+log = structlog.get_logger()
+Say = Callable[[str, Mapping[str, Any]], object]
+Ask = Callable[[str, Raw], Awaitable[Raw]]
+_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """What somebody wants to be told of, by the names of the path they came to."""
+
+    tools: bool = False
+    prompts: bool = False
+    resources: bool = False
+    uris: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who is told, and how. `ask` is None where nothing can be asked. `session` is of the initialize era."""
+
+    caller: Caller
+    server: str
+    trail: Trail
+    say: Say
+    capabilities: Mapping[str, Any]
+    ask: Ask | None = None
+    session: str = ""
+
+
+class Changes:
+    """Wakes everybody who listens when something may have changed."""
+
+    def __init__(self) -> None:
+        self._listeners: set[asyncio.Event] = set()
+
+    def __call__(self) -> None:
+        for moved in self._listeners:
+            moved.set()
+
+    @contextmanager
+    def listening(self) -> Iterator[asyncio.Event]:
+        moved = asyncio.Event()
+        self._listeners.add(moved)
+        try:
+            yield moved
+        finally:
+            self._listeners.discard(moved)
+
+
+class _Follower:
+    """Listens to one server on behalf of an audience; what the server calls `own` is told as `uris` say."""
+
+    def __init__(self, audience: Audience, uris: Mapping[str, str]) -> None:
+        self._audience = audience
+        self.uris = uris
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        return self._audience.capabilities
+
+    async def acknowledged(self, granted: Listening) -> None:
+        """What is not granted now may be when the server is asked again."""
+
+    async def notify(self, method: str, params: Raw) -> None:
+        told = _object(params)
+        shown = self.uris.get(str(told.get("uri")))
+        if method == UPDATED and shown is not None:
+            self._audience.say(UPDATED, {**told, "uri": shown})
+
+    async def ask(self, method: str, params: Raw) -> Raw:
+        if self._audience.ask is None:
+            raise PeerRefused(-32601, "The client can't be asked outside of a request")
+        return await self._audience.ask(method, params)
+
+
+class Feed:
+    """Tells one audience until it is cancelled, or wants nothing more."""
+
+    def __init__(self, broker: Broker, catalogue: Catalogue, changes: Changes) -> None:
+        self._broker = broker
+        self._catalogue = catalogue
+        self._changes = changes
+
+    def granted(self, caller: Caller, server: str, interest: Interest) -> Interest:
+        """What of it can be told to this caller."""
+        return Interest(
+            interest.tools, interest.prompts, interest.resources, frozenset(uri for uri in interest.uris if self._own(caller, server, uri))
+        )
+
+    async def run(self, audience: Audience, interest: Callable[[], Awaitable[Interest | None]]) -> None:
+        """`interest` is asked again after each change; None ends it."""
+        followers: dict[str, tuple[Mapping[str, str], asyncio.Task[None]]] = {}
+        told: dict[str, str] = {}
+        wanted = await interest()
+        try:
+            with self._changes.listening() as moved:
+                while wanted is not None:
+                    self._follow(audience, wanted.uris, followers)
+                    told = self._tell(audience, wanted, told)
+                    await _wait(moved)
+                    wanted = await interest()
+        finally:
+            tasks = [task for _, task in followers.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _tell(self, audience: Audience, wanted: Interest, told: Mapping[str, str]) -> dict[str, str]:
+        """Says which lists are other than they were when they were `told` of; gives what they are."""
+        tools, prompts, resources = self._catalogue.tools, self._catalogue.prompts, self._catalogue.resources
+        lists: dict[str, tuple[Callable[..., Any], ...]] = {}
+        if wanted.tools:
+            lists["tools"] = (tools.listed,)
+        if wanted.prompts:
+            lists["prompts"] = (prompts.listed,)
+        if wanted.resources:
+            lists["resources"] = (resources.listed, resources.templates)
+        now = {kind: self._digest(audience, each) for kind, each in lists.items()}
+        for kind, digest in now.items():
+            if told.get(kind, digest) != digest:
+                audience.say(f"notifications/{kind}/list_changed", {})
+        return now
+
+    def _digest(self, audience: Audience, lists: tuple[Callable[..., Any], ...]) -> str:
+        try:
+            return hashlib.sha256(encode([each(audience.caller, audience.server) for each in lists])).hexdigest()
+        except UnknownName:
+            return ""
+
+    def _follow(self, audience: Audience, uris: frozenset[str], followers: dict[str, tuple[Mapping[str, str], asyncio.Task[None]]]) -> None:
+        """Listens to each server that has any of the resources, and to no other."""
+        wanted: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for uri in uris:
+            own = self._own(audience.caller, audience.server, uri)
+            if own is not None:
+                wanted[own[0]][own[1]] = uri
+        for server in [server for server, (now, _) in followers.items() if wanted.get(server) != now]:
+            followers.pop(server)[1].cancel()
+        for server in wanted.keys() - followers.keys():
+            followers[server] = (wanted[server], asyncio.create_task(self._listen(audience, server, wanted[server])))
+
+    def _own(self, caller: Caller, server: str, uri: str) -> tuple[str, str] | None:
+        """The server and its own name of a resource; None for what this caller may not read."""
+        offers = self._catalogue.offers
+        try:
+            found = self._catalogue.resources.resolve(caller, server, uri)
+            allowed = offers.may(caller, offers.server(caller, found.server), reading(found.server))
+        except (UnknownResource, UnknownName):
+            return None
+        return (found.server, found.uri) if allowed else None
+
+    async def _listen(self, audience: Audience, server: str, uris: Mapping[str, str]) -> None:
+        """Again and again, with growing patience where the server fails."""
+        wanted, patience = Listening(uris=frozenset(uris)), 1.0
+        listening = ServerListening(server, reading(server), wanted, _Follower(audience, uris), audience.trail, audience.session)
+        while True:
+            began = asyncio.get_running_loop().time()
+            try:
+                await self._broker.listen(audience.caller, listening)
+            except (UpstreamFault, McpRefused, EgressRefused, NotKept, NotRead) as error:
+                log.info("mcp_not_listened", server=server, error=type(error).__name__)
+            except (Refused, UnknownName):
+                return
+            lasted = asyncio.get_running_loop().time() - began
+            patience = 1.0 if lasted > PATIENCE_MAX else min(PATIENCE_MAX, patience * 2)
+            await asyncio.sleep(patience)
+
+
+async def _wait(moved: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(moved.wait(), LOOK_SECONDS)
+    except TimeoutError:
+        return
+    await asyncio.sleep(SETTLE_SECONDS)
+    moved.clear()
