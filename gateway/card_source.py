@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -25,6 +26,8 @@ WELL_KNOWN = ("/.well-known/agent-card.json", "/.well-known/agent.json")
 CARD_SECONDS = 10.0
 HOSTS_MAX = 16  # that one card may name
 VALIDATOR_MAX = 256  # characters of an ETag or a date
+LOOPBACK = "loopback"  # stands for every address of this machine's own
+Place = tuple[str, int]  # host and port
 
 
 class Unverified(Exception):
@@ -44,13 +47,27 @@ class Read:
     health: Health = field(default_factory=Health)
 
 
-class CardSource:
-    """`credentials` turns an entry's `upstream` into the headers that the operator lets us send."""
+def own_places(urls: Iterable[str], host: str, ports: Collection[int]) -> frozenset[Place]:
+    """Where the gateway itself is reached: at `urls`, and at the `ports` of the address `host` that it listens on."""
+    public = [URL(grpc_url(url)) for url in urls if url]
+    named = {(str(url.host).lower(), url.port or 0) for url in public}
+    return frozenset(named | {(each, port) for each in (LOOPBACK, host) for port in ports if port})
 
-    def __init__(self, egress: Egress, verifier: Verifier, credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
+
+class CardSource:
+    """`credentials` turns an entry's `upstream` into the headers that the operator lets us send; `ours`: where we are reached."""
+
+    def __init__(
+        self,
+        egress: Egress,
+        verifier: Verifier,
+        credentials: Callable[[Mapping[str, Any]], Mapping[str, str]],
+        ours: frozenset[Place] = frozenset(),
+    ) -> None:
         self._egress = egress
         self._verifier = verifier
         self._credentials = credentials
+        self._ours = ours
 
     def given(self, document: Mapping[str, Any]) -> Read:
         """A card that came in a request. Raises BadCard."""
@@ -134,8 +151,22 @@ class CardSource:
             raise UrlRefused(place, f"is refused: {refused.public}") from refused
 
     async def vet_target(self, place: str, url: str) -> None:
-        """Where an agent is called: a URL, or a gRPC target without a scheme. Nothing else may lack one. Raises as `vet_url`."""
-        await self.vet_url(place, grpc_url(url))
+        """Where an agent is called: a URL, or a gRPC target without a scheme. Nothing else may lack one. Raises as `vet_callee`."""
+        await self.vet_callee(place, grpc_url(url))
+
+    async def vet_callee(self, place: str, url: str) -> None:
+        """As `vet_url`; and it must not be the gateway itself, whose calls would run in circles."""
+        target = self.check_url(place, url)
+        self._check_not_ours(place, target.port, [str(target.host).lower().rstrip(".")])
+        try:
+            pinned = await self._egress.pinned(url)
+        except EgressRefused as refused:
+            raise UrlRefused(place, f"is refused: {refused.public}") from refused
+        self._check_not_ours(place, target.port, [LOOPBACK if ip_address(each).is_loopback else each for each in pinned.addresses])
+
+    def _check_not_ours(self, place: str, port: int | None, hosts: Iterable[str]) -> None:
+        if any((host, port) in self._ours for host in hosts):
+            raise UrlRefused(place, "is refused: it is an address of this gateway, whose calls would run in circles")
 
     async def _get(self, place: str, headers: Mapping[str, str]) -> Any:
         try:

@@ -114,7 +114,7 @@ def _decision(record: Mapping[str, Any]) -> Decision:
         principal=Principal(record["tenant"], person["issuer"], person["subject"]).owner,
         roles=tuple(record["roles"]),
         chain=tuple(Link(link["agent"], tuple(link["permissions"])) for link in record["path"]),
-        act=Act(record["action"], "", record["resource"], record["permission"], ""),
+        act=Act(record["action"], "", record["resource"], record["permission"], "", record.get("verb", "")),
         policies=tuple(record["policies"]),
         missing=tuple(record["missing"]),
         grant_id=record["grant_id"],

@@ -16,7 +16,7 @@ from gateway.decisions import BadCursor, UnknownDecision
 from gateway.explanations import sentence, story
 from gateway.front_door import NoAgentFits
 from gateway.ledger import Refused
-from gateway.offers import BadRequest, PreconditionFailed, UrlRefused
+from gateway.offers import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
 from gateway.outbox import UnknownDelivery
 from gateway.push import TooManyPushConfigs, UnknownPushConfig
 from gateway.revocation import UnknownGrant
@@ -30,7 +30,7 @@ from policies.permissions import BadPermission
 from policies.strict_json import BadJson
 from registry.card import BadCard
 from registry.names import BadName
-from registry.store import NameTaken, Outdated, UnknownName
+from registry.store import NameTaken, Outdated, TooManyPending, UnknownName
 
 A2A_DOMAIN = "a2a-protocol.org"
 OUR_DOMAIN = "interlock"
@@ -159,6 +159,15 @@ TABLE: dict[type[Exception], Row] = {
     NameTaken: Row(409, -32602, "name-taken"),
     Outdated: Row(409, -32602, "outdated"),
     PreconditionFailed: Row(412, -32602, "precondition-failed", "It was changed since you last saw it; read it again."),
+    PreconditionRequired: Row(
+        428,
+        -32602,
+        "precondition-required",
+        "Say what you approve: send its ETag, as GET tells it, as If-Match (interlock … approve --seen).",
+    ),
+    TooManyPending: Row(
+        429, -32012, "too-many-pending", "As many of your registrations wait for an operator as may; wait for them, or remove some."
+    ),
     NoAgentFits: Row(
         404, -32011, "no-agent-fits", "None of the agents that you may use has a skill that fits; name one, as /agents/{name}, or a skill."
     ),

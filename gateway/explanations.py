@@ -40,6 +40,7 @@ def story(decision: Decision) -> dict[str, Any]:
         "roles": list(decision.roles),
         "chain": [{"agent": link.agent, "permissions": list(link.permissions)} for link in decision.chain],
         "action": decision.act.action,
+        **({"verb": decision.act.verb} if decision.act.verb else {}),
         "resource": decision.act.resource,
         "policies": list(decision.policies),
         "missing": list(decision.missing),
@@ -52,7 +53,7 @@ def sentence(decision: Decision) -> str:
     who = decision.principal.split("|", 2)[-1]
     through = " > ".join(link.agent for link in decision.chain)
     chain = f" through {through}" if through else ""
-    what = f"{ACTS.get(decision.act.action, decision.act.action)} {decision.act.resource}"
+    what = f"{decision.act.verb.replace('-', ' ') or ACTS.get(decision.act.action, decision.act.action)} {decision.act.resource}"
     because = REASONS.get(decision.reason_id, decision.reason_id)
     missing = f" Missing: {', '.join(decision.missing)}." if decision.missing else ""
     policies = f" Policies: {', '.join(decision.policies)}." if decision.policies and not decision.allowed else ""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policies.permissions import BadPermission, Permissions
+from registry.deeds import REGISTERED, Deed
 
 DELEGATIONS = ("bearer", "header", "none")
 TIMEOUT_MAX = 3600.0
@@ -23,6 +24,10 @@ class PreconditionFailed(Exception):
     """An entry is not what the caller last saw of it."""
 
 
+class PreconditionRequired(Exception):
+    """The caller does not say what they saw of an entry before they approve it."""
+
+
 class UrlRefused(BadRequest):
     """A URL that the egress guard does not go to."""
 
@@ -34,6 +39,7 @@ class Registrant:
     tenant: str
     owner: str
     operator: bool
+    deed: Deed = REGISTERED
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from registry.names import BadName, check_name, derived_name
 from registry.pins import first_seen
 from registry.rows import made
 from registry.seeds import OPERATOR, TENANT, AgentSeed, NotReached, Seed
-from registry.store import Candidate, Registry
+from registry.store import WAITING_MAX, Candidate, Registry
 from registry.suspicions import suspicions
 
 LOOK_SECONDS = 30.0  # for all that one registration asks of others
@@ -83,12 +83,12 @@ class Onboarding:
         self._kinds = kinds
 
     async def agent(self, by: Registrant, offer: AgentOffer) -> tuple[Registration, str]:
-        """The new entry and its client secret. Raises BadRequest, BadCard, BadName, NameTaken, UpstreamFault."""
-        return await self._registry.add(await self._agent(by, offer))
+        """The new entry and its client secret. Raises BadRequest, BadCard, BadName, NameTaken, TooManyPending, UpstreamFault."""
+        return await self._registry.add(await self._agent(by, offer), by.deed, self._room(by))
 
     async def server(self, by: Registrant, offer: ServerOffer) -> tuple[Registration, str]:
-        """Raises BadRequest, BadName, NameTaken, UpstreamFault."""
-        return await self._registry.add(first_seen(await self._server(by, offer)))
+        """Raises BadRequest, BadName, NameTaken, TooManyPending, UpstreamFault."""
+        return await self._registry.add(first_seen(await self._server(by, offer)), by.deed, self._room(by))
 
     async def survey(self, seed: Seed) -> Candidate:
         """What to register for a seed of the configuration file. Raises NotReached, and BadName."""
@@ -158,7 +158,16 @@ class Onboarding:
         self.check_keys("jwks", jwks["keys"])
         return json.dumps(dict(jwks))
 
+    def _room(self, by: Registrant) -> int | None:
+        return None if by.operator else WAITING_MAX
+
+    def _check_room(self, by: Registrant) -> None:
+        """Before anybody is asked anything on behalf of somebody who has no place left. Raises TooManyPending."""
+        if not by.operator:
+            self._registry.check_room(by.tenant, by.owner)
+
     async def _agent(self, by: Registrant, offer: AgentOffer) -> Candidate:
+        self._check_room(by)
         offer.terms.check(by)
         if bool(offer.url) == (offer.card is not None):
             raise BadRequest("url", "or card is needed, and not both")
@@ -213,11 +222,12 @@ class Onboarding:
         return replace(blank, url=interface.url, facts=facts, card=card, card_text=read.text)
 
     async def _server(self, by: Registrant, offer: ServerOffer, command: bool = False) -> Candidate:
+        self._check_room(by)
         offer.terms.check(by)
         check_name(offer.name)
         async with _in_time():
             if not command:
-                await self._cards.vet_url("url", offer.url)
+                await self._cards.vet_callee("url", offer.url)
             probed = await self._mcp.probe(offer.name, offer.url, self._credentials(offer.terms.upstream))
         return Candidate(
             tenant=by.tenant,

@@ -11,6 +11,7 @@ from gateway.card_source import Unverified
 from gateway.offers import BadRequest
 from gateway.onboarding import Onboarding
 from registry.card import BadCard, Family, Registration, Status
+from registry.deeds import LOOK, Deed
 from registry.health import Health, Key, Probes
 from registry.pins import waiting
 from registry.renewal import Renewal
@@ -31,7 +32,7 @@ class Refresh:
         self._renewal = renewal
         self._probes = probes
 
-    async def agent(self, entry: Registration) -> Registration:
+    async def agent(self, entry: Registration, deed: Deed = LOOK) -> Registration:
         """The agent after a look at its card. Raises BadRequest, BadCard and UpstreamFault when there is no card to look at."""
         key = (entry.tenant, entry.name)
         known = await self._probes.health(key)
@@ -40,19 +41,19 @@ class Refresh:
         except Unverified as error:
             log.warning("card_refused", agent=entry.name, tenant=entry.tenant, why=str(error))
             await self._probes.seen(key, Health())
-            return await self._renewal.refuse(entry, error.text, str(error))
+            return await self._renewal.refuse(entry, error.text, str(error), deed)
         except (BadRequest, BadCard, UpstreamFault, EgressRefused) as error:
             await self._missed(entry, await self._probes.missed(key, str(error)))
             raise
-        taken = await self._renewal.take(entry, found)
+        taken = await self._renewal.take(entry, found, deed=deed)
         await self._probes.seen(key, health)
         if taken.status is Status.QUARANTINED and entry.status is not Status.QUARANTINED:
             log.warning("card_changed", agent=entry.name, tenant=entry.tenant)
         if taken.status is Status.DOWN:
-            taken = await self._registry.update(replace(taken, status=Status.ACTIVE))
+            taken = await self._registry.update(replace(taken, status=Status.ACTIVE), deed)
         return taken
 
-    async def recheck(self, entry: Registration) -> Registration:
+    async def recheck(self, entry: Registration, deed: Deed) -> Registration:
         """The agent after a look at the card that is in force, as after a change of the keys that have to sign it.
 
         Raises UpstreamFault when the keys of a trusted origin can't be had.
@@ -60,13 +61,13 @@ class Refresh:
         try:
             found, _ = await self._onboarding.look(entry, Health(), fetch=False)
         except Unverified as error:
-            return await self._renewal.refuse(entry, error.text, str(error))
-        return await self._renewal.take(entry, found)
+            return await self._renewal.refuse(entry, error.text, str(error), deed)
+        return await self._renewal.take(entry, found, deed=deed)
 
     async def health(self, entry: Registration) -> Health:
         return await self._probes.health((entry.tenant, entry.name))
 
-    async def server(self, entry: Registration) -> Registration:
+    async def server(self, entry: Registration, deed: Deed = LOOK) -> Registration:
         """The server after a look at what it offers. Raises BadRequest and UpstreamFault."""
         key = (entry.tenant, entry.name)
         try:
@@ -74,12 +75,12 @@ class Refresh:
         except (BadRequest, UpstreamFault, EgressRefused) as error:
             await self._missed(entry, await self._probes.missed(key, str(error)))
             raise
-        taken = await self._renewal.take(entry, found)
+        taken = await self._renewal.take(entry, found, deed=deed)
         await self._probes.seen(key, Health())
         if taken.withheld != entry.withheld and any(waiting(taken)):
             log.warning("definitions_withheld", server=entry.name, tenant=entry.tenant, waiting=len(list(waiting(taken))))
         if taken.status is Status.DOWN:
-            taken = await self._registry.update(replace(taken, status=Status.ACTIVE))
+            taken = await self._registry.update(replace(taken, status=Status.ACTIVE), deed)
         return taken
 
     async def round(self) -> None:

@@ -45,6 +45,7 @@ def decision_record(decision: Decision, principal: Principal) -> dict[str, Any]:
         "roles": decision.roles,
         "path": [{"agent": link.agent, "permissions": link.permissions} for link in decision.chain],
         "action": decision.act.action,
+        **({"verb": decision.act.verb} if decision.act.verb else {}),
         "resource": decision.act.resource,
         "permission": decision.act.permission,
         "allowed": decision.allowed,

@@ -87,7 +87,7 @@ class Authority:
         self._engine = engine
         self._grants = grants
         self._around = around
-        self._verdicts: BoundedCache[tuple[str, str, str, str], _Verdict] = BoundedCache(50_000, around.now)
+        self._verdicts: BoundedCache[tuple[str, str, str, str, str], _Verdict] = BoundedCache(50_000, around.now)
         self._people: BoundedCache[int, tuple[Claims, Caller]] = BoundedCache(10_000, around.now)
 
     def forget(self) -> None:
@@ -154,7 +154,7 @@ class Authority:
             return _Verdict(reason_id="token-expired")
         if not request.ceiling.covers(act.permission):
             return _Verdict("ceiling-exceeded", (), (f"{act.permission} (server {act.parent})",), not self._visible(caller, act))
-        key = (caller.key, request.tenant, act.permission, digest)
+        key = (caller.key, request.tenant, act.permission, act.resource, digest)
         known = self._verdicts.get(key) if self._around.fresh() else None
         if known is not None:
             return known

@@ -18,6 +18,7 @@ class Act(Struct, frozen=True):
     resource: str  # `sales`, `inventory.reserve`
     permission: str  # `agent:sales`, `tool:inventory.reserve`
     parent: str
+    verb: str = ""  # of an action that stands for several: approve, remove, …; no rule depends on it
 
 
 def invoking(agent: str, skill: str = "") -> Act:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from registry import history
 from registry.card import Registration, Status
+from registry.deeds import APPROVED, LOOK, Deed
 from registry.history import Entry, Standing
 from registry.pins import approved, first_seen, renewed, waiting
 from registry.rows import Candidate, digest, recarded, text_of
@@ -19,23 +20,23 @@ class Pinning:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def take(self, entry: Registration, found: Candidate, trusted: bool = False) -> Registration:
+    async def take(self, entry: Registration, found: Candidate, trusted: bool = False, deed: Deed = LOOK) -> Registration:
         """`trusted`: an operator named the address anew, so all there is pinned as at first. Raises Outdated and UnknownName."""
         fresh = first_seen(found) if trusted or entry.status is Status.PENDING else renewed(entry, found)
-        return await self._written(entry, recarded(entry, fresh))
+        return await self._written(entry, recarded(entry, fresh), deed)
 
-    async def approve(self, entry: Registration, chosen: Mapping[str, Sequence[str]] | None = None) -> Registration:
+    async def approve(self, entry: Registration, chosen: Mapping[str, Sequence[str]] | None = None, deed: Deed = APPROVED) -> Registration:
         """What waits is in force from now on: all of it, and the server too, or what is `chosen` by kind and name.
 
         Raises Outdated and UnknownName.
         """
         changed = approved(entry, chosen)
-        return await self._written(entry, replace(changed, status=Status.ACTIVE) if chosen is None else changed)
+        return await self._written(entry, replace(changed, status=Status.ACTIVE) if chosen is None else changed, deed)
 
-    async def _written(self, entry: Registration, changed: Registration) -> Registration:
+    async def _written(self, entry: Registration, changed: Registration, deed: Deed) -> Registration:
         if changed == entry:
             return entry
-        return await self._registry.update(changed, lambda connection, at: _note(connection, at, changed))
+        return await self._registry.update(changed, deed, lambda connection, at: _note(connection, at, changed))
 
 
 def _note(connection: Connection, at: int, changed: Registration) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from registry import history
 from registry.card import Family, Registration, Status
 from registry.card_reader import read_card
+from registry.deeds import APPROVED, LOOK, Deed
 from registry.drift import Change, changes
 from registry.history import Entry, Standing, Version
 from registry.pinning import Pinning
@@ -26,40 +27,40 @@ class Renewal:
         self._registry = registry
         self._pinning = Pinning(registry)
 
-    async def take(self, entry: Registration, found: Candidate, trusted: bool = False) -> Registration:
+    async def take(self, entry: Registration, found: Candidate, trusted: bool = False, deed: Deed = LOOK) -> Registration:
         """`trusted`: an operator said so, whatever changed. Raises Outdated and UnknownName."""
         if entry.family is Family.SERVER:
-            return await self._pinning.take(entry, found, trusted)
+            return await self._pinning.take(entry, found, trusted, deed)
         waiting = await self.waiting(entry)
         if text_of(found) == text_of(entry) and dict(found.facts) == dict(entry.facts) and found.url == entry.url:
-            return await self._unchanged(entry, waiting)
+            return await self._unchanged(entry, waiting, deed)
         risky = [change for change in compared(entry, found) if not change.harmless]
         if trusted or entry.status is Status.PENDING or not risky:
-            return await self._taken(entry, found)
-        return await self._held(entry, found, waiting)
+            return await self._taken(entry, found, deed)
+        return await self._held(entry, found, waiting, deed)
 
-    async def refuse(self, entry: Registration, text: str, why: str) -> Registration:
+    async def refuse(self, entry: Registration, text: str, why: str, deed: Deed = LOOK) -> Registration:
         """A card that no approval can make good: what was in force is not called any more. Raises Outdated and UnknownName."""
         versions = await self.versions(entry, 0, 1)
         known = bool(versions) and versions[0].hash == digest(text) and versions[0].note == why
         if known and entry.status is Status.QUARANTINED:
             return entry
         note = Entry(text, Signature.UNVERIFIED.value, Standing.REJECTED, {}, why)
-        return await self._registry.update(_stopped(entry), _noting(entry, note))
+        return await self._registry.update(_stopped(entry), deed, _noting(entry, note))
 
-    async def approve(self, entry: Registration, chosen: Mapping[str, Sequence[str]] | None = None) -> Registration:
+    async def approve(self, entry: Registration, chosen: Mapping[str, Sequence[str]] | None = None, deed: Deed = APPROVED) -> Registration:
         """What waits is in force from now on, and the entry can be called; of a server, only what is `chosen`, where that is given.
 
         Raises BadCard, Outdated and UnknownName.
         """
         if entry.family is Family.SERVER:
-            return await self._pinning.approve(entry, chosen)
+            return await self._pinning.approve(entry, chosen, deed)
         waiting = await self.waiting(entry)
         active = replace(entry, status=Status.ACTIVE)
         if waiting is None:
-            return await self._registry.update(active)
+            return await self._registry.update(active, deed)
         seq, changed = waiting.seq, recarded(active, _candidate(entry, waiting))
-        return await self._registry.update(changed, lambda connection, _at: history.settle(connection, _key(entry), seq))
+        return await self._registry.update(changed, deed, lambda connection, _at: history.settle(connection, _key(entry), seq))
 
     async def waiting(self, entry: Registration) -> Version | None:
         """The card that waits for an operator."""
@@ -76,20 +77,20 @@ class Renewal:
         waiting = await self.waiting(entry)
         return compared(entry, _candidate(entry, waiting)) if waiting else []
 
-    async def _unchanged(self, entry: Registration, waiting: Version | None) -> Registration:
+    async def _unchanged(self, entry: Registration, waiting: Version | None, deed: Deed) -> Registration:
         """A card that went back to what it was needs no approval any more; the quarantine stays for an operator to end."""
         if waiting is None or entry.status is Status.PENDING:
             return entry
-        return await self._registry.update(entry, lambda connection, _at: history.dismiss(connection, _key(entry)))
+        return await self._registry.update(entry, deed, lambda connection, _at: history.dismiss(connection, _key(entry)))
 
-    async def _taken(self, entry: Registration, found: Candidate) -> Registration:
+    async def _taken(self, entry: Registration, found: Candidate, deed: Deed) -> Registration:
         standing = Standing.PENDING if entry.status is Status.PENDING else Standing.APPROVED
-        return await self._registry.update(recarded(entry, found), _noting(entry, _entry(found, standing)))
+        return await self._registry.update(recarded(entry, found), deed, _noting(entry, _entry(found, standing)))
 
-    async def _held(self, entry: Registration, found: Candidate, waiting: Version | None) -> Registration:
+    async def _held(self, entry: Registration, found: Candidate, waiting: Version | None, deed: Deed) -> Registration:
         if waiting is not None and waiting.hash == digest(text_of(found)) and entry.status is Status.QUARANTINED:
             return entry
-        return await self._registry.update(_stopped(entry), _noting(entry, _entry(found, Standing.PENDING)))
+        return await self._registry.update(_stopped(entry), deed, _noting(entry, _entry(found, Standing.PENDING)))
 
 
 def compared(entry: Registration, found: Candidate) -> list[Change]:

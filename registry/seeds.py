@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from registry.card import Family, Registration, Status
+from registry.deeds import Deed
 from registry.pins import first_seen
 from registry.renewal import Renewal
 from registry.rows import Amendment, amended
@@ -88,12 +89,12 @@ class Seeds:
         if found.owner == OPERATOR and found.family is _family(seed):
             return found
         log.warning("seed_takes_name", name=seed.name, owner=found.owner)
-        await self._registry.remove(TENANT, seed.name)
+        await self._registry.remove(TENANT, seed.name, Deed("remove", OPERATOR))
         return None
 
     async def _settle(self, seed: Seed, found: Registration | None, candidate: Candidate | None) -> None:
         if found is None:
-            await self._registry.add(_first(candidate) if candidate else _down(seed))
+            await self._registry.add(_first(candidate) if candidate else _down(seed), Deed("register", OPERATOR))
             return
         changed = amended(found, _terms(seed, candidate))
         if candidate is None:
@@ -102,9 +103,9 @@ class Seeds:
         elif found.status is Status.DOWN:
             changed = replace(changed, status=Status.ACTIVE if _settled(found) else candidate.status)
         if changed != found:
-            changed = await self._registry.update(changed)
+            changed = await self._registry.update(changed, Deed("change", OPERATOR))
         if candidate is not None:
-            await self._renewal.take(changed, candidate, trusted=_said_so(seed, found))
+            await self._renewal.take(changed, candidate, trusted=_said_so(seed, found), deed=Deed("change", OPERATOR))
 
 
 def _first(candidate: Candidate) -> Candidate:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from registry import history, search_terms
 from registry.card import Family, Registration, Status
+from registry.deeds import LOOK, REGISTERED, REMOVED, RENEWED, Deed, record_of
 from registry.history import Entry, Standing
 from registry.names import check_name
 from registry.rows import Candidate, digest, registration_of, row_of, text_of
@@ -20,10 +21,12 @@ from registry.tables import registrations as table
 
 T = TypeVar("T")
 READ_AT_ONCE = 200
-__all__ = ["Candidate", "NameTaken", "Outdated", "Registry", "UnknownName"]
+WAITING_MAX = 20  # entries of one owner that wait for an operator
+__all__ = ["Candidate", "NameTaken", "Outdated", "Registry", "TooManyPending", "UnknownName"]
 
 Names = Mapping[str, Registration]
 Also = Callable[[Connection, int], None]
+Keep = Callable[[Any, Mapping[str, Any]], None]  # a record of the audit, in a transaction
 
 
 class Batch(Protocol):
@@ -53,6 +56,10 @@ class NameTaken(Exception):
         self.name = name
 
 
+class TooManyPending(Exception):
+    """The owner has as many entries that wait for an operator as anybody may."""
+
+
 class Outdated(Exception):
     """The registration was changed by somebody else meanwhile; nothing was written."""
 
@@ -74,12 +81,16 @@ NOTHING = _Credentials("0" * 64, "")
 
 
 class Registry:
-    """Reads answer at once from the snapshot. Every change is one commit, with the epoch that makes all other processes reload."""
+    """Reads answer at once from the snapshot. Every change is one commit, with its record in the audit and the epoch that makes all
+    other processes reload."""
 
-    def __init__(self, database: Database, bump: Callable[[Any], None], new_id: Callable[[str], str], now: Callable[[], int]) -> None:
+    def __init__(
+        self, database: Database, bump: Callable[[Any], None], new_id: Callable[[str], str], now: Callable[[], int], keep: Keep
+    ) -> None:
         """`bump` raises the epoch `registry` within a transaction; `now` counts microseconds since 1970."""
         self._database = database
         self._bump = bump
+        self._keep = keep
         self._new_id = new_id
         self._now = now
         self._loading = asyncio.Lock()
@@ -119,8 +130,17 @@ class Registry:
         """The key set that it proves itself with instead of a secret, as JSON; empty when it has none."""
         return self._snapshot.credentials.get(client_id, NOTHING).jwks
 
-    async def add(self, candidate: Candidate) -> tuple[Registration, str]:
-        """Keeps it and makes its client id and secret, which nobody can see again. Raises BadName and NameTaken."""
+    def check_room(self, tenant: str, owner: str) -> None:
+        """Whether one more entry of this owner may wait for an operator. Raises TooManyPending."""
+        waiting = [entry for entry in self.list(tenant) if entry.owner == owner and entry.status is Status.PENDING]
+        if len(waiting) >= WAITING_MAX:
+            raise TooManyPending
+
+    async def add(self, candidate: Candidate, deed: Deed = REGISTERED, room: int | None = None) -> tuple[Registration, str]:
+        """Keeps it and makes its client id and secret, which nobody can see again. `room`: how many of its owner's may wait.
+
+        Raises BadName, NameTaken and TooManyPending.
+        """
         check_name(candidate.name)
         secret = secrets.token_urlsafe(32)
         now = self._now()
@@ -136,9 +156,12 @@ class Registry:
             named = select(table.c.name).where(table.c.tenant == candidate.tenant, table.c.name == candidate.name)
             if batch.connection.execute(named).first():
                 raise NameTaken(candidate.name)
+            if room is not None and _waiting(batch.connection, candidate) >= room:
+                raise TooManyPending
             batch.connection.execute(insert(table).values(row))
             _note(batch.connection, candidate, now)
             _index(batch.connection, candidate)
+            self._keep(batch, record_of(deed, row))
             self._bump(batch)
 
         try:
@@ -148,12 +171,12 @@ class Registry:
         await self.reload()
         return self.find(candidate.tenant, candidate.name), secret
 
-    async def update(self, changed: Registration, also: Also | None = None, jwks: str | None = None) -> Registration:
+    async def update(self, changed: Registration, deed: Deed = LOOK, also: Also | None = None, jwks: str | None = None) -> Registration:
         """Writes a changed copy of a registration that was read before. Raises Outdated and UnknownName.
 
         `also` is written in the same commit; it gets the connection and the moment. `jwks` replaces its key set, where given.
         """
-        moment = max(self._now(), changed.updated + 1)
+        moment = self._moment(changed)
         keys = {} if jwks is None else {"client_jwks": jwks}
 
         def note(connection: Connection) -> None:
@@ -161,26 +184,29 @@ class Registry:
             if also is not None:
                 also(connection, moment)
 
-        await self._change(changed, row_of(changed) | keys | {"updated": moment}, note)
+        await self._change(changed, row_of(changed) | keys | {"updated": moment}, deed, note)
         return self.find(changed.tenant, changed.name)
 
-    async def set_status(self, tenant: str, name: str, status: Status) -> Registration:
+    async def set_status(self, tenant: str, name: str, status: Status, deed: Deed = LOOK) -> Registration:
         """Raises UnknownName and Outdated."""
-        return await self.update(replace(self.find(tenant, name), status=status))
+        return await self.update(replace(self.find(tenant, name), status=status), deed)
 
-    async def renew_secret(self, tenant: str, name: str) -> str:
+    async def renew_secret(self, tenant: str, name: str, deed: Deed = RENEWED) -> str:
         """A new secret; the old one is void with the same commit. Raises UnknownName and Outdated."""
         secret = secrets.token_urlsafe(32)
         found = self.find(tenant, name)
-        await self._change(found, {"client_secret_hash": digest(secret), "updated": max(self._now(), found.updated + 1)})
+        await self._change(found, row_of(found) | {"client_secret_hash": digest(secret), "updated": self._moment(found)}, deed)
         return secret
 
-    async def remove(self, tenant: str, name: str) -> None:
+    async def remove(self, tenant: str, name: str, deed: Deed = REMOVED) -> None:
         """Raises UnknownName."""
+        named = (table.c.tenant == tenant, table.c.name == name)
 
         def work(batch: Batch) -> None:
-            if not batch.connection.execute(delete(table).where(table.c.tenant == tenant, table.c.name == name)).rowcount:
+            found = batch.connection.execute(select(table).where(*named)).mappings().first()
+            if found is None or not batch.connection.execute(delete(table).where(*named)).rowcount:
                 raise UnknownName(name)
+            self._keep(batch, record_of(deed, dict(found)))
             batch.connection.execute(delete(probes).where(probes.c.tenant == tenant, probes.c.name == name))
             history.erase(batch.connection, (tenant, name))
             search_terms.forget(batch.connection, tenant, name)
@@ -194,7 +220,13 @@ class Registry:
         async with self._loading:
             self._snapshot = await self._database.read(lambda connection: _snapshot(connection, self._snapshot))
 
-    async def _change(self, before: Registration, values: Mapping[str, Any], also: Callable[[Connection], None] | None = None) -> None:
+    def _moment(self, before: Registration) -> int:
+        """Of a change: told in milliseconds it is another than that of the change before, so that it names one state of the entry."""
+        return max(self._now(), before.updated + 1000)
+
+    async def _change(
+        self, before: Registration, values: Mapping[str, Any], deed: Deed, also: Callable[[Connection], None] | None = None
+    ) -> None:
         """Changes one row, if it is still what `before` was read from."""
         same = (table.c.tenant == before.tenant, table.c.name == before.name, table.c.client_id == before.client_id)
 
@@ -203,12 +235,19 @@ class Registry:
                 raise Outdated("the registration was changed meanwhile; read it again")
             if also is not None:
                 also(batch.connection)
+            self._keep(batch, record_of(deed, {"client_id": before.client_id, **values}))
             self._bump(batch)
 
         try:
             await self._database.write(work)
         finally:
             await self.reload()
+
+
+def _waiting(connection: Connection, candidate: Candidate) -> int:
+    """How many entries of its owner wait for an operator."""
+    theirs = (table.c.tenant == candidate.tenant, table.c.owner == candidate.owner, table.c.status == Status.PENDING.value)
+    return connection.execute(select(func.count()).select_from(table).where(*theirs)).scalar_one()
 
 
 def _index(connection: Connection, entry: Candidate | Registration) -> None:

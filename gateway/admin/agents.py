@@ -61,7 +61,7 @@ def _keeping(router: APIRouter, desk: Desk, onboarding: Onboarding, admitted: Ad
     @router.post("", name="register_agent", status_code=201)
     async def register(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
         body = await read_model(request, AgentBody, max_body)
-        entry, secret = await onboarding.agent(await desk.registrant(caller), body.offer())
+        entry, secret = await onboarding.agent(await desk.registrant(caller, AGENT, body.name), body.offer())
         shown = {**_whole(desk, caller, entry), "client_id": entry.client_id, "client_secret": secret}
         return JSONResponse(shown, 201, {"location": f"/api/agents/{entry.name}", "cache-control": "no-store"})
 

@@ -6,22 +6,24 @@ from typing import Any, Literal
 from pydantic import Field
 
 from gateway.admin.bodies import Body, UpstreamBody, settings_of
-from gateway.admin.desk import Desk
+from gateway.admin.desk import Desk, registering
 from gateway.card_source import Unverified
-from gateway.offers import BadRequest, PreconditionFailed, Registrant, Terms
+from gateway.offers import BadRequest, PreconditionFailed, PreconditionRequired, Registrant, Terms
 from gateway.onboarding import Onboarding
 from gateway.refresh import Refresh
 from gateway.tasks import rfc3339
 from policies.authority import Caller
 from registry.card import Family, Registration, Status
+from registry.deeds import Deed
 from registry.drift import SHOWN_MAX
 from registry.health import Health
 from registry.history import Version
-from registry.pins import shown
+from registry.pins import shown, waiting
 from registry.renewal import Renewal
 from registry.rows import Amendment, Candidate, amended
 from registry.store import Registry
 
+WAITING = (Status.PENDING, Status.QUARANTINED)
 OWNERS = frozenset({"url", "jwks"})  # what who registered an agent may change without an operator
 
 
@@ -57,39 +59,42 @@ class Amendments:
     async def patch(self, caller: Caller, entry: Registration, patch: Patch, match: str | None = None) -> Registration:
         """`entry` is what the caller may see; `match` the If-Match header. Nothing is changed when any part of it can't be.
 
-        Raises Refused, PreconditionFailed, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName.
+        Raises Refused, PreconditionFailed, PreconditionRequired, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName.
         """
-        await self._check_right(caller, entry, patch)
+        deed = await self._check_right(caller, entry, patch)
         check_match(entry, match)
+        if patch.status == "active" and patch.url is None and entry.status in WAITING:
+            check_seen(match)
         found = await self._moved(entry, patch.url) if patch.url is not None else None
         changed, jwks = self._on_terms(entry, patch)
         if changed != entry or jwks is not None:
-            changed = await self._registry.update(changed, jwks=jwks)
+            changed = await self._registry.update(changed, deed, jwks=jwks)
         if found is not None:
-            changed = await self._renewal.take(changed, found, trusted=True)
+            changed = await self._renewal.take(changed, found, trusted=True, deed=deed)
         elif isinstance(patch, AgentPatch) and patch.trusted_keys is not None and changed.card is not None:
-            changed = await self._refresh.recheck(changed)
-        return await self._with_status(changed, patch)
+            changed = await self._refresh.recheck(changed, deed)
+        return await self._with_status(changed, patch, deed)
 
     async def refresh(self, caller: Caller, entry: Registration) -> Registration:
         """Raises Refused, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName."""
-        await self._desk.demand_control(caller, entry)
+        deed = await self._desk.demand_control(caller, entry, "refresh")
         if entry.family is Family.AGENT:
-            return await self._refresh.agent(entry)
+            return await self._refresh.agent(entry, deed)
         if not self._desk.operator(caller):
-            await self._desk.demand(caller)
-        return await self._refresh.server(entry)
+            await self._desk.demand(caller, registering("refresh", entry.family, entry.name))
+        return await self._refresh.server(entry, deed)
 
     async def approve(self, caller: Caller, entry: Registration, match: str | None, chosen: Chosen | None = None) -> Registration:
         """What waits is accepted, and the entry can be called; of a server only what is `chosen`, where that is given.
 
-        Raises Refused, PreconditionFailed, BadCard, Outdated, UnknownName.
+        Raises Refused, PreconditionFailed, PreconditionRequired, BadCard, Outdated, UnknownName.
         """
-        await self._desk.demand(caller)
+        deed = await self._desk.demand(caller, registering("approve", entry.family, entry.name))
         check_match(entry, match)
-        if entry.family is Family.AGENT and entry.status not in (Status.PENDING, Status.QUARANTINED):
+        if entry.status not in WAITING and not any(waiting(entry)):
             return entry
-        return await self._renewal.approve(entry, chosen)
+        check_seen(match)
+        return await self._renewal.approve(entry, chosen, deed)
 
     async def story(self, caller: Caller, entry: Registration) -> dict[str, Any]:
         """How it stands with an entry: its health for everybody, what waits and why for those who may change it."""
@@ -110,16 +115,17 @@ class Amendments:
     async def history(self, caller: Caller, entry: Registration, before: int, limit: int) -> list[dict[str, Any]]:
         """The newest first. Raises Refused."""
         if not self._desk.controls(caller, entry):
-            await self._desk.demand(caller)
+            await self._desk.demand(caller, registering("read", entry.family, entry.name))
         return [version_json(version) for version in await self._renewal.versions(entry, before, limit)]
 
-    async def _check_right(self, caller: Caller, entry: Registration, patch: Patch) -> None:
-        await self._desk.demand_control(caller, entry)
+    async def _check_right(self, caller: Caller, entry: Registration, patch: Patch) -> Deed:
+        deed = await self._desk.demand_control(caller, entry, "change")
         if self._desk.operator(caller):
-            return
+            return deed
         for name in sorted(patch.model_fields_set):
             if name not in OWNERS or (name == "url" and entry.status is not Status.PENDING):
                 raise BadRequest(name, "is for operators to change")
+        return deed
 
     def _on_terms(self, entry: Registration, patch: Patch) -> tuple[Registration, str | None]:
         """The entry as it is to be, and its own keys where they change. Raises BadRequest."""
@@ -143,18 +149,24 @@ class Amendments:
         except Unverified as error:
             raise BadRequest("url", f"leads to a card that can't be taken: {error}") from error
 
-    async def _with_status(self, entry: Registration, patch: Patch) -> Registration:
+    async def _with_status(self, entry: Registration, patch: Patch, deed: Deed) -> Registration:
         if patch.status is None or patch.status == entry.status.value:
             return entry
         if patch.status == "active" and entry.status is not Status.DOWN:
-            return await self._renewal.approve(entry)
-        return await self._registry.set_status(entry.tenant, entry.name, Status(patch.status))
+            return await self._renewal.approve(entry, deed=deed)
+        return await self._registry.set_status(entry.tenant, entry.name, Status(patch.status), deed)
 
 
 def check_match(entry: Registration, match: str | None) -> None:
     """If-Match names the `updated` of what the caller saw. Raises PreconditionFailed."""
     if match is not None and match.strip() != "*" and match.strip().strip('"') != rfc3339(entry.updated):
         raise PreconditionFailed
+
+
+def check_seen(match: str | None) -> None:
+    """Who approves says what they saw: whoever waits may have changed meanwhile. Raises PreconditionRequired."""
+    if match is None or match.strip() == "*":
+        raise PreconditionRequired
 
 
 def health_json(health: Health) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from gateway.ledger import Refused
 from gateway.offers import Registrant
 from gateway.tasks import rfc3339
 from policies.authority import Caller
-from policies.grant import Act, Denial, calling, getting, invoking, reading
+from policies.grant import Act, Denial, Grant, calling, getting, invoking, reading
 from registry.card import Family, Registration, Status
+from registry.deeds import Deed
 from registry.search import Search, Wanted
 from registry.store import Registry, UnknownName
 
@@ -20,7 +21,12 @@ REGISTER = Act("registerAgent", "Agent", "write", "registry:write", "write")
 _CURSOR = re.compile(r"(?:([0-9]{1,3})\.)?([a-z0-9-]{1,64})")  # relevance, where it was searched by words, and name
 MOST = 100  # relevance
 May = Callable[[Caller, Act], bool]
-Allowed = Callable[[Caller, Act], Awaitable[object]]
+Allowed = Callable[[Caller, Act], Awaitable[Grant]]
+
+
+def registering(verb: str, family: Family, name: str) -> Act:
+    """An act of administration on one entry; whether it is allowed does not depend on which."""
+    return Act("registerAgent", family.value.capitalize(), name or "new", REGISTER.permission, REGISTER.parent, verb)
 
 
 class Desk:
@@ -32,12 +38,12 @@ class Desk:
         self._allowed = allowed
         self._search = search
 
-    async def registrant(self, caller: Caller) -> Registrant:
-        """Anyone may offer; a token that was narrowed to other things may not be used for it. Raises Refused."""
-        operator = self.operator(caller)
+    async def registrant(self, caller: Caller, family: Family, name: str) -> Registrant:
+        """Anyone may offer; a token that was narrowed to other things may not be used for it. `name` may be empty. Raises Refused."""
+        operator, deed = self.operator(caller), Deed("register", caller.principal.owner)
         if operator or not caller.delegation.held().covers(REGISTER.permission):
-            await self.demand(caller)
-        return Registrant(caller.principal.tenant, caller.principal.owner, operator)
+            deed = await self.demand(caller, registering("register", family, name))
+        return Registrant(caller.principal.tenant, caller.principal.owner, operator, deed)
 
     def find(self, caller: Caller, family: Family, name: str) -> Registration:
         """Raises UnknownName."""
@@ -76,14 +82,12 @@ class Desk:
     async def remove(self, caller: Caller, family: Family, name: str) -> None:
         """By operators, and by the person who registered it. Raises UnknownName and Refused."""
         found = self.find(caller, family, name)
-        await self.demand_control(caller, found)
-        await self._registry.remove(found.tenant, name)
+        await self._registry.remove(found.tenant, name, await self.demand_control(caller, found, "remove"))
 
     async def renew_secret(self, caller: Caller, family: Family, name: str) -> str:
         """Raises UnknownName, Refused, Outdated."""
         found = self.find(caller, family, name)
-        await self.demand_control(caller, found)
-        return await self._registry.renew_secret(found.tenant, name)
+        return await self._registry.renew_secret(found.tenant, name, await self.demand_control(caller, found, "renew-secret"))
 
     def shown(self, caller: Caller, entry: Registration) -> dict[str, Any]:
         """What agents and servers have in common. Who registered an entry, and its client id, is for them and operators."""
@@ -124,15 +128,17 @@ class Desk:
             return self._may(caller, invoking(entry.name))
         return bool(self.tools(caller, entry) or self.prompts(caller, entry)) or self._may(caller, reading(entry.name))
 
-    async def demand_control(self, caller: Caller, entry: Registration) -> None:
+    async def demand_control(self, caller: Caller, entry: Registration, verb: str) -> Deed:
         """An operator, or the very person who registered it with a token that was not narrowed to other things. Raises Refused."""
         if not (_owns(caller, entry) and caller.delegation.held().covers(REGISTER.permission)) or self.operator(caller):
-            await self.demand(caller)
+            return await self.demand(caller, registering(verb, entry.family, entry.name))
+        return Deed(verb, caller.principal.owner)
 
-    async def demand(self, caller: Caller) -> None:
+    async def demand(self, caller: Caller, act: Act) -> Deed:
         """Refuses with an explanation: whoever comes here knows of the entry."""
         try:
-            await self._allowed(caller, REGISTER)
+            grant = await self._allowed(caller, act)
+            return Deed(act.verb, caller.principal.owner, grant.decision.id)
         except Refused as refused:
             if isinstance(refused.ruling, Denial):
                 raise Refused(replace(refused.ruling, hidden=False)) from refused

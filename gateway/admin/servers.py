@@ -48,7 +48,7 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
     @router.post("", name="register_server", status_code=201)
     async def register(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
         body = await read_model(request, ServerBody, max_body)
-        entry, _ = await onboarding.server(await desk.registrant(caller), body.offer())
+        entry, _ = await onboarding.server(await desk.registrant(caller, SERVER, body.name), body.offer())
         return JSONResponse(_head(desk, caller, entry), 201, {"location": f"/api/servers/{entry.name}"})
 
     @router.get("", name="list_servers")

@@ -41,7 +41,7 @@ from policies.audit import Audit
 from policies.audit_heads import HeadsFile
 from policies.authority import Authority, Caller, Request
 from policies.cedar import PolicyEngine
-from policies.grant import Act
+from policies.grant import Act, Grant
 from policies.grants import Grants
 from policies.hop_tokens import HopTokens, Minting
 from policies.ids import new_id, now_us
@@ -81,7 +81,7 @@ class Gateway:
         self.audit = Audit(new_id("a"), now_us)
         self.database.enlist(self.audit)
         self.egress = Egress(settings.allowed_targets)
-        self.registry = Registry(self.database, lambda batch: bump(batch, "registry"), new_id, now_us)
+        self.registry = Registry(self.database, lambda batch: bump(batch, "registry"), new_id, now_us, self.audit.append)
         self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None)
         self.identity = rights.identity(settings, self.keys, self.egress)
         self.grants = Grants(self.database, time.time, is_over)
@@ -129,7 +129,7 @@ class Gateway:
     def united(self, found: Registration, card: Mapping[str, Any]) -> dict[str, Any]:
         return union(found, card, self.settings.public_url, self.keys)
 
-    async def allowed(self, caller: Caller, act: Act) -> object:
+    async def allowed(self, caller: Caller, act: Act) -> Grant:
         """The Grant for an act of administration, kept; raises Refused."""
         grant = await self.ledger.granted(caller, Request(act, caller.principal.tenant))
         await self.ledger.keep(grant)

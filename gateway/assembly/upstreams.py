@@ -8,7 +8,7 @@ from adapters.a2a_wire.transport import Transport
 from adapters.egress import Egress
 from adapters.mcp_pool import McpPool
 from adapters.mcp_tools import Commands, McpTools
-from gateway.card_source import CardSource
+from gateway.card_source import CardSource, own_places
 from gateway.onboarding import Outside as Sources
 from gateway.settings import Settings, upstream_headers
 from policies.pinned_keys import PinnedKeys
@@ -45,4 +45,5 @@ def grpc_transport(egress: Egress, parting: list[Callable[[], Coroutine[Any, Any
 def sources(settings: Settings, egress: Egress, tools: McpTools) -> Sources:
     """Where registrations come from, and who is trusted to sign cards."""
     keys = PinnedKeys(egress.fetch, settings.cards.key_origins)
-    return Sources(CardSource(egress, keys, upstream_headers), tools, keys, upstream_headers)
+    ours = own_places((settings.public_url, settings.public_grpc), settings.host, (settings.port, settings.grpc_port))
+    return Sources(CardSource(egress, keys, upstream_headers, ours), tools, keys, upstream_headers)

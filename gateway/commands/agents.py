@@ -87,13 +87,19 @@ def rm(name: Name, as_json: screen.AsJson = False) -> None:
 def approve(
     name: Name,
     seen: Annotated[
-        str | None, typer.Option(help="Only as it was then: `updated`, as `interlock agent show` tells it.", metavar="TIME")
+        str | None, typer.Option(help="Only as it was then: `updated`, as `interlock agent show` tells it (default: now).", metavar="TIME")
     ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Let an agent be called that waits for approval, with the card that it shows now."""
-    with connect() as remote, screen.progress("approving…"):
-        agent = remote.request("POST", f"/api/agents/{quoted(name)}/approve", match=seen)
+    """Let an agent be called that waits for approval, with the card that it shows now, which is told first."""
+    with connect() as remote:
+        if seen is None:
+            with screen.progress("asking…"):
+                waiting = remote.get(f"/api/agents/{quoted(name)}")
+            _tell(waiting)
+            seen = waiting.get("updated")
+        with screen.progress("approving…"):
+            agent = remote.request("POST", f"/api/agents/{quoted(name)}/approve", match=seen)
     screen.data(agent) if as_json else screen.say(f"{name} is {agent['status']}")
 
 
@@ -147,3 +153,15 @@ def _show_drift(agent: dict[str, Any]) -> None:
         screen.table(["changed", "before", "after"], rows)
         seen = f" --seen {agent['updated']}" if agent.get("updated") else ""
         screen.note(f"to accept it: interlock agent approve {agent['name']}{seen}")
+
+
+def _tell(agent: dict[str, Any]) -> None:
+    """What is approved, beside the answer itself."""
+    for field in ("url", "signature", "owner"):
+        if agent.get(field):
+            screen.note(f"{field}: {agent[field]}")
+    screen.note(f"skills: {', '.join(_skills(agent)) or 'none'}")
+    for warning in agent.get("warnings") or []:
+        screen.note(f"look at it: {warning}")
+    for change in agent.get("drift") or []:
+        screen.note(f"changed: {change['path']}: {screen.brief(change['before'])} → {screen.brief(change['after'])}")

@@ -44,7 +44,7 @@ def _story(decision: dict[str, Any]) -> None:
             ("person", f"{subject} of tenant {tenant}, vouched for by {issuer}"),
             ("roles", ", ".join(decision.get("roles") or [])),
             ("chain", chain),
-            ("asked for", f"{decision['action']} {decision['resource']}"),
+            ("asked for", " ".join(filter(None, (decision["action"], decision.get("verb"), decision["resource"])))),
             ("missing", ", ".join(decision["missing"])),
             ("policies", ", ".join(decision["policies"])),
             ("outcome", decision.get("outcome")),

@@ -79,19 +79,25 @@ def approve(
         typer.Option(help="Only this: prompts:NAME, resources:URI or templates:TEXT. May be given again.", metavar="KIND:NAME"),
     ] = None,
     seen: Annotated[
-        str | None, typer.Option(help="Only if it is still as `show` printed it: the value of `updated`.", metavar="UPDATED")
+        str | None, typer.Option(help="Only as it was then: `updated`, as `interlock server show` tells it (default: now).", metavar="TIME")
     ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Let a server that waits for approval be called, and take what it changed or added since."""
+    """Let a server that waits for approval be called, and take what it changed or added since, which is told first."""
     body: dict[str, list[str]] = {"tools": tool} if tool else {}
     for each in only or ():
         kind, _, one = each.partition(":")
         if kind not in KINDS or not one:
             raise WrongUsage(f"{each} is not KIND:NAME", f"KIND is one of {', '.join(KINDS)}")
         body.setdefault(kind, []).append(one)
-    with connect() as remote, screen.progress("approving…"):
-        server = remote.request("POST", f"/api/servers/{quoted(name)}/approve", body=body or None, match=seen)
+    with connect() as remote:
+        if seen is None:
+            with screen.progress("asking…"):
+                found = remote.get(f"/api/servers/{quoted(name)}")
+            _tell(found)
+            seen = found.get("updated")
+        with screen.progress("approving…"):
+            server = remote.request("POST", f"/api/servers/{quoted(name)}/approve", body=body or None, match=seen)
     screen.data(server) if as_json else screen.say(f"{name} is {server['status']}{_still(server)}")
 
 
@@ -106,6 +112,16 @@ def _told(server: Mapping[str, Any]) -> None:
     drift = [(change["path"], screen.brief(change["before"]), screen.brief(change["after"])) for change in server.get("drift", ())]
     screen.table(["changed", "before", "after"], drift)
     screen.note(f"to accept it: interlock server approve {server['name']} --seen {server['updated']}; of it one, with --tool NAME")
+
+
+def _tell(server: Mapping[str, Any]) -> None:
+    """What is approved, beside the answer itself."""
+    screen.note(f"url: {server.get('url')}")
+    screen.note(f"tools: {', '.join(server.get('tool_names') or []) or 'none'}")
+    for one in server.get("withheld") or []:
+        screen.note(f"withheld: {one['kind']} {one['name']}, {one['state']} {'; '.join(one['warnings'])}".rstrip())
+    for change in server.get("drift") or []:
+        screen.note(f"changed: {change['path']}: {screen.brief(change['before'])} → {screen.brief(change['after'])}")
 
 
 def _still(server: Mapping[str, Any]) -> str:

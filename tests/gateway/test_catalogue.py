@@ -114,11 +114,11 @@ async def test_a_changed_tool_is_exactly_unknown_until_it_is_approved(desk: Rece
         never = await desk.home.call(token, path, f"{name}-never", {"sku": "7"})
         assert held.json() == never.json() and held.status_code == never.status_code
     assert (await desk.ask("POST", "/api/servers/shop/approve", "alice")).status_code in (403, 404)
-    taken = (await desk.ask("POST", "/api/servers/shop/approve", body={"tools": ["check"]})).json()
+    taken = (await desk.approve("/api/servers/shop", body={"tools": ["check"]})).json()
     assert (taken["tool_names"], taken["waiting"]) == (["check"], 1)
     answer = await desk.home.call(token, "/mcp", "shop_check", {"sku": "7"})
     assert answer.json()["result"]["content"][0]["text"] == "changed"
-    assert (await desk.ask("POST", "/api/servers/shop/approve")).json()["tool_names"] == ["check", "reserve"]
+    assert (await desk.approve("/api/servers/shop")).json()["tool_names"] == ["check", "reserve"]
 
 
 async def test_what_was_seen_is_what_is_approved(desk: Reception) -> None:

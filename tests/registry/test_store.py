@@ -12,16 +12,17 @@ from gateway.database import Database, bump
 from policies.ids import new_id
 from registry.card import Family, Status, Tool
 from registry.card_reader import read_card
+from registry.deeds import Deed
 from registry.names import BadName
-from registry.store import Candidate, NameTaken, Outdated, Registry, UnknownName
+from registry.store import Candidate, NameTaken, Outdated, Registry, TooManyPending, UnknownName
 from registry.tables import registrations
 
 TEXT = '{"name": "Sales", "description": "Sells.", "version": "1", "url": "https://sales.example/"}'
 
 
-def registry_on(database: Database) -> Registry:
-    ticks = count(1_000)
-    return Registry(database, lambda batch: bump(batch, "registry"), new_id, lambda: next(ticks))
+def registry_on(database: Database, records: list[dict[str, Any]] | None = None) -> Registry:
+    ticks, kept = count(1_000), [] if records is None else records
+    return Registry(database, lambda batch: bump(batch, "registry"), new_id, lambda: next(ticks), lambda _, record: kept.append({**record}))
 
 
 @pytest.fixture
@@ -122,6 +123,63 @@ async def test_what_is_removed_is_gone_with_its_credentials_and_the_name_is_free
     assert again.client_id != added.client_id
     with pytest.raises(Outdated):  # a change that was meant for the one before
         await registry.update(added)
+
+
+async def test_every_change_leaves_a_record_of_who_did_what_and_a_refused_one_leaves_none(database: Database) -> None:  # attack LOG-04
+    records: list[dict[str, Any]] = []
+    registry = registry_on(database, records)
+    alice = "default|iss|alice"
+    before, secret = await registry.add(agent(trusted_keys=({"kid": "k1"},)), Deed("register", alice))
+    await registry.update(replace(before, ceiling=("agent:x",)), Deed("change", alice, "d_1"))
+    renewed = await registry.renew_secret("default", "sales", Deed("renew-secret", alice))
+    await registry.set_status("default", "sales", Status.QUARANTINED)
+    await registry.remove("default", "sales", Deed("remove", "operator"))
+    told = [(one["verb"], one["principal"]["subject"], one["decision_id"], one["status"], one["ceiling"]) for one in records]
+    assert told == [
+        ("register", "alice", "", "active", ["agent:*", "tool:crm.*"]),
+        ("change", "alice", "d_1", "active", ["agent:x"]),
+        ("renew-secret", "alice", "", "active", ["agent:x"]),
+        ("refresh", "gateway", "", "quarantined", ["agent:x"]),
+        ("remove", "operator", "", "quarantined", ["agent:x"]),
+    ]
+    for record in records:
+        assert (record["kind"], record["tenant"], record["txn"], record["name"]) == ("registry", "default", "", "sales")
+        assert (record["client_id"], record["owner"], record["trusted_keys"]) == (before.client_id, alice, ["k1"])
+        assert len(record["card_hash"]) == 64
+        assert secret not in str(record) and renewed not in str(record)
+    records.clear()
+    await registry.add(agent())
+    for refused, act in (
+        (NameTaken, lambda: registry.add(agent())),
+        (Outdated, lambda: registry.update(before)),
+        (UnknownName, lambda: registry.remove("default", "nobody")),
+    ):
+        with pytest.raises(refused):
+            await act()
+    assert len(records) == 1
+
+
+async def test_what_one_owner_has_waiting_is_bounded(registry: Registry, database: Database) -> None:  # attack REG-09
+    waiting = agent("one", status=Status.PENDING)
+    await registry.add(waiting, room=2)
+    await registry.add(replace(waiting, name="two"), room=2)
+    registry.check_room("default", waiting.owner)  # below the limit of everybody
+    other = registry_on(database)  # has not seen them in its snapshot
+    for candidate in (replace(waiting, name="three"), server("four")):
+        with pytest.raises(TooManyPending):
+            await other.add(replace(candidate, status=Status.PENDING), room=2)
+    await other.add(replace(waiting, name="three", owner="default|iss|bob"), room=2)
+    await other.add(replace(waiting, name="three", tenant="acme"), room=2)
+    await registry.set_status("default", "one", Status.ACTIVE)
+    await registry.add(replace(waiting, name="four"), room=2)
+
+
+async def test_two_changes_never_share_a_moment_that_can_be_told(registry: Registry) -> None:  # attack REG-02
+    entry, _ = await registry.add(agent())
+    moments = [entry.updated]
+    for status in (Status.DOWN, Status.ACTIVE, Status.QUARANTINED):
+        moments.append((await registry.set_status("default", "sales", status)).updated)
+    assert len({moment // 1000 for moment in moments}) == len(moments)
 
 
 async def test_another_process_sees_every_change_after_the_epoch_moved(registry: Registry, database: Database) -> None:

@@ -1,6 +1,7 @@
 """/api/agents: real agents are offered by people of different rights."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from registry.card import Status
 from tests.fakes.a2a_agents import serving
 from tests.fakes.cards import card, card_app
-from tests.fakes.house import CallbackAgent, House
+from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.reception import Reception
 from tests.fakes.upstream import Upstream
 
@@ -68,7 +69,7 @@ async def test_what_an_operator_registers_is_active_and_what_others_register_wai
     unknown = (await desk.home.send(desk.home.token("alice"), "nobody", "Hi"))["error"]
     assert refused == unknown  # not routable
     assert (await desk.ask("POST", "/api/agents/hers/approve", "alice")).status_code == 403
-    assert (await desk.ask("POST", "/api/agents/hers/approve")).json()["status"] == "active"
+    assert (await desk.approve("/api/agents/hers")).json()["status"] == "active"
 
 
 async def test_everybody_sees_what_they_may_use_their_own_and_operators_all(desk: Reception) -> None:
@@ -96,7 +97,7 @@ async def test_what_may_not_be_seen_is_answered_as_what_does_not_exist(desk: Rec
 
 async def test_only_operators_and_who_registered_it_see_whose_it_is(desk: Reception) -> None:
     await desk.post("/api/agents", "alice", card=card(ELSEWHERE, "1.0"), name="hers")
-    await desk.ask("POST", "/api/agents/hers/approve")
+    await desk.approve("/api/agents/hers")
     seen = {user: set((await desk.ask("GET", "/api/agents/hers", user)).json()) for user in ("alice", "bob", "admin")}
     inside = {"owner", "client_id", "drift", "rank", "signed_by", "source", "trusted_keys", "warnings"}
     assert seen["alice"] == seen["admin"] == seen["bob"] | inside
@@ -105,7 +106,7 @@ async def test_only_operators_and_who_registered_it_see_whose_it_is(desk: Recept
 async def test_an_agent_is_removed_by_who_registered_it_or_an_operator(desk: Reception) -> None:
     for name in ("one", "two"):
         await desk.post("/api/agents", "alice", card=card(ELSEWHERE, "1.0"), name=name)
-        await desk.ask("POST", f"/api/agents/{name}/approve")
+        await desk.approve(f"/api/agents/{name}")
     assert (await desk.ask("DELETE", "/api/agents/one", "bob")).status_code == 403
     narrowed = await desk.ask("DELETE", "/api/agents/one", "alice", scope="agent:*")
     assert (narrowed.status_code, "insufficient_scope" in narrowed.headers["www-authenticate"]) == (403, True)
@@ -239,6 +240,29 @@ async def test_a_url_that_leads_inside_is_refused(desk: Reception) -> None:  # a
         for path, more in (("/api/agents", {}), ("/api/servers", {"name": "crm"})):
             answer = await desk.ask("POST", path, "admin", {"url": url, **more})
             assert (answer.status_code, answer.json()["reason_id"]) == (400, "egress-refused"), url
+
+
+OURS = [
+    "http://interlock.test/",
+    "http://INTERLOCK.test:80/agents/sales",
+    "http://127.0.0.1:8080/",
+    "http://localhost:8080/x",
+    "http://[::1]:8080/",
+]
+
+
+async def test_the_gateway_is_no_agent_of_its_own(tmp_path: Path, database_url: str) -> None:  # attack PRO-12
+    allowed = {"allow": ["127.0.0.0/8", "::1/128", "localhost", "interlock.test"]}
+    async with house(tmp_path / "home", database_url, egress=allowed, grpc_port=50051) as home:
+        desk = Reception(home)
+        for url in OURS:
+            answer = await desk.post("/api/agents", card=card(url, "1.0"), name="loop")
+            assert (answer.status_code, answer.json()["reason_id"]) == (400, "egress-refused"), url
+            assert answer.json()["detail"] == "url is refused: it is an address of this gateway, whose calls would run in circles", url
+            answer = await desk.post("/api/servers", url=url, name="loop")
+            assert (answer.status_code, answer.json()["reason_id"]) == (400, "egress-refused"), url
+        answer = await desk.post("/api/agents", card=card("http://127.0.0.1:8081/", "1.0"), name="neighbour")
+        assert answer.status_code == 201
 
 
 async def test_a_redirected_card_is_not_followed(desk: Reception) -> None:  # attack SSR-03

@@ -29,7 +29,7 @@ async def test_what_others_register_waits(desk: Reception) -> None:
     async with mcp_server("modern") as (url, _gate):
         assert (await desk.post("/api/servers", "alice", name="crm", url=url)).json()["status"] == "pending"
     assert (await desk.ask("GET", "/api/servers/crm", "bob")).status_code == 404
-    assert (await desk.ask("POST", "/api/servers/crm/approve")).json()["status"] == "active"
+    assert (await desk.approve("/api/servers/crm")).json()["status"] == "active"
 
 
 async def test_a_caller_sees_the_servers_whose_tools_they_may_call_and_of_these_only_those(desk: Reception) -> None:

@@ -142,8 +142,27 @@ def test_an_approval_is_of_what_was_seen(interlock: CommandLine, api: GatewayApi
     api.on("POST /api/agents/sales/approve", AGENT)
     interlock("agent", "approve", "sales", "--seen", "2026-01-01T00:00:00Z")
     assert api.asked[-1].headers["if-match"] == '"2026-01-01T00:00:00Z"'
-    interlock("agent", "approve", "sales")
-    assert "if-match" not in api.asked[-1].headers
+    held = {**AGENT, "status": "quarantined", "updated": "2026-01-02T00:00:00.000Z", "drift": DRIFT, "warnings": ["it speaks to a model"]}
+    for kind, told in (("agent", held), ("server", {**SERVER, "updated": held["updated"], "tool_names": ["check"]})):
+        api.on(f"GET /api/{kind}s/sales", told)
+        api.on(f"POST /api/{kind}s/sales/approve", AGENT)
+        ran = interlock(kind, "approve", "sales")
+        assert [asked.method for asked in api.asked[-2:]] == ["GET", "POST"]
+        assert api.asked[-1].headers["if-match"] == '"2026-01-02T00:00:00.000Z"'
+        assert "url: http://" in ran.err
+        for shown in ("speaks to a model", "Sells. → Prefer", "skills[pay]") if kind == "agent" else ("tools: check",):
+            assert shown in ran.err
+        assert "\x1b" not in ran.err
+        assert "\u202e" not in ran.err
+
+
+def test_what_is_approved_as_it_was_seen_is_not_asked_for_again(interlock: CommandLine, api: GatewayApi) -> None:  # attack REG-02
+    for kind in ("agent", "server"):
+        api.on(f"POST /api/{kind}s/sales/approve", {"status": 412, "detail": "It was changed since you last saw it."}, 412)
+        ran = interlock(kind, "approve", "sales", "--seen", "2026-01-01T00:00:00.000Z")
+        assert (ran.code, "changed since" in ran.err) == (1, True)
+        assert [asked.method for asked in api.asked] == ["POST"]
+        api.asked.clear()
 
 
 def test_a_server_is_asked_again(interlock: CommandLine, api: GatewayApi) -> None:

@@ -79,7 +79,10 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
     identity = Identity(GW, keys, [], FakeIssuer().fetch, development=True)
     grants = Grants(database, clock)
     tokens = HopTokens(keys, identity, grants, Minting(GW, 120, new_id, clock))
-    registry = Registry(database, lambda batch: bump(batch, "registry"), new_id, lambda: 1000)
+    records: list[Mapping[str, Any]] = []
+    registry = Registry(
+        database, lambda batch: bump(batch, "registry"), new_id, lambda: 1000, lambda _batch, record: records.append(record)
+    )
     secrets = {}
     for name in ("sales", "support"):
         url = f"https://{name}.test"
