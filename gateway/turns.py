@@ -38,6 +38,7 @@ RETRY_FIRST = 0.1  # seconds, doubled up to
 RETRY_MAX = 5.0
 EVENTS_MAX = 2000  # of one turn
 REF_SECONDS = 0.05  # of silence after an agent's first word, before it is kept alone
+UNEXPLAINED = "The agent waits for an authorization, and did not say which."  # A2A 1.0 s7.6.1: somebody has to explain
 log = structlog.get_logger()
 OUTCOMES = {
     TaskState.COMPLETED: "ok",
@@ -251,6 +252,7 @@ class Turns:
                 state = TaskState.WORKING
             case Ask(message, auth):
                 state = TaskState.AUTH_REQUIRED if auth else TaskState.INPUT_REQUIRED
+                message = message or (self.says(row, UNEXPLAINED) if auth else None)
             case Done(message):
                 state = TaskState.COMPLETED
             case Canceled(message):

@@ -2,19 +2,16 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from adapters import a2a_channels
 from adapters.a2a_channels import Channels
 from adapters.addresses import grpc_url
 from adapters.contract import UpstreamFault
 from adapters.egress import Egress, EgressRefused
+from tests.fakes.certificates import certificate
 
 
 class Names:
@@ -117,21 +114,6 @@ async def test_there_are_not_many_channels(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_a_target_is_vetted_as_a_url(target: str, url: str) -> None:
     assert grpc_url(target) == url
-
-
-def certificate(*names: str) -> tuple[bytes, bytes]:
-    """A self-signed certificate and its key, in PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - timedelta(1), now + timedelta(1))
-    made = (
-        builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(each) for each in names]), False)
-        .add_extension(x509.BasicConstraints(True, None), True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return made.public_bytes(serialization.Encoding.PEM), private
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tests.conformance.report import BINDINGS, FAIL, PASS, SKIPPED, UNTESTED, WAIVED, Profile, Ran, Requirement
+from tests.requirements import REQUIREMENTS
 
 NAMES = {"agent_card": "agent card", "jsonrpc": "JSON-RPC", "http_json": "HTTP+JSON", "grpc": "gRPC"}
 COLUMNS = (PASS, FAIL, WAIVED, SKIPPED)
@@ -27,6 +28,7 @@ runs it and writes this page and `build/conformance.json`.
 
 The kits are the branches `1.0-dev` and `0.3.x` of `a2aproject/a2a-tck`. They are not part of this repository: check them out in
 `build/a2a-tck` and `build/a2a-tck-0.3`, or set `A2A_TCK` and `A2A_TCK_03` to their folders. Sections are those of the A2A specification.
+What a kit leaves untested is shown by tests of this repository; `tests/requirements.py` has those of every requirement of 1.0.
 
 Over 1.0 three agents are tried: one that can everything, and, for what the kit then skips, one that lacks streaming, push notifications
 and an extended card, and one that demands an extension. The kit for 0.3 (its mandatory tests) looks for a card at the root of a host and
@@ -145,8 +147,14 @@ def _reason(test: Ran) -> str:
 
 
 def _untested(profile: Profile) -> str:
-    rows = [f"| {one.id} | {one.level} | {one.section} | {_area(one.id)} |" for one in profile.of(UNTESTED)]
-    return _section("Not tested by the kit", ["| requirement | level | section | about |", "|---|---|---|---|"], rows)
+    rows = [f"| {one.id} | {one.level} | {one.section} | {_area(one.id)} | {own_tests(one.id)} |" for one in profile.of(UNTESTED)]
+    return _section("Not tested by the kit", ["| requirement | level | section | about | shown by |", "|---|---|---|---|---|"], rows)
+
+
+def own_tests(requirement: str) -> str:
+    """Tests of this repository, as the manifest has them."""
+    found = next((one.tests for one in REQUIREMENTS if one.id == requirement), ())
+    return "<br>".join(f"`{test}`" for test in found)
 
 
 def _area(requirement: str) -> str:

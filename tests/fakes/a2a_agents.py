@@ -53,7 +53,7 @@ class ScriptedAgent(AgentExecutor):
             case "ask":
                 await updater.requires_input(said("which size?"))
             case "auth":
-                await updater.requires_auth(said("please sign in at https://example.org"))
+                await updater.requires_auth(None if "quietly" in text else said("please sign in at https://example.org"))
             case "fail":
                 await updater.failed(said("the model is out"))
             case "reject":
