@@ -11,7 +11,8 @@ import structlog
 from msgspec import Struct
 
 from adapters.a2a_wire.v1 import BadMessage
-from adapters.contract import Adapter, Call, Turn, VendorRef
+from adapters.addresses import EgressRefused
+from adapters.contract import Adapter, Call, Turn, UpstreamFault, VendorRef
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.task import Message, TaskState
@@ -234,6 +235,10 @@ class Broker:
             answer = await self._outside.tools.call(call, asked.request)
             outcome = "ok"
             return answer
+        except (UpstreamFault, EgressRefused) as fault:
+            detail = fault.detail if isinstance(fault, UpstreamFault) else ""
+            log.warning("server_failed", server=target.name, decision_id=grant.decision.id, problem=fault.public, detail=detail)
+            raise
         finally:
             self._ledger.post_outcome(grant, outcome)
 

@@ -105,6 +105,8 @@ class Row:
     """`status` is HTTP's, `code` JSON-RPC's, `reason` the reason_id. `says` empty: the exception's own message is safe to show.
 
     `rpc` is the name of a google.rpc code, which gRPC answers with too; empty: the one that goes with `status`.
+    `acts`: HTTP itself must act, so `status` is that of an A2A answer in JSON-RPC too, which else is 200.
+    `rides`: an MCP answer has 200, since what was called went wrong, not the request.
     """
 
     status: int
@@ -113,6 +115,8 @@ class Row:
     says: str = ""
     a2a: str = ""  # the ErrorInfo reason, where A2A 1.0 s5.4 names the error
     rpc: str = ""
+    acts: bool = False
+    rides: bool = False
 
     @property
     def rpc_code(self) -> str:
@@ -144,14 +148,14 @@ TABLE: dict[type[Exception], Row] = {
     UnknownPath: Row(404, -32601, "unknown-path", "There is nothing at this path."),
     WrongVerb: Row(405, -32601, "wrong-verb"),
     BadMessage: Row(400, -32602, "bad-params"),
-    BadHeader: Row(400, -32600, "bad-header"),
-    BodyTooLarge: Row(413, -32600, "body-too-large"),
+    BadHeader: Row(400, -32600, "bad-header", acts=True),
+    BodyTooLarge: Row(413, -32600, "body-too-large", acts=True),
     ContentTypeNotSupported: Row(415, -32005, "content-type", "The body must be application/json.", a2a="CONTENT_TYPE_NOT_SUPPORTED"),
     BadPermission: Row(400, -32602, "bad-permission"),
-    WrongHost: Row(421, -32600, "wrong-host", "The Host header names another host; use the gateway's public URL."),
-    ForeignOrigin: Row(403, -32600, "foreign-origin", "Requests from pages of another origin are refused."),
-    TokenRefused: Row(401, -32016, "unauthenticated", "A valid bearer token for this resource is needed."),
-    UnknownName: Row(404, -32011, "unknown", "There is no such agent or server."),
+    WrongHost: Row(421, -32600, "wrong-host", "The Host header names another host; use the gateway's public URL.", acts=True),
+    ForeignOrigin: Row(403, -32600, "foreign-origin", "Requests from pages of another origin are refused.", acts=True),
+    TokenRefused: Row(401, -32016, "unauthenticated", "A valid bearer token for this resource is needed.", acts=True),
+    UnknownName: Row(404, -32011, "unknown", "There is no such agent or server.", acts=True),
     BadRequest: Row(422, -32602, "bad-request"),
     UrlRefused: Row(400, -32602, "egress-refused"),
     BadCard: Row(422, -32602, "bad-card"),
@@ -166,10 +170,18 @@ TABLE: dict[type[Exception], Row] = {
         "Say what you approve: send its ETag, as GET tells it, as If-Match (interlock … approve --seen).",
     ),
     TooManyPending: Row(
-        429, -32012, "too-many-pending", "As many of your registrations wait for an operator as may; wait for them, or remove some."
+        429,
+        -32012,
+        "too-many-pending",
+        "As many of your registrations wait for an operator as may; wait for them, or remove some.",
+        acts=True,
     ),
     NoAgentFits: Row(
-        404, -32011, "no-agent-fits", "None of the agents that you may use has a skill that fits; name one, as /agents/{name}, or a skill."
+        404,
+        -32011,
+        "no-agent-fits",
+        "None of the agents that you may use has a skill that fits; name one, as /agents/{name}, or a skill.",
+        acts=True,
     ),
     UnknownKind: Row(400, -32602, "unknown-kind"),
     UnknownTool: Row(200, -32602, "unknown", "There is no such tool."),
@@ -178,9 +190,9 @@ TABLE: dict[type[Exception], Row] = {
     UnknownTask: Row(404, -32001, "unknown", "There is no such task.", a2a="TASK_NOT_FOUND"),
     UnknownPushConfig: Row(404, -32001, "unknown", "The task has no such push notification config.", a2a="TASK_NOT_FOUND"),
     TooManyPushConfigs: Row(400, -32602, "too-many-push-configs", "configs are as many as one task may have."),
-    UnknownDelivery: Row(404, -32011, "unknown", "There is no such dead letter."),
-    UnknownDecision: Row(404, -32011, "unknown", "There is no such decision."),
-    UnknownGrant: Row(404, -32011, "unknown", "There is no such grant."),
+    UnknownDelivery: Row(404, -32011, "unknown", "There is no such dead letter.", acts=True),
+    UnknownDecision: Row(404, -32011, "unknown", "There is no such decision.", acts=True),
+    UnknownGrant: Row(404, -32011, "unknown", "There is no such grant.", acts=True),
     BadCursor: Row(400, -32602, "bad-cursor"),
     NotCancelable: Row(400, -32002, "not-cancelable", "The task can't be canceled.", "TASK_NOT_CANCELABLE", PRECONDITION),
     TaskEnded: Row(400, -32004, "task-not-waiting", "The task does not wait for a message.", "UNSUPPORTED_OPERATION", PRECONDITION),
@@ -193,19 +205,28 @@ TABLE: dict[type[Exception], Row] = {
     ),
     ExtensionRequired: Row(400, -32008, "extension-required", a2a="EXTENSION_SUPPORT_REQUIRED", rpc=PRECONDITION),
     VersionNotSupported: Row(400, -32009, "version-not-supported", a2a="VERSION_NOT_SUPPORTED", rpc=PRECONDITION),
-    Refused: Row(403, -32010, "denied"),
-    TooManyTasks: Row(429, -32012, "too-many-tasks", "The task has caused as many tasks as may be under way; wait until some end."),
-    TooManyWaiting: Row(429, -32012, "too-many-waiting", "As many calls wait for answers as may; answer some, or wait until they end."),
-    EndingNotKept: Row(503, -32013, "ending-not-kept"),
-    NotRead: Row(503, -32013, "not-read", "The gateway can't read its records now; try again later."),
-    NotKept: Row(503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later."),
+    Refused: Row(403, -32010, "denied", rides=True),
+    TooManyTasks: Row(
+        429, -32012, "too-many-tasks", "The task has caused as many tasks as may be under way; wait until some end.", acts=True
+    ),
+    TooManyWaiting: Row(
+        429, -32012, "too-many-waiting", "As many calls wait for answers as may; answer some, or wait until they end.", acts=True
+    ),
+    EndingNotKept: Row(503, -32013, "ending-not-kept", acts=True),
+    NotRead: Row(503, -32013, "not-read", "The gateway can't read its records now; try again later.", acts=True),
+    NotKept: Row(503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later.", acts=True),
     IdempotencyConflict: Row(409, -32014, "idempotency-conflict", "The Idempotency-Key was used before with another message."),
-    UpstreamFault: Row(502, -32015, "upstream"),
-    McpRefused: Row(502, -32015, "upstream"),
+    UpstreamFault: Row(502, -32015, "upstream", rides=True),
+    McpRefused: Row(502, -32015, "upstream", rides=True),
     EgressRefused: Row(400, -32602, "egress-refused"),
 }
 HIDDEN: dict[str, type[Exception]] = {"callTool": UnknownTool, "getPrompt": UnknownPrompt, "readResource": UnknownResource}
-UNEXPECTED = Row(500, -32603, "internal", "Something went wrong inside the gateway; its log has the details.")
+UNEXPECTED = Row(500, -32603, "internal", "Something went wrong inside the gateway; its log has the details.", acts=True)
+REASONS = frozenset({row.reason for row in (*TABLE.values(), UNEXPECTED)})
+TOKENS = {  # all else about a token is no business of whoever shows it; these two its holder can read in it
+    "expired": "The token has expired; get a fresh one.",
+    "audience": "The token is for another resource than this, or for another gateway.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,14 +243,26 @@ class Told:
     retry_after: int = 0  # seconds
     unnamed: bool = False
 
+    @property
+    def jsonrpc_status(self) -> int:
+        """Of HTTP, for A2A in JSON-RPC."""
+        return 403 if self.scope else self.row.status if self.row.acts else 200
+
+    def mcp_status(self, initialized: bool) -> int:
+        """Of HTTP, for MCP. To a client of the `initialize` era 404 would mean that its session is gone."""
+        if self.scope:
+            return 403
+        return 200 if self.row.rides or (initialized and self.row.code in (-32601, -32602)) else self.row.status
+
 
 def told(error: Exception) -> Told:
     """What may be said of `error`. A refusal to someone who may not know of the thing reads exactly like an unknown name."""
     if isinstance(error, Refused):
         return _refused(error)
     row = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), UNEXPECTED)
-    unnamed = isinstance(error, TokenRefused) and error.reason == "missing"
-    return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0, unnamed=unnamed)
+    if isinstance(error, TokenRefused):
+        return Told(row, TOKENS.get(error.reason, row.says), unnamed=error.reason == "missing")
+    return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0)
 
 
 def http_headers(said: Told, admission: Admission, resource: str) -> list[tuple[bytes, bytes]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
+import structlog
 from msgspec import Struct
 from sqlalchemy.exc import IntegrityError
 
@@ -19,10 +20,12 @@ from gateway.turns import Memory, Turned
 from policies.audit import decision_record
 from policies.authority import Authority, Caller, Request
 from policies.delegation import Hop
-from policies.grant import Act, Denial, Grant, Question
+from policies.grant import Act, Decision, Denial, Grant, Question
 from policies.hop_tokens import HopTokens
 from policies.identity import TokenRefused
 from registry.card import Family, Registration
+
+log = structlog.get_logger()
 
 
 class Refused(Exception):
@@ -81,6 +84,7 @@ class Ledger:
         if isinstance(ruling, Grant):
             return ruling
         record = decision_record(ruling.decision, caller.principal)
+        _log_refusal(ruling.decision)
         await self._memory.database.write(lambda batch: self._memory.audit.append(batch, record))
         raise Refused(ruling)
 
@@ -161,3 +165,18 @@ class Ledger:
             "duration_us": self._memory.now() - decision.at,
         }
         self._memory.database.post(lambda batch: self._memory.audit.append(batch, record))
+
+
+def _log_refusal(decision: Decision) -> None:
+    """For the operator, who sees why things do not work before anybody asks; the audit has the whole story."""
+    log.info(
+        "refused",
+        decision_id=decision.id,
+        reason_id=decision.reason_id,
+        principal=decision.principal,
+        chain=[link.agent for link in decision.chain],
+        permission=decision.act.permission,
+        missing=decision.missing,
+        policies=decision.policies,
+        task_id=decision.task_id,
+    )

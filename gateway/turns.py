@@ -118,8 +118,8 @@ class Turns:
             event = Failed("The gateway could not go on with the agent's answer.")
             progressing = self._noted(progressing, event)
         silence.end()
-        if isinstance(event, Failed) and event.detail:
-            log.warning("agent_failed", agent=opened.row.agent, task_id=opened.row.id, detail=event.detail)
+        if isinstance(event, Failed):
+            log.warning("agent_failed", agent=opened.row.agent, task_id=opened.row.id, problem=event.reason, detail=event.detail)
         return await self._close(kept, progressing, started)
 
     def _post_ref(self, row: TaskRow) -> None:

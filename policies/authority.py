@@ -101,6 +101,8 @@ class Authority:
         claims = self._identity.cached(token, audiences)
         if claims is None:
             claims = await self._identity.verify(token, audiences)
+        if claims.expires <= self._around.now():  # no skew here: whoever came in with it would be refused everything
+            raise TokenRefused("expired")
         if claims.kind == "hop":
             return await self._actor(claims)
         known = self._people.get(id(claims))

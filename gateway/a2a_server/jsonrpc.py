@@ -12,7 +12,7 @@ from gateway.a2a_server.operations import Asked, Numbered, Operations
 from gateway.a2a_server.parameters import read_parameters
 from gateway.admission import Admission
 from gateway.asgi import Header, Receive, Scope, Send, check_json, read_body, respond, stream
-from gateway.errors import InvalidRequest, Told, a2a_details, http_headers, told
+from gateway.errors import InvalidRequest, a2a_details, http_headers, told
 from gateway.visits import Visit
 from policies.strict_json import parse
 
@@ -58,7 +58,7 @@ class JsonRpc:
         if said.row.status == 500:
             log.exception("a2a_door_failed", agent=agent)
         body = error_bytes(request_id, said.row.code, said.detail, a2a_details(said))
-        await respond(send, _http_status(said), body, http_headers(said, self._admission, f"/agents/{agent}"))
+        await respond(send, said.jsonrpc_status, body, http_headers(said, self._admission, f"/agents/{agent}"))
         return said.row.reason
 
 
@@ -74,15 +74,6 @@ def _frames(request_id: Any, method: Method, events: AsyncIterator[Numbered]) ->
         lambda event: result_bytes(request_id, method.write(event.response)),
         lambda said: b"data: %s\n\n" % error_bytes(request_id, said.row.code, said.detail, a2a_details(said)),
     )
-
-
-def _http_status(said: Told) -> int:
-    """JSON-RPC errors ride on 200, except where HTTP itself must act."""
-    row = said.row
-    if said.scope:
-        return 403
-    acts = row.status in (401, 413, 421, 429, 500, 503) or row.reason in ("foreign-origin", "bad-header") or row.code == -32011
-    return row.status if acts else 200
 
 
 def _request_id(document: Any) -> str | int | None:

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from adapters.contract import UpstreamFault
 from adapters.version import VERSION
 from gateway.admission import Admission
 from gateway.errors import TABLE, Row, Told, http_headers, problem, told
@@ -50,6 +51,8 @@ def answer(admission: Admission, said: Told, error: Exception) -> JSONResponse:
     """One failure as a problem document; unexpected ones are logged, and never told."""
     if said.row.status == 500:
         log.error("api_failed", exc_info=error)
+    elif isinstance(error, UpstreamFault):
+        log.warning("upstream_failed", problem=error.public, detail=error.detail)
     headers = {name.decode(): value.decode() for name, value in http_headers(said, admission, "")}
     return JSONResponse(problem(said), said.row.status, headers, PROBLEM)
 

@@ -17,7 +17,7 @@ from gateway.assembly import rights, upstreams
 from gateway.broker import Broker
 from gateway.collector import settle
 from gateway.database import Database, bump, engine_for
-from gateway.errors import TABLE
+from gateway.errors import REASONS
 from gateway.front_door import FrontDoor
 from gateway.home import prepared
 from gateway.ledger import Ledger, Outside
@@ -73,7 +73,7 @@ class Gateway:
         self.opening: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []  # doors, before the turns end
         self.parting: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
-        self.metrics = Metrics({row.reason for row in TABLE.values()} | {"bad-envelope", "unknown-session", "canceled"})
+        self.metrics = Metrics(REASONS | {"bad-envelope", "unknown-session", "canceled"})
         self.keys = SigningKeys.open(settings.home)
         self.process = new_id("p")
         self.database = Database(engine_for(settings.database_url, self.process))

@@ -30,13 +30,4 @@ def refusal_of(error: BaseException, *, legacy: bool = False) -> Refusal:
     if isinstance(error, UnknownSession):
         return Refusal(404, -32600, "there is no such session; initialize again", None, "unknown-session")
     said = told(error)  # type: ignore[arg-type]  # what is no Exception is told of as unexpected
-    return Refusal(_status(said, legacy), said.row.code, said.detail, mcp_data(said), said.row.reason, said)
-
-
-def _status(said: Told, legacy: bool) -> int:
-    row = said.row
-    if said.scope:
-        return 403
-    if row.reason == "denied" or row.status == 502 or (legacy and row.code in (-32601, -32602)):
-        return 200
-    return row.status
+    return Refusal(said.mcp_status(legacy), said.row.code, said.detail, mcp_data(said), said.row.reason, said)

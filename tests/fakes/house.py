@@ -149,7 +149,7 @@ class House:
     async def server(self, name: str, *tools: str, **more: Any) -> ToolServer:
         """Serves a tool server on loopback and registers it."""
         server = ToolServer()
-        url = await self.stack.enter_async_context(serving(server))
+        url = more.get("url") or await self.stack.enter_async_context(serving(server))
         entry = Candidate(
             tenant="default",
             name=name,

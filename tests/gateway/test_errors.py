@@ -4,20 +4,24 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from adapters.contract import UpstreamFault
 from adapters.mcp_wire import McpRefused
 from gateway import errors
-from gateway.errors import TABLE, UNEXPECTED, a2a_details, mcp_data, problem, told
+from gateway.errors import TABLE, UNEXPECTED, UnknownMethod, a2a_details, mcp_data, problem, told
 from gateway.mcp_server import modern
 from policies.identity import TokenRefused
+from registry.store import UnknownName
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 LINE = re.compile(r"^\| `([a-z-]+)` \| (\d{3}) \| (-\d{5}) \| (.+) \| (.+) \|$", re.MULTILINE)
+IN_THE_LOG = re.compile(r"\| `[a-z_`, ]+` \| (debug|info|warning|error)\b")
 MCP_ALONE = {
     ("bad-envelope", 400, modern.INVALID_PARAMS),
+    ("unknown-session", 404, -32600),
     ("bad-envelope", 400, modern.HEADER_MISMATCH),
     ("bad-envelope", 400, modern.UNSUPPORTED_VERSION),
-    ("unknown-session", 404, -32600),
 }
 RESERVED = range(-32099, -32019)  # of the JSON-RPC range for implementations, what MCP 2026-07-28 uses
 
@@ -30,7 +34,11 @@ def test_every_error_is_documented_and_nothing_else() -> None:
 
 
 def test_no_line_of_the_document_is_overlooked() -> None:
-    rows = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| `") and not line.startswith("| `/")]
+    rows = [
+        line
+        for line in DOCUMENT.read_text().splitlines()
+        if line.startswith("| `") and not line.startswith("| `/") and not IN_THE_LOG.match(line)
+    ]
     assert len(rows) == len(LINE.findall(DOCUMENT.read_text()))
 
 
@@ -65,9 +73,25 @@ def test_what_an_upstream_said_stays_inside() -> None:
 
 
 def test_a_token_is_not_told_why_it_is_refused() -> None:
-    reasons = ("missing", "malformed", "expired", "signature", "grant-ended", "internal")
+    reasons = ("missing", "malformed", "signature", "grant-ended", "internal")
     said = {told(TokenRefused(reason)).detail for reason in reasons}
     assert said == {TABLE[TokenRefused].says}
+
+
+@pytest.mark.parametrize(("reason", "word"), [("expired", "expired"), ("audience", "another resource")])
+def test_a_genuine_token_is_told_what_its_holder_can_read_in_it(reason: str, word: str) -> None:
+    assert word in told(TokenRefused(reason)).detail
+
+
+def test_each_error_has_one_status_for_each_protocol_over_http() -> None:
+    """A2A in JSON-RPC and MCP of either era; on /api and in HTTP+JSON it is the row's own."""
+    kinds = [kind for kind, row in TABLE.items() if row.acts]
+    assert {TABLE[kind].status for kind in kinds} == {400, 401, 403, 404, 413, 421, 429, 503}
+    assert all(row.acts for row in (*TABLE.values(), UNEXPECTED) if row.status in (401, 413, 421, 429, 500, 503) or row.code == -32011)
+    unknown, method, broken = told(UnknownName("x")), told(UnknownMethod()), told(UpstreamFault("late"))
+    assert [said.jsonrpc_status for said in (unknown, method, broken)] == [404, 200, 200]
+    assert [said.mcp_status(initialized=False) for said in (unknown, method, broken)] == [404, 404, 200]
+    assert [said.mcp_status(initialized=True) for said in (unknown, method, broken)] == [404, 200, 200]
 
 
 def test_an_exception_that_nobody_expected_is_a_500_and_no_other_is() -> None:
