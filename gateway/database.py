@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.writer import Batch, NotKept, Participant, Writer
+from gateway.writer import Batch, Moves, NotKept, Participant, Writer
 from policies.tables import epochs
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ WAL_PAGES_MAX = 16_384  # 64 MB: only when `checkpoint` does not keep up does a 
 BUSY_MS = 5000  # how long one transaction waits for another
 POSTGRES = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
-__all__ = ["Batch", "Database", "NotKept", "NotRead", "bump", "engine_for"]
+__all__ = ["Batch", "Database", "Moves", "NotKept", "NotRead", "bump", "engine_for"]
 log = structlog.get_logger()
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,17 +25,13 @@ from adapters.task import (
     TaskStatusUpdateEvent,
     encode,
 )
-from gateway.database import Batch, Database, NotRead
+from gateway.database import Batch, Database, Moves, NotRead
 from gateway.tables import processes, task_events, tasks
 
 T = TypeVar("T")
 POLL_SECONDS = 0.25
 SETTLED_US = 2_000_000  # a task of ours that moved in this time is not looked at
 RUNNING = (TaskState.SUBMITTED, TaskState.WORKING)
-_ADVANCE = (
-    "UPDATE tasks SET state = ?, updated = ?, last_seq = ?, runner = ?, vendor_ref = ?, decision_id = ?, grant_id = ? "
-    "WHERE tenant = ? AND id = ? AND last_seq = ?"
-)
 _REFER = "UPDATE tasks SET vendor_ref = ? WHERE tenant = ? AND id = ? AND last_seq = ?"
 CAUSED_MAX = 10_000  # tasks of one errand that are looked through
 _message = msgspec.json.Decoder(Message).decode
@@ -48,6 +45,14 @@ class UnknownTask(Exception):
 
 class TaskEnded(Exception):
     """The task has reached a terminal state, or another hand moved it on."""
+
+
+_ADVANCE = Moves(
+    tasks,
+    ("state", "updated", "last_seq", "runner", "vendor_ref", "decision_id", "grant_id"),
+    ("tenant", "id", "last_seq"),
+    TaskEnded,
+)
 
 
 class KeyUsed(Exception):
@@ -144,7 +149,13 @@ def _put(artifacts: dict[str, Artifact], piece: Artifact, append: bool) -> None:
 
 def rfc3339(microseconds: int) -> str:
     """UTC with milliseconds and Z, as A2A 1.0 s5.6.1 wants times."""
-    return datetime.fromtimestamp(microseconds / 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{_second(seconds)}.{rest // 1000:03}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def artifact_body(artifact: Artifact, append: bool, last_chunk: bool) -> str:
@@ -180,8 +191,9 @@ class TaskLog:
     def advance(self, batch: Batch, old: TaskRow, new: TaskRow, events: Sequence[TaskEvent]) -> None:
         """Appends events and moves the task on; raises TaskEnded when somebody else moved it since `old`."""
         values = (new.state.value, new.updated, new.last_seq, new.runner, new.vendor_ref, new.decision_id, new.grant_id)
-        if old.ended or batch.run(_ADVANCE, (*values, old.tenant, old.id, old.last_seq)) != 1:
+        if old.ended:
             raise TaskEnded
+        batch.move(_ADVANCE, (*values, old.tenant, old.id, old.last_seq))
         self._add(batch, new, events)
 
     def refer(self, batch: Batch, row: TaskRow) -> None:

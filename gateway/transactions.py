@@ -1,12 +1,15 @@
 """Transactions of the writer: all jobs together, each alone when one of them fails, and the truth after a commit that broke."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import structlog
 from sqlalchemy import Connection, Engine, Table
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
+ROWS_MAX = 32  # of one statement
 DUPLICATES = {"SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE", "23505"}
 log = structlog.get_logger()
 
@@ -27,14 +30,28 @@ class Participant(Protocol):
         ...
 
 
+class Moves(NamedTuple):
+    """How rows of a table change: each by its `keys`, which must name a row as it stands; `missed` is raised when they name none."""
+
+    table: Table
+    values: tuple[str, ...]
+    keys: tuple[str, ...]
+    missed: type[Exception]
+
+
 class Batch:
-    """One transaction under way. Rows that are only inserted go through `add`, which needs no statement of its own."""
+    """One transaction under way. Rows that are only inserted or moved need no statement of their own.
+
+    SQLite gives up the interpreter's lock for every statement it runs, and a busy event loop is slow to hand it back: so the rows of all
+    jobs go into as few statements as there are tables, in a few sizes, which the driver keeps prepared.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._mark = "?" if connection.dialect.name == "sqlite" else "%s"
+        self._sqlite = connection.dialect.name == "sqlite"
         self._errors: type[Exception] = connection.dialect.loaded_dbapi.Error
         self._rows: dict[Table, list[tuple[Any, ...]]] = {}
+        self._moved: dict[Moves, list[tuple[Any, ...]]] = {}
 
     @property
     def connection(self) -> Connection:
@@ -43,13 +60,17 @@ class Batch:
         return self._connection
 
     def add(self, table: Table, row: dict[str, Any]) -> None:
-        self._rows.setdefault(table, []).append(tuple(row.get(name) for name in table.columns.keys()))  # noqa: SIM118 (a ColumnCollection iterates over columns)
+        self._rows.setdefault(table, []).append(tuple(map(row.get, _names(table))))
+
+    def move(self, moves: Moves, values: tuple[Any, ...]) -> None:
+        """Changes one row, not later than `flush`, which raises `moves.missed` when it is not there as its keys say."""
+        self._moved.setdefault(moves, []).append(values)
 
     def run(self, statement: str, values: tuple[Any, ...]) -> int:
         """Runs one statement at once, with `?` marks, and returns the number of rows it changed. Does not see rows just added."""
         cursor = self._connection.connection.cursor()
         try:
-            cursor.execute(statement if self._mark == "?" else statement.replace("?", "%s"), values)
+            cursor.execute(statement if self._sqlite else statement.replace("?", "%s"), values)
             return int(cursor.rowcount)
         except self._errors as error:
             raise DBAPIError.instance(statement, None, error, self._errors) from error
@@ -57,19 +78,67 @@ class Batch:
             cursor.close()
 
     def flush(self) -> None:
-        if not self._rows:
+        if not (self._rows or self._moved):
             return
         cursor = self._connection.connection.cursor()
+        moved, self._moved = self._moved, {}
+        for moves, values in moved.items():
+            if self._sent(cursor, partial(_update, moves), values) != len(values):
+                raise moves.missed
         rows, self._rows = self._rows, {}
         for table, values in rows.items():
-            names = table.columns.keys()
-            marks = ",".join([self._mark] * len(names))
-            statement = f"INSERT INTO {table.name} ({','.join(names)}) VALUES ({marks})"  # noqa: S608 (names of our own tables)
-            try:
-                cursor.executemany(statement, values)
-            except self._errors as error:
-                raise DBAPIError.instance(statement, None, error, self._errors) from error
+            self._sent(cursor, partial(_insert, table), values)
         cursor.close()
+
+    def _sent(self, cursor: DBAPICursor, statement: Callable[[int], str], rows: list[tuple[Any, ...]]) -> int:
+        """Runs `statement`, made for one row or several, with all rows; returns how many rows of the database it touched."""
+        text, touched = "", 0
+        try:
+            if not self._sqlite:
+                text = statement(1).replace("?", "%s")
+                cursor.executemany(text, rows)
+                return int(cursor.rowcount)
+            for part in _parts(rows):
+                text = statement(len(part))
+                cursor.execute(text, [value for row in part for value in row])
+                touched += cursor.rowcount
+        except self._errors as error:
+            raise DBAPIError.instance(text, None, error, self._errors) from error
+        return touched
+
+
+def _parts(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows in powers of two."""
+    begin = 0
+    while begin < len(rows):
+        size = min(ROWS_MAX, 1 << ((len(rows) - begin).bit_length() - 1))
+        yield rows[begin : begin + size]
+        begin += size
+
+
+@cache
+def _names(table: Table) -> tuple[str, ...]:
+    return tuple(table.columns.keys())
+
+
+@cache
+def _insert(table: Table, size: int) -> str:
+    names = _names(table)
+    return f"INSERT INTO {table.name} ({','.join(names)}) VALUES {_marks(len(names), size)}"  # noqa: S608 (names of our own tables)
+
+
+@cache
+def _update(moves: Moves, size: int) -> str:
+    columns = [(name, f"given.column{position}") for position, name in enumerate(moves.values + moves.keys, 1)]
+    sets = ",".join(f"{name}={given}" for name, given in columns[: len(moves.values)])
+    match = " AND ".join(f"{moves.table.name}.{name}={given}" for name, given in columns[len(moves.values) :])
+    given = f"(VALUES {_marks(len(columns), size)}) AS given"
+    return f"UPDATE {moves.table.name} SET {sets} FROM {given} WHERE {match}"  # noqa: S608 (names of our own tables)
+
+
+def _marks(columns: int, rows: int) -> str:
+    row = f"({','.join('?' * columns)})"
+    return ",".join([row] * rows)
 
 
 class Outcome(NamedTuple):

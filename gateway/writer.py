@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import structlog
 from sqlalchemy import Engine
 
-from gateway.transactions import Batch, NotKept, Outcome, Participant, Transactions
+from gateway.transactions import Batch, Moves, NotKept, Outcome, Participant, Transactions
 
 T = TypeVar("T")
 Work = Callable[[Batch], T]
@@ -20,7 +20,7 @@ DEFERRED_SECONDS = 0.05
 DEFERRED_MAX = 10_000
 REST_SECONDS = 1.0  # between two tries to keep what nobody waits for, while the database is away
 
-__all__ = ["Batch", "NotKept", "Participant", "Work", "Writer"]
+__all__ = ["Batch", "Moves", "NotKept", "Participant", "Work", "Writer"]
 log = structlog.get_logger()
 
 
@@ -37,7 +37,8 @@ class Writer:
 
     def __init__(self, engine: Engine) -> None:
         self._transactions = Transactions(engine)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._handed_in: list[_Job] = []
         self._deferred: deque[_Job] = deque()
         self._dropped = 0
         self._rest_until = 0.0
@@ -61,8 +62,16 @@ class Writer:
         if self._loop is None or self._closing or not self._thread.is_alive():
             raise NotKept("the database writer does not run")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(work, future))
+        if not self._handed_in:
+            self._loop.call_soon(self._hand_over)
+        self._handed_in.append(_Job(work, future))
         return await future
+
+    def _hand_over(self) -> None:
+        """Wakes the thread once for all that one round of the event loop hands in, since each waking costs both of them the lock."""
+        if self._handed_in:
+            jobs, self._handed_in = self._handed_in, []
+            self._jobs.put(jobs)
 
     def post(self, work: Work[Any]) -> None:
         """Runs `work` with the next commit, or within 50 ms, and tells nobody. For what comes after an effect, never before it."""
@@ -75,6 +84,7 @@ class Writer:
         """Keeps all that was handed in, then ends; whatever is handed in from now on is refused."""
         self._closing = True
         if self._thread.is_alive():
+            self._hand_over()
             self._jobs.put(None)
             self._thread.join(timeout=10)
 
@@ -96,7 +106,7 @@ class Writer:
         try:
             first = self._jobs.get(timeout=DEFERRED_SECONDS)
             while first is not None:
-                jobs.append(first)
+                jobs += first
                 if len(jobs) >= BATCH_MAX:
                     break
                 first = self._jobs.get_nowait()
