@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from ssl import SSLContext
+from ssl import SSLContext, create_default_context
 from typing import NamedTuple, TypedDict, Unpack
 
 import aiohttp
@@ -13,6 +13,7 @@ from yarl import URL
 
 from adapters.addresses import EgressRefused, Targets
 from adapters.contract import Unreachable, UpstreamFault
+from adapters.http1 import Dropped, Fetched, Pool, Target, TooLarge, Ways
 
 __all__ = ["Bounds", "Egress", "EgressRefused", "Fetched", "Pinned", "Streamed", "system_lookup"]
 
@@ -26,14 +27,6 @@ TIMEOUT = 60.0
 LIMIT = 8 << 20
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
-
-
-class Fetched(NamedTuple):
-    """A whole answer. `headers` is read by lower-case names."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Pinned(NamedTuple):
@@ -105,6 +98,8 @@ class Egress:
         self._tls = tls
         self._connections = connections
         self._known: dict[str, URL] = {}
+        self._asked: dict[str, Target] = {}
+        self._pool = Pool(Ways(self._addresses, self._authorities, CONNECT_SECONDS, IDLE_SECONDS), connections[0], connections[1])
         self._session: aiohttp.ClientSession | None = None
         self._lasting: Egress | None = None
 
@@ -138,31 +133,19 @@ class Egress:
 
     async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **bounds: Unpack[Bounds]) -> Fetched:
         """Sends one request and reads the whole answer, whatever its status. Redirects are answers too."""
-        target = self._known.get(url) or self._learn(url)
-        timeout = aiohttp.ClientTimeout(total=bounds.get("timeout", TIMEOUT), sock_connect=CONNECT_SECONDS)
-        limit = bounds.get("limit", LIMIT)
+        target = self._asked.get(url) or self._target(url)
+        within = (bounds.get("timeout", TIMEOUT), bounds.get("limit", LIMIT))
         try:
-            return await self._exchange(method, target, headers, body, (timeout, limit))
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            if not (bounds.get("idempotent") and _was_dropped(error)):
+            return await self._pool.exchange(target, method, headers, body, within)
+        except Dropped as error:
+            if not bounds.get("idempotent"):
                 raise _fault(error) from error
-        try:
-            return await self._exchange(method, target, headers, body, (timeout, limit))
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (TooLarge, OSError, ValueError) as error:
             raise _fault(error) from error
-
-    async def _exchange(
-        self, method: str, target: URL, headers: Mapping[str, str], body: bytes | None, bounds: tuple[aiohttp.ClientTimeout, int]
-    ) -> Fetched:
-        session = self._session or self._open()
-        answer = await session.request(method, target, headers=headers, data=body, timeout=bounds[0], allow_redirects=False)
         try:
-            whole = await _whole(answer, bounds[1])
-        except BaseException:
-            answer.close()  # what is left of the answer must not be taken for the next one
-            raise
-        answer.release()
-        return Fetched(answer.status, answer.headers, whole)
+            return await self._pool.exchange(target, method, headers, body, within)
+        except (TooLarge, OSError, ValueError) as error:
+            raise _fault(error) from error
 
     @asynccontextmanager
     async def stream(
@@ -189,11 +172,26 @@ class Egress:
 
     async def close(self) -> None:
         """Ends every connection."""
+        await self._pool.close()
         if self._lasting is not None:
             await self._lasting.close()
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
+
+    async def _addresses(self, host: str, port: int) -> Sequence[str]:
+        return [entry["host"] for entry in await self._resolver.resolve(host, port)]
+
+    def _authorities(self) -> SSLContext:
+        if self._tls is None:
+            self._tls = create_default_context()
+        return self._tls
+
+    def _target(self, url: str) -> Target:
+        if len(self._asked) >= KNOWN_MAX:
+            self._asked.clear()
+        target = self._asked[url] = Target.of(self.check(url))
+        return target
 
     def _learn(self, url: str) -> URL:
         target = self._targets.check(url)
@@ -210,7 +208,7 @@ class Egress:
             resolver=self._resolver,
             ttl_dns_cache=NAMES_SECONDS,
             keepalive_timeout=IDLE_SECONDS,
-            ssl=self._tls or True,
+            ssl=self._authorities(),
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -265,14 +263,10 @@ async def _whole(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     raise UpstreamFault("the upstream's answer is too large", f"more than {limit} bytes")
 
 
-def _was_dropped(error: Exception) -> bool:
-    """The connection ended without an answer, which is how a kept connection looks that the server closed."""
-    dropped = isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
-    return dropped and not isinstance(error, aiohttp.ClientConnectorError)
-
-
 def _fault(error: Exception) -> UpstreamFault:
     detail = f"{type(error).__name__}: {error}"[:500]
+    if isinstance(error, TooLarge):
+        return UpstreamFault("the upstream's answer is too large", str(error))
     if isinstance(error, TimeoutError):
         return Unreachable("the upstream did not answer in time", detail)
     if isinstance(error, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError)):
