@@ -61,9 +61,16 @@ class A2AAgent:
         """Sends the message, then asks for the task until it ends. Raises UpstreamFault."""
         reading = Reading(turn.ref)
         with self._bell(turn, call) as bell:
-            async with aclosing(self._sent(turn, call, reading, bell.url if bell else "")) as events:
-                async for event in events:
+            notify = bell.url if bell else ""
+            if turn.stream:
+                async with aclosing(self._watched(turn, call, reading, notify)) as events:
+                    async for event in events:
+                        yield event
+            else:
+                for event in await self._answered(turn, call, reading, notify):
                     yield event
+            if not reading.ended and not reading.task_id:
+                raise UpstreamFault("The agent's answer broke off", "the stream had no event")
             delay = _POLL_FIRST
             while not reading.ended:
                 await (bell.pause(_POLL_PUSHED) if bell else self._pause(delay))
@@ -90,27 +97,38 @@ class A2AAgent:
             task = await self._task(call, ref.task_id)
         return task.status.state is TaskState.CANCELED
 
-    async def _sent(self, turn: Turn, call: Call, reading: Reading, notify: str) -> AsyncGenerator[Event, None]:
-        """What the send itself brings: all of a stream, or one answer. Without an ending, the task is known afterwards."""
-        stream = turn.stream
-        while True:
-            peer = self._peer(call, notify)
-            answers = self._streamed if stream and peer.streams else self._answered
+    async def _watched(self, turn: Turn, call: Call, reading: Reading, notify: str) -> AsyncGenerator[Event, None]:
+        """All of a stream, or one answer of an agent that has no streams. Without an ending, the task is known afterwards."""
+        stream = True
+        while stream and (peer := self._peer(call, notify)).streams:
             try:
-                async with aclosing(answers(peer, turn, call, reading)) as events:
+                async with aclosing(self._streamed(peer, turn, call, reading)) as events:
                     async for event in events:
                         yield event
                 break
             except PeerError as error:
-                if reading.task_id or not self._speaks_otherwise(peer, error, stream):
+                if reading.task_id or not self._speaks_otherwise(peer, error, True):
                     raise
-                stream = stream and peer.older is not self._peer(call).older  # another version first, then without
+                stream = peer.older is not self._peer(call).older  # another version first, then without
             except UnknownState as unknown:
                 for event in reading.heard_of(unknown):
                     yield event
                 break
-        if not reading.ended and not reading.task_id:
-            raise UpstreamFault("The agent's answer broke off", "the stream had no event")
+        else:
+            for event in await self._answered(turn, call, reading, notify):
+                yield event
+
+    async def _answered(self, turn: Turn, call: Call, reading: Reading, notify: str) -> list[Event]:
+        """What one answer tells. Without an ending, the task is known afterwards."""
+        while True:
+            peer = self._peer(call, notify)
+            try:
+                return list(reading.events(await self._transport(call).send(peer, call, _outgoing(turn), turn.accepted_output_modes)))
+            except PeerError as error:
+                if reading.task_id or not self._speaks_otherwise(peer, error, False):
+                    raise
+            except UnknownState as unknown:
+                return list(reading.heard_of(unknown))
 
     def _speaks_otherwise(self, peer: Peer, error: PeerError, stream: bool) -> bool:
         """Whether a refused method is worth another try, in the older version or without streaming: nothing was done yet."""
@@ -121,11 +139,6 @@ class A2AAgent:
         if error.code == METHOD_NOT_FOUND and not streamed:
             self._older.discard(peer.url)
         return streamed and error.code in (METHOD_NOT_FOUND, UNSUPPORTED_OPERATION)
-
-    async def _answered(self, peer: Peer, turn: Turn, call: Call, reading: Reading) -> AsyncGenerator[Event, None]:
-        answer = await self._transport(call).send(peer, call, _outgoing(turn), turn.accepted_output_modes)
-        for event in reading.events(answer):
-            yield event
 
     async def _streamed(self, peer: Peer, turn: Turn, call: Call, reading: Reading) -> AsyncGenerator[Event, None]:
         answers = self._transport(call).stream(peer, call, _outgoing(turn), turn.accepted_output_modes)

@@ -20,12 +20,16 @@ class Guarded:
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """The events of the adapter inside up to its ending, or a Failed in its place."""
-        async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.run(turn, call))) as events:
-            while True:
-                event = await _next(events, call.deadline)
-                yield event
-                if isinstance(event, ENDINGS):
-                    return
+        bound = _Bound(call.deadline)
+        try:
+            async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.run(turn, call))) as events:
+                while True:
+                    event = await _next(events, bound)
+                    yield event
+                    if isinstance(event, ENDINGS):
+                        return
+        finally:
+            bound.lift()
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """As the adapter inside. Who can't be reached, or is late, has neither confirmed nor refused: raises UpstreamFault."""
@@ -38,10 +42,41 @@ class Guarded:
             raise UpstreamFault(LATE) from None
 
 
-async def _next(events: AsyncIterator[Event], deadline: float) -> Event:
-    try:
-        async with asyncio.timeout_at(deadline):
+class _Bound:
+    """A deadline over all waits for one adapter, and nothing between them: one timer for a turn, not one for each event."""
+
+    def __init__(self, deadline: float) -> None:
+        self._timer = asyncio.get_running_loop().call_at(deadline, self._reached)
+        self._waits: asyncio.Task[object] | None = None
+        self._over = False
+
+    async def next(self, events: AsyncIterator[Event]) -> Event:
+        """Raises TimeoutError, and whatever the adapter raises."""
+        task = self._waits = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        try:
+            if self._over:
+                raise TimeoutError
             return await anext(events)
+        except asyncio.CancelledError:
+            if not self._over or (task and task.uncancel() > before):
+                raise
+            raise TimeoutError from None
+        finally:
+            self._waits = None
+
+    def lift(self) -> None:
+        self._timer.cancel()
+
+    def _reached(self) -> None:
+        self._over = True
+        if self._waits is not None:
+            self._waits.cancel()
+
+
+async def _next(events: AsyncIterator[Event], bound: _Bound) -> Event:
+    try:
+        return await bound.next(events)
     except StopAsyncIteration:
         return Failed(SILENT, detail="the adapter yielded no ending")
     except UpstreamFault as fault:

@@ -63,7 +63,7 @@ class Ways(NamedTuple):
 
 
 class Pool:
-    """At most `size` requests at once, `per_host` of them to one host (0: without limit); the others wait for their turn, within their time."""
+    """At most `size` requests at once, `per_host` of them to one host (0: no limit); the others wait their turn, within their time."""
 
     def __init__(self, ways: Ways, size: int, per_host: int) -> None:
         self._ways = ways

@@ -102,3 +102,20 @@ async def test_who_can_not_be_reached_has_neither_confirmed_nor_refused_to_stop(
 
 async def test_an_answer_confirms_a_cancellation() -> None:
     assert await Guarded(Acting(never_ends)).cancel(VendorRef(), call_to("http://a.example/", seconds=0.05))
+
+
+async def test_the_deadline_cuts_the_adapter_off_and_never_who_reads_its_events() -> None:
+    events = Guarded(Acting(hangs)).run(turn("hi"), call_to("http://a.example/", seconds=0.05))
+    assert await anext(events) == Progress()
+    await asyncio.sleep(0.1)  # the reader takes its time, past the deadline
+    assert await anext(events) == Failed(LATE)
+
+
+async def test_a_cancellation_from_outside_is_not_taken_for_the_deadline() -> None:
+    adapter = Acting(hangs_at_once)
+    running = asyncio.create_task(anext(Guarded(adapter).run(turn("hi"), call_to("http://a.example/", seconds=5))))
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert adapter.closed
