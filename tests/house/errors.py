@@ -10,6 +10,8 @@ BUILT_IN = {name for name, value in vars(builtins).items() if isinstance(value, 
 # Caught by its own package, or raised where there is no caller yet. Everything else needs a row in gateway/errors.py.
 INSIDE = {
     "adapters.contract.CannotCancel": "the task is withdrawn from its agent",
+    "adapters.http1.Dropped": "the egress guard tries again, or raises UpstreamFault",
+    "adapters.http1.TooLarge": "the egress guard raises UpstreamFault",
     "adapters.mcp_peer.PeerRefused": "the pool answers the server that asked, or refuses the call",
     "adapters.mcp_rounds.WrongEra": "the pool probes again",
     "adapters.mcp_sessions.NotLegacy": "the pool probes again",
