@@ -55,12 +55,17 @@ def modern_body(request: McpRequest) -> bytes:
     """The envelope for a modern server: the client's own bytes when it is modern too."""
     if request.modern:
         return request.raw
-    return envelope_of(request.id, request.method, modern_params(members_of(request.params), request.peer, request.level))
+    return envelope_of(request.id, request.method, modern_params(members_of(request.params), request.peer, _level(request)))
+
+
+def _level(request: McpRequest) -> str:
+    """An older client that set no level hears of everything, which a modern server has to be told."""
+    return request.level or (LEVELS[0] if request.peer is not None else "")
 
 
 def retry_body(request: McpRequest, number: int, answers: Mapping[str, Any]) -> bytes:
     """The `number`th repetition of a request for a modern server, with `inputResponses` and `requestState` (MRTR)."""
-    params = modern_params(members_of(request.params), request.peer, request.level)
+    params = modern_params(members_of(request.params), request.peer, _level(request))
     return envelope_of(f"{request.id}/{number}", request.method, {**params, **answers})
 
 

@@ -19,6 +19,7 @@ from adapters.task import Message, TaskState
 from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
 from gateway.ledger import Ledger, Outside, Trail
+from gateway.patience import patient
 from gateway.push import Webhook
 from gateway.task_reader import TaskReader, digest, scoped_key
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
@@ -232,7 +233,11 @@ class Broker:
         call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
         outcome = "failed"
         try:
-            answer = await self._outside.tools.call(call, asked.request)
+            peer = asked.request.peer
+            if peer is not None and peer.capabilities:
+                answer = await patient(self._outside.tools.call, call, asked.request, peer)
+            else:
+                answer = await self._outside.tools.call(call, asked.request)
             outcome = "ok"
             return answer
         except (UpstreamFault, EgressRefused) as fault:

@@ -43,7 +43,7 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
 
     gateway.opening.append(begin)
     gateway.closing.extend((listeners.close, parked.close))
-    return Endpoint(admission, relay, Conversations(sessions, parts, changes), gateway.settings.server.max_body)
+    return Endpoint(admission, relay, Conversations(sessions, parts, changes, gateway.tools.leave), gateway.settings.server.max_body)
 
 
 def _catalogue(gateway: Gateway) -> Catalogue:

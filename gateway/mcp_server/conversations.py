@@ -1,10 +1,11 @@
 """Requests that are more than a question and its answer: with things said and asked meanwhile, in the manner of either era."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from adapters.mcp_peer import Peer
@@ -21,11 +22,12 @@ from gateway.mcp_server.parked import Parked, Running
 from gateway.mcp_server.refusals import refusal_of
 from gateway.mcp_server.relay import Relay
 from gateway.mcp_server.seal import Seal
-from gateway.mcp_server.sessions import Session, Sessions, holder
+from gateway.mcp_server.sessions import Session, Sessions, holder, owner_of
 from gateway.mcp_server.wanted import Wanted, wanted
 
 ROUNDS = frozenset({"tools/call", "prompts/get", "resources/read"})  # what a modern server may answer with questions
 encode = msgspec.json.Encoder().encode
+log = structlog.get_logger()
 Key = tuple[str, type, Any]
 
 
@@ -43,8 +45,8 @@ class Parts(Struct, frozen=True):
 class Conversations:
     """Those under way in this process, and their parts."""
 
-    def __init__(self, sessions: Sessions, parts: Parts, changed: Callable[[], None]) -> None:
-        """`changed` wakes the streams that are open."""
+    def __init__(self, sessions: Sessions, parts: Parts, changed: Callable[[], None], leave: Callable[[str, str], Awaitable[None]]) -> None:
+        """`changed` wakes the streams that are open; `leave` ends what an owner's session had with servers."""
         self.sessions = sessions
         self._relay = parts.relay
         self._methods = parts.methods
@@ -53,6 +55,7 @@ class Conversations:
         self._listeners = parts.listeners
         self._line = parts.line
         self._changed = changed
+        self._leave = leave
         self._under_way: dict[Key, asyncio.Task[bytes]] = {}
 
     async def modern(self, asked: Asked, outlet: Outlet) -> None:
@@ -130,6 +133,7 @@ class Conversations:
             if key[0] == session.id:
                 work.cancel()
         await self.sessions.close(session)
+        await self._leave(owner_of(session), session.id)
         self._changed()
 
     async def stream(self, asked: Asked, session: Session, outlet: Outlet) -> None:
@@ -164,6 +168,8 @@ class Conversations:
             await exchange.finish(_result(asked, work.result()))
         elif exchange.streaming and isinstance(error, Exception):
             refusal = refusal_of(error, legacy=True)
+            if refusal.reason == "internal":
+                log.error("mcp_door_failed", resource=asked.resource, exc_info=error)
             said = {"code": refusal.code, "message": refusal.message} | ({"data": refusal.data} if refusal.data else {})
             await exchange.finish(encode({"jsonrpc": "2.0", "id": asked.id, "error": said}))
         else:

@@ -119,7 +119,7 @@ class Endpoint:
     async def _refuse(self, outlet: Outlet, asked: Asked | None, resource: str, error: Exception) -> str:
         legacy = asked is not None and not asked.modern and (asked.id is not None or not asked.method)
         refusal = refusal_of(error, legacy=legacy)
-        if refusal.status == 500:
+        if refusal.reason == "internal":
             log.exception("mcp_door_failed", resource=resource)
         body = _error(asked.id if asked else None, refusal.code, refusal.message, refusal.data)
         headers = http_headers(refusal.told, self._admission, resource) if refusal.told is not None else ()

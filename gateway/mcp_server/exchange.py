@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.mcp_peer import PeerRefused
 from gateway.mailbox import Mailbox
@@ -30,7 +30,7 @@ class _Error(Struct):
 
 class _Answer(Struct):
     id: str | int | None = None
-    result: Raw | None = None
+    result: Raw | UnsetType = UNSET
     error: _Error | None = None
 
 
@@ -114,9 +114,11 @@ async def asked(mailbox: Mailbox, session: Session, say: Any, question: tuple[st
         answer = _answer(await mailbox.wait(_address(session, number), ANSWER_SECONDS))
     except TimeoutError:
         raise PeerRefused(LATE, "The client did not answer in time") from None
+    except msgspec.MsgspecError:
+        raise PeerRefused(-32603, "The client's answer is none") from None
     if answer.error is not None:
         raise PeerRefused(answer.error.code, answer.error.message[:1000])
-    if answer.result is None or bytes(answer.result[:1]) != b"{":
+    if answer.result is UNSET or bytes(answer.result)[:1] != b"{":
         raise PeerRefused(-32603, "The client's answer is none")
     return answer.result
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.mcp_peer import Peer, PeerRefused
 from gateway.errors import TooManyWaiting
@@ -114,7 +114,7 @@ class Running:
 class _Letter(Struct, omit_defaults=True):
     """What came of a round: a result, or an error with its HTTP status."""
 
-    result: Raw | None = None
+    result: Raw | UnsetType = UNSET
     code: int = 0
     message: str = ""
     data: dict[str, Any] | None = None
@@ -129,7 +129,7 @@ def _letter_of(outcome: asyncio.Future[bytes]) -> _Letter:
     if error is None:
         return _Letter(Raw(outcome.result()))
     refusal = refusal_of(error)
-    return _Letter(None, refusal.code, refusal.message, dict(refusal.data or {}), refusal.status)
+    return _Letter(UNSET, refusal.code, refusal.message, dict(refusal.data or {}), refusal.status)
 
 
 class Parked:
@@ -241,7 +241,7 @@ class Parked:
         except asyncio.CancelledError:
             await asyncio.shield(self._mailbox.send(f"cancel/{call}", b"{}", ANSWER_SECONDS))
             raise
-        if letter.result is None:
+        if letter.result is UNSET:
             raise BadEnvelope(letter.code, letter.message, letter.data, letter.status)
         return bytes(letter.result)
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adapters.mcp_wire import McpRefused
 from gateway.errors import Told, mcp_data, told
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.sessions import UnknownSession
 
-RESOURCE_NOT_FOUND, URL_REQUIRED = -32002, -32042  # of the initialize era
+PASSED_ON = {-32602: 200, -32601: 404, -32021: 400, -32002: 200, -32042: 200}  # codes of servers, with a modern client's HTTP status
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ def refusal_of(error: BaseException, *, legacy: bool = False) -> Refusal:
     """To a client of the initialize era 404 would mean that its session is gone, and what went wrong with a call rides on 200."""
     if isinstance(error, BadEnvelope):
         return Refusal(200 if legacy else error.status, error.code, str(error), error.data, "bad-envelope")
+    if isinstance(error, McpRefused) and error.code in PASSED_ON:
+        return Refusal(200 if legacy else PASSED_ON[error.code], error.code, error.public, error.data, "upstream")
     if isinstance(error, UnknownSession):
         return Refusal(404, -32600, "there is no such session; initialize again", None, "unknown-session")
     said = told(error)  # type: ignore[arg-type]  # what is no Exception is told of as unexpected

@@ -163,8 +163,10 @@ class Relay:
             own = {**own, "requestState": self._seal.open(asked.params["requestState"], self.bound(asked)).upstream}
         params = encode({**given, **own, "_meta": {**kept, **asked.trail.headers}})
         raw = encode({**members, "params": Raw(params)})
-        session = asked.session.id if asked.session is not None else ""
-        return McpRequest(asked.id, name, raw, params, asked.modern, asked.method, headers or {}, peer, session)
+        headers, session = headers or {}, asked.session
+        if session is None:
+            return McpRequest(asked.id, name, raw, params, asked.modern, asked.method, headers, peer)
+        return McpRequest(asked.id, name, raw, params, False, asked.method, headers, peer, session.id, session.level)
 
     def _outward(self, asked: Asked, server: str, result: bytes) -> bytes:
         if not asked.server:

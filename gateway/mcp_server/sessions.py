@@ -152,6 +152,11 @@ def holder(caller: Caller) -> str:
     return f"{caller.principal.owner}\n{caller.delegation.actor}"
 
 
+def owner_of(session: Session) -> str:
+    """tenant|issuer|subject of whose it is."""
+    return session.holder.rpartition("\n")[0]
+
+
 def negotiated(asked: Any) -> str:
     """The version to go on with: the one asked for where it is served, else our newest of this era."""
     return asked if asked in VERSIONS else VERSIONS[0]

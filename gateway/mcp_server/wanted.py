@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.mcp_server.modern import INVALID_PARAMS, META, BadEnvelope
 
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 LEVEL_KEY = META + "logLevel"
 PROGRESS, MESSAGE = "notifications/progress", "notifications/message"
+OLDER = frozenset({"notifications/elicitation/complete"})  # said in the initialize era alone
 ASKS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 
 
@@ -22,7 +23,7 @@ class _Told(Struct):
 
 class _Question(Struct):
     mode: str = "form"
-    tools: Raw | None = None
+    tools: Raw | UnsetType = UNSET
 
 
 _told = msgspec.json.Decoder(_Told).decode
@@ -35,11 +36,12 @@ class Wanted:
 
     token: str | int | None
     level: str | None
+    also: frozenset[str] = frozenset()
 
     def takes(self, method: str, params: Raw) -> bool:
         """Whether a notification of this request is for the client."""
         if method not in (PROGRESS, MESSAGE):
-            return False
+            return method in self.also
         try:
             told = _told(params)
         except msgspec.MsgspecError:
@@ -50,16 +52,17 @@ class Wanted:
 
 
 def wanted(params: Any, level: str | None) -> Wanted:
-    """By a request's `_meta`; `level` is what holds where that says nothing. Raises BadEnvelope."""
+    """By a request's `_meta`; `level` is what holds where that says nothing, in the initialize era. Raises BadEnvelope."""
     meta = params.get("_meta") if isinstance(params, dict) else None
+    also = OLDER if level is not None else frozenset()
     if not isinstance(meta, dict):
-        return Wanted(None, level)
+        return Wanted(None, level, also)
     token, asked = meta.get("progressToken"), meta.get(LEVEL_KEY)
     if token is not None and (isinstance(token, bool) or not isinstance(token, str | int)):
         raise BadEnvelope(INVALID_PARAMS, "params._meta.progressToken must be a string or an integer")
     if asked is not None:
         check_level(asked)
-    return Wanted(token, asked or level)
+    return Wanted(token, asked or level, also)
 
 
 def check_level(level: Any) -> str:
@@ -89,6 +92,6 @@ def lacking(capabilities: Mapping[str, Any], method: str, params: Raw) -> Mappin
         return {name: {"url": {}}}
     if name == "elicitation" and question.mode == "form" and declared and "form" not in declared:
         return {name: {"form": {}}}
-    if name == "sampling" and question.tools is not None and "tools" not in declared:
+    if name == "sampling" and question.tools is not UNSET and "tools" not in declared:
         return {name: {"tools": {}}}
     return {}
