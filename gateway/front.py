@@ -16,7 +16,7 @@ from gateway.visits import Visits, traceparent
 from registry.names import FRONT_DOOR
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-MCP = re.compile(r"/mcp(?:/([a-z0-9-]{1,64}))?")
+MCP = re.compile(r"/mcp(?:/((?:virtual/)?[a-z0-9-]{1,64}))?")
 PUBLIC = "/.well-known/"  # read from pages of anybody
 AGENT = re.compile(r"/agents/([a-z0-9-]{1,64})(/.*)?")
 

@@ -104,7 +104,7 @@ class ServerSeed(_Strict):
     upstream: dict[str, Any] = {}
 
 
-DEFAULT_ROLES = {"operator": ["*"], "member": ["agent:*", "tool:*"]}
+DEFAULT_ROLES = {"operator": ["*"], "member": ["agent:*", "tool:*", "prompt:*", "resource:*"]}
 
 
 class Settings(BaseSettings):

@@ -87,11 +87,13 @@ class Authority:
         self._engine = engine
         self._grants = grants
         self._around = around
+        self.generation = 0  # counts what was forgotten: what follows from an earlier ruling may not hold any more
         self._verdicts: BoundedCache[tuple[str, str, str, str, str], _Verdict] = BoundedCache(50_000, around.now)
         self._people: BoundedCache[int, tuple[Claims, Caller]] = BoundedCache(10_000, around.now)
 
     def forget(self) -> None:
         """Believes nothing ruled before. Called after each change of policies, registry or grants."""
+        self.generation += 1
         self._verdicts.clear()
         self._people.clear()
         self._grants.forget()

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from registry.selection import Selection
+
 # Nobody sees these characters, or they change how the text around them looks. Joiners that some scripts and emoji need, U+200C and U+200D,
 # tabs and line feeds are not among them.
 HIDDEN = re.compile(
@@ -28,6 +30,7 @@ class Status(StrEnum):
 class Family(StrEnum):
     AGENT = "agent"
     SERVER = "server"
+    VIRTUAL = "virtual"  # a selection of what servers and agents offer
 
 
 class BadCard(Exception):
@@ -119,7 +122,7 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """An agent or a server under its name in one tenant, ready to be called."""
+    """An agent, a server or a virtual server under its name in one tenant, ready to be called."""
 
     tenant: str
     name: str
@@ -145,3 +148,4 @@ class Registration:
     resources: tuple[Resource, ...] = ()
     templates: tuple[Template, ...] = ()
     withheld: tuple[Withheld, ...] = ()
+    selection: Selection | None = None  # of a virtual server

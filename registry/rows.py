@@ -11,6 +11,7 @@ from sqlalchemy import Row
 
 from registry.card import AgentCard, BadCard, Family, Prompt, Registration, Resource, Status, Template, Tool, Withheld
 from registry.card_reader import read_card
+from registry.selection import Selection
 
 LISTS: Mapping[str, tuple[str, Callable[..., Any]]] = {  # kind -> what names a definition, what it becomes
     "tools": ("name", Tool),
@@ -44,6 +45,7 @@ class Candidate:
     resources: tuple[Resource, ...] = ()
     templates: tuple[Template, ...] = ()
     withheld: tuple[Withheld, ...] = ()
+    selection: Selection | None = None
     jwks: str = ""  # the key set that it proves itself with at the token endpoint, as JSON
 
 
@@ -70,7 +72,9 @@ def row_of(entry: Candidate | Registration) -> dict[str, Any]:
 
 
 def text_of(entry: Candidate | Registration) -> str:
-    """An agent's card verbatim, or all that a server offers."""
+    """An agent's card verbatim, or all that a server offers, or what a virtual one selects."""
+    if entry.selection is not None:
+        return json.dumps(entry.selection.document())
     if entry.card_text or entry.family is Family.AGENT:
         return entry.card_text or "[]"
     lists = {kind: list(each.values()) for kind, each in lists_of(entry).items()}
@@ -143,8 +147,14 @@ def registration_of(row: Row[Any]) -> Registration:
         updated=row.updated,
         trusted_keys=tuple(json.loads(row.trusted_keys)),
         rank=row.rank,
-        **({"tools": ()} if agent else offered(document)),
+        **_content(row.family, document),
     )
+
+
+def _content(family: str, document: Any) -> dict[str, Any]:
+    if family == Family.AGENT:
+        return {"tools": ()}
+    return offered(document) if family == Family.SERVER else {"tools": (), "selection": Selection.of(document)}
 
 
 def offered(document: Any) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class Registry:
         self._now = now
         self._loading = asyncio.Lock()
         self._snapshot = _Snapshot({}, {}, {})
+        self.generation = 0  # counts the snapshots: what was made of an older one may be outdated
 
     def find(self, tenant: str, name: str) -> Registration:
         """Whatever its status. Raises UnknownName."""
@@ -219,6 +220,7 @@ class Registry:
         """Reads what changed since the last time. Called at start, after each change here and when the epoch moved."""
         async with self._loading:
             self._snapshot = await self._database.read(lambda connection: _snapshot(connection, self._snapshot))
+            self.generation += 1
 
     def _moment(self, before: Registration) -> int:
         """Of a change: told in milliseconds it is another than that of the change before, so that it names one state of the entry."""
@@ -257,7 +259,7 @@ def _index(connection: Connection, entry: Candidate | Registration) -> None:
 
 def _note(connection: Connection, candidate: Candidate, now: int) -> None:
     """The first card of its history."""
-    if candidate.card is not None or candidate.family is Family.SERVER:
+    if candidate.card is not None or candidate.family is not Family.AGENT:
         standing = Standing.PENDING if candidate.status is Status.PENDING else Standing.APPROVED
         entry = Entry(text_of(candidate), str(candidate.facts.get("signature", "none")), standing, candidate.facts)
         history.append(connection, (candidate.tenant, candidate.name), now, entry)

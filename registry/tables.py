@@ -9,12 +9,12 @@ registrations = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("name", Text, primary_key=True),
-    Column("family", Text, nullable=False),  # agent | server
-    Column("kind", Text, nullable=False),  # a2a | mcp | vendor kinds
+    Column("family", Text, nullable=False),  # agent | server | virtual
+    Column("kind", Text, nullable=False),  # a2a | mcp | virtual | vendor kinds
     Column("status", Text, nullable=False),  # active | pending | quarantined | down
     Column("url", Text, nullable=False),
     Column("owner", Text, nullable=False),  # tenant|issuer|subject, or `operator` for the configuration file
-    Column("card", Text, nullable=False),  # an agent's card verbatim, a server's tool definitions
+    Column("card", Text, nullable=False),  # an agent's card verbatim, a server's definitions, a virtual server's selection
     Column("card_hash", Text, nullable=False),
     Column("ceiling", Text, nullable=False),  # permission strings, space-separated
     Column("delegation", Text, nullable=False),  # bearer | header | none

@@ -1,23 +1,55 @@
-"""Which servers a caller may know of, and what of them they may use: one answer for lists, calls, reads and completion alike."""
+"""Where a client comes in, and what of it the caller may know of and use: one answer for lists, calls, reads and completion alike."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from policies.authority import Authority, Caller
 from policies.grant import Act, calling, getting, invoking, reading
 from policies.permissions import ceiling_of
 from registry.card import Family, Registration, Status
+from registry.selection import Selection
 from registry.store import Registry, UnknownName
+
+VIRTUAL = "virtual/"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`entries` are active, in the order of their names. `own`: it is one server, whose names and addresses are its own there."""
+
+    name: str  # of the path after /mcp/
+    entries: Sequence[Registration]
+    own: bool = False
+    selection: Selection | None = None
+
+    def has_tool(self, name: str) -> bool:
+        """`crm.search`, `sales` or `sales/quote`."""
+        return self.selection is None or self.selection.has_tool(name)
+
+    def has_prompt(self, name: str) -> bool:
+        return self.selection is None or self.selection.has_prompt(name)
+
+    def has_resource(self, server: str, uri: str) -> bool:
+        return self.selection is None or self.selection.has_resource(server, uri)
+
+    def servers(self) -> Iterator[Registration]:
+        return (entry for entry in self.entries if entry.family is Family.SERVER)
 
 
 class Offers:
-    """Of servers that are active. What is not active is not there."""
+    """Of agents and servers that are active. What is not active is not there."""
 
     def __init__(self, registry: Registry, authority: Authority) -> None:
         self._registry = registry
         self._authority = authority
 
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Differs whenever a list may."""
+        return self._registry.generation, self._authority.generation
+
     def entry(self, caller: Caller, name: str) -> Registration:
-        """An agent or a server. Raises UnknownName."""
+        """An agent or a server, or a virtual one. Raises UnknownName."""
         found = self._registry.find(caller.principal.tenant, name)
         if found.status is not Status.ACTIVE:
             raise UnknownName(name)
@@ -30,20 +62,27 @@ class Offers:
             raise UnknownName(name)
         return found
 
-    def known(self, caller: Caller, name: str) -> Registration:
-        """A server that the caller may know of. Raises UnknownName."""
-        found = self.server(caller, name)
-        if not any(self._authority.sees(caller, act) for act in (calling(name, "*"), getting(name, "*"), reading(name))):
+    def place(self, caller: Caller, name: str) -> Place:
+        """Everything, one server, or a virtual one. Raises UnknownName, also where the caller may not know of it."""
+        if not name:
+            return Place("", self._everything(caller))
+        if not name.startswith(VIRTUAL):
+            found = self.server(caller, name)
+            if not self._knows(caller, found):
+                raise UnknownName(name)
+            return Place(name, (found,), own=True)
+        selection = self.selection(caller, name)
+        entries = [entry for entry in self._everything(caller) if selection.touches(entry.name)]
+        if not any(self._knows(caller, entry) for entry in entries):
             raise UnknownName(name)
-        return found
+        return Place(name, entries, selection=selection)
 
-    def everything(self, caller: Caller) -> Iterator[Registration]:
-        """Agents and servers that are active, in the order of their names."""
-        entries = self._registry.list(caller.principal.tenant)
-        return (entry for entry in entries if entry.status is Status.ACTIVE)
-
-    def servers(self, caller: Caller) -> Iterator[Registration]:
-        return (entry for entry in self.everything(caller) if entry.family is Family.SERVER)
+    def selection(self, caller: Caller, name: str) -> Selection:
+        """Of the virtual server at this place. Raises UnknownName."""
+        found = self.entry(caller, name.removeprefix(VIRTUAL))
+        if found.selection is None:
+            raise UnknownName(name)
+        return found.selection
 
     def may(self, caller: Caller, server: Registration, act: Act) -> bool:
         """Whether the act could be allowed with some arguments, within the server's ceiling. Leaves no trace."""
@@ -55,3 +94,24 @@ class Offers:
     def sees(self, caller: Caller, act: Act) -> bool:
         """Whether the caller may know of the resource at all."""
         return self._authority.sees(caller, act)
+
+    def unavailable(self, caller: Caller, place: str) -> list[str]:
+        """Servers that would be listed there, and do not answer now."""
+        selection = self.selection(caller, place) if place.startswith(VIRTUAL) else None
+        entries = self._registry.list(caller.principal.tenant, Family.SERVER) if not place or selection else ()
+        down = (entry for entry in entries if entry.status is Status.DOWN and (selection is None or selection.touches(entry.name)))
+        return [entry.name for entry in down if self._knows(caller, entry)]
+
+    def _everything(self, caller: Caller) -> list[Registration]:
+        return [entry for entry in self._registry.list(caller.principal.tenant) if entry.status is Status.ACTIVE]
+
+    def _knows(self, caller: Caller, entry: Registration) -> bool:
+        name = entry.name
+        if entry.family is Family.AGENT:
+            return self.sees(caller, invoking(name))
+        return any(self.sees(caller, act) for act in (calling(name, "*"), getting(name, "*"), reading(name)))
+
+
+def own_names(place: str) -> bool:
+    """Whether names and addresses at this place are those of its one server."""
+    return bool(place) and not place.startswith(VIRTUAL)
