@@ -20,7 +20,7 @@ from registry.health import Health
 from registry.names import BadName, check_name, derived_name
 from registry.pins import first_seen
 from registry.rows import made
-from registry.seeds import OPERATOR, TENANT, AgentSeed, NotReached, Seed
+from registry.seeds import OPERATOR, TENANT, AgentSeed, NotReached, Surveyed
 from registry.store import WAITING_MAX, Candidate, Registry
 from registry.suspicions import suspicions
 
@@ -90,7 +90,7 @@ class Onboarding:
         """Raises BadRequest, BadName, NameTaken, TooManyPending, UpstreamFault."""
         return await self._registry.add(first_seen(await self._server(by, offer)), by.deed, self._room(by))
 
-    async def survey(self, seed: Seed) -> Candidate:
+    async def survey(self, seed: Surveyed) -> Candidate:
         """What to register for a seed of the configuration file. Raises NotReached, and BadName."""
         check_name(seed.name)
         by = Registrant(TENANT, OPERATOR, operator=True)

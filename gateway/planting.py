@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from registry.seeds import AgentSeed, Seed, Seeds, ServerSeed
+from registry.seeds import AgentSeed, Seed, Seeds, ServerSeed, VirtualSeed
+from registry.selection import Selection
 
 AGAIN_SECONDS = 2.0
 
 
-def seeds_of(agents: Iterable[Any], servers: Iterable[Any]) -> list[Seed]:
-    """What to plant for the entries `agents` and `servers` of the configuration file (gateway/settings.py)."""
+def seeds_of(agents: Iterable[Any], servers: Iterable[Any], virtual: Iterable[Any] = ()) -> list[Seed]:
+    """What to plant for the entries `agents`, `servers` and `virtual` of the configuration file (gateway/settings.py)."""
     return [
         *(
             AgentSeed(
@@ -30,6 +31,7 @@ def seeds_of(agents: Iterable[Any], servers: Iterable[Any]) -> list[Seed]:
             ServerSeed(each.name, each.url, each.command, tuple(each.args), each.env, tuple(each.ceiling), each.upstream)
             for each in servers
         ),
+        *(VirtualSeed(each.name, Selection.of(each.model_dump())) for each in virtual),
     ]
 
 

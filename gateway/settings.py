@@ -104,6 +104,18 @@ class ServerSeed(_Strict):
     upstream: dict[str, Any] = {}
 
 
+class VirtualSeed(_Strict):
+    """A virtual server of the configuration file (registry/selection.py)."""
+
+    name: str
+    description: str = ""
+    tools: list[str] = []
+    prompts: list[str] = []
+    resources: list[str] = []
+    aliases: dict[str, str] = {}
+    mode: Literal["all", "search"] = "all"
+
+
 DEFAULT_ROLES = {"operator": ["*"], "member": ["agent:*", "tool:*", "prompt:*", "resource:*"]}
 
 
@@ -124,6 +136,7 @@ class Settings(BaseSettings):
     users: dict[str, DevelopmentUser] = {}
     agents: list[AgentSeed] = []
     servers: list[ServerSeed] = []
+    virtual: list[VirtualSeed] = []
     policies: str = ""  # a folder of .cedar files
     workflows: str = ""  # a folder of workflow documents
     cards: Cards = Cards()

@@ -91,6 +91,11 @@ class Authority:
         self._verdicts: BoundedCache[tuple[str, str, str, str, str], _Verdict] = BoundedCache(50_000, around.now)
         self._people: BoundedCache[int, tuple[Claims, Caller]] = BoundedCache(10_000, around.now)
 
+    @property
+    def fresh(self) -> bool:
+        """Whether this process knows what others changed; if not, nothing that was kept may be believed."""
+        return self._around.fresh()
+
     def forget(self) -> None:
         """Believes nothing ruled before. Called after each change of policies, registry or grants."""
         self.generation += 1

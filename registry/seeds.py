@@ -12,6 +12,7 @@ from registry.deeds import Deed
 from registry.pins import first_seen
 from registry.renewal import Renewal
 from registry.rows import Amendment, amended
+from registry.selection import Selection
 from registry.store import Candidate, NameTaken, Outdated, Registry, UnknownName
 
 OPERATOR = "operator"  # the owner of all that the file names; no person's key looks like it
@@ -47,8 +48,17 @@ class ServerSeed:
     upstream: Mapping[str, Any] = field(default_factory=dict)
 
 
-Seed = AgentSeed | ServerSeed
-Survey = Callable[[Seed], Awaitable[Candidate]]
+@dataclass(frozen=True, slots=True)
+class VirtualSeed:
+    """A selection, which nobody has to be asked for."""
+
+    name: str
+    selection: Selection
+
+
+Surveyed = AgentSeed | ServerSeed
+Seed = Surveyed | VirtualSeed
+Survey = Callable[[Surveyed], Awaitable[Candidate]]
 
 
 class NotReached(Exception):
@@ -69,6 +79,8 @@ class Seeds:
         The file wins over who took the name before: their entry goes, and their credentials with it. Raises BadName.
         """
         found = await self._found(seed)
+        if isinstance(seed, VirtualSeed):
+            return await self._selected(seed, found)
         try:
             candidate = await self._survey(seed)
         except NotReached as missing:
@@ -81,6 +93,16 @@ class Seeds:
             log.info("seed_planted_elsewhere", name=seed.name)  # another process, from the same file
         return candidate is not None
 
+    async def _selected(self, seed: VirtualSeed, found: Registration | None) -> bool:
+        try:
+            if found is None:
+                await self._registry.add(virtual(TENANT, OPERATOR, seed.name, seed.selection))
+            elif found.selection != seed.selection:
+                await self._registry.update(replace(found, selection=seed.selection))
+        except (NameTaken, Outdated):
+            log.info("seed_planted_elsewhere", name=seed.name)
+        return True
+
     async def _found(self, seed: Seed) -> Registration | None:
         try:
             found = self._registry.find(TENANT, seed.name)
@@ -92,7 +114,7 @@ class Seeds:
         await self._registry.remove(TENANT, seed.name, Deed("remove", OPERATOR))
         return None
 
-    async def _settle(self, seed: Seed, found: Registration | None, candidate: Candidate | None) -> None:
+    async def _settle(self, seed: Surveyed, found: Registration | None, candidate: Candidate | None) -> None:
         if found is None:
             await self._registry.add(_first(candidate) if candidate else _down(seed), Deed("register", OPERATOR))
             return
@@ -112,7 +134,13 @@ def _first(candidate: Candidate) -> Candidate:
     return first_seen(candidate) if candidate.family is Family.SERVER else candidate
 
 
-def _terms(seed: Seed, candidate: Candidate | None) -> Amendment:
+def virtual(tenant: str, owner: str, name: str, selection: Selection) -> Candidate:
+    """What to register for a selection."""
+    path = f"virtual/{name}"
+    return Candidate(tenant, name, Family.VIRTUAL, "virtual", path, owner, Status.ACTIVE, delegation="none", selection=selection)
+
+
+def _terms(seed: Surveyed, candidate: Candidate | None) -> Amendment:
     """What the file says of an entry counts at once, whether the other side answers or not."""
     if candidate is not None:
         upstream, keys = dict(candidate.upstream), candidate.trusted_keys
@@ -127,7 +155,7 @@ def _settled(found: Registration) -> bool:
     return found.card is not None if found.family is Family.AGENT else bool(found.facts)
 
 
-def _said_so(seed: Seed, found: Registration) -> bool:
+def _said_so(seed: Surveyed, found: Registration) -> bool:
     """Whether the operator changed the file: another address, or the card itself."""
     if isinstance(seed, ServerSeed):
         return not _settled(found) or bool(seed.url and seed.url != found.url)
@@ -136,7 +164,7 @@ def _said_so(seed: Seed, found: Registration) -> bool:
     return bool(seed.url != found.facts.get("source", seed.url))
 
 
-def _down(seed: Seed) -> Candidate:
+def _down(seed: Surveyed) -> Candidate:
     """A place for one that was never reached, so that it is seen to be missing."""
     return Candidate(
         tenant=TENANT,
@@ -154,4 +182,6 @@ def _down(seed: Seed) -> Candidate:
 
 
 def _family(seed: Seed) -> Family:
+    if isinstance(seed, VirtualSeed):
+        return Family.VIRTUAL
     return Family.AGENT if isinstance(seed, AgentSeed) else Family.SERVER

@@ -12,7 +12,7 @@ _PROMPT = re.compile(r"\*|[a-z0-9-]{1,64}\.[ -~]{1,128}")
 _RESOURCE = re.compile(r"\*|[a-z0-9-]{1,64}(?:\+[!-~]{1,2048})?")
 
 
-class BadSelection(Exception):
+class BadSelection(ValueError):
     """`field` is a path such as `tools[0]`; the message is safe to show."""
 
     def __init__(self, field: str, problem: str) -> None:

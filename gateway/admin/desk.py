@@ -126,6 +126,9 @@ class Desk:
             return False
         if entry.family is Family.AGENT:
             return self._may(caller, invoking(entry.name))
+        if entry.selection is not None:
+            touched = (one for one in self._registry.list(entry.tenant) if one.selection is None and entry.selection.touches(one.name))
+            return any(self.sees(caller, one) for one in touched)
         return bool(self.tools(caller, entry) or self.prompts(caller, entry)) or self._may(caller, reading(entry.name))
 
     async def demand_control(self, caller: Caller, entry: Registration, verb: str) -> Deed:

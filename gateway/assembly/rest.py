@@ -11,6 +11,7 @@ from gateway.admin import discovery as admin_discovery
 from gateway.admin import grants as admin_grants
 from gateway.admin import servers as admin_servers
 from gateway.admin import tasks as admin_tasks
+from gateway.admin import virtual as admin_virtual
 from gateway.admin.amendments import Amendments
 from gateway.admin.api import admitted_by, api
 from gateway.admin.desk import Desk
@@ -45,6 +46,7 @@ def rest(gateway: Gateway, admission: Admission) -> App:
             oauth_token.routes(clients, gateway.tokens, gateway.keep),
             admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size),
+            admin_virtual.routes(desk, gateway.registry, admitted, size),
             admin_tasks.routes(gateway.database, gateway.memory.tasks, admitted),
             admin_decisions.routes(gateway.database, admitted, may),
             admin_grants.routes(revocation, admitted, may),

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.commands import screen
+from gateway.commands import screen, virtual
 from gateway.commands.outcomes import WrongUsage
 from gateway.commands.remote import connect, quoted
 
@@ -13,6 +13,7 @@ Name = Annotated[str, typer.Argument(help="The server's name.", metavar="NAME")]
 FIELDS = ("name", "status", "url", "era", "tools", "prompts", "resources", "templates", "waiting", "owner", "created", "updated")
 KINDS = ("tools", "prompts", "resources", "templates")
 app = typer.Typer(help="MCP servers: register, list, show, look at again, approve, remove.", no_args_is_help=True)
+app.add_typer(virtual.app, name="virtual")
 
 
 @app.command()

@@ -4,31 +4,23 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Raw
 
-from gateway.mcp_server.offers import Offers
-from policies.authority import Caller
-
 KEPT = 2048  # lists; each holds references to definitions that all lists share
-Key = tuple[str, str, str]
+Stamp = tuple[int, int]
 Entries = Sequence[Raw]
 
 
 class Lists:
-    """`fresh`: whether this process knows what others changed; if not, nothing that is kept may be believed."""
+    """Kept by what was listed, where, and for whom."""
 
-    def __init__(self, offers: Offers, fresh: Callable[[], bool]) -> None:
-        self._offers = offers
-        self._fresh = fresh
-        self._kept: dict[Key, tuple[tuple[int, int], float, Entries]] = {}
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str, str], tuple[Stamp, Entries]] = {}
 
-    def of(self, caller: Caller, kind: str, place: str, make: Callable[[], Entries]) -> Entries:
-        """The entries of one list, encoded; `make` makes them where they have to be made."""
-        key, stamp = (kind, place, caller.key), self._offers.stamp
-        kept = self._kept.get(key) if self._fresh() else None
-        if kept is not None and kept[0] == stamp and kept[1] == caller.expires:
-            return kept[2]
-        made = make()
-        self._kept.pop(key, None)
-        if len(self._kept) >= KEPT:
-            del self._kept[next(iter(self._kept))]
-        self._kept[key] = (stamp, caller.expires, made)
-        return made
+    def of(self, key: tuple[str, str, str], stamp: Stamp | None, make: Callable[[], Entries]) -> Entries:
+        """The entries of one list, encoded, made by `make` where they have to be. No stamp: nothing that is kept may be believed."""
+        kept = self._kept.pop(key, None)
+        if kept is None or kept[0] != stamp:
+            if len(self._kept) >= KEPT:
+                del self._kept[next(iter(self._kept))]
+            kept = (stamp or (-1, -1), make())
+        self._kept[key] = kept
+        return kept[1]

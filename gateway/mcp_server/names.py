@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 NAME_MAX = 64
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
@@ -20,6 +20,11 @@ def exposed(owner: str, inner: Iterable[str], separator: str) -> dict[str, str]:
             plain = _digested(plain, name)
         names[plain] = name
     return names
+
+
+def unlike(name: str, taken: Container[str]) -> str:
+    """The name, or where another thing has it as an alias, one with a digest."""
+    return _digested(name, name) if name in taken else name
 
 
 def owner_of(name: str, separator: str) -> str:

@@ -1,8 +1,9 @@
 """Where a client comes in, and what of it the caller may know of and use: one answer for lists, calls, reads and completion alike."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from gateway.mcp_server.lists import Entries, Lists
 from policies.authority import Authority, Caller
 from policies.grant import Act, calling, getting, invoking, reading
 from policies.permissions import ceiling_of
@@ -42,6 +43,11 @@ class Offers:
     def __init__(self, registry: Registry, authority: Authority) -> None:
         self._registry = registry
         self._authority = authority
+        self._lists = Lists()
+
+    def remembered(self, caller: Caller, kind: str, place: str, make: Callable[[], Entries]) -> Entries:
+        """A list, as it was made last for this caller where nothing changed since."""
+        return self._lists.of((kind, place, caller.key), self.stamp if self._authority.fresh else None, make)
 
     @property
     def stamp(self) -> tuple[int, int]:

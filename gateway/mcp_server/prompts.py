@@ -1,17 +1,21 @@
 """The prompts a caller has. One rule decides what is listed and what can be got."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import msgspec
+from msgspec import Raw
 
 from gateway.errors import UnknownPrompt
-from gateway.mcp_server.names import exposed, owner_of
-from gateway.mcp_server.offers import Offers
+from gateway.mcp_server.names import exposed, owner_of, unlike
+from gateway.mcp_server.offers import Offers, Place
 from gateway.mcp_server.uris import document_outward
 from policies.authority import Caller
 from policies.grant import getting
 from registry.card import Registration
 from registry.store import UnknownName
+
+encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,42 +27,53 @@ class ServerPrompt:
 
 
 class Prompts:
-    """Lists and resolves. With a `server` only that server's prompts, under their own names."""
+    """Lists and resolves. `place` as in Tools."""
 
     def __init__(self, offers: Offers, separator: str) -> None:
         self._offers = offers
         self._separator = separator
 
-    def listed(self, caller: Caller, server: str) -> list[dict[str, Any]]:
-        """Definitions of every prompt the caller may get, in a stable order. Raises UnknownName."""
-        if server:
-            return [dict(each) for each in self._permitted(caller, self._offers.known(caller, server)).values()]
-        found: list[dict[str, Any]] = []
-        for entry in self._offers.servers(caller):
-            permitted = self._permitted(caller, entry)
-            names = self._exposed(entry)
-            found += [{**document_outward(entry.name, permitted[own]), "name": name} for name, own in names.items() if own in permitted]
-        return found
+    def listed(self, caller: Caller, place: str) -> Sequence[Raw]:
+        """Definitions of every prompt the caller may get, encoded, in a stable order. Raises UnknownName."""
+        return self._offers.remembered(caller, "prompts", place, lambda: list(self._permitted(caller, place)))
 
-    def resolve(self, caller: Caller, server: str, name: str) -> ServerPrompt:
+    def resolve(self, caller: Caller, place: str, name: str) -> ServerPrompt:
         """What a name means. Raises UnknownPrompt, UnknownName; whether it may be got is the broker's question."""
-        if server:
-            entry = self._offers.known(caller, server)
-            if any(prompt.name == name for prompt in entry.prompts):
-                return ServerPrompt(server, name)
-            raise UnknownPrompt
-        try:
-            entry = self._offers.server(caller, owner_of(name, self._separator))
-        except UnknownName:
-            raise UnknownPrompt from None
-        own = self._exposed(entry).get(name)
-        if own is None:
+        if place:
+            here = self._offers.place(caller, place)
+            names = {shown: (entry, own) for entry in here.servers() for shown, own in self._names(here, entry).items()}
+            entry, own = names.get(name, (None, ""))
+        else:
+            entry, own = self._exposed(caller, name)
+        if entry is None:
             raise UnknownPrompt
         return ServerPrompt(entry.name, own)
 
-    def _exposed(self, entry: Registration) -> Mapping[str, str]:
-        return exposed(entry.name, [prompt.name for prompt in entry.prompts], self._separator)
+    def _exposed(self, caller: Caller, name: str) -> tuple[Registration | None, str]:
+        try:
+            entry = self._offers.server(caller, owner_of(name, self._separator))
+        except UnknownName:
+            return None, ""
+        own = exposed(entry.name, [prompt.name for prompt in entry.prompts], self._separator).get(name)
+        return (entry, own) if own is not None else (None, "")
 
-    def _permitted(self, caller: Caller, entry: Registration) -> dict[str, Mapping[str, Any]]:
-        may = self._offers.may
-        return {prompt.name: prompt.definition for prompt in entry.prompts if may(caller, entry, getting(entry.name, prompt.name))}
+    def _names(self, here: Place, entry: Registration) -> Mapping[str, str]:
+        """Name there -> own name."""
+        own = [prompt.name for prompt in entry.prompts]
+        if here.own:
+            return {name: name for name in own}
+        names = exposed(entry.name, own, self._separator)
+        if here.selection is None:
+            return names
+        chosen = {name: inner for name, inner in names.items() if here.has_prompt(f"{entry.name}.{inner}")}
+        aliases = here.selection.aliases
+        return {here.selection.alias_of(f"{entry.name}.{inner}") or unlike(name, aliases): inner for name, inner in chosen.items()}
+
+    def _permitted(self, caller: Caller, place: str) -> Iterator[Raw]:
+        here = self._offers.place(caller, place)
+        for entry in here.servers():
+            definitions = {prompt.name: prompt.definition for prompt in entry.prompts}
+            for name, own in self._names(here, entry).items():
+                if self._offers.may(caller, entry, getting(entry.name, own)):
+                    definition = definitions[own] if here.own else document_outward(entry.name, definitions[own])
+                    yield Raw(encode({**definition, "name": name}))

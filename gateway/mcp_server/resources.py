@@ -1,15 +1,20 @@
 """The resources a caller has. One permission per server decides what is listed, read, completed and subscribed to."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import msgspec
+from msgspec import Raw
 
 from gateway.errors import UnknownResource
-from gateway.mcp_server.offers import Offers
+from gateway.mcp_server.offers import Offers, own_names
 from gateway.mcp_server.uris import document_outward, inward
 from policies.authority import Caller
 from policies.grant import reading
 from registry.card import Registration, Resource, Template
 from registry.store import UnknownName
+
+encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,36 +26,46 @@ class ServerResource:
 
 
 class Resources:
-    """Lists and resolves. With a `server` only that server's resources, under their own addresses."""
+    """Lists and resolves. `place` as in Tools."""
 
     def __init__(self, offers: Offers) -> None:
         self._offers = offers
 
-    def listed(self, caller: Caller, server: str) -> list[dict[str, Any]]:
-        """Definitions of every listed resource that the caller may read, in a stable order. Raises UnknownName."""
-        return [shown for entry in self._entries(caller, server) for shown in _shown(entry, entry.resources, server)]
+    def listed(self, caller: Caller, place: str) -> Sequence[Raw]:
+        """Definitions of every listed resource that the caller may read, encoded, in a stable order. Raises UnknownName."""
+        return self._offers.remembered(caller, "resources", place, lambda: list(self._permitted(caller, place, "resources")))
 
-    def templates(self, caller: Caller, server: str) -> list[dict[str, Any]]:
+    def templates(self, caller: Caller, place: str) -> Sequence[Raw]:
         """The same of templates."""
-        return [shown for entry in self._entries(caller, server) for shown in _shown(entry, entry.templates, server)]
+        return self._offers.remembered(caller, "templates", place, lambda: list(self._permitted(caller, place, "templates")))
 
-    def resolve(self, caller: Caller, server: str, uri: str) -> ServerResource:
-        """What an address means; a server may have resources that it does not list.
+    def resolve(self, caller: Caller, place: str, uri: str) -> ServerResource:
+        """What an address means; a server may have resources that it does not list, but none that is withheld.
 
         Raises UnknownResource, UnknownName; whether it may be read is the broker's question.
         """
-        if server:
-            return ServerResource(self._offers.known(caller, server).name, uri)
-        owner, own = inward(uri)
+        if own_names(place):
+            entry, own = self._offers.place(caller, place).entries[0], uri
+        else:
+            owner, own = inward(uri)
+            entry = self._server(caller, owner)
+            if place and not self._offers.place(caller, place).has_resource(entry.name, own):
+                raise UnknownResource
+        if any(one.name == own and one.kind in ("resources", "templates") and one.after is not None for one in entry.withheld):
+            raise UnknownResource
+        return ServerResource(entry.name, own)
+
+    def _server(self, caller: Caller, name: str) -> Registration:
         try:
-            return ServerResource(self._offers.server(caller, owner).name, own)
+            return self._offers.server(caller, name)
         except UnknownName:
             raise UnknownResource from None
 
-    def _entries(self, caller: Caller, server: str) -> list[Registration]:
-        entries = [self._offers.known(caller, server)] if server else self._offers.servers(caller)
-        return [entry for entry in entries if self._offers.may(caller, entry, reading(entry.name))]
-
-
-def _shown(entry: Registration, offered: tuple[Resource, ...] | tuple[Template, ...], server: str) -> list[dict[str, Any]]:
-    return [dict(each.definition) if server else document_outward(entry.name, each.definition) for each in offered]
+    def _permitted(self, caller: Caller, place: str, kind: str) -> Iterator[Raw]:
+        here = self._offers.place(caller, place)
+        for entry in here.servers():
+            offered: Sequence[Resource | Template] = entry.resources if kind == "resources" else entry.templates
+            if offered and self._offers.may(caller, entry, reading(entry.name)):
+                for each in offered:
+                    if here.has_resource(entry.name, each.uri):
+                        yield Raw(encode(each.definition if here.own else document_outward(entry.name, each.definition)))

@@ -1,146 +1,98 @@
 """The tools a caller has: those of MCP servers, and agents. One rule decides what is listed and what can be called."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec import Raw
 
 from gateway.errors import UnknownTool
-from gateway.mcp_server.mirrored import Mirrored, mirrored
-from gateway.mcp_server.names import exposed, owner_of
-from gateway.mcp_server.offers import Offers
-from gateway.mcp_server.uris import document_outward
+from gateway.mcp_server.named import AgentTool, Known, Named, ServerTool, Target
+from gateway.mcp_server.names import owner_of, unlike
+from gateway.mcp_server.offers import Offers, Place, own_names
 from policies.authority import Caller
 from policies.grant import calling, invoking
-from registry.card import Family, Registration
+from registry.card import Registration
 from registry.store import UnknownName
 
-KNOWN_MAX = 10_000  # registrations whose names are kept ready
-AGENT_INPUT = {
-    "type": "object",
-    "properties": {
-        "message": {"type": "string", "description": "What the agent is asked, in plain words."},
-        "context_id": {"type": "string", "description": "The conversation to go on with; leave out to begin one."},
-    },
-    "required": ["message"],
-    "additionalProperties": False,
-}
-AGENT_OUTPUT = {
-    "type": "object",
-    "properties": {
-        "task_id": {"type": "string"},
-        "context_id": {"type": "string"},
-        "state": {"type": "string"},
-        "text": {"type": "string"},
-    },
-    "required": ["task_id", "context_id", "state", "text"],
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ServerTool:
-    """A tool of an MCP server under its own name. `marks`: its arguments that travel as headers too."""
-
-    server: str
-    tool: str
-    marks: tuple[Mirrored, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class AgentTool:
-    """An agent, or one of its skills."""
-
-    agent: str
-    skill: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """The tools of one registration by what they are called on /mcp, and those of a server by their own names too."""
-
-    exposed: Mapping[str, ServerTool | AgentTool]
-    own: Mapping[str, ServerTool]
+__all__ = ["AgentTool", "ServerTool", "Tools"]
+SELECTIONS_KEPT = 256
 
 
 class Tools:
-    """Lists and resolves. With a `server` only that server's tools, under their own names."""
+    """Lists and resolves. `place` is what stands after /mcp/ in the path: nothing, a server (its own names), or virtual/NAME."""
 
     def __init__(self, offers: Offers, separator: str) -> None:
         self._offers = offers
-        self._separator = separator
-        self._known: dict[tuple[str, str], tuple[Registration, _Named]] = {}
+        self._known = Known(separator)
+        self._selected: dict[tuple[str, str], tuple[tuple[int, int], Mapping[str, Target]]] = {}
 
-    def listed(self, caller: Caller, server: str) -> list[dict[str, Any]]:
-        """Definitions of every tool the caller may call, in a stable order. Raises UnknownName."""
-        if server:
-            found = self._offers.known(caller, server)
-            return [dict(tool.definition) for tool in found.tools if self._may_call(caller, found, tool.name)]
-        return [definition for entry in self._offers.everything(caller) for definition in self._definitions(caller, entry)]
+    def listed(self, caller: Caller, place: str) -> Sequence[Raw]:
+        """Definitions of every tool the caller may call, encoded, in a stable order. Raises UnknownName."""
+        return self._offers.remembered(caller, "tools", place, lambda: [text for _, text in self.permitted(caller, place)])
 
-    def check(self, caller: Caller, server: str) -> None:
-        """Raises UnknownName for a server that is not there, or that the caller may not know of."""
-        self._offers.known(caller, server)
+    def permitted(self, caller: Caller, place: str) -> Iterator[tuple[str, Raw]]:
+        """Name and definition of each. Raises UnknownName."""
+        here = self._offers.place(caller, place)
+        by_name = {entry.name: entry for entry in here.entries}
+        for name, target in self._names(here, caller).items():
+            entry = by_name[target.server if isinstance(target, ServerTool) else target.agent]
+            if self._may(caller, entry, target):
+                yield name, self._known.of(entry, here.own).definition(target, name)
 
-    def sees(self, caller: Caller, tool: AgentTool | ServerTool) -> bool:
+    def check(self, caller: Caller, place: str) -> None:
+        """Raises UnknownName for a place that is not there, or that the caller may not know of."""
+        self._offers.place(caller, place)
+
+    def sees(self, caller: Caller, tool: Target) -> bool:
         """Whether the caller may know of the agent, or of the server."""
         if isinstance(tool, AgentTool):
             return self._offers.sees(caller, invoking(tool.agent))
         return self._offers.sees(caller, calling(tool.server, tool.tool))
 
-    def resolve(self, caller: Caller, server: str, name: str) -> ServerTool | AgentTool:
+    def resolve(self, caller: Caller, place: str, name: str) -> Target:
         """What a name means. Raises UnknownTool, UnknownName; whether it may be called is the broker's question."""
-        found = self._own(caller, server, name) if server else self._exposed(caller, name)
+        if own_names(place):
+            found: Target | None = self._known.of(self._offers.server(caller, place)).own.get(name)
+        elif place:
+            found = self._names(self._offers.place(caller, place), caller).get(name)
+        else:
+            found = self._exposed(caller, name)
         if found is None:
             raise UnknownTool
         return found
 
-    def _own(self, caller: Caller, server: str, name: str) -> ServerTool | None:
-        return self._names(self._offers.server(caller, server)).own.get(name)
+    def named(self, entry: Registration) -> Named:
+        """All that one registration has, by name."""
+        return self._known.of(entry)
 
-    def _exposed(self, caller: Caller, name: str) -> ServerTool | AgentTool | None:
+    def _exposed(self, caller: Caller, name: str) -> Target | None:
         try:
-            entry = self._offers.entry(caller, owner_of(name, self._separator))
+            entry = self._offers.entry(caller, owner_of(name, self._known.separator))
         except UnknownName:
             return None
-        return self._names(entry).exposed.get(name)
+        return self._known.of(entry).exposed.get(name)
 
-    def _names(self, entry: Registration) -> _Named:
-        key = (entry.tenant, entry.name)
-        known = self._known.get(key)
-        if known is None or known[0] is not entry:
-            if len(self._known) >= KNOWN_MAX:
-                self._known.clear()
-            known = self._known[key] = (entry, _named(entry, self._separator))
-        return known[1]
+    def _names(self, here: Place, caller: Caller) -> Mapping[str, Target]:
+        """Every tool of a place by its name there."""
+        if here.own:
+            return self._known.of(here.entries[0]).own
+        if here.selection is None:
+            return {name: target for entry in here.entries for name, target in self._known.of(entry).exposed.items()}
+        key, stamp = (caller.principal.tenant, here.name), self._offers.stamp
+        kept = self._selected.get(key)
+        if kept is None or kept[0] != stamp:
+            if len(self._selected) >= SELECTIONS_KEPT:
+                self._selected.clear()
+            kept = self._selected[key] = (stamp, self._selection(here))
+        return kept[1]
 
-    def _definitions(self, caller: Caller, entry: Registration) -> Iterator[dict[str, Any]]:
-        if entry.family is Family.SERVER:
-            definitions = {tool.name: tool.definition for tool in entry.tools}
-            for name, found in self._names(entry).exposed.items():
-                if isinstance(found, ServerTool) and self._may_call(caller, entry, found.tool):
-                    yield {**document_outward(entry.name, definitions[found.tool]), "name": name}
-            return
-        if entry.card is None or not self._may_invoke(caller, entry.name, ""):
-            return
-        skills = {skill.id: skill for skill in entry.card.skills}
-        for name, found in self._names(entry).exposed.items():
-            if isinstance(found, AgentTool) and self._may_invoke(caller, entry.name, found.skill):
-                offer = skills[found.skill] if found.skill else entry.card
-                yield _agent_tool(name, offer.name, offer.description)
+    def _selection(self, here: Place) -> Mapping[str, Target]:
+        assert here.selection is not None
+        found = [(name, target) for entry in here.entries for name, target in self._known.of(entry).exposed.items()]
+        chosen = [(name, target) for name, target in found if here.has_tool(target.selected)]
+        aliases = here.selection.aliases
+        return {here.selection.alias_of(target.selected) or unlike(name, aliases): target for name, target in chosen}
 
-    def _may_call(self, caller: Caller, server: Registration, tool: str) -> bool:
-        return self._offers.may(caller, server, calling(server.name, tool))
-
-    def _may_invoke(self, caller: Caller, agent: str, skill: str) -> bool:
-        return self._offers.may_invoke(caller, agent, skill)
-
-
-def _agent_tool(name: str, title: str, description: str) -> dict[str, Any]:
-    return {"name": name, "title": title, "description": description, "inputSchema": AGENT_INPUT, "outputSchema": AGENT_OUTPUT}
-
-
-def _named(entry: Registration, separator: str) -> _Named:
-    if entry.family is Family.AGENT:
-        skills = exposed(entry.name, [skill.id for skill in entry.card.skills] if entry.card else [], separator)
-        return _Named({entry.name: AgentTool(entry.name), **{name: AgentTool(entry.name, skill) for name, skill in skills.items()}}, {})
-    own = {tool.name: ServerTool(entry.name, tool.name, tuple(mirrored(tool.definition.get("inputSchema")))) for tool in entry.tools}
-    return _Named({name: own[inner] for name, inner in exposed(entry.name, own, separator).items()}, own)
+    def _may(self, caller: Caller, entry: Registration, target: Target) -> bool:
+        if isinstance(target, ServerTool):
+            return self._offers.may(caller, entry, calling(target.server, target.tool))
+        return self._offers.may_invoke(caller, target.agent, target.skill)

@@ -1,0 +1,127 @@
+"""What one agent or server has, by the names that it has on /mcp and by its own, with its definitions encoded once for all lists."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from gateway.mcp_server.mirrored import Mirrored, mirrored
+from gateway.mcp_server.names import exposed
+from gateway.mcp_server.uris import document_outward
+from registry.card import Family, Registration
+
+KNOWN_MAX = 10_000  # registrations that are kept ready
+encode = msgspec.json.Encoder().encode
+AGENT_INPUT = {
+    "type": "object",
+    "properties": {
+        "message": {"type": "string", "description": "What the agent is asked, in plain words."},
+        "context_id": {"type": "string", "description": "The conversation to go on with; leave out to begin one."},
+    },
+    "required": ["message"],
+    "additionalProperties": False,
+}
+AGENT_OUTPUT = {
+    "type": "object",
+    "properties": {
+        "task_id": {"type": "string"},
+        "context_id": {"type": "string"},
+        "state": {"type": "string"},
+        "text": {"type": "string"},
+        "data": {"type": "array", "description": "What the agent gave as data, in its order."},
+    },
+    "required": ["task_id", "context_id", "state", "text"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTool:
+    """A tool of an MCP server under its own name. `marks`: its arguments that travel as headers too."""
+
+    server: str
+    tool: str
+    marks: tuple[Mirrored, ...] = ()
+
+    @property
+    def selected(self) -> str:
+        """What it is called in a selection."""
+        return f"{self.server}.{self.tool}"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTool:
+    """An agent, or one of its skills."""
+
+    agent: str
+    skill: str = ""
+
+    @property
+    def selected(self) -> str:
+        return f"{self.agent}/{self.skill}" if self.skill else self.agent
+
+
+Target = ServerTool | AgentTool
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """`exposed`: by the names on /mcp; `own`: a server's tools by their own. `prompts`: exposed name -> own name."""
+
+    exposed: Mapping[str, Target]
+    own: Mapping[str, ServerTool]
+    prompts: Mapping[str, str]
+    definitions: Mapping[str, Mapping[str, Any]]  # of tools, by what they are called in a selection
+    texts: dict[tuple[str, str], Raw] = field(default_factory=dict, repr=False)
+
+    def definition(self, target: Target, name: str) -> Raw:
+        """A tool's definition as it is listed under this name."""
+        key = (target.selected, name)
+        text = self.texts.get(key)
+        if text is None:
+            definition = self.definitions[target.selected]
+            text = self.texts[key] = Raw(encode({**definition, "name": name}))
+        return text
+
+
+class Known:
+    """Named things of each registration, made when they are first asked for and whenever it changed."""
+
+    def __init__(self, separator: str) -> None:
+        self.separator = separator
+        self._known: dict[tuple[str, str, bool], tuple[Registration, Named]] = {}
+
+    def of(self, entry: Registration, own: bool = False) -> Named:
+        """`own`: with definitions for the server's own place, where no address in them is rewritten."""
+        key = (entry.tenant, entry.name, own)
+        known = self._known.get(key)
+        if known is None or known[0] is not entry:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            known = self._known[key] = (entry, _named(entry, self.separator, own))
+        return known[1]
+
+
+def _named(entry: Registration, separator: str, own: bool) -> Named:
+    if entry.family is not Family.SERVER:
+        return _agent(entry, separator)
+    tools = {tool.name: ServerTool(entry.name, tool.name, tuple(mirrored(tool.definition.get("inputSchema")))) for tool in entry.tools}
+    names = {name: tools[inner] for name, inner in exposed(entry.name, tools, separator).items()}
+    definitions = {
+        f"{entry.name}.{tool.name}": tool.definition if own else document_outward(entry.name, tool.definition) for tool in entry.tools
+    }
+    return Named(names, tools, exposed(entry.name, [prompt.name for prompt in entry.prompts], separator), definitions)
+
+
+def _agent(entry: Registration, separator: str) -> Named:
+    if entry.card is None:
+        return Named({}, {}, {}, {})
+    skills = exposed(entry.name, [skill.id for skill in entry.card.skills], separator)
+    names = {entry.name: AgentTool(entry.name), **{name: AgentTool(entry.name, skill) for name, skill in skills.items()}}
+    definitions = {f"{entry.name}/{skill.id}": _agent_tool(skill.name, skill.description) for skill in entry.card.skills}
+    return Named(names, {}, {}, {entry.name: _agent_tool(entry.card.name, entry.card.description), **definitions})
+
+
+def _agent_tool(title: str, description: str) -> dict[str, Any]:
+    return {"title": title, "description": description, "inputSchema": AGENT_INPUT, "outputSchema": AGENT_OUTPUT}
