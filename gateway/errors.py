@@ -30,6 +30,7 @@ from policies.permissions import BadPermission
 from policies.strict_json import BadJson
 from registry.card import BadCard
 from registry.names import BadName
+from registry.selection import BadSelection
 from registry.store import NameTaken, Outdated, TooManyPending, UnknownName
 
 A2A_DOMAIN = "a2a-protocol.org"
@@ -157,6 +158,7 @@ TABLE: dict[type[Exception], Row] = {
     TokenRefused: Row(401, -32016, "unauthenticated", "A valid bearer token for this resource is needed.", acts=True),
     UnknownName: Row(404, -32011, "unknown", "There is no such agent or server.", acts=True),
     BadRequest: Row(422, -32602, "bad-request"),
+    BadSelection: Row(422, -32602, "bad-request"),
     UrlRefused: Row(400, -32602, "egress-refused"),
     BadCard: Row(422, -32602, "bad-card"),
     BadName: Row(422, -32602, "bad-name"),

@@ -96,9 +96,9 @@ class Seeds:
     async def _selected(self, seed: VirtualSeed, found: Registration | None) -> bool:
         try:
             if found is None:
-                await self._registry.add(virtual(TENANT, OPERATOR, seed.name, seed.selection))
+                await self._registry.add(virtual(TENANT, OPERATOR, seed.name, seed.selection), Deed("register", OPERATOR))
             elif found.selection != seed.selection:
-                await self._registry.update(replace(found, selection=seed.selection))
+                await self._registry.update(replace(found, selection=seed.selection), Deed("change", OPERATOR))
         except (NameTaken, Outdated):
             log.info("seed_planted_elsewhere", name=seed.name)
         return True

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gateway.admin.amendments import check_match
 from gateway.admin.bodies import Body, read_model
-from gateway.admin.desk import Desk
+from gateway.admin.desk import Desk, registering
 from gateway.offers import BadRequest
 from gateway.tasks import rfc3339
 from policies.authority import Caller
@@ -52,9 +52,10 @@ def routes(desk: Desk, registry: Registry, admitted: Admitted, max_body: int) ->
 
     @router.post("", name="register_virtual_server", status_code=201)
     async def register(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
-        await desk.demand(caller)
         body = await read_model(request, VirtualBody, max_body)
-        entry, _ = await registry.add(virtual(caller.principal.tenant, caller.principal.owner, body.name, body.over(None)))
+        deed = await desk.demand(caller, registering("register", VIRTUAL, body.name))
+        made = virtual(caller.principal.tenant, caller.principal.owner, body.name, body.over(None))
+        entry, _ = await registry.add(made, deed)
         return JSONResponse(_shown(entry), 201, {"location": f"/api/virtual-servers/{entry.name}"})
 
     @router.get("", name="list_virtual_servers")
@@ -71,10 +72,10 @@ def routes(desk: Desk, registry: Registry, admitted: Admitted, max_body: int) ->
     @router.patch("/{name}", name="change_virtual_server")
     async def change(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
         entry = desk.find(caller, VIRTUAL, name)
-        await desk.demand(caller)
         body = await read_model(request, SelectionBody, max_body)
+        deed = await desk.demand(caller, registering("change", VIRTUAL, name))
         check_match(entry, request.headers.get("if-match"))
-        return _told(await registry.update(replace(entry, selection=body.over(entry.selection))))
+        return _told(await registry.update(replace(entry, selection=body.over(entry.selection)), deed))
 
     @router.delete("/{name}", name="remove_virtual_server", status_code=204)
     async def remove(caller: Annotated[Caller, Depends(admitted)], name: str) -> Response:

@@ -17,6 +17,7 @@ from gateway.mcp_server.prompts import Prompts
 from gateway.mcp_server.relay import Catalogue, Relay
 from gateway.mcp_server.resources import Resources
 from gateway.mcp_server.seal import Seal
+from gateway.mcp_server.searching import Searching
 from gateway.mcp_server.sessions import Sessions
 from gateway.mcp_server.streams import Streams
 from gateway.mcp_server.subscriptions import Changes, Feed
@@ -49,4 +50,5 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
 def _catalogue(gateway: Gateway) -> Catalogue:
     offers = Offers(gateway.registry, gateway.authority)
     separator = "." if gateway.settings.server.tool_names == "dot" else "_"
-    return Catalogue(offers, Tools(offers, separator), Prompts(offers, separator), Resources(offers))
+    tools = Tools(offers, separator)
+    return Catalogue(offers, tools, Prompts(offers, separator), Resources(offers), Searching(offers, tools))

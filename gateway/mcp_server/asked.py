@@ -27,6 +27,7 @@ class Asked:
     trail: Trail
     scope: Scope
     session: Session | None = None
+    found: bool = False  # call_tool of the search mode names the tool, so no header says anything of its arguments
 
     def object(self) -> dict[str, Any]:
         """The parameters, where they are an object with an object as `_meta`. Raises BadEnvelope."""

@@ -1,9 +1,10 @@
 """Which methods there are, in which era, and who answers them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from adapters.mcp_peer import Peer
 from adapters.version import VERSION
@@ -24,6 +25,7 @@ CAPABILITIES: dict[str, Any] = {
     "logging": {},
 }
 LIST_TTL_MS = 5_000
+UNAVAILABLE = "dev.interlock/unavailable"  # in the `_meta` of a list: servers that do not answer now
 encode = msgspec.json.Encoder().encode
 Method = Callable[[Asked, Peer | None], Awaitable[bytes]]
 
@@ -87,16 +89,18 @@ class Methods:
         return b"{}"
 
     async def _list_tools(self, asked: Asked, peer: Peer | None) -> bytes:
-        return _list(asked, "tools", self._catalogue.tools.listed)
+        if self._catalogue.searching.applies(asked):
+            return self._list(asked, "tools", self._catalogue.searching.listed(asked))
+        return self._list(asked, "tools", self._catalogue.tools.listed(asked.caller, asked.server))
 
     async def _list_prompts(self, asked: Asked, peer: Peer | None) -> bytes:
-        return _list(asked, "prompts", self._catalogue.prompts.listed)
+        return self._list(asked, "prompts", self._catalogue.prompts.listed(asked.caller, asked.server))
 
     async def _list_resources(self, asked: Asked, peer: Peer | None) -> bytes:
-        return _list(asked, "resources", self._catalogue.resources.listed)
+        return self._list(asked, "resources", self._catalogue.resources.listed(asked.caller, asked.server))
 
     async def _list_templates(self, asked: Asked, peer: Peer | None) -> bytes:
-        return _list(asked, "resourceTemplates", self._catalogue.resources.templates)
+        return self._list(asked, "resourceTemplates", self._catalogue.resources.templates(asked.caller, asked.server))
 
     async def _set_level(self, asked: Asked, peer: Peer | None) -> bytes:
         level = check_level(asked.object().get("level"))
@@ -122,12 +126,12 @@ class Methods:
             self._changed()
         return b"{}"
 
-
-def _list(asked: Asked, kind: str, listed: Callable[..., Any]) -> bytes:
-    """All on one page, so no cursor is one of ours."""
-    if isinstance(asked.params, dict) and asked.params.get("cursor") is not None:
-        raise modern.BadEnvelope(modern.INVALID_PARAMS, "params.cursor is none of this server's")
-    found = listed(asked.caller, asked.server)
-    if not asked.modern:
-        return encode({kind: found})
-    return encode({"resultType": "complete", kind: found, "ttlMs": LIST_TTL_MS, "cacheScope": "private"})
+    def _list(self, asked: Asked, kind: str, found: Sequence[Raw]) -> bytes:
+        """All on one page, so no cursor is one of ours. Servers that don't answer are named, since what they have is missing."""
+        if isinstance(asked.params, dict) and asked.params.get("cursor") is not None:
+            raise modern.BadEnvelope(modern.INVALID_PARAMS, "params.cursor is none of this server's")
+        missing = self._catalogue.offers.unavailable(asked.caller, asked.server)
+        result: dict[str, Any] = {kind: found} | ({"_meta": {UNAVAILABLE: missing}} if missing else {})
+        if not asked.modern:
+            return encode(result)
+        return encode({"resultType": "complete", **result, "ttlMs": LIST_TTL_MS, "cacheScope": "private"})

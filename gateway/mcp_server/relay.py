@@ -17,10 +17,11 @@ from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.mirrored import check as check_mirrored
 from gateway.mcp_server.mirrored import headers_for
 from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, MISSING_CAPABILITY, BadEnvelope
-from gateway.mcp_server.offers import Offers
+from gateway.mcp_server.offers import Offers, own_names
 from gateway.mcp_server.prompts import Prompts
 from gateway.mcp_server.resources import Resources
 from gateway.mcp_server.seal import Seal, Sealed, binding
+from gateway.mcp_server.searching import SEARCH, Searching
 from gateway.mcp_server.sessions import holder
 from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
 from gateway.mcp_server.uris import result_outward
@@ -51,6 +52,7 @@ class Catalogue(Struct, frozen=True):
     tools: Tools
     prompts: Prompts
     resources: Resources
+    searching: Searching
 
 
 class Relay:
@@ -68,6 +70,11 @@ class Relay:
         name, arguments = params.get("name"), params.get("arguments", {})
         if not isinstance(name, str) or not isinstance(arguments, dict) or not isinstance(params.get("_meta", {}), dict):
             raise BadEnvelope(INVALID_PARAMS, "params.name must be a string, params.arguments and params._meta objects")
+        if self._catalogue.searching.applies(asked):
+            if name == SEARCH:
+                return self._catalogue.searching.answer(asked, arguments)
+            asked = self._catalogue.searching.meant(asked)
+            name, arguments = asked.params["name"], asked.params["arguments"]
         target: AgentTool | ServerTool | None = None
         try:
             target = self._catalogue.tools.resolve(asked.caller, asked.server, name)
@@ -111,7 +118,10 @@ class Relay:
 
     def check(self, asked: Asked) -> None:
         """Whether what was begun may still be done, for a request that only goes on with it. Raises like an unknown name."""
-        params, caller, catalogue = asked.object(), asked.caller, self._catalogue
+        catalogue, caller = self._catalogue, asked.caller
+        if asked.method == "tools/call" and catalogue.searching.applies(asked):
+            asked = catalogue.searching.meant(asked)
+        params = asked.object()
         if asked.method == "tools/call":
             target = catalogue.tools.resolve(caller, asked.server, str(params.get("name")))
             if isinstance(target, ServerTool) and not self._may(asked, calling(target.server, target.tool)):
@@ -147,7 +157,7 @@ class Relay:
     def _tool_request(self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None) -> McpRequest:
         if not target.marks:
             return self._request(asked, target.tool, {"name": target.tool}, peer)
-        if asked.modern:
+        if asked.modern and not asked.found:
             check_mirrored(asked.scope, target.marks, arguments)
         return self._request(asked, target.tool, {"name": target.tool}, peer, headers_for(target.marks, arguments))
 
@@ -169,7 +179,7 @@ class Relay:
         return McpRequest(asked.id, name, raw, params, False, asked.method, headers, peer, session.id, session.level)
 
     def _outward(self, asked: Asked, server: str, result: bytes) -> bytes:
-        if not asked.server:
+        if not own_names(asked.server):
             result = result_outward(server, result)
         return self._unfinished(asked, result) if asked.modern and UNFINISHED in result else result
 

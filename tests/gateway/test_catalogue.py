@@ -1,7 +1,9 @@
 """The catalogue: what servers offer is learned, pinned, withheld when it changes, approved, and named the same everywhere."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from mcp.server.mcpserver import MCPServer
 from sqlalchemy import update
@@ -64,6 +66,10 @@ async def registered(desk: Reception, name: str, era: Era = "both", server: MCPS
 
 async def caller(home: House, user: str, **token: Any) -> Caller:
     return await home.gateway.authority.admit(home.token(user, **token), [home.url])
+
+
+def plain(listed: Sequence[msgspec.Raw]) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(each) for each in listed]
 
 
 def offers(home: House) -> Offers:
@@ -156,8 +162,8 @@ class TestNames:
     async def test_prompts_have_their_servers_name_on_mcp_and_their_own_at_their_server(self, desk: Reception) -> None:
         await registered(desk, "shop")
         mine, prompts = await caller(desk.home, "admin"), Prompts(offers(desk.home), "_")
-        assert [each["name"] for each in prompts.listed(mine, "")] == ["shop_greeting"]
-        assert [each["name"] for each in prompts.listed(mine, "shop")] == ["greeting"]
+        assert [each["name"] for each in plain(prompts.listed(mine, ""))] == ["shop_greeting"]
+        assert [each["name"] for each in plain(prompts.listed(mine, "shop"))] == ["greeting"]
         assert prompts.resolve(mine, "", "shop_greeting") == prompts.resolve(mine, "shop", "greeting") == ServerPrompt("shop", "greeting")
         for server, name in (("", "greeting"), ("", "shop_nothing"), ("", "nowhere_greeting"), ("shop", "shop_greeting")):
             with pytest.raises(UnknownPrompt):
@@ -167,10 +173,10 @@ class TestNames:
         await registered(desk, "shop")
         await registered(desk, "7up")
         mine, resources = await caller(desk.home, "admin"), Resources(offers(desk.home))
-        listed = [each["uri"] for each in resources.listed(mine, "")]
+        listed = [each["uri"] for each in plain(resources.listed(mine, ""))]
         assert listed == ["x7up+note://one", "ui://7up/cart/view.html", "shop+note://one", "ui://shop/cart/view.html"]
-        assert [each["uri"] for each in resources.listed(mine, "shop")] == ["note://one", "ui://cart/view.html"]
-        assert [each["uriTemplate"] for each in resources.templates(mine, "")] == ["x7up+stock://{sku}", "shop+stock://{sku}"]
+        assert [each["uri"] for each in plain(resources.listed(mine, "shop"))] == ["note://one", "ui://cart/view.html"]
+        assert [each["uriTemplate"] for each in plain(resources.templates(mine, ""))] == ["x7up+stock://{sku}", "shop+stock://{sku}"]
         own = [resources.resolve(mine, "", uri) for uri in listed]
         assert own[1:3] == [ServerResource("7up", "ui://cart/view.html"), ServerResource("shop", "note://one")]
         assert resources.resolve(mine, "", "shop+stock://7") == ServerResource("shop", "stock://7")
@@ -185,7 +191,7 @@ class TestNames:
         alice = await caller(desk.home, "alice")  # tool:inventory.*
         assert prompts.listed(alice, "") == prompts.listed(alice, "inventory") == resources.listed(alice, "inventory") == []
         narrowed = await caller(desk.home, "admin", scope="prompt:inventory.greeting")
-        assert [each["name"] for each in prompts.listed(narrowed, "")] == ["inventory_greeting"]
+        assert [each["name"] for each in plain(prompts.listed(narrowed, ""))] == ["inventory_greeting"]
         assert resources.listed(narrowed, "") == []
         reader = await caller(desk.home, "admin", scope="resource:inventory")
         assert len(resources.listed(reader, "")) == 2 and prompts.listed(reader, "") == []

@@ -26,7 +26,7 @@ MODES: list[Mode] = ["auto", "legacy", "2026-07-28"]
 @asynccontextmanager
 async def client_of(home: House, user: str, mode: Mode, server: str = "", scope: str | None = None) -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {home.token(user, scope)}"}
-    url = f"{home.url}/mcp/{server}" if server else f"{home.url}/mcp"
+    url = f"{home.url}/mcp/{server}" if server and not server.startswith("?") else f"{home.url}/mcp{server}"
     async with (
         httpx2.AsyncClient(headers=headers, timeout=30) as http,
         Client(streamable_http_client(url, http_client=http), mode=mode) as client,

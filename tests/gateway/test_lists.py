@@ -1,0 +1,91 @@
+"""Lists are kept for each caller until anything that they follow from changes, and a thousand tools are listed in no time."""
+
+import time
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.mcp_server.lists import KEPT, Lists
+from gateway.mcp_server.offers import Offers
+from gateway.mcp_server.tools import Tools
+from registry.card import Family, Status, Tool
+from registry.rows import Candidate
+from tests.fakes.house import CAPABILITIES, House
+
+SCHEMA = {"type": "object", "properties": {f"p{n}": {"type": "string", "description": "One of the arguments."} for n in range(4)}}
+
+
+def server(name: str, count: int) -> Candidate:
+    tools = [Tool(f"t{n}", {"name": f"t{n}", "description": f"Does the thing number {n}.", "inputSchema": SCHEMA}) for n in range(count)]
+    where: dict[str, Any] = {"tenant": "default", "url": "http://127.0.0.1:9/mcp", "owner": "operator", "status": Status.ACTIVE}
+    return Candidate(name=name, family=Family.SERVER, kind="mcp", facts={"era": "modern"}, tools=tuple(tools), **where)
+
+
+async def names(home: House, user: str = "mel") -> list[str]:
+    answer = await home.rpc("/mcp", home.token(user), "tools/list", {})
+    return [tool["name"] for tool in answer.json()["result"]["tools"]]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_thousand_tools_of_fifty_servers_are_listed_within_15_ms(home: House) -> None:
+    for number in range(50):
+        await home.gateway.registry.add(server(f"s{number:02}", 20))
+    await home.gateway.database.refresh()
+    token, taken = home.token("mel"), []
+    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/list"}
+    for _ in range(21):
+        began = time.thread_time()
+        answer = await home.rpc("/mcp", token, "tools/list", {"_meta": CAPABILITIES}, **headers)
+        taken.append(time.thread_time() - began)
+    assert len(answer.json()["result"]["tools"]) == 1000
+    assert median(taken) < 0.015, taken
+
+
+async def test_every_change_is_seen_in_the_next_list(home: House) -> None:
+    registry, refresh = home.gateway.registry, home.gateway.database.refresh
+    assert await names(home) == []
+    await registry.add(server("crm", 2))
+    assert await names(home) == ["crm_t0", "crm_t1"]
+    await registry.update(replace(registry.find("default", "crm"), ceiling=("tool:crm.t1",)))
+    assert await names(home) == ["crm_t1"]
+    await registry.set_status("default", "crm", Status.QUARANTINED)
+    assert await names(home) == []
+    await registry.set_status("default", "crm", Status.ACTIVE)
+    await refresh()
+    assert await names(home) == ["crm_t1"] and await names(home, "nora") == []
+    home.gateway.authority.forget()  # as after a change of the policies
+    assert await names(home) == ["crm_t1"]
+
+
+async def test_a_server_that_does_not_answer_is_missing_by_name(home: House) -> None:
+    for name in ("crm", "inventory"):
+        await home.gateway.registry.add(server(name, 1))
+    await home.gateway.registry.set_status("default", "crm", Status.DOWN)
+    for path, user, missing in (("/mcp", "mel", ["crm"]), ("/mcp", "alice", None), ("/mcp/inventory", "mel", None)):
+        result = (await home.rpc(path, home.token(user), "tools/list", {})).json()["result"]
+        assert result.get("_meta") == (missing and {"dev.interlock/unavailable": missing}), (path, user)
+        assert [tool["name"] for tool in result["tools"]] == (["t0"] if path != "/mcp" else ["inventory_t0"])
+
+
+async def test_what_is_kept_is_made_once(home: House) -> None:
+    await home.gateway.registry.add(server("crm", 3))
+    offers = Offers(home.gateway.registry, home.gateway.authority)
+    tools, caller = Tools(offers, "_"), await home.gateway.authority.admit(home.token("mel"), [home.url])
+    first = tools.listed(caller, "")
+    assert tools.listed(caller, "") is first
+    home.gateway.authority.forget()
+    again = tools.listed(caller, "")
+    assert again is not first and again == first and again[0] is first[0]  # the definitions are shared
+
+
+def test_lists_are_kept_within_bounds_and_not_without_a_stamp() -> None:
+    lists, made = Lists(), [msgspec.Raw(b"{}")]
+    for number in range(KEPT + 10):
+        lists.of(("tools", "", str(number)), (1, 1), lambda: made)
+    assert len(lists._kept) == KEPT
+    assert lists.of(("tools", "", "x"), None, list) == []
+    assert lists.of(("tools", "", "x"), None, lambda: made) is made
+    assert lists.of(("tools", "", "x"), (1, 1), list) == []
