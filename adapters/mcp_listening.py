@@ -40,7 +40,7 @@ class _Acknowledged(msgspec.Struct, frozen=True):
     notifications: _Filter = _Filter()
 
 
-_ALL: Final = Listening(tools=True, prompts=True, resources=True)
+ALL: Final = Listening(tools=True, prompts=True, resources=True)
 _ASKED: Final = McpRequest("", "", b"", b"{}", modern=True, method=METHOD)
 _acknowledged: Final = msgspec.json.Decoder(_Acknowledged).decode
 
@@ -118,7 +118,7 @@ class _ModernStream:
     async def follow(self, wanted: Listening, seconds: float) -> None:
         """Returns when the server ended it in order. Raises UpstreamFault, McpRefused and WrongEra. `seconds`: to the acknowledgement."""
         number, url = f"listen-{self._number()}", self._call.target.url
-        body = envelope_of(number, METHOD, modern_params({"notifications": _filter(wanted)}))
+        body = envelope_of(number, METHOD, modern_params({"notifications": filter_of(wanted)}))
         headers = {**self._call.headers, **modern_headers(METHOD)}
         try:
             async with asyncio.timeout(max(seconds, 0.001)) as opening, self._http.lasting("POST", url, headers, body) as answer:
@@ -138,11 +138,11 @@ class _ModernStream:
                 return
             params = members_of(message.params if message.params is not UNSET else Raw(b"{}"))
             if granted is not None:
-                await _tell(self._listener, granted, str(message.method), params)
+                await tell(self._listener, granted, str(message.method), params)
             elif message.method != ACKNOWLEDGED:
                 raise UpstreamFault("The server's message is not valid", "something came before the acknowledgement")
             else:
-                granted = _granted(params, wanted)
+                granted = acknowledged(params, wanted)
                 opening.reschedule(None)
                 await self._acknowledge(granted)
         raise Unreachable(CUT, "the stream ended")
@@ -195,9 +195,9 @@ class LegacyListening:
             session.uris[uri] += 1
             taken.add(uri)
         return Listening(
-            tools=wanted.tools and _tells(offered.get("tools")),
-            prompts=wanted.prompts and _tells(offered.get("prompts")),
-            resources=wanted.resources and _tells(offered.get("resources")),
+            tools=wanted.tools and tells(offered.get("tools")),
+            prompts=wanted.prompts and tells(offered.get("prompts")),
+            resources=wanted.resources and tells(offered.get("resources")),
             uris=frozenset(taken),
         )
 
@@ -227,13 +227,13 @@ class _Ear:
         self._hearing = Hearing(asked, listener, outlet=way_back)
 
     async def changed(self, method: str, params: Raw) -> None:
-        await _tell(self._listener, _ALL if self._front else self.granted, method, members_of(params))
+        await tell(self._listener, ALL if self._front else self.granted, method, members_of(params))
 
     async def heard(self, message: Envelope) -> None:
         await self._hearing.heard(message)
 
 
-def _filter(wanted: Listening) -> dict[str, Any]:
+def filter_of(wanted: Listening) -> dict[str, Any]:
     asked: dict[str, Any] = {member: True for name, member in _LISTS.items() if getattr(wanted, name)}
     if wanted.uris:
         asked["resourceSubscriptions"] = sorted(wanted.uris)
@@ -242,7 +242,7 @@ def _filter(wanted: Listening) -> dict[str, Any]:
     return asked
 
 
-def _granted(params: Members, wanted: Listening) -> Listening:
+def acknowledged(params: Members, wanted: Listening) -> Listening:
     """What was acknowledged, of what was wanted."""
     said: _Filter = checked(encode(params), _acknowledged).notifications
     return Listening(
@@ -254,25 +254,25 @@ def _granted(params: Members, wanted: Listening) -> Listening:
     )
 
 
-def _tells(offered: Any) -> bool:
+def tells(offered: Any) -> bool:
     return isinstance(offered, Mapping) and offered.get("listChanged") is True
 
 
-async def _tell(listener: Listener, granted: Listening, method: str, params: Members) -> None:
+async def tell(listener: Listener, granted: Listening, method: str, params: Members) -> None:
     """Passes on what was granted, without the server's name for the subscription."""
-    if _admits(granted, method, params):
+    if admits(granted, method, params):
         meta = {name: value for name, value in members_of(params.get("_meta", Raw(b"{}"))).items() if name != SUBSCRIPTION}
         rest: dict[str, Any] = {name: value for name, value in params.items() if name != "_meta"}
         await listener.notify(method, Raw(encode(rest | ({"_meta": meta} if meta else {}))))
 
 
-def _admits(granted: Listening, method: str, params: Members) -> bool:
+def admits(granted: Listening, method: str, params: Members) -> bool:
     kind = method.removeprefix("notifications/").removesuffix("/list_changed")
     if method == f"notifications/{kind}/list_changed" and kind in _LISTS:
         return bool(getattr(granted, kind))
     if method == "notifications/resources/updated":
         uri = word(params.get("uri", Raw(b'""')))
-        return granted is _ALL or any(uri == one or uri.startswith(one.rstrip("/") + "/") for one in granted.uris)
+        return granted is ALL or any(uri == one or uri.startswith(one.rstrip("/") + "/") for one in granted.uris)
     return method == "notifications/tasks" and word(params.get("taskId", Raw(b'""'))) in granted.tasks
 
 

@@ -17,6 +17,7 @@ from adapters.mcp_peer import Listener, Listening, Peer
 from adapters.mcp_probe import Era, Probe, probe
 from adapters.mcp_rounds import WrongEra, answered, settled
 from adapters.mcp_sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, Sessions
+from adapters.mcp_sse import SseSessions
 from adapters.mcp_wire import McpAnswer, McpRequest
 from registry.card import Registration
 
@@ -24,6 +25,7 @@ PROBE_SECONDS: Final = 15.0
 ASK_SECONDS: Final = 60.0  # between two probes of a server that contradicts itself
 ERAS_KEPT: Final = 4096
 CONTRADICTS: Final = "The server's answer is not one of its protocol"
+_ERAS: Final[Mapping[Any, Era]] = {"legacy": "legacy", "sse": "sse"}
 _NOTHING: Final = McpAnswer(b"{}")
 
 _Version = tuple[str, str, str, int]
@@ -55,6 +57,7 @@ class McpPool:
         self._legacy = LegacyRequests(self._http, self._sessions, self._streams, clock)
         self._legacy_listening = LegacyListening(self._http, self._sessions, self._streams, clock)
         self._modern = ModernRequests(self._http, clock)
+        self._sse = SseSessions(self._http, clock, limits.sessions, limits.idle)
         self._subscribed = Subscribed()
         self._breaker = Breaker(clock)
         self._eras: dict[_Version, _Asked] = {}  # what was found out since the server was registered
@@ -109,20 +112,23 @@ class McpPool:
     async def leave(self, owner: str, session: str) -> None:
         """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""
         self._subscribed.leave(owner, session)
+        await self._sse.leave(owner, session)
         await self._sessions.leave(owner, session)
 
     async def sweep(self) -> None:
         """Closes idle sessions; to be called about once a minute."""
+        await self._sse.sweep()
         await self._sessions.sweep()
 
     async def close(self) -> None:
         await self._legacy.close()
         self._streams.close()
+        await self._sse.sweep(everything=True)
         await self._sessions.sweep(everything=True)
 
     def _era(self, target: Registration) -> Era:
         known = self._eras.get(_version(target)) if self._eras else None
-        return known.era if known else ("legacy" if target.facts.get("era") == "legacy" else "modern")
+        return known.era if known else _ERAS.get(target.facts.get("era", ""), "modern")
 
     async def _other_era(self, era: Era, call: Call, contradiction: Exception) -> Era:
         """Asks the server again, seldom, and remembers. Raises UpstreamFault when it is what it was."""
@@ -140,6 +146,8 @@ class McpPool:
     async def _listen(self, era: Era, call: Call, wanted: Listening, who: tuple[Listener, str]) -> None:
         if era == "modern":
             await ModernListening(self._http, self._clock, self._subscribed).listen(call, wanted, *who)
+        elif era == "sse":
+            await self._sse.listen(call, wanted, *who)
         else:
             await self._legacy_listening.listen(call, wanted, *who)
 
@@ -149,9 +157,10 @@ class McpPool:
             if peer is None:
                 return answered(request, await self._modern.once(call, request), True)
             return await self._modern_with(peer, call, request)
+        requests = self._legacy if era == "legacy" else self._sse
         if peer is None:
-            return answered(request, await self._legacy.once(call, request), False)
-        return await settled(request, peer, False, lambda _, __: self._legacy.once(call, request))
+            return answered(request, await requests.once(call, request), False)
+        return await settled(request, peer, False, lambda _, __: requests.once(call, request))
 
     async def _modern_with(self, peer: Peer, call: Call, request: McpRequest) -> McpAnswer:
         if not request.modern:

@@ -11,6 +11,7 @@ from adapters.mcp_crossing import modern_params
 from adapters.mcp_http import Exchange, McpHttp
 from adapters.mcp_lists import Definition, Listed, list_all
 from adapters.mcp_sessions import NotLegacy, Session, SessionKey, close_session, open_session
+from adapters.mcp_sse import SseLine
 from adapters.mcp_wire import (
     HEADER_MISMATCH,
     LEGACY,
@@ -50,13 +51,17 @@ _discovered: Final = msgspec.json.Decoder(_Discovered).decode
 
 
 async def probe(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
-    """Tries 2026-07-28 and then `initialize`. Raises UpstreamFault; an outage tells nothing about the era."""
+    """Tries 2026-07-28, `initialize`, and the transport of 2024-11-05. Raises UpstreamFault; an outage tells nothing about the era."""
     if await _is_modern(http, url, credentials, seconds):
         return await _modern(http, url, credentials, seconds)
     try:
         return await _legacy(http, url, credentials, seconds)
     except NotLegacy as error:
-        raise UpstreamFault("The server speaks no version of MCP that we know", str(error)) from error
+        refused = str(error)
+    try:
+        return await _sse(http, url, credentials, seconds)
+    except NotLegacy as error:
+        raise UpstreamFault("The server speaks no version of MCP that we know", f"{refused}, {error}") from error
 
 
 async def _is_modern(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> bool:
@@ -111,3 +116,16 @@ async def _legacy(http: McpHttp, url: str, credentials: Mapping[str, str], secon
         return probed("legacy", session.headers["mcp-protocol-version"], await list_all(page))
     finally:
         await close_session(http, session)
+
+
+async def _sse(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
+    line = SseLine(http, SessionKey("", url, ""), credentials)
+    duplex = await line.open(seconds)
+
+    async def page(method: str, params: dict[str, Any]) -> Exchange:
+        return await duplex.request(method, params, seconds)
+
+    try:
+        return probed("sse", duplex.version, await list_all(page))
+    finally:
+        line.close()

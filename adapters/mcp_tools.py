@@ -13,13 +13,17 @@ STDIO: Final = "stdio:"
 
 
 class Commands(Protocol):
-    """What adapters/mcp_stdio.py offers; it is imported only where a command is configured, since the client library is large."""
+    """What adapters/mcp_stdio.py offers; it is imported only where a command is configured."""
 
     async def probe(self, name: str) -> Probe: ...
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
 
     async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None: ...
+
+    async def leave(self, owner: str, session: str) -> None: ...
+
+    async def sweep(self) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -56,10 +60,14 @@ class McpTools:
     async def leave(self, owner: str, session: str) -> None:
         """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""
         await self._pool.leave(owner, session)
+        if self._commands is not None:
+            await self._commands.leave(owner, session)
 
     async def sweep(self) -> None:
         """Closes idle sessions; to be called about once a minute."""
         await self._pool.sweep()
+        if self._commands is not None:
+            await self._commands.sweep()
 
     async def close(self) -> None:
         await self._pool.close()

@@ -1,0 +1,301 @@
+"""A conversation over one channel on which everything arrives: a process's streams, or the two halves of HTTP+SSE."""
+
+import asyncio
+import dataclasses
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from msgspec import UNSET, Raw
+
+from adapters.contract import Unreachable, UpstreamFault
+from adapters.mcp_crossing import PROGRESS, modern_params, plain_params
+from adapters.mcp_hearing import CHANGES, Hearing
+from adapters.mcp_http import LATE, Exchange
+from adapters.mcp_listening import ACKNOWLEDGED, ALL, METHOD, SUBSCRIPTION, acknowledged, admits, filter_of, tell, tells
+from adapters.mcp_peer import Listener, Listening
+from adapters.mcp_rounds import answered
+from adapters.mcp_sessions import accepted, initialize_params
+from adapters.mcp_wire import (
+    MODERN,
+    UNSUPPORTED_VERSION,
+    Envelope,
+    McpRefused,
+    McpRequest,
+    Members,
+    WireError,
+    check_answer,
+    encode,
+    envelope_of,
+    members_of,
+    read_envelope,
+    refusal_of,
+    reply_of,
+    told_of,
+)
+
+WAITING_MAX: Final = 1000  # messages of one call that its client did not take yet; more are dropped
+CALLS_MAX: Final = 256  # at once on one channel
+PROBE_SECONDS: Final = 5.0
+SEND_SECONDS: Final = 10.0
+_EMPTY: Final = Raw(b"{}")
+_ASKED: Final = McpRequest("", "", b"", b"{}", modern=True, method=METHOD)
+
+Send = Callable[[bytes], Awaitable[None]]
+
+
+class _Mailbox:
+    """What arrives for one request. An answer always has a place."""
+
+    def __init__(self) -> None:
+        self._messages: deque[Envelope | UpstreamFault] = deque()
+        self._news = asyncio.Event()
+
+    def put(self, message: Envelope | UpstreamFault) -> None:
+        if len(self._messages) < WAITING_MAX or isinstance(message, UpstreamFault) or message.method is UNSET:
+            self._messages.append(message)
+            self._news.set()
+
+    async def take(self) -> Envelope:
+        while not self._messages:
+            self._news.clear()
+            await self._news.wait()
+        message = self._messages.popleft()
+        if isinstance(message, UpstreamFault):
+            raise message
+        return message
+
+
+class Duplex:
+    """One open channel. `owned`: it belongs to one client, so that what names no request can only be for that client.
+
+    On a shared channel only what carries a request's own token or subscription id reaches anybody.
+    """
+
+    def __init__(self, send: Send, owned: bool) -> None:
+        self._send = send
+        self._owned = owned
+        self._number = itertools.count(1).__next__
+        self._open: dict[int, _Mailbox] = {}
+        self._hearing: list[int] = []  # those of `_open` whose client hears, the latest last
+        self._telling: set[asyncio.Task[None]] = set()
+        self.listeners: list[tuple[Listener, Callable[[], Listening]]] = []
+        self.ended: UpstreamFault | None = None
+        self.version = ""
+        self.offered: Mapping[str, Any] = {}
+
+    @property
+    def modern(self) -> bool:
+        return self.version == MODERN
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._open or self.listeners)
+
+    async def open(self, capabilities: str, seconds: float, may_be_modern: bool) -> None:
+        """Finds the era and shakes hands. Raises UpstreamFault and NotLegacy."""
+        if may_be_modern and await self._is_modern(min(PROBE_SECONDS, seconds / 2)):
+            self.version = MODERN
+            return
+        exchange = await self.request("initialize", initialize_params(capabilities), seconds)
+        self.version, self.offered = accepted(exchange)
+        await self._send(told_of("notifications/initialized"))
+
+    async def _is_modern(self, seconds: float) -> bool:
+        """stdio of 2026-07-28: a result or a modern error is proof; any other error, or silence, is none."""
+        try:
+            answer = (await self.request("server/discover", modern_params({}), seconds)).answer
+        except Unreachable as fault:
+            if self.ended is not None:
+                raise fault
+            return False
+        if answer is None:
+            return False
+        if isinstance(answer.error, WireError):
+            data = answer.error.data if isinstance(answer.error.data, dict) else {}
+            supported = data.get("supported")
+            return answer.error.code == UNSUPPORTED_VERSION and isinstance(supported, list) and MODERN in supported
+        members = members_of(answer.result if answer.result is not UNSET else _EMPTY)
+        return f'"{MODERN}"'.encode() in bytes(members.get("supportedVersions", Raw(b"")))
+
+    async def request(self, method: str, params: Any, seconds: float) -> Exchange:
+        """A request of our own. Raises UpstreamFault."""
+        number = self._number()
+        return await self._exchange(number, envelope_of(number, method, params), seconds, None)
+
+    async def call(self, request: McpRequest, repeated: tuple[int, Mapping[str, Any]], seconds: float) -> Exchange:
+        """A client's request, or its repetition with more members. Raises UpstreamFault and McpRefused."""
+        number = self._number()
+        params = {**self._params(request, number), **repeated[1]}
+        body = envelope_of(number, request.method, params)
+        try:
+            if request.peer is None:
+                return await self._exchange(number, body, seconds, None)
+            async with Hearing(request, request.peer, number, None if self.modern else self) as hearing:
+                return await self._exchange(number, body, seconds, hearing)
+        except (asyncio.CancelledError, McpRefused, UpstreamFault):
+            self.tell(told_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"}))
+            raise
+
+    async def _exchange(self, number: int, body: bytes, seconds: float, hearing: Hearing | None) -> Exchange:
+        if self.ended is not None:
+            raise self.ended
+        if len(self._open) >= CALLS_MAX:
+            raise UpstreamFault("Too many calls to the server are under way", f"{CALLS_MAX}")
+        mailbox = self._open[number] = _Mailbox()
+        if hearing is not None:
+            self._hearing.append(number)
+        try:
+            async with asyncio.timeout(max(seconds, 0.001)):
+                await self._send(body)
+                while True:
+                    message = await mailbox.take()
+                    if message.method is UNSET:
+                        return Exchange(200, {}, check_answer(message, number))
+                    if hearing is not None:
+                        await hearing.heard(message)
+        except TimeoutError as error:
+            raise Unreachable(LATE, "timeout") from error
+        finally:
+            del self._open[number]
+            if hearing is not None:
+                self._hearing.remove(number)
+
+    def _params(self, request: McpRequest, number: int) -> dict[str, Any]:
+        """The parameters in the server's era, with a progress token that nobody else on the channel has."""
+        if not self.modern:
+            return plain_params(request, number)
+        params: dict[str, Any] = dict(members_of(request.params))
+        if not request.modern:
+            params = modern_params(params, request.peer, request.level)
+        meta = params.get("_meta", {})
+        meta = dict(members_of(meta)) if isinstance(meta, Raw) else dict(meta)
+        if request.peer is not None and PROGRESS in meta:
+            meta[PROGRESS] = number
+        return {**params, "_meta": meta}
+
+    async def receive(self, line: bytes) -> None:
+        """Takes one message and never waits for a client. Raises BadAnswer for what is no message."""
+        message = read_envelope(line)
+        if message.method is UNSET:
+            mailbox = self._open.get(message.id) if isinstance(message.id, int) else None
+            if mailbox is not None:
+                mailbox.put(message)
+            return
+        method, params = str(message.method), members_of(message.params if message.params is not UNSET else _EMPTY)
+        mailbox = self._open.get(self._meant(method, params) or 0)
+        if mailbox is not None:
+            mailbox.put(message)
+        elif message.id is not None:
+            refused = reply_of(message.id, {}) if method == "ping" else refusal_of(message.id, -32601, "nobody is there who could be asked")
+            self.tell(refused)
+        elif method in CHANGES:
+            await self.changed(method, Raw(encode(params)))
+
+    def _meant(self, method: str, params: Members) -> int | None:
+        """The request that a message belongs to."""
+        if method in CHANGES or method == ACKNOWLEDGED:
+            meta = params.get("_meta")
+            named = members_of(meta).get(SUBSCRIPTION) if meta is not None else None
+            return _integer(named)
+        if method == "notifications/progress":
+            return _integer(params.get(PROGRESS))
+        return self._hearing[-1] if self._owned and self._hearing else None
+
+    async def changed(self, method: str, params: Raw) -> bool:
+        """Brings a change to whoever listens to it."""
+        members, told = members_of(params), False
+        for listener, wanted in list(self.listeners):
+            if admits(wanted(), method, members):
+                self._spawn(tell(listener, wanted(), method, members))
+                told = True
+        return told
+
+    async def reply(self, body: bytes) -> None:
+        await self._send(body)
+
+    def tell(self, body: bytes) -> None:
+        """Sends without waiting, as far as the channel still stands."""
+        if self.ended is None:
+            self._spawn(self._tell(body))
+
+    async def _tell(self, body: bytes) -> None:
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._send(body)
+        except (UpstreamFault, TimeoutError):
+            return
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        if len(self._telling) >= WAITING_MAX:
+            self._telling.pop().cancel()
+        task = asyncio.ensure_future(work)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    def end(self, fault: UpstreamFault) -> None:
+        """The channel is no more: every request under way fails."""
+        if self.ended is None:
+            self.ended = fault
+            for mailbox in self._open.values():
+                mailbox.put(fault)
+
+    async def listen(self, wanted: Listening, listener: Listener, more: Callable[[], frozenset[str]] | None, seconds: float) -> None:
+        """Until the server or the channel ends, the latter with UpstreamFault.
+
+        `more` gives what a client's session subscribed to besides; without it the channel is that session's own, and all is for it.
+        """
+        if self.modern:
+            await self._listen_modern(wanted, listener, seconds)
+            return
+        taken = [uri for uri in wanted.uris if _has_result(await self.request("resources/subscribe", {"uri": uri}, seconds))]
+        granted = Listening(
+            tools=wanted.tools and tells(self.offered.get("tools")),
+            prompts=wanted.prompts and tells(self.offered.get("prompts")),
+            resources=wanted.resources and tells(self.offered.get("resources")),
+            uris=frozenset(taken),
+        )
+        place = (listener, lambda: ALL if more is None else dataclasses.replace(granted, uris=granted.uris | more()))
+        self.listeners.append(place)
+        number = self._number()
+        mailbox = self._open[number] = _Mailbox()
+        try:
+            await listener.acknowledged(granted)
+            await mailbox.take()  # nothing but the channel's end
+        finally:
+            self.listeners.remove(place)
+            del self._open[number]
+
+    async def _listen_modern(self, wanted: Listening, listener: Listener, seconds: float) -> None:
+        number = self._number()
+        mailbox = self._open[number] = _Mailbox()
+        granted: Listening | None = None
+        try:
+            async with asyncio.timeout(max(seconds, 0.001)) as opening:
+                await self._send(envelope_of(number, METHOD, modern_params({"notifications": filter_of(wanted)})))
+                while True:
+                    message = await mailbox.take()
+                    params = members_of(message.params if message.params is not UNSET else _EMPTY)
+                    if message.method is UNSET:
+                        answered(_ASKED, Exchange(200, {}, check_answer(message, number)), True)
+                        return
+                    if granted is not None:
+                        await tell(listener, granted, str(message.method), params)
+                    elif message.method == ACKNOWLEDGED:
+                        granted = acknowledged(params, wanted)
+                        opening.reschedule(None)
+                        await listener.acknowledged(granted)
+        except TimeoutError as error:
+            raise Unreachable(LATE, "no acknowledgement") from error
+        finally:
+            del self._open[number]
+            self.tell(told_of("notifications/cancelled", {"requestId": number}))
+
+
+def _has_result(exchange: Exchange) -> bool:
+    return exchange.answer is not None and exchange.answer.result is not UNSET
+
+
+def _integer(text: Raw | None) -> int | None:
+    return int(bytes(text)) if text is not None and bytes(text).isdigit() else None
