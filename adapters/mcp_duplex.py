@@ -1,10 +1,10 @@
 """A conversation over one channel on which everything arrives: a process's streams, or the two halves of HTTP+SSE."""
 
 import asyncio
-import dataclasses
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from msgspec import UNSET, Raw
@@ -13,9 +13,8 @@ from adapters.contract import Unreachable, UpstreamFault
 from adapters.mcp_crossing import PROGRESS, modern_params, plain_params
 from adapters.mcp_hearing import CHANGES, Hearing
 from adapters.mcp_http import LATE, Exchange
-from adapters.mcp_listening import ACKNOWLEDGED, ALL, METHOD, SUBSCRIPTION, acknowledged, admits, filter_of, tell, tells
+from adapters.mcp_listening import ACKNOWLEDGED, SUBSCRIPTION, admits, tell
 from adapters.mcp_peer import Listener, Listening
-from adapters.mcp_rounds import answered
 from adapters.mcp_sessions import accepted, initialize_params
 from adapters.mcp_wire import (
     MODERN,
@@ -26,7 +25,6 @@ from adapters.mcp_wire import (
     Members,
     WireError,
     check_answer,
-    encode,
     envelope_of,
     members_of,
     read_envelope,
@@ -40,12 +38,11 @@ CALLS_MAX: Final = 256  # at once on one channel
 PROBE_SECONDS: Final = 5.0
 SEND_SECONDS: Final = 10.0
 _EMPTY: Final = Raw(b"{}")
-_ASKED: Final = McpRequest("", "", b"", b"{}", modern=True, method=METHOD)
 
 Send = Callable[[bytes], Awaitable[None]]
 
 
-class _Mailbox:
+class Mailbox:
     """What arrives for one request. An answer always has a place."""
 
     def __init__(self) -> None:
@@ -74,10 +71,10 @@ class Duplex:
     """
 
     def __init__(self, send: Send, owned: bool) -> None:
-        self._send = send
+        self.send = send
         self._owned = owned
         self._number = itertools.count(1).__next__
-        self._open: dict[int, _Mailbox] = {}
+        self._open: dict[int, Mailbox] = {}
         self._hearing: list[int] = []  # those of `_open` whose client hears, the latest last
         self._telling: set[asyncio.Task[None]] = set()
         self.listeners: list[tuple[Listener, Callable[[], Listening]]] = []
@@ -100,7 +97,7 @@ class Duplex:
             return
         exchange = await self.request("initialize", initialize_params(capabilities), seconds)
         self.version, self.offered = accepted(exchange)
-        await self._send(told_of("notifications/initialized"))
+        await self.send(told_of("notifications/initialized"))
 
     async def _is_modern(self, seconds: float) -> bool:
         """stdio of 2026-07-28: a result or a modern error is proof; any other error, or silence, is none."""
@@ -121,34 +118,29 @@ class Duplex:
 
     async def request(self, method: str, params: Any, seconds: float) -> Exchange:
         """A request of our own. Raises UpstreamFault."""
-        number = self._number()
-        return await self._exchange(number, envelope_of(number, method, params), seconds, None)
+        with self.place() as (number, mailbox):
+            return await self._exchange(mailbox, number, (envelope_of(number, method, params), seconds), None)
 
     async def call(self, request: McpRequest, repeated: tuple[int, Mapping[str, Any]], seconds: float) -> Exchange:
         """A client's request, or its repetition with more members. Raises UpstreamFault and McpRefused."""
-        number = self._number()
-        params = {**self._params(request, number), **repeated[1]}
-        body = envelope_of(number, request.method, params)
-        try:
-            if request.peer is None:
-                return await self._exchange(number, body, seconds, None)
-            async with Hearing(request, request.peer, number, None if self.modern else self) as hearing:
-                return await self._exchange(number, body, seconds, hearing)
-        except (asyncio.CancelledError, McpRefused, UpstreamFault):
-            self.tell(told_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"}))
-            raise
+        with self.place() as (number, mailbox):
+            params = {**self._params(request, number), **repeated[1]}
+            sending = (envelope_of(number, request.method, params), seconds)
+            try:
+                if request.peer is None:
+                    return await self._exchange(mailbox, number, sending, None)
+                async with Hearing(request, request.peer, number, None if self.modern else self) as hearing:
+                    return await self._exchange(mailbox, number, sending, hearing)
+            except (asyncio.CancelledError, McpRefused, UpstreamFault):
+                self.tell(told_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"}))
+                raise
 
-    async def _exchange(self, number: int, body: bytes, seconds: float, hearing: Hearing | None) -> Exchange:
-        if self.ended is not None:
-            raise self.ended
-        if len(self._open) >= CALLS_MAX:
-            raise UpstreamFault("Too many calls to the server are under way", f"{CALLS_MAX}")
-        mailbox = self._open[number] = _Mailbox()
+    async def _exchange(self, mailbox: Mailbox, number: int, sending: tuple[bytes, float], hearing: Hearing | None) -> Exchange:
         if hearing is not None:
             self._hearing.append(number)
         try:
-            async with asyncio.timeout(max(seconds, 0.001)):
-                await self._send(body)
+            async with asyncio.timeout(max(sending[1], 0.001)):
+                await self.send(sending[0])
                 while True:
                     message = await mailbox.take()
                     if message.method is UNSET:
@@ -158,7 +150,6 @@ class Duplex:
         except TimeoutError as error:
             raise Unreachable(LATE, "timeout") from error
         finally:
-            del self._open[number]
             if hearing is not None:
                 self._hearing.remove(number)
 
@@ -175,8 +166,8 @@ class Duplex:
             meta[PROGRESS] = number
         return {**params, "_meta": meta}
 
-    async def receive(self, line: bytes) -> None:
-        """Takes one message and never waits for a client. Raises BadAnswer for what is no message."""
+    def receive(self, line: bytes) -> None:
+        """Takes one message and never waits for a client. Raises UpstreamFault for what is no message."""
         message = read_envelope(line)
         if message.method is UNSET:
             mailbox = self._open.get(message.id) if isinstance(message.id, int) else None
@@ -191,7 +182,7 @@ class Duplex:
             refused = reply_of(message.id, {}) if method == "ping" else refusal_of(message.id, -32601, "nobody is there who could be asked")
             self.tell(refused)
         elif method in CHANGES:
-            await self.changed(method, Raw(encode(params)))
+            self._changed(method, params)
 
     def _meant(self, method: str, params: Members) -> int | None:
         """The request that a message belongs to."""
@@ -204,16 +195,17 @@ class Duplex:
         return self._hearing[-1] if self._owned and self._hearing else None
 
     async def changed(self, method: str, params: Raw) -> bool:
+        return self._changed(method, members_of(params))
+
+    def _changed(self, method: str, params: Members) -> bool:
         """Brings a change to whoever listens to it."""
-        members, told = members_of(params), False
-        for listener, wanted in list(self.listeners):
-            if admits(wanted(), method, members):
-                self._spawn(tell(listener, wanted(), method, members))
-                told = True
-        return told
+        meant = [(listener, wanted()) for listener, wanted in self.listeners if admits(wanted(), method, params)]
+        for listener, granted in meant:
+            self._spawn(tell(listener, granted, method, params))
+        return bool(meant)
 
     async def reply(self, body: bytes) -> None:
-        await self._send(body)
+        await self.send(body)
 
     def tell(self, body: bytes) -> None:
         """Sends without waiting, as far as the channel still stands."""
@@ -223,7 +215,7 @@ class Duplex:
     async def _tell(self, body: bytes) -> None:
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                await self._send(body)
+                await self.send(body)
         except (UpstreamFault, TimeoutError):
             return
 
@@ -241,60 +233,19 @@ class Duplex:
             for mailbox in self._open.values():
                 mailbox.put(fault)
 
-    async def listen(self, wanted: Listening, listener: Listener, more: Callable[[], frozenset[str]] | None, seconds: float) -> None:
-        """Until the server or the channel ends, the latter with UpstreamFault.
-
-        `more` gives what a client's session subscribed to besides; without it the channel is that session's own, and all is for it.
-        """
-        if self.modern:
-            await self._listen_modern(wanted, listener, seconds)
-            return
-        taken = [uri for uri in wanted.uris if _has_result(await self.request("resources/subscribe", {"uri": uri}, seconds))]
-        granted = Listening(
-            tools=wanted.tools and tells(self.offered.get("tools")),
-            prompts=wanted.prompts and tells(self.offered.get("prompts")),
-            resources=wanted.resources and tells(self.offered.get("resources")),
-            uris=frozenset(taken),
-        )
-        place = (listener, lambda: ALL if more is None else dataclasses.replace(granted, uris=granted.uris | more()))
-        self.listeners.append(place)
+    @contextmanager
+    def place(self) -> Iterator[tuple[int, Mailbox]]:
+        """A request's number, and what arrives for it."""
+        if self.ended is not None:
+            raise self.ended
+        if len(self._open) >= CALLS_MAX:
+            raise UpstreamFault("Too many calls to the server are under way", f"{CALLS_MAX}")
         number = self._number()
-        mailbox = self._open[number] = _Mailbox()
+        mailbox = self._open[number] = Mailbox()
         try:
-            await listener.acknowledged(granted)
-            await mailbox.take()  # nothing but the channel's end
-        finally:
-            self.listeners.remove(place)
-            del self._open[number]
-
-    async def _listen_modern(self, wanted: Listening, listener: Listener, seconds: float) -> None:
-        number = self._number()
-        mailbox = self._open[number] = _Mailbox()
-        granted: Listening | None = None
-        try:
-            async with asyncio.timeout(max(seconds, 0.001)) as opening:
-                await self._send(envelope_of(number, METHOD, modern_params({"notifications": filter_of(wanted)})))
-                while True:
-                    message = await mailbox.take()
-                    params = members_of(message.params if message.params is not UNSET else _EMPTY)
-                    if message.method is UNSET:
-                        answered(_ASKED, Exchange(200, {}, check_answer(message, number)), True)
-                        return
-                    if granted is not None:
-                        await tell(listener, granted, str(message.method), params)
-                    elif message.method == ACKNOWLEDGED:
-                        granted = acknowledged(params, wanted)
-                        opening.reschedule(None)
-                        await listener.acknowledged(granted)
-        except TimeoutError as error:
-            raise Unreachable(LATE, "no acknowledgement") from error
+            yield number, mailbox
         finally:
             del self._open[number]
-            self.tell(told_of("notifications/cancelled", {"requestId": number}))
-
-
-def _has_result(exchange: Exchange) -> bool:
-    return exchange.answer is not None and exchange.answer.result is not UNSET
 
 
 def _integer(text: Raw | None) -> int | None:

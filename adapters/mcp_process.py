@@ -12,10 +12,9 @@ from typing import Final
 import structlog
 
 from adapters.contract import Unreachable, UpstreamFault
-from adapters.mcp_duplex import Duplex, Send
+from adapters.mcp_duplex import Duplex
 from adapters.mcp_http import LATE
 from adapters.mcp_sessions import NotLegacy
-from adapters.mcp_wire import BadAnswer
 
 log = structlog.get_logger()
 
@@ -24,6 +23,8 @@ PATIENCE_MAX: Final = 60.0  # seconds between two starts of a command that fails
 END_SECONDS: Final = 2.0  # that a process has to end by itself, and again when it was asked to
 LINE_MAX: Final = 16 << 20  # bytes of one message
 JUNK_MAX: Final = 1000  # lines that are no messages
+LAST_WORDS_SECONDS: Final = 0.5  # in which what a process said before its end arrives
+ENDED: Final = "The server's process ended"
 NOT_STARTED: Final = "The server's command does not start"
 
 
@@ -72,12 +73,10 @@ class Process:
     async def _start(self) -> Duplex:
         if self._clock() < self._not_before:
             raise UpstreamFault("The server's command keeps failing", f"{self._failures} times")
-        began, child = self._clock(), await self._spawn()
-        assert child.stdin is not None and child.stdout is not None
-        duplex = Duplex(_writer(child.stdin), self._owned)
-        self._running = running = asyncio.create_task(self._read(child, child.stdout, duplex, began))
-        ending = asyncio.create_task(_until_dead(child, running))
-        running.add_done_callback(lambda _: ending.cancel())
+        began, child = self._clock(), _Child()
+        await self._spawn(child)
+        duplex = child.duplex = Duplex(child.send, self._owned)
+        self._running = asyncio.create_task(self._run(child, duplex, began))
         try:
             async with asyncio.timeout(START_SECONDS):
                 await duplex.open(self._capabilities, START_SECONDS, may_be_modern=True)
@@ -89,45 +88,33 @@ class Process:
             raise
         return duplex
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
+    async def _spawn(self, child: "_Child") -> None:
         program = shutil.which(self._command.command)
         try:
             if program is None:
                 raise FileNotFoundError
-            return await asyncio.create_subprocess_exec(
+            await asyncio.get_running_loop().subprocess_exec(
+                lambda: child,
                 program,
                 *self._command.args,
                 env=dict(self._command.env),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
-                limit=LINE_MAX,
                 start_new_session=True,  # so that it ends with all that it started
             )
         except OSError as error:
             self._failed(self._clock())
             raise UpstreamFault(NOT_STARTED, type(error).__name__) from error
 
-    async def _read(self, child: asyncio.subprocess.Process, lines: asyncio.StreamReader, duplex: Duplex, began: float) -> None:
+    async def _run(self, child: "_Child", duplex: Duplex, began: float) -> None:
         """The root of the process's task: from its start to its end."""
-        fault: UpstreamFault = Unreachable("The server's process ended", "end of output")
-        junk = 0
+        fault = UpstreamFault("The server's process was stopped")
         try:
-            while line := await lines.readline():
-                try:
-                    await duplex.receive(line)
-                except BadAnswer:
-                    junk += 1  # a program that also prints other things
-                    if junk > JUNK_MAX:
-                        fault = UpstreamFault("The server's messages are not valid", f"{junk} lines")
-                        break
-        except ValueError:
-            fault = UpstreamFault("The server's answer is too large", f"a line of more than {LINE_MAX} bytes")
+            fault = await child.over
         finally:
             duplex.end(fault)
             self._failed(began)
             log.warning("mcp.stdio.ended", server=self._name, detail=fault.detail)
-            await asyncio.shield(asyncio.ensure_future(end(child)))
+            await asyncio.shield(asyncio.ensure_future(child.end()))
 
     def _failed(self, began: float) -> None:
         """Each end counts, unless it came after a long life; nobody starts it again at once."""
@@ -143,31 +130,86 @@ class Process:
             await asyncio.wait([self._running], timeout=3 * END_SECONDS)
 
 
-async def _until_dead(child: asyncio.subprocess.Process, reading: asyncio.Task[None]) -> None:
-    """Ends the reading after the process, whose output another one may hold open."""
-    await child.wait()
-    await asyncio.sleep(END_SECONDS)
-    reading.cancel()
+class _Child(asyncio.SubprocessProtocol):
+    """The running program: its lines go to `duplex`, and `over` tells why there will be no more of them."""
 
+    transport: asyncio.SubprocessTransport
 
-def _writer(stdin: asyncio.StreamWriter) -> Send:
-    async def write(body: bytes) -> None:
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pieces: list[bytes] = []  # of the line that has no end yet
+        self._size = 0
+        self._junk = 0
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._exited = asyncio.Event()
+        self.duplex: Duplex | None = None
+        self.over: asyncio.Future[UpstreamFault] = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self.transport = transport
+
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        assert isinstance(data, bytes)
+        *ended, rest = data.split(b"\n")
+        for piece in ended:
+            line, self._size = b"".join([*self._pieces, piece]), 0
+            self._pieces.clear()
+            self._take(line)
+        self._pieces.append(rest)
+        self._size += len(rest)
+        if self._size > LINE_MAX:
+            self._pieces.clear()
+            self._end(UpstreamFault("The server's answer is too large", f"a line of more than {LINE_MAX} bytes"))
+
+    def _take(self, line: bytes) -> None:
+        if self.over.done() or self.duplex is None or not line.strip():
+            return
         try:
-            stdin.write(body + b"\n")
-            await stdin.drain()
-        except (OSError, RuntimeError) as error:
-            raise Unreachable("The server's process ended", type(error).__name__) from error
+            self.duplex.receive(line)
+        except UpstreamFault:
+            self._junk += 1  # a program that also prints other things
+            if self._junk > JUNK_MAX:
+                self._end(UpstreamFault("The server's messages are not valid", f"{self._junk} lines"))
 
-    return write
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == 1:
+            self._end(Unreachable(ENDED, "end of output"))
 
+    def process_exited(self) -> None:
+        """What it said last may still arrive; others that it started may hold its output open."""
+        self._exited.set()
+        self._loop.call_later(LAST_WORDS_SECONDS, self._end, Unreachable(ENDED, "exited"))
 
-async def end(child: asyncio.subprocess.Process) -> None:
-    """2026-07-28, stdio: its input is closed, then it is asked, then it is forced; and so are the processes that it started."""
-    if child.stdin is not None:
-        child.stdin.close()
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(TimeoutError):
-            await asyncio.wait_for(child.wait(), END_SECONDS)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, sign)
-    await child.wait()
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _end(self, fault: UpstreamFault) -> None:
+        self._writable.set()
+        if not self.over.done():
+            self.over.set_result(fault)
+
+    async def send(self, body: bytes) -> None:
+        stdin = self.transport.get_pipe_transport(0)
+        await self._writable.wait()
+        if self.over.done() or not isinstance(stdin, asyncio.WriteTransport) or stdin.is_closing():
+            raise Unreachable(ENDED, "its input is closed")
+        stdin.write(body + b"\n")
+
+    async def end(self) -> None:
+        """2026-07-28, stdio: its input is closed, then it is asked, then it is forced; and so are the processes that it started."""
+        stdin = self.transport.get_pipe_transport(0)
+        if stdin is not None:
+            stdin.close()
+        pid = self.transport.get_pid()
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._exited.wait(), END_SECONDS)
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, sign)
+        await self._exited.wait()
+        self.transport.close()

@@ -10,6 +10,7 @@ import structlog
 from adapters.addresses import EgressRefused
 from adapters.contract import Call, Unreachable, UpstreamFault
 from adapters.mcp_duplex import SEND_SECONDS, Duplex
+from adapters.mcp_duplex_listening import listen
 from adapters.mcp_http import CUT, LATE, Exchange, McpHttp, is_stream
 from adapters.mcp_legacy import session_key
 from adapters.mcp_peer import Listener, Listening
@@ -81,7 +82,7 @@ class SseLine:
 
     async def _take(self, duplex: Duplex, kind: str, data: bytes) -> None:
         if self._endpoint:
-            await duplex.receive(data)
+            duplex.receive(data)
         elif kind == "endpoint":
             self._endpoint = same_origin(self._key.url, data.decode("utf-8", "replace"))
             self._opened.set_result(duplex)
@@ -122,7 +123,7 @@ class SseSessions:
     async def listen(self, call: Call, wanted: Listening, listener: Listener, front: str) -> None:
         """As McpTools.listen; ends with UpstreamFault when the connection does."""
         duplex = await self._duplex(session_key(call, listener, front), call)
-        await duplex.listen(wanted, listener, None if front else frozenset, call.deadline - self._clock())
+        await listen(duplex, wanted, listener, None if front else frozenset, call.deadline - self._clock())
 
     async def leave(self, owner: str, front: str) -> None:
         self._close([key for key in self._lines if (key.owner, key.front) == (owner, front)])

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_crossing import modern_params, wishes
 from adapters.mcp_duplex import Duplex
+from adapters.mcp_duplex_listening import listen
 from adapters.mcp_http import Exchange
 from adapters.mcp_legacy import SUBSCRIBE, UNSUBSCRIBE, session_key
 from adapters.mcp_listening import Subscribed
@@ -79,7 +80,7 @@ class StdioServers:
         duplex = await self._duplex(whose, call.deadline - self._clock())
         more = self._subscribed.of(call, session) if session else None
         heard = None if whose.owner and session else (lambda: frozenset(more.uris) if more else frozenset())
-        await duplex.listen(wanted, listener, heard, call.deadline - self._clock())
+        await listen(duplex, wanted, listener, heard, call.deadline - self._clock())
 
     async def leave(self, owner: str, session: str) -> None:
         """Ends the processes that a client's session had."""
