@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from gateway.asgi import BadHeader, Scope, header
+from gateway.refusals import Noted
 from policies.authority import Authority, Caller
 from policies.identity import TokenRefused
 
@@ -30,8 +31,9 @@ def hosts_of(public_url: str, host: str, port: int) -> frozenset[str]:
 class Admission:
     """Asks them."""
 
-    def __init__(self, authority: Authority, public_url: str, hosts: Collection[str]) -> None:
+    def __init__(self, authority: Authority, public_url: str, hosts: Collection[str], noted: Noted) -> None:
         self._authority = authority
+        self._noted = noted
         self._public_url = public_url
         self._hosts = frozenset(hosts)
         self._origins = frozenset({f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")})
@@ -66,13 +68,17 @@ class Admission:
             return False
 
     async def bearer(self, given: str | None, resource: str) -> Caller:
-        """Who calls, by the value of `Authorization` alone. Raises TokenRefused."""
-        if given is None:
-            raise TokenRefused("missing")
-        scheme, _, token = given.partition(" ")
-        if scheme.lower() != "bearer" or not token or " " in token or "," in token:
-            raise TokenRefused("malformed")
-        return await self._authority.admit(token, self._audience(resource))
+        """Who calls, by the value of `Authorization` alone. Raises TokenRefused; the log has the reason."""
+        try:
+            if given is None:
+                raise TokenRefused("missing")
+            scheme, _, token = given.partition(" ")
+            if scheme.lower() != "bearer" or not token or " " in token or "," in token:
+                raise TokenRefused("malformed")
+            return await self._authority.admit(token, self._audience(resource))
+        except TokenRefused as refused:
+            self._noted(refused.reason, resource, given or "")
+            raise
 
     def _audience(self, resource: str) -> tuple[str, ...]:
         known = self._audiences.get(resource)

@@ -48,7 +48,7 @@ def from_environment() -> Front:
 def application(gateway: Gateway) -> Front:
     """The ASGI application."""
     settings, url = gateway.settings, gateway.settings.public_url
-    admission = Admission(gateway.authority, url, hosts_of(url, settings.host, settings.port))
+    admission = Admission(gateway.authority, url, hosts_of(url, settings.host, settings.port), gateway.refusals.note)
     visits, operations = Visits(doors.tracing(gateway), gateway.metrics), doors.operations_of(gateway)
     agents = doors.agent_door(gateway, admission, operations, visits)
     joined = Doors(

@@ -21,7 +21,7 @@ from gateway.front_door import FrontDoor
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.patience import patient
 from gateway.push import Webhook
-from gateway.task_reader import TaskReader, digest, scoped_key
+from gateway.task_reader import TaskReader, digest, front_door_key, scoped_key
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
 from gateway.under_way import Abandoned, UnderWay
@@ -138,6 +138,9 @@ class Broker:
 
     async def _ready(self, caller: Caller, sending: Sending) -> _Ready | Turned:
         if sending.agent == FRONT_DOOR:
+            sending = msgspec.structs.replace(sending, idempotency_key=front_door_key(sending.idempotency_key))
+            if (repeated := await self._repeated(caller, sending)) is not None:  # whoever fits by now
+                return repeated
             chosen = await self._front_door.agent_for(caller, sending.message, sending.skill)
             sending = msgspec.structs.replace(sending, agent=chosen)
         target = self.find(caller, sending.agent, Family.AGENT)

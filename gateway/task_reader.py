@@ -47,18 +47,24 @@ class TaskReader:
         return self._tasks.follow(row, after, past_waits=True)
 
     async def repeated(self, caller: Caller, agent: str, key: str, message: Message, wait: bool) -> Turned | None:
-        """The task that was opened under this idempotency key; with `wait`, once its turn has ended. Raises IdempotencyConflict."""
-        if not caller.delegation.held().covers(f"agent:{agent}"):
-            return None  # the ruling that follows says why not
+        """The task that was opened under this idempotency key, at the front door with any agent; with `wait`, once its turn has ended.
+
+        Raises IdempotencyConflict.
+        """
         row = await self._tasks.repeated(caller.principal.tenant, caller.principal.owner, agent, scoped_key(caller, key))
-        if row is None:
-            return None
+        if row is None or not caller.delegation.held().covers(f"agent:{row.agent}"):
+            return None  # the ruling that follows says why not
         if row.request_digest != digest(message):
             raise IdempotencyConflict
         if wait:
             async for _event in self._tasks.follow(row, row.last_seq):
                 pass
         return await self.whole(Turned(row, ()))
+
+
+def front_door_key(key: str | None) -> str | None:
+    """A key of the front door's own, whichever agent it chose: no key of a request has a line break."""
+    return None if key is None else f"\n{key}"
 
 
 def scoped_key(caller: Caller, key: str) -> str:

@@ -27,6 +27,7 @@ from adapters.task import (
 )
 from gateway.database import Batch, Database, Moves, NotRead
 from gateway.tables import processes, task_events, tasks
+from registry.names import FRONT_DOOR
 
 T = TypeVar("T")
 POLL_SECONDS = 0.25
@@ -262,8 +263,10 @@ class TaskLog:
         return [one for one in below if not one.ended]
 
     async def repeated(self, tenant: str, owner: str, agent: str, key: str) -> TaskRow | None:
-        """The task that was opened under this idempotency key."""
-        match = (tasks.c.tenant == tenant) & (tasks.c.owner == owner) & (tasks.c.agent == agent) & (tasks.c.idempotency_key == key)
+        """The task that was opened under this idempotency key; with any agent, where `agent` is the front door."""
+        match = (tasks.c.tenant == tenant) & (tasks.c.owner == owner) & (tasks.c.idempotency_key == key)
+        if agent != FRONT_DOOR:
+            match &= tasks.c.agent == agent
         found = await self._database.read(lambda c: c.execute(select(tasks).where(match)).first())
         return None if found is None else _row(found)
 

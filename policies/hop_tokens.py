@@ -50,13 +50,25 @@ class Exchanged:
     delegation: Delegation
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Whose, and which: what a token of ours points to."""
+
+    issuer: str
+    subject: str
+    txn: str
+    task_id: str
+    grant_id: str
+
+
 class ExchangeRefused(Exception):
-    """`error` is an OAuth error code; `description` is safe to show."""
+    """`error` is an OAuth error code; `description` is safe to show. `errand`, where the token told one, is for the audit."""
 
     def __init__(self, error: str, description: str) -> None:
         super().__init__(description)
         self.error = error
         self.description = description
+        self.errand: Errand | None = None
 
 
 class HopTokens:
@@ -79,10 +91,19 @@ class HopTokens:
 
     async def exchange(self, asked: Exchange) -> Exchanged:
         """A token for one resource of this gateway, for no more than `asked.scope`. Raises ExchangeRefused."""
+        claims = await self._claims(asked)
+        try:
+            return await self._exchanged(asked, claims)
+        except ExchangeRefused as refusal:
+            refusal.errand = _errand(claims, asked.tenant)
+            raise
+
+    async def _exchanged(self, asked: Exchange, claims: Claims) -> Exchanged:
         if not self._resources.fullmatch(asked.resource):
             raise ExchangeRefused("invalid_target", "resource must be the URL of an agent or MCP endpoint of this gateway")
         requested = _requested(asked.scope)
-        claims = await self._subject(asked)
+        if claims.kind != "hop" or claims.tenant != asked.tenant or claims.client_id != asked.agent:
+            raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
         try:
             delegation = await self._grants.find(claims.tenant, claims.grant_id)
         except GrantEnded:
@@ -98,14 +119,11 @@ class HopTokens:
         token, seconds = self._mint(narrowed, requested, asked.resource, min(claims.expires, delegation.not_after))
         return Exchanged(token, seconds, str(requested), narrowed)
 
-    async def _subject(self, asked: Exchange) -> Claims:
+    async def _claims(self, asked: Exchange) -> Claims:
         try:
-            claims = await self._identity.verify(asked.subject_token, (asked.agent_audience,))
+            return await self._identity.verify(asked.subject_token, (asked.agent_audience,))
         except TokenRefused as refusal:
             raise ExchangeRefused("invalid_grant", f"the subject_token is refused: {refusal.reason}") from None
-        if claims.kind != "hop" or claims.tenant != asked.tenant or claims.client_id != asked.agent:
-            raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
-        return claims
 
     def _mint(self, delegation: Delegation, scope: Permissions, audience: str, not_after: float) -> tuple[str, int]:
         now = int(self._minting.now())
@@ -129,6 +147,13 @@ class HopTokens:
             "jti": self._minting.new_id("j"),
         }
         return self._signer.sign(claims, TYPE), max(0, expires - now)
+
+
+def _errand(claims: Claims, tenant: str) -> Errand | None:
+    """Nothing of another tenant's."""
+    if claims.kind != "hop" or claims.tenant != tenant:
+        return None
+    return Errand(claims.issuer, claims.subject, claims.txn, claims.task_id, claims.grant_id)
 
 
 def _actors(delegation: Delegation) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from gateway.presence import Presence
 from gateway.pulse import Pulse
 from gateway.push import Push
 from gateway.refresh import ROUND_SECONDS, Refresh
+from gateway.refusals import Refusals
 from gateway.reloads import LOOK_SECONDS, KeyReload, PolicyReload
 from gateway.settings import Settings, upstream_headers
 from gateway.spool import SPOOL_SECONDS, Spool
@@ -74,6 +75,7 @@ class Gateway:
         self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []  # doors, before the turns end
         self.parting: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
         self.metrics = Metrics(REASONS | {"bad-envelope", "unknown-session", "canceled"})
+        self.refusals = Refusals(time.monotonic)
         self.keys = SigningKeys.open(settings.home)
         self.process = new_id("p")
         self.database = Database(engine_for(settings.database_url, self.process))

@@ -43,7 +43,7 @@ def rest(gateway: Gateway, admission: Admission) -> App:
         admission,
         [
             oauth_metadata.routes(url, gateway.keys, issuers),
-            oauth_token.routes(clients, gateway.tokens, gateway.keep),
+            oauth_token.routes(clients, gateway.tokens, gateway.keep, gateway.refusals.note),
             admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_virtual.routes(desk, gateway.registry, admitted, size),

@@ -9,11 +9,13 @@ from starlette.responses import JSONResponse
 from gateway.asgi import BadHeader, BodyTooLarge, header, read_body
 from gateway.oauth.client import ClientAuthentication
 from gateway.oauth.form import FORM_MAX, parse_form
-from policies.hop_tokens import Exchange, Exchanged, ExchangeRefused
+from gateway.refusals import Noted
+from policies.hop_tokens import Errand, Exchange, Exchanged, ExchangeRefused
 from registry.card import Registration
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name
+WHY_MAX = 256  # characters
 _NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 s5.1
 
 
@@ -27,8 +29,8 @@ Keep = Callable[[Mapping[str, Any]], Awaitable[None]]
 """Makes one audit record durable; raises when it can't, and then no token leaves."""
 
 
-def routes(clients: ClientAuthentication, exchanger: Exchanger, keep: Keep) -> APIRouter:
-    """The token endpoint."""
+def routes(clients: ClientAuthentication, exchanger: Exchanger, keep: Keep, noted: Noted) -> APIRouter:
+    """The token endpoint. `noted` hears of clients that nobody knows: they are nobody's to keep an audit record of."""
     router = APIRouter(tags=["oauth"])
 
     @router.post("/oauth/token")
@@ -38,6 +40,8 @@ def routes(clients: ClientAuthentication, exchanger: Exchanger, keep: Keep) -> A
             client = await clients.authenticate(_authorization(request), form)
             return _answer(await _exchanged(client, form, exchanger, keep))
         except ExchangeRefused as refusal:
+            if refusal.error == "invalid_client":
+                noted("client", "/oauth/token", request.headers.get("authorization", ""))
             return _refusal(refusal)
 
     return router
@@ -64,13 +68,21 @@ async def _exchanged(client: Registration, form: Mapping[str, str], exchanger: E
         asked = _asked(client, form)
         exchanged = await exchanger.exchange(asked)
     except ExchangeRefused as refusal:
-        await keep({**about, "txn": "", "allowed": False, "error": refusal.error})
+        told = {"error": refusal.error, "why": str(refusal)[:WHY_MAX], "resource": form.get("resource", "")[:WHY_MAX]}
+        await keep({**about, **_errand(refusal.errand), "allowed": False, **told})
         raise
     delegation = exchanged.delegation
-    principal = {"issuer": delegation.principal.issuer, "subject": delegation.principal.subject}
-    pointers = {"txn": delegation.txn, "task_id": delegation.task_id, "grant_id": delegation.grant_id}
-    await keep({**about, **pointers, "allowed": True, "principal": principal, "resource": asked.resource, "scope": exchanged.scope})
+    errand = Errand(delegation.principal.issuer, delegation.principal.subject, delegation.txn, delegation.task_id, delegation.grant_id)
+    await keep({**about, **_errand(errand), "allowed": True, "resource": asked.resource, "scope": exchanged.scope})
     return exchanged
+
+
+def _errand(errand: Errand | None) -> dict[str, Any]:
+    """Whose task it was for; of a refusal only what a token told that we had signed for this tenant."""
+    if errand is None:
+        return {"txn": ""}
+    principal = {"issuer": errand.issuer, "subject": errand.subject}
+    return {"txn": errand.txn, "task_id": errand.task_id, "grant_id": errand.grant_id, "principal": principal}
 
 
 def _asked(client: Registration, form: Mapping[str, str]) -> Exchange:

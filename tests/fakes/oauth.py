@@ -89,6 +89,7 @@ class Trail:
 
     def __init__(self) -> None:
         self.records: list[Mapping[str, Any]] = []
+        self.noted: list[tuple[str, ...]] = []
         self.failure: Exception | None = None
 
     async def __call__(self, record: Mapping[str, Any]) -> None:

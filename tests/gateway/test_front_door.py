@@ -60,6 +60,26 @@ async def test_a_conversation_stays_with_its_agent(home: House, agents: dict[str
     assert said(foreign).startswith("travel got")  # it was never his
 
 
+async def test_a_message_that_is_sent_again_goes_to_nobody_else(home: House, agents: dict[str, CallbackAgent]) -> None:
+    """Whatever fits it best by then, and whoever is gone."""
+    alice, key = home.token("alice"), {"Idempotency-Key": "k1"}
+    first = await home.send(alice, "interlock", "Make me a quote", headers=key)
+    await home.gateway.registry.set_status("default", "sales", Status.QUARANTINED)
+    entry = home.gateway.registry.find("default", "travel")
+    assert entry.card is not None
+    document = {**entry.card.document, "skills": SKILLS["sales"]}
+    await home.gateway.registry.update(replace(entry, card=read_card(document), card_text=json.dumps(document)))
+    again = await home.send(alice, "interlock", "Make me a quote", headers=key)
+    assert again["result"]["task"] == first["result"]["task"]
+    assert (len(agents["sales"].requests), len(agents["travel"].requests)) == (1, 0)
+    other = await home.send(alice, "interlock", "Make me another quote", headers=key)
+    assert other["error"]["code"] == -32014
+    for name, token in (("interlock", home.token("bob")), ("travel", alice)):  # neither another's key, nor that of another door
+        assert said(await home.send(token, name, "Make me a quote", headers=key)).startswith("travel got")
+    narrowed = await home.send(home.token("alice", "agent:travel"), "interlock", "Make me a quote", headers=key)
+    assert said(narrowed).startswith("travel got")  # who may not know of the first task learns nothing of it
+
+
 async def test_nobody_is_sent_where_they_may_not_go(home: House, agents: dict[str, CallbackAgent]) -> None:  # attack INJ-04
     error = (await home.send(home.token("alice", "agent:travel"), "interlock", "Make me a quote"))["error"]
     assert (error["code"], error["data"][0]["reason"]) == (-32011, "NO_AGENT_FITS")

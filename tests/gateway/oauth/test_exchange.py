@@ -10,11 +10,13 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from msgspec import structs
 from sqlalchemy import update
 
 from gateway.database import Database, bump
 from gateway.oauth import token
 from gateway.oauth.client import ASSERTION_TYPE, ClientAuthentication
+from gateway.refusals import Refusals
 from policies.client_assertion import ClientAssertions
 from policies.delegation import Delegation
 from policies.grant import Act, Decision, Grant
@@ -51,6 +53,7 @@ class House:
     registry: Registry
     http: httpx.AsyncClient
     secrets: dict[str, str]
+    kept: list[Mapping[str, Any]]
 
     def delegated(self, *agents: str, ceiling: Permissions = ALL) -> Delegation:
         person = Delegation(ALICE, Permissions.of(["agent:*", "tool:crm.*"]), self.clock.now + 3600)
@@ -90,13 +93,15 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
     assertions = ClientAssertions((f"{GW}/oauth/token",), clock)
     clients = ClientAuthentication(registry, assertions, SpentIds(database, lambda: int(clock.now * 1e6)))
 
+    kept: list[Mapping[str, Any]] = []
+
     async def keep(record: Mapping[str, Any]) -> None:
-        json.dumps(record)
+        kept.append(json.loads(json.dumps(record)))
 
     app = FastAPI()
-    app.include_router(token.routes(clients, tokens, keep))
+    app.include_router(token.routes(clients, tokens, keep, Refusals(clock).note))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=GW) as http:
-        yield House(clock, database, keys, identity, grants, tokens, registry, http, secrets)
+        yield House(clock, database, keys, identity, grants, tokens, registry, http, secrets, kept)
 
 
 def error(answer: httpx.Response) -> str:
@@ -142,6 +147,42 @@ async def test_only_the_agent_that_was_handed_a_token_may_exchange_it(house: Hou
     assert error(await house.exchange("support", handed)) == "invalid_grant"
     before = await house.hand(house.delegated("support", "sales"))
     assert error(await house.exchange("support", before)) == "invalid_grant"
+
+
+async def test_a_refusal_names_the_person_the_grant_and_the_task_that_it_was_for(house: House) -> None:  # attack LOG-04, TOK-11
+    delegation = house.delegated("sales", ceiling=Permissions.of(["tool:crm.read"]))
+    handed = await house.hand(delegation)
+    for agent, wrong in (
+        ("sales", {"scope": "tool:crm.write"}),
+        ("sales", {"scope": "nonsense"}),
+        ("sales", {"resource": "https://evil.test/mcp"}),
+        ("support", {}),
+    ):
+        if agent == "support":  # somebody else's token, made for an address that is its own
+            await house.registry.update(replace(house.registry.find("acme", "support"), url="https://sales.test"))
+        refused = error(await house.exchange(agent, handed, **wrong))
+        record = house.kept[-1]
+        assert (record["kind"], record["agent"], record["allowed"], record["error"]) == ("exchange", agent, False, refused)
+        assert record["principal"] == {"issuer": DEVELOPMENT_ISSUER, "subject": "alice"}
+        assert (record["grant_id"], record["task_id"], record["txn"]) == (delegation.grant_id, "T1", "x1")
+        assert record["resource"] == {**FORM, **wrong}["resource"]
+        assert handed not in str(record)
+    assert "tool:crm.write" in house.kept[0]["why"]
+    await house.database.write(lambda batch: house.grants.end(batch, "acme", delegation.grant_id, 1))
+    house.grants.forget()
+    await house.exchange("sales", handed)
+    assert (house.kept[-1]["allowed"], house.kept[-1]["grant_id"]) == (False, delegation.grant_id)
+    await house.exchange("sales", handed[:-4] + "AAAA")  # nobody signed this, so nothing in it is believed
+    assert ("principal" in house.kept[-1], house.kept[-1]["txn"]) == (False, "")
+
+
+async def test_a_token_of_another_tenant_tells_nothing_of_it(house: House) -> None:  # attack TEN-03
+    _, house.secrets["spy"] = await house.registry.add(
+        Candidate("acme", "spy", Family.AGENT, "a2a", "https://sales.test", "operator", Status.ACTIVE)
+    )
+    foreign = structs.replace(house.delegated("sales"), principal=replace(ALICE, tenant="rival"))
+    assert error(await house.exchange("spy", await house.hand(foreign))) == "invalid_grant"
+    assert "principal" not in house.kept[-1]
 
 
 async def test_neither_a_persons_token_nor_an_exchanged_one_can_be_exchanged(house: House) -> None:

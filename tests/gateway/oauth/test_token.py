@@ -47,7 +47,7 @@ async def http(clients: FakeClients, exchanger: FakeExchanger, trail: Trail) -> 
         clients, ClientAssertions((ENDPOINT, "https://gw.test"), Clock()), SpentIds(FakeWriter(), lambda: 1_800_000_000_000_000)
     )
     app = FastAPI()
-    app.include_router(token.routes(authentication, exchanger, trail))
+    app.include_router(token.routes(authentication, exchanger, trail, lambda *noted: trail.noted.append(noted)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://gw.test") as client:
         yield client
 
@@ -203,8 +203,10 @@ async def test_a_client_that_proves_nothing_gets_one_and_the_same_answer(
     assert (exchanger.asked, trail.records) == ([], [])
 
 
-async def test_a_secret_in_the_form_is_not_client_authentication(http: httpx.AsyncClient) -> None:
+async def test_a_secret_in_the_form_is_not_client_authentication(http: httpx.AsyncClient, trail: Trail) -> None:
     assert refused(await http.post("/oauth/token", data=form(client_id="c_sales", client_secret=SECRET)), "invalid_client", 401)
+    assert trail.noted[-1] == ("client", "/oauth/token", "")
+    assert trail.records == []  # nobody's
 
 
 async def test_a_header_that_stands_twice_is_refused(http: httpx.AsyncClient) -> None:
