@@ -1,8 +1,8 @@
 """The A2A 0.3 JSON wire, to and from the nouns of 1.0.
 
-Written as 0.3, a text or data part loses `mediaType` and `filename`, which 0.3 has no place for. Data that is not an object
-travels as `{"value": …}` marked `data_part_compat`, as the reference implementation does it (so that empty metadata beside
-it is lost too). Nothing else is.
+What 0.3 has no place for, such as the `mediaType` of a text, is told in the metadata beside it, under CARRIED, and read from
+there again. Data that is not an object travels as `{"value": …}` marked `data_part_compat`, as the reference implementation
+does it. Only empty metadata beside such a thing is lost.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +29,9 @@ from adapters.task import (
 STATES: Final[Mapping[TaskState, str]] = {state: state.removeprefix("TASK_STATE_").lower().replace("_", "-") for state in TaskState}
 ROLES: Final[Mapping[Role, str]] = {Role.USER: "user", Role.AGENT: "agent"}
 _LIFTED_ROLES: Final = {text: role.value for role, text in ROLES.items()}
+_HOMELESS: Final = ("mediaType", "filename")  # of a text or of data
 _COMPAT: Final = "data_part_compat"
+CARRIED: Final = "urn:interlock:a2a:carried:1"  # in metadata: members that the sender had, by their names in 1.0
 _MESSAGE_FIELDS: Final = ("messageId", "contextId", "taskId", "metadata", "extensions", "referenceTaskIds")
 
 
@@ -141,7 +143,7 @@ def parts_json(parts: Iterable[Part]) -> list[dict[str, Any]]:
 
 def _part(part: Part) -> dict[str, Any]:
     written: dict[str, Any]
-    metadata = part.metadata
+    metadata, homeless = part.metadata, {"mediaType": part.media_type, "filename": part.filename}
     if part.text is not UNSET:
         written = {"kind": "text", "text": part.text}
     elif part.data is not UNSET:
@@ -150,10 +152,29 @@ def _part(part: Part) -> dict[str, Any]:
             written["data"] = {"value": part.data}
             metadata = {**(metadata or {}), _COMPAT: True}
     else:
-        written = {"kind": "file", "file": _file(part)}
+        written, homeless = {"kind": "file", "file": _file(part)}, {}
+    metadata = carrying(metadata, homeless)
     if not isinstance(metadata, UnsetType):
         written["metadata"] = metadata
     return written
+
+
+def carrying(metadata: dict[str, Any] | UnsetType, homeless: Mapping[str, Any]) -> dict[str, Any] | UnsetType:
+    """Metadata that tell of members which the other version has no place for, where there are any."""
+    told = {name: value for name, value in homeless.items() if value}
+    return {**(metadata or {}), CARRIED: told} if told else metadata
+
+
+def unpacked(holder: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A part or message with those members in their own places that its metadata tell of; a member that it has itself stays."""
+    metadata = holder.get("metadata")
+    told = metadata.get(CARRIED) if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(told, dict):
+        return holder
+    left = {name: value for name, value in metadata.items() if name != CARRIED}
+    carried = {name: told[name] for name in names if _fits(name, told.get(name))}
+    kept = {name: value for name, value in holder.items() if name != "metadata"}
+    return {**carried, **kept, **({"metadata": left} if left else {})}
 
 
 def _file(part: Part) -> dict[str, Any]:
@@ -188,13 +209,19 @@ def _lift_part(part: Any) -> Any:
     return lifter(part) if lifter else part
 
 
+def _fits(name: str, value: Any) -> bool:
+    if name == "referenceTaskIds":
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return isinstance(value, str)
+
+
 def _lift_text(part: dict[str, Any]) -> dict[str, Any]:
-    return _present(part, "text", "mediaType", "filename", "metadata")
+    return unpacked(_present(part, "text", "mediaType", "filename", "metadata"), *_HOMELESS)
 
 
 def _lift_data(part: dict[str, Any]) -> dict[str, Any]:
-    lifted = _present(part, "mediaType", "filename", "metadata")
-    metadata, data = part.get("metadata"), part.get("data")
+    lifted = unpacked(_present(part, "mediaType", "filename", "metadata"), *_HOMELESS)
+    metadata, data = lifted.get("metadata"), part.get("data")
     if isinstance(metadata, dict) and metadata.get(_COMPAT) is True and isinstance(data, dict) and set(data) == {"value"}:
         data = data["value"]
         lifted["metadata"] = {name: value for name, value in metadata.items() if name != _COMPAT}

@@ -1,7 +1,8 @@
 """A2A 0.3 as its protobuf writes it in JSON: the bodies of 0.3 over HTTP+JSON, and the messages of 0.3 over gRPC.
 
-Beside what `v03` can't carry, a message loses `referenceTaskIds`. The bytes of a file are its base64 text, as the reference
-implementation has it, so that its JSON has base64 of base64; what isn't base64 underneath is taken for the bytes themselves.
+Beside what `v03` has no place for, `referenceTaskIds` of a message are told in its metadata. The bytes of a file are its base64
+text, as the reference implementation has it, so that its JSON has base64 of base64; what isn't base64 underneath is taken for
+the bytes themselves.
 """
 
 import base64
@@ -44,7 +45,7 @@ def message_json(message: Message) -> dict[str, Any]:
     written: dict[str, Any] = {"messageId": message.message_id, "role": message.role.value, "content": _parts(message.parts)}
     _add(written, "contextId", message.context_id)
     _add(written, "taskId", message.task_id)
-    _add(written, "metadata", message.metadata)
+    _add(written, "metadata", v03.carrying(message.metadata, {"referenceTaskIds": message.reference_task_ids}))
     _add(written, "extensions", message.extensions)
     return written
 
@@ -132,7 +133,7 @@ def lift_message(message: Any) -> Any:
     lifted = named(message)
     if "content" in lifted and "parts" not in lifted:
         lifted["parts"] = lifted.pop("content")
-    return _lift_parts(lifted)
+    return _lift_parts(v03.unpacked(lifted, "referenceTaskIds"))
 
 
 def _lift_artifact(artifact: Any) -> Any:
