@@ -59,6 +59,7 @@ PAGES = f"{BINDINGS}::test_a_reference_client_lists_its_tasks_page_by_page"
 PURE = f"{CARDS}::test_a_card_is_pure_1_0"
 REFUSALS = f"{OPERATIONS}::test_every_refusal_is_the_same_as_over_json_rpc"
 SUBSCRIBERS = f"{BINDINGS}::test_subscribers_at_every_door_see_the_same_in_the_same_order"
+PROCESSES = "gateway/a2a_server/test_subscribers.py::test_subscribers_of_two_processes_see_the_same"
 TOKENLESS = f"{OPERATIONS}::test_nothing_is_answered_without_a_valid_token"
 UNDECLARED = f"{ERRORS}::test_what_no_card_declares"
 UNKNOWN = f"{ERRORS}::test_an_unknown_task"
@@ -205,8 +206,8 @@ REQUIREMENTS: Final = (
     _kit("PUSH-GET-002", MUST, "3.1.8", REFUSALS),
     _kit("PUSH-LIST-001", MUST, "3.1.9", HOOKS),
     _kit("STREAM-ORDER-001", MUST, "3.5.2", SUBSCRIBERS),
-    _kit("STREAM-ORDER-002", MUST, "3.5.2", SUBSCRIBERS),
-    _kit("STREAM-ORDER-003", MUST, "3.5.2", SUBSCRIBERS),
+    _kit("STREAM-ORDER-002", MUST, "3.5.2", SUBSCRIBERS, PROCESSES),
+    _kit("STREAM-ORDER-003", MUST, "3.5.2", SUBSCRIBERS, PROCESSES),
     _kit("STREAM-ORDER-004", MUST, "3.5.2", SUBSCRIBERS),
     _kit("STREAM-SUB-001", MUST, "3.1.6", ANSWERS),
     _kit("STREAM-SUB-002", MUST, "3.1.6", ANSWERS),

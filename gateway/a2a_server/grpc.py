@@ -21,7 +21,7 @@ from adapters.a2a_wire.v1 import BadMessage
 from adapters.contract import UpstreamFault
 from gateway.a2a_server.grpc_methods import SERVICES, Method, Offered, Service
 from gateway.a2a_server.operations import Asked
-from gateway.a2a_server.parameters import event_id, extensions_of, idempotency_key
+from gateway.a2a_server.parameters import EXTENSIONS, event_id, extensions_of, idempotency_key
 from gateway.admission import Admission
 from gateway.asgi import BadHeader
 from gateway.errors import VersionNotSupported, a2a_details, told
@@ -141,12 +141,15 @@ class GrpcDoor:
             caller,
             agent,
             visit.trail,
-            extensions_of([value.encode() for value in metadata.all("a2a-extensions")]),
+            extensions_of([value.encode() for name in EXTENSIONS for value in metadata.all(name)]),
             idempotency_key(metadata.one("idempotency-key")),
             service.version,
             event_id(metadata.one("last-event-id")),
         )
-        return await self._last(method.act(self._operations, asked, params))
+        outcome = await self._last(method.act(self._operations, asked, params))
+        if uris := self._operations.activated(asked):
+            await context.send_initial_metadata(((EXTENSIONS[0], ", ".join(uris)),))  # those in force (A2A 1.0 s14.2.2)
+        return outcome
 
     async def _last(self, act: Any) -> Any:
         """Goes on when the client does not."""

@@ -16,7 +16,8 @@ EXTENSIONS_MAX: Final = 32
 FIELDS_MAX: Final = 50  # of a query
 NONE: Final = frozenset[str]()
 _EVENT_ID: Final = re.compile(r"[0-9]{1,15}")
-_EXTENSIONS: Final = (b"a2a-extensions", b"x-a2a-extensions")  # the latter in 0.3
+EXTENSIONS: Final = ("a2a-extensions", "x-a2a-extensions")  # the latter in 0.3
+_EXTENSIONS: Final = tuple(name.encode() for name in EXTENSIONS)
 
 
 class Parameters(Struct, frozen=True):

@@ -90,6 +90,9 @@ class Canned:
             "extended_card": CARD,
         }
 
+    def activated(self, asked: Asked) -> list[str]:
+        return sorted(asked.extensions)
+
     def __getattr__(self, name: str) -> Any:
         async def act(asked: Asked, params: Any = None) -> Any:
             self.asked.append((name, asked, params))

@@ -300,8 +300,10 @@ async def test_what_decides_something_may_not_be_said_twice(door: Opened, key: s
 
 
 async def test_extensions_and_the_idempotency_key_are_metadata(door: Opened, canned: Canned) -> None:
-    pairs = (("authorization", "Bearer good"), ("a2a-extensions", "urn:a, urn:b"), ("a2a-extensions", "urn:c"), ("idempotency-key", "k"))
-    await door.call(GET, ASKING, pairs)
+    pairs = (("authorization", "Bearer good"), ("a2a-extensions", "urn:a, urn:b"), ("x-a2a-extensions", "urn:c"), ("idempotency-key", "k"))
+    call = door.channel.unary_unary(GET)(ASKING, metadata=pairs, timeout=10)
+    await call
+    assert dict(await call.initial_metadata())["a2a-extensions"] == "urn:a, urn:b, urn:c"  # those in force
     asked = canned.asked[0][1]
     assert (asked.extensions, asked.idempotency_key) == ({"urn:a", "urn:b", "urn:c"}, "k")
     assert (await refused(door, metadata={**GOOD, "idempotency-key": "k" * 257}))[0] == "INVALID_ARGUMENT"

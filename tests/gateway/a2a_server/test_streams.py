@@ -1,14 +1,13 @@
 """Streams at each door: numbered, taken up again where they broke, and the same for everyone."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.a2a_doors import DOORS, ask, events, message_of, result, state_of
-from tests.fakes.house import House, house
+from tests.fakes.house import House
 from tests.fakes.waiting import until
 
 every_door = pytest.mark.parametrize("door", DOORS)
@@ -56,18 +55,6 @@ async def test_a_stream_is_numbered_and_taken_up_anywhere(home: House, door: str
         assert await again(home, door, task, number) == [each for each in seen if each[0] > number]
     for other in DOORS:
         assert [n for n, _ in await again(home, other, task, numbers[2])] == numbers[3:], other
-
-
-@every_door
-async def test_a_stream_goes_on_in_another_process_and_after_a_restart(tmp_path: Path, database_url: str, door: str) -> None:
-    async with house(tmp_path / "home", database_url) as home:
-        await scripted(home)
-        task, seen = await streamed(home, door, "pieces")
-        keys = home.gateway.keys
-    async with house(tmp_path / "home", database_url) as home:
-        assert home.gateway.keys.jwks() == keys.jwks()
-        assert await again(home, door, task, seen[1][0]) == seen[2:]
-        assert await again(home, door, task, seen[-1][0]) == []
 
 
 @every_door
