@@ -18,6 +18,7 @@ from gateway.front_door import NoAgentFits
 from gateway.ledger import Refused
 from gateway.offers import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
 from gateway.outbox import UnknownDelivery
+from gateway.places import TooManyStreams
 from gateway.push import TooManyPushConfigs, UnknownPushConfig
 from gateway.revocation import UnknownGrant
 from gateway.task_reader import IdempotencyConflict
@@ -214,6 +215,7 @@ TABLE: dict[type[Exception], Row] = {
     TooManyWaiting: Row(
         429, -32012, "too-many-waiting", "As many calls wait for answers as may; answer some, or wait until they end.", acts=True
     ),
+    TooManyStreams: Row(429, -32012, "too-many-streams", "You have as many streams open as one person may; close some.", acts=True),
     EndingNotKept: Row(503, -32013, "ending-not-kept", acts=True),
     NotRead: Row(503, -32013, "not-read", "The gateway can't read its records now; try again later.", acts=True),
     NotKept: Row(503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later.", acts=True),

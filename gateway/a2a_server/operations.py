@@ -1,7 +1,7 @@
 """The operations of A2A (1.0 s3.1), for every binding and version alike."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from gateway.cancellation import CAUSED, told_of
 from gateway.decisions import BadCursor
 from gateway.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
 from gateway.ledger import Trail
+from gateway.places import Places
 from gateway.push import Push, Webhook
 from gateway.task_pages import Page, TaskPages
 from gateway.task_reader import TaskReader
@@ -64,6 +65,7 @@ class Offered:
     pages: TaskPages
     push: Push | None = None
     extended_card: ExtendedCard | None = None
+    places: Places = field(default_factory=Places)
 
 
 class Operations:
@@ -92,9 +94,10 @@ class Operations:
 
     async def stream(self, asked: Asked, params: SendParams) -> AsyncIterator[Numbered]:
         """SendStreamingMessage (s3.1.2). What can be refused is refused before the first event is asked for."""
+        place = self._offered.places.take(asked.caller.principal.owner)
         turned = await self._broker.start(asked.caller, await self._sending(asked, params))
         events = self._reader.follow(turned)
-        return _events(asked, turned.row, events, _first(turned, params.configuration.history_length))
+        return place.during(_events(asked, turned.row, events, _first(turned, params.configuration.history_length)))
 
     async def task(self, asked: Asked, params: TaskParams) -> Task:
         """GetTask (s3.1.3)."""
@@ -134,14 +137,15 @@ class Operations:
         Raises TaskEnded for a task that is over, unless a stream of it is taken up again.
         """
         _check_tenant(asked, params.tenant)
+        place = self._offered.places.take(asked.caller.principal.owner)
         after = asked.last_event_id
         turned = await self._reader.task(asked.caller, asked.agent, params.id)
         if after is not None and after <= turned.row.last_seq:
-            return _events(asked, turned.row, self._reader.since(turned.row, after))
+            return place.during(_events(asked, turned.row, self._reader.since(turned.row, after)))
         if turned.row.ended:
             raise TaskEnded
         events = self._reader.since(turned.row, turned.row.last_seq)
-        return _events(asked, turned.row, events, _first(turned, params.history_length))
+        return place.during(_events(asked, turned.row, events, _first(turned, params.history_length)))
 
     async def create_push(self, asked: Asked, params: PushConfig) -> PushConfig:
         """CreateTaskPushNotificationConfig (s3.1.7)."""

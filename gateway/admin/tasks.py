@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from adapters.task import encode
 from gateway.database import Database
+from gateway.places import Places
 from gateway.task_pages import Page, read_page, sees
 from gateway.tasks import TaskEvent, TaskLog, TaskRecord, TaskRow, UnknownTask, rfc3339
 from gateway.traces import read_trace
@@ -19,7 +20,7 @@ QUIET_SECONDS = 15.0  # after which a comment shows that the stream lives
 Admitted = Callable[[Request], Awaitable[Caller]]
 
 
-def routes(database: Database, log: TaskLog, admitted: Admitted) -> APIRouter:
+def routes(database: Database, log: TaskLog, admitted: Admitted, places: Places) -> APIRouter:
     """Every answer about a task that the caller may not see is the one about a task that does not exist."""
     router = APIRouter(prefix="/api/tasks", tags=["tasks"])
 
@@ -39,8 +40,9 @@ def routes(database: Database, log: TaskLog, admitted: Admitted) -> APIRouter:
         after = _number(request.headers.get("last-event-id", ""))
         if request.headers.get("accept", "").startswith("application/json"):
             return JSONResponse({"items": [event_json(event) for event in await log.events(row, after)], "next": None})
+        place = places.take(caller.principal.owner)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_stream(log.follow(row, after)), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(place.during(_stream(log.follow(row, after))), media_type="text/event-stream", headers=headers)
 
     @router.get("/{task_id}/trace", name="task_trace")
     async def trace(caller: Annotated[Caller, Depends(admitted)], task_id: str) -> JSONResponse:

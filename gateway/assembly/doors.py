@@ -26,7 +26,7 @@ from policies.ids import now_us
 def operations_of(gateway: Gateway) -> Operations:
     """What every binding of A2A offers."""
     extended = ExtendedCards(gateway.published, gateway.front_door, gateway.authority.may)
-    offered = Offered(TaskReader(gateway.memory.tasks), TaskPages(gateway.database), gateway.push, extended.extended_card)
+    offered = Offered(TaskReader(gateway.memory.tasks), TaskPages(gateway.database), gateway.push, extended.extended_card, gateway.places)
     return Operations(gateway.broker, offered)
 
 

@@ -25,6 +25,7 @@ from gateway.metrics import Metrics
 from gateway.migrations import HEAD
 from gateway.onboarding import Onboarding
 from gateway.outbox import Outbox
+from gateway.places import Places
 from gateway.planting import AGAIN_SECONDS, Planting, seeds_of
 from gateway.postman import POST_SECONDS, Postman, Seal
 from gateway.presence import Presence
@@ -76,6 +77,7 @@ class Gateway:
         self.parting: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
         self.metrics = Metrics(REASONS | {"bad-envelope", "unknown-session", "canceled"})
         self.refusals = Refusals(time.monotonic)
+        self.places = Places()
         self.keys = SigningKeys.open(settings.home)
         self.process = new_id("p")
         self.database = Database(engine_for(settings.database_url, self.process))

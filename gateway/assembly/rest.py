@@ -47,7 +47,7 @@ def rest(gateway: Gateway, admission: Admission) -> App:
             admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_virtual.routes(desk, gateway.registry, admitted, size),
-            admin_tasks.routes(gateway.database, gateway.memory.tasks, admitted),
+            admin_tasks.routes(gateway.database, gateway.memory.tasks, admitted, gateway.places),
             admin_decisions.routes(gateway.database, admitted, may),
             admin_grants.routes(revocation, admitted, may),
             admin_audit.routes(gateway.database, admitted, gateway.allowed),
