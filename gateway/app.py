@@ -1,11 +1,15 @@
 """Runs the gateway: the parts of gateway/assembly behind one ASGI application."""
 
 import os
+import socket
+import sys
+from typing import Any
 
 import uvicorn
 
 from gateway.admission import Admission, hosts_of
 from gateway.assembly import doors, tool_door
+from gateway.assembly.greeting import greet
 from gateway.assembly.process import Gateway
 from gateway.assembly.rest import rest
 from gateway.front import Doors, Front
@@ -13,6 +17,7 @@ from gateway.settings import Settings
 from gateway.visits import Visits
 
 SETTINGS = "INTERLOCK_SERVING"
+NOT_STARTED = 3
 
 
 def serve(settings: Settings) -> None:
@@ -21,28 +26,50 @@ def serve(settings: Settings) -> None:
     Raises HomeInUse, KeysUnusable, BadPolicy and ValueError for a gateway that can't be built.
     """
     os.environ[SETTINGS] = settings.model_dump_json()
-    alone = settings.workers == 1
-    uvicorn.run(
-        application(Gateway(settings)) if alone else "gateway.app:from_environment",
-        factory=not alone,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        proxy_headers=bool(settings.server.trusted_proxies),
-        forwarded_allow_ips=settings.server.trusted_proxies,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
+    if settings.workers > 1:
+        uvicorn.run("gateway.app:from_environment", factory=True, workers=settings.workers, **_options(settings))
+        return
+    gateway = Gateway(settings)
+    server = _Server(uvicorn.Config(application(gateway), **_options(settings)), gateway)
+    server.run()
+    if not server.started:
+        sys.exit(NOT_STARTED)
+
+
+class _Server(uvicorn.Server):
+    """One that greets, once it can be reached."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            greet(self._gateway)
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    return {
+        "host": settings.host,
+        "port": settings.port,
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "none",
+        "proxy_headers": bool(settings.server.trusted_proxies),
+        "forwarded_allow_ips": settings.server.trusted_proxies,
+        "access_log": False,
+        "log_config": None,
+        "server_header": False,
+        "timeout_graceful_shutdown": 10,
+    }
 
 
 def from_environment() -> Front:
     """What a worker serves."""
-    return application(Gateway(Settings.model_validate_json(os.environ[SETTINGS])))
+    gateway = Gateway(Settings.model_validate_json(os.environ[SETTINGS]))
+    gateway.greeting = lambda: greet(gateway)  # the sockets are open before the workers are there
+    return application(gateway)
 
 
 def application(gateway: Gateway) -> Front:

@@ -104,6 +104,7 @@ class Gateway:
         self.search = Search(self.database, self.registry)
         seeds = Seeds(self.registry, self.renewal, self.onboarding.survey)
         self.planting = Planting(seeds, seeds_of(settings.agents, settings.servers, settings.virtual))
+        self.greeting: Callable[[], None] | None = None
         self.memory = self._memory()
         self.push = Push(self.database, self.egress.vet, new_id, now_us)
         self.outbox = Outbox(self.database, new_id, now_us)
@@ -151,6 +152,8 @@ class Gateway:
             return
         settle()
         await send({"type": "lifespan.startup.complete"})
+        if self.greeting is not None:
+            self.greeting()
         await receive()
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
