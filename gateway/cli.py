@@ -1,10 +1,11 @@
 """The `interlock` command: what each command needs is imported when it runs, so that help comes at once."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from adapters.version import VERSION
 from gateway.commands import agents, check, deadletters, decisions, keys, machine, policy, screen, send, servers, tasks, tools, trail
 from gateway.commands.outcomes import Stop
 
@@ -23,12 +24,31 @@ class Door(TyperGroup):
 app = typer.Typer(
     cls=Door,
     name="interlock",
-    help="A gateway between AI agents: each acts with the permissions of the person who asked, and no more.",
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not reachable.",
+    epilog=(
+        "Environment: INTERLOCK_URL, the gateway that is talked to (http://127.0.0.1:8080); INTERLOCK_TOKEN, who you are to it; "
+        "INTERLOCK_HOME, where serve, token, keys and audit find the gateway's own files (.interlock); INTERLOCK_…, every setting.\n\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not reachable."
+    ),
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        screen.say(f"interlock {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and end.")] = False,
+) -> None:
+    """A gateway between AI agents: each acts with the permissions of the person who asked, and no more."""
+
+
 machine.register(app)
 app.command()(check.check)
 for name, group in {

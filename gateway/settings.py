@@ -215,18 +215,53 @@ def load(config: Path | None, **given: Any) -> Settings:
 
     Raises BadSettings.
     """
-    document: Any = {}
-    path = config or Path("interlock.yaml")
+    document: dict[str, Any] = {}
+    text, path = "", config or Path("interlock.yaml")
     if config is not None or path.exists():
-        try:
-            document = yaml.safe_load(path.read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise BadSettings(f"{path}: {error}") from error
-        if not isinstance(document, dict):
-            raise BadSettings(f"{path}: a mapping of settings is expected")
+        text, document = _read(path)
     flags = {name: value for name, value in given.items() if value is not None}
     try:
         return Settings(**_merged(document, EnvSettingsSource(Settings)(), flags))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(str(step) for step in p['loc'])}: {p['msg']}" for p in error.errors())
-        raise BadSettings(f"settings: {problems}") from error
+        root = yaml.compose(text, yaml.SafeLoader) if text else None
+        raise BadSettings("\n".join(_told(p["loc"], p["msg"], p["type"], path, root) for p in error.errors())) from error
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """The file's text and what it says. Raises BadSettings with the line."""
+    try:
+        text = path.read_text()
+        document = yaml.safe_load(text) or {}
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise BadSettings(f"{path}{line}: {error.problem or error.context}") from error
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(document, dict):
+        raise BadSettings(f"{path}: a mapping of settings is expected, such as `users:` and below it `  alice: {{roles: [sales]}}`")
+    return text, document
+
+
+def _told(steps: tuple[int | str, ...], problem: str, kind: str, path: Path, root: yaml.Node | None) -> str:
+    """One problem, with its line where the file has it, and else with the variable or flag that it must come from."""
+    name, line = ".".join(str(step) for step in steps), _line(root, steps)
+    said = "there is no such setting" if kind == "extra_forbidden" else problem
+    if line:
+        return f"{path}:{line}: {name}: {said}"
+    return f"{name} (INTERLOCK_{'__'.join(str(step) for step in steps).upper()} or a flag): {said}"
+
+
+def _line(node: yaml.Node | None, steps: tuple[int | str, ...]) -> int:
+    """Where the value that `steps` lead to begins, from 1; of what the file lacks, where that would belong; 0 if nothing of it is there."""
+    found = 0
+    for step in steps:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if pair[0].value == str(step)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            pair = (node.value[step], node.value[step])
+        else:
+            break
+        if pair is None:
+            break
+        found, node = pair[0].start_mark.line + 1, pair[1]
+    return found

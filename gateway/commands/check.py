@@ -1,12 +1,13 @@
 """check: whether the gateway could run here, and what to do where it could not."""
 
+import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.commands import home, screen
+from gateway.commands import examine, home, screen
 from gateway.commands.outcomes import Failed, Stop
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ PACKAGES = ("gateway", "adapters", "registry", "policies")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `todo` is empty when it is in order."""
+    """One thing that was looked at. `todo` is empty when it is in order; with `ok` it is something to look at all the same."""
 
     name: str
     ok: bool
@@ -34,7 +35,7 @@ def check(config: home.Config = None, as_json: screen.AsJson = False) -> None:
     if as_json:
         screen.data({"ok": not bad, "checks": [asdict(finding) for finding in findings]})
     else:
-        rows = [(f.name, "ok" if f.ok else "problem", f.detail, f.todo) for f in findings]
+        rows = [(f.name, "problem" if not f.ok else "look" if f.todo else "ok", f.detail, f.todo) for f in findings]
         screen.table(["check", "outcome", "found", "what to do"], rows)
     if bad:
         raise Failed(f"{len(bad)} of {len(findings)} checks found a problem")
@@ -49,6 +50,8 @@ def findings_of(config: Path | None) -> Iterator[Finding]:
         yield Finding("settings", False, stop.message, "correct the setting")
         return
     yield Finding("settings", True, f"{chosen.public_url}, development issuer {'on' if chosen.development else 'off'}")
+    for trouble in examine.troubles(chosen, os.environ):
+        yield Finding(trouble.where, not trouble.fatal, trouble.problem, trouble.todo)
     looks: tuple[tuple[str, Callable[[Settings], Finding]], ...] = (
         ("home", _home),
         ("keys", _keys),
@@ -130,4 +133,4 @@ def _policies(chosen: "Settings") -> Finding:
         rules = load(chosen.roles, Path(chosen.policies) if chosen.policies else None)
     except BadPolicy as error:
         return Finding("policies", False, str(error), "correct the file; interlock policy check")
-    return Finding("policies", True, f"{len(rules.names)} policies, version {rules.version}")
+    return Finding("policies", True, f"{len(rules.names)} policies, version {rules.version}", "; ".join(rules.doubts))

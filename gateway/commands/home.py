@@ -37,6 +37,8 @@ def keys(chosen: "Settings", create: bool = False) -> "SigningKeys":
         raise Failed(f"there are no keys in {folder}", "is INTERLOCK_HOME right? the first interlock serve makes the keys")
     try:
         return SigningKeys.open(chosen.home)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+        raise Failed(f"INTERLOCK_HOME is {chosen.home}, where no folder can be: {error.strerror}", "set it to a folder of yours") from error
     except (KeysUnusable, OSError) as error:
         raise Failed(str(error), "look at the folder's owner and modes; interlock check says what is expected") from error
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.commands import home, screen
+from gateway.commands import examine, home, screen
 from gateway.commands.outcomes import Failed, Refused, WrongUsage
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def serve(
             f"{chosen.workers} workers need Postgres: SQLite is written by one process",
             "set INTERLOCK_DATABASE__URL=postgresql://…, or leave --workers away",
         )
+    _examine(chosen)
     _check_free(chosen.host, chosen.port, "--port")
     if chosen.grpc_port:
         if chosen.grpc_port == chosen.port:
@@ -45,6 +46,8 @@ def serve(
 
     try:
         run(chosen)
+    except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
+        raise Failed(f"INTERLOCK_HOME is {chosen.home}, where no folder can be: {error.strerror}", "set it to a folder of yours") from error
     except HomeInUse as error:
         raise Failed(str(error), "stop the other one, or set INTERLOCK_HOME to another folder") from error
     except (BadPolicy, KeysUnusable, OSError) as error:
@@ -52,6 +55,17 @@ def serve(
     except SystemExit as ended:
         if ended.code:
             raise Failed("the gateway did not start", "the log above says why; interlock check looks at all that it needs") from ended
+
+
+def _examine(chosen: "Settings") -> None:
+    """Says what looks wrong; what can't be, ends it."""
+    found = list(examine.troubles(chosen, os.environ))
+    for trouble in found:
+        if not trouble.fatal:
+            screen.complain(f"warning: {trouble}", trouble.todo)
+    fatal = [trouble for trouble in found if trouble.fatal]
+    if fatal:
+        raise Failed("\n".join(str(trouble) for trouble in fatal), fatal[0].todo)
 
 
 def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:

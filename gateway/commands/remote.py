@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from gateway.commands.outcomes import Failed, NotReachable, Refused, Stop, WrongUsage
+from gateway.commands.shown_token import unknown_person
 
 if TYPE_CHECKING:
     import httpx
@@ -36,10 +38,13 @@ class Remote:
         import httpx
 
         if not url.startswith(("http://", "https://")):
-            raise WrongUsage(f"INTERLOCK_URL is {url!r}, not an http or https address", f"for example: export INTERLOCK_URL={DEFAULT_URL}")
+            meant = url if "://" not in url and re.fullmatch(r"[\w.-]+(:\d+)?/?", url) else ""
+            todo = f"export INTERLOCK_URL=http://{meant}" if meant else f"for example: export INTERLOCK_URL={DEFAULT_URL}"
+            raise WrongUsage(f"INTERLOCK_URL is {url!r}, not an http or https address", todo)
         if not token.isascii() or len(token.split()) > 1:
             raise WrongUsage("INTERLOCK_TOKEN is not a token", WHO_ARE_YOU)
         self.url = url.rstrip("/")
+        self._token = token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(ANSWER_SECONDS, connect=5.0)
         self._client = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False, follow_redirects=False)
@@ -125,6 +130,8 @@ class Remote:
             document = json.loads(answer.content)
         except ValueError:
             document = {}
+        if answer.status_code == 401:
+            raise unknown_person(self._token, self.url)
         raise stop_of(document if isinstance(document, dict) else {}, answer.status_code)
 
 
@@ -146,8 +153,6 @@ def stop_of(document: Mapping[str, Any], status: int) -> Stop:
     inner = error if isinstance(error, dict) else document
     text = inner.get("detail") or inner.get("message") or document.get("error_description") or inner.get("title")
     text = str(text or f"the gateway answered {status}")
-    if status == 401:
-        return Refused(f"the gateway does not know who you are: {text}", WHO_ARE_YOU)
     if status == 403 or inner.get("code") == DENIED:
         return _refusal(inner, text)
     if status in (429, 503):

@@ -1,5 +1,6 @@
 """send: a message to an agent, over A2A 1.0."""
 
+import json
 import uuid
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -92,7 +93,10 @@ def _conclude(agent: str, last: dict[str, Any]) -> None:
     if state in ("TASK_STATE_INPUT_REQUIRED", "TASK_STATE_AUTH_REQUIRED"):
         screen.note(f"it waits for you: interlock send {agent} --task {task_id} TEXT")
     if task_id:
-        screen.note(f"{screen.state(state)}; task {task_id}, context {context}; interlock trace {task_id}")
+        said = screen.state(state) if state else "answered with a message"
+        screen.note(f"{said}; task {task_id}, context {context}; interlock trace {task_id}")
+    elif last:
+        screen.note(f"answered with a message, without a task; context {context}" if context else "answered with a message, without a task")
 
 
 def _text(result: dict[str, Any]) -> str:
@@ -105,7 +109,19 @@ def _text(result: dict[str, Any]) -> str:
 
 
 def _of_parts(parts: list[dict[str, Any]]) -> str:
-    return "\n".join(part["text"] if "text" in part else f"[{part.get('mediaType') or 'data'}]" for part in parts)
+    return "\n".join(map(_of_part, parts))
+
+
+def _of_part(part: dict[str, Any]) -> str:
+    """Text and data as they are; of a file what it is, and where: --json has all of it."""
+    if "text" in part:
+        return str(part["text"])
+    if "data" in part:
+        return json.dumps(part["data"], ensure_ascii=False, indent=2)
+    kind = " ".join(filter(None, (part.get("filename"), part.get("mediaType")))) or "file"
+    if "url" in part:
+        return f"[{kind}: {part['url']}]"
+    return f"[{kind}, {len(part.get('raw') or '') * 3 // 4} bytes; --json shows them]"
 
 
 def register(app: typer.Typer) -> None:

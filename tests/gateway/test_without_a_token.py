@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.waiting import until
+from tests.house.source import ROOT
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 PUBLIC = {
@@ -162,3 +163,12 @@ async def test_a_token_opens_nothing_from_the_second_that_it_expires_in_although
     await until(refused, seconds=4, every=0.05)
     assert time.time() < expires.expires + 1
     assert (await home.send(token, "support", "hello"))["error"]["message"] == "The token has expired; get a fresh one."
+
+
+def test_what_is_public_is_what_the_security_paper_says() -> None:
+    paper = (ROOT / "SECURITY.md").read_text()
+    (said,) = [part for part in paper.split("\n- ") if part.startswith("`/livez`")]
+    for path in PUBLIC - {path for path in PUBLIC if "/.well-known/" in path}:
+        assert f"`{path}`" in said
+    for path in DEVELOPMENT:
+        assert f"`{path}`" in said.partition("development issuer")[2]

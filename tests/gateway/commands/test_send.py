@@ -30,7 +30,7 @@ def test_a_message_is_sent_and_the_artifacts_shown(interlock: CommandLine, api: 
     assert (message["role"], message["parts"], message["contextId"]) == ("ROLE_USER", [{"text": "Two of SKU-7"}], "c_1")
     assert message["messageId"]
     assert "taskId" not in message
-    assert (ran.code, ran.out) == (0, "Your order is R-1\n[data]\n")
+    assert (ran.code, ran.out) == (0, 'Your order is R-1\n{\n  "n": 1\n}\n')
     assert "interlock trace t_1" in ran.err
 
 
@@ -39,6 +39,32 @@ def test_json_is_the_result_as_it_came(interlock: CommandLine, api: GatewayApi) 
     api.on("POST /agents/sales", answered(result))
     assert interlock("send", "sales", "Hello", "--json").json == result
     assert interlock("send", "sales", "Hello").out == "Hi\n"
+
+
+def test_what_is_no_text_is_shown_as_what_it_is_and_a_message_alone_says_so(interlock: CommandLine, api: GatewayApi) -> None:
+    parts = [
+        {"text": "Here you are"},
+        {"data": {"sku": "SKU-7"}},
+        {"url": "https://files.example/a.pdf", "mediaType": "application/pdf", "filename": "a.pdf"},
+        {"raw": "AAAAAAAA", "mediaType": "image/png"},
+    ]
+    api.on("POST /agents/sales", answered({"message": {"messageId": "m", "role": "ROLE_AGENT", "parts": parts, "contextId": "c_1"}}))
+    ran = interlock("send", "sales", "Hello")
+    assert ran.out.splitlines() == [
+        "Here you are",
+        "{",
+        '  "sku": "SKU-7"',
+        "}",
+        "[a.pdf application/pdf: https://files.example/a.pdf]",
+        "[image/png, 6 bytes; --json shows them]",
+    ]
+    assert "answered with a message, without a task; context c_1" in ran.err
+
+
+def test_a_message_of_a_task_names_its_state_in_words(interlock: CommandLine, api: GatewayApi) -> None:
+    message = {"messageId": "m", "role": "ROLE_AGENT", "parts": [{"text": "Hi"}], **IDS}
+    api.on("POST /agents/sales", answered({"message": message}))
+    assert "answered with a message; task t_1, context c_1" in interlock("send", "sales", "Hello").err
 
 
 def test_a_task_that_failed_ends_with_1_and_its_reason(interlock: CommandLine, api: GatewayApi) -> None:

@@ -1,0 +1,110 @@
+"""What a configuration says that can't be, or that nobody would notice: looked for before the gateway starts, and by `interlock check`."""
+
+import difflib
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+PREFIX = "INTERLOCK_"
+OURS = frozenset({"INTERLOCK_URL", "INTERLOCK_TOKEN", "INTERLOCK_SERVING"})  # of the command line, and of the gateway for its workers
+OTHERS = frozenset({"INTERLOCK_CLIENT_ID", "INTERLOCK_CLIENT_SECRET", "INTERLOCK_SECRET"})  # of agents behind the gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """`fatal`: the gateway can't do what is asked. Else it works, but hardly as somebody meant it."""
+
+    where: str
+    problem: str
+    todo: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}"
+
+
+def troubles(chosen: "Settings", environment: Mapping[str, str]) -> Iterator[Trouble]:
+    """All that is found, in the order of the file."""
+    yield from strangers(environment)
+    yield from _roles(chosen)
+    yield from _seeds(chosen)
+
+
+def strangers(environment: Mapping[str, str]) -> Iterator[Trouble]:
+    """Variables that look like settings and are none."""
+    from gateway.settings import Settings
+
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(environment):
+        if not name.upper().startswith(PREFIX) or name in OURS | OTHERS or name.upper().partition("__")[0] in known:
+            continue
+        near = difflib.get_close_matches(name.upper(), [*known, *OURS], n=1)
+        yield Trouble(name, "no setting has this name", f"is {near[0]} meant?" if near else "unset it; see docs/settings.md", fatal=False)
+
+
+def _roles(chosen: "Settings") -> Iterator[Trouble]:
+    from policies.permissions import BadPermission, Permissions
+
+    for role, texts in chosen.roles.items():
+        try:
+            Permissions.of(texts)
+        except BadPermission as error:
+            yield Trouble(f"roles.{role}", str(error), "see docs/permissions.md")
+    for user, given in chosen.users.items():
+        for role in given.roles:
+            if role not in chosen.roles:
+                near = difflib.get_close_matches(role, chosen.roles, n=1)
+                yield Trouble(
+                    f"users.{user}.roles",
+                    f"there is no role {role!r}, so it permits nothing",
+                    f"is {near[0]} meant?" if near else f"add {role} to roles; there are {', '.join(chosen.roles)}",
+                    fatal=False,
+                )
+
+
+def _seeds(chosen: "Settings") -> Iterator[Trouble]:
+    families: tuple[tuple[str, Sequence[Any]], ...] = (("agents", chosen.agents), ("servers", chosen.servers))
+    names = Counter(seed.name for _, seeds in families for seed in seeds)
+    for family, seeds in families:
+        for index, seed in enumerate(seeds):
+            where = f"{family}[{index}] {seed.name}"
+            if names[seed.name] > 1:
+                yield Trouble(where, "two entries have this name", "agents and servers share their names: give each its own")
+            yield from _named(where, seed)
+            yield from _ceiling(where, seed)
+            yield from _target(where, seed)
+
+
+def _named(where: str, seed: Any) -> Iterator[Trouble]:
+    from registry.names import BadName, check_name
+
+    try:
+        check_name(seed.name)
+    except BadName as error:
+        yield Trouble(where, str(error), "give it another name")
+
+
+def _ceiling(where: str, seed: Any) -> Iterator[Trouble]:
+    from policies.permissions import BadPermission, Permissions
+
+    try:
+        Permissions.of(seed.ceiling)
+    except BadPermission as error:
+        yield Trouble(f"{where}: ceiling", str(error), "see docs/permissions.md")
+
+
+def _target(where: str, seed: Any) -> Iterator[Trouble]:
+    """One of url and card, or of url and command."""
+    other = "card" if hasattr(seed, "card") else "command"
+    if bool(seed.url) == bool(getattr(seed, other)):
+        yield Trouble(where, f"one of url and {other} is needed", f"write url: http://… or {other}: …, and not both")
+    if seed.url and urlsplit(seed.url).scheme not in ("http", "https", "grpc", "grpcs"):
+        yield Trouble(f"{where}: url", f"{seed.url!r} is not an address", f"is http://{seed.url} meant?")
+    if other == "command" and seed.command and shutil.which(seed.command) is None:
+        yield Trouble(f"{where}: command", f"there is no program {seed.command!r} on the PATH", "install it, or write its whole path")
