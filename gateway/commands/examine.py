@@ -70,7 +70,7 @@ def _roles(chosen: "Settings") -> Iterator[Trouble]:
 
 def _seeds(chosen: "Settings") -> Iterator[Trouble]:
     families: tuple[tuple[str, Sequence[Any]], ...] = (("agents", chosen.agents), ("servers", chosen.servers))
-    names = Counter(seed.name for _, seeds in families for seed in seeds)
+    names = Counter([*(seed.name for _, seeds in families for seed in seeds), *(seed.name for seed in chosen.virtual)])
     for family, seeds in families:
         for index, seed in enumerate(seeds):
             where = f"{family}[{index}] {seed.name}"

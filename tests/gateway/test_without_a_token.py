@@ -165,10 +165,11 @@ async def test_a_token_opens_nothing_from_the_second_that_it_expires_in_although
     assert (await home.send(token, "support", "hello"))["error"]["message"] == "The token has expired; get a fresh one."
 
 
-def test_what_is_public_is_what_the_security_paper_says() -> None:
+async def test_what_is_public_is_what_the_security_paper_says(home: House) -> None:
     paper = (ROOT / "SECURITY.md").read_text()
     (said,) = [part for part in paper.split("\n- ") if part.startswith("`/livez`")]
     for path in PUBLIC - {path for path in PUBLIC if "/.well-known/" in path}:
         assert f"`{path}`" in said
     for path in DEVELOPMENT:
         assert f"`{path}`" in said.partition("development issuer")[2]
+        assert (await home.http.get(path)).status_code == 200
