@@ -121,10 +121,10 @@ class Duplex:
         with self.place() as (number, mailbox):
             return await self._exchange(mailbox, number, (envelope_of(number, method, params), seconds), None)
 
-    async def call(self, request: McpRequest, repeated: tuple[int, Mapping[str, Any]], seconds: float) -> Exchange:
-        """A client's request, or its repetition with more members. Raises UpstreamFault and McpRefused."""
+    async def call(self, request: McpRequest, more: Mapping[str, Any], seconds: float) -> Exchange:
+        """A client's request, perhaps with `more` members. Raises UpstreamFault and McpRefused."""
         with self.place() as (number, mailbox):
-            params = {**self._params(request, number), **repeated[1]}
+            params = {**self._params(request, number), **more}
             sending = (envelope_of(number, request.method, params), seconds)
             try:
                 if request.peer is None:
@@ -139,7 +139,9 @@ class Duplex:
         if hearing is not None:
             self._hearing.append(number)
         try:
-            async with asyncio.timeout(max(sending[1], 0.001)):
+            async with asyncio.timeout(max(sending[1], 0.001)) as limit:
+                if hearing is not None:
+                    hearing.limit = limit
                 await self.send(sending[0])
                 while True:
                     message = await mailbox.take()

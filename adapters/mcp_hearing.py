@@ -1,6 +1,7 @@
 """What a server says and asks while one request is under way, brought to the client behind the request."""
 
 import asyncio
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -22,6 +23,7 @@ from adapters.mcp_wire import (
     reply_of,
 )
 
+ANSWER_SECONDS: Final = 600.0  # that a client has for an answer, if whoever asks it sets no shorter time
 QUESTIONS_MAX: Final = 16  # of one request, waiting for their answers
 CHANGES: Final = frozenset(
     {
@@ -62,6 +64,8 @@ class Hearing:
         self._open: dict[RequestId, asyncio.Task[None]] = {}
         self._task: Any = None
         self._error: BaseException | None = None
+        self._left: float | None = None  # of the call's time, while it stands still
+        self.limit: asyncio.Timeout | None = None
 
     @property
     def level(self) -> str | None:
@@ -115,6 +119,7 @@ class Hearing:
         elif asked in self._open or len(self._open) >= QUESTIONS_MAX:
             await self._outlet.reply(refusal_of(asked, -32603, "too many questions at once"))
         else:
+            self._stand_still()
             task = self._open[asked] = asyncio.create_task(self._ask(self._outlet, asked, method, params))
             task.add_done_callback(lambda ended: self._answered(asked, ended))
 
@@ -136,10 +141,25 @@ class Hearing:
 
     def _answered(self, asked: RequestId, task: asyncio.Task[None]) -> None:
         self._open.pop(asked, None)
+        if not self._open:
+            self._go_on()
         error = None if task.cancelled() else task.exception()
         if error is not None and self._error is None and self._task is not None:
             self._error = error
             self._task.cancel()
+
+    def _stand_still(self) -> None:
+        """The time in which the client thinks does not count, within bounds."""
+        now = asyncio.get_running_loop().time()
+        if self._left is None and self.limit is not None and self.limit.when() is not None and not self.limit.expired():
+            self._left = (self.limit.when() or now) - now
+            self.limit.reschedule(now + ANSWER_SECONDS)
+
+    def _go_on(self) -> None:
+        if self._left is not None and self.limit is not None and self._task is not None and not self.limit.expired():
+            with suppress(RuntimeError):  # the answer came meanwhile
+                self.limit.reschedule(asyncio.get_running_loop().time() + self._left)
+            self._left = None
 
     def _withdrawn(self, params: Members) -> None:
         given = bytes(params.get("requestId", _EMPTY))

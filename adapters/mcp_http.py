@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from msgspec import UNSET
 
@@ -24,7 +24,13 @@ RESUMED_MAX: Final = 100  # times that one answer's stream is taken up again
 RETRY_MS: Final = 1000
 RETRY_MAX_MS: Final = 30_000
 
-Hear = Callable[[Envelope], Awaitable[None]]
+
+class Hears(Protocol):
+    """Takes what arrives before an answer. It may move `limit`, the time by which the answer is to be there."""
+
+    limit: asyncio.Timeout | None
+
+    async def heard(self, message: Envelope) -> None: ...
 
 
 class Posting(NamedTuple):
@@ -73,14 +79,14 @@ class McpHttp:
         except TimeoutError as error:
             raise Unreachable(LATE, "timeout") from error
 
-    async def converse(self, posting: Posting, hear: Hear) -> Exchange:
-        """As `post`, but `hear` takes what the server sends before the answer, one message after the other."""
+    async def converse(self, posting: Posting, ear: Hears) -> Exchange:
+        """As `post`, but `ear` takes what the server sends before the answer, one message after the other."""
         if posting.seconds <= 0:
             raise UpstreamFault(LATE, "the deadline has passed")
-        cursor = _Cursor(posting.expected, self._limit, hear)
+        cursor = _Cursor(posting.expected, self._limit, ear)
         method, headers, body = "POST", posting.headers, posting.body
         try:
-            async with asyncio.timeout(posting.seconds):
+            async with asyncio.timeout(posting.seconds) as ear.limit:
                 for _ in range(RESUMED_MAX):
                     async with self.lasting(method, posting.url, headers, body) as answer:
                         if not is_stream(answer.headers):
@@ -96,10 +102,6 @@ class McpHttp:
         except TimeoutError as error:
             raise (UpstreamFault if cursor.heard else Unreachable)(LATE, "timeout") from error
         return _cut()
-
-    def answers_plainly(self, url: str) -> bool:
-        """Whether the server answered in JSON before, so that `post` is cheap."""
-        return url in self._plain
 
     async def _whole(self, method: str, posting: Posting, answer: Streamed) -> Exchange:
         if method == "GET":
@@ -152,10 +154,10 @@ class McpHttp:
 class _Cursor:
     """The place in a stream that may be cut and taken up again. All of it together is bounded."""
 
-    def __init__(self, expected: RequestId, limit: int, hear: Hear) -> None:
+    def __init__(self, expected: RequestId, limit: int, ear: Hears) -> None:
         self._expected = expected
         self._limit = limit
-        self._hear = hear
+        self._ear = ear
         self._left = limit * TALK_FACTOR
         self._retry = RETRY_MS
         self.last_id = ""
@@ -191,7 +193,7 @@ class _Cursor:
         if message.method is UNSET:
             return check_answer(message, self._expected)
         self.heard = True
-        await self._hear(message)
+        await self._ear.heard(message)
         return None
 
 

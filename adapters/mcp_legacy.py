@@ -12,7 +12,7 @@ from adapters.contract import Call, UpstreamFault
 from adapters.mcp_crossing import LEVELS, legacy_body
 from adapters.mcp_get_streams import GetStreams
 from adapters.mcp_hearing import Hearing
-from adapters.mcp_http import Exchange, McpHttp, Posting
+from adapters.mcp_http import Exchange, McpHttp, Posting, is_stream
 from adapters.mcp_peer import Peer
 from adapters.mcp_sessions import URIS_MAX, Session, SessionKey, Sessions, ask
 from adapters.mcp_wire import Envelope, McpRefused, McpRequest, RequestId, WireError, told_of
@@ -60,8 +60,12 @@ class LegacyRequests:
         self._clock = clock
         self._telling: set[asyncio.Task[None]] = set()
 
-    async def once(self, call: Call, request: McpRequest) -> Exchange:
-        """One request and its answer. A session that the server forgot is opened anew, once. Raises UpstreamFault and NotLegacy."""
+    async def once(self, call: Call, request: McpRequest, thought: float = 0.0) -> Exchange:
+        """One request and its answer. A session that the server forgot is opened anew, once. Raises UpstreamFault and NotLegacy.
+
+        `thought`: seconds that are not counted.
+        """
+        call = call if not thought else msgspec.structs.replace(call, deadline=call.deadline + thought)
         session = self._sessions.of(session_key(call, request.peer, request.session))
         session.calls += 1
         try:
@@ -85,11 +89,11 @@ class LegacyRequests:
         headers = {**call.headers, **session.headers}
         body, left = legacy_body(request, number), call.deadline - self._clock()
         try:
-            if request.peer is None and self._http.answers_plainly(url):
-                return await self._http.post(url, headers, body, number, left)
             posting = Posting(url, headers, body, number, left, resumes=True)
             if request.peer is None:
-                return await self._http.converse(posting, _deaf)
+                exchange = await (self._http.post(*posting[:5]) if session.plain else self._http.converse(posting, _Deaf()))
+                session.plain = not is_stream(exchange.headers)
+                return exchange
             return await self._talk(session, call, request, request.peer, posting)
         except (asyncio.CancelledError, UpstreamFault, McpRefused):
             self._cancel(session, call, number)
@@ -103,7 +107,7 @@ class LegacyRequests:
             await self._set_level(session, call, hearing.level, shared=not request.session)
             session.talks.append(hearing)
             try:
-                exchange = await self._http.converse(posting, hearing.heard)
+                exchange = await self._http.converse(posting, hearing)
             finally:
                 session.talks.remove(hearing)
         _remember(session, request, exchange)
@@ -134,10 +138,14 @@ class LegacyRequests:
             return
 
 
-async def _deaf(message: Envelope) -> None:
+class _Deaf:
     """For a client that wants nothing but the answer."""
-    if message.id is not None and message.method != "ping":
-        raise UpstreamFault("The server asks back, which this connection did not offer", str(message.method)[:100])
+
+    limit: asyncio.Timeout | None = None
+
+    async def heard(self, message: Envelope) -> None:
+        if message.id is not None and message.method != "ping":
+            raise UpstreamFault("The server asks back, which this connection did not offer", str(message.method)[:100])
 
 
 def _is_lost(exchange: Exchange) -> bool:

@@ -1,13 +1,14 @@
 """Requests to servers of the stateless era: the client's own envelope, the headers that say the same, and a stream where one is wanted."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from adapters.contract import Call
 from adapters.mcp_crossing import modern_body, retry_body
 from adapters.mcp_hearing import Hearing
 from adapters.mcp_http import Exchange, McpHttp, Posting
 from adapters.mcp_peer import Peer
+from adapters.mcp_rounds import Again
 from adapters.mcp_wire import McpRequest, modern_headers
 
 _HEADERS_KEPT: Final = 4096
@@ -24,14 +25,14 @@ class ModernRequests:
         headers = self.headers(call, request)
         return await self._http.post(call.target.url, headers, modern_body(request), request.id, call.deadline - self._clock())
 
-    async def heard(self, call: Call, request: McpRequest, peer: Peer, repeated: tuple[int, Mapping[str, Any]]) -> Exchange:
-        """As `once`, and `peer` hears what comes before the answer. `repeated` is which repetition it is, and what it adds."""
-        number, answers = repeated
+    async def heard(self, call: Call, request: McpRequest, peer: Peer, again: Again) -> Exchange:
+        """As `once`, and `peer` hears what comes before the answer."""
+        number, answers, thought = again
         body = retry_body(request, number, answers) if number else modern_body(request)
         expected = f"{request.id}/{number}" if number else request.id
-        posting = Posting(call.target.url, self.headers(call, request), body, expected, call.deadline - self._clock())
+        posting = Posting(call.target.url, self.headers(call, request), body, expected, call.deadline + thought - self._clock())
         async with Hearing(request, peer) as hearing:
-            return await self._http.converse(posting, hearing.heard)
+            return await self._http.converse(posting, hearing)
 
     def headers(self, call: Call, request: McpRequest) -> Mapping[str, str]:
         fixed = self._headers.get((request.method, request.name)) or self._fixed(request)

@@ -9,7 +9,7 @@ from adapters.contract import Call, Unreachable, UpstreamFault
 from adapters.egress import LIMIT, Egress
 from adapters.mcp_breaker import Breaker
 from adapters.mcp_get_streams import GetStreams
-from adapters.mcp_http import Exchange, McpHttp
+from adapters.mcp_http import McpHttp
 from adapters.mcp_legacy import SUBSCRIBE, UNSUBSCRIBE, LegacyRequests
 from adapters.mcp_listening import LegacyListening, ModernListening, Subscribed
 from adapters.mcp_modern import ModernRequests
@@ -160,7 +160,7 @@ class McpPool:
         requests = self._legacy if era == "legacy" else self._sse
         if peer is None:
             return answered(request, await requests.once(call, request), False)
-        return await settled(request, peer, False, lambda _, __: requests.once(call, request))
+        return await settled(request, peer, False, lambda again: requests.once(call, request, again.thought))
 
     async def _modern_with(self, peer: Peer, call: Call, request: McpRequest) -> McpAnswer:
         if not request.modern:
@@ -170,10 +170,7 @@ class McpPool:
             if request.method == "logging/setLevel":
                 return _NOTHING  # in the modern era each request brings its own level
 
-        async def once(number: int, answers: Mapping[str, Any]) -> Exchange:
-            return await self._modern.heard(call, request, peer, (number, answers))
-
-        return await settled(request, peer, True, once)
+        return await settled(request, peer, True, lambda again: self._modern.heard(call, request, peer, again))
 
 
 def _version(target: Registration) -> _Version:

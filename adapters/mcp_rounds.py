@@ -1,13 +1,16 @@
 """From a server's answer to the client's: results and refusals of the other era, and the rounds that a server's questions take."""
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
 from adapters.contract import Unreachable, UpstreamFault
 from adapters.mcp_crossing import checked, lacking, question_for, refusal, result_for, unfinished
+from adapters.mcp_hearing import ANSWER_SECONDS
 from adapters.mcp_http import Exchange
 from adapters.mcp_peer import Peer, PeerRefused
 from adapters.mcp_wire import (
@@ -30,7 +33,16 @@ _OUTAGES: Final = frozenset({502, 503, 504})  # what stands before a server that
 _questions: Final = msgspec.json.Decoder(dict[str, dict[str, Raw]]).decode
 _text: Final = msgspec.json.Decoder(str).decode
 
-Once = Callable[[int, Mapping[str, Any]], Awaitable[Exchange]]
+
+class Again(NamedTuple):
+    """Which repetition of a request it is (0: none), the members that it adds, and for how many seconds the client was asked so far."""
+
+    number: int = 0
+    answers: Mapping[str, Any] = {}
+    thought: float = 0.0
+
+
+Once = Callable[[Again], Awaitable[Exchange]]
 
 
 class WrongEra(Exception):
@@ -46,19 +58,22 @@ def answered(request: McpRequest, exchange: Exchange, modern: bool) -> McpAnswer
 
 
 async def settled(request: McpRequest, peer: Peer, modern: bool, once: Once) -> McpAnswer:
-    """The answer after as many rounds as it takes. `once(number, answers)` sends the request, repeated with the members `answers`.
+    """The answer after as many rounds as it takes; `once` sends the request. While the client is asked, the call's time stands still.
 
     Only questions that can't reach the client as they are are asked here: a modern server's for an older client, and the refusal
     of an older server (-32042) for a modern one.
     """
     answers: Mapping[str, Any] = {}
+    thought = 0.0
     for number in range(ROUNDS_MAX):
-        exchange = await once(number, answers)
+        exchange = await once(Again(number, answers, thought))
+        began = time.monotonic()
         required = None
         if modern and not request.modern:
             required = _input_required(exchange)
         if required is not None:
             answers = await _asked(peer, required)
+            thought += time.monotonic() - began
             continue
         try:
             return answered(request, exchange, modern)
@@ -66,6 +81,7 @@ async def settled(request: McpRequest, peer: Peer, modern: bool, once: Once) -> 
             if not (request.modern and not modern and refused.code == URL_REQUIRED and refused.data):
                 raise
             await _visited(peer, refused.data["elicitations"])
+            thought += time.monotonic() - began
     raise McpRefused(-32603, "the server asks without end")
 
 
@@ -92,7 +108,10 @@ async def _asked(peer: Peer, required: Members) -> dict[str, Any]:
 
 async def _ask(peer: Peer, method: str, params: Raw) -> Raw:
     try:
-        return await peer.ask(method, params)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await peer.ask(method, params)
+    except TimeoutError:
+        raise McpRefused(-32603, "the client does not answer in time") from None
     except PeerRefused as refused:
         raise McpRefused(-32603, f"the client does not answer: {refused.code}") from None
 

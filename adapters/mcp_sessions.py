@@ -83,6 +83,7 @@ class Session:
         "offered",
         "on_close",
         "opened",
+        "plain",
         "talks",
         "uris",
         "used",
@@ -95,6 +96,7 @@ class Session:
         self.calls = 0  # in flight
         self.used = 0.0
         self.opened = False
+        self.plain = False  # the last answer in it was no stream
         self.id = ""  # empty: the server keeps no sessions
         self.headers: Mapping[str, str] = ACCEPT
         self.offered: Mapping[str, Any] = {}  # the server's capabilities

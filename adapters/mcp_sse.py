@@ -114,11 +114,11 @@ class SseSessions:
         self._lines: dict[SessionKey, SseLine] = {}  # the least recently used first
         self._locks: dict[SessionKey, asyncio.Lock] = {}
 
-    async def once(self, call: Call, request: McpRequest) -> Exchange:
-        """One request and its answer. Raises UpstreamFault and NotLegacy."""
+    async def once(self, call: Call, request: McpRequest, thought: float = 0.0) -> Exchange:
+        """One request and its answer. Raises UpstreamFault and NotLegacy. `thought`: seconds that are not counted."""
         key = session_key(call, request.peer, request.session)
         duplex = await self._duplex(key, call)
-        return await duplex.call(request, (0, {}), call.deadline - self._clock())
+        return await duplex.call(request, {}, call.deadline + thought - self._clock())
 
     async def listen(self, call: Call, wanted: Listening, listener: Listener, front: str) -> None:
         """As McpTools.listen; ends with UpstreamFault when the connection does."""

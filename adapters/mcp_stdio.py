@@ -15,7 +15,7 @@ from adapters.mcp_lists import list_all
 from adapters.mcp_peer import Listener, Listening, Peer
 from adapters.mcp_probe import Probe, probed
 from adapters.mcp_process import START_SECONDS, Command, Process
-from adapters.mcp_rounds import WrongEra, answered, settled
+from adapters.mcp_rounds import Again, WrongEra, answered, settled
 from adapters.mcp_wire import McpAnswer, McpRequest
 
 __all__ = ["Command", "StdioServers"]
@@ -64,12 +64,12 @@ class StdioServers:
         if request.peer is not None and not request.modern and (answer := self._of_the_session(call, request, duplex)):
             return answer
 
-        async def once(number: int, answers: Mapping[str, Any]) -> Exchange:
-            return await duplex.call(request, (number, answers), call.deadline - self._clock())
+        async def once(again: Again) -> Exchange:
+            return await duplex.call(request, again.answers, call.deadline + again.thought - self._clock())
 
         try:
             if request.peer is None:
-                return answered(request, await once(0, {}), duplex.modern)
+                return answered(request, await once(Again()), duplex.modern)
             return await settled(request, request.peer, duplex.modern, once)
         except WrongEra as error:
             raise UpstreamFault("The server's answer is not one of its protocol", str(error)) from error

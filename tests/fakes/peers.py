@@ -26,6 +26,7 @@ class ScriptedPeer:
         self.heard: list[tuple[str, Any]] = []
         self.asked: list[tuple[str, Any]] = []
         self.granted: list[Listening] = []
+        self.delay = 0.0  # seconds before an answer
         self.hanging = asyncio.Event()  # set while a question without an answer waits
         self.withdrawn = 0
         self._news = asyncio.Event()
@@ -45,6 +46,7 @@ class ScriptedPeer:
                 await asyncio.Event().wait()
             finally:
                 self.withdrawn += 1
+        await asyncio.sleep(self.delay)
         return Raw(json.dumps(answer(self.asked[-1][1]) if isinstance(answer, Callable) else answer).encode())
 
     async def acknowledged(self, granted: Listening) -> None:
