@@ -8,6 +8,9 @@ from adapters.contract import Adapter
 from adapters.doorbells import Doorbells
 from adapters.egress import Egress
 from adapters.guarded import Guarded
+from adapters.mcp_agent import Servers, ToolAgent
+
+SERVER = "mcp"  # the kind of a server; no agent is registered as one
 
 
 class UnknownKind(Exception):
@@ -22,15 +25,22 @@ class Catalog:
     """The adapters, each behind the guard, over the one egress. Without `grpc`, agents can't be called over gRPC.
 
     `grpc` makes the gRPC transport when an agent is first called over it, since its libraries take half a second to load.
-    `doorbells` are for agents that push.
+    `doorbells` are for agents that push, `servers` are MCP servers, which are called as agents too.
     """
 
-    def __init__(self, egress: Egress, grpc: Callable[[], Transport] | None = None, doorbells: Doorbells | None = None) -> None:
+    def __init__(
+        self,
+        egress: Egress,
+        grpc: Callable[[], Transport] | None = None,
+        doorbells: Doorbells | None = None,
+        servers: Servers | None = None,
+    ) -> None:
         languages: dict[str, Adapter] = {
             "a2a": A2AAgent(egress, grpc=grpc, doorbells=doorbells),
         }
         self.bindings = (JSONRPC, HTTP_JSON, GRPC) if grpc else (JSONRPC, HTTP_JSON)  # of A2A, that agents can be called over
         self._adapters = {kind: Guarded(adapter) for kind, adapter in languages.items()}
+        self._servers = Guarded(ToolAgent(servers)) if servers is not None else None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -39,6 +49,8 @@ class Catalog:
 
     def adapter(self, kind: str) -> Adapter:
         """Raises UnknownKind."""
+        if kind == SERVER and self._servers is not None:
+            return self._servers
         try:
             return self._adapters[kind]
         except KeyError:

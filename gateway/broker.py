@@ -13,6 +13,7 @@ from msgspec import Struct
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.addresses import EgressRefused
 from adapters.contract import Adapter, Call, Turn, UpstreamFault, VendorRef
+from adapters.mcp_agent import wanted
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.task import Message, TaskState
@@ -27,11 +28,12 @@ from gateway.turns import Memory, Turned, Turns
 from gateway.under_way import Abandoned, UnderWay
 from policies.authority import Caller, Request
 from policies.delegation import Hop
-from policies.grant import Act, Grant, invoking
+from policies.grant import Act, Grant, calling, invoking
 from policies.permissions import ceiling_of
 from registry.card import Family, Registration, Status
 from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
+from registry.tool_agent import as_agent
 
 log = structlog.get_logger()
 _ref = msgspec.json.Decoder(VendorRef).decode
@@ -98,19 +100,25 @@ class Broker:
         self._cancellation = Cancellation(registry, ledger, memory, outside, self._turns)
 
     def find(self, caller: Caller, name: str, family: Family) -> Registration:
-        """An agent or server that can be called, or the front door. Raises UnknownName for any other."""
+        """An agent or server that can be called, or the front door; a server is an agent too. Raises UnknownName for any other."""
         if name == FRONT_DOOR and family is Family.AGENT:
             return self._front_door.registration(caller.principal.tenant, caller)
         found = self._registry.find(caller.principal.tenant, name)
-        if found.family is not family or found.status is not Status.ACTIVE:
+        if found.status is not Status.ACTIVE or found.family is Family.VIRTUAL:
+            raise UnknownName(name)
+        if family is Family.AGENT and found.family is Family.SERVER:
+            return as_agent(found)
+        if found.family is not family:
             raise UnknownName(name)
         return found
 
     def known(self, caller: Caller, agent: str) -> Registration:
         """An agent that this caller may know of, for what is answered without a ruling. Raises UnknownName."""
-        if agent != FRONT_DOOR and not self._ledger.sees(caller, invoking(agent)):
+        found = self.find(caller, agent, Family.AGENT)
+        act = calling(agent, "*") if found.family is Family.SERVER else invoking(agent)
+        if agent != FRONT_DOOR and not self._ledger.sees(caller, act):
             raise UnknownName(agent)
-        return self.find(caller, agent, Family.AGENT)
+        return found
 
     async def send(self, caller: Caller, sending: Sending) -> Turned:
         """Delegates and waits until the agent ends its turn."""
@@ -194,16 +202,27 @@ class Broker:
         return row
 
     async def _allow(self, caller: Caller, sending: Sending, target: Registration, row: TaskRow) -> tuple[Grant, TaskRow]:
-        request = Request(
+        grant = await self._ledger.granted(caller, self._asked(caller, sending, target, row))
+        return grant, msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
+
+    def _asked(self, caller: Caller, sending: Sending, target: Registration, row: TaskRow) -> Request:
+        """To delegate to an agent, or to call the tool of a server that the message names. Raises BadMessage."""
+        ceiling, trace_id = ceiling_of(target.ceiling), sending.trail.trace_id
+        if target.family is Family.SERVER:
+            self.known(caller, target.name)
+            tool, arguments = wanted(sending.message)
+            if all(each.name != tool for each in target.tools):
+                raise BadMessage("message.parts", "names no tool of this server")
+            act = calling(target.name, tool)
+            return Request(act, target.tenant, arguments, ceiling, task_id=row.id, txn=row.txn, trace_id=trace_id)
+        return Request(
             act=invoking(target.name, sending.skill),
             tenant=target.tenant,
-            callee=Hop(target.name, ceiling_of(target.ceiling)),
+            callee=Hop(target.name, ceiling),
             task_id=row.id,
             txn=row.txn,
-            trace_id=sending.trail.trace_id,
+            trace_id=trace_id,
         )
-        grant = await self._ledger.granted(caller, request)
-        return grant, msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
 
     async def _ref(self, row: TaskRow, before: TaskRow | None, sending: Sending) -> VendorRef | None:
         """The agent's own ids: of the task that goes on, or of the last task in the same context."""

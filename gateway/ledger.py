@@ -122,7 +122,8 @@ class Ledger:
 
         def work(batch: Batch) -> None:
             memory.audit.append(batch, record)
-            memory.grants.add(batch, grant.delegation, grant.decision.grant_id, row.updated)
+            if grant.delegation.grant_id != grant.decision.grant_id:  # a tool is called with the caller's own
+                memory.grants.add(batch, grant.delegation, grant.decision.grant_id, row.updated)
             if before:
                 memory.tasks.advance(batch, before, row, opened.events)
             else:

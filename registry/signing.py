@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import rfc8785
 
-from registry.card import AgentCard, Registration, Skill, visible
+from registry.card import AgentCard, Family, Registration, Skill, visible
 from registry.names import FRONT_DOOR
 
 EXAMPLES_MAX = 20
@@ -40,6 +40,8 @@ def republished(
     if card is None:
         raise ValueError(f"{registration.name} has no card")
     permission = "agent:*" if registration.name == FRONT_DOOR else f"agent:{registration.name}"
+    if registration.family is Family.SERVER:
+        permission = f"tool:{registration.name}.*"
     ours: dict[str, Any] = {
         "name": card.name,
         "description": card.description,

@@ -17,6 +17,7 @@ from gateway.errors import problem, told
 from registry.card import Family, Registration, Status
 from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
+from registry.tool_agent import as_agent
 
 Publish = Callable[[Registration], dict[str, Any]]
 Unite = Callable[[Registration, Mapping[str, Any]], dict[str, Any]]
@@ -107,7 +108,7 @@ class Cards:
     def _card(self, name: str, older: bool) -> _Published:
         """Signed anew when the agent changed, and when the key did. Raises UnknownName."""
         found = self._front_door if name == FRONT_DOOR else self._registry.find(PUBLIC_TENANT, name)
-        if found.family is not Family.AGENT or found.status is not Status.ACTIVE:
+        if found.family is Family.VIRTUAL or found.status is not Status.ACTIVE:
             raise UnknownName(name)
         known = self._known.get((name, older))
         if known is None or known.entry is not found or known.kid != self._publishing.key.active:
@@ -116,9 +117,10 @@ class Cards:
 
     def _published(self, found: Registration, older: bool) -> _Published:
         """The tag is of what the card says and which key signed it: the same in every process, though no two signatures are alike."""
-        key, card = self._publishing.key, self._publishing.publish(found)
+        shown = as_agent(found) if found.family is Family.SERVER else found
+        key, card = self._publishing.key, self._publishing.publish(shown)
         if older:
-            card = self._publishing.unite(found, card)
+            card = self._publishing.unite(shown, card)
         said = {name: value for name, value in card.items() if name != "signatures"}
         tag = f'W/"{hashlib.sha256(encode([key.active, said])).hexdigest()[:32]}"'
         changed = datetime.fromtimestamp(max(found.updated, key.since) // 1_000_000, UTC)

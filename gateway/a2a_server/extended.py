@@ -5,9 +5,11 @@ from typing import Any
 
 from gateway.front_door import FrontDoor
 from policies.authority import Caller
-from policies.grant import Act, invoking
-from registry.card import Registration, Skill
+from policies.grant import Act, calling, invoking
+from policies.permissions import ceiling_of
+from registry.card import Family, Registration, Skill
 from registry.names import FRONT_DOOR
+from registry.tool_agent import as_agent
 
 Publish = Callable[[Registration, Callable[[Skill], bool]], dict[str, Any]]
 
@@ -24,4 +26,12 @@ class ExtendedCards:
         """The caller has been found to know of the agent already."""
         if registration.name == FRONT_DOOR:
             return self._publish(self._front_door.registration(registration.tenant, caller), lambda skill: True)
+        name = registration.name
+        if registration.family is Family.SERVER:
+            ceiling = ceiling_of(registration.ceiling)
+            acts = {tool.name: calling(name, tool.name) for tool in registration.tools}
+            return self._publish(
+                as_agent(registration, with_tools=True),
+                lambda skill: ceiling.covers(acts[skill.id].permission) and self._may(caller, acts[skill.id]),
+            )
         return self._publish(registration, lambda skill: self._may(caller, invoking(registration.name, skill.id)))

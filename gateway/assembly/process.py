@@ -97,7 +97,7 @@ class Gateway:
         self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
         self.tools = upstreams.mcp_tools(settings, self.egress)
         self.doorbells = Doorbells(settings.public_url)
-        self.catalog = Catalog(self.egress, upstreams.grpc_transport(self.egress, self.parting), self.doorbells)
+        self.catalog = Catalog(self.egress, upstreams.grpc_transport(self.egress, self.parting), self.doorbells, self.tools)
         self.onboarding = Onboarding(self.registry, upstreams.sources(settings, self.egress, self.tools), self.catalog.kinds)
         self.renewal = Renewal(self.database, self.registry)
         self.refresh = Refresh(self.registry, self.onboarding, self.renewal, Probes(self.database, now_us))

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from gateway.mcp_server.mirrored import Mirrored, mirrored
+from adapters.mcp_params import Mirrored, mirrored
 from gateway.mcp_server.names import exposed
 from gateway.mcp_server.uris import document_outward
 from registry.card import Family, Registration

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from adapters.mcp_params import headers_for
 from adapters.mcp_peer import Peer
 from adapters.mcp_wire import McpRequest
 from gateway.broker import Broker, ServerCall
@@ -15,7 +16,6 @@ from gateway.ledger import Refused
 from gateway.mcp_server.agents import Agents
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.mirrored import check as check_mirrored
-from gateway.mcp_server.mirrored import headers_for
 from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, MISSING_CAPABILITY, BadEnvelope
 from gateway.mcp_server.offers import Offers, own_names
 from gateway.mcp_server.prompts import Prompts
