@@ -202,27 +202,10 @@ class Broker:
         return row
 
     async def _allow(self, caller: Caller, sending: Sending, target: Registration, row: TaskRow) -> tuple[Grant, TaskRow]:
-        grant = await self._ledger.granted(caller, self._asked(caller, sending, target, row))
-        return grant, msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
-
-    def _asked(self, caller: Caller, sending: Sending, target: Registration, row: TaskRow) -> Request:
-        """To delegate to an agent, or to call the tool of a server that the message names. Raises BadMessage."""
-        ceiling, trace_id = ceiling_of(target.ceiling), sending.trail.trace_id
         if target.family is Family.SERVER:
             self.known(caller, target.name)
-            tool, arguments = wanted(sending.message)
-            if all(each.name != tool for each in target.tools):
-                raise BadMessage("message.parts", "names no tool of this server")
-            act = calling(target.name, tool)
-            return Request(act, target.tenant, arguments, ceiling, task_id=row.id, txn=row.txn, trace_id=trace_id)
-        return Request(
-            act=invoking(target.name, sending.skill),
-            tenant=target.tenant,
-            callee=Hop(target.name, ceiling),
-            task_id=row.id,
-            txn=row.txn,
-            trace_id=trace_id,
-        )
+        grant = await self._ledger.granted(caller, _asked(sending, target, row))
+        return grant, msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
 
     async def _ref(self, row: TaskRow, before: TaskRow | None, sending: Sending) -> VendorRef | None:
         """The agent's own ids: of the task that goes on, or of the last task in the same context."""
@@ -292,6 +275,25 @@ class Broker:
         if self._background:
             await asyncio.wait(self._background.values(), timeout=2)
         await self._turns.close()
+
+
+def _asked(sending: Sending, target: Registration, row: TaskRow) -> Request:
+    """To delegate to an agent, or to call the tool of a server that the message names. Raises BadMessage."""
+    ceiling, trace_id = ceiling_of(target.ceiling), sending.trail.trace_id
+    if target.family is Family.SERVER:
+        tool, arguments = wanted(sending.message)
+        if all(each.name != tool for each in target.tools):
+            raise BadMessage("message.parts", "names no tool of this server")
+        act = calling(target.name, tool)
+        return Request(act, target.tenant, arguments, ceiling, task_id=row.id, txn=row.txn, trace_id=trace_id)
+    return Request(
+        act=invoking(target.name, sending.skill),
+        tenant=target.tenant,
+        callee=Hop(target.name, ceiling),
+        task_id=row.id,
+        txn=row.txn,
+        trace_id=trace_id,
+    )
 
 
 def _new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:
