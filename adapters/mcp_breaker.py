@@ -48,10 +48,10 @@ class Breaker:
             self.troubled.clear()
         trouble = self.troubled.setdefault(server, _Trouble())
         trouble.faults += 1
+        if trouble.trying:
+            trouble.pause = min(PAUSE_MAX_SECONDS, 2 * trouble.pause)
         if trouble.faults >= FAULTS_MAX:
             trouble.until = self._clock() + trouble.pause
-            if trouble.trying:
-                trouble.pause = min(PAUSE_MAX_SECONDS, 2 * trouble.pause)
         trouble.trying = False
 
     def undecided(self, server: Hashable) -> None:

@@ -22,7 +22,8 @@ class ModernRequests:
 
     async def once(self, call: Call, request: McpRequest) -> Exchange:
         """One request and its answer. Raises UpstreamFault."""
-        headers = self.headers(call, request)
+        fixed = self._headers.get((request.method, request.name)) or self._fixed(request)
+        headers = {**call.headers, **request.headers, **fixed}
         return await self._http.post(call.target.url, headers, modern_body(request), request.id, call.deadline - self._clock())
 
     async def heard(self, call: Call, request: McpRequest, peer: Peer, again: Again) -> Exchange:
@@ -30,13 +31,12 @@ class ModernRequests:
         number, answers, thought = again
         body = retry_body(request, number, answers) if number else modern_body(request)
         expected = f"{request.id}/{number}" if number else request.id
-        posting = Posting(call.target.url, self.headers(call, request), body, expected, call.deadline + thought - self._clock())
+        fixed = self._headers.get((request.method, request.name)) or self._fixed(request)
+        posting = Posting(
+            call.target.url, {**call.headers, **request.headers, **fixed}, body, expected, call.deadline + thought - self._clock()
+        )
         async with Hearing(request, peer) as hearing:
             return await self._http.converse(posting, hearing)
-
-    def headers(self, call: Call, request: McpRequest) -> Mapping[str, str]:
-        fixed = self._headers.get((request.method, request.name)) or self._fixed(request)
-        return {**call.headers, **request.headers, **fixed}
 
     def _fixed(self, request: McpRequest) -> Mapping[str, str]:
         if len(self._headers) >= _HEADERS_KEPT:

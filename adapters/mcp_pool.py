@@ -163,13 +163,11 @@ class McpPool:
         return await settled(request, peer, False, lambda again: requests.once(call, request, again.thought))
 
     async def _modern_with(self, peer: Peer, call: Call, request: McpRequest) -> McpAnswer:
-        if not request.modern:
-            if request.method in (SUBSCRIBE, UNSUBSCRIBE):
-                self._subscribed.change(call, request)
-                return _NOTHING
-            if request.method == "logging/setLevel":
-                return _NOTHING  # in the modern era each request brings its own level
-
+        if not request.modern and request.method in (SUBSCRIBE, UNSUBSCRIBE):
+            self._subscribed.change(call, request)
+            return _NOTHING
+        if not request.modern and request.method == "logging/setLevel":
+            return _NOTHING  # in the modern era each request brings its own level
         return await settled(request, peer, True, lambda again: self._modern.heard(call, request, peer, again))
 
 

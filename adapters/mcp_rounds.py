@@ -53,7 +53,8 @@ def answered(request: McpRequest, exchange: Exchange, modern: bool) -> McpAnswer
     """The answer, where the server (`modern` is its era) asks for nothing more. Raises as McpPool.call, and WrongEra."""
     answer = exchange.answer
     if answer is not None and isinstance(answer.result, Raw) and exchange.status == 200:
-        return McpAnswer(result_for(request, bytes(answer.result), modern))
+        result = bytes(answer.result)
+        return McpAnswer(result if request.modern == modern else result_for(request, result, modern))
     raise _fault(request, exchange, modern)
 
 
