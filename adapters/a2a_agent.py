@@ -23,7 +23,7 @@ from adapters.a2a_wire.transport import (
     PeerError,
     Transport,
 )
-from adapters.contract import Adapter, Call, CannotCancel, Event, Turn, UpstreamFault, VendorRef
+from adapters.contract import Adapter, Call, CannotCancel, Event, InvalidAnswer, Turn, UpstreamFault, VendorRef, Watcher
 from adapters.doorbells import Bell, Doorbells
 from adapters.egress import Egress
 from adapters.task import INTERRUPTED, TERMINAL, Message, Task, TaskState
@@ -32,6 +32,10 @@ _POLL_FIRST: Final = 0.05  # seconds
 _POLL_MAX: Final = 2.0
 _POLL_GROWTH: Final = 1.6
 _POLL_PUSHED: Final = 10.0  # of an agent that pushes: what it forgets to tell is found by asking
+_WATCH_FIRST: Final = 1.0
+_WATCH_MAX: Final = 30.0
+_AWAY: Final = (0.2, 1.0, 3.0)  # seconds between questions to an agent that can't be reached
+_NOT_WAITING: Final = frozenset({UNSUPPORTED_OPERATION, -32602, -32600})  # as peers refuse a message for a task that has moved on
 _NO_BELL: Final[AbstractContextManager[None]] = nullcontext()
 _WITHOUT_GRPC: Final = "The agent is called over gRPC, and this gateway was started without gRPC"
 
@@ -62,21 +66,44 @@ class A2AAgent:
         reading = Reading(turn.ref)
         with self._bell(turn, call) as bell:
             notify = bell.url if bell else ""
-            if turn.stream:
-                async with aclosing(self._watched(turn, call, reading, notify)) as events:
-                    async for event in events:
+            try:
+                if turn.stream:
+                    async with aclosing(self._watched(turn, call, reading, notify)) as events:
+                        async for event in events:
+                            yield event
+                else:
+                    for event in await self._answered(turn, call, reading, notify):
                         yield event
-            else:
-                for event in await self._answered(turn, call, reading, notify):
+            except PeerError as error:
+                for event in await self._moved(turn, call, reading, error):
                     yield event
-            if not reading.ended and not reading.task_id:
-                raise UpstreamFault("The agent's answer broke off", "the stream had no event")
-            delay = _POLL_FIRST
-            while not reading.ended:
-                await (bell.pause(_POLL_PUSHED) if bell else self._pause(delay))
-                delay = min(delay * _POLL_GROWTH, _POLL_MAX)
-                for event in reading.events(await self._task(call, reading.task_id)):
+            if not reading.ended:
+                async for event in self._polled(call, reading, bell):
                     yield event
+
+    async def _polled(self, call: Call, reading: Reading, bell: Bell | None) -> AsyncGenerator[Event, None]:
+        """Asks for the task until it ends, at once when the agent rings."""
+        if not reading.task_id:
+            raise InvalidAnswer("The agent's answer broke off", "the stream had no event")
+        delay = _POLL_FIRST
+        while not reading.ended:
+            await (bell.pause(_POLL_PUSHED) if bell else self._pause(delay))
+            delay = min(delay * _POLL_GROWTH, _POLL_MAX)
+            for event in reading.events(await self._asked(call, reading.task_id)):
+                yield event
+
+    async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
+        """As Watcher has it: by asking, less and less often while nothing moves."""
+        reading, delay, moved = Reading(ref), _WATCH_FIRST, False
+        while not reading.ended:
+            await self._pause(delay)
+            task = await self._asked(call, ref.task_id)
+            if not moved and task.status.state in INTERRUPTED:
+                delay = min(delay * _POLL_GROWTH, _WATCH_MAX)
+                continue
+            delay, moved = (min(delay * _POLL_GROWTH, _POLL_MAX) if moved else _POLL_FIRST), True
+            for event in reading.events(task):
+                yield event
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """True only when the agent shows the task as canceled; one that ended otherwise meanwhile is not."""
@@ -130,6 +157,27 @@ class A2AAgent:
             except UnknownState as unknown:
                 return list(reading.heard_of(unknown))
 
+    async def _moved(self, turn: Turn, call: Call, reading: Reading, error: PeerError) -> list[Event]:
+        """What has become of a task whose agent takes no answer to its question any more, since it went on without one. Raises `error`."""
+        task_id = turn.ref.task_id if turn.ref else ""
+        if not task_id or reading.task_id or error.code not in _NOT_WAITING:
+            raise error
+        task = await self._task(call, task_id)
+        if task.status.state in INTERRUPTED:
+            raise error
+        return list(reading.events(task))
+
+    async def _asked(self, call: Call, task_id: str) -> Task:
+        """The task as it stands. An agent that is away for a moment is asked again."""
+        for delay in _AWAY:
+            try:
+                return await self._task(call, task_id)
+            except (PeerError, InvalidAnswer):
+                raise
+            except UpstreamFault:
+                await self._pause(delay)
+        return await self._task(call, task_id)
+
     def _speaks_otherwise(self, peer: Peer, error: PeerError, stream: bool) -> bool:
         """Whether a refused method is worth another try, in the older version or without streaming: nothing was done yet."""
         streamed = stream and peer.streams
@@ -158,7 +206,7 @@ class A2AAgent:
                 raise
             return await self._task(call, task_id, cancel)
         if task.id != task_id:
-            raise UpstreamFault("The agent answered about another task")
+            raise InvalidAnswer("The agent answered about another task")
         return task
 
     def _peer(self, call: Call, notify: str = "") -> Peer:
@@ -192,3 +240,4 @@ def _outgoing(turn: Turn) -> Message:
 
 
 _: type[Adapter] = A2AAgent
+_watches: type[Watcher] = A2AAgent

@@ -21,6 +21,7 @@ from adapters.a2a_wire.tolerant import PeerEvent
 from adapters.a2a_wire.transport import (
     METHOD_NOT_FOUND,
     REASONS,
+    TASK_NOT_CANCELABLE,
     TASK_NOT_FOUND,
     UNSUPPORTED_OPERATION,
     Peer,
@@ -39,7 +40,6 @@ _NOT_OURS: Final = frozenset({"host", "te", "connection", "content-type", "conte
 _CODES: Final = {  # where no ErrorInfo says more
     _Code.UNIMPLEMENTED: METHOD_NOT_FOUND,
     _Code.NOT_FOUND: TASK_NOT_FOUND,
-    _Code.FAILED_PRECONDITION: UNSUPPORTED_OPERATION,
     _Code.INVALID_ARGUMENT: -32602,
     _Code.INTERNAL: -32603,
 }
@@ -83,7 +83,12 @@ class GrpcTransport:
 
     async def cancel(self, peer: Peer, call: Call, task_id: str) -> Task:
         request = pb03.CancelTaskRequest(name=f"tasks/{task_id}") if peer.older else pb1.CancelTaskRequest(tenant=peer.tenant, id=task_id)
-        return _task(peer, await self._ask("CancelTask", peer, call, request))
+        try:
+            return _task(peer, await self._ask("CancelTask", peer, call, request))
+        except PeerError as error:
+            if "TaskNotCancelable" in error.detail:  # in 0.3 its name is all that tells it
+                raise PeerError(TASK_NOT_CANCELABLE, "gRPC", error.detail) from None
+            raise
 
     async def close(self) -> None:
         """Ends every channel."""
@@ -94,7 +99,7 @@ class GrpcTransport:
         try:
             answer: Protobuf = await getattr(stub, method)(request, timeout=seconds_left(call), metadata=_metadata(peer, call))
         except grpc.aio.AioRpcError as error:
-            raise _fault(line, error) from None
+            raise _fault(line, error, TASK_NOT_CANCELABLE if method == "CancelTask" else UNSUPPORTED_OPERATION) from None
         return answer
 
     async def _line(self, peer: Peer, call: Call) -> tuple[Line, Any]:
@@ -147,13 +152,14 @@ def _metadata(peer: Peer, call: Call) -> tuple[tuple[str, str], ...]:
     return tuple(kept.items())
 
 
-def _fault(line: Line, error: "grpc.aio.AioRpcError") -> UpstreamFault:
-    """What a status other than OK means. Its text is not told."""
+def _fault(line: Line, error: "grpc.aio.AioRpcError", precondition: int = UNSUPPORTED_OPERATION) -> UpstreamFault:
+    """What a status other than OK means. Its text is not told. `precondition`: the code of one that failed, where nothing says more."""
     status, detail = error.code(), str(error.details())[:500]
     if status is _Code.UNAVAILABLE:
         line.checked = -math.inf  # the name may stand for another address by now
     details = next((value for name, value in error.trailing_metadata() or () if name == DETAILS), b"")
-    code = REASONS.get(reason_in(details if isinstance(details, bytes) else b""), 0) or _CODES.get(status, 0)
+    default = precondition if status is _Code.FAILED_PRECONDITION else _CODES.get(status, 0)
+    code = REASONS.get(reason_in(details if isinstance(details, bytes) else b""), 0) or default
     if code:
         return PeerError(code, f"gRPC {status.name}", detail)
     return UpstreamFault(_PLAIN.get(status, f"The agent answered with gRPC {status.name}"), detail)

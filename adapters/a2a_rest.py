@@ -12,7 +12,7 @@ from adapters.a2a_wire import tolerant, v03_proto, v1
 from adapters.a2a_wire.rpc import V1
 from adapters.a2a_wire.tolerant import PeerEvent
 from adapters.a2a_wire.transport import ANSWER_LIMIT, METHOD_NOT_FOUND, REASONS, TASK_NOT_FOUND, Peer, PeerError, Transport, seconds_left
-from adapters.contract import Call, UpstreamFault
+from adapters.contract import Call, InvalidAnswer, UpstreamFault
 from adapters.egress import Egress
 from adapters.sse import until_cut
 from adapters.task import Message, StreamResponse, Task, encode
@@ -121,7 +121,7 @@ def _parsed(body: bytes) -> Any:
     try:
         return parse(body)
     except BadJson as bad:
-        raise UpstreamFault("The agent did not answer in JSON", str(bad)) from None
+        raise InvalidAnswer("The agent did not answer in JSON", str(bad)) from None
 
 
 def _fault(status: int, body: bytes, unknown: int) -> UpstreamFault:

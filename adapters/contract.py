@@ -1,7 +1,7 @@
 """What an adapter is: it runs one turn of one agent and yields events. It holds no state and no credential of its own."""
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 from msgspec import Struct
@@ -79,12 +79,16 @@ class Done(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """Ends the turn. `reason` is for everyone and never an upstream's text; `detail` goes to the redacted log."""
+    """Ends the turn. `reason` is for everyone and never an upstream's text; `detail` goes to the redacted log.
+
+    `kind` is UpstreamFault's, or AGENT_LATE; empty: the agent itself says that it failed.
+    """
 
     reason: str
     message: Message | None = None
     rejected: bool = False
     detail: str = ""
+    kind: str = ""
 
 
 class Canceled(Struct, frozen=True):
@@ -98,12 +102,20 @@ ENDINGS = (Ask, Replied, Done, Failed, Canceled)
 
 
 class UpstreamFault(Exception):
-    """The other side can't be reached, or answered what its protocol forbids. `public` is safe to show."""
+    """The other side can't be reached, or answered what its protocol forbids. `public` is safe to show, and so is `kind`."""
+
+    kind = "UPSTREAM"
 
     def __init__(self, public: str, detail: str = "") -> None:
         super().__init__(public)
         self.public = public
         self.detail = detail
+
+
+class InvalidAnswer(UpstreamFault):
+    """The agent was reached, and answered what its protocol forbids."""
+
+    kind = "INVALID_AGENT_RESPONSE"
 
 
 class CannotCancel(Exception):
@@ -112,6 +124,15 @@ class CannotCancel(Exception):
 
 class Unreachable(UpstreamFault):
     """The connection failed, broke off, or brought nothing in time: whether the other side did anything is not known."""
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """An Adapter whose agents may go on by themselves with a task that waits: once an authorization was given elsewhere, say."""
+
+    def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
+        """Nothing as long as the task waits; then what becomes of it, up to an ending."""
+        ...
 
 
 class Adapter(Protocol):

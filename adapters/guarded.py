@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import cast
 
-from adapters.contract import ENDINGS, Adapter, Call, Event, Failed, Turn, UpstreamFault, VendorRef
+from adapters.contract import ENDINGS, Adapter, Call, Event, Failed, InvalidAnswer, Turn, UpstreamFault, VendorRef, Watcher
 from adapters.egress import EgressRefused
 
 LATE = "The agent did not answer in time"
@@ -25,6 +25,24 @@ class Guarded:
             async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.run(turn, call))) as events:
                 while True:
                     event = await _next(events, bound)
+                    yield event
+                    if isinstance(event, ENDINGS):
+                        return
+        finally:
+            bound.lift()
+
+    async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
+        """As the adapter inside, if it can: nothing by the deadline, or when the agent is not reached, as long as nothing has moved."""
+        if not isinstance(self._inner, Watcher):
+            return
+        moved, bound = False, _Bound(call.deadline)
+        try:
+            async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.watch(ref, call))) as events:
+                while True:
+                    event = await _next(events, bound)
+                    if isinstance(event, Failed) and event.kind and not moved:
+                        return
+                    moved = True
                     yield event
                     if isinstance(event, ENDINGS):
                         return
@@ -78,13 +96,13 @@ async def _next(events: AsyncIterator[Event], bound: _Bound) -> Event:
     try:
         return await bound.next(events)
     except StopAsyncIteration:
-        return Failed(SILENT, detail="the adapter yielded no ending")
+        return Failed(SILENT, detail="the adapter yielded no ending", kind=InvalidAnswer.kind)
     except UpstreamFault as fault:
-        return Failed(fault.public, detail=fault.detail)
+        return Failed(fault.public, detail=fault.detail, kind=fault.kind)
     except EgressRefused as refused:
-        return Failed(refused.public)
+        return Failed(refused.public, kind=UpstreamFault.kind)
     except TimeoutError:
-        return Failed(LATE)
+        return Failed(LATE, kind="AGENT_LATE")
 
 
 _: type[Adapter] = Guarded

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from adapters.contract import UpstreamFault
+from adapters.contract import InvalidAnswer, UpstreamFault
 
 EVENT_LIMIT: Final = 8 << 20  # bytes of one event
 _BOM: Final = b"\xef\xbb\xbf"
@@ -51,7 +51,7 @@ class SseReader:
             if event is not None:
                 events.append(event)
         if self._size > self._limit:
-            raise UpstreamFault("The agent's stream has an event that is too large", f"an event of more than {self._limit} bytes")
+            raise InvalidAnswer("The agent's stream has an event that is too large", f"an event of more than {self._limit} bytes")
         return events
 
     def _lines(self, chunk: bytes) -> list[bytes]:

@@ -16,7 +16,7 @@ from adapters.contract import Adapter, Call, Turn, UpstreamFault, VendorRef
 from adapters.mcp_agent import wanted
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpAnswer, McpRequest
-from adapters.task import Message, TaskState
+from adapters.task import INTERRUPTED, Message, TaskState
 from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
 from gateway.ledger import Ledger, Outside, Trail
@@ -26,6 +26,7 @@ from gateway.task_reader import TaskReader, digest, front_door_key, scoped_key
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
 from gateway.under_way import Abandoned, UnderWay
+from gateway.vigil import Vigil
 from policies.authority import Caller, Request
 from policies.delegation import Hop
 from policies.grant import Act, Grant, calling, invoking
@@ -97,6 +98,7 @@ class Broker:
         self._reader = TaskReader(memory.tasks)
         self._background: dict[str, asyncio.Task[Turned]] = {}
         self._under_way = UnderWay()
+        self._vigil = Vigil(memory.tasks, memory.now)
         self._cancellation = Cancellation(registry, ledger, memory, outside, self._turns)
 
     def find(self, caller: Caller, name: str, family: Family) -> Registration:
@@ -158,6 +160,8 @@ class Broker:
         row = before or _new_row(self._memory, caller, sending)
         parent = caller.delegation.task_id
         self._under_way.enter(row.id, parent)
+        if before:
+            self._vigil.end(row.id)
         try:
             return await self._opened(caller, sending, target, (before, row))
         except KeyUsed:
@@ -219,11 +223,19 @@ class Broker:
     async def _run(self, ready: _Ready) -> Turned:
         opened = ready.opened
         try:
-            return await self._under_way.run(opened.row.id, self._turns.run(ready.adapter, ready.turn, ready.call, opened))
+            turned = await self._under_way.run(opened.row.id, self._turns.run(ready.adapter, ready.turn, ready.call, opened))
+            if turned.row.state in INTERRUPTED:
+                self._vigil.begin(ready.adapter, partial(self._ledger.renewed, ready.call), turned, self._go_on)
+            return turned
         except Abandoned:
             return await self._reader.whole(opened)
         finally:
             self._under_way.leave(opened.row.id, ready.parent)
+
+    async def _go_on(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Turned:
+        """A turn that nobody asked for: the agent of a task that waited has moved it."""
+        self._under_way.enter(opened.row.id, "")
+        return await self._run(_Ready(opened, turn, call, adapter, ""))
 
     async def _repeated(self, caller: Caller, sending: Sending) -> Turned | None:
         key = sending.idempotency_key
@@ -274,6 +286,7 @@ class Broker:
         """Waits a moment for turns under way; what is still running then is ended by whoever comes after."""
         if self._background:
             await asyncio.wait(self._background.values(), timeout=2)
+        await self._vigil.close()
         await self._turns.close()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.addresses import EgressRefused
 from adapters.catalog import UnknownKind
-from adapters.contract import UpstreamFault
+from adapters.contract import InvalidAnswer, UpstreamFault
 from adapters.mcp_wire import McpRefused
 from gateway.admission import Admission, ForeignOrigin, WrongHost
 from gateway.asgi import BadHeader, BodyTooLarge, ContentTypeNotSupported
@@ -220,6 +220,7 @@ TABLE: dict[type[Exception], Row] = {
     NotRead: Row(503, -32013, "not-read", "The gateway can't read its records now; try again later.", acts=True),
     NotKept: Row(503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later.", acts=True),
     IdempotencyConflict: Row(409, -32014, "idempotency-conflict", "The Idempotency-Key was used before with another message."),
+    InvalidAnswer: Row(500, -32006, "invalid-agent-response", a2a="INVALID_AGENT_RESPONSE"),
     UpstreamFault: Row(502, -32015, "upstream", rides=True),
     McpRefused: Row(502, -32015, "upstream", rides=True),
     EgressRefused: Row(400, -32602, "egress-refused"),

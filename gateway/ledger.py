@@ -153,6 +153,10 @@ class Ledger:
         deadline = asyncio.get_running_loop().time() + float(target.upstream.get("timeout", limit))
         return Call(grant, target, deadline, headers, key)
 
+    def renewed(self, call: Call) -> Call:
+        """The same leave with fresh tokens and all of its time, outside of any trace."""
+        return self.call(call.grant, call.target, Trail(), call.idempotency_key)
+
     def post_outcome(self, grant: Grant, outcome: str) -> None:
         """Records how a call without a task went; nobody waits for it."""
         decision = grant.decision

@@ -9,7 +9,7 @@ from typing import cast
 
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from adapters.contract import (
@@ -22,6 +22,7 @@ from adapters.contract import (
     Done,
     Event,
     Failed,
+    InvalidAnswer,
     Progress,
     Ref,
     Replied,
@@ -37,6 +38,9 @@ from policies.grants import Grants
 RETRY_FIRST = 0.1  # seconds, doubled up to
 RETRY_MAX = 5.0
 EVENTS_MAX = 2000  # of one turn
+SIZE_MAX = 32 << 20  # characters of one turn
+BROKEN = InvalidAnswer.kind
+ERROR = "urn:interlock:a2a:error"  # in the metadata of a message that tells of a failure
 REF_SECONDS = 0.05  # of silence after an agent's first word, before it is kept alone
 UNEXPLAINED = "The agent waits for an authorization, and did not say which."  # A2A 1.0 s7.6.1: somebody has to explain
 log = structlog.get_logger()
@@ -92,13 +96,14 @@ class Turns:
         """Runs the agent until it ends its turn. Raises EndingNotKept."""
         started = self._memory.now()
         kept = progressing = opened
-        silence = _Silence(self._post_ref)
+        silence, room = _Silence(self._post_ref), _Room(opened)
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
                 async for event in events:
-                    if len(progressing.events) >= EVENTS_MAX:
-                        event = Failed("The agent's turn has more events than the gateway keeps of one.")
                     progressing = self._noted(progressing, event)
+                    if room.is_full(progressing):
+                        progressing, event = kept, Failed("The agent's turn is longer than the gateway keeps of one.", kind=BROKEN)
+                        progressing = self._noted(progressing, event)
                     if isinstance(event, ENDINGS):
                         break
                     silence.heard(event, progressing.row)
@@ -108,10 +113,10 @@ class Turns:
                             return shown
                         kept = shown
                 else:
-                    event = Failed("The agent ended its turn without an outcome.")
+                    event = Failed("The agent ended its turn without an outcome.", kind=BROKEN)
                     progressing = self._noted(progressing, event)
         except UpstreamFault as fault:
-            event = Failed(fault.public, detail=fault.detail)
+            event = Failed(fault.public, detail=fault.detail, kind=fault.kind)
             progressing = self._noted(progressing, event)
         except Exception:  # a task's root: whatever went wrong, the task must end
             log.exception("turn_broke", agent=opened.row.agent, task_id=opened.row.id)
@@ -257,18 +262,17 @@ class Turns:
                 state = TaskState.COMPLETED
             case Canceled(message):
                 state = TaskState.CANCELED
-            case Failed(reason, message, rejected):
+            case Failed(reason, message, rejected, kind=kind):
                 state = TaskState.REJECTED if rejected else TaskState.FAILED
-                message = message or self.says(row, reason)
+                message = message or self.says(row, reason, kind)
             case _:
                 raise TypeError(f"not an event that moves a task: {type(event).__name__}")
         return state, _ours(row, message) if message else None
 
-    def says(self, row: TaskRow, text: str) -> Message:
-        """The gateway's own words in a task."""
-        return Message(
-            message_id=self._memory.new_id("m"), role=Role.AGENT, parts=(Part(text=text),), context_id=row.context_id, task_id=row.id
-        )
+    def says(self, row: TaskRow, text: str, kind: str = "") -> Message:
+        """The gateway's own words in a task. `kind`: of the failure that they tell of."""
+        metadata = {ERROR: {"reason": kind}} if kind else UNSET
+        return Message(self._memory.new_id("m"), Role.AGENT, (Part(text=text),), row.context_id, row.id, metadata)
 
     def _status(self, turned: Turned, state: TaskState, message: Message | None, at: int) -> Turned:
         status = TaskStatus(state=state, timestamp=rfc3339(at), **({"message": message} if message else {}))
@@ -276,6 +280,20 @@ class Turns:
         event = TaskEvent(turned.row.last_seq + 1, at, "status", encode(status).decode())
         row = replace(turned.row, state=state, runner=runner, last_seq=event.seq, updated=at)
         return Turned(row, (*turned.events, event), turned.reply)
+
+
+class _Room:
+    """How much of one turn is kept: so many events, and so many characters of them, since an event alone may have 8 million."""
+
+    def __init__(self, opened: Turned) -> None:
+        self._seen = len(opened.events)
+        self._size = 0
+
+    def is_full(self, turned: Turned) -> bool:
+        for event in turned.events[self._seen :]:
+            self._size += len(event.body)
+        self._seen = len(turned.events)
+        return self._seen > EVENTS_MAX or self._size > SIZE_MAX
 
 
 class _Silence:

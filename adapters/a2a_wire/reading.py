@@ -5,7 +5,20 @@ from collections.abc import Iterator
 from msgspec import UnsetType, structs
 
 from adapters.a2a_wire.tolerant import PeerEvent, UnknownState
-from adapters.contract import ENDINGS, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Progress, Ref, Replied, UpstreamFault, VendorRef
+from adapters.contract import (
+    ENDINGS,
+    ArtifactPiece,
+    Ask,
+    Canceled,
+    Done,
+    Event,
+    Failed,
+    InvalidAnswer,
+    Progress,
+    Ref,
+    Replied,
+    VendorRef,
+)
 from adapters.task import Artifact, Message, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
 
 _INTERRUPT = "Interrupt"  # LangGraph puts its question into an artifact of this name
@@ -41,7 +54,7 @@ class Reading:
 
     def _about(self, context_id: str, task_id: str) -> Iterator[Event]:
         if self.task_id and task_id != self.task_id:
-            raise UpstreamFault("The agent answered about another task")
+            raise InvalidAnswer("The agent answered about another task")
         self.task_id = task_id
         ref = VendorRef(context_id or self.ref.context_id, task_id, self.ref.extra)
         if ref != self.ref:

@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 from adapters.a2a_wire import tolerant, v03, v1
 from adapters.a2a_wire.tolerant import PeerEvent
 from adapters.a2a_wire.transport import PeerError
-from adapters.contract import UpstreamFault
+from adapters.contract import InvalidAnswer, UpstreamFault
 from adapters.task import Message, StreamResponse, Task, encode
 from policies.strict_json import BadJson, parse
 
@@ -133,20 +133,20 @@ def _result(body: bytes, request_id: int) -> Any:
     try:
         answer = parse(body)
     except BadJson as bad:
-        raise UpstreamFault("The agent did not answer in JSON", str(bad)) from None
+        raise InvalidAnswer("The agent did not answer in JSON", str(bad)) from None
     if not isinstance(answer, dict):
-        raise UpstreamFault(tolerant.NOT_A2A, "the answer is not an object")
+        raise InvalidAnswer(tolerant.NOT_A2A, "the answer is not an object")
     error = answer.get("error")
     if error is not None:
         code = error.get("code") if isinstance(error, dict) else None
         raise _peer_error(code if type(code) is int else -32603, str(error)[:500])
     _check_id(answer.get("id"), request_id)
     if "result" not in answer:
-        raise UpstreamFault(tolerant.NOT_A2A, "the answer has neither result nor error")
+        raise InvalidAnswer(tolerant.NOT_A2A, "the answer has neither result nor error")
     return answer["result"]
 
 
 def _check_id(given: Any, request_id: int) -> None:
     """The id must be ours; some peers answer with it as a string."""
     if not ((type(given) is int and given == request_id) or given == str(request_id)):
-        raise UpstreamFault("The agent answered a request that was not asked", "the JSON-RPC id differs")
+        raise InvalidAnswer("The agent answered a request that was not asked", "the JSON-RPC id differs")

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from adapters.a2a_wire import v03, v1
-from adapters.contract import UpstreamFault
+from adapters.contract import InvalidAnswer, UpstreamFault
 from adapters.task import Artifact, Message, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus, TaskStatusUpdateEvent
 
 NOT_A2A: Final = "The agent's answer is not valid A2A"
@@ -21,7 +21,7 @@ _STATES: Final[Mapping[str, TaskState]] = {
 }
 
 
-class UnknownState(UpstreamFault):
+class UnknownState(InvalidAnswer):
     """The peer names a state that A2A doesn't have. What became of the task has to be asked; it is never guessed."""
 
     def __init__(self) -> None:
@@ -202,7 +202,7 @@ def _made_id(value: Any) -> str:
 
 
 def _not_a2a(detail: str) -> UpstreamFault:
-    return UpstreamFault(NOT_A2A, detail)
+    return InvalidAnswer(NOT_A2A, detail)
 
 
 _WRAPPERS: Final[Mapping[str, Callable[[dict[str, Any]], PeerEvent]]] = {

@@ -4,16 +4,18 @@ from typing import Any
 
 import msgspec
 
-from adapters.a2a_wire.v1 import ID_LIMIT
+from adapters.a2a_wire.v1 import ID_LIMIT, BadMessage
 from adapters.task import Message, Part, Role, text_of
 from gateway.broker import Broker, Sending
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import INVALID_PARAMS, BadEnvelope
 from gateway.mcp_server.tools import AgentTool
-from gateway.tasks import fold
+from gateway.tasks import TaskEnded, UnknownTask, fold
 from gateway.turns import Turned
 from policies.ids import new_id
 
+IDS = ("context_id", "task_id")
+NO_SUCH_TASK = "arguments.task_id names no task of this agent that waits for an answer in this conversation"
 encode = msgspec.json.Encoder().encode
 
 
@@ -25,14 +27,24 @@ class Agents:
 
     async def call(self, asked: Asked, target: AgentTool, arguments: dict[str, Any]) -> bytes:
         """Waits until the agent ends its turn. Raises BadEnvelope and what the broker raises."""
-        text, context = arguments.get("message"), arguments.get("context_id", "")
-        if not isinstance(text, str) or not text or not isinstance(context, str) or arguments.keys() - {"message", "context_id"}:
-            raise BadEnvelope(INVALID_PARAMS, "an agent takes message (text) and optionally context_id (text), and nothing else")
-        if len(context) > ID_LIMIT or not context.isprintable():
-            raise BadEnvelope(INVALID_PARAMS, f"context_id is longer than {ID_LIMIT}, or has characters that can't be seen")
-        message = Message(message_id=new_id("m"), role=Role.USER, parts=(Part(text=text),), context_id=context)
-        turned = await self._broker.send(asked.caller, Sending(target.agent, message, asked.trail, skill=target.skill))
+        message = read_message(arguments)
+        try:
+            turned = await self._broker.send(asked.caller, Sending(target.agent, message, asked.trail, skill=target.skill))
+        except (UnknownTask, TaskEnded, BadMessage):
+            raise BadEnvelope(INVALID_PARAMS, NO_SUCH_TASK) from None
         return _result(turned, asked.modern)
+
+
+def read_message(arguments: dict[str, Any]) -> Message:
+    """What the agent is told: in a new task, in a conversation, or in answer to a question. Raises BadEnvelope."""
+    text, ids = arguments.get("message"), {name: arguments.get(name, "") for name in IDS}
+    texts = all(isinstance(one, str) for one in ids.values())
+    if not isinstance(text, str) or not text or not texts or arguments.keys() - {"message", *IDS}:
+        raise BadEnvelope(INVALID_PARAMS, "an agent takes message (text) and optionally context_id and task_id (texts), and nothing else")
+    for name, one in ids.items():
+        if len(one) > ID_LIMIT or not one.isprintable():
+            raise BadEnvelope(INVALID_PARAMS, f"{name} is longer than {ID_LIMIT}, or has characters that can't be seen")
+    return Message(message_id=new_id("m"), role=Role.USER, parts=(Part(text=text),), **ids)
 
 
 def _result(turned: Turned, is_modern: bool) -> bytes:

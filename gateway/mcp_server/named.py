@@ -19,6 +19,7 @@ AGENT_INPUT = {
     "properties": {
         "message": {"type": "string", "description": "What the agent is asked, in plain words."},
         "context_id": {"type": "string", "description": "The conversation to go on with; leave out to begin one."},
+        "task_id": {"type": "string", "description": "The task that asked something (TASK_STATE_INPUT_REQUIRED), when message answers it."},
     },
     "required": ["message"],
     "additionalProperties": False,

@@ -298,7 +298,7 @@ async def test_a_question_recorded_as_an_artifact_is_asked() -> None:
 async def test_a_failing_crew_is_told_by_its_code_alone() -> None:
     error = exchanges("crewai_a2a03/failure")[0]["response"]["json"]["error"]
     events = await run(ScriptedEgress(refuses(error["code"], error["message"])), call=call_to(URL, version="0.3"))
-    assert events == [Failed("The agent answered with JSON-RPC error -32603 (internal error)", detail=str(error)[:500])]
+    assert events == [Failed("The agent answered with JSON-RPC error -32603 (internal error)", detail=str(error)[:500], kind="UPSTREAM")]
 
 
 async def test_an_agent_may_report_that_it_was_canceled() -> None:
@@ -312,3 +312,34 @@ async def test_what_the_agent_says_with_its_failure_is_its_message() -> None:
     assert isinstance(ending, Failed)
     assert ending.message is not None
     assert (text_of(ending.message.parts), ending.message.context_id, ending.message.task_id) == ("out of stock", "", "")
+
+
+def away(request: dict[str, Any]) -> tuple[int, str, list[bytes]]:
+    raise UpstreamFault("the upstream can't be reached")
+
+
+async def test_an_agent_that_is_away_for_a_moment_is_asked_again() -> None:
+    egress = ScriptedEgress(answers({"task": task("WORKING")}), away, away, away, answers(task("COMPLETED")))
+    assert (await run(egress))[-1] == Done()
+    gone = ScriptedEgress(answers({"task": task("WORKING")}), away, away, away, away)
+    failed = (await run(gone))[-1]
+    assert isinstance(failed, Failed) and failed.kind == "UPSTREAM"
+
+
+@pytest.mark.parametrize("code", [-32004, -32602, -32600])
+async def test_an_answer_that_comes_too_late_finds_out_what_the_agent_did_without_it(code: int) -> None:
+    asked = turn("XL", VendorRef("c", "t"))
+    egress = ScriptedEgress(refuses(code), answers(task("WORKING")), answers(task("COMPLETED")))
+    assert (await run(egress, asked))[-1] == Done()
+    assert egress.methods == ["SendMessage", "GetTask", "GetTask"]
+    waiting = ScriptedEgress(refuses(code), answers(task("INPUT_REQUIRED")))
+    failed = (await run(waiting, asked))[-1]
+    assert isinstance(failed, Failed) and str(code) in failed.reason
+
+
+async def test_a_task_that_waits_is_watched_less_and_less_often_until_its_agent_moves_it() -> None:
+    states = [*["AUTH_REQUIRED"] * 12, "WORKING", "WORKING", "COMPLETED"]
+    adapter, pauses = agent(ScriptedEgress(*[answers(task(state)) for state in states]))
+    assert [event async for event in adapter.watch(VendorRef("c", "t"), call_to(URL))] == [Progress(), Done()]
+    assert pauses[:12] == sorted(pauses[:12]) and (pauses[0], pauses[12]) == (1.0, 30.0)
+    assert max(pauses[13:]) < 0.2

@@ -69,10 +69,10 @@ async def hangs_at_once() -> AsyncIterator[Event]:
     ("act", "ending"),
     [
         (ends_twice, Done()),
-        (never_ends, Failed(SILENT, detail="the adapter yielded no ending")),
-        (breaks, Failed("it broke", detail="secret")),
-        (goes_where_it_may_not, Failed("the target is private")),
-        (hangs, Failed(LATE)),
+        (never_ends, Failed(SILENT, detail="the adapter yielded no ending", kind="INVALID_AGENT_RESPONSE")),
+        (breaks, Failed("it broke", detail="secret", kind="UPSTREAM")),
+        (goes_where_it_may_not, Failed("the target is private", kind="UPSTREAM")),
+        (hangs, Failed(LATE, kind="AGENT_LATE")),
     ],
 )
 async def test_exactly_one_ending_ends_a_turn(act: Callable[[], AsyncIterator[Event]], ending: Event) -> None:
@@ -100,6 +100,27 @@ async def test_who_can_not_be_reached_has_neither_confirmed_nor_refused_to_stop(
     assert fault.value.public == why
 
 
+class Watching(Acting):
+    def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
+        return self._act()
+
+
+@pytest.mark.parametrize(
+    ("act", "heard"),
+    [
+        (hangs_at_once, []),
+        (unreachable, []),
+        (hangs, [Progress(), Failed(LATE, kind="AGENT_LATE")]),
+        (breaks, [Progress(), Failed("it broke", detail="secret", kind="UPSTREAM")]),
+        (ends_twice, [Progress(), Done()]),
+    ],
+)
+async def test_a_task_that_is_watched_fails_only_once_it_has_moved(act: Callable[[], AsyncIterator[Event]], heard: list[Event]) -> None:
+    watched = Guarded(Watching(act)).watch(VendorRef(), call_to("http://a.example/", seconds=0.05))
+    assert [event async for event in watched] == heard
+    assert [event async for event in Guarded(Acting(act)).watch(VendorRef(), call_to("http://a.example/"))] == []
+
+
 async def test_an_answer_confirms_a_cancellation() -> None:
     assert await Guarded(Acting(never_ends)).cancel(VendorRef(), call_to("http://a.example/", seconds=0.05))
 
@@ -108,7 +129,7 @@ async def test_the_deadline_cuts_the_adapter_off_and_never_who_reads_its_events(
     events = Guarded(Acting(hangs)).run(turn("hi"), call_to("http://a.example/", seconds=0.05))
     assert await anext(events) == Progress()
     await asyncio.sleep(0.1)  # the reader takes its time, past the deadline
-    assert await anext(events) == Failed(LATE)
+    assert await anext(events) == Failed(LATE, kind="AGENT_LATE")
 
 
 async def test_a_cancellation_from_outside_is_not_taken_for_the_deadline() -> None:

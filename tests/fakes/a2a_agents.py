@@ -119,8 +119,8 @@ class Recorded:
         await self.app(scope, again, send)
 
 
-def a2a_agent(version: str = "1.0", streaming: bool = True) -> Recorded:
-    """A scripted agent at `/`. Version 0.3 refuses the methods of 1.0."""
+def a2a_agent(version: str = "1.0", streaming: bool = True, executor: AgentExecutor | None = None) -> Recorded:
+    """A scripted agent at `/`, or another. Version 0.3 refuses the methods of 1.0."""
     card = AgentCard(
         name="Scripted",
         description="Does as it is told.",
@@ -130,7 +130,7 @@ def a2a_agent(version: str = "1.0", streaming: bool = True) -> Recorded:
         default_input_modes=["text/plain"],
         default_output_modes=["text/plain"],
     )
-    handler = DefaultRequestHandler(ScriptedAgent(), InMemoryTaskStore(), card)
+    handler = DefaultRequestHandler(executor or ScriptedAgent(), InMemoryTaskStore(), card)
     endpoint = (Only03 if version == "0.3" else JsonRpcDispatcher)(handler, enable_v0_3_compat=version == "0.3")
     return Recorded(Starlette(routes=[Route("/", endpoint.handle_requests, methods=["POST"])]))
 

@@ -1,0 +1,102 @@
+"""The vigil: looks after tasks that wait for somebody, since their agents may go on by themselves, as after a sign-in elsewhere."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import cast
+
+import msgspec
+import structlog
+
+from adapters.contract import Adapter, Call, Event, Turn, VendorRef, Watcher
+from adapters.task import INTERRUPTED, Message, Role
+from gateway.database import NotRead
+from gateway.tasks import TaskLog
+from gateway.turns import Turned
+
+WATCHED_MAX = 1000  # at once, in one process; of more, an agent's own move is found out when somebody answers
+NOTHING = Message("", Role.USER, ())
+log = structlog.get_logger()
+_ref = msgspec.json.Decoder(VendorRef).decode
+GoOn = Callable[[Adapter, Turn, Call, Turned], Awaitable[Turned]]
+
+
+class Vigil:
+    """Ends with the authority of the turn that asked, with the process, or when the task is moved by anybody."""
+
+    def __init__(self, tasks: TaskLog, now: Callable[[], int]) -> None:
+        self._tasks = tasks
+        self._now = now
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._moving: set[asyncio.Task[None] | None] = set()
+
+    def begin(self, adapter: Adapter, renewed: Callable[[], Call], turned: Turned, go_on: GoOn) -> None:
+        """Watches a task that waits now. `renewed` makes the call anew, whose tokens do not last as long; `go_on` runs what follows."""
+        key = turned.row.id
+        if not isinstance(adapter, Watcher) or not _ref(turned.row.vendor_ref).task_id or len(self._watches) >= WATCHED_MAX:
+            return
+        self.end(key)
+        watch = self._watches[key] = asyncio.create_task(self._watch(adapter, renewed, turned, go_on))
+        watch.add_done_callback(lambda done: self._over(key, done))
+
+    def end(self, task_id: str) -> None:
+        """Somebody answers."""
+        watch = self._watches.pop(task_id, None)
+        if watch is not None and watch not in self._moving:
+            watch.cancel()
+
+    async def close(self) -> None:
+        watches = {*self._watches.values(), *(moving for moving in self._moving if moving)}
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+
+    def _over(self, key: str, done: "asyncio.Task[None]") -> None:
+        if self._watches.get(key) is done:
+            del self._watches[key]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.error("watch_broke", task_id=key, error=type(error).__name__)
+
+    async def _watch(self, adapter: Adapter, renewed: Callable[[], Call], turned: Turned, go_on: GoOn) -> None:
+        while await self._waits(turned):
+            call = renewed()
+            if self._now() >= call.grant.delegation.not_after * 1_000_000:
+                return
+            events = cast("Watcher", adapter).watch(_ref(turned.row.vendor_ref), call)
+            first = await anext(events, None)
+            if first is not None and await self._waits(turned):
+                moving = self._watches.get(turned.row.id)
+                self._moving.add(moving)
+                log.info("agent_went_on", task_id=turned.row.id, agent=turned.row.agent)
+                try:
+                    await go_on(_GoingOn(first, events), Turn(NOTHING, stream=True), call, turned)
+                finally:
+                    self._moving.discard(moving)
+                return
+            await cast("AsyncGenerator[Event, None]", events).aclose()
+
+    async def _waits(self, turned: Turned) -> bool:
+        """Whether nobody has moved the task since."""
+        try:
+            row = await self._tasks.find(turned.row.tenant, turned.row.owner, turned.row.id)
+        except NotRead:
+            return True
+        return row.last_seq == turned.row.last_seq and row.state in INTERRUPTED
+
+
+class _GoingOn:
+    """The adapter of a turn that the agent began by itself."""
+
+    def __init__(self, first: Event, rest: AsyncIterator[Event]) -> None:
+        self._first = first
+        self._rest = rest
+
+    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        yield self._first
+        async for event in self._rest:
+            yield event
+
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        return False
+
+
+_: type[Adapter] = _GoingOn
