@@ -179,7 +179,7 @@ class Broker:
         grant, row = await self._allow(caller, sending, target, row)
         message = msgspec.structs.replace(sending.message, context_id=row.context_id, task_id=row.id)
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
-        ref = await self._ref(row, before, sending)
+        ref = await _ref_of(self._memory, row, before, sending)
         watched = sending.watched or bool(row.parent_id)  # who is to be told of a cancellation has to name its task early
         turn = Turn(sending.message, ref, watched, sending.accepted_output_modes)
         adapter = self._outside.adapters.adapter(target.kind)
@@ -210,15 +210,6 @@ class Broker:
             self.known(caller, target.name)
         grant = await self._ledger.granted(caller, _asked(sending, target, row))
         return grant, msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
-
-    async def _ref(self, row: TaskRow, before: TaskRow | None, sending: Sending) -> VendorRef | None:
-        """The agent's own ids: of the task that goes on, or of the last task in the same context."""
-        if before:
-            return _ref(before.vendor_ref)
-        if not sending.message.context_id:
-            return None
-        last = await self._memory.tasks.before(row)
-        return VendorRef(context_id=_ref(last.vendor_ref).context_id) if last else None
 
     async def _run(self, ready: _Ready) -> Turned:
         opened = ready.opened
@@ -307,6 +298,16 @@ def _asked(sending: Sending, target: Registration, row: TaskRow) -> Request:
         txn=row.txn,
         trace_id=trace_id,
     )
+
+
+async def _ref_of(memory: Memory, row: TaskRow, before: TaskRow | None, sending: Sending) -> VendorRef | None:
+    """The agent's own ids: of the task that goes on, or of the last task in the same context."""
+    if before:
+        return _ref(before.vendor_ref)
+    if not sending.message.context_id:
+        return None
+    last = await memory.tasks.before(row)
+    return VendorRef(context_id=_ref(last.vendor_ref).context_id) if last else None
 
 
 def _new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:
