@@ -46,9 +46,10 @@ class Ref(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """The agent works; `message` is what it says meanwhile."""
+    """The agent works; `message` is what it says meanwhile, `metadata` what it notes about its task."""
 
     message: Message | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 class ArtifactPiece(Struct, frozen=True):

@@ -1,14 +1,14 @@
 """The TaskLog: every accepted task and each of its events, kept before it is shown, replayable from any number."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import asdict, replace
 from sqlalchemy import Connection, Row, exists, select, text
 
@@ -35,6 +35,14 @@ SETTLED_US = 2_000_000  # a task of ours that moved in this time is not looked a
 RUNNING = (TaskState.SUBMITTED, TaskState.WORKING)
 _REFER = "UPDATE tasks SET vendor_ref = ? WHERE tenant = ? AND id = ? AND last_seq = ?"
 CAUSED_MAX = 10_000  # tasks of one errand that are looked through
+_NOTED = '{"metadata":'
+
+
+class _Noted(Struct):
+    metadata: dict[str, Any]
+
+
+_noted = msgspec.json.Decoder(_Noted).decode
 _message = msgspec.json.Decoder(Message).decode
 _status = msgspec.json.Decoder(TaskStatus).decode
 _artifact = msgspec.json.Decoder(Artifact).decode
@@ -61,7 +69,7 @@ class KeyUsed(Exception):
 
 
 class TaskEvent(Struct, frozen=True):
-    """One entry of a task's log. `body` is A2A 1.0 JSON: a Message, a TaskStatus or an Artifact (with append, lastChunk)."""
+    """One entry of a task's log. `body` is A2A 1.0 JSON: a Message, a TaskStatus (+ metadata) or an Artifact (+ append, lastChunk)."""
 
     seq: int
     at: int  # microseconds since 1970
@@ -112,22 +120,26 @@ def fold(row: TaskRow, events: Iterable[TaskEvent], history_length: int | None =
     status = TaskStatus(state=row.state, timestamp=rfc3339(row.updated))
     history: list[Message] = []
     artifacts: dict[str, Artifact] = {}
+    noted: dict[str, Any] = {}
     for event in events:
         if event.kind == "message":
             history.append(_message(event.body))
         elif event.kind == "status":
             status = _status(event.body)
+            noted |= _notes(event)
         elif event.kind == "artifact":
             _put(artifacts, _artifact(event.body), append=event.body.endswith('"append":true}'))
     if history_length is not None:
         history = history[len(history) - min(history_length, len(history)) :]
-    return Task(id=row.id, context_id=row.context_id, status=status, artifacts=tuple(artifacts.values()), history=tuple(history))
+    held = tuple(artifacts.values())
+    return Task(row.id, row.context_id, status, held, tuple(history), noted or UNSET)
 
 
 def shown(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
     """An event as a stream shows it (A2A 1.0 s3.2.3); None for the user's own words."""
     if event.kind == "status":
-        return StreamResponse(status_update=TaskStatusUpdateEvent(task_id=row.id, context_id=row.context_id, status=_status(event.body)))
+        status, noted = _status(event.body), _notes(event) or UNSET
+        return StreamResponse(status_update=TaskStatusUpdateEvent(row.id, row.context_id, status, noted))
     if event.kind == "artifact":
         update = TaskArtifactUpdateEvent(
             task_id=row.id,
@@ -139,6 +151,16 @@ def shown(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
         return StreamResponse(artifact_update=update)
     message = _message(event.body)
     return StreamResponse(message=message) if message.role is Role.AGENT else None
+
+
+def status_body(status: TaskStatus, noted: Mapping[str, Any] | None = None) -> str:
+    """A TaskStatus, behind what the agent noted about its task at that moment."""
+    text = encode(status).decode()
+    return f"{_NOTED}{encode(noted).decode()},{text[1:]}" if noted else text
+
+
+def _notes(event: TaskEvent) -> dict[str, Any]:
+    return _noted(event.body).metadata if event.body.startswith(_NOTED) else {}
 
 
 def _put(artifacts: dict[str, Artifact], piece: Artifact, append: bool) -> None:

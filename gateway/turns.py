@@ -1,11 +1,11 @@
 """One turn of an agent: its events become entries of the task's log, and exactly one ending ends it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -31,7 +31,7 @@ from adapters.contract import (
 )
 from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
 from gateway.database import Batch, Database, NotKept, NotRead
-from gateway.tasks import TaskEnded, TaskEvent, TaskLog, TaskRecord, TaskRow, artifact_body, rfc3339
+from gateway.tasks import TaskEnded, TaskEvent, TaskLog, TaskRecord, TaskRow, artifact_body, rfc3339, status_body
 from policies.audit import Audit
 from policies.grants import Grants
 
@@ -249,7 +249,8 @@ class Turns:
         if isinstance(event, Replied):
             message = _ours(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
             return replace(self._status(turned, TaskState.COMPLETED, message, at), reply=message)
-        return self._status(turned, *self._state(row, event), at)
+        noted = event.metadata if isinstance(event, Progress) else None
+        return self._status(turned, *self._state(row, event), at, noted)
 
     def _state(self, row: TaskRow, event: Event) -> tuple[TaskState, Message | None]:
         match event:
@@ -274,10 +275,10 @@ class Turns:
         metadata = {ERROR: {"reason": kind}} if kind else UNSET
         return Message(self._memory.new_id("m"), Role.AGENT, (Part(text=text),), row.context_id, row.id, metadata)
 
-    def _status(self, turned: Turned, state: TaskState, message: Message | None, at: int) -> Turned:
+    def _status(self, turned: Turned, state: TaskState, message: Message | None, at: int, noted: Mapping[str, Any] | None = None) -> Turned:
         status = TaskStatus(state=state, timestamp=rfc3339(at), **({"message": message} if message else {}))
         runner = self._memory.tasks.runner if state is TaskState.WORKING else ""
-        event = TaskEvent(turned.row.last_seq + 1, at, "status", encode(status).decode())
+        event = TaskEvent(turned.row.last_seq + 1, at, "status", status_body(status, noted))
         row = replace(turned.row, state=state, runner=runner, last_seq=event.seq, updated=at)
         return Turned(row, (*turned.events, event), turned.reply)
 

@@ -1,6 +1,7 @@
 """The agent's side of one turn: what it answers, read as the events of the contract. Pure: no network, no clock."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from msgspec import UnsetType, structs
 
@@ -21,6 +22,7 @@ from adapters.contract import (
 )
 from adapters.task import Artifact, Message, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
 
+_OURS = "urn:interlock:"  # begins names in metadata that only the gateway gives
 _INTERRUPT = "Interrupt"  # LangGraph puts its question into an artifact of this name
 
 
@@ -37,6 +39,7 @@ class Reading:
         self._given: dict[str, Artifact | None] = {}  # None: given in pieces
         self._said: set[str] = set()
         self._works = False
+        self._noted: dict[str, Any] = {}
 
     def events(self, answer: PeerEvent) -> Iterator[Event]:
         """The events that `answer` adds. Raises UpstreamFault when it is about another task."""
@@ -67,15 +70,30 @@ class Reading:
             return
         if isinstance(answer, Task):
             yield from self._about(answer.context_id, answer.id)
+            yield from self._notes(answer.metadata)
             for artifact in answer.artifacts:
                 yield from self._artifact(artifact)
             yield from self._status(answer.status, answer.history)
             return
         yield from self._about(answer.context_id, answer.task_id)
+        yield from self._notes(answer.metadata)
         if isinstance(answer, TaskArtifactUpdateEvent):
             yield self._piece(answer)
         else:
             yield from self._status(answer.status, ())
+
+    def _notes(self, metadata: dict[str, Any] | UnsetType) -> Iterator[Event]:
+        """What of an agent's metadata about its task is new."""
+        given = {} if isinstance(metadata, UnsetType) else metadata
+        fresh = {
+            name: value
+            for name, value in given.items()
+            if not name.startswith(_OURS) and (name not in self._noted or self._noted[name] != value)
+        }
+        if fresh:
+            self._noted |= fresh
+            self._works = True
+            yield Progress(metadata=fresh)
 
     def _message(self, message: Message) -> Iterator[Event]:
         if self.task_id:

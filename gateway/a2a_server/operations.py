@@ -128,7 +128,7 @@ class Operations:
         stopped = await self._broker.cancel(asked.caller, asked.agent, params.id, asked.trail)
         task = _task(stopped, params.history_length)
         told = told_of(stopped, everything=not asked.caller.delegation.path)
-        return replace(task, metadata={CAUSED: told}) if told else task
+        return replace(task, metadata={**(task.metadata or {}), CAUSED: told}) if told else task
 
     async def subscribe(self, asked: Asked, params: TaskParams) -> AsyncIterator[Numbered]:
         """SubscribeToTask (s3.1.6): the task as it stands, then its events until it ends; or, after the last event that was seen,

@@ -38,7 +38,7 @@ class CallbackAgent:
         self.name = name
         self.act = act or self._echo
         self.artifacts = 1
-        self.artifacts = 1
+        self.metadata: dict[str, Any] = {}  # of its tasks
         self.tokens: list[str] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -64,6 +64,7 @@ class CallbackAgent:
             "id": f"{self.name}-task-{len(self.requests)}",
             "contextId": request["params"]["message"].get("contextId") or f"{self.name}-context",
             "status": {"state": "TASK_STATE_COMPLETED"},
+            "metadata": self.metadata,
             "artifacts": [
                 {"artifactId": f"answer-{number}" if number else "answer", "parts": [{"text": said}]} for number in range(self.artifacts)
             ],

@@ -194,3 +194,19 @@ def test_whatever_comes_there_is_at_most_one_ending_and_it_is_last(answers: list
     except UpstreamFault:
         pass
     assert [event for event in events if isinstance(event, ENDINGS)] == ([events[-1]] if reading.ended else [])
+
+
+def test_what_an_agent_notes_about_its_task_is_told_once_and_never_in_our_name() -> None:
+    reading = Reading(None)
+    working = TaskStatus(TaskState.WORKING)
+    told = [
+        list(reading.events(answer))
+        for answer in (
+            TaskStatusUpdateEvent("t", "c", working, {"a": 1, "urn:interlock:x": 1}),
+            TaskArtifactUpdateEvent("t", "c", Artifact("a", (Part(text="x"),)), metadata={"a": 1, "b": None}),
+            Task("t", "c", TaskStatus(TaskState.COMPLETED), metadata={"a": 2, "b": None}),
+        )
+    ]
+    notes = [[event.metadata for event in events if isinstance(event, Progress) and event.metadata] for events in told]
+    assert notes == [[{"a": 1}], [{"b": None}], [{"a": 2}]]
+    assert isinstance(told[2][-1], Done) and isinstance(told[1][-1], ArtifactPiece)

@@ -1,0 +1,23 @@
+"""What an agent notes about its task reaches whoever asks for the task, through every door."""
+
+import pytest
+from a2a.types import GetTaskRequest
+from google.protobuf.json_format import MessageToDict
+
+from registry.signing import RESUMPTION
+from tests.fakes.house import CallbackAgent, House
+from tests.fakes.reference_clients import EVERY_DOOR, client_of, request, sent, told
+
+pytestmark = [pytest.mark.parametrize("database_url", ["sqlite"], indirect=True), pytest.mark.parametrize("door", EVERY_DOOR)]
+
+
+async def test_an_agents_notes_are_the_tasks_and_none_pass_for_ours(every_home: House, door: str) -> None:
+    agent = await every_home.agent(CallbackAgent("sales"))
+    agent.metadata = {"cost": {"tokens": 3}, "nothing": None, RESUMPTION: {"event": 99}}
+    expected = {"cost": {"tokens": 3}, "nothing": None}
+    async with client_of(every_home, door) as client:
+        task = await sent(client, "hello")
+        assert MessageToDict(task.metadata) == MessageToDict((await client.get_task(GetTaskRequest(id=task.id))).metadata) == expected
+        events = [event async for event in client.send_message_streaming(request("hello"))]
+    notes = [MessageToDict(event.status_update.metadata) for event in events if event.HasField("status_update")]
+    assert [each for each in notes if each] == [expected] and told(events[-1]) == "TASK_STATE_COMPLETED"
