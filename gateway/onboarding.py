@@ -62,7 +62,7 @@ class KeyCheck(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class Sources:
     """Whom onboarding asks. `credentials` turns an entry's `upstream` into the headers that the operator lets us send."""
 
     cards: CardSource
@@ -74,7 +74,7 @@ class Outside:
 class Onboarding:
     """`kinds`: whom adapters speak to."""
 
-    def __init__(self, registry: Registry, outside: Outside, kinds: Sequence[str] = ("a2a",)) -> None:
+    def __init__(self, registry: Registry, outside: Sources, kinds: Sequence[str] = ("a2a",)) -> None:
         self._registry = registry
         self._cards = outside.cards
         self._mcp = outside.mcp

@@ -9,7 +9,7 @@ from adapters.egress import Egress
 from adapters.mcp_pool import McpPool
 from adapters.mcp_tools import Commands, McpTools
 from gateway.card_source import CardSource, own_places
-from gateway.onboarding import Outside as Sources
+from gateway.onboarding import Sources
 from gateway.settings import Settings, upstream_headers
 from policies.pinned_keys import PinnedKeys
 
