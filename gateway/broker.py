@@ -19,7 +19,7 @@ from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.task import INTERRUPTED, Message, TaskState
 from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
-from gateway.ledger import Ledger, Outside, Trail
+from gateway.ledger import Ledger, Outside, ToolServers, Trail
 from gateway.patience import patient
 from gateway.push import Webhook
 from gateway.task_reader import TaskReader, digest, front_door_key, scoped_key
@@ -241,17 +241,9 @@ class Broker:
         call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
         outcome = "failed"
         try:
-            peer = asked.request.peer
-            if peer is not None and peer.capabilities:
-                answer = await patient(self._outside.tools.call, call, asked.request, peer)
-            else:
-                answer = await self._outside.tools.call(call, asked.request)
+            answer = await _answer(self._outside.tools, call, asked.request)
             outcome = "ok"
             return answer
-        except (UpstreamFault, EgressRefused) as fault:
-            detail = fault.detail if isinstance(fault, UpstreamFault) else ""
-            log.warning("server_failed", server=target.name, decision_id=grant.decision.id, problem=fault.public, detail=detail)
-            raise
         finally:
             self._ledger.post_outcome(grant, outcome)
 
@@ -328,3 +320,16 @@ def _new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:
         idempotency_key=None if sending.idempotency_key is None else scoped_key(caller, sending.idempotency_key),
         request_digest=digest(sending.message) if sending.idempotency_key is not None else "",
     )
+
+
+async def _answer(tools: ToolServers, call: Call, request: McpRequest) -> McpAnswer:
+    """What the server answers; the log hears of it when it does not."""
+    peer = request.peer
+    try:
+        if peer is not None and peer.capabilities:
+            return await patient(tools.call, call, request, peer)
+        return await tools.call(call, request)
+    except (UpstreamFault, EgressRefused) as fault:
+        detail = fault.detail if isinstance(fault, UpstreamFault) else ""
+        log.warning("server_failed", server=call.target.name, decision_id=call.grant.decision.id, problem=fault.public, detail=detail)
+        raise
