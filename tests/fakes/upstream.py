@@ -21,6 +21,7 @@ class Upstream:
         self._host = host
         self.connections = 0
         self.requests: list[bytes] = []
+        self.bodies: list[bytes] = []
         self.port = 0
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -46,7 +47,7 @@ class Upstream:
                 head = await reader.readuntil(b"\r\n\r\n")
                 self.requests.append(head)
                 length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
-                await reader.readexactly(length)
+                self.bodies.append(await reader.readexactly(length))
                 await self._handler(head, reader, writer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
