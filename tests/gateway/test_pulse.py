@@ -162,3 +162,13 @@ async def test_the_log_hears_of_the_first_head_and_the_last_and_not_of_every_one
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"audit_head"' in line]
     assert [line["level"] for line in lines] == ["info", "info"]
     assert lines[0]["seq"] < lines[1]["seq"] == last.seq > 3
+
+
+async def test_while_it_runs_the_log_hears_of_a_new_head_now_and_then(
+    tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.pulse.WITNESS_SECONDS", 0.05)
+    async with house(tmp_path / "home", database_url) as home:
+        capsys.readouterr()
+        await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
+        await until(lambda: '"audit_head"' in capsys.readouterr().err, seconds=5, every=0.05)
