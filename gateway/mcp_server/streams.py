@@ -15,6 +15,7 @@ from gateway.tables import mcp_events
 KEPT_SECONDS = 600.0
 KEPT_BYTES = 4 << 20  # of one stream, its end not counted
 LOOK_SECONDS = 0.1  # between two looks for what comes next
+LOOKS = 5
 RESUMED_MAX = 200  # events that are read at once
 
 
@@ -98,7 +99,12 @@ class Streams:
         if seq == 0:
             return bool(stream) and len(stream) <= 64
         mine = (mcp_events.c.session == session.id, mcp_events.c.stream == stream, mcp_events.c.seq == seq)
-        return await self._database.read(lambda connection: connection.execute(select(mcp_events.c.seq).where(*mine)).first()) is not None
+        query = select(mcp_events.c.seq).where(*mine)
+        for _ in range(LOOKS):  # it may have been said before it was kept
+            if await self._database.read(lambda connection: connection.execute(query).first()) is not None:
+                return True
+            await asyncio.sleep(LOOK_SECONDS)
+        return False
 
     async def _after(self, session: Session, stream: str, seq: int) -> list[_Event]:
         mine = (mcp_events.c.session == session.id, mcp_events.c.stream == stream, mcp_events.c.seq > seq)

@@ -1,0 +1,190 @@
+"""Clients of the initialize era: their sessions, streams, questions and cancellations, at one process and at another."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.mcp_server import sessions
+from tests.fakes.house import House, house, open_house
+from tests.fakes.mcp_clients import upstream
+from tests.fakes.mcp_talkers import Talker
+from tests.fakes.mcp_wire import ABLE, document, post, session, stream
+from tests.fakes.waiting import until
+
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+ADA = {"action": "accept", "content": {"name": "Ada"}}
+GREET = document("tools/call", {"name": "greet", "arguments": {}}, 7)
+
+
+def called(tool: str, request_id: Any = 7, **arguments: Any) -> dict[str, Any]:
+    return document("tools/call", {"name": tool, "arguments": arguments, "_meta": {"progressToken": "p"}}, request_id)
+
+
+@asynccontextmanager
+async def two(tmp_path: Path, database_url: str) -> AsyncIterator[tuple[House, House]]:
+    """Two processes that share a home and a database."""
+    async with (
+        open_house(tmp_path / "home", database_url) as one,
+        house(tmp_path / "home", database_url, server={"public_url": one.url}) as other,
+    ):
+        yield one, other
+
+
+@SQLITE
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_a_question_comes_on_the_requests_own_stream_and_its_answer_by_a_post(open_home: House, era: Any) -> None:
+    await upstream(open_home, era, Talker().server)
+    mine = {"mcp-session-id": await session(open_home, capabilities=ABLE)}
+    async with stream(open_home, "admin", GREET, mine) as events:
+        question = await events.next()
+        assert question["method"] == "elicitation/create"
+        answer = {"jsonrpc": "2.0", "id": question["id"], "result": ADA}
+        for user, other in (("mel", mine), ("admin", {"mcp-session-id": await session(open_home)}), ("admin", {})):
+            refused = await post(open_home, user, answer | {"result": {"action": "cancel"}}, other)
+            assert refused.status_code in (202, 400, 404)  # a session of one's own has no such question
+        taken = await post(open_home, "admin", answer, mine)
+        assert (taken.status_code, taken.content) == (202, b"")
+        assert (await events.next())["result"]["content"][0]["text"] == "hello Ada"
+        assert await events.next() is None
+
+
+@SQLITE
+async def test_a_client_that_refuses_a_question_ends_the_call_and_nothing_else(open_home: House) -> None:
+    await upstream(open_home, "legacy", Talker().server)
+    mine = {"mcp-session-id": await session(open_home, capabilities=ABLE)}
+    for odd in ({"error": {"code": -1, "message": "no"}}, {"result": 5}, {"result": None}, {"error": 7}):
+        async with stream(open_home, "admin", GREET, mine) as events:
+            question = await events.next()
+            assert (await post(open_home, "admin", {"jsonrpc": "2.0", "id": question["id"], **odd}, mine)).status_code == 202
+            ended = await events.next()
+            assert "error" in ended or ended["result"]["isError"], odd
+    assert (await post(open_home, "admin", document("ping", {}), mine)).json()["result"] == {}
+
+
+@SQLITE
+async def test_a_stream_that_broke_is_gone_on_with_from_its_last_event(open_home: House) -> None:
+    talker = Talker()
+    await upstream(open_home, "legacy", talker.server)
+    mine = {"mcp-session-id": await session(open_home, capabilities=ABLE)}
+    async with stream(open_home, "admin", called("count", to=3), mine) as events:
+        first = await events.first_of("notifications/progress")
+        assert first["progress"] == 1
+        last = events.last_id
+    foreign = {"mcp-session-id": await session(open_home)}
+    async with stream(open_home, "admin", None, {**foreign, "last-event-id": last}, verb="GET") as events:
+        assert await events.next() is None
+    for odd in ("x", "x.1", ".", last.rpartition(".")[0] + ".-1", last.rpartition(".")[0] + ".999"):
+        async with stream(open_home, "admin", None, {**mine, "last-event-id": odd}, verb="GET") as events:
+            assert events.answer.status_code == 200 and await events.next() is None, odd
+    async with stream(open_home, "admin", None, {**mine, "last-event-id": last}, verb="GET") as events:
+        assert [(await events.first_of("notifications/progress"))["progress"] for _ in range(2)] == [2, 3]
+        while (message := await events.next()) and "method" in message:
+            pass
+        assert message["id"] == 7 and message["result"]["content"][0]["text"] == "done"
+
+
+@SQLITE
+async def test_a_long_request_becomes_a_stream_and_goes_on_when_its_client_leaves(
+    open_home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.mcp_server.exchange.BEGIN_SECONDS", 0.05)
+    talker = Talker()
+    await upstream(open_home, "legacy", talker.server)
+    mine = {"mcp-session-id": await session(open_home)}
+    async with stream(open_home, "admin", called("slow"), mine) as events:
+        reading = asyncio.create_task(events.next())
+        await asyncio.wait_for(talker.started.wait(), 5)
+        await until(lambda: bool(events.last_id), every=0.01)
+        reading.cancel()
+    talker.release.set()
+    async with stream(open_home, "admin", None, {**mine, "last-event-id": events.last_id}, verb="GET") as resumed:
+        assert (await resumed.next())["result"]["content"][0]["text"] == "late"
+    assert not talker.cancelled.is_set()
+
+
+@SQLITE
+async def test_a_request_is_cancelled_by_whoever_made_it_and_by_nobody_else(open_home: House) -> None:
+    talker = Talker()
+    await upstream(open_home, "legacy", talker.server)
+    mine, other = [{"mcp-session-id": await session(open_home)} for _ in range(2)]
+    calling = asyncio.create_task(post(open_home, "admin", called("slow"), mine))
+    await asyncio.wait_for(talker.started.wait(), 5)
+
+    def cancelled(request_id: Any) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": request_id}}
+
+    for headers, request_id in ((other, 7), (mine, "7"), (mine, 8), (mine, True), (mine, None), ({}, 7)):
+        assert (await post(open_home, "admin", cancelled(request_id), headers)).status_code == 202
+    assert not talker.cancelled.is_set()
+    await post(open_home, "admin", cancelled(7), mine)
+    await asyncio.wait_for(talker.cancelled.wait(), 5)
+    ended = await calling
+    assert (ended.status_code, ended.content) == (202, b"")
+
+
+@SQLITE
+async def test_a_person_opens_so_many_sessions_and_takes_none_from_others(open_home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "PER_HOLDER", 2)
+    await upstream(open_home, "legacy", Talker().server)
+    theirs = await session(open_home, "mel")
+    mine = [await session(open_home) for _ in range(3)]
+    known = [(await post(open_home, "admin", document("ping", {}), {"mcp-session-id": each})).status_code for each in mine]
+    assert known == [404, 200, 200]
+    assert (await post(open_home, "mel", document("ping", {}), {"mcp-session-id": theirs})).status_code == 200
+
+
+@SQLITE
+async def test_a_reader_that_stalls_holds_nobody_up_but_itself(open_home: House) -> None:
+    await upstream(open_home, "legacy", Talker().server)
+    mine = {"mcp-session-id": await session(open_home)}
+    async with stream(open_home, "admin", called("count", to=2000), mine):  # nothing of it is read
+        async with asyncio.timeout(20):
+            answered = await post(open_home, "admin", called("count", 8, to=1), {"mcp-session-id": await session(open_home)})
+        assert answered.status_code == 200
+
+
+async def test_a_session_is_known_to_every_process_until_one_ends_it(tmp_path: Path, postgres_url: str) -> None:
+    async with two(tmp_path, postgres_url) as (one, other):
+        await upstream(one, "legacy", Talker().server)
+        await other.gateway.database.refresh()
+        mine = {"mcp-session-id": await session(one)}
+        assert (await post(other, "admin", document("tools/list", {}), mine)).status_code == 200
+        assert (await post(other, "mel", document("tools/list", {}), mine)).status_code == 404
+        ended = await other.http.delete("/mcp/desk", headers={**mine, "authorization": f"Bearer {one.token('admin')}"})
+        assert ended.status_code == 204
+
+        async def forgotten() -> bool:
+            return (await post(one, "admin", document("ping", {}), mine)).status_code == 404
+
+        await until(forgotten, every=0.1)
+
+
+async def test_a_question_is_answered_and_a_stream_gone_on_with_at_another_process(tmp_path: Path, postgres_url: str) -> None:
+    async with two(tmp_path, postgres_url) as (one, other):
+        await upstream(one, "legacy", Talker().server)
+        await other.gateway.database.refresh()
+        mine = {"mcp-session-id": await session(one, capabilities=ABLE)}
+        async with stream(one, "admin", GREET, mine) as events:
+            question = await events.next()
+            last = events.last_id
+        assert (await post(other, "admin", {"jsonrpc": "2.0", "id": question["id"], "result": ADA}, mine)).status_code == 202
+        headers = {**mine, "last-event-id": last, "authorization": f"Bearer {one.token('admin')}", "accept": "text/event-stream"}
+        resumed = await asyncio.wait_for(other.http.get("/mcp/desk", headers=headers), 10)
+        assert '"text":"hello Ada"' in resumed.text
+
+
+async def test_a_request_is_cancelled_through_another_process(tmp_path: Path, postgres_url: str) -> None:
+    talker = Talker()
+    async with two(tmp_path, postgres_url) as (one, other):
+        await upstream(one, "legacy", talker.server)
+        await other.gateway.database.refresh()
+        mine = {"mcp-session-id": await session(one)}
+        calling = asyncio.create_task(post(one, "admin", called("slow"), mine))
+        await asyncio.wait_for(talker.started.wait(), 5)
+        await post(other, "admin", {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}, mine)
+        await asyncio.wait_for(talker.cancelled.wait(), 5)
+        assert (await calling).status_code == 202
