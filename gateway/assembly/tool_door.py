@@ -36,9 +36,10 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     methods = Methods(relay, catalogue, sessions, changes)
     parts = Parts(relay, methods, seal, parked, listeners, Line(mailbox, streams))
 
+    for name in ("registry", "grants", "policies"):
+        gateway.database.watch(name, changes)
+
     async def begin() -> None:
-        for name in ("registry", "grants", "policies"):  # after what they are read from
-            gateway.database.watch(name, changes)
         for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, seal.sweep):
             gateway.pulse.repeat(SWEEP_SECONDS, sweep)
 

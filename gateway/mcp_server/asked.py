@@ -1,7 +1,8 @@
 """One JSON-RPC message from a client, as the endpoint took it in."""
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from gateway.asgi import Scope
 from gateway.errors import InvalidRequest
@@ -12,8 +13,15 @@ from gateway.mcp_server.wanted import LEVEL_KEY
 from policies.authority import Caller
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Answered(Exception):
+    """The message is an answer, as a client of the initialize era gives it to what it was asked."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__("an answer")
+        self.document = document
+
+
+class Asked(Struct, frozen=True):
     """`id` is None for a notification. `resource` is the path it came to; `session` is of the initialize era, where there is one."""
 
     caller: Caller
@@ -45,18 +53,15 @@ class Asked:
 
 
 def envelope(document: Any) -> tuple[Any, str, Any]:
-    """(id or None, method, params). Raises InvalidRequest."""
+    """(id or None, method, params). Raises InvalidRequest, and Answered."""
     if not isinstance(document, dict) or document.get("jsonrpc") != "2.0" or not isinstance(document.get("method"), str):
+        if isinstance(document, dict) and "method" not in document and ("result" in document) != ("error" in document):
+            raise Answered(document)
         raise InvalidRequest("one JSON-RPC 2.0 request object is expected")
     request_id = document.get("id")
     if "id" in document and (isinstance(request_id, bool) or not isinstance(request_id, str | int)):
         raise InvalidRequest("id must be a string or an integer")
     return request_id, document["method"], document.get("params")
-
-
-def is_answer(document: Any) -> bool:
-    """Whether a client of the initialize era answers what it was asked."""
-    return isinstance(document, dict) and "method" not in document and ("result" in document) != ("error" in document)
 
 
 def is_plain(params: dict[str, Any]) -> bool:

@@ -66,7 +66,9 @@ class Conversations:
         elif asked.method in ROUNDS:
             work = self._round(asked, outlet, wanted(asked.params, None))
         else:
-            work = self._answer(asked, None)
+            wanted(asked.params, None)
+            await outlet.finish(_result(asked, await self._answer(asked, None)))
+            return
         answer, left = asyncio.create_task(work), asyncio.create_task(outlet.left())
         try:
             await asyncio.wait([answer, left], return_when=asyncio.FIRST_COMPLETED)

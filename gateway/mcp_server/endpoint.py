@@ -1,23 +1,23 @@
 """Streamable HTTP at /mcp and /mcp/{server}: both eras on one URL. A request is admitted, read, told by its era, answered."""
 
 import asyncio
-import dataclasses
 from typing import Any
 
 import msgspec
 import structlog
 
 from gateway.admission import Admission
-from gateway.asgi import Receive, Scope, Send, check_json, header, read_body, respond
-from gateway.errors import http_headers
+from gateway.asgi import BadHeader, Receive, Scope, Send, check_json, header, read_body, respond
+from gateway.database import NotKept, NotRead
+from gateway.errors import InvalidRequest, http_headers
 from gateway.mcp_server import modern
-from gateway.mcp_server.asked import Asked, envelope, is_answer, is_plain
+from gateway.mcp_server.asked import Answered, Asked, envelope, is_plain
 from gateway.mcp_server.conversations import Conversations
-from gateway.mcp_server.disconnect import ClientLeft, Disconnect
+from gateway.mcp_server.disconnect import ClientLeft, Watch
 from gateway.mcp_server.outlet import Outlet
 from gateway.mcp_server.refusals import refusal_of
 from gateway.mcp_server.relay import Relay
-from gateway.mcp_server.sessions import VERSIONS
+from gateway.mcp_server.sessions import VERSIONS, UnknownSession
 from gateway.visits import Visit
 from policies.strict_json import parse
 
@@ -36,6 +36,7 @@ class Endpoint:
         self._relay = relay
         self._conversations = conversations
         self._max_body = max_body
+        self._watch = Watch()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, server: str, visit: Visit) -> None:
         """Answers one request. What a modern client calls without wanting more than the answer goes straight through."""
@@ -50,36 +51,47 @@ class Endpoint:
                 return
             check_json(scope)
             raw = await read_body(scope, receive, self._max_body)
-            document = parse(raw)
-            if is_answer(document) and not modern.is_modern(scope, None, VERSIONS):
-                asked = Asked(caller, server, resource, None, "", document, raw, False, visit.trail, scope)
-                await self._conversations.take(await self._in_session(asked))
-                await respond(send, 202, b"")
-                return
-            request_id, visit.method, params = envelope(document)
+            request_id, visit.method, params = envelope(parse(raw))
             is_modern = modern.is_modern(scope, params, VERSIONS)
             asked = Asked(caller, server, resource, request_id, visit.method, params, raw, is_modern, visit.trail, scope)
             if is_modern and request_id is not None:
                 modern.check(scope, visit.method, params)
                 if visit.method == "tools/call" and is_plain(params):
-                    result = await self._plain(asked, Disconnect(receive))
+                    task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a door runs in a task
+                    self._watch.enter(task, receive)
+                    try:
+                        result = await self._relay.call(asked, None)
+                    finally:
+                        self._watch.leave(task)
                     await respond(send, 200, b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (encode(request_id), result))
                     return
             outlet = Outlet(scope, receive, send)
             await self._converse(asked, outlet)
+        except Answered as answer:
+            visit.outcome = await self._take(
+                Asked(caller, server, resource, None, "", answer.document, raw, False, visit.trail, scope), send
+            )
+        except asyncio.CancelledError:
+            if not self._watch.has_left(asyncio.current_task()):
+                raise
+            visit.outcome = CANCELED
         except ClientLeft:
             visit.outcome = CANCELED
         except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
             visit.outcome = await self._refuse(outlet or Outlet(scope, receive, send), asked, resource, error)
 
-    async def _plain(self, asked: Asked, disconnect: Disconnect) -> bytes:
+    async def _take(self, asked: Asked, send: Send) -> str:
+        """What an older client answers."""
         try:
-            return await self._relay.call(asked, None)
-        except asyncio.CancelledError:
-            disconnect.tell()
-            raise
-        finally:
-            disconnect.end()
+            if modern.is_modern(asked.scope, None, VERSIONS):
+                raise InvalidRequest("a request is expected")
+            await self._conversations.take(await self._in_session(asked))
+        except (InvalidRequest, BadHeader, UnknownSession, modern.BadEnvelope, NotKept, NotRead) as error:
+            refusal = refusal_of(error)
+            await respond(send, refusal.status, _error(None, refusal.code, refusal.message, refusal.data))
+            return refusal.reason
+        await respond(send, 202, b"")
+        return "ok"
 
     async def _converse(self, asked: Asked, outlet: Outlet) -> None:
         if asked.modern and asked.id is None:
@@ -100,7 +112,7 @@ class Endpoint:
         shown = header(asked.scope, b"mcp-session-id")
         if shown is None:
             return asked
-        return dataclasses.replace(asked, session=await self._conversations.sessions.find(shown, asked.caller, asked.resource))
+        return msgspec.structs.replace(asked, session=await self._conversations.sessions.find(shown, asked.caller, asked.resource))
 
     async def _without_body(self, asked: Asked, receive: Receive, send: Send) -> None:
         """DELETE ends a session, GET opens its stream; there is nothing else to do, and neither without a session."""

@@ -67,8 +67,11 @@ class Outlet:
             self._streaming.cancel()
 
     async def left(self) -> None:
-        """Returns when the client has left, or reads no more of its stream."""
-        await left(self._receive)
+        """Returns when the client has left."""
+        if self._streaming is None:
+            await left(self._receive)
+        else:
+            await asyncio.wait([self._streaming])
 
     def _begin(self) -> None:
         if self._streaming is None:

@@ -9,7 +9,8 @@ from gateway.errors import Told, mcp_data, told
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.sessions import UnknownSession
 
-PASSED_ON = {-32602: 200, -32601: 404, -32021: 400, -32002: 200, -32042: 200}  # codes of servers, with a modern client's HTTP status
+PASSED_ON = {-32602: 200, -32601: 404, -32021: 400}  # codes of servers that a client of 2026-07-28 knows, with the HTTP status
+OLDER = dict.fromkeys((-32602, -32601, -32002, -32021, -32042), 200)  # and one of the initialize era
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,9 @@ def refusal_of(error: BaseException, *, legacy: bool = False) -> Refusal:
     """To a client of the initialize era 404 would mean that its session is gone, and what went wrong with a call rides on 200."""
     if isinstance(error, BadEnvelope):
         return Refusal(200 if legacy else error.status, error.code, str(error), error.data, "bad-envelope")
-    if isinstance(error, McpRefused) and error.code in PASSED_ON:
-        return Refusal(200 if legacy else PASSED_ON[error.code], error.code, error.public, error.data, "upstream")
+    passed_on = OLDER if legacy else PASSED_ON
+    if isinstance(error, McpRefused) and error.code in passed_on:
+        return Refusal(passed_on[error.code], error.code, error.public, error.data, "upstream")
     if isinstance(error, UnknownSession):
         return Refusal(404, -32600, "there is no such session; initialize again", None, "unknown-session")
     said = told(error)  # type: ignore[arg-type]  # what is no Exception is told of as unexpected

@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 
 from adapters.mcp_params import headers_for
 from adapters.mcp_peer import Peer
-from adapters.mcp_wire import McpRequest
+from adapters.mcp_wire import McpRefused, McpRequest
 from gateway.broker import Broker, ServerCall
 from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
 from gateway.ledger import Refused
@@ -101,7 +101,12 @@ class Relay:
         """resources/read."""
         found = self._catalogue.resources.resolve(asked.caller, asked.server, asked.text("uri"))
         request = self._request(asked, found.uri, {"uri": found.uri}, peer)
-        return await self._reach(asked, reading(found.server), {"uri": found.uri}, request)
+        try:
+            return await self._reach(asked, reading(found.server), {"uri": found.uri}, request)
+        except McpRefused as refused:
+            if refused.data is None or "uri" not in refused.data:
+                raise
+            raise McpRefused(refused.code, refused.detail, {"uri": asked.params["uri"]}) from None  # by the name it was asked for
 
     async def complete(self, asked: Asked, peer: Peer | None) -> bytes:
         """completion/complete, with the permission of the prompt or the resource that it completes."""

@@ -25,7 +25,8 @@ from policies.authority import Caller
 from policies.grant import reading
 from registry.store import UnknownName
 
-LOOK_SECONDS = 1.0  # between two looks at what other processes may have changed
+LOOK_SECONDS = 5.0  # between two looks at what other processes may have changed
+AGAIN_SECONDS = 1.0
 SETTLE_SECONDS = 0.2  # several changes at once are told as one
 PATIENCE_MAX = 60.0  # seconds between two tries to listen to a server
 UPDATED = "notifications/resources/updated"
@@ -126,10 +127,15 @@ class Feed:
         wanted = await interest()
         try:
             with self._changes.listening() as moved:
+                followed: frozenset[str] | None = None
+                looks = 1  # at the lists; two after a change, since what they are made of may still be on its way
                 while wanted is not None:
-                    self._follow(audience, wanted.uris, followers)
-                    told = self._tell(audience, wanted, told)
-                    await _wait(moved)
+                    if looks or wanted.uris != followed:
+                        self._follow(audience, wanted.uris, followers)
+                        followed = wanted.uris
+                    if looks:
+                        told, looks = self._tell(audience, wanted, told), looks - 1
+                    looks = 2 if await _wait(moved, AGAIN_SECONDS if looks else LOOK_SECONDS) else looks
                     wanted = await interest()
         finally:
             tasks = [task for _, task in followers.values()]
@@ -198,10 +204,13 @@ class Feed:
             await asyncio.sleep(patience)
 
 
-async def _wait(moved: asyncio.Event) -> None:
+async def _wait(moved: asyncio.Event, seconds: float) -> bool:
+    """Whether something may have changed here."""
     try:
-        await asyncio.wait_for(moved.wait(), LOOK_SECONDS)
+        async with asyncio.timeout(seconds):
+            await moved.wait()
     except TimeoutError:
-        return
+        return False
     await asyncio.sleep(SETTLE_SECONDS)
     moved.clear()
+    return True
