@@ -1,9 +1,9 @@
 """An agent that speaks A2A, in whichever binding and version its card says."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
-from typing import Final
+from typing import Any, Final
 
 from msgspec import structs
 
@@ -127,7 +127,7 @@ class A2AAgent:
     async def _watched(self, turn: Turn, call: Call, reading: Reading, notify: str) -> AsyncGenerator[Event, None]:
         """All of a stream, or one answer of an agent that has no streams. Without an ending, the task is known afterwards."""
         stream = True
-        while stream and (peer := self._peer(call, notify)).streams:
+        while stream and (peer := self._peer(call, notify, turn.metadata)).streams:
             try:
                 async with aclosing(self._streamed(peer, turn, call, reading)) as events:
                     async for event in events:
@@ -148,7 +148,7 @@ class A2AAgent:
     async def _answered(self, turn: Turn, call: Call, reading: Reading, notify: str) -> list[Event]:
         """What one answer tells. Without an ending, the task is known afterwards."""
         while True:
-            peer = self._peer(call, notify)
+            peer = self._peer(call, notify, turn.metadata)
             try:
                 return list(reading.events(await self._transport(call).send(peer, call, _outgoing(turn), turn.accepted_output_modes)))
             except PeerError as error:
@@ -209,11 +209,11 @@ class A2AAgent:
             raise InvalidAnswer("The agent answered about another task")
         return task
 
-    def _peer(self, call: Call, notify: str = "") -> Peer:
+    def _peer(self, call: Call, notify: str = "", metadata: Mapping[str, Any] | None = None) -> Peer:
         facts = call.target.facts
         url = facts.get("interface") or call.target.url
         older = str(facts.get("version", "1.0")).startswith("0.") or url in self._older
-        return Peer(url, "" if older else facts.get("tenant", ""), older, bool(facts.get("streaming")), notify)
+        return Peer(url, "" if older else facts.get("tenant", ""), older, bool(facts.get("streaming")), notify, metadata)
 
     def _bell(self, turn: Turn, call: Call) -> AbstractContextManager[Bell | None]:
         """For an agent that will ring it."""

@@ -114,8 +114,8 @@ class GrpcTransport:
 
 def _send_request(peer: Peer, message: Message, modes: tuple[str, ...]) -> Protobuf:
     if peer.older:
-        return to_protobuf(v03_proto.send_params(message, modes, peer.notify), pb03.SendMessageRequest)
-    return to_protobuf(V1.send_params(message, modes, peer.tenant, peer.notify), pb1.SendMessageRequest)
+        return to_protobuf(v03_proto.send_params(message, modes, peer.notify, peer.metadata), pb03.SendMessageRequest)
+    return to_protobuf(V1.send_params(message, modes, peer.tenant, peer.notify, peer.metadata), pb1.SendMessageRequest)
 
 
 def _event(peer: Peer, message: Protobuf) -> PeerEvent:

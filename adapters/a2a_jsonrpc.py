@@ -23,12 +23,13 @@ class JsonRpcTransport:
 
     async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
         dialect = _dialect(peer)
-        body, request_id = await self._ask(peer, call, dialect.send, dialect.send_params(message, modes, peer.tenant, peer.notify))
+        params = dialect.send_params(message, modes, peer.tenant, peer.notify, peer.metadata)
+        body, request_id = await self._ask(peer, call, dialect.send, params)
         return rpc.read_event(body, request_id)
 
     async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
         request_id, dialect = next(self._ids), _dialect(peer)
-        body = rpc.request_bytes(request_id, dialect.stream, dialect.send_params(message, modes, peer.tenant))
+        body = rpc.request_bytes(request_id, dialect.stream, dialect.send_params(message, modes, peer.tenant, "", peer.metadata))
         headers = _headers(peer, call, "text/event-stream")
         async with self._egress.stream("POST", peer.url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):

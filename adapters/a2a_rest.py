@@ -85,7 +85,9 @@ def _headers(peer: Peer, call: Call) -> dict[str, str]:
 
 
 def _send_params(peer: Peer, message: Message, modes: tuple[str, ...]) -> Any:
-    return v03_proto.send_params(message, modes, peer.notify) if peer.older else V1.send_params(message, modes, "", peer.notify)
+    if peer.older:
+        return v03_proto.send_params(message, modes, peer.notify, peer.metadata)
+    return V1.send_params(message, modes, "", peer.notify, peer.metadata)
 
 
 def _read_event(peer: Peer, body: bytes) -> PeerEvent:

@@ -29,6 +29,7 @@ class Turn(Struct, frozen=True):
     ref: VendorRef | None = None
     stream: bool = False
     accepted_output_modes: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] | None = None  # of the request, beside those of the message
 
 
 class Call(Struct, frozen=True):

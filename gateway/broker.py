@@ -51,6 +51,7 @@ class Sending(Struct, frozen=True):
     idempotency_key: str | None = None
     watched: bool = False
     webhook: Webhook | None = None  # to be told of the task's events
+    metadata: Mapping[str, Any] | None = None  # of the request
 
 
 class ServerCall(Struct, frozen=True):
@@ -181,7 +182,7 @@ class Broker:
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         ref = await _ref_of(self._memory, row, before, sending)
         watched = sending.watched or bool(row.parent_id)  # who is to be told of a cancellation has to name its task early
-        turn = Turn(sending.message, ref, watched, sending.accepted_output_modes)
+        turn = Turn(sending.message, ref, watched, sending.accepted_output_modes, sending.metadata)
         adapter = self._outside.adapters.adapter(target.kind)
         call = self._ledger.call(grant, target, sending.trail, row.id)
         after = before.last_seq if before else 0

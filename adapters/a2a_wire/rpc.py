@@ -20,7 +20,9 @@ T = TypeVar("T")
 class SendParams(Protocol):
     """The params of a send. `notify`: where to push to; then the answer need not wait for the task's end."""
 
-    def __call__(self, message: Message, modes: tuple[str, ...], tenant: str, notify: str = "", /) -> Any: ...
+    def __call__(
+        self, message: Message, modes: tuple[str, ...], tenant: str, notify: str = "", metadata: Mapping[str, Any] | None = None, /
+    ) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +42,23 @@ class _Send(Struct, frozen=True, omit_defaults=True, rename="camel"):
     message: Message
     configuration: dict[str, Any] | UnsetType = UNSET
     tenant: str = ""
+    metadata: Mapping[str, Any] | None = None
 
 
-def _send_1_0(message: Message, modes: tuple[str, ...], tenant: str, notify: str = "") -> Any:
+def _send_1_0(message: Message, modes: tuple[str, ...], tenant: str, notify: str = "", metadata: Mapping[str, Any] | None = None) -> Any:
     configuration: dict[str, Any] = {"acceptedOutputModes": modes} if modes else {}
     if notify:
         configuration |= {"taskPushNotificationConfig": {"url": notify}, "returnImmediately": True}
-    return _Send(message, configuration or UNSET, tenant)
+    return _Send(message, configuration or UNSET, tenant, metadata or None)
 
 
-def _send_0_3(message: Message, modes: tuple[str, ...], _tenant: str, notify: str = "") -> Any:
+def _send_0_3(message: Message, modes: tuple[str, ...], _tenant: str, notify: str = "", metadata: Mapping[str, Any] | None = None) -> Any:
     configuration: dict[str, Any] = {"blocking": not notify}  # optional in 0.3, and peers differ in what absence means
     if modes:
         configuration["acceptedOutputModes"] = modes
     if notify:
         configuration["pushNotificationConfig"] = {"url": notify}
-    return {"message": v03.message_json(message), "configuration": configuration}
+    return {"message": v03.message_json(message), "configuration": configuration, **({"metadata": metadata} if metadata else {})}
 
 
 V1: Final = Dialect("1.0", "SendMessage", "SendStreamingMessage", "GetTask", "CancelTask", {"A2A-Version": "1.0"}, _send_1_0)

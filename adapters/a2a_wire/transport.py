@@ -1,9 +1,9 @@
 """What carries a call to an A2A agent: one Transport per protocol binding, each in 1.0 and in 0.3."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from adapters.a2a_wire.tolerant import PeerEvent
 from adapters.contract import Call, UpstreamFault
@@ -57,13 +57,17 @@ class PeerError(UpstreamFault):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Where and how one call goes. `older`: in 0.3, else in 1.0. `notify`: where the agent may push to; it is to answer at once then."""
+    """Where and how one call goes. `older`: in 0.3, else in 1.0. `notify`: where the agent may push to; it is to answer at once then.
+
+    `metadata`: of the request that sends a message.
+    """
 
     url: str
     tenant: str
     older: bool
     streams: bool
     notify: str = ""
+    metadata: Mapping[str, Any] | None = None
 
 
 class Transport(Protocol):

@@ -31,14 +31,14 @@ _CANCELED: Final = "TASK_STATE_CANCELLED"  # as 0.3 spells it
 _SNAKE: Final = re.compile(r"_([a-z])")
 
 
-def send_params(message: Message, modes: tuple[str, ...], notify: str = "") -> dict[str, Any]:
+def send_params(message: Message, modes: tuple[str, ...], notify: str = "", metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """SendMessageRequest, blocking. `notify`: where to push to; then the answer need not wait for the task's end."""
     configuration: dict[str, Any] = {"blocking": not notify}
     if modes:
         configuration["acceptedOutputModes"] = modes
     if notify:
         configuration["pushNotification"] = {"url": notify}
-    return {"message": message_json(message), "configuration": configuration}
+    return {"message": message_json(message), "configuration": configuration, **({"metadata": metadata} if metadata else {})}
 
 
 def message_json(message: Message) -> dict[str, Any]:

@@ -206,6 +206,7 @@ class Operations:
             skill=skill,
             accepted_output_modes=configuration.accepted_output_modes,
             idempotency_key=asked.idempotency_key,
+            metadata=params.metadata or None,
             webhook=await self._webhook(asked, configuration.task_push_notification_config),
         )
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adapters.a2a_wire import lists, push, rpc, tolerant, v03, v03_proto, v03_requests, v1
 from adapters.contract import UpstreamFault
 from adapters.task import Message, Part, Role, StreamResponse, Task, TaskArtifactUpdateEvent, encode
-from tests.strategies import json_values, messages, peer_events, plain
+from tests.strategies import json_values, messages, objects, peer_events, plain
 
 
 def on_the_wire(value: Any) -> Any:
@@ -156,3 +156,18 @@ def test_a_spoilt_request_is_one_or_is_refused(reader: str, data: st.DataObject)
         read(data.draw(spoilt(good)))
     except v1.BadMessage as bad:
         assert bad.field and bad.problem
+
+
+@pytest.mark.parametrize(
+    ("worded", "read"),
+    [
+        (lambda *given: rpc.V1.send_params(given[0], (), "t", "", given[1]), v1.read_send_params),
+        (lambda *given: rpc.V03.send_params(given[0], (), "", "", given[1]), v03.read_send_params),
+        (lambda *given: v03_proto.send_params(given[0], (), "", given[1]), v03_requests.read_send_params),
+    ],
+    ids=SENDING,
+)
+@given(message=messages, noted=objects)
+def test_a_request_keeps_what_is_noted_about_it(worded: Any, read: Any, message: Message, noted: dict[str, Any]) -> None:
+    asked = read(on_the_wire(worded(message, noted)))
+    assert (plain(asked.message), asked.metadata or {}) == (plain(message), noted)

@@ -1,4 +1,4 @@
-"""What an agent notes about its task reaches whoever asks for the task, through every door."""
+"""What an agent notes about its task reaches whoever asks for the task, and what is noted about a request reaches the agent."""
 
 import pytest
 from a2a.types import GetTaskRequest
@@ -21,3 +21,14 @@ async def test_an_agents_notes_are_the_tasks_and_none_pass_for_ours(every_home: 
         events = [event async for event in client.send_message_streaming(request("hello"))]
     notes = [MessageToDict(event.status_update.metadata) for event in events if event.HasField("status_update")]
     assert [each for each in notes if each] == [expected] and told(events[-1]) == "TASK_STATE_COMPLETED"
+
+
+async def test_what_is_noted_about_a_request_reaches_the_agent(every_home: House, door: str) -> None:
+    agent = await every_home.agent(CallbackAgent("sales"))
+    noted = request("hello")
+    noted.metadata.update({"urgency": "low", "n": 3})
+    async with client_of(every_home, door) as client:
+        await client.send_message(noted)
+        _ = [event async for event in client.send_message_streaming(noted)]
+        await sent(client, "hello")
+    assert [each["params"].get("metadata") for each in agent.requests] == [{"urgency": "low", "n": 3}] * 2 + [None]
