@@ -32,6 +32,9 @@ async def asked_by_alice(home: House) -> dict[str, Any]:
     url = await home.stack.enter_async_context(serving_agent(a2a_agent()))
     await home.registered("sales", url)
     task: dict[str, Any] = (await home.send(home.token("alice"), "sales", "ask"))["result"]["task"]
+    config = {"taskId": task["id"], "id": "c1", "url": "http://127.0.0.1:9001/"}
+    made = await home.rpc("/agents/sales", home.token("alice"), "CreateTaskPushNotificationConfig", config, **VERSION)
+    assert made.json()["result"]["id"] == "c1"
     return task
 
 
@@ -46,10 +49,19 @@ async def test_a_foreign_task_reads_exactly_like_an_unknown_one(home: House, use
         "SendMessage": lambda task_id: message(taskId=task_id),
         "SendStreamingMessage": lambda task_id: message(taskId=task_id),
         "SendMessage ": lambda task_id: message(taskId=task_id, contextId=task["contextId"]),
+        "SubscribeToTask": lambda task_id: {"id": task_id},
+        "CreateTaskPushNotificationConfig": lambda task_id: {"taskId": task_id, "url": "http://127.0.0.1:9001/"},
+        "GetTaskPushNotificationConfig": lambda task_id: {"taskId": task_id, "id": "c1"},
+        "ListTaskPushNotificationConfigs": lambda task_id: {"taskId": task_id},
+        "DeleteTaskPushNotificationConfig": lambda task_id: {"taskId": task_id, "id": "c1"},
     }.items():
         foreign, unknown = [await home.rpc("/agents/sales", token, method.strip(), params(one), **VERSION) for one in (task["id"], UNKNOWN)]
         assert told(foreign) == told(unknown), method
         assert foreign.json()["error"]["code"] in (-32001, -32011)
+    for narrowing in ({}, {"contextId": task["contextId"]}):
+        listed = (await home.rpc("/agents/sales", token, "ListTasks", narrowing, **VERSION)).json()
+        assert listed.get("result", {}).get("tasks", []) == []
+        assert listed.get("result", {}).get("totalSize", 0) == 0
     for path in ("", "/events", "/trace"):
         headers = {"authorization": f"Bearer {token}"}
         foreign, unknown = [await home.http.get(f"/api/tasks/{one}{path}", headers=headers) for one in (task["id"], UNKNOWN)]
