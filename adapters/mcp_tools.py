@@ -8,6 +8,8 @@ from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_pool import McpPool
 from adapters.mcp_probe import Probe
 from adapters.mcp_wire import McpAnswer, McpRequest
+from adapters.openapi_document import Api
+from adapters.openapi_tools import KIND, OpenApi
 
 STDIO: Final = "stdio:"
 
@@ -31,8 +33,9 @@ class Commands(Protocol):
 class McpTools:
     """The pool and, where there are any, the commands."""
 
-    def __init__(self, pool: McpPool, commands: Commands | None = None) -> None:
+    def __init__(self, pool: McpPool, commands: Commands | None = None, apis: OpenApi | None = None) -> None:
         self._pool = pool
+        self._apis = apis
         self._commands = commands
 
     async def probe(self, name: str, url: str, headers: Mapping[str, str]) -> Probe:
@@ -41,8 +44,14 @@ class McpTools:
             return await self._command().probe(name)
         return await self._pool.probe(url, headers)
 
+    async def read(self, source: str, headers: Mapping[str, str]) -> Api:
+        """The HTTP API that an OpenAPI document describes. Raises UpstreamFault and EgressRefused."""
+        return await self._api().read(source, headers)
+
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Makes one request. Raises UpstreamFault, McpRefused and EgressRefused; a result with isError is an answer."""
+        if call.target.kind == KIND:
+            return await self._api().call(call, request)
         if call.target.url.startswith(STDIO):
             return await self._command().call(call, request)
         return await self._pool.call(call, request)
@@ -73,6 +82,11 @@ class McpTools:
         await self._pool.close()
         if self._commands is not None:
             await self._commands.close()
+
+    def _api(self) -> OpenApi:
+        if self._apis is None:
+            raise UpstreamFault("HTTP APIs are not called here")
+        return self._apis
 
     def _command(self) -> Commands:
         if self._commands is None:

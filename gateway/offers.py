@@ -92,6 +92,9 @@ class AgentOffer:
 
 @dataclass(frozen=True, slots=True)
 class ServerOffer:
+    """`openapi`: the address of a document that describes an HTTP API, or the document; `url` may then be empty."""
+
     name: str
     url: str
     terms: Terms = Terms()
+    openapi: str | Mapping[str, Any] | None = None

@@ -11,48 +11,22 @@ from urllib.parse import urlsplit
 from adapters.contract import UpstreamFault
 from adapters.egress import EgressRefused
 from adapters.mcp_tools import STDIO
+from adapters.openapi_tools import KIND as OPENAPI
 from gateway.card_source import CardSource, Read, Unverified
 from gateway.offers import AgentOffer, BadRequest, Registrant, ServerOffer, Terms, UrlRefused
+from gateway.server_source import Servers, ServerSource
 from policies.jwks import BadKeySet
 from registry.card import AgentCard, BadCard, Family, Registration, Status
 from registry.card_reader import callable_interface
 from registry.health import Health
 from registry.names import BadName, check_name, derived_name
-from registry.pins import first_seen
+from registry.pins import first_seen, unchanged
 from registry.rows import made
 from registry.seeds import OPERATOR, TENANT, AgentSeed, NotReached, Surveyed
 from registry.store import WAITING_MAX, Candidate, Registry
 from registry.suspicions import suspicions
 
 LOOK_SECONDS = 30.0  # for all that one registration asks of others
-
-
-class Probed(Protocol):
-    """adapters/mcp_probe.py."""
-
-    @property
-    def era(self) -> str: ...
-
-    @property
-    def protocol_version(self) -> str: ...
-
-    @property
-    def tools(self) -> Sequence[Mapping[str, Any]]: ...
-
-    @property
-    def prompts(self) -> Sequence[Mapping[str, Any]]: ...
-
-    @property
-    def resources(self) -> Sequence[Mapping[str, Any]]: ...
-
-    @property
-    def templates(self) -> Sequence[Mapping[str, Any]]: ...
-
-
-class McpProbe(Protocol):
-    """adapters/mcp_tools.py."""
-
-    async def probe(self, name: str, url: str, headers: Mapping[str, str]) -> Probed: ...
 
 
 class KeyCheck(Protocol):
@@ -66,7 +40,7 @@ class Sources:
     """Whom onboarding asks. `credentials` turns an entry's `upstream` into the headers that the operator lets us send."""
 
     cards: CardSource
-    mcp: McpProbe
+    mcp: Servers
     keys: KeyCheck
     credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]
 
@@ -77,9 +51,8 @@ class Onboarding:
     def __init__(self, registry: Registry, outside: Sources, kinds: Sequence[str] = ("a2a",)) -> None:
         self._registry = registry
         self._cards = outside.cards
-        self._mcp = outside.mcp
+        self._servers = ServerSource(outside.cards, outside.mcp, outside.credentials)
         self._keys = outside.keys
-        self._credentials = outside.credentials
         self._kinds = kinds
 
     async def agent(self, by: Registrant, offer: AgentOffer) -> tuple[Registration, str]:
@@ -100,7 +73,8 @@ class Onboarding:
         try:
             if isinstance(seed, AgentSeed):
                 return await self._agent(by, AgentOffer(seed.url, seed.card, seed.name, seed.kind, terms))
-            return await self._server(by, ServerOffer(seed.name, STDIO if seed.command else seed.url, terms), command=bool(seed.command))
+            offer = ServerOffer(seed.name, STDIO if seed.command else seed.url, terms, seed.openapi or None)
+            return await self._server(by, offer, command=bool(seed.command))
         except (BadRequest, BadCard) as error:
             raise NotReached(str(error)) from error
         except (UpstreamFault, EgressRefused) as fault:
@@ -137,8 +111,11 @@ class Onboarding:
     async def tools(self, entry: Registration) -> Candidate:
         """What a server offers now. Raises BadRequest and UpstreamFault."""
         by = Registrant(entry.tenant, entry.owner, operator=True)
-        terms = Terms(upstream=entry.upstream)
-        return await self._server(by, ServerOffer(entry.name, entry.url, terms), command=entry.url == STDIO)
+        source = str(entry.facts.get("source", "")) or None
+        if entry.kind == OPENAPI and source is None:
+            return unchanged(entry)  # the document came with the registration
+        offer = ServerOffer(entry.name, entry.url, Terms(upstream=entry.upstream), source)
+        return await self._server(by, offer, command=entry.url == STDIO)
 
     def check_keys(self, field: str, keys: object) -> None:
         """Raises BadRequest."""
@@ -226,22 +203,20 @@ class Onboarding:
         offer.terms.check(by)
         check_name(offer.name)
         async with _in_time():
-            if not command:
-                await self._cards.vet_callee("url", offer.url)
-            probed = await self._mcp.probe(offer.name, offer.url, self._credentials(offer.terms.upstream))
+            found = await self._servers.found(offer, command)
         return Candidate(
             tenant=by.tenant,
             name=offer.name,
             family=Family.SERVER,
-            kind="mcp",
-            url=offer.url,
+            kind=found.kind,
+            url=found.url,
             owner=by.owner,
             status=Status.ACTIVE if by.operator else Status.PENDING,
             ceiling=("*",) if offer.terms.ceiling is None else offer.terms.ceiling,
             delegation="none",
             upstream=offer.terms.upstream,
-            facts={"era": probed.era, "protocol_version": probed.protocol_version},
-            **made({"tools": probed.tools, "prompts": probed.prompts, "resources": probed.resources, "templates": probed.templates}),
+            facts=found.facts,
+            **made(found.lists),
         )
 
 

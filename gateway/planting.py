@@ -28,7 +28,7 @@ def seeds_of(agents: Iterable[Any], servers: Iterable[Any], virtual: Iterable[An
             for each in agents
         ),
         *(
-            ServerSeed(each.name, each.url, each.command, tuple(each.args), each.env, tuple(each.ceiling), each.upstream)
+            ServerSeed(each.name, each.url, each.command, tuple(each.args), each.env, tuple(each.ceiling), each.upstream, each.openapi)
             for each in servers
         ),
         *(VirtualSeed(each.name, Selection.of(each.model_dump())) for each in virtual),

@@ -102,6 +102,7 @@ class ServerSeed(_Strict):
     env: dict[str, str] = {}
     ceiling: list[str] = ["*"]
     upstream: dict[str, Any] = {}
+    openapi: str = ""  # the address of a document that describes an HTTP API
 
 
 class VirtualSeed(_Strict):

@@ -64,6 +64,16 @@ def renewed(entry: Registration, found: Candidate) -> Candidate:
     return replace(found, **made(in_force), withheld=_bounded(withheld))
 
 
+def unchanged(entry: Registration) -> Candidate:
+    """What a server offers that can't be asked again: what it did."""
+    lists = {kind: list(each.values()) for kind, each in lists_of(entry).items()}
+    for one in waiting(entry):
+        lists[one.kind].append(one.after or {})
+    return Candidate(
+        entry.tenant, entry.name, entry.family, entry.kind, entry.url, entry.owner, entry.status, facts=entry.facts, **made(lists)
+    )
+
+
 def _in_force(kind: str, before: Definition | None, after: Definition) -> bool:
     if before is None:
         return kind in FREE and not suspicions(after, longest=None)

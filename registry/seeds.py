@@ -46,6 +46,7 @@ class ServerSeed:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     ceiling: tuple[str, ...] = ("*",)
     upstream: Mapping[str, Any] = field(default_factory=dict)
+    openapi: str = ""  # where the document of an HTTP API is; `url` may then be empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,8 @@ def _settled(found: Registration) -> bool:
 def _said_so(seed: Surveyed, found: Registration) -> bool:
     """Whether the operator changed the file: another address, or the card itself."""
     if isinstance(seed, ServerSeed):
-        return not _settled(found) or bool(seed.url and seed.url != found.url)
+        moved = bool(seed.url and seed.url != found.url) or seed.openapi != found.facts.get("source", "")
+        return not _settled(found) or moved
     if not _settled(found) or seed.card is not None:
         return True
     return bool(seed.url != found.facts.get("source", seed.url))

@@ -23,10 +23,11 @@ SERVER = Family.SERVER
 
 class ServerBody(TermsBody):
     name: str
-    url: str = Field(max_length=2048)
+    url: str = Field("", max_length=2048)
+    openapi: str | dict[str, Any] | None = None  # the address of a document, or the document
 
     def offer(self) -> ServerOffer:
-        return ServerOffer(self.name, self.url, self.terms())
+        return ServerOffer(self.name, self.url, self.terms(), self.openapi)
 
 
 class Choice(Body):

@@ -8,6 +8,7 @@ from adapters.a2a_wire.transport import Transport
 from adapters.egress import Egress
 from adapters.mcp_pool import McpPool
 from adapters.mcp_tools import Commands, McpTools
+from adapters.openapi_tools import OpenApi
 from gateway.card_source import CardSource, own_places
 from gateway.onboarding import Sources
 from gateway.settings import Settings, upstream_headers
@@ -16,7 +17,7 @@ from policies.pinned_keys import PinnedKeys
 
 def mcp_tools(settings: Settings, egress: Egress) -> McpTools:
     """To servers by address, and to those that are commands."""
-    return McpTools(McpPool(egress, time.monotonic), _commands(settings))
+    return McpTools(McpPool(egress, time.monotonic), _commands(settings), OpenApi(egress, time.monotonic))
 
 
 def _commands(settings: Settings) -> Commands | None:

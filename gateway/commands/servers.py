@@ -1,7 +1,9 @@
 """server: register MCP servers and look at them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -19,14 +21,15 @@ app.add_typer(virtual.app, name="virtual")
 @app.command()
 def add(
     name: Name,
-    url: Annotated[str, typer.Argument(help="Where its MCP endpoint is.", metavar="URL")],
+    url: Annotated[str, typer.Argument(help="Where its MCP endpoint is, or its OpenAPI document (also a FILE).", metavar="URL")],
+    openapi: Annotated[bool, typer.Option("--openapi", help="It is an OpenAPI document, whatever its name.")] = False,
+    base: Annotated[str, typer.Option(help="Where the API is, if not where its document says.", metavar="URL")] = "",
     as_json: screen.AsJson = False,
 ) -> None:
-    """Register an MCP server; by others than operators it waits for approval."""
-    if not url.startswith(("http://", "https://")):
-        raise WrongUsage(f"{url} is no http address", "a server that is a command stands in interlock.yaml, under servers")
+    """Register an MCP server, or an HTTP API by its OpenAPI document; by others than operators it waits for approval."""
+    body = _offer(url, openapi, base)
     with connect() as remote, screen.progress(f"asking {url} for its tools…"):
-        server = remote.request("POST", "/api/servers", body={"name": name, "url": url})
+        server = remote.request("POST", "/api/servers", body={"name": name, **body})
     if as_json:
         screen.data(server)
         return
@@ -100,6 +103,23 @@ def approve(
         with screen.progress("approving…"):
             server = remote.request("POST", f"/api/servers/{quoted(name)}/approve", body=body or None, match=seen)
     screen.data(server) if as_json else screen.say(f"{name} is {server['status']}{_still(server)}")
+
+
+def _offer(url: str, openapi: bool, base: str) -> dict[str, Any]:
+    """An address with the name of a document is one."""
+    where = {"url": base} if base else {}
+    if url.startswith(("http://", "https://")):
+        described = openapi or base or urlsplit(url).path.endswith((".json", ".yaml", ".yml"))
+        return {"openapi": url, **where} if described else {"url": url}
+    if not Path(url).is_file():
+        raise WrongUsage(f"{url} is no http address and no file", "a server that is a command stands in interlock.yaml, under servers")
+    from adapters.contract import UpstreamFault
+    from adapters.openapi_tools import parsed
+
+    try:
+        return {"openapi": parsed(Path(url).read_bytes()), **where}
+    except UpstreamFault as fault:
+        raise WrongUsage(f"{url}: {fault.public}", "an OpenAPI document is JSON or YAML without aliases") from None
 
 
 def _told(server: Mapping[str, Any]) -> None:

@@ -1,0 +1,102 @@
+"""What a server offers that somebody names: an MCP server asked, or an OpenAPI document read, learned without trusting any of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from adapters.openapi_document import read_api
+from adapters.openapi_tools import KIND as OPENAPI
+from gateway.card_source import CardSource
+from gateway.offers import BadRequest, ServerOffer
+
+Definition = Mapping[str, Any]
+
+
+class Probed(Protocol):
+    """adapters/mcp_probe.py."""
+
+    @property
+    def era(self) -> str: ...
+
+    @property
+    def protocol_version(self) -> str: ...
+
+    @property
+    def tools(self) -> Sequence[Definition]: ...
+
+    @property
+    def prompts(self) -> Sequence[Definition]: ...
+
+    @property
+    def resources(self) -> Sequence[Definition]: ...
+
+    @property
+    def templates(self) -> Sequence[Definition]: ...
+
+
+class Described(Protocol):
+    """adapters/openapi_document.py."""
+
+    @property
+    def base(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def tools(self) -> Sequence[Definition]: ...
+
+
+class Servers(Protocol):
+    """adapters/mcp_tools.py."""
+
+    async def probe(self, name: str, url: str, headers: Mapping[str, str]) -> Probed: ...
+
+    async def read(self, source: str, headers: Mapping[str, str]) -> Described: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`lists`: definitions by kind, as registry/rows.py makes them."""
+
+    kind: str
+    url: str
+    facts: Mapping[str, Any]
+    lists: Mapping[str, Sequence[Definition]]
+
+
+class ServerSource:
+    """`credentials` turns an entry's `upstream` into the headers that the operator lets us send."""
+
+    def __init__(self, cards: CardSource, servers: Servers, credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
+        self._cards = cards
+        self._servers = servers
+        self._credentials = credentials
+
+    async def found(self, offer: ServerOffer, command: bool = False) -> Found:
+        """Raises BadRequest, UrlRefused and UpstreamFault."""
+        if offer.openapi is not None:
+            return await self._described(offer, offer.openapi)
+        if not command:
+            await self._cards.vet_callee("url", offer.url)
+        probed = await self._servers.probe(offer.name, offer.url, self._credentials(offer.terms.upstream))
+        lists = {"tools": probed.tools, "prompts": probed.prompts, "resources": probed.resources, "templates": probed.templates}
+        return Found("mcp", offer.url, {"era": probed.era, "protocol_version": probed.protocol_version}, lists)
+
+    async def _described(self, offer: ServerOffer, openapi: str | Mapping[str, Any]) -> Found:
+        """The API is called where its document says, or at `url`, where that is given."""
+        source, api = "", None
+        if isinstance(openapi, str):
+            source = openapi
+            await self._cards.vet_callee("openapi", source)
+            api = await self._servers.read(source, self._credentials(offer.terms.upstream))
+        else:
+            api = read_api(openapi)
+        url = offer.url or api.base
+        if not url:
+            raise BadRequest("url", "is needed: the document does not say where the API is")
+        await self._cards.vet_callee("url", url)
+        if not offer.url and source and offer.terms.upstream.get("headers") and urlsplit(source).hostname != urlsplit(url).hostname:
+            raise BadRequest("upstream.headers", "are for the host that was named, but the API is elsewhere: give its address as url")
+        return Found(OPENAPI, url, {"era": OPENAPI, "protocol_version": api.version, "source": source}, {"tools": api.tools})
