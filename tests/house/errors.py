@@ -15,6 +15,7 @@ INSIDE = {
     "adapters.mcp_peer.PeerRefused": "the pool answers the server that asked, or refuses the call",
     "adapters.mcp_rounds.WrongEra": "the pool probes again",
     "adapters.mcp_sessions.NotLegacy": "the pool probes again",
+    "adapters.openapi_encoding.BadArguments": "the tool's result says what is wrong with its arguments",
     "gateway.card_source.Unverified": "a refresh quarantines the agent, a change names the field",
     "gateway.home.HomeInUse": "start-up: printed by the command line",
     "gateway.home.HomeOpen": "start-up: printed by the command line",
