@@ -87,7 +87,7 @@ class GetStreams:
             except (_NoStream, NotLegacy, EgressRefused):
                 return
             except UpstreamFault as fault:
-                log.info("mcp.stream.broken", url=session.key.url, detail=fault.detail)
+                log.info("mcp.stream.broken", server=session.key.server, detail=fault.detail)
             place.broken = True
             await asyncio.sleep(place.pause)
             long = self._clock() - began > RETRY_MAX_MS / 1000

@@ -7,7 +7,8 @@ import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from logging import INFO, WARNING
+from typing import Final, cast
 
 import structlog
 
@@ -113,7 +114,7 @@ class Process:
         finally:
             duplex.end(fault)
             self._failed(began)
-            log.warning("mcp.stdio.ended", server=self._name, detail=fault.detail)
+            log.log(WARNING if child.over.done() else INFO, "mcp.stdio.ended", server=self._name, detail=fault.detail)
             await asyncio.shield(asyncio.ensure_future(child.end()))
 
     def _failed(self, began: float) -> None:
@@ -147,12 +148,10 @@ class _Child(asyncio.SubprocessProtocol):
         self.over: asyncio.Future[UpstreamFault] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self.transport = transport
+        self.transport = cast("asyncio.SubprocessTransport", transport)  # uvloop's is no subclass of it
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
-        assert isinstance(data, bytes)
-        *ended, rest = data.split(b"\n")
+        *ended, rest = cast("bytes", data).split(b"\n")
         for piece in ended:
             line, self._size = b"".join([*self._pieces, piece]), 0
             self._pieces.clear()
@@ -194,9 +193,9 @@ class _Child(asyncio.SubprocessProtocol):
             self.over.set_result(fault)
 
     async def send(self, body: bytes) -> None:
-        stdin = self.transport.get_pipe_transport(0)
+        stdin = cast("asyncio.WriteTransport | None", self.transport.get_pipe_transport(0))
         await self._writable.wait()
-        if self.over.done() or not isinstance(stdin, asyncio.WriteTransport) or stdin.is_closing():
+        if self.over.done() or stdin is None or stdin.is_closing():
             raise Unreachable(ENDED, "its input is closed")
         stdin.write(body + b"\n")
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from adapters.contract import UpstreamFault
 from adapters.egress import Egress
@@ -123,6 +124,25 @@ async def test_a_process_that_ended_is_missed_even_while_another_holds_its_outpu
     await tools.call(stdio_call("legacy"), request_of("child"))
     with pytest.raises(UpstreamFault, match="ended"):
         await tools.call(stdio_call("legacy"), request_of("leave"))
+
+
+def test_the_loop_of_production_serves_commands_too() -> None:
+    """Its transports are no subclasses of asyncio's."""
+
+    async def talk_to_it() -> None:
+        now = asyncio.get_running_loop().time
+        commands = {era: Command(sys.executable, (path,)) for era, path in SERVERS.items()}
+        tools = McpTools(McpPool(Egress(), now), StdioServers(commands, now))
+        try:
+            assert "Ada" in text((await tools.call(stdio_call("legacy"), talk("greet", ScriptedPeer(), False))).result)
+            assert text((await tools.call(stdio_call("modern"), talk("all_of_it", ScriptedPeer(), False))).result) == "Ada 1 m-1"
+            for name, size in (("big", LINE_MAX * 2), ("leave", 0)):
+                with pytest.raises(UpstreamFault):
+                    await tools.call(stdio_call("legacy"), request_of(name, size=size))
+        finally:
+            await tools.close()
+
+    uvloop.run(talk_to_it())
 
 
 async def test_processes_of_ones_own_are_few_and_end_when_idle_or_left(tools: McpTools, clock: Clock) -> None:
