@@ -156,6 +156,16 @@ async def test_a_server_that_ends_the_stream_in_order_ends_the_listening(pool: M
     assert listener.heard == [(TOOLS, {"_meta": {"other": 2}})]
 
 
+async def test_what_the_server_did_not_take_on_is_not_believed_from_it(pool: McpPool) -> None:
+    granted = told("notifications/subscriptions/acknowledged", notifications={"resourceSubscriptions": ["note://a", "note://c"]})
+    line = Line([granted, *(told(UPDATED, uri=f"note://{name}") for name in ("a", "b", "c", "a/part")), END])
+    listener = ScriptedPeer({})
+    async with scripted_server(line) as url:
+        await pool.listen(call_of(url, "modern"), Listening(uris=frozenset({"note://a", "note://b"})), listener)
+    assert listener.granted == [Listening(uris=frozenset({"note://a"}))]
+    assert [params["uri"] for _, params in listener.heard] == ["note://a", "note://a/part"]
+
+
 @pytest.mark.parametrize(
     ("script", "expected"),
     [

@@ -188,6 +188,20 @@ async def test_a_session_lost_under_load_is_opened_again_once(pool: McpPool) -> 
     assert initialized == subscribed == 4  # the first, and one after each loss
 
 
+async def test_who_hears_late_that_a_session_was_lost_uses_the_one_that_others_opened(pool: McpPool) -> None:
+    async def plain(server: OldServer, request: dict[str, Any]) -> AsyncIterator[str]:
+        yield event(result(request))
+
+    server = OldServer(plain)
+    async with server.serve() as url:
+        await pool.call(call_of(url, "legacy"), request_of("x"))
+        server.sessions.clear()
+        late = asyncio.create_task(pool.call(call_of(url, "legacy"), request_of("late")))
+        assert text((await pool.call(call_of(url, "legacy"), request_of("x"))).result) == "done"
+        assert text((await late).result) == "done"
+    assert sum(message["method"] == "initialize" for message in server.asked) == 2
+
+
 async def test_a_session_that_is_unknown_with_400_is_opened_again_too(pool: McpPool) -> None:
     class Odd(OldServer):
         async def post(self, request: Any) -> Any:

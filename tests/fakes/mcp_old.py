@@ -41,6 +41,11 @@ class OldServer:
         self.gets: list[dict[str, str]] = []
         self.news = asyncio.Event()
 
+    @property
+    def in_use(self) -> bool:
+        """Whether the last session that was opened was used."""
+        return bool(self.sessions) and self.asked[-1]["method"] != "initialize"
+
     async def answer_to(self, asked: Any) -> dict[str, Any]:
         """What the client POSTed as the answer to our request of that id."""
         while True:
@@ -59,12 +64,16 @@ class OldServer:
             said = result(message, {"protocolVersion": "2025-11-25", "capabilities": offered, "serverInfo": {"name": "x", "version": "1"}})
             return JSONResponse({"jsonrpc": "2.0", **said}, headers={"mcp-session-id": name})
         if request.headers.get("mcp-session-id") not in self.sessions:
+            while "late" in str(message) and not self.in_use:
+                self.news.clear()
+                await self.news.wait()
             return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "Session not found"}}, 404)
         if "id" not in message or "method" not in message:
             self.posted.append(message)
             self.news.set()
             return Response(status_code=202)
         self.asked.append(message)
+        self.news.set()
         if message["method"] != "tools/call":
             return JSONResponse({"jsonrpc": "2.0", **result(message, {})})
         return StreamingResponse(self.call(self, message), media_type="text/event-stream")
