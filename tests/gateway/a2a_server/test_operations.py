@@ -68,7 +68,7 @@ async def refusal(act: Callable[[], Awaitable[Any]]) -> str:
     else:
         return "allowed"
     for kind, pattern in {
-        "no valid token": r"HTTP Error:? 401|valid bearer token",
+        "no valid token": r"HTTP Error:? 401|valid bearer token|token has expired",
         "no such agent": r"HTTP Error:? 404|Resource not found|no such agent",
         "invalid": r"HTTP Error:? 400|messageId",
     }.items():
