@@ -1,8 +1,11 @@
 """The few bytes of HTTP that the protocol doors need, on bare ASGI: a bounded body in, an answer or a stream out."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
+from contextlib import aclosing
 from typing import Any
+
+import structlog
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -11,7 +14,9 @@ Header = tuple[bytes, bytes]
 JSON = b"application/json"
 _HEADERS = "interlock.headers"
 _TWICE = b"\xff twice"  # no header of a request: compared by identity
+log = structlog.get_logger()
 QUIET_SECONDS = 15.0  # after which a comment shows that a stream lives
+ALIVE = b": still here\n\n"
 
 
 class BodyTooLarge(Exception):
@@ -99,31 +104,56 @@ async def respond(send: Send, status: int, body: bytes, headers: Iterable[Header
 
 
 async def stream(receive: Receive, send: Send, events: AsyncGenerator[bytes, None], headers: Iterable[Header] = ()) -> None:
-    """Server-sent events; each item is one whole event, already framed. Ends early when nobody listens any more."""
+    """Server-sent events; each item is one or more whole events, already framed. Ends early when nobody listens any more."""
     fixed = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
     await send({"type": "http.response.start", "status": 200, "headers": [*fixed, *headers]})
-    gone, upcoming = asyncio.ensure_future(left(receive)), asyncio.ensure_future(_next(events))
-    try:
-        while True:
-            await asyncio.wait((upcoming, gone), timeout=QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                return
-            event = upcoming.result() if upcoming.done() else b": still here\n\n"
-            await send({"type": "http.response.body", "body": event, "more_body": bool(event)})
-            if not event:
-                return
-            if upcoming.done():
-                upcoming = asyncio.ensure_future(_next(events))
-    finally:
-        gone.cancel()
-        upcoming.cancel()
-        await asyncio.gather(gone, upcoming, return_exceptions=True)
-        await events.aclose()
+    listener = _Listener(receive, send)
+    async with aclosing(events), listener:
+        async for event in events:
+            listener.quiet = False
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+    if not listener.gone:
+        await send({"type": "http.response.body", "body": b""})
 
 
-async def _next(events: AsyncIterator[bytes]) -> bytes:
-    """Empty after the last."""
-    return await anext(events, b"")
+class _Listener:
+    """Whoever reads a stream: as long as they do, its block goes on, and while it is quiet they see that it lives."""
+
+    __slots__ = ("_block", "_pulse", "_receive", "_send", "_showing", "_watch", "gone", "quiet")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._showing: asyncio.Future[None] | None = None
+        self.gone = False
+        self.quiet = False
+
+    async def __aenter__(self) -> None:
+        self._block = asyncio.current_task()
+        self._watch = asyncio.create_task(left(self._receive))
+        self._watch.add_done_callback(self._left)
+        self._pulse = asyncio.get_running_loop().call_later(QUIET_SECONDS, self._show)
+
+    async def __aexit__(self, kind: type[BaseException] | None, _error: object, _traceback: object) -> bool:
+        self._pulse.cancel()
+        self._watch.remove_done_callback(self._left)
+        self._watch.cancel()
+        if self._showing is not None:
+            self._showing.cancel()
+        return self.gone and kind is asyncio.CancelledError and self._block is not None and self._block.uncancel() == 0
+
+    def _left(self, watch: "asyncio.Task[None]") -> None:
+        self.gone = True
+        if not watch.cancelled() and (error := watch.exception()) is not None:
+            log.warning("listener_lost", error=type(error).__name__)
+        if self._block is not None:
+            self._block.cancel()
+
+    def _show(self) -> None:
+        if self.quiet and (self._showing is None or self._showing.done()):
+            self._showing = asyncio.ensure_future(self._send({"type": "http.response.body", "body": ALIVE, "more_body": True}))
+        self.quiet = True
+        self._pulse = asyncio.get_running_loop().call_later(QUIET_SECONDS, self._show)
 
 
 async def left(receive: Receive) -> None:

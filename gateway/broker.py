@@ -84,6 +84,7 @@ class _Ready:
     call: Call
     adapter: Adapter
     parent: str  # the task that caused it, whose places it takes up
+    held: object = None  # its tail, from before it is opened until its turn is over, for those who follow
 
 
 class Broker:
@@ -187,8 +188,9 @@ class Broker:
         call = self._ledger.call(grant, target, sending.trail, row.id)
         after = before.last_seq if before else 0
         also = partial(sending.webhook.keep, row=opened.row, after=after) if sending.webhook else None
+        held = self._memory.tasks.tail(row) if sending.watched else None
         await self._ledger.open(grant, opened, before, also)
-        return _Ready(opened, turn, call, adapter, caller.delegation.task_id)
+        return _Ready(opened, turn, call, adapter, caller.delegation.task_id, held)
 
     async def _continued(self, caller: Caller, sending: Sending) -> TaskRow | None:
         """The task that the message answers, if it names one (A2A 1.0 s3.4)."""

@@ -139,6 +139,7 @@ class Ledger:
             raise TokenRefused("grant-ended") from None
         except IntegrityError as error:
             raise (NotKept("an id was taken") if row.idempotency_key is None else KeyUsed()) from error
+        memory.tasks.moved(row, opened.events)
 
     def call(self, grant: Grant, target: Registration, trail: Trail, key: str) -> Call:
         """The leave to call `target`, with the credential it is to see. `key` is the call's idempotency key."""

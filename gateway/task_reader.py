@@ -1,7 +1,7 @@
 """Reading tasks: whose they are decides who may, and an agent sees only what its own task caused."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from adapters.task import Message, encode
 from gateway.tasks import TaskEvent, TaskLog, TaskRow, UnknownTask
@@ -38,11 +38,11 @@ class TaskReader:
         record = await self._tasks.record(turned.row.tenant, turned.row.owner, turned.row.id)
         return Turned(record.row, record.events, turned.reply)
 
-    def follow(self, turned: Turned) -> AsyncIterator[TaskEvent]:
+    def follow(self, turned: Turned) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
         """The events after those of `turned`, as they are kept, until the turn ends."""
         return self._tasks.follow(turned.row, turned.row.last_seq)
 
-    def since(self, row: TaskRow, after: int) -> AsyncIterator[TaskEvent]:
+    def since(self, row: TaskRow, after: int) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
         """The events after number `after`, until the task ends, however often it waits."""
         return self._tasks.follow(row, after, past_waits=True)
 
@@ -57,7 +57,7 @@ class TaskReader:
         if row.request_digest != digest(message):
             raise IdempotencyConflict
         if wait:
-            async for _event in self._tasks.follow(row, row.last_seq):
+            async for _events in self._tasks.follow(row, row.last_seq):
                 pass
         return await self.whole(Turned(row, ()))
 

@@ -1,7 +1,8 @@
 """The TaskLog: every accepted task and each of its events, kept before it is shown, replayable from any number."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,10 +28,16 @@ from adapters.task import (
 )
 from gateway.database import Batch, Database, Moves, NotRead
 from gateway.tables import processes, task_events, tasks
+from gateway.tails import Tail, Tails
 from registry.names import FRONT_DOOR
 
 T = TypeVar("T")
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.25  # between two looks at what other processes did
+MOVED = """
+SELECT tasks.tenant, tasks.id FROM tasks
+JOIN unnest(%(tenants)s::text[], %(ids)s::text[], %(seqs)s::bigint[]) AS known (tenant, id, seq) USING (tenant, id)
+WHERE tasks.last_seq > known.seq
+"""
 SETTLED_US = 2_000_000  # a task of ours that moved in this time is not looked at
 RUNNING = (TaskState.SUBMITTED, TaskState.WORKING)
 _REFER = "UPDATE tasks SET vendor_ref = ? WHERE tenant = ? AND id = ? AND last_seq = ?"
@@ -195,7 +202,7 @@ class TaskLog:
         self._database = database
         self._now = now
         self.runner = runner
-        self._followers: dict[tuple[str, str], set[asyncio.Event]] = {}
+        self._tails: Tails[TaskRow, TaskEvent] = Tails()
 
     def opening(self, row: TaskRow, message: Message) -> tuple[TaskRow, tuple[TaskEvent, ...]]:
         """A new task with its first two events: what was asked, and that it was taken."""
@@ -230,10 +237,29 @@ class TaskLog:
                 {"tenant": row.tenant, "task_id": row.id, "seq": event.seq, "at": event.at, "kind": event.kind, "body": event.body},
             )
 
-    def moved(self, row: TaskRow) -> None:
-        """Wakes whoever follows this task here. Called after the commit."""
-        for signal in self._followers.get((row.tenant, row.id), ()):
-            signal.set()
+    def tail(self, row: TaskRow) -> Tail[TaskRow, TaskEvent]:
+        """Whoever runs or follows a task holds its tail, so that what is kept here is handed on here."""
+        return self._tails.of(row)
+
+    def moved(self, row: TaskRow, events: Sequence[TaskEvent]) -> None:
+        """Tells whoever follows this task here. Called after the commit, with all that it kept of the task."""
+        tail = self._tails.find(row.tenant, row.id)
+        if tail is not None:
+            tail.learn(row, events)
+
+    async def look(self) -> None:
+        """Whether other processes moved what is waited for here: one question for all of it. On SQLite there are none."""
+        known = list(self._tails.awaited())
+        if not known or self._database.sqlite:
+            return
+        asked = {"tenants": [row.tenant for row in known], "ids": [row.id for row in known], "seqs": [row.last_seq for row in known]}
+        try:
+            moved = await self._database.read(lambda connection: connection.exec_driver_sql(MOVED, asked).all())
+        except NotRead:
+            return
+        for tenant, task_id in moved:
+            if (tail := self._tails.find(tenant, task_id)) is not None:
+                tail.forget()
 
     async def find(self, tenant: str, owner: str, task_id: str) -> TaskRow:
         """Where a task stands. Raises UnknownTask, for a foreign task too: the owner is part of the question."""
@@ -292,32 +318,35 @@ class TaskLog:
         found = await self._database.read(lambda c: c.execute(select(tasks).where(match)).first())
         return None if found is None else _row(found)
 
-    async def follow(self, row: TaskRow, after: int, past_waits: bool = False) -> AsyncIterator[TaskEvent]:
+    def follow(self, row: TaskRow, after: int, past_waits: bool = False) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
         """Every event after number `after`, until the task ends or waits for somebody; whichever process appends them.
 
-        `past_waits`: until it ends, whatever it waits for meanwhile.
+        Each time all that there are, at least one. `past_waits`: until it ends, whatever it waits for meanwhile.
         While the database does not answer, there is nothing to show: the stream waits until it does.
         """
-        key, signal = (row.tenant, row.id), asyncio.Event()
-        self._followers.setdefault(key, set()).add(signal)
-        try:
-            while True:
-                signal.clear()
+        return self._followed(self._tails.of(row), row, after, past_waits)
+
+    async def _followed(
+        self, tail: Tail[TaskRow, TaskEvent], row: TaskRow, after: int, past_waits: bool
+    ) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
+        while True:
+            known = tail.after(after)
+            if known is None:
                 try:
                     record = await self.since(row, after)
                 except NotRead:
-                    await _wait(signal)
+                    await asyncio.sleep(POLL_SECONDS)
                     continue
-                for event in record.events:
-                    after = event.seq
-                    yield event
-                if record.row.ended or not (past_waits or record.row.state in RUNNING):
-                    return
-                await _wait(signal)
-        finally:
-            self._followers[key].discard(signal)
-            if not self._followers[key]:
-                del self._followers[key]
+                tail.learn(record.row, record.events)
+                known = record.row, record.events
+            now, events = known
+            if events:
+                after = events[-1].seq
+                yield events
+            if now.ended or not (past_waits or now.state in RUNNING):
+                return
+            if tail.rests_at(after):
+                await tail.wait()
 
     async def orphans(self) -> list[TaskRow]:
         """Tasks of processes that are gone (at most 1000 at once), and our own that did not move for a while, which may be lost.
@@ -330,13 +359,12 @@ class TaskLog:
         return await self._database.read(lambda connection: [_row(row) for query in (gone, ours) for row in connection.execute(query)])
 
 
-async def _wait(signal: asyncio.Event) -> None:
-    """Until something is appended here, or it is time to look whether another process did."""
-    try:
-        async with asyncio.timeout(POLL_SECONDS):
-            await signal.wait()
-    except TimeoutError:
-        pass
+async def one_by_one(batches: AsyncGenerator[tuple[TaskEvent, ...], None]) -> AsyncIterator[TaskEvent]:
+    """The events of a follower, for whom one at a time is enough."""
+    async with aclosing(batches):
+        async for batch in batches:
+            for event in batch:
+                yield event
 
 
 def is_over(connection: Connection, tenant: str, task_id: str) -> bool:

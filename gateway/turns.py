@@ -229,12 +229,13 @@ class Turns:
             record = await memory.tasks.record(row.tenant, row.owner, row.id)
             reached = _reached(new, record)
             if reached is None:
+                memory.tasks.moved(record.row, record.events)
                 return Turned(record.row, record.events)
             if reached.row.last_seq < row.last_seq:
                 return await self._keep(reached, new, started)
         if row.ended:
             memory.grants.forget(row.tenant, row.grant_id)
-        memory.tasks.moved(row)
+        memory.tasks.moved(row, fresh)
         return new
 
     def _noted(self, turned: Turned, event: Event) -> Turned:

@@ -109,8 +109,9 @@ class GrpcDoor:
             try:
                 events = await self._act(service, method, request, (context, visit))
                 async with aclosing(events):
-                    async for event in events:
-                        yield method.write(event)
+                    async for batch in events:
+                        for event in batch:
+                            yield method.write(event)
             except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets a status of the protocol, and the log the rest)
                 await self._refuse(context, visit, error)
             finally:

@@ -1,6 +1,5 @@
 """A2A over JSON-RPC at /agents/{name}: 1.0 and 0.3 at the same address."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import structlog
@@ -8,7 +7,7 @@ import structlog
 from adapters.a2a_wire.v1 import error_bytes, result_bytes
 from gateway.a2a_server.events import frames
 from gateway.a2a_server.methods import VERSIONS, Method, method_of
-from gateway.a2a_server.operations import Asked, Numbered, Operations
+from gateway.a2a_server.operations import Asked, Operations, Stream
 from gateway.a2a_server.parameters import read_parameters
 from gateway.admission import Admission
 from gateway.asgi import Header, Receive, Scope, Send, check_json, read_body, respond, stream
@@ -68,7 +67,7 @@ def activated(operations: Operations, asked: Asked) -> list[Header]:
     return [(b"a2a-extensions", ", ".join(uris).encode())] if uris else []
 
 
-def _frames(request_id: Any, method: Method, events: AsyncIterator[Numbered]) -> Any:
+def _frames(request_id: Any, method: Method, events: Stream) -> Any:
     return frames(
         events,
         lambda event: result_bytes(request_id, method.write(event.response)),

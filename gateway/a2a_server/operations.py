@@ -1,6 +1,7 @@
 """The operations of A2A (1.0 s3.1), for every binding and version alike."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -57,6 +58,9 @@ class Numbered(Struct, frozen=True):
     response: StreamResponse
 
 
+Stream = AsyncGenerator[list[Numbered], None]  # each time as many events as there are
+
+
 @dataclass(frozen=True, slots=True)
 class Offered:
     """What is there to be asked for beside messages. None: not offered, and no card says so."""
@@ -92,7 +96,7 @@ class Operations:
         turned = await act(asked.caller, sending)
         return turned.reply or _task(turned, params.configuration.history_length)
 
-    async def stream(self, asked: Asked, params: SendParams) -> AsyncIterator[Numbered]:
+    async def stream(self, asked: Asked, params: SendParams) -> Stream:
         """SendStreamingMessage (s3.1.2). What can be refused is refused before the first event is asked for."""
         place = self._offered.places.take(asked.caller.principal.owner)
         turned = await self._broker.start(asked.caller, await self._sending(asked, params))
@@ -130,7 +134,7 @@ class Operations:
         told = told_of(stopped, everything=not asked.caller.delegation.path)
         return replace(task, metadata={**(task.metadata or {}), CAUSED: told}) if told else task
 
-    async def subscribe(self, asked: Asked, params: TaskParams) -> AsyncIterator[Numbered]:
+    async def subscribe(self, asked: Asked, params: TaskParams) -> Stream:
         """SubscribeToTask (s3.1.6): the task as it stands, then its events until it ends; or, after the last event that was seen,
         just what came since, as long as the task has had such an event.
 
@@ -218,14 +222,20 @@ class Operations:
         return await push.vetted(config, asked.version, "configuration.taskPushNotificationConfig.")
 
 
-async def _events(asked: Asked, row: TaskRow, events: AsyncIterator[TaskEvent], first: Numbered | None = None) -> AsyncIterator[Numbered]:
-    """What a stream shows of a task's events, told their numbers where the resumption extension is asked for."""
+async def _events(
+    asked: Asked, row: TaskRow, batches: AsyncGenerator[tuple[TaskEvent, ...], None], first: Numbered | None = None
+) -> Stream:
+    """What a stream shows of a task's events, as many as there are at a time; told their numbers where the resumption extension
+    is asked for."""
     marked = RESUMPTION in asked.extensions
     if first is not None:
-        yield Numbered(first.seq, extensions.numbered(first.response, first.seq)) if marked else first
-    async for event in events:
-        if (response := shown(row, event)) is not None:
-            yield Numbered(event.seq, extensions.numbered(response, event.seq) if marked else response)
+        yield [Numbered(first.seq, extensions.numbered(first.response, first.seq)) if marked else first]
+    async with aclosing(batches):
+        async for events in batches:
+            answers = ((event.seq, shown(row, event)) for event in events)
+            seen = [Numbered(seq, extensions.numbered(one, seq) if marked else one) for seq, one in answers if one is not None]
+            if seen:
+                yield seen
 
 
 def _first(turned: Turned, history_length: int | None) -> Numbered:

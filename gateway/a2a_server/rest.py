@@ -1,6 +1,6 @@
 """A2A over HTTP+JSON below /agents/{name}: 1.0 at message:send, tasks and so on, 0.3 below v1."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -12,7 +12,7 @@ from adapters.task import encode
 from gateway.a2a_server.events import frames
 from gateway.a2a_server.jsonrpc import activated
 from gateway.a2a_server.methods import Method
-from gateway.a2a_server.operations import Asked, Numbered, Operations
+from gateway.a2a_server.operations import Asked, Operations, Stream
 from gateway.a2a_server.parameters import FIELDS_MAX, read_parameters
 from gateway.a2a_server.paths import Place, find
 from gateway.admission import Admission
@@ -100,7 +100,7 @@ def _error(said: Told, older: bool = False) -> bytes:
     return encode({"type": name, "message": said.detail, "error": error})
 
 
-def _frames(method: Method, events: AsyncIterator[Numbered], older: bool) -> Any:
+def _frames(method: Method, events: Stream, older: bool) -> Any:
     return frames(
         events,
         lambda event: encode(method.write(event.response)),

@@ -12,7 +12,7 @@ from adapters.task import encode
 from gateway.database import Database
 from gateway.places import Places
 from gateway.task_pages import Page, read_page, sees
-from gateway.tasks import TaskEvent, TaskLog, TaskRecord, TaskRow, UnknownTask, rfc3339
+from gateway.tasks import TaskEvent, TaskLog, TaskRecord, TaskRow, UnknownTask, one_by_one, rfc3339
 from gateway.traces import read_trace
 from policies.authority import Caller
 
@@ -42,7 +42,8 @@ def routes(database: Database, log: TaskLog, admitted: Admitted, places: Places)
             return JSONResponse({"items": [event_json(event) for event in await log.events(row, after)], "next": None})
         place = places.take(caller.principal.owner)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(place.during(_stream(log.follow(row, after))), media_type="text/event-stream", headers=headers)
+        stream = _stream(one_by_one(log.follow(row, after)))
+        return StreamingResponse(place.during(stream), media_type="text/event-stream", headers=headers)
 
     @router.get("/{task_id}/trace", name="task_trace")
     async def trace(caller: Annotated[Caller, Depends(admitted)], task_id: str) -> JSONResponse:

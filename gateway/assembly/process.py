@@ -36,7 +36,7 @@ from gateway.refusals import Refusals
 from gateway.reloads import LOOK_SECONDS, KeyReload, PolicyReload
 from gateway.settings import Settings, upstream_headers
 from gateway.spool import SPOOL_SECONDS, Spool
-from gateway.tasks import TaskLog, is_over
+from gateway.tasks import POLL_SECONDS, TaskLog, is_over
 from gateway.telemetry import current_trace_id
 from gateway.turns import Memory
 from policies.audit import Audit
@@ -175,6 +175,8 @@ class Gateway:
         self.pulse.repeat(LOOK_SECONDS, KeyReload(self.database, self.keys).look)
         self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
         self.pulse.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
+        if not self.database.sqlite:
+            self.pulse.repeat(POLL_SECONDS, self.memory.tasks.look)
         await self.planting.begin()
         self.pulse.repeat(AGAIN_SECONDS, self.planting.round)
         self.pulse.repeat(ROUND_SECONDS, self.refresh.round)

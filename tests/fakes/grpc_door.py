@@ -30,7 +30,7 @@ from adapters.task import (
     TaskStatusUpdateEvent,
 )
 from gateway.a2a_server.grpc import GrpcDoor
-from gateway.a2a_server.operations import Asked, Numbered
+from gateway.a2a_server.operations import Asked, Numbered, Stream
 from gateway.metrics import Metrics
 from gateway.telemetry import Tracing
 from gateway.visits import Visits
@@ -102,9 +102,9 @@ class Canned:
 
         return act
 
-    async def _events(self) -> AsyncIterator[Numbered]:
+    async def _events(self) -> Stream:
         for seq, response in enumerate(self.answers["stream"], 1):
-            yield Numbered(seq, response)
+            yield [Numbered(seq, response)]
 
 
 class Gate:

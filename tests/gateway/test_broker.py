@@ -18,7 +18,7 @@ from gateway.database import NotKept
 from gateway.ledger import Refused, Trail
 from gateway.tables import tasks as tasks_table
 from gateway.task_reader import IdempotencyConflict, TaskReader
-from gateway.tasks import SETTLED_US, TaskEnded, UnknownTask
+from gateway.tasks import SETTLED_US, TaskEnded, UnknownTask, one_by_one
 from gateway.turns import EndingNotKept, Turned
 from gateway.under_way import FANOUT_MAX, TooManyTasks
 from policies.authority import Caller
@@ -179,7 +179,11 @@ async def test_an_agent_that_is_to_cancel_may_say_so_to_others_in_its_users_name
 
 async def _states(here: Process, opened: Turned) -> list[str]:
     async with asyncio.timeout(SECONDS):
-        return [json.loads(event.body)["state"] async for event in TaskReader(here.memory.tasks).follow(opened) if event.kind == "status"]
+        return [
+            json.loads(event.body)["state"]
+            async for event in one_by_one(TaskReader(here.memory.tasks).follow(opened))
+            if event.kind == "status"
+        ]
 
 
 async def _at_work(here: Process, opened: Turned) -> bool:

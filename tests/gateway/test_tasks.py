@@ -2,23 +2,26 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 
 from adapters.task import Artifact, Message, Part, Role, TaskState, TaskStatus, encode
 from gateway.database import Batch, Database, engine_for
 from gateway.tables import processes
-from gateway.tasks import SETTLED_US, TaskEnded, TaskEvent, TaskLog, TaskRow, UnknownTask, artifact_body, fold, rfc3339, shown
+from gateway.tasks import SETTLED_US, TaskEnded, TaskEvent, TaskLog, TaskRow, UnknownTask, artifact_body, fold, one_by_one, rfc3339, shown
 from tests.fakes.clock import Clock
 from tests.fakes.outages import Shaky
 from tests.fakes.waiting import SECONDS, until
 
 replace = msgspec.structs.replace
+T = TypeVar("T")
 
 
 def row(name: str = "t_1", state: TaskState = TaskState.SUBMITTED, **more: Any) -> TaskRow:
@@ -47,7 +50,7 @@ async def opened(database: Database, log: TaskLog, **more: Any) -> TaskRow:
 async def advanced(database: Database, log: TaskLog, old: TaskRow, state: TaskState = TaskState.WORKING, *events: TaskEvent) -> TaskRow:
     new = replace(old, state=state, last_seq=old.last_seq + len(events), updated=old.updated + 1)
     await database.write(lambda batch: log.advance(batch, old, new, events))
-    log.moved(new)
+    log.moved(new, events)
     return new
 
 
@@ -115,34 +118,114 @@ async def test_nothing_follows_an_ending(database: Database, log: TaskLog, state
 
 async def _followed(log: TaskLog, task: TaskRow, after: int) -> list[int]:
     async with asyncio.timeout(SECONDS):
-        return [event.seq async for event in log.follow(task, after)]
+        return [event.seq async for event in one_by_one(log.follow(task, after))]
 
 
-async def test_each_follower_sees_every_event_once_and_in_order(
+@asynccontextmanager
+async def looking(*logs: TaskLog) -> AsyncIterator[None]:
+    """As each process does from time to time."""
+
+    async def look() -> None:
+        while True:
+            for one in logs:
+                await one.look()
+            await asyncio.sleep(0)
+
+    looks = asyncio.create_task(look())
+    yield
+    looks.cancel()
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_each_follower_sees_every_event_once_and_in_order_in_any_process(
     database: Database, log: TaskLog, elsewhere: tuple[Database, TaskLog]
 ) -> None:
     """From any number on, in the process that writes and in another, begun before, while and after it is written."""
     _, others = elsewhere
+    async with looking(log, others):
+        await _followed_by(database, log, [log, others])
+
+
+async def test_each_follower_sees_every_event_once_and_in_order(database: Database, log: TaskLog) -> None:
+    await _followed_by(database, log, [log])
+
+
+async def _followed_by(database: Database, log: TaskLog, readers: list[TaskLog]) -> None:
     task = await opened(database, log)
-    early = [asyncio.ensure_future(_followed(reader, task, after)) for reader in (log, others) for after in (0, 1, 2)]
+    starts = [0, 1, 2] * len(readers)
+    early = [asyncio.ensure_future(_followed(reader, task, after)) for reader in readers for after in (0, 1, 2)]
     moving = task
-    for number in range(3, 43):
+    for number in range(3, 103):
         moving = await advanced(database, log, moving, TaskState.WORKING, piece(number, str(number)))
         if number % 10 == 0:
-            early += [asyncio.ensure_future(_followed(reader, task, number - 5)) for reader in (log, others)]
-    await advanced(database, log, moving, TaskState.COMPLETED, status(43, TaskState.COMPLETED))
-    starts = [0, 1, 2, 0, 1, 2, *itertools.chain.from_iterable((n - 5, n - 5) for n in (10, 20, 30, 40))]
-    assert await asyncio.gather(*early) == [list(range(after + 1, 44)) for after in starts]
-    for after in range(44):
-        assert await _followed(others, task, after) == list(range(after + 1, 44))
-    assert log._followers == others._followers == {}
+            starts += [number - 5] * len(readers)
+            early += [asyncio.ensure_future(_followed(reader, task, number - 5)) for reader in readers]
+    await advanced(database, log, moving, TaskState.COMPLETED, status(103, TaskState.COMPLETED))
+    assert await asyncio.gather(*early) == [list(range(after + 1, 104)) for after in starts]
+    for after in range(104):
+        assert await _followed(readers[-1], task, after) == list(range(after + 1, 104))
+    assert [len(reader._tails) for reader in readers] == [0] * len(readers)
 
 
-async def test_followers_in_the_same_process_never_miss_a_wake_up(
-    database: Database, log: TaskLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They need not look by themselves, also when others who followed leave in between."""
-    monkeypatch.setattr("gateway.tasks.POLL_SECONDS", 10 * SECONDS)
+class Counting(Shaky):
+    """Counts the questions."""
+
+    questions = 0
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        self.questions += 1
+        return await super().read(work)
+
+
+async def test_who_follows_what_is_kept_here_asks_the_database_for_nothing(database: Database) -> None:
+    counting = Counting(database)
+    log = TaskLog(counting, Clock().us, "p_1")  # type: ignore[arg-type]  # it does what the log needs
+    held = log.tail(row())
+    task = await opened(database, log)
+    log.moved(task, ())
+    following = [asyncio.ensure_future(_followed(log, task, 2)) for _ in range(3)]
+    for number in range(3, 33):
+        task = await advanced(database, log, task, TaskState.WORKING, piece(number, "x"))
+    await advanced(database, log, task, TaskState.COMPLETED, status(33, TaskState.COMPLETED))
+    assert await asyncio.gather(*following) == [list(range(3, 34))] * 3
+    assert counting.questions == 0 and held.after(33)
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_one_question_tells_of_all_tasks_that_moved_elsewhere(database: Database, elsewhere: tuple[Database, TaskLog]) -> None:
+    other, others = elsewhere
+    counting = Counting(database)
+    log = TaskLog(counting, Clock().us, "p_1")  # type: ignore[arg-type]  # it does what the log needs
+    tasks = [await opened(database, log, name=f"t_{number}") for number in range(30)]
+    following = [asyncio.ensure_future(_followed(log, task, 2)) for task in tasks]
+    await until(lambda: len(list(log._tails.awaited())) == 30)
+    counting.questions = 0
+    await log.look()
+    assert counting.questions == 1
+    for task in tasks[:10]:
+        await advanced(other, others, task, TaskState.COMPLETED, status(3, TaskState.COMPLETED))
+    await log.look()
+    assert await asyncio.gather(*following[:10]) == [[3]] * 10
+    assert counting.questions == 1 + 1 + 10
+    assert not any(each.done() for each in following[10:])
+    for each in following:
+        each.cancel()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_one_process_alone_does_not_look_for_what_others_did(database: Database) -> None:
+    counting = Counting(database)
+    log = TaskLog(counting, Clock().us, "p_1")  # type: ignore[arg-type]  # it does what the log needs
+    following = asyncio.ensure_future(_followed(log, await opened(database, log), 2))
+    await until(lambda: len(list(log._tails.awaited())) == 1)
+    counting.questions = 0
+    await log.look()
+    assert counting.questions == 0
+    following.cancel()
+
+
+async def test_followers_in_the_same_process_never_miss_a_wake_up(database: Database, log: TaskLog) -> None:
+    """Also when others who followed leave in between. Nobody looks."""
     task = await opened(database, log)
     staying = [asyncio.ensure_future(_followed(log, task, 2)) for _ in range(3)]
     for number in range(3, 33):

@@ -32,7 +32,7 @@ from adapters.contract import (
 from adapters.task import TERMINAL, Artifact, Message, Part, Role, TaskState
 from gateway.database import Database, NotKept, engine_for
 from gateway.tables import processes
-from gateway.tasks import SETTLED_US, TaskLog, TaskRecord, TaskRow
+from gateway.tasks import SETTLED_US, TaskLog, TaskRecord, TaskRow, one_by_one
 from gateway.turns import EndingNotKept, Memory, Turned, Turns
 from policies.audit import Audit
 from policies.grants import Grants
@@ -251,7 +251,7 @@ async def test_an_ending_that_is_not_kept_at_once_is_kept_later(desk: Desk, outa
 
 async def _last(log: TaskLog, opened: Turned) -> int:
     async with asyncio.timeout(SECONDS):
-        return [event.seq async for event in log.follow(opened.row, 0)][-1]
+        return [event.seq async for event in one_by_one(log.follow(opened.row, 0))][-1]
 
 
 async def test_a_late_ending_comes_too_late_for_a_task_that_was_canceled(desk: Desk) -> None:

@@ -39,8 +39,13 @@ async def again(home: House, door: str, task: str, after: int) -> list[tuple[int
 
 
 async def watched_by(home: House, task: str, count: int) -> None:
-    followers = home.gateway.memory.tasks._followers  # nothing else tells who waits
-    await until(lambda: len(followers.get(("default", task), ())) == count)
+    tails = home.gateway.memory.tasks._tails  # nothing else tells who waits
+
+    def waiting() -> int:
+        tail = tails.find("default", task)
+        return tail.waiting if tail else 0
+
+    await until(lambda: waiting() == count)
 
 
 @every_door
