@@ -324,29 +324,7 @@ class TaskLog:
         Each time all that there are, at least one. `past_waits`: until it ends, whatever it waits for meanwhile.
         While the database does not answer, there is nothing to show: the stream waits until it does.
         """
-        return self._followed(self._tails.of(row), row, after, past_waits)
-
-    async def _followed(
-        self, tail: Tail[TaskRow, TaskEvent], row: TaskRow, after: int, past_waits: bool
-    ) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
-        while True:
-            known = tail.after(after)
-            if known is None:
-                try:
-                    record = await self.since(row, after)
-                except NotRead:
-                    await asyncio.sleep(POLL_SECONDS)
-                    continue
-                tail.learn(record.row, record.events)
-                known = record.row, record.events
-            now, events = known
-            if events:
-                after = events[-1].seq
-                yield events
-            if now.ended or not (past_waits or now.state in RUNNING):
-                return
-            if tail.rests_at(after):
-                await tail.wait()
+        return _followed(self, self._tails.of(row), row, after, past_waits)
 
     async def orphans(self) -> list[TaskRow]:
         """Tasks of processes that are gone (at most 1000 at once), and our own that did not move for a while, which may be lost.
@@ -357,6 +335,29 @@ class TaskLog:
         gone = select(tasks).where(somebodys, ~exists().where(processes.c.id == tasks.c.runner)).limit(1000)
         ours = select(tasks).where(somebodys, tasks.c.runner == self.runner, tasks.c.updated < self._now() - SETTLED_US)
         return await self._database.read(lambda connection: [_row(row) for query in (gone, ours) for row in connection.execute(query)])
+
+
+async def _followed(
+    log: TaskLog, tail: Tail[TaskRow, TaskEvent], row: TaskRow, after: int, past_waits: bool
+) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
+    while True:
+        known = tail.after(after)
+        if known is None:
+            try:
+                record = await log.since(row, after)
+            except NotRead:
+                await asyncio.sleep(POLL_SECONDS)
+                continue
+            tail.learn(record.row, record.events)
+            known = record.row, record.events
+        now, events = known
+        if events:
+            after = events[-1].seq
+            yield events
+        if now.ended or not (past_waits or now.state in RUNNING):
+            return
+        if tail.rests_at(after):
+            await tail.wait()
 
 
 async def one_by_one(batches: AsyncGenerator[tuple[TaskEvent, ...], None]) -> AsyncIterator[TaskEvent]:

@@ -96,7 +96,7 @@ class Turns:
         """Runs the agent until it ends its turn. Raises EndingNotKept."""
         started = self._memory.now()
         kept = progressing = opened
-        silence, room = _Silence(self._post_ref), _Room(opened)
+        silence, room = _Silence(partial(_post_ref, self._memory)), _Room(opened)
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
                 async for event in events:
@@ -126,10 +126,6 @@ class Turns:
         if isinstance(event, Failed):
             log.warning("agent_failed", agent=opened.row.agent, task_id=opened.row.id, problem=event.reason, detail=event.detail)
         return await self._close(kept, progressing, started)
-
-    def _post_ref(self, row: TaskRow) -> None:
-        """Keeps the agent's own ids of a task it is silent about, by which it can be told to stop."""
-        self._memory.database.post(lambda batch: self._memory.tasks.refer(batch, row))
 
     def resumed(self, old: TaskRow, new: TaskRow, message: Message) -> Turned:
         """A task that waited and goes on: the answer, and that it works again."""
@@ -296,6 +292,11 @@ class _Room:
             self._size += len(event.body)
         self._seen = len(turned.events)
         return self._seen > EVENTS_MAX or self._size > SIZE_MAX
+
+
+def _post_ref(memory: Memory, row: TaskRow) -> None:
+    """Keeps the agent's own ids of a task it is silent about, by which it can be told to stop."""
+    memory.database.post(lambda batch: memory.tasks.refer(batch, row))
 
 
 class _Silence:
