@@ -35,11 +35,14 @@ class Listeners:
         self._sessions = sessions
         self._streams = line.streams
         self._mailbox = line.mailbox
-        self._closing = asyncio.Event()
-        self._general: dict[str, asyncio.Task[None]] = {}  # of each session the GET stream, one at a time
+        self._closing = False
+        self._open: set[asyncio.Future[None]] = set()
+        self._general: dict[str, asyncio.Future[None]] = {}  # of each session the GET stream, one at a time
 
     async def close(self) -> None:
-        self._closing.set()
+        self._closing = True
+        for stop in self._open:
+            _settle(stop)
 
     async def listen(self, asked: Asked, outlet: Outlet) -> bytes:
         """Until the stream ends; then the result that says so. Raises BadEnvelope."""
@@ -54,7 +57,8 @@ class Listeners:
         say("notifications/subscriptions/acknowledged", {"notifications": _shown(granted)})
         capabilities = asked.params["_meta"][CAPABILITIES_KEY]
         audience = Audience(asked.caller, asked.server, asked.trail, say, capabilities)
-        await self._run(audience, outlet, lambda: self._still(asked, granted))
+        stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._run(audience, outlet, lambda: self._still(asked, granted), stop)
         return encode({"resultType": "complete", "_meta": marked})
 
     async def general(self, asked: Asked, session: Session, outlet: Outlet) -> None:
@@ -69,41 +73,43 @@ class Listeners:
 
         outlet.say(OPENED + stream.first())
         audience = Audience(asked.caller, asked.server, asked.trail, say, session.capabilities, ask, session.id)
-        before = self._general.get(session.id)
-        if before is not None:
-            before.cancel()
-        running = asyncio.create_task(self._run(audience, outlet, lambda: self._subscribed(asked, session)))
-        self._general[session.id] = running
+        stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if (before := self._general.get(session.id)) is not None:
+            _settle(before)
+        self._general[session.id] = stop
         try:
-            await asyncio.wait([running])
+            await self._run(audience, outlet, lambda: self._subscribed(asked, session), stop)
         finally:
-            running.cancel()
-            if self._general.get(session.id) is running:
+            if self._general.get(session.id) is stop:
                 del self._general[session.id]
             await outlet.end()
 
     async def resumed(self, session: Session, last_event_id: str, outlet: Outlet) -> None:
         """Goes on with a stream that broke."""
         outlet.say(OPENED)
-        left = asyncio.create_task(outlet.left())
         try:
             async for framed in self._streams.resumed(session, last_event_id):
                 outlet.say(framed)
-                if left.done() or self._closing.is_set():
+                if outlet.stream.done() or self._closing:
                     return
         finally:
-            left.cancel()
             await outlet.end()
 
-    async def _run(self, audience: Audience, outlet: Outlet, interest: Callable[[], Awaitable[Interest | None]]) -> None:
+    async def _run(
+        self, audience: Audience, outlet: Outlet, interest: Callable[[], Awaitable[Interest | None]], stop: asyncio.Future[None]
+    ) -> None:
+        """Until the client leaves, `stop` is settled, the token's time is over or nothing is wanted any more."""
         feed = asyncio.create_task(self._feed.run(audience, interest))
-        ends = [feed, asyncio.create_task(outlet.left()), asyncio.create_task(self._closing.wait())]
+        self._open.add(stop)
+        if self._closing:
+            _settle(stop)
+        left = max(0.0, audience.caller.expires - time.time())
         try:
-            await asyncio.wait(ends, timeout=max(0.0, audience.caller.expires - time.time()), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([feed, outlet.stream, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for each in ends:
-                each.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
+            self._open.discard(stop)
+            feed.cancel()
+            await asyncio.gather(feed, return_exceptions=True)
 
     async def _still(self, asked: Asked, granted: Interest) -> Interest | None:
         return granted if await self._admitted(asked) else None
@@ -119,6 +125,11 @@ class Listeners:
         except TokenRefused:
             return False
         return caller.key == asked.caller.key
+
+
+def _settle(stop: asyncio.Future[None]) -> None:
+    if not stop.done():
+        stop.set_result(None)
 
 
 def _filter(given: Any) -> Interest:

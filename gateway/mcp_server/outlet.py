@@ -66,6 +66,12 @@ class Outlet:
             await asyncio.wait([self._streaming], timeout=STALLED_SECONDS)
             self._streaming.cancel()
 
+    @property
+    def stream(self) -> asyncio.Task[None]:
+        """The stream, which has begun; it is done when the client has left."""
+        assert self._streaming is not None
+        return self._streaming
+
     async def left(self) -> None:
         """Returns when the client has left."""
         if self._streaming is None:
