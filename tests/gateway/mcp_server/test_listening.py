@@ -45,8 +45,8 @@ async def test_it_is_acknowledged_first_and_tells_only_what_was_asked_for(open_h
 
 async def test_nobody_is_told_of_what_they_may_not_see(open_home: House) -> None:
     await upstream(open_home, "modern", Talker().server)
-    async with stream(open_home, "alice", *listen(**ALL), path="/mcp") as events:
-        assert (await events.next())["params"]["notifications"] == ALL
+    async with stream(open_home, "alice", *listen(**ALL, resourceSubscriptions=["desk+note://one"]), path="/mcp") as events:
+        assert (await events.next())["params"]["notifications"] == ALL  # and not the resource
         await upstream(open_home, "legacy", Talker().server, "shop")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(events.next(), 2.5)

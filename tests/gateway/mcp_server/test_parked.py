@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.responses import JSONResponse, Response
 
 from gateway.mcp_server import parked
+from registry.card import Family, Status
+from registry.rows import Candidate, offered
 from tests.fakes.house import House, house, open_house
 from tests.fakes.mcp_clients import upstream
+from tests.fakes.mcp_servers import scripted_server
 from tests.fakes.mcp_talkers import Talker
 from tests.fakes.mcp_wire import ABLE, modern, post
 
@@ -138,6 +142,28 @@ async def test_a_capability_that_is_lacking_is_named_before_anything_is_asked(op
             assert found["error"]["data"] == {"requiredCapabilities": {"sampling": {}}}
         else:
             assert path == "/mcp/old" and found["result"]["isError"]  # it looks at what was declared, and fails by itself
+
+
+@SQLITE
+async def test_a_server_that_asks_what_was_not_declared_is_not_heard(open_home: House) -> None:
+    question = {"method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}}
+    result = {"resultType": "input_required", "inputRequests": {"q": question}, "requestState": "theirs"}
+
+    async def answer(request: dict[str, Any]) -> Response:
+        return JSONResponse({"jsonrpc": "2.0", "id": request["id"], "result": result})
+
+    url = await open_home.stack.enter_async_context(scripted_server(answer))
+    tools = offered({"tools": [{"name": "think", "inputSchema": {"type": "object"}}]})
+    given: dict[str, Any] = {"tenant": "default", "name": "bold", "family": Family.SERVER, "kind": "mcp", "url": url, "owner": "operator"}
+    await open_home.gateway.registry.add(Candidate(**given, status=Status.ACTIVE, facts={"era": "modern"}, **tools))
+    await open_home.gateway.database.refresh()
+    for capabilities in ({}, {"elicitation": {}}):
+        refused = await post(open_home, "admin", *modern("tools/call", {"name": "think", "arguments": {}}, capabilities), "/mcp/bold")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, -32021)
+        assert refused.json()["error"]["data"] == {"requiredCapabilities": {"sampling": {}}}
+    asked = await post(open_home, "admin", *modern("tools/call", {"name": "think", "arguments": {}}, ABLE), "/mcp/bold")
+    assert asked.json()["result"]["inputRequests"] == {"q": question}
+    assert "theirs" not in asked.text  # a server's state is no more for clients to read than to write
 
 
 @asynccontextmanager
