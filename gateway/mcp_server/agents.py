@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from adapters.a2a_wire.v1 import ID_LIMIT, BadMessage
 from adapters.task import Message, Part, Role, text_of
@@ -48,16 +49,18 @@ def read_message(arguments: dict[str, Any]) -> Message:
 
 
 def _result(turned: Turned, is_modern: bool) -> bytes:
-    """An agent's task as a tool result: its text, and the task for whoever wants more. A task that failed is an error result."""
+    """An agent's task as a tool result: its text, its data, and the task for whoever wants more. A task that failed is an error result."""
     task = fold(turned.row, turned.events)
     status = task.status.message if isinstance(task.status.message, Message) else None
-    said = [text_of(artifact.parts) for artifact in task.artifacts]
+    said = [artifact.parts for artifact in task.artifacts]
     if turned.reply is not None:
-        said.append(text_of(turned.reply.parts))
+        said.append(turned.reply.parts)
     elif status is not None:
-        said.append(text_of(status.parts))
-    text = "\n".join(part for part in said if part)
-    content = {"task_id": task.id, "context_id": task.context_id, "state": task.status.state.value, "text": text}
+        said.append(status.parts)
+    text = "\n".join(part for part in map(text_of, said) if part)
+    data = [part.data for parts in said for part in parts if part.data is not UNSET]
+    content: dict[str, Any] = {"task_id": task.id, "context_id": task.context_id, "state": task.status.state.value, "text": text}
     failed = turned.row.ended and task.status.state.value != "TASK_STATE_COMPLETED"
-    result = {"content": [{"type": "text", "text": text}], "structuredContent": content, "isError": failed}
+    shown = [{"type": "text", "text": text}, *({"type": "text", "text": encode(each).decode()} for each in data)]
+    result = {"content": shown, "structuredContent": content | ({"data": data} if data else {}), "isError": failed}
     return encode({"resultType": "complete", **result} if is_modern else result)

@@ -38,6 +38,7 @@ class CallbackAgent:
         self.name = name
         self.act = act or self._echo
         self.artifacts = 1
+        self.more: list[dict[str, Any]] = []  # parts of each artifact, beside the text
         self.metadata: dict[str, Any] = {}  # of its tasks
         self.tokens: list[str] = []
         self.requests: list[dict[str, Any]] = []
@@ -66,7 +67,8 @@ class CallbackAgent:
             "status": {"state": "TASK_STATE_COMPLETED"},
             "metadata": self.metadata,
             "artifacts": [
-                {"artifactId": f"answer-{number}" if number else "answer", "parts": [{"text": said}]} for number in range(self.artifacts)
+                {"artifactId": f"answer-{number}" if number else "answer", "parts": [{"text": said}, *self.more]}
+                for number in range(self.artifacts)
             ],
         }
         answer = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": {"task": task}}).encode()

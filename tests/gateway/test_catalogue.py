@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jsonschema
 import msgspec
 import pytest
 from mcp.server.mcpserver import MCPServer
@@ -15,7 +16,7 @@ from gateway.mcp_server.resources import Resources, ServerResource
 from policies.authority import Caller
 from registry.store import UnknownName
 from registry.tables import probes
-from tests.fakes.house import House
+from tests.fakes.house import CallbackAgent, House
 from tests.fakes.mcp_servers import Era, mcp_server
 from tests.fakes.reception import Reception
 
@@ -209,3 +210,15 @@ async def test_a_stack_of_two_servers_is_listed_in_one_order(desk: Reception) ->
     await registered(desk, "b")
     await registered(desk, "a")
     assert await tool_names(desk.home) == ["a_check", "b_check"]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_what_an_agent_gives_as_data_is_structured(desk: Reception) -> None:
+    agent = CallbackAgent("sales")
+    agent.more = [{"data": {"price": 7}}, {"data": [1, None]}]
+    await desk.home.agent(agent)
+    result = (await desk.home.call(desk.home.token("admin"), "/mcp", "sales", {"message": "how much?"})).json()["result"]
+    assert result["structuredContent"]["data"] == [{"price": 7}, [1, None]]
+    assert [block["text"] for block in result["content"]] == ["sales got: how much?", '{"price":7}', "[1,null]"]
+    listed = (await desk.home.rpc("/mcp", desk.home.token("admin"), "tools/list", {})).json()["result"]["tools"]
+    jsonschema.validate(result["structuredContent"], listed[0]["outputSchema"])
