@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs
@@ -88,7 +87,7 @@ class Searching:
             raise BadEnvelope(INVALID_PARAMS, "call_tool takes name (text) and arguments (an object), and nothing else")
         changed = {**params, "name": inner, "arguments": given}
         raw = encode({**msgspec.json.decode(asked.raw, type=dict[str, Raw]), "params": changed})
-        return replace(asked, params=changed, raw=raw, found=True)
+        return msgspec.structs.replace(asked, params=changed, raw=raw, found=True)
 
     def answer(self, asked: Asked, arguments: dict[str, Any]) -> bytes:
         """The result of search_tools. Raises BadEnvelope and UnknownName."""
