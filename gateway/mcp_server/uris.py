@@ -8,7 +8,6 @@ import msgspec
 from policies.strict_json import parse
 
 UI = "ui://"
-_ADDRESSES = (b'"uri', b'"resourceUri"', b'"ui/resourceUri"')
 _NO_SCHEME = re.compile(r"x*[0-9-]")  # a scheme begins with a letter (RFC 3986 s3.1), a server's name need not
 _ESCAPED = re.compile(r"x+[0-9-]")
 encode = msgspec.json.Encoder().encode
@@ -34,7 +33,7 @@ def inward(uri: str) -> tuple[str, str]:
 
 def result_outward(server: str, result: bytes) -> bytes:
     """A result of a server as it goes out on /mcp, where every address in it is one of /mcp. Without any it is left as it came."""
-    if not any(mark in result for mark in _ADDRESSES):
+    if b'"uri' not in result and b'esourceUri"' not in result:
         return result
     return encode(document_outward(server, parse(result)))
 
