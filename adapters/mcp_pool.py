@@ -42,6 +42,7 @@ class PoolLimits:
 
 class _Asked(NamedTuple):
     era: Era
+    older: bool  # it speaks the handshake era too
     at: float
 
 
@@ -68,7 +69,7 @@ class McpPool:
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Makes one request. Raises UpstreamFault, McpRefused and EgressRefused; a result with isError is an answer."""
-        server, era = call.target.url, self._era(call.target)
+        server, era = call.target.url, self._era(call.target, request.session)
         if self._breaker.troubled:
             self._breaker.enter(server)
         try:
@@ -99,7 +100,7 @@ class McpPool:
 
     async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None:
         """See McpTools.listen."""
-        era = self._era(call.target)
+        era = self._era(call.target, session)
         try:
             await self._listen(era, call, wanted, (listener, session))
         except (WrongEra, NotLegacy) as contradiction:
@@ -126,9 +127,13 @@ class McpPool:
         await self._sse.sweep(everything=True)
         await self._sessions.sweep(everything=True)
 
-    def _era(self, target: Registration) -> Era:
+    def _era(self, target: Registration, session: str) -> Era:
+        """A server of both eras is spoken to in the client's: in the handshake era it asks and keeps things otherwise."""
         known = self._eras.get(_version(target)) if self._eras else None
-        return known.era if known else _ERAS.get(target.facts.get("era", ""), "modern")
+        era = known.era if known else _ERAS.get(target.facts.get("era", ""), "modern")
+        if session and era == "modern" and (known.older if known else target.facts.get("older")):
+            return "legacy"
+        return era
 
     async def _other_era(self, era: Era, call: Call, contradiction: Exception) -> Era:
         """Asks the server again, seldom, and remembers. Raises UpstreamFault when it is what it was."""
@@ -138,7 +143,7 @@ class McpPool:
             found = await self.probe(call.target.url, call.headers, min(PROBE_SECONDS, call.deadline - now))
             if len(self._eras) >= ERAS_KEPT:
                 self._eras.clear()
-            known = self._eras[key] = _Asked(found.era, now)
+            known = self._eras[key] = _Asked(found.era, bool(found.older) and era == "modern", now)
         if known.era == era:
             raise UpstreamFault(CONTRADICTS, str(contradiction)) from contradiction
         return known.era

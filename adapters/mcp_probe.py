@@ -25,11 +25,12 @@ from adapters.mcp_wire import (
 )
 
 Era = Literal["modern", "legacy", "sse"]
+HANDSHAKE_SECONDS: Final = 5.0  # that a modern server has to say whether it knows `initialize`
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What it lists, verbatim, without what can't be used safely."""
+    """What it lists, verbatim, without what can't be used safely. `older` is the version that a modern server agrees on at `initialize`."""
 
     era: Era
     protocol_version: str
@@ -37,10 +38,16 @@ class Probe:
     prompts: list[Definition] = field(default_factory=list)
     resources: list[Definition] = field(default_factory=list)
     templates: list[Definition] = field(default_factory=list)
+    older: str = ""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a registration remembers of the server, for McpPool."""
+        return {"era": self.era, "protocol_version": self.protocol_version} | ({"older": self.older} if self.older else {})
 
 
-def probed(era: Era, version: str, listed: Listed) -> Probe:
-    return Probe(era, version, listed.tools, listed.prompts, listed.resources, listed.templates)
+def probed(era: Era, version: str, listed: Listed, older: str = "") -> Probe:
+    return Probe(era, version, listed.tools, listed.prompts, listed.resources, listed.templates, older)
 
 
 class _Discovered(msgspec.Struct, frozen=True, rename="camel"):
@@ -100,7 +107,18 @@ async def _modern(http: McpHttp, url: str, credentials: Mapping[str, str], secon
         headers = {**credentials, **modern_headers(method)}
         return await http.post(url, headers, envelope_of(1, method, modern_params(params)), 1, seconds)
 
-    return probed("modern", MODERN, await list_all(page))
+    return probed("modern", MODERN, await list_all(page), await _older(http, url, credentials, min(seconds, HANDSHAKE_SECONDS)))
+
+
+async def _older(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> str:
+    """The version of the handshake era that a modern server speaks too: `server/discover` tells nothing of it."""
+    session = Session(SessionKey("", url, ""))
+    try:
+        await open_session(http, session, credentials, seconds)
+    except (NotLegacy, UpstreamFault):
+        return ""
+    await close_session(http, session)
+    return session.headers["mcp-protocol-version"]
 
 
 async def _legacy(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:

@@ -17,10 +17,7 @@ class Probed(Protocol):
     """adapters/mcp_probe.py."""
 
     @property
-    def era(self) -> str: ...
-
-    @property
-    def protocol_version(self) -> str: ...
+    def facts(self) -> Mapping[str, Any]: ...
 
     @property
     def tools(self) -> Sequence[Definition]: ...
@@ -82,7 +79,7 @@ class ServerSource:
             await self._cards.vet_callee("url", offer.url)
         probed = await self._servers.probe(offer.name, offer.url, self._credentials(offer.terms.upstream))
         lists = {"tools": probed.tools, "prompts": probed.prompts, "resources": probed.resources, "templates": probed.templates}
-        return Found("mcp", offer.url, {"era": probed.era, "protocol_version": probed.protocol_version}, lists)
+        return Found("mcp", offer.url, probed.facts, lists)
 
     async def _described(self, offer: ServerOffer, openapi: str | Mapping[str, Any]) -> Found:
         """The API is called where its document says, or at `url`, where that is given."""

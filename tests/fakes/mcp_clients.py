@@ -79,7 +79,7 @@ async def upstream(home: House, era: Era, server: MCPServer, name: str = "desk",
         url=url,
         owner="operator",
         status=Status.ACTIVE,
-        facts={"era": found.era, "protocol_version": found.protocol_version},
+        facts=found.facts,
         **offered(lists),
     )
     await home.gateway.registry.add(entry)

@@ -67,6 +67,12 @@ class Talker:
         ) -> str:
             return f"{name.name} {len(found.roots)} {thoughts.model}"
 
+        @self.server.tool()
+        async def confer(context: Context) -> str:
+            """Asks while it works, which the stateless era has no way for."""
+            answer = await context.elicit("Who are you?", Name)
+            return f"hello {answer.data.name}" if answer.action == "accept" else answer.action
+
     def _sayings(self) -> None:
         @self.server.tool()
         async def count(to: int, context: Context) -> str:
