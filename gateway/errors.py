@@ -70,6 +70,10 @@ class UnknownResource(Exception):
     """No such resource for this caller."""
 
 
+class NotReachable(Exception):
+    """An MCP server that the caller may know of is down, or held back by an operator."""
+
+
 class TooManyWaiting(Exception):
     """More calls of MCP servers wait for people's answers than may."""
 
@@ -221,6 +225,7 @@ TABLE: dict[type[Exception], Row] = {
     NotKept: Row(503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later.", acts=True),
     IdempotencyConflict: Row(409, -32014, "idempotency-conflict", "The Idempotency-Key was used before with another message."),
     InvalidAnswer: Row(500, -32006, "invalid-agent-response", a2a="INVALID_AGENT_RESPONSE"),
+    NotReachable: Row(502, -32015, "not-reachable", "The server is not reachable now; try again later.", rides=True),
     UpstreamFault: Row(502, -32015, "upstream", rides=True),
     McpRefused: Row(502, -32015, "upstream", rides=True),
     EgressRefused: Row(400, -32602, "egress-refused"),

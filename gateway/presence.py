@@ -56,6 +56,11 @@ class Presence:
             self._others.clear()  # who can't see can't say that others are silent
             raise
 
+    async def lives(self, process: str) -> bool:
+        """Whether a process is there, as far as anybody noticed: one that was killed is struck off within seconds. Raises NotRead."""
+        found = select(processes.c.id).where(processes.c.id == process)
+        return await self._database.read(lambda connection: connection.execute(found).first()) is not None
+
     async def leave(self) -> None:
         """We are no more: what we leave undone is for others to end."""
         await self._database.write(lambda batch: batch.run("DELETE FROM processes WHERE id = ?", (self._process,)))

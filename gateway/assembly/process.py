@@ -114,7 +114,8 @@ class Gateway:
         self.front_door = FrontDoor(self.registry, self.database, self.authority.may)
         self.broker = Broker(self.registry, self.ledger, self.memory, outside, self.front_door)
         heads = HeadsFile(settings.home / "audit.heads", self.keys, now_us)
-        self.pulse = Pulse(self.database, self.audit, heads, Presence(self.database, self.process, now_us))
+        self.presence = Presence(self.database, self.process, now_us)
+        self.pulse = Pulse(self.database, self.audit, heads, self.presence)
         heads.compact()
 
     def _memory(self) -> Memory:

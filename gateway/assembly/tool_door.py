@@ -31,7 +31,7 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     mailbox, streams = Mailbox(gateway.database, now_us), Streams(gateway.database, now_us)
     sessions, changes = Sessions(gateway.database, now_us), Changes()
     relay = Relay(gateway.broker, catalogue, Agents(gateway.broker), seal)
-    parked = Parked(seal, mailbox, gateway.process, time.time)
+    parked = Parked(seal, mailbox, gateway.process, gateway.presence.lives, time.time)
     listeners = Listeners(admission, Feed(gateway.broker, catalogue, changes), sessions, Line(mailbox, streams))
     methods = Methods(relay, catalogue, sessions, changes)
     parts = Parts(relay, methods, seal, parked, listeners, Line(mailbox, streams))

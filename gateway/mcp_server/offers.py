@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from gateway.errors import NotReachable
 from gateway.mcp_server.lists import Entries, Lists
 from policies.authority import Authority, Caller
 from policies.grant import Act, calling, getting, invoking, reading
@@ -12,6 +13,7 @@ from registry.selection import Selection
 from registry.store import Registry, UnknownName
 
 VIRTUAL = "virtual/"
+AWAY = (Status.DOWN, Status.QUARANTINED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +57,23 @@ class Offers:
         return self._registry.generation, self._authority.generation
 
     def entry(self, caller: Caller, name: str) -> Registration:
-        """An agent or a server, or a virtual one. Raises UnknownName."""
+        """An agent or a server, or a virtual one. Raises UnknownName, and NotReachable of a server that the caller may know of."""
         found = self._registry.find(caller.principal.tenant, name)
         if found.status is not Status.ACTIVE:
+            if found.family is Family.SERVER and found.status in AWAY and self._knows(caller, found):
+                raise NotReachable
             raise UnknownName(name)
         return found
 
     def server(self, caller: Caller, name: str) -> Registration:
-        """Raises UnknownName."""
+        """Raises UnknownName and NotReachable."""
         found = self.entry(caller, name)
         if found.family is not Family.SERVER:
             raise UnknownName(name)
         return found
 
     def place(self, caller: Caller, name: str) -> Place:
-        """Everything, one server, or a virtual one. Raises UnknownName, also where the caller may not know of it."""
+        """Everything, one server, or a virtual one. Raises NotReachable, and UnknownName, also where the caller may not know of it."""
         if not name:
             return Place("", self._everything(caller))
         if not name.startswith(VIRTUAL):
@@ -102,10 +106,10 @@ class Offers:
         return self._authority.sees(caller, act)
 
     def unavailable(self, caller: Caller, place: str) -> list[str]:
-        """Servers that would be listed there, and do not answer now."""
+        """Servers that would be listed there, and are not reachable now."""
         selection = self.selection(caller, place) if place.startswith(VIRTUAL) else None
         entries = self._registry.list(caller.principal.tenant, Family.SERVER) if not place or selection else ()
-        down = (entry for entry in entries if entry.status is Status.DOWN and (selection is None or selection.touches(entry.name)))
+        down = (entry for entry in entries if entry.status in AWAY and (selection is None or selection.touches(entry.name)))
         return [entry.name for entry in down if self._knows(caller, entry)]
 
     def _everything(self, caller: Caller) -> list[Registration]:

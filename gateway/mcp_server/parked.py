@@ -6,7 +6,7 @@ The call goes on in the process that took it in; the client's next request, to w
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ import structlog
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.mcp_peer import Peer, PeerRefused
+from gateway.database import NotRead
 from gateway.errors import TooManyWaiting
 from gateway.mailbox import Mailbox
 from gateway.mcp_server.modern import MISSING_CAPABILITY, BadEnvelope
@@ -26,6 +27,7 @@ from policies.ids import new_id
 ANSWER_SECONDS = 300.0  # for which a person may think about a question
 KEPT_SECONDS = 300.0  # for which a repeated answer gets the same result again
 REMOTE_SECONDS = 120.0  # for which another process may work on an answer
+LOOK_SECONDS = 0.5  # between two looks whether that process is still there
 ALL_MAX, HOLDER_MAX, ASKS_MAX = 1000, 20, 16
 UNASKABLE, LATE = -32601, -32001
 FAILED = re.compile(rb'"isError"\s*:\s*true')
@@ -133,12 +135,15 @@ def _letter_of(outcome: asyncio.Future[bytes]) -> _Letter:
 
 
 class Parked:
-    """The calls of this process that wait. `now` counts seconds since 1970."""
+    """The calls of this process that wait. `lives` tells of a process whether it is still there; `now` counts seconds since 1970."""
 
-    def __init__(self, seal: Seal, mailbox: Mailbox, process: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, seal: Seal, mailbox: Mailbox, process: str, lives: Callable[[str], Awaitable[bool]], now: Callable[[], float]
+    ) -> None:
         self._seal = seal
         self._mailbox = mailbox
         self._process = process
+        self._lives = lives
         self._now = now
         self._calls: dict[str, Running] = {}
         self._holders: Counter[str] = Counter()
@@ -235,7 +240,7 @@ class Parked:
         call = f"{state.parked}/{state.round}"
         await self._mailbox.send(f"resume/{call}", encode(responses), ANSWER_SECONDS)
         try:
-            letter = _letter(await self._mailbox.wait(f"resumed/{call}", REMOTE_SECONDS))
+            letter = _letter(await self._answer_from(state.process, f"resumed/{call}"))
         except TimeoutError:
             raise bad_state() from None
         except asyncio.CancelledError:
@@ -244,6 +249,24 @@ class Parked:
         if letter.result is UNSET:
             raise BadEnvelope(letter.code, letter.message, letter.data, letter.status)
         return bytes(letter.result)
+
+    async def _answer_from(self, process: str, address: str) -> bytes:
+        """A letter from another process. Raises TimeoutError when none came in time, or none can come: the process is no more."""
+        letter = asyncio.create_task(self._mailbox.wait(address, REMOTE_SECONDS))
+        try:
+            while not letter.done():
+                await asyncio.wait([letter], timeout=LOOK_SECONDS)
+                if not letter.done() and not await self._is_there(process):
+                    raise TimeoutError
+            return letter.result()
+        finally:
+            letter.cancel()
+
+    async def _is_there(self, process: str) -> bool:
+        try:
+            return await self._lives(process)
+        except NotRead:
+            return True  # as far as one can see
 
     async def _answered_elsewhere(self, running: Running, number: int, bound: bytes) -> None:
         """The other end of `_elsewhere`, for one round, which may also be answered here."""

@@ -18,7 +18,7 @@ from adapters.mcp_peer import Listening, PeerRefused
 from adapters.mcp_wire import McpRefused
 from gateway.broker import Broker, ServerListening
 from gateway.database import NotKept, NotRead
-from gateway.errors import UnknownResource
+from gateway.errors import NotReachable, UnknownResource
 from gateway.ledger import Refused, Trail
 from gateway.mcp_server.relay import Catalogue
 from policies.authority import Caller
@@ -162,7 +162,7 @@ class Feed:
     def _digest(self, audience: Audience, lists: tuple[Callable[..., Any], ...]) -> str:
         try:
             return hashlib.sha256(encode([each(audience.caller, audience.server) for each in lists])).hexdigest()
-        except UnknownName:
+        except (UnknownName, NotReachable):
             return ""
 
     def _follow(self, audience: Audience, uris: frozenset[str], followers: dict[str, tuple[Mapping[str, str], asyncio.Task[None]]]) -> None:
@@ -183,7 +183,7 @@ class Feed:
         try:
             found = self._catalogue.resources.resolve(caller, server, uri)
             allowed = offers.may(caller, offers.server(caller, found.server), reading(found.server))
-        except (UnknownResource, UnknownName):
+        except (UnknownResource, UnknownName, NotReachable):
             return None
         return (found.server, found.uri) if allowed else None
 

@@ -70,6 +70,26 @@ async def test_a_server_that_does_not_answer_is_missing_by_name(home: House) -> 
         assert [tool["name"] for tool in result["tools"]] == (["t0"] if path != "/mcp" else ["inventory_t0"])
 
 
+@pytest.mark.parametrize("status", [Status.DOWN, Status.QUARANTINED])
+async def test_a_server_that_is_not_reachable_is_told_apart_where_it_may_be_known(home: House, status: Status) -> None:
+    await home.gateway.registry.add(server("crm", 1))
+    await home.gateway.registry.set_status("default", "crm", status)
+    asks = [
+        ("/mcp", "tools/call", {"name": "crm_t0", "arguments": {}}),
+        ("/mcp/crm", "tools/call", {"name": "t0", "arguments": {}}),
+        ("/mcp/crm", "tools/list", {}),
+        ("/mcp/crm", "initialize", {}),
+        ("/mcp", "prompts/get", {"name": "crm_p"}),
+        ("/mcp", "resources/read", {"uri": "crm+note://one"}),
+    ]
+    for path, method, params in asks:
+        known = await home.rpc(path, home.token("mel"), method, params)
+        assert (known.status_code, known.json()["error"]["data"]) == (200, {"reason_id": "not-reachable"}), (path, method)
+        hidden = await home.rpc(path, home.token("alice"), method, params)
+        unknown = await home.rpc(path.replace("crm", "none"), home.token("alice"), method, eval(repr(params).replace("crm", "none")))
+        assert (hidden.status_code, hidden.json()) == (unknown.status_code, unknown.json()), (path, method)
+
+
 async def test_what_is_kept_is_made_once(home: House) -> None:
     await home.gateway.registry.add(server("crm", 3))
     offers = Offers(home.gateway.registry, home.gateway.authority)

@@ -199,3 +199,18 @@ async def test_what_fails_elsewhere_is_told_as_if_it_failed_here(tmp_path: Path,
         key, state = await questioned(one)
         there = await asked(other, inputResponses={key: {"action": "cancel"}}, requestState=state)
         assert here.get("error") == there.get("error") and here.get("result") == there.get("result")
+
+
+async def test_whose_process_is_no_more_is_told_at_once_to_begin_again(tmp_path: Path, postgres_url: str) -> None:
+    async with two(tmp_path, postgres_url) as (one, other):
+        await upstream(one, "legacy", Talker().server)
+        await other.gateway.database.refresh()
+        key, state = await questioned(one)
+        await one.gateway.database.write(lambda batch: batch.run("DELETE FROM processes WHERE id = ?", (one.gateway.process,)))
+        for task in list(one.gateway.pulse._loops):
+            task.cancel()  # it gives no sign of life any more
+        for close in one.gateway.closing:
+            await close()
+        async with asyncio.timeout(10):
+            lost = await asked(other, inputResponses={key: ADA}, requestState=state)
+        assert lost["error"]["code"] == -32602 and "begin again" in lost["error"]["message"]
