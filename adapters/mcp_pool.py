@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +15,7 @@ from adapters.mcp_legacy import SUBSCRIBE, UNSUBSCRIBE, LegacyRequests
 from adapters.mcp_listening import LegacyListening, ModernListening, Subscribed
 from adapters.mcp_modern import ModernRequests
 from adapters.mcp_peer import Listener, Listening, Peer
-from adapters.mcp_probe import Era, Probe, probe
+from adapters.mcp_probe import Era, Probe, knows_handshake, probe
 from adapters.mcp_rounds import WrongEra, answered, settled
 from adapters.mcp_sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, Sessions
 from adapters.mcp_sse import SseSessions
@@ -22,6 +23,7 @@ from adapters.mcp_wire import McpAnswer, McpRequest
 from registry.card import Registration
 
 PROBE_SECONDS: Final = 15.0
+HANDSHAKE_SECONDS: Final = 5.0  # that a modern server has to say whether it knows `initialize`
 ASK_SECONDS: Final = 60.0  # between two probes of a server that contradicts itself
 ERAS_KEPT: Final = 4096
 CONTRADICTS: Final = "The server's answer is not one of its protocol"
@@ -42,8 +44,14 @@ class PoolLimits:
 
 class _Asked(NamedTuple):
     era: Era
-    older: bool  # it speaks the handshake era too
     at: float
+
+
+class _Handshake(NamedTuple):
+    """Whether a modern server knows `initialize` too; after `until` it is asked again."""
+
+    known: bool
+    until: float
 
 
 class McpPool:
@@ -62,6 +70,7 @@ class McpPool:
         self._subscribed = Subscribed()
         self._breaker = Breaker(clock)
         self._eras: dict[_Version, _Asked] = {}  # what was found out since the server was registered
+        self._handshakes: dict[_Version, _Handshake] = {}
 
     async def probe(self, url: str, headers: Mapping[str, str], seconds: float = PROBE_SECONDS) -> Probe:
         """Era, version and tools of a server. `headers` are credentials. Raises UpstreamFault and EgressRefused."""
@@ -69,10 +78,12 @@ class McpPool:
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Makes one request. Raises UpstreamFault, McpRefused and EgressRefused; a result with isError is an answer."""
-        server, era = call.target.url, self._era(call.target, request.session)
+        server, era = call.target.url, self._era(call.target)
         if self._breaker.troubled:
             self._breaker.enter(server)
         try:
+            if request.session and era == "modern":
+                era = await self._session_era(call)
             try:
                 answer = await self._send(era, call, request)
             except (WrongEra, NotLegacy) as contradiction:
@@ -100,7 +111,9 @@ class McpPool:
 
     async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None:
         """See McpTools.listen."""
-        era = self._era(call.target, session)
+        era = self._era(call.target)
+        if session and era == "modern":
+            era = await self._session_era(call)
         try:
             await self._listen(era, call, wanted, (listener, session))
         except (WrongEra, NotLegacy) as contradiction:
@@ -127,13 +140,20 @@ class McpPool:
         await self._sse.sweep(everything=True)
         await self._sessions.sweep(everything=True)
 
-    def _era(self, target: Registration, session: str) -> Era:
-        """A server of both eras is spoken to in the client's: in the handshake era it asks and keeps things otherwise."""
+    def _era(self, target: Registration) -> Era:
         known = self._eras.get(_version(target)) if self._eras else None
-        era = known.era if known else _ERAS.get(target.facts.get("era", ""), "modern")
-        if session and era == "modern" and (known.older if known else target.facts.get("older")):
-            return "legacy"
-        return era
+        return known.era if known else _ERAS.get(target.facts.get("era", ""), "modern")
+
+    async def _session_era(self, call: Call) -> Era:
+        """That of a modern server for a client with a session: a server of both eras asks and keeps in sessions what it can't without."""
+        key, now = _version(call.target), self._clock()
+        known = self._handshakes.get(key)
+        if known is None or known.until <= now:
+            knows = await knows_handshake(self._http, call.target.url, call.headers, min(HANDSHAKE_SECONDS, call.deadline - now))
+            if len(self._handshakes) >= ERAS_KEPT:
+                self._handshakes.clear()
+            known = self._handshakes[key] = _Handshake(bool(knows), math.inf if knows is not None else now + ASK_SECONDS)
+        return "legacy" if known.known else "modern"
 
     async def _other_era(self, era: Era, call: Call, contradiction: Exception) -> Era:
         """Asks the server again, seldom, and remembers. Raises UpstreamFault when it is what it was."""
@@ -143,9 +163,11 @@ class McpPool:
             found = await self.probe(call.target.url, call.headers, min(PROBE_SECONDS, call.deadline - now))
             if len(self._eras) >= ERAS_KEPT:
                 self._eras.clear()
-            known = self._eras[key] = _Asked(found.era, bool(found.older) and era == "modern", now)
+            known = self._eras[key] = _Asked(found.era, now)
         if known.era == era:
             raise UpstreamFault(CONTRADICTS, str(contradiction)) from contradiction
+        if known.era == "modern":
+            self._handshakes[key] = _Handshake(False, math.inf)  # whatever it knew before
         return known.era
 
     async def _listen(self, era: Era, call: Call, wanted: Listening, who: tuple[Listener, str]) -> None:

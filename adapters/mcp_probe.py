@@ -25,12 +25,11 @@ from adapters.mcp_wire import (
 )
 
 Era = Literal["modern", "legacy", "sse"]
-HANDSHAKE_SECONDS: Final = 5.0  # that a modern server has to say whether it knows `initialize`
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What it lists, verbatim, without what can't be used safely. `older` is the version that a modern server agrees on at `initialize`."""
+    """What it lists, verbatim, without what can't be used safely."""
 
     era: Era
     protocol_version: str
@@ -38,16 +37,15 @@ class Probe:
     prompts: list[Definition] = field(default_factory=list)
     resources: list[Definition] = field(default_factory=list)
     templates: list[Definition] = field(default_factory=list)
-    older: str = ""
 
     @property
     def facts(self) -> dict[str, str]:
         """What a registration remembers of the server, for McpPool."""
-        return {"era": self.era, "protocol_version": self.protocol_version} | ({"older": self.older} if self.older else {})
+        return {"era": self.era, "protocol_version": self.protocol_version}
 
 
-def probed(era: Era, version: str, listed: Listed, older: str = "") -> Probe:
-    return Probe(era, version, listed.tools, listed.prompts, listed.resources, listed.templates, older)
+def probed(era: Era, version: str, listed: Listed) -> Probe:
+    return Probe(era, version, listed.tools, listed.prompts, listed.resources, listed.templates)
 
 
 class _Discovered(msgspec.Struct, frozen=True, rename="camel"):
@@ -107,18 +105,20 @@ async def _modern(http: McpHttp, url: str, credentials: Mapping[str, str], secon
         headers = {**credentials, **modern_headers(method)}
         return await http.post(url, headers, envelope_of(1, method, modern_params(params)), 1, seconds)
 
-    return probed("modern", MODERN, await list_all(page), await _older(http, url, credentials, min(seconds, HANDSHAKE_SECONDS)))
+    return probed("modern", MODERN, await list_all(page))
 
 
-async def _older(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> str:
-    """The version of the handshake era that a modern server speaks too: `server/discover` tells nothing of it."""
+async def knows_handshake(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> bool | None:
+    """Whether a modern server knows `initialize` too, of which `server/discover` tells nothing. None: it can't be told now."""
     session = Session(SessionKey("", url, ""))
     try:
         await open_session(http, session, credentials, seconds)
-    except (NotLegacy, UpstreamFault):
-        return ""
+    except NotLegacy:
+        return False
+    except UpstreamFault:
+        return None
     await close_session(http, session)
-    return session.headers["mcp-protocol-version"]
+    return True
 
 
 async def _legacy(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:

@@ -73,18 +73,8 @@ async def test_without_proof_of_the_modern_era_the_handshake_is_tried(pool: McpP
 async def test_a_modern_answer_is_proof_even_when_it_is_an_error(pool: McpPool, discover: Any) -> None:
     server = Server(server_discover=discover, tools_list={"tools": [{"name": "a", "inputSchema": SCHEMA}]})
     async with scripted_server(server) as url:
-        found = await pool.probe(url, {})
-    assert (found.era, found.older) == ("modern", "")
-
-
-@pytest.mark.parametrize(
-    ("initialize", "older"),
-    [(INITIALIZED, "2025-06-18"), ({**INITIALIZED, "protocolVersion": "1999-01-01"}, ""), ((500, -32603), ""), ({"hello": 1}, "")],
-)
-async def test_a_modern_server_is_asked_whether_it_knows_the_handshake_too(pool: McpPool, initialize: Any, older: str) -> None:
-    async with scripted_server(Server(server_discover=DISCOVERED, initialize=initialize, tools_list={"tools": []})) as url:
-        found = await pool.probe(url, {})
-    assert (found.era, found.protocol_version, found.older) == ("modern", "2026-07-28", older)
+        assert (await pool.probe(url, {})).era == "modern"
+    assert "initialize" not in server.asked
 
 
 @pytest.mark.parametrize(
