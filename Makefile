@@ -36,7 +36,7 @@ check: setup ## linters, types, direction of imports, rules of the house
 bench: setup ## figures against direct calls and a raw pass-through, also in build/bench.json
 	@$(RUN) -m tests.bench
 
-conformance: setup ## the public A2A kit against the gateway (A2A_TCK=folder of the kit), also in build/conformance.json
+conformance: setup ## the public A2A and MCP kits against the gateway (docs/conformance.md), also in build/conformance.json
 	@$(RUN) -m tests.conformance
 
 serve: setup ## the gateway alone, on http://127.0.0.1:8080

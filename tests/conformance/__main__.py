@@ -7,12 +7,12 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.processes import ROOT, BenchFailure, free_port
-from tests.conformance import kit, kit_v03, kit_v1, papers, report
+from tests.conformance import kit, kit_mcp, kit_v03, kit_v1, papers, papers_mcp, report, report_mcp, stage_mcp
 from tests.conformance.stage import Address, example_agent, staged
 
 RESULT = ROOT / "build" / "conformance.json"
@@ -20,41 +20,62 @@ FOLDER = ROOT / "build" / "conformance"  # data, logs and reports of the last ru
 PAGE = ROOT / "docs" / "conformance.md"
 WAIVERS = Path(__file__).parent / "waivers.json"
 VERSIONS = {found.version: found for found in (kit.V1, kit.V03)}
+MCP = "mcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    a2a: Sequence[report.Profile]
+    mcp: Sequence[report_mcp.Conformity]
+
+    @property
+    def good(self) -> bool:
+        return all(one.good for one in self.a2a) and all(one.good for one in self.mcp)
+
+    def table(self) -> str:
+        return "\n\n".join(text for text in (papers.table(self.a2a) if self.a2a else "", papers_mcp.table(self.mcp)) if text)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is run: `select` names tests of the kit for 1.0, `direct` leaves the gateway out. Only a whole run writes files."""
 
-    versions: tuple[str, ...]
+    versions: tuple[str, ...]  # of A2A
+    mcp: bool
     select: str
     direct: bool
     grpc: bool
 
     @property
     def whole(self) -> bool:
-        return self.grpc and not (self.select or self.direct) and self.versions == tuple(VERSIONS)
+        return self.mcp and self.grpc and not (self.select or self.direct) and self.versions == tuple(VERSIONS)
 
 
 def plan_of(arguments: Sequence[str]) -> Plan:
     """Raises SystemExit on wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description="The public A2A kits against the gateway.")
-    parser.add_argument("--only", choices=VERSIONS, help="one version of A2A")
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description="The public kits for A2A and MCP against the gateway.")
+    parser.add_argument("--only", choices=(*VERSIONS, MCP), help="one version of A2A, or MCP")
     parser.add_argument("-k", dest="select", default="", metavar="TESTS", help="only the tests of the 1.0 kit that pytest -k would choose")
     parser.add_argument("--direct", action="store_true", help="the 1.0 kit against the example agent itself, without the gateway")
     parser.add_argument("--no-grpc", dest="grpc", action="store_false", help="with gRPC off")
     given = parser.parse_args(arguments)
     only = "1.0" if given.select or given.direct else given.only
-    return Plan((only,) if only else tuple(VERSIONS), given.select, given.direct, given.grpc)
+    versions = tuple(version for version in VERSIONS if only in (None, version))
+    return Plan(versions, only in (None, MCP), given.select, given.direct, given.grpc)
 
 
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-async def run(plan: Plan, waivers: Sequence[report.Waiver]) -> list[report.Profile]:
-    """Raises KitMissing, BenchFailure."""
+async def run(plan: Plan, waivers: Sequence[report.Waiver]) -> Results:
+    """What is missing is said before anything runs. Raises KitMissing, BenchFailure."""
     folders = {version: VERSIONS[version].find(os.environ) for version in plan.versions}
+    mcp = kit_mcp.find(os.environ, FOLDER / MCP, say) if plan.mcp else None
+    return Results(await a2a(plan, folders, waivers) if folders else [], await of_mcp(mcp) if mcp else [])
+
+
+async def a2a(plan: Plan, folders: Mapping[str, Path], waivers: Sequence[report.Waiver]) -> list[report.Profile]:
     python = kit.prepare(say)
     trials = {version: kit.Trial(python, folder, FOLDER, say) for version, folder in folders.items()}
     if plan.direct:
@@ -64,6 +85,12 @@ async def run(plan: Plan, waivers: Sequence[report.Waiver]) -> list[report.Profi
         return [await profile(version, trials[version], at, plan.select, waivers) for version in plan.versions]
 
 
+async def of_mcp(found: kit_mcp.McpKit) -> list[report_mcp.Conformity]:
+    found.folder.mkdir()
+    async with stage_mcp.staged(found.folder, found.fixture) as url:
+        return await kit_mcp.conformities(found, url, stage_mcp.DRIVER)
+
+
 async def profile(version: str, trial: kit.Trial, at: Address, select: str, waivers: Sequence[report.Waiver]) -> report.Profile:
     own = [one for one in waivers if one.version == version]
     if version == "1.0":
@@ -71,9 +98,9 @@ async def profile(version: str, trial: kit.Trial, at: Address, select: str, waiv
     return await kit_v03.profile(trial, at.sut("/open"), at.url, bool(at.grpc), own)
 
 
-def written(profiles: Sequence[report.Profile], waivers: Sequence[report.Waiver]) -> None:
-    RESULT.write_text(json.dumps(papers.document(profiles), indent=2) + "\n")
-    PAGE.write_text(papers.page(profiles, waivers))
+def written(results: Results, waivers: Sequence[report.Waiver]) -> None:
+    RESULT.write_text(json.dumps(papers.document(results.a2a, results.mcp), indent=2) + "\n")
+    PAGE.write_text(papers.page(results.a2a, waivers, results.mcp))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -83,18 +110,18 @@ def main(arguments: Sequence[str]) -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     try:
-        profiles = asyncio.run(run(plan, waivers))
+        results = asyncio.run(run(plan, waivers))
     except kit.KitMissing as missing:
         say(f"conformance: {missing}")
         return 2
     except BenchFailure as failure:
         say(f"conformance: {failure}")
         return 1
-    print(f"{papers.table(profiles)}\n\n{time.monotonic() - began:.0f} s")
+    print(f"{results.table()}\n\n{time.monotonic() - began:.0f} s")
     if plan.whole:
-        written(profiles, waivers)
+        written(results, waivers)
         print(f"also in {RESULT.relative_to(ROOT)} and {PAGE.relative_to(ROOT)}")
-    return 0 if all(one.good for one in profiles) else 1
+    return 0 if results.good else 1
 
 
 if __name__ == "__main__":

@@ -33,6 +33,9 @@ LIMIT = 900.0  # seconds that one run may take
 PERCENT = re.compile(rb"\[ *(\d+)%\]")
 
 
+Say = Callable[[str], None]
+
+
 class KitMissing(Exception):
     """The kit can't be run; the message says what to do."""
 
@@ -69,10 +72,10 @@ class Trial:
     python: Path
     kit: Path
     folder: Path  # of reports and logs
-    say: Callable[[str], None]
+    say: Say
 
 
-def prepare(say: Callable[[str], None]) -> Path:
+def prepare(say: Say) -> Path:
     """The interpreter that has what the kits need; made once. Raises KitMissing."""
     python, done = VENV / "bin" / "python", VENV / "installed"
     if not done.exists() or done.read_text() != "\n".join(NEEDS):
@@ -104,7 +107,7 @@ async def carried_out(trial: Trial, name: str, arguments: Sequence[str]) -> Path
     return junit
 
 
-async def _followed(process: asyncio.subprocess.Process, log: Path, say: Callable[[str], None]) -> None:
+async def _followed(process: asyncio.subprocess.Process, log: Path, say: Say) -> None:
     assert process.stdout is not None
     with log.open("wb") as sink:
         async for line in process.stdout:

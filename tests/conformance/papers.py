@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tests.conformance import papers_mcp
 from tests.conformance.report import BINDINGS, FAIL, PASS, SKIPPED, UNTESTED, WAIVED, Profile, Ran, Requirement
+from tests.conformance.report_mcp import Conformity
 from tests.requirements import REQUIREMENTS
 
 NAMES = {"agent_card": "agent card", "jsonrpc": "JSON-RPC", "http_json": "HTTP+JSON", "grpc": "gRPC"}
@@ -21,14 +23,17 @@ UNTESTED_AREAS = {
 }
 INTRODUCTION = """# Conformance
 
-What the public A2A kits say about an agent **behind** the gateway, with authentication on: the example agent of
-`tests/conformance/agent.py`, built with the official SDK, is registered at a gateway with shipped defaults, and the kits see the gateway
-only. Since they know no tokens and send no gRPC tenant, a loopback shim adds both; over 1.0 it changes nothing else. `make conformance`
-runs it and writes this page and `build/conformance.json`.
+What the public kits for A2A and MCP say about agents and servers **behind** the gateway, with authentication on. `make conformance` runs
+them and writes this page and `build/conformance.json`. None of them is part of this repository.
 
-The kits are the branches `1.0-dev` and `0.3.x` of `a2aproject/a2a-tck`. They are not part of this repository: check them out in
-`build/a2a-tck` and `build/a2a-tck-0.3`, or set `A2A_TCK` and `A2A_TCK_03` to their folders. Sections are those of the A2A specification.
-What a kit leaves untested is shown by tests of this repository; `tests/requirements.py` has those of every requirement of 1.0.
+## A2A
+
+The example agent of `tests/conformance/agent.py`, built with the official SDK, is registered at a gateway with shipped defaults, and the
+kits see the gateway only. Since they know no tokens and send no gRPC tenant, a loopback shim adds both; over 1.0 it changes nothing else.
+
+The kits are the branches `1.0-dev` and `0.3.x` of `a2aproject/a2a-tck`: check them out in `build/a2a-tck` and `build/a2a-tck-0.3`, or set
+`A2A_TCK` and `A2A_TCK_03` to their folders. Sections are those of the A2A specification. What a kit leaves untested is shown by tests of
+this repository; `tests/requirements.py` has those of every requirement of 1.0.
 
 Over 1.0 three agents are tried: one that can everything, and, for what the kit then skips, one that lacks streaming, push notifications
 and an extended card, and one that demands an extension. The kit for 0.3 (its mandatory tests) looks for a card at the root of a host and
@@ -76,7 +81,7 @@ def _where(one: Requirement) -> str:
     return ", ".join(NAMES[binding] for binding in BINDINGS if one.bindings.get(binding) in (FAIL, WAIVED)) or "-"
 
 
-def document(profiles: Sequence[Profile]) -> dict[str, Any]:
+def document(profiles: Sequence[Profile], mcp: Sequence[Conformity]) -> dict[str, Any]:
     """build/conformance.json: requirements, each with the version of A2A before it."""
 
     def ids(*statuses: str) -> list[str]:
@@ -92,15 +97,15 @@ def document(profiles: Sequence[Profile]) -> dict[str, Any]:
         "tests": {profile.version: dict(profile.tests) for profile in profiles},
         "bindings": {profile.version: cells(profile) for profile in profiles},
     }
-    return {"a2a": a2a, "mcp": {}}
+    return {"a2a": a2a, **papers_mcp.document(mcp)}
 
 
-def page(profiles: Sequence[Profile], waivers: Sequence[Any]) -> str:
+def page(profiles: Sequence[Profile], waivers: Sequence[Any], mcp: Sequence[Conformity]) -> str:
     """docs/conformance.md."""
     parts = [INTRODUCTION]
     for profile in profiles:
         parts += [_summary(profile), _failures(profile), _waived(profile, waivers), _skipped(profile), _untested(profile), _all(profile)]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(part for part in [*parts, papers_mcp.page(mcp)] if part)
 
 
 def _summary(profile: Profile) -> str:

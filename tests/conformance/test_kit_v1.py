@@ -123,13 +123,13 @@ def test_the_papers_name_every_failure_waiver_skip_and_gap(tmp_path: Path) -> No
         case(ERRORS, failure("got FAILED_PRECONDITION")),
     )
     found = profile(tmp_path, said, *cases)
-    page = papers.page([found], [WAIVER])
+    page = papers.page([found], [WAIVER], [])
     assert "| CORE-LIST-001 | MUST | 5.4 | JSON-RPC |" in page
     assert "| GRPC-ERR-002 | 5.4 | gRPC | as the release says |" in page
     assert "| CORE-LIST-001 | gRPC | no streams |" in page
     assert "| CARD-SIGN-001 | MUST | 5.4 | signatures of agent cards |" in page
     assert "FAILED MUST CORE-LIST-001" in papers.table([found])
-    a2a = papers.document([found])["a2a"]
+    a2a = papers.document([found], [])["a2a"]
     assert (a2a["passed"], a2a["failed"], a2a["waived"], a2a["not_tested"]) == (
         0,
         ["1.0 CORE-LIST-001"],

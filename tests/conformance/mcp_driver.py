@@ -1,0 +1,136 @@
+"""The client that the MCP kit tries: each scenario's calls, made by the code that calls upstream servers. The last argument is the URL."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from adapters.contract import Call, UpstreamFault
+from adapters.egress import Egress
+from adapters.mcp_params import headers_for, mirrored
+from adapters.mcp_peer import PeerRefused
+from adapters.mcp_pool import McpPool
+from adapters.mcp_probe import Probe
+from adapters.mcp_wire import META, MODERN, McpRefused, McpRequest, envelope_of
+from policies.delegation import Delegation
+from policies.grant import Act, Decision, Grant
+from policies.permissions import ALL
+from policies.principal import Principal
+from registry.card import Family, Registration, Status
+
+SECONDS = 60.0  # of one call
+ROUNDS = "sep-2322-client-request-state"  # the scenario in which a modern server asks
+ABLE: Mapping[str, Any] = {"elicitation": {"form": {}}, "sampling": {}, "roots": {"listChanged": True}}
+VALUES: Mapping[str, Any] = {"string": "x", "integer": 0, "number": 0, "boolean": False, "object": {}, "array": [], "null": None}
+
+Wish = tuple[str, dict[str, Any]]  # a tool and its arguments
+
+
+class Person:
+    """Accepts whatever is asked, with the defaults of the question."""
+
+    capabilities = ABLE
+
+    async def notify(self, method: str, params: Raw) -> None:
+        return
+
+    async def ask(self, method: str, params: Raw) -> Raw:
+        asked = msgspec.json.decode(params)
+        if method == "elicitation/create":
+            properties = asked.get("requestedSchema", {}).get("properties", {})
+            content = {name: schema.get("default", VALUES.get(schema.get("type"))) for name, schema in properties.items()}
+            return Raw(msgspec.json.encode({"action": "accept", "content": content}))
+        if method == "roots/list":
+            return Raw(b'{"roots":[]}')
+        if method == "sampling/createMessage":
+            return Raw(b'{"role":"assistant","content":{"type":"text","text":""},"model":"none"}')
+        raise PeerRefused(-32601, "not here")
+
+
+def wishes(scenario: str, found: Probe, context: Mapping[str, Any]) -> Iterator[Wish]:
+    """What a scenario wants called."""
+    named = {tool["name"]: tool for tool in found.tools}
+    if scenario in ("tools_call", "request-metadata", "http-standard-headers"):
+        yield "add_numbers", {"a": 5, "b": 3}
+    elif scenario == "json-schema-2020-12-preservation":
+        yield "json_schema_echo", {"schema": named["json_schema_2020_12_tool"]["inputSchema"]}
+    elif scenario == "http-custom-headers":
+        yield from ((one["name"], one.get("arguments") or {}) for one in context.get("toolCalls", ()) if one["name"] in named)
+    elif scenario == ROUNDS:
+        yield from ((f"test_mrtr_{name}", {}) for name in ("echo_state", "unrelated", "no_state", "no_result_type"))
+    elif scenario in ("http-invalid-tool-headers", "sse-retry", "elicitation-sep1034-client-defaults"):
+        yield from ((name, _least(tool)) for name, tool in named.items())
+    elif scenario.startswith("auth/") and named:
+        yield next(iter(named)), {}
+
+
+def _least(tool: Mapping[str, Any]) -> dict[str, Any]:
+    schema = tool["inputSchema"]
+    properties = schema.get("properties", {})
+    return {name: VALUES.get(properties.get(name, {}).get("type"), "x") for name in schema.get("required", ())}
+
+
+async def drive(url: str, scenario: str, context: Mapping[str, Any]) -> None:
+    """Raises UpstreamFault where the server can't be spoken to; a call that fails is told of and passed over."""
+    egress = Egress(["127.0.0.1", "::1", "localhost"])
+    clock = asyncio.get_running_loop().time
+    pool = McpPool(egress, clock)
+    try:
+        found = await pool.probe(url, {})
+        for number, (tool, arguments) in enumerate(wishes(scenario, found, context)):
+            try:
+                answer = await pool.call(call(url, found, clock() + SECONDS), request(found, number, tool, arguments, scenario == ROUNDS))
+                print(tool, answer.result[:500])
+            except (UpstreamFault, McpRefused) as error:
+                print(tool, repr(error), getattr(error, "detail", ""))
+    finally:
+        await pool.close()
+        await egress.close()
+
+
+def request(found: Probe, number: int, tool: str, arguments: dict[str, Any], asked: bool) -> McpRequest:
+    """As from a client of the server's era; of the older one where questions come, which are then answered on the way."""
+    schema: dict[str, Any] = next((one["inputSchema"] for one in found.tools if one["name"] == tool), {})
+    headers = headers_for(tuple(mirrored(schema)), arguments)
+    params, modern = {"name": tool, "arguments": arguments}, found.era == "modern" and not asked
+    if modern:
+        params["_meta"] = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": ABLE}
+    raw = envelope_of(number, "tools/call", params)
+    session = "" if modern else "driver"
+    return McpRequest(number, tool, raw, msgspec.json.encode(params), modern, headers=headers, peer=Person(), session=session)
+
+
+def call(url: str, found: Probe, deadline: float) -> Call:
+    act = Act("callTool", "Tool", "kit.any", "tool:kit.any", "kit")
+    principal = Principal("default", "https://issuer.example", "driver")
+    decision = Decision("d_1", 0, True, "allowed", principal.owner, (), (), act)
+    target = Registration(
+        tenant="default",
+        name="kit",
+        family=Family.SERVER,
+        kind="mcp",
+        status=Status.ACTIVE,
+        url=url,
+        owner="operator",
+        ceiling=("*",),
+        delegation="none",
+        upstream={},
+        facts=found.facts,
+        client_id="",
+        card=None,
+        card_text="[]",
+        tools=(),
+        card_hash="",
+        created=0,
+        updated=0,
+    )
+    return Call(Grant(decision, Delegation(principal, ALL, 2e9)), target, deadline, {})
+
+
+if __name__ == "__main__":
+    asyncio.run(drive(sys.argv[-1], os.environ["MCP_CONFORMANCE_SCENARIO"], json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")))

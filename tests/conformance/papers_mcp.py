@@ -1,0 +1,85 @@
+"""The MCP results on paper: lines for the screen, a part of build/conformance.json, a part of docs/conformance.md."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tests.conformance.report import FAIL, PASS, SKIPPED
+from tests.conformance.report_mcp import Conformity, Scenario
+
+SIDES = {"server": "the gateway as a server", "client": "the gateway as a client"}
+MARKS = {PASS: "yes", FAIL: "**no**", SKIPPED: "skipped"}
+INTRODUCTION = """## MCP
+
+`@modelcontextprotocol/conformance` 0.2.0-alpha.12, run by npx, for both revisions that it knows. **As a server**: the everything-server
+of the official Python SDK (`examples/servers/everything-server` of `modelcontextprotocol/python-sdk`, checked out in
+`build/mcp-python-sdk`, or where `MCP_PYTHON_SDK` says) is registered at a gateway with shipped defaults, and the kit sees
+`/mcp/everything` of that gateway, with authentication and policy on: the shim adds a bearer to each request and leaves all else, `Host`
+and `Origin` too, as it is. The everything-server lacks two tools that the kit calls (`test_streaming_elicitation` and
+`test_logging_tool`); `tests/conformance/everything.py` adds them. **As a client**: the kit is the server, and
+`tests/conformance/mcp_driver.py` makes each scenario's calls by the same code that calls upstream servers.
+
+A scenario counts when no check of it failed and at least one was made. Extensions, and scenarios that were added after a revision was
+released, are run and shown, and never counted by the kit.
+"""
+
+
+def document(found: Iterable[Conformity]) -> dict[str, Any]:
+    """Of build/conformance.json: the members `mcp` and `mcp_client`, by revision."""
+    sides: dict[str, dict[str, Any]] = {"server": {}, "client": {}}
+    for one in found:
+        sides[one.leg][one.revision] = _figures(one.required, "required") | {"not_scored": _figures(one.others, "scenarios")}
+    return {"mcp": sides["server"], "mcp_client": sides["client"]}
+
+
+def _figures(scenarios: Sequence[Scenario], total: str) -> dict[str, Any]:
+    by = {status: [one.name for one in scenarios if one.status == status] for status in (PASS, FAIL, SKIPPED)}
+    return {total: len(scenarios), "passed": len(by[PASS]), "failed": by[FAIL], "skipped": by[SKIPPED]}
+
+
+def table(found: Iterable[Conformity]) -> str:
+    """For the screen."""
+    lines = []
+    for one in found:
+        lines.append(f"MCP {one.revision} {one.leg:<7}{_counts(one)}")
+        for scenario in (*one.required, *one.others):
+            if scenario.status != PASS:
+                lines.append(f"{_outcome(scenario)} {scenario.name}: {_why(scenario)[:300]}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _outcome(scenario: Scenario) -> str:
+    word = "SKIPPED" if scenario.status == SKIPPED else "FAILED"
+    return f"{word} ({scenario.reason})" if scenario.reason else word
+
+
+def _counts(one: Conformity) -> str:
+    good = [sum(scenario.status == PASS for scenario in many) for many in (one.required, one.others)]
+    return f"{good[0]}/{len(one.required)} required, {good[1]}/{len(one.others)} others"
+
+
+def _why(scenario: Scenario) -> str:
+    if not scenario.checks:
+        return "not run"
+    return "; ".join(dict.fromkeys(check.why or check.id for check in scenario.bad)) or "nothing was tried"
+
+
+def page(found: Iterable[Conformity]) -> str:
+    """Of docs/conformance.md."""
+    parts = [INTRODUCTION]
+    for one in found:
+        heading = [
+            f"### {one.revision}, {SIDES[one.leg]}",
+            "",
+            f"{_counts(one)}.",
+            "",
+            "| scenario | | checks | passes |",
+            "|---|---|---|---|",
+        ]
+        parts.append("\n".join([*heading, *(_row(scenario) for scenario in (*one.required, *one.others)), ""]))
+    return "\n".join(parts)
+
+
+def _row(scenario: Scenario) -> str:
+    tried = scenario.good + len(scenario.bad)
+    return f"| {scenario.name} | {scenario.reason or 'required'} | {scenario.good}/{tried} | {MARKS[scenario.status]} |"
