@@ -15,7 +15,7 @@ from adapters.mcp_hearing import CHANGES, Hearing
 from adapters.mcp_http import LATE, Exchange
 from adapters.mcp_listening import ACKNOWLEDGED, SUBSCRIPTION, admits, tell
 from adapters.mcp_peer import Listener, Listening
-from adapters.mcp_sessions import accepted, initialize_params
+from adapters.mcp_sessions import LISTS_CHANGED, accepted, initialize_params
 from adapters.mcp_wire import (
     MODERN,
     UNSUPPORTED_VERSION,
@@ -81,6 +81,7 @@ class Duplex:
         self.ended: UpstreamFault | None = None
         self.version = ""
         self.offered: Mapping[str, Any] = {}
+        self.hint: Callable[[], None] | None = None  # told whenever the server says that a list changed
 
     @property
     def modern(self) -> bool:
@@ -201,6 +202,8 @@ class Duplex:
 
     def _changed(self, method: str, params: Members) -> bool:
         """Brings a change to whoever listens to it."""
+        if self.hint is not None and method in LISTS_CHANGED:
+            self.hint()
         meant = [(listener, wanted()) for listener, wanted in self.listeners if admits(wanted(), method, params)]
         for listener, granted in meant:
             self._spawn(tell(listener, granted, method, params))

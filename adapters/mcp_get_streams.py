@@ -138,6 +138,8 @@ class GetStreams:
         elif session.listeners and isinstance(message.method, str):
             for listener in list(session.listeners):
                 await listener.heard(message)
+        elif isinstance(message.method, str):
+            session.changed(message.method)
 
 
 async def _tell_all(session: Session) -> None:

@@ -46,6 +46,7 @@ class WayBack:
             raise UpstreamFault("The server does not take the answer that it asked for", f"status {status}")
 
     async def changed(self, method: str, params: Raw) -> bool:
+        self._session.changed(method)
         listeners = list(self._session.listeners)
         for listener in listeners:
             await listener.changed(method, params)
@@ -91,7 +92,7 @@ class LegacyRequests:
         try:
             posting = Posting(url, headers, body, number, left, resumes=True)
             if request.peer is None:
-                exchange = await (self._http.post(*posting[:5]) if session.plain else self._http.converse(posting, _Deaf()))
+                exchange = await (self._http.post(*posting[:5]) if session.plain else self._http.converse(posting, _Deaf(session)))
                 session.plain = not is_stream(exchange.headers)
                 return exchange
             return await self._talk(session, call, request, request.peer, posting)
@@ -141,9 +142,12 @@ class LegacyRequests:
 class _Deaf:
     """For a client that wants nothing but the answer."""
 
-    limit: asyncio.Timeout | None = None
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.limit: asyncio.Timeout | None = None
 
     async def heard(self, message: Envelope) -> None:
+        self._session.changed(str(message.method))
         if message.id is not None and message.method != "ping":
             raise UpstreamFault("The server asks back, which this connection did not offer", str(message.method)[:100])
 

@@ -86,7 +86,7 @@ class ModernListening:
     async def listen(self, call: Call, wanted: Listening, listener: Listener, front: str) -> None:
         """Until the server ends it. A broken stream is opened again, and what may have been missed is told as changed."""
         more = self._subscribed.of(call, front) if front else _Wanted()
-        stream = _ModernStream(self._http, call, listener)
+        stream = ModernStream(self._http, call.target.url, call.headers, listener)
         pause, seconds = PAUSE_SECONDS, call.deadline - self._clock()
         while True:
             more.changed.clear()
@@ -104,12 +104,13 @@ class ModernListening:
             pause = PAUSE_SECONDS if self._clock() - began > RETRY_MAX_MS / 1000 else min(2 * pause, RETRY_MAX_MS / 1000)
 
 
-class _ModernStream:
+class ModernStream:
     """One listener's stream, perhaps opened several times."""
 
-    def __init__(self, http: McpHttp, call: Call, listener: Listener) -> None:
+    def __init__(self, http: McpHttp, url: str, credentials: Mapping[str, str], listener: Listener) -> None:
         self._http = http
-        self._call = call
+        self._url = url
+        self._credentials = credentials
         self._listener = listener
         self._number = itertools.count(1).__next__
         self.opened = False
@@ -117,9 +118,9 @@ class _ModernStream:
 
     async def follow(self, wanted: Listening, seconds: float) -> None:
         """Returns when the server ended it in order. Raises UpstreamFault, McpRefused and WrongEra. `seconds`: to the acknowledgement."""
-        number, url = f"listen-{self._number()}", self._call.target.url
+        number, url = f"listen-{self._number()}", self._url
         body = envelope_of(number, METHOD, modern_params({"notifications": filter_of(wanted)}))
-        headers = {**self._call.headers, **modern_headers(METHOD)}
+        headers = {**self._credentials, **modern_headers(METHOD)}
         try:
             async with asyncio.timeout(max(seconds, 0.001)) as opening, self._http.lasting("POST", url, headers, body) as answer:
                 exchange = None if is_stream(answer.headers) else await whole(answer, number)

@@ -19,6 +19,7 @@ from adapters.mcp_probe import Era, Probe, knows_handshake, probe
 from adapters.mcp_rounds import WrongEra, answered, settled
 from adapters.mcp_sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, Sessions
 from adapters.mcp_sse import SseSessions
+from adapters.mcp_watching import Changed, watch_legacy, watch_modern, watch_sse
 from adapters.mcp_wire import McpAnswer, McpRequest
 from registry.card import Registration
 
@@ -122,6 +123,18 @@ class McpPool:
                 await self._listen(found, call, wanted, (listener, session))
             except (WrongEra, NotLegacy) as again:
                 raise UpstreamFault(CONTRADICTS, str(again)) from again
+
+    async def watch(self, target: Registration, headers: Mapping[str, str], changed: Changed) -> None:
+        """See McpTools.watch."""
+        watch = {"modern": watch_modern, "legacy": watch_legacy, "sse": watch_sse}[self._era(target, "")]
+        try:
+            await watch(self._http, target.url, headers, changed)
+        except (WrongEra, NotLegacy) as contradiction:
+            raise UpstreamFault(CONTRADICTS, str(contradiction)) from contradiction
+
+    def hints(self, hint: Callable[[str], None]) -> None:
+        """Has `hint` told the server, as tenant|name, whenever one says in any session that a list of its changed."""
+        self._sessions.hint = self._sse.hint = hint
 
     async def leave(self, owner: str, session: str) -> None:
         """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""

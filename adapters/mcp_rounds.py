@@ -18,6 +18,7 @@ from adapters.mcp_wire import (
     MISSING_CAPABILITY,
     UNSUPPORTED_VERSION,
     URL_REQUIRED,
+    HeadersDiffer,
     McpAnswer,
     McpRefused,
     McpRequest,
@@ -141,7 +142,7 @@ def _fault(request: McpRequest, exchange: Exchange, modern: bool) -> Exception:
     if error is not None and _is_refusal(error.code, status):
         return refusal(request, error.code, detail, error.data)
     if error is not None and error.code == HEADER_MISMATCH:
-        return UpstreamFault("The server finds fault with the gateway's request", detail)
+        return HeadersDiffer("The server finds fault with the gateway's request", detail)
     if (modern and status in _OTHER_ERA) or (error is not None and error.code == UNSUPPORTED_VERSION):
         return WrongEra(f"{'modern' if modern else 'legacy'}, {detail}")
     if status in _OUTAGES:

@@ -22,6 +22,9 @@ URIS_MAX: Final = 256  # of one session
 _INITIALIZED: Final = told_of("notifications/initialized")
 
 
+LISTS_CHANGED: Final = frozenset(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
+
+
 class NotLegacy(Exception):
     """The server does not know `initialize`: it may have changed its era."""
 
@@ -74,6 +77,7 @@ class Session:
     __slots__ = (
         "calls",
         "headers",
+        "hint",
         "id",
         "key",
         "level",
@@ -105,6 +109,11 @@ class Session:
         self.listeners: list[Listens] = []
         self.talks: list[Hears] = []
         self.on_close: Callable[[], None] | None = None
+        self.hint: Callable[[str], None] | None = None  # told the server (`key.server`) whenever it says that something changed
+
+    def changed(self, method: str) -> None:
+        if self.hint is not None and method in LISTS_CHANGED:
+            self.hint(self.key.server)
 
 
 async def open_session(http: McpHttp, session: Session, credentials: Mapping[str, str], seconds: float) -> None:
@@ -189,6 +198,7 @@ class Sessions:
         self._idle = idle
         self._sessions: dict[SessionKey, Session] = {}  # the least recently used first
         self._retired: deque[Session] = deque(maxlen=size)
+        self.hint: Callable[[str], None] | None = None
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -200,6 +210,7 @@ class Sessions:
             if len(self._sessions) >= self._size:
                 self._retire_one()
             session = Session(key)
+            session.hint = self.hint
         self._sessions[key] = session
         session.used = self._clock()
         return session

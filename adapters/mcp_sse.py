@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -113,6 +114,7 @@ class SseSessions:
         self._idle = idle
         self._lines: dict[SessionKey, SseLine] = {}  # the least recently used first
         self._locks: dict[SessionKey, asyncio.Lock] = {}
+        self.hint: Callable[[str], None] | None = None
 
     async def once(self, call: Call, request: McpRequest, thought: float = 0.0) -> Exchange:
         """One request and its answer. Raises UpstreamFault and NotLegacy. `thought`: seconds that are not counted."""
@@ -149,7 +151,7 @@ class SseSessions:
                 if line is None or line.duplex is None or line.duplex.ended is not None:
                     self._make_room(key)
                     line = SseLine(self._http, key, call.headers)
-                    await line.open(call.deadline - self._clock())
+                    (await line.open(call.deadline - self._clock())).hint = partial(self.hint, key.server) if self.hint else None
                     self._lines[key] = line
         except TimeoutError as error:
             raise Unreachable(LATE, "waiting for a connection") from error

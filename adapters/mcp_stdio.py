@@ -16,6 +16,7 @@ from adapters.mcp_peer import Listener, Listening, Peer
 from adapters.mcp_probe import Probe, probed
 from adapters.mcp_process import START_SECONDS, Command, Process
 from adapters.mcp_rounds import Again, WrongEra, answered, settled
+from adapters.mcp_watching import Changed, watch_duplex
 from adapters.mcp_wire import McpAnswer, McpRequest
 
 __all__ = ["Command", "StdioServers"]
@@ -81,6 +82,10 @@ class StdioServers:
         more = self._subscribed.of(call, session) if session else None
         heard = None if whose.owner and session else (lambda: frozenset(more.uris) if more else frozenset())
         await listen(duplex, wanted, listener, heard, call.deadline - self._clock())
+
+    async def watch(self, name: str, changed: Changed) -> None:
+        """As McpTools.watch."""
+        await watch_duplex(await self._duplex(_Whose(name), START_SECONDS), changed)
 
     async def leave(self, owner: str, session: str) -> None:
         """Ends the processes that a client's session had."""

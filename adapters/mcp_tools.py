@@ -1,6 +1,6 @@
 """Every MCP server behind one call, whether it is reached over HTTP or is a command of the configuration file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from adapters.contract import Call, UpstreamFault
@@ -10,6 +10,7 @@ from adapters.mcp_probe import Probe
 from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.openapi_document import Api
 from adapters.openapi_tools import KIND, OpenApi
+from registry.card import Registration
 
 STDIO: Final = "stdio:"
 
@@ -22,6 +23,8 @@ class Commands(Protocol):
     async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
 
     async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None: ...
+
+    async def watch(self, name: str, changed: Callable[[], None]) -> None: ...
 
     async def leave(self, owner: str, session: str) -> None: ...
 
@@ -65,6 +68,22 @@ class McpTools:
             await self._command().listen(call, wanted, listener, session)
         else:
             await self._pool.listen(call, wanted, listener, session)
+
+    async def watch(self, target: Registration, headers: Mapping[str, str], changed: Callable[[], None]) -> None:
+        """Calls `changed` whenever the server says that a list of its changed, until the stream breaks (UpstreamFault).
+
+        Returns where the server tells of no changes. `headers` are the gateway's own credentials there, as for `probe`.
+        """
+        if target.kind == KIND:
+            return
+        if target.url.startswith(STDIO):
+            await self._command().watch(target.name, changed)
+        else:
+            await self._pool.watch(target, headers, changed)
+
+    def hints(self, hint: Callable[[str, str], None]) -> None:
+        """Has `hint` told tenant and name of a server that says in anybody's session that a list of its changed."""
+        self._pool.hints(lambda server: hint(*server.split("|", 1)))
 
     async def leave(self, owner: str, session: str) -> None:
         """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""

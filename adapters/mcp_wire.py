@@ -58,6 +58,10 @@ class BadAnswer(UpstreamFault):
     """The server's answer is no JSON-RPC answer to our request."""
 
 
+class HeadersDiffer(UpstreamFault):
+    """The server's tool has other headers than the gateway knows (-32020): its list may have changed. Nothing was done for the call."""
+
+
 @dataclass(frozen=True, slots=True)
 class McpRequest:
     """A request to one server as the door took it in, with the upstream's own names already in `raw` and `params`.

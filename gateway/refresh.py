@@ -89,6 +89,12 @@ class Refresh:
         due = await self._probes.due(list(entries), AT_ONCE) if entries else []
         await asyncio.gather(*(self._looked(entries[key], key) for key in due))
 
+    async def hinted(self, key: Key) -> None:
+        """One look at a server that said that something changed; not at one that waits for an operator."""
+        entry = self._registry.find(*key)
+        if entry.family is Family.SERVER and entry.status in WATCHED:
+            await self._looked(entry, key)
+
     def _watched(self, tenant: str) -> list[Registration]:
         """Those that were reached before."""
         entries = self._registry.list(tenant)

@@ -1,6 +1,7 @@
 """Makes the door of MCP, its loops and its end."""
 
 import time
+from collections.abc import Callable
 
 from gateway.admission import Admission
 from gateway.assembly.process import SWEEP_SECONDS, Gateway
@@ -15,6 +16,7 @@ from gateway.mcp_server.offers import Offers
 from gateway.mcp_server.parked import Parked
 from gateway.mcp_server.prompts import Prompts
 from gateway.mcp_server.relay import Catalogue, Relay
+from gateway.mcp_server.relisting import Relisting
 from gateway.mcp_server.resources import Resources
 from gateway.mcp_server.seal import Seal
 from gateway.mcp_server.searching import Searching
@@ -22,7 +24,10 @@ from gateway.mcp_server.sessions import Sessions
 from gateway.mcp_server.streams import Streams
 from gateway.mcp_server.subscriptions import Changes, Feed
 from gateway.mcp_server.tools import Tools
+from gateway.mcp_server.watching import Watching
+from gateway.settings import upstream_headers
 from policies.ids import now_us
+from registry.card import Registration
 
 
 def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
@@ -30,9 +35,11 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     catalogue, seal = _catalogue(gateway), Seal(gateway.keys, time.time)
     mailbox, streams = Mailbox(gateway.database, now_us), Streams(gateway.database, now_us)
     sessions, changes = Sessions(gateway.database, now_us), Changes()
-    relay = Relay(gateway.broker, catalogue, Agents(gateway.broker), seal)
+    relisting, watching = _relisting(gateway)
+    relay = Relay(gateway.broker, catalogue, Agents(gateway.broker), seal, relisting.now)
     parked = Parked(seal, mailbox, gateway.process, gateway.presence.lives, time.time)
-    listeners = Listeners(admission, Feed(gateway.broker, catalogue, changes), sessions, Line(mailbox, streams))
+    feed = Feed(gateway.broker, catalogue, changes, watching)
+    listeners = Listeners(admission, feed, sessions, Line(mailbox, streams))
     methods = Methods(relay, catalogue, sessions, changes)
     parts = Parts(relay, methods, seal, parked, listeners, Line(mailbox, streams))
 
@@ -44,8 +51,19 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
             gateway.pulse.repeat(SWEEP_SECONDS, sweep)
 
     gateway.opening.append(begin)
-    gateway.closing.extend((listeners.close, parked.close))
+    gateway.closing.extend((listeners.close, parked.close, watching.close, relisting.close))
     return Endpoint(admission, relay, Conversations(sessions, parts, changes, gateway.tools.leave), gateway.settings.server.max_body)
+
+
+def _relisting(gateway: Gateway) -> tuple[Relisting, Watching]:
+    """What makes lists follow those of servers, whoever hears that they changed."""
+    relisting = Relisting(gateway.refresh.hinted)
+    gateway.tools.hints(relisting.soon)
+
+    async def listen(target: Registration, changed: Callable[[], None]) -> None:
+        await gateway.tools.watch(target, upstream_headers(target.upstream), changed)
+
+    return relisting, Watching(gateway.registry, listen, relisting)
 
 
 def _catalogue(gateway: Gateway) -> Catalogue:

@@ -112,6 +112,13 @@ class Offers:
         down = (entry for entry in entries if entry.status in AWAY and (selection is None or selection.touches(entry.name)))
         return [entry.name for entry in down if self._knows(caller, entry)]
 
+    def listened(self, caller: Caller, place: str) -> list[Registration]:
+        """Servers of a place that the caller may know of; none where the place is not there."""
+        try:
+            return [entry for entry in self.place(caller, place).servers() if self._knows(caller, entry)]
+        except (UnknownName, NotReachable):
+            return []
+
     def _everything(self, caller: Caller) -> list[Registration]:
         return [entry for entry in self._registry.list(caller.principal.tenant) if entry.status is Status.ACTIVE]
 

@@ -1,7 +1,7 @@
 """Requests that are for one server: found, ruled on and sent under the server's own names, and what comes back under ours."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 
 from adapters.mcp_params import headers_for
 from adapters.mcp_peer import Peer
-from adapters.mcp_wire import McpRefused, McpRequest
+from adapters.mcp_wire import HeadersDiffer, McpRefused, McpRequest
 from gateway.broker import Broker, ServerCall
 from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
 from gateway.ledger import Refused
@@ -56,13 +56,16 @@ class Catalogue(Struct, frozen=True):
 
 
 class Relay:
-    """`peer` is None where a client wants nothing but the answer."""
+    """`peer` is None where a client wants nothing but the answer. `relist` looks at what a server of a tenant lists."""
 
-    def __init__(self, broker: Broker, catalogue: Catalogue, agents: Agents, seal: Seal) -> None:
+    def __init__(
+        self, broker: Broker, catalogue: Catalogue, agents: Agents, seal: Seal, relist: Callable[[str, str], Awaitable[None]]
+    ) -> None:
         self._broker = broker
         self._catalogue = catalogue
         self._agents = agents
         self._seal = seal
+        self._relist = relist
 
     async def call(self, asked: Asked, peer: Peer | None) -> bytes:
         """tools/call."""
@@ -80,9 +83,11 @@ class Relay:
             target = self._catalogue.tools.resolve(asked.caller, asked.server, name)
             if isinstance(target, AgentTool):
                 return await self._agents.call(asked, target, arguments)
-            request = self._tool_request(asked, target, arguments, peer)
-            act = calling(target.server, target.tool)
-            answer = await self._broker.reach(asked.caller, ServerCall(target.server, act, arguments, request, asked.trail))
+            try:
+                answer = await self._broker.reach(asked.caller, self._tool_call(asked, target, arguments, peer))
+            except HeadersDiffer:
+                target = await self._listed_anew(asked, target, name)
+                answer = await self._broker.reach(asked.caller, self._tool_call(asked, target, arguments, peer))
         except (UnknownTool, Refused, BadEnvelope) as error:
             self._check_known(asked, target)
             raise error
@@ -158,6 +163,18 @@ class Relay:
             self._catalogue.tools.check(asked.caller, asked.server)
         if target is not None and not self._catalogue.tools.sees(asked.caller, target):
             raise UnknownTool
+
+    async def _listed_anew(self, asked: Asked, target: ServerTool, name: str) -> ServerTool:
+        """The tool as its server lists it now (2026-07-28, on -32020). Raises UnknownTool where it changed, until it is approved."""
+        await self._relist(asked.caller.principal.tenant, target.server)
+        found = self._catalogue.tools.resolve(asked.caller, asked.server, name)
+        if not isinstance(found, ServerTool):
+            raise UnknownTool
+        return found
+
+    def _tool_call(self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None) -> ServerCall:
+        request = self._tool_request(asked, target, arguments, peer)
+        return ServerCall(target.server, calling(target.server, target.tool), arguments, request, asked.trail)
 
     def _tool_request(self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None) -> McpRequest:
         if not target.marks:

@@ -21,6 +21,7 @@ from gateway.database import NotKept, NotRead
 from gateway.errors import NotReachable, UnknownResource
 from gateway.ledger import Refused, Trail
 from gateway.mcp_server.relay import Catalogue
+from gateway.mcp_server.watching import Watching
 from policies.authority import Caller
 from policies.grant import reading
 from registry.store import UnknownName
@@ -109,10 +110,11 @@ class _Follower:
 class Feed:
     """Tells one audience until it is cancelled, or wants nothing more."""
 
-    def __init__(self, broker: Broker, catalogue: Catalogue, changes: Changes) -> None:
+    def __init__(self, broker: Broker, catalogue: Catalogue, changes: Changes, watching: Watching) -> None:
         self._broker = broker
         self._catalogue = catalogue
         self._changes = changes
+        self._watching = watching
 
     def granted(self, caller: Caller, server: str, interest: Interest) -> Interest:
         """What of it can be told to this caller."""
@@ -126,7 +128,7 @@ class Feed:
         told: dict[str, str] = {}
         wanted = await interest()
         try:
-            with self._changes.listening() as moved:
+            with self._changes.listening() as moved, self._watching.following() as watch:
                 followed: frozenset[str] | None = None
                 looks = 1  # at the lists; two after a change, since what they are made of may still be on its way
                 while wanted is not None:
@@ -134,6 +136,8 @@ class Feed:
                         self._follow(audience, wanted.uris, followers)
                         followed = wanted.uris
                     if looks:
+                        if wanted.tools or wanted.prompts or wanted.resources:
+                            watch(self._catalogue.offers.listened(audience.caller, audience.server))
                         told, looks = self._tell(audience, wanted, told), looks - 1
                     looks = 2 if await _wait(moved, AGAIN_SECONDS if looks else LOOK_SECONDS) else looks
                     wanted = await interest()

@@ -111,6 +111,15 @@ class Talker:
             await context.session.send_resource_updated("note://one")
             return "changed"
 
+        @self.server.tool()
+        async def grow(context: Context) -> str:
+            """From now on there is one tool more."""
+            name = f"extra_{len(await self.server.list_tools())}"
+            self.server.add_tool(lambda: name, name=name, description="more")
+            await context.notify_tools_changed()
+            await context.session.send_tool_list_changed()
+            return name
+
         async def subscribe(context: ServerRequestContext, params: SubscribeRequestParams) -> EmptyResult:
             self.subscribed.append(str(params.uri))
             return EmptyResult()

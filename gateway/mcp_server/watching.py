@@ -1,0 +1,81 @@
+"""Hears from servers that their lists changed, while any client wants to know: one stream for each server, on the gateway's own behalf."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from adapters.addresses import EgressRefused
+from adapters.contract import UpstreamFault
+from gateway.mcp_server.relisting import Key, Relisting
+from registry.card import Registration, Status
+from registry.store import Registry, UnknownName
+
+WATCHED_MAX = 500  # servers; the others are looked at every minute like all
+PATIENCE_SECONDS, PATIENCE_MAX = 1.0, 60.0  # between two tries to listen to a server
+Follow = Callable[[Iterable[Registration]], None]
+Listen = Callable[[Registration, Callable[[], None]], Awaitable[None]]
+log = structlog.get_logger()
+
+
+class Watching:
+    """`listen` listens to one server until it tells nothing of its lists any more, or never did."""
+
+    def __init__(self, registry: Registry, listen: Listen, relisting: Relisting) -> None:
+        self._registry = registry
+        self._listen = listen
+        self._relisting = relisting
+        self._wanted: dict[object, frozenset[Key]] = {}
+        self._watched: dict[Key, tuple[str, asyncio.Task[None]]] = {}
+
+    @contextmanager
+    def following(self) -> Iterator[Follow]:
+        """Within it, those that are named last are listened to."""
+        mine = object()
+
+        def follow(entries: Iterable[Registration]) -> None:
+            self._wanted[mine] = frozenset((entry.tenant, entry.name) for entry in entries)
+            self._settle()
+
+        try:
+            yield follow
+        finally:
+            self._wanted.pop(mine, None)
+            self._settle()
+
+    async def close(self) -> None:
+        ending = [task for _, task in self._watched.values()]
+        self._wanted.clear()
+        self._settle()
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    def _settle(self) -> None:
+        """Begins and ends streams; a server that moved is another."""
+        wanted = frozenset[Key]().union(*self._wanted.values())
+        places = {key: entry.url for key in sorted(wanted)[:WATCHED_MAX] if (entry := self._entry(key)) is not None}
+        for key in [key for key, (url, _) in self._watched.items() if places.get(key) != url]:
+            self._watched.pop(key)[1].cancel()
+        for key in places.keys() - self._watched.keys():
+            self._watched[key] = (places[key], asyncio.create_task(self._watch(key)))
+
+    def _entry(self, key: Key) -> Registration | None:
+        try:
+            entry = self._registry.find(*key)
+        except UnknownName:
+            return None
+        return entry if entry.status is Status.ACTIVE else None
+
+    async def _watch(self, key: Key) -> None:
+        patience = PATIENCE_SECONDS
+        while (entry := self._entry(key)) is not None:
+            began = asyncio.get_running_loop().time()
+            try:
+                await self._listen(entry, lambda: self._relisting.soon(*key))
+                return  # it has nothing to tell
+            except (UpstreamFault, EgressRefused) as error:
+                log.info("mcp_lists_not_watched", server=key[1], tenant=key[0], error=type(error).__name__)
+            lasted = asyncio.get_running_loop().time() - began
+            patience = PATIENCE_SECONDS if lasted > PATIENCE_MAX else min(PATIENCE_MAX, 2 * patience)
+            await asyncio.sleep(patience)
+            self._relisting.soon(*key)  # what was said meanwhile is lost
