@@ -126,7 +126,7 @@ class McpPool:
 
     async def watch(self, target: Registration, headers: Mapping[str, str], changed: Changed) -> None:
         """See McpTools.watch."""
-        watch = {"modern": watch_modern, "legacy": watch_legacy, "sse": watch_sse}[self._era(target, "")]
+        watch = {"modern": watch_modern, "legacy": watch_legacy, "sse": watch_sse}[self._era(target)]
         try:
             await watch(self._http, target.url, headers, changed)
         except (WrongEra, NotLegacy) as contradiction:
