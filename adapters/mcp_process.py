@@ -26,6 +26,7 @@ LINE_MAX: Final = 16 << 20  # bytes of one message
 JUNK_MAX: Final = 1000  # lines that are no messages
 LAST_WORDS_SECONDS: Final = 0.5  # in which what a process said before its end arrives
 ENDED: Final = "The server's process ended"
+STOPPED: Final = "The server's process was stopped"
 NOT_STARTED: Final = "The server's command does not start"
 
 
@@ -47,8 +48,10 @@ class Process:
         self._clock = clock
         self._capabilities = capabilities
         self._owned = owned
-        self._lock = asyncio.Lock()
-        self._running: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[Duplex] | None = None
+        self._stopped = False
+        self._running: set[asyncio.Task[None]] = set()  # also of processes before this one, which may still be ending
+        self._child: _Child | None = None
         self._duplex: Duplex | None = None
         self._failures = 0
         self._not_before = 0.0
@@ -63,11 +66,12 @@ class Process:
         self.used = self._clock()
         if self._duplex is not None and self._duplex.ended is None:
             return self._duplex
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            async with asyncio.timeout(max(seconds, 0.001)), self._lock:
-                if self._duplex is None or self._duplex.ended is not None:
-                    self._duplex = await self._start()
-                return self._duplex
+            async with asyncio.timeout(max(seconds, 0.001)):
+                return await asyncio.shield(self._starting)  # whoever can't wait leaves the start to others
         except TimeoutError as error:
             raise Unreachable(LATE, "starting") from error
 
@@ -77,16 +81,19 @@ class Process:
         began, child = self._clock(), _Child()
         await self._spawn(child)
         duplex = child.duplex = Duplex(child.send, self._owned)
-        self._running = asyncio.create_task(self._run(child, duplex, began))
+        self._child = child
+        running = asyncio.create_task(self._run(child, duplex, began))
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        if self._stopped:
+            child.stop(UpstreamFault(STOPPED))
         try:
             async with asyncio.timeout(START_SECONDS):
                 await duplex.open(self._capabilities, START_SECONDS, may_be_modern=True)
         except (UpstreamFault, NotLegacy, TimeoutError) as error:
-            self._running.cancel()
+            child.stop(UpstreamFault(STOPPED))
             raise UpstreamFault(NOT_STARTED, f"no handshake: {error}") from error
-        except asyncio.CancelledError:
-            self._running.cancel()
-            raise
+        self._duplex = duplex
         return duplex
 
     async def _spawn(self, child: "_Child") -> None:
@@ -108,13 +115,13 @@ class Process:
 
     async def _run(self, child: "_Child", duplex: Duplex, began: float) -> None:
         """The root of the process's task: from its start to its end."""
-        fault = UpstreamFault("The server's process was stopped")
+        fault = UpstreamFault(STOPPED)
         try:
             fault = await child.over
         finally:
             duplex.end(fault)
             self._failed(began)
-            log.log(WARNING if child.over.done() else INFO, "mcp.stdio.ended", server=self._name, detail=fault.detail)
+            log.log(INFO if fault.public == STOPPED else WARNING, "mcp.stdio.ended", server=self._name, detail=fault.detail)
             await asyncio.shield(asyncio.ensure_future(child.end()))
 
     def _failed(self, began: float) -> None:
@@ -124,11 +131,13 @@ class Process:
 
     async def stop(self) -> None:
         """Ends it, with all that it started."""
-        if self._duplex is not None:
-            self._duplex.end(UpstreamFault("The server's process was stopped"))
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait([self._running], timeout=3 * END_SECONDS)
+        self._stopped = True
+        if self._child is not None:
+            self._child.stop(UpstreamFault(STOPPED))
+        if self._starting is not None:
+            await asyncio.wait([self._starting], timeout=3 * END_SECONDS)
+        if self._running:
+            await asyncio.wait(self._running, timeout=3 * END_SECONDS)
 
 
 class _Child(asyncio.SubprocessProtocol):
@@ -160,7 +169,7 @@ class _Child(asyncio.SubprocessProtocol):
         self._size += len(rest)
         if self._size > LINE_MAX:
             self._pieces.clear()
-            self._end(UpstreamFault("The server's answer is too large", f"a line of more than {LINE_MAX} bytes"))
+            self.stop(UpstreamFault("The server's answer is too large", f"a line of more than {LINE_MAX} bytes"))
 
     def _take(self, line: bytes) -> None:
         if self.over.done() or self.duplex is None or not line.strip():
@@ -170,16 +179,16 @@ class _Child(asyncio.SubprocessProtocol):
         except UpstreamFault:
             self._junk += 1  # a program that also prints other things
             if self._junk > JUNK_MAX:
-                self._end(UpstreamFault("The server's messages are not valid", f"{self._junk} lines"))
+                self.stop(UpstreamFault("The server's messages are not valid", f"{self._junk} lines"))
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if fd == 1:
-            self._end(Unreachable(ENDED, "end of output"))
+            self.stop(Unreachable(ENDED, "end of output"))
 
     def process_exited(self) -> None:
         """What it said last may still arrive; others that it started may hold its output open."""
         self._exited.set()
-        self._loop.call_later(LAST_WORDS_SECONDS, self._end, Unreachable(ENDED, "exited"))
+        self._loop.call_later(LAST_WORDS_SECONDS, self.stop, Unreachable(ENDED, "exited"))
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -187,7 +196,8 @@ class _Child(asyncio.SubprocessProtocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    def _end(self, fault: UpstreamFault) -> None:
+    def stop(self, fault: UpstreamFault) -> None:
+        """No more of it is heard; `end` lets it go."""
         self._writable.set()
         if not self.over.done():
             self.over.set_result(fault)
