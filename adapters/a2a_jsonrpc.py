@@ -12,6 +12,7 @@ from adapters.contract import Call
 from adapters.egress import Egress
 from adapters.sse import until_cut
 from adapters.task import Message, Task
+from adapters.unhurried import unhurried
 
 
 class JsonRpcTransport:
@@ -38,7 +39,7 @@ class JsonRpcTransport:
                     raise rpc.http_fault(answer.status, whole)
                 yield rpc.read_event(whole, request_id)
                 return
-            async with aclosing(until_cut(answer, ANSWER_LIMIT)) as events:
+            async with aclosing(until_cut(unhurried(answer), ANSWER_LIMIT)) as events:
                 async for event in events:
                     yield rpc.read_event(event.data, request_id)
 

@@ -16,6 +16,7 @@ from adapters.contract import Call, InvalidAnswer, UpstreamFault
 from adapters.egress import Egress
 from adapters.sse import until_cut
 from adapters.task import Message, StreamResponse, Task, encode
+from adapters.unhurried import unhurried
 from policies.strict_json import BadJson, parse
 
 _SEND: Final = "/message:send"
@@ -47,7 +48,7 @@ class RestTransport:
                     raise _fault(answer.status, whole, METHOD_NOT_FOUND)
                 yield _read_event(peer, whole)
                 return
-            async with aclosing(until_cut(answer, ANSWER_LIMIT)) as events:
+            async with aclosing(until_cut(unhurried(answer), ANSWER_LIMIT)) as events:
                 async for event in events:
                     yield _read_event(peer, event.data)
 

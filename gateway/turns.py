@@ -31,12 +31,12 @@ from adapters.contract import (
 )
 from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
 from gateway.database import Batch, Database, NotKept, NotRead
+from gateway.late import Late
+from gateway.showing import Showing
 from gateway.tasks import TaskEnded, TaskEvent, TaskLog, TaskRecord, TaskRow, artifact_body, rfc3339, status_body
 from policies.audit import Audit
 from policies.grants import Grants
 
-RETRY_FIRST = 0.1  # seconds, doubled up to
-RETRY_MAX = 5.0
 EVENTS_MAX = 2000  # of one turn
 SIZE_MAX = 32 << 20  # characters of one turn
 BROKEN = InvalidAnswer.kind
@@ -84,37 +84,38 @@ class EndingNotKept(NotKept):
 class Turns:
     """Runs turns. Entries are kept at each sign of life of a watched turn, and together with the ending of any other.
 
-    While the database is away a turn goes on, and what could not be kept (nor shown) is kept with the next entry.
+    A turn does not wait for its entries: what comes during one commit goes along with the next. While the database is away it goes on
+    too, and what could not be kept (nor shown) is kept with the next entry.
     """
 
     def __init__(self, memory: Memory, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._memory = memory
-        self._pause = pause
-        self._late: dict[str, asyncio.Task[None]] = {}
+        self._late = Late(pause)
 
     async def run(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Turned:
         """Runs the agent until it ends its turn. Raises EndingNotKept."""
         started = self._memory.now()
-        kept = progressing = opened
+        progressing = opened
+        showing = Showing(opened, self._show)
         silence, room = _Silence(partial(_post_ref, self._memory)), _Room(opened)
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
                 async for event in events:
                     progressing = self._noted(progressing, event)
                     if room.is_full(progressing):
-                        progressing, event = kept, Failed("The agent's turn is longer than the gateway keeps of one.", kind=BROKEN)
-                        progressing = self._noted(progressing, event)
+                        event = Failed("The agent's turn is longer than the gateway keeps of one.", kind=BROKEN)
+                        progressing = self._noted(await showing.settled(), event)
                     if isinstance(event, ENDINGS):
                         break
                     silence.heard(event, progressing.row)
                     if _is_shown(turn, event):
-                        shown = await self._show(kept, progressing)
-                        if shown is not progressing and shown is not kept:
-                            return shown
-                        kept = shown
+                        showing.show(progressing)
                 else:
                     event = Failed("The agent ended its turn without an outcome.", kind=BROKEN)
                     progressing = self._noted(progressing, event)
+        except asyncio.CancelledError:
+            if not showing.overtaken():
+                raise
         except UpstreamFault as fault:
             event = Failed(fault.public, detail=fault.detail, kind=fault.kind)
             progressing = self._noted(progressing, event)
@@ -123,9 +124,8 @@ class Turns:
             event = Failed("The gateway could not go on with the agent's answer.")
             progressing = self._noted(progressing, event)
         silence.end()
-        if isinstance(event, Failed):
-            log.warning("agent_failed", agent=opened.row.agent, task_id=opened.row.id, problem=event.reason, detail=event.detail)
-        return await self._close(kept, progressing, started)
+        kept = await showing.settled()
+        return await self._ended(kept, progressing, event, started) if showing.over is None else showing.over
 
     def resumed(self, old: TaskRow, new: TaskRow, message: Message) -> Turned:
         """A task that waited and goes on: the answer, and that it works again."""
@@ -149,7 +149,7 @@ class Turns:
             return await self.end(turned, event)
         except (NotKept, NotRead) as error:
             key = turned.row.id if turned.row.id not in self._late else f"{turned.row.id} stop"
-            self._later(key, partial(self.end, turned, event))
+            self._late.keep(key, partial(self.end, turned, event))
             raise EndingNotKept(turned.row.id) from error
 
     async def recover(self, under_way: Container[str]) -> int:
@@ -167,9 +167,7 @@ class Turns:
 
     async def close(self) -> None:
         """Gives up on endings that are still to be kept: the next start ends their tasks."""
-        for waiting in self._late.values():
-            waiting.cancel()
-        await asyncio.gather(*self._late.values(), return_exceptions=True)
+        await self._late.close()
 
     async def _show(self, kept: Turned, new: Turned) -> Turned:
         """`new` once it is kept, what became of the task when somebody else ended it, or `kept` while the database is away."""
@@ -179,32 +177,15 @@ class Turns:
             log.warning("entry_waits", task_id=new.row.id, error=type(error).__name__)
             return kept
 
-    async def _close(self, kept: Turned, new: Turned, started: int) -> Turned:
+    async def _ended(self, kept: Turned, new: Turned, event: Event, started: int) -> Turned:
         """Keeps an ending. What can't be kept now is kept later, behind the caller's back. Raises EndingNotKept."""
+        if isinstance(event, Failed):
+            log.warning("agent_failed", agent=new.row.agent, task_id=new.row.id, problem=event.reason, detail=event.detail)
         try:
             return await self._keep(kept, new, started)
         except (NotKept, NotRead) as error:
-            self._later(new.row.id, partial(self._keep, kept, new, started))
+            self._late.keep(new.row.id, partial(self._keep, kept, new, started))
             raise EndingNotKept(new.row.id) from error
-
-    def _later(self, key: str, keep: Callable[[], Awaitable[Turned]]) -> None:
-        self._late[key] = asyncio.create_task(self._keep_later(key, keep))
-        self._late[key].add_done_callback(lambda _: self._late.pop(key, None))
-
-    async def _keep_later(self, key: str, keep: Callable[[], Awaitable[Turned]]) -> None:
-        seconds = RETRY_FIRST
-        while True:
-            await self._pause(seconds)
-            seconds = min(2 * seconds, RETRY_MAX)
-            try:
-                await keep()
-                log.info("ending_kept", task_id=key)
-                return
-            except (NotKept, NotRead) as error:
-                log.warning("ending_waits", task_id=key, error=type(error).__name__)
-            except Exception:  # a task's root: the task is found to be abandoned, and ended without the answer
-                log.exception("ending_lost", task_id=key)
-                return
 
     async def _keep(self, old: Turned, new: Turned, started: int | None) -> Turned:
         """Appends what is new; with `started` also the outcome, and the end of the grant when the task is over.

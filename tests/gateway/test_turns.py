@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,13 @@ def piece(text: str) -> ArtifactPiece:
     return ArtifactPiece(Artifact(artifact_id="a", parts=(Part(text=text),)), append=True)
 
 
-class Scripted:
-    """An agent that says what it is told to; an exception among the events is raised, an asyncio.Event is waited for."""
+Act = Event | Exception | asyncio.Event | Callable[[], bool]
 
-    def __init__(self, *script: Event | Exception | asyncio.Event) -> None:
+
+class Scripted:
+    """An agent that says what it is told to; it raises an exception among the events, and waits for an asyncio.Event or a condition."""
+
+    def __init__(self, *script: Act) -> None:
         self.script = script
         self.closed = False
 
@@ -65,6 +69,8 @@ class Scripted:
                     raise act
                 if isinstance(act, asyncio.Event):
                     await act.wait()
+                elif callable(act):
+                    await until(act)
                 else:
                     yield act
         finally:
@@ -114,7 +120,7 @@ class Desk:
         await self.database.write(lambda batch: self.log.open(batch, opened.row, opened.events))
         return opened
 
-    async def run(self, *script: Event | Exception | asyncio.Event, stream: bool = True, opened: Turned | None = None) -> Turned:
+    async def run(self, *script: Act, stream: bool = True, opened: Turned | None = None) -> Turned:
         async with asyncio.timeout(SECONDS):
             turn = Turn(words("please"), stream=stream)
             return await self.turns.run(Scripted(*script), turn, call_to("http://agent.test"), opened or await self.opened())
@@ -227,7 +233,8 @@ async def test_a_watched_turn_is_kept_as_it_goes_and_another_only_at_its_signs_o
 
 async def test_a_turn_outlives_an_outage_and_then_keeps_all_that_was_said(desk: Desk) -> None:
     desk.shaky.writes = ["refused", "refused", "refused"]
-    await desk.run(Progress(), piece("a"), piece("b"), piece("c"), Done())
+    tried = [partial(lambda left: len(desk.shaky.writes) == left, left) for left in (2, 1, 0)]
+    await desk.run(Progress(), tried[0], piece("a"), tried[1], piece("b"), tried[2], piece("c"), Done())
     assert artifact_of(await desk.ended()) == ["a", "b", "c"]
 
 

@@ -19,6 +19,7 @@ ROOTS = (
     "gateway.console",
     "gateway.database",
     "gateway.health",
+    "gateway.late",
     "gateway.mcp_server",
     "gateway.oauth",
     "gateway.postman",

@@ -1,0 +1,18 @@
+"""A stream that is read without haste: what comes within a moment is handed on together, and costs one commit and one write."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from typing import Final
+
+MOMENT: Final = 0.02  # seconds
+EAGER: Final = 3  # chunks that are handed on as they come, so that a short answer waits for nothing
+
+
+async def unhurried(chunks: AsyncIterable[bytes], pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> AsyncGenerator[bytes, None]:
+    """The chunks, as large as they have become meanwhile: `chunks` gathers what nobody has asked for yet."""
+    count = 0
+    async for chunk in chunks:
+        yield chunk
+        count += 1
+        if count > EAGER:
+            await pause(MOMENT)
