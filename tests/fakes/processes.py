@@ -24,6 +24,7 @@ from policies.principal import Principal
 from registry.card import Family, Status, Tool
 from registry.rows import Candidate
 from tests.fakes.house import ROLES, URL, USERS
+from tests.fakes.looks import looking
 from tests.fakes.outages import Shaky
 
 Script = Callable[[Turn, Call], AsyncIterator[Event]]
@@ -120,7 +121,7 @@ def tool_call(text: str) -> ServerCall:
 
 @asynccontextmanager
 async def process(home: Path, database_url: str, agents: ScriptedAgents | None = None) -> AsyncIterator[Process]:
-    """Started as far as it needs to be: nothing happens by itself."""
+    """Started as far as it needs to be: nothing happens by itself, but that it looks for what others did."""
     gateway = Gateway(Settings(home=home, database={"url": database_url}, roles=ROLES, users=USERS, server={"public_url": URL}))
     gateway.database.start()
     await gateway.database.refresh()
@@ -129,7 +130,8 @@ async def process(home: Path, database_url: str, agents: ScriptedAgents | None =
     await gateway.database.write(lambda batch: gateway.audit.open(batch.connection, batch))
     await gateway.database.write(lambda batch: batch.add(processes, row))
     built = Process(gateway, agents or ScriptedAgents(), ScriptedTools())
-    yield built
+    async with looking(built.memory.tasks):
+        yield built
     await built.broker.close()
     await gateway.egress.close()
     gateway.database.close()

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +16,7 @@ from gateway.database import Batch, Database, engine_for
 from gateway.tables import processes
 from gateway.tasks import SETTLED_US, TaskEnded, TaskEvent, TaskLog, TaskRow, UnknownTask, artifact_body, fold, one_by_one, rfc3339, shown
 from tests.fakes.clock import Clock
+from tests.fakes.looks import looking
 from tests.fakes.outages import Shaky
 from tests.fakes.waiting import SECONDS, until
 
@@ -121,22 +121,6 @@ async def _followed(log: TaskLog, task: TaskRow, after: int) -> list[int]:
         return [event.seq async for event in one_by_one(log.follow(task, after))]
 
 
-@asynccontextmanager
-async def looking(*logs: TaskLog) -> AsyncIterator[None]:
-    """As each process does from time to time."""
-
-    async def look() -> None:
-        while True:
-            for one in logs:
-                await one.look()
-            await asyncio.sleep(0)
-
-    looks = asyncio.create_task(look())
-    yield
-    looks.cancel()
-
-
-@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 async def test_each_follower_sees_every_event_once_and_in_order_in_any_process(
     database: Database, log: TaskLog, elsewhere: tuple[Database, TaskLog]
 ) -> None:
