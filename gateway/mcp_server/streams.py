@@ -14,6 +14,7 @@ from gateway.tables import mcp_events
 
 KEPT_SECONDS = 600.0
 KEPT_BYTES = 4 << 20  # of one stream, its end not counted
+RETRY_MS = 1000  # that a client waits before it takes up a stream that broke
 LOOK_SECONDS = 0.1  # between two looks for what comes next
 LOOKS = 5
 RESUMED_MAX = 200  # events that are read at once
@@ -37,7 +38,7 @@ class Stream:
 
     def first(self) -> bytes:
         """An event without a message, by which a client can go on though nothing was said yet (2025-11-25)."""
-        return b"id: %s.0\ndata:\n\n" % self.name.encode() if self._session.version == "2025-11-25" else b""
+        return b"id: %s.0\nretry: %d\ndata:\n\n" % (self.name.encode(), RETRY_MS) if self._session.version == "2025-11-25" else b""
 
     def event(self, body: bytes) -> bytes:
         """A message, framed; kept where there is room."""

@@ -45,6 +45,7 @@ class Events:
     def __init__(self, answer: httpx.Response) -> None:
         self.answer = answer
         self.last_id = ""
+        self.retry_ms = 0
         self._lines = answer.aiter_lines()
 
     async def next(self) -> Any:
@@ -53,6 +54,8 @@ class Events:
         async for line in self._lines:
             if line.startswith("id:"):
                 self.last_id = line[3:].strip()
+            elif line.startswith("retry:"):
+                self.retry_ms = int(line[6:])
             elif line.startswith("data:"):
                 data += line[5:].strip()
             elif not line and data:

@@ -100,6 +100,7 @@ async def test_a_long_request_becomes_a_stream_and_goes_on_when_its_client_leave
         await asyncio.wait_for(talker.started.wait(), 5)
         await until(lambda: bool(events.last_id), every=0.01)
         reading.cancel()
+    assert events.retry_ms == 1000  # SEP-1699: when to come back is said before it is needed
     talker.release.set()
     async with stream(open_home, "admin", None, {**mine, "last-event-id": events.last_id}, verb="GET") as resumed:
         assert (await resumed.next())["result"]["content"][0]["text"] == "late"
