@@ -148,3 +148,25 @@ class Adapter(Protocol):
         Raises CannotCancel, and UpstreamFault when nobody knows whether the agent was reached.
         """
         ...
+
+
+class Challenged(UpstreamFault):
+    """The other side wants a credential, another one, or one for more. `challenge` is its WWW-Authenticate."""
+
+    def __init__(self, status: int, challenge: str, detail: str = "") -> None:
+        super().__init__("The server refuses the credentials it was shown", detail or f"status {status}")
+        self.status = status
+        self.challenge = challenge
+
+
+class ConsentNeeded(Exception):
+    """A person has to give their consent at `url`, a page of the gateway, before this call can be made; then it can be made again.
+
+    `id` names the consent; `service` is whom it is for. The text is safe to show to the person's own clients and agents.
+    """
+
+    def __init__(self, url: str, id: str, service: str) -> None:
+        super().__init__(f"{service} needs your own account there. Open {url} to connect it, then do this again.")
+        self.url = url
+        self.id = id
+        self.service = service

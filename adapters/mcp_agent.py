@@ -1,5 +1,6 @@
 """An MCP server as an agent: a message names one of its tools, and the tool's result is the artifact of the task."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
@@ -7,7 +8,21 @@ from typing import Any, Final, NamedTuple, Protocol
 from msgspec import UNSET, Raw
 
 from adapters.a2a_wire.v1 import BadMessage
-from adapters.contract import Adapter, ArtifactPiece, Call, CannotCancel, Done, Event, Failed, Turn, UpstreamFault, VendorRef
+from adapters.contract import (
+    Adapter,
+    ArtifactPiece,
+    Ask,
+    Call,
+    CannotCancel,
+    ConsentNeeded,
+    Done,
+    Event,
+    Failed,
+    Ref,
+    Turn,
+    UpstreamFault,
+    VendorRef,
+)
 from adapters.mcp_crossing import modern_params
 from adapters.mcp_params import headers_for, mirrored
 from adapters.mcp_wire import McpAnswer, McpRefused, McpRequest, encode, envelope_of
@@ -24,6 +39,8 @@ class Servers(Protocol):
     """adapters/mcp_tools.py."""
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
+
+    async def consented(self, consent_id: str, seconds: float) -> bool: ...
 
 
 class Wanted(NamedTuple):
@@ -70,6 +87,24 @@ class ToolAgent:
         asked = wanted(turn.message)
         if f"{call.target.name}.{asked.tool}" != call.grant.decision.act.resource:
             raise BadMessage("message.parts", "names another tool than was allowed")
+        try:
+            for event in await self._called(asked, call):
+                yield event
+        except ConsentNeeded as needed:
+            yield Ref(VendorRef(task_id=needed.id, extra={"tool": asked.tool, "arguments": asked.arguments}))
+            parts = (Part(text=str(needed)), Part(url=needed.url, media_type="text/html"))
+            yield Ask(Message(f"m-{needed.id}", Role.AGENT, parts), auth=True)
+
+    async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
+        """Goes on by itself when the person has consented."""
+        asked, left = ref.extra, call.deadline - asyncio.get_running_loop().time()
+        if not await self._servers.consented(ref.task_id, left / 2):  # the other half is for the call
+            return
+        data = Part(data={"tool": asked.get("tool"), "arguments": asked.get("arguments", {})})
+        async for event in self.run(Turn(Message("", Role.USER, (data,))), call):
+            yield event
+
+    async def _called(self, asked: Wanted, call: Call) -> list[Event]:
         params = encode(modern_params({"name": asked.tool, "arguments": asked.arguments, "_meta": {}}))
         raw = envelope_of(call.idempotency_key, "tools/call", Raw(params))
         schema = next((tool.definition.get("inputSchema") for tool in call.target.tools if tool.name == asked.tool), None)
@@ -77,17 +112,14 @@ class ToolAgent:
         try:
             answer = await self._servers.call(call, McpRequest(call.idempotency_key, asked.tool, raw, params, True, headers=headers))
         except McpRefused as refused:
-            yield Failed(refused.public, rejected=refused.code == -32602, detail=refused.detail)
-            return
+            return [Failed(refused.public, rejected=refused.code == -32602, detail=refused.detail)]
         result = parse(answer.result)
         if result.get("resultType", "complete") != "complete":
             raise UpstreamFault("The server asks for input, which nobody is there to give")
         parts = parts_of(result)
         if result.get("isError") is True:
-            yield Failed(FAILED, message=Message(f"m-{call.idempotency_key}", Role.AGENT, parts))
-            return
-        yield ArtifactPiece(Artifact(ARTIFACT, parts, name=asked.tool))
-        yield Done()
+            return [Failed(FAILED, message=Message(f"m-{call.idempotency_key}", Role.AGENT, parts))]
+        return [ArtifactPiece(Artifact(ARTIFACT, parts, name=asked.tool)), Done()]
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         raise CannotCancel

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from adapters.contract import UpstreamFault
+from adapters.contract import Challenged, UpstreamFault
 from adapters.mcp_http import Exchange
 from adapters.mcp_wire import WireError
 from policies import strict_json
@@ -90,6 +90,8 @@ def _not_offered(exchange: Exchange, wanted: _List) -> bool:
 def _page(exchange: Exchange, wanted: _List) -> tuple[list[Definition], str]:
     """The usable entries of one page, and the cursor of the next or nothing. Raises UpstreamFault."""
     missing = f"The server does not list its {wanted.member}"
+    if exchange.status in (401, 403):
+        raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))
     if exchange.answer is None:
         raise UpstreamFault(missing, f"status {exchange.status}")
     if isinstance(exchange.answer.error, WireError):

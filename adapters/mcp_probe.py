@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from adapters.contract import UpstreamFault
+from adapters.contract import Challenged, UpstreamFault
 from adapters.mcp_crossing import modern_params
 from adapters.mcp_http import Exchange, McpHttp
 from adapters.mcp_lists import Definition, Listed, list_all
@@ -77,7 +77,7 @@ async def _is_modern(http: McpHttp, url: str, credentials: Mapping[str, str], se
     except BadAnswer:
         return False  # what is no JSON-RPC answer is no evidence of the modern era
     if exchange.status in (401, 403):
-        raise UpstreamFault("The server refuses the credentials it was shown", f"status {exchange.status}")
+        raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))
     if exchange.status >= 500 and exchange.answer is None:
         raise UpstreamFault("The server failed", f"status {exchange.status}")
     if exchange.answer is None:

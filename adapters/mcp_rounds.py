@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from adapters.contract import Unreachable, UpstreamFault
+from adapters.contract import Challenged, Unreachable, UpstreamFault
 from adapters.mcp_crossing import checked, lacking, question_for, refusal, result_for, unfinished
 from adapters.mcp_hearing import ANSWER_SECONDS
 from adapters.mcp_http import Exchange
@@ -138,7 +138,7 @@ def _fault(request: McpRequest, exchange: Exchange, modern: bool) -> Exception:
     error = answer.error if answer is not None and isinstance(answer.error, WireError) else None
     detail = f"status {status}" + (f", {error.code}: {error.message[:300]}" if error else "")
     if status in (401, 403):
-        return UpstreamFault("The server refuses the credentials it was shown", detail)
+        return Challenged(status, exchange.headers.get("www-authenticate", ""), detail)
     if error is not None and _is_refusal(error.code, status):
         return refusal(request, error.code, detail, error.data)
     if error is not None and error.code == HEADER_MISMATCH:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 from msgspec import Raw
 
-from adapters.contract import UpstreamFault
+from adapters.contract import Challenged, UpstreamFault
 from adapters.mcp_http import LATE, Exchange, McpHttp
 from adapters.mcp_wire import ACCEPT, CLIENT_INFO, LEGACY, UNSUPPORTED_VERSION, BadAnswer, Envelope, envelope_of, told_of
 
@@ -170,7 +170,7 @@ def accepted(exchange: Exchange) -> tuple[str, Mapping[str, Any]]:
         return said.protocol_version, said.capabilities
     code = answer.error.code if answer is not None and isinstance(answer.error, msgspec.Struct) else 0
     if exchange.status in (401, 403):
-        raise UpstreamFault("The server refuses the credentials it was shown", f"status {exchange.status}")
+        raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))
     if code in (UNSUPPORTED_VERSION, -32601) or (400 <= exchange.status < 500 and exchange.status != 429):
         raise NotLegacy(f"status {exchange.status}, code {code}")
     raise UpstreamFault("The server does not open a session", f"status {exchange.status}, code {code}")

@@ -9,7 +9,7 @@ from urllib.parse import urljoin, urlsplit
 import structlog
 
 from adapters.addresses import EgressRefused
-from adapters.contract import Call, Unreachable, UpstreamFault
+from adapters.contract import Call, Challenged, Unreachable, UpstreamFault
 from adapters.mcp_duplex import SEND_SECONDS, Duplex
 from adapters.mcp_duplex_listening import listen
 from adapters.mcp_http import CUT, LATE, Exchange, McpHttp, is_stream
@@ -65,6 +65,8 @@ class SseLine:
         try:
             headers = {**self._credentials, "accept": "text/event-stream"}
             async with self._http.lasting("GET", self._key.url, headers, b"") as answer:
+                if answer.status in (401, 403):
+                    raise Challenged(answer.status, answer.headers.get("www-authenticate", ""))
                 if answer.status != 200 or not is_stream(answer.headers):
                     raise NotLegacy(f"status {answer.status} to a GET")
                 reader = SseReader(EVENT_MAX)

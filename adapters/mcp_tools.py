@@ -3,7 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from adapters.contract import Call, UpstreamFault
+from adapters.mcp_oauth import Errand, McpOAuth
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_pool import McpPool
 from adapters.mcp_probe import Probe
@@ -13,6 +16,7 @@ from adapters.openapi_tools import KIND, OpenApi
 from registry.card import Registration
 
 STDIO: Final = "stdio:"
+AUTH: Final = "auth"
 
 
 class Commands(Protocol):
@@ -34,25 +38,37 @@ class Commands(Protocol):
 
 
 class McpTools:
-    """The pool and, where there are any, the commands."""
+    """The pool and, where there are any, the commands. Servers whose entry has `upstream.auth` are opened by `oauth`."""
 
-    def __init__(self, pool: McpPool, commands: Commands | None = None, apis: OpenApi | None = None) -> None:
+    def __init__(self, pool: McpPool, commands: Commands | None = None, apis: OpenApi | None = None, oauth: McpOAuth | None = None) -> None:
         self._pool = pool
+        self._oauth = oauth
         self._apis = apis
         self._commands = commands
 
-    async def probe(self, name: str, url: str, headers: Mapping[str, str]) -> Probe:
-        """What the server is. Raises UpstreamFault and EgressRefused."""
+    async def probe(self, name: str, url: str, headers: Mapping[str, str], errand: Errand | None = None) -> Probe:
+        """What the server is. Raises UpstreamFault and EgressRefused, and ConsentNeeded where the errand has a Grant."""
         if url.startswith(STDIO):
             return await self._command().probe(name)
-        return await self._pool.probe(url, headers)
+        if self._oauth is None or errand is None or AUTH not in errand.upstream:
+            return await self._pool.probe(url, headers)
+        return await self._oauth.authorized(errand, lambda own: self._pool.probe(url, {**headers, **own}))
+
+    async def consented(self, consent_id: str, seconds: float) -> bool:
+        """Whether a person gave a consent within that time; it is waited for."""
+        return self._oauth is not None and await self._oauth.consents.wait(consent_id, seconds)
 
     async def read(self, source: str, headers: Mapping[str, str]) -> Api:
         """The HTTP API that an OpenAPI document describes. Raises UpstreamFault and EgressRefused."""
         return await self._api().read(source, headers)
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
-        """Makes one request. Raises UpstreamFault, McpRefused and EgressRefused; a result with isError is an answer."""
+        """Makes one request. Raises UpstreamFault, McpRefused, ConsentNeeded and EgressRefused; a result with isError is an answer."""
+        if self._oauth is not None and AUTH in call.target.upstream:
+            return await self._oauth.authorized(errand_of(call), lambda own: self._called(_with(call, own), request))
+        return await self._called(call, request)
+
+    async def _called(self, call: Call, request: McpRequest) -> McpAnswer:
         if call.target.kind == KIND:
             return await self._api().call(call, request)
         if call.target.url.startswith(STDIO):
@@ -66,6 +82,8 @@ class McpTools:
         """
         if call.target.url.startswith(STDIO):
             await self._command().listen(call, wanted, listener, session)
+        elif self._oauth is not None and AUTH in call.target.upstream:
+            await self._oauth.authorized(errand_of(call), lambda own: self._pool.listen(_with(call, own), wanted, listener, session))
         else:
             await self._pool.listen(call, wanted, listener, session)
 
@@ -111,3 +129,12 @@ class McpTools:
         if self._commands is None:
             raise UpstreamFault("No command is configured for this server")
         return self._commands
+
+
+def errand_of(call: Call) -> Errand:
+    target = call.target
+    return Errand(target.tenant, target.name, target.url, target.upstream, call.grant)
+
+
+def _with(call: Call, headers: Mapping[str, str]) -> Call:
+    return replace(call, headers={**call.headers, **headers}) if headers else call

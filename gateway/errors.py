@@ -6,7 +6,7 @@ from typing import Any
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.addresses import EgressRefused
 from adapters.catalog import UnknownKind
-from adapters.contract import InvalidAnswer, UpstreamFault
+from adapters.contract import ConsentNeeded, InvalidAnswer, UpstreamFault
 from adapters.mcp_wire import McpRefused
 from gateway.admission import Admission, ForeignOrigin, WrongHost
 from gateway.asgi import BadHeader, BodyTooLarge, ContentTypeNotSupported
@@ -229,6 +229,7 @@ TABLE: dict[type[Exception], Row] = {
     UpstreamFault: Row(502, -32015, "upstream", rides=True),
     McpRefused: Row(502, -32015, "upstream", rides=True),
     EgressRefused: Row(400, -32602, "egress-refused"),
+    ConsentNeeded: Row(403, -32017, "consent-needed", rpc=PRECONDITION, rides=True),
 }
 HIDDEN: dict[str, type[Exception]] = {"callTool": UnknownTool, "getPrompt": UnknownPrompt, "readResource": UnknownResource}
 UNEXPECTED = Row(500, -32603, "internal", "Something went wrong inside the gateway; its log has the details.", acts=True)

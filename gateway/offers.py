@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from policies.grant import Grant
 from policies.permissions import BadPermission, Permissions
 from registry.deeds import REGISTERED, Deed
 
 DELEGATIONS = ("bearer", "header", "none")
 TIMEOUT_MAX = 3600.0
+METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+AUTH_TEXTS = {"account": ("personal", "service"), "issuer": (), "client_id": (), "client_secret": (), "method": METHODS}
 
 
 class BadRequest(Exception):
@@ -40,6 +43,7 @@ class Registrant:
     owner: str
     operator: bool
     deed: Deed = REGISTERED
+    grant: Grant | None = None  # under which an operator looks at what a server offers
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,28 @@ class Terms:
             raise BadRequest("upstream.headers", "must map names to texts of one line")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= TIMEOUT_MAX:
             raise BadRequest("upstream.timeout", f"must be a number of seconds, at most {TIMEOUT_MAX:.0f}")
+        if "auth" in self.upstream:
+            _check_auth(self.upstream["auth"], [str(name).lower() for name in headers])
+
+
+def _check_auth(auth: Any, headers: list[str]) -> None:
+    """Raises BadRequest naming the member."""
+    if not isinstance(auth, dict) or auth.keys() - {*AUTH_TEXTS, "scopes"}:
+        raise BadRequest("upstream.auth", f"must be a mapping with some of: {', '.join((*AUTH_TEXTS, 'scopes'))}")
+    if "authorization" in headers:
+        raise BadRequest("upstream.headers", "has an authorization already, so upstream.auth can't give one")
+    for name in auth.keys() & AUTH_TEXTS.keys():
+        if not isinstance(auth[name], str) or not auth[name].isprintable() or not auth[name]:
+            raise BadRequest(f"upstream.auth.{name}", "must be a text of one line")
+        if AUTH_TEXTS[name] and auth[name] not in AUTH_TEXTS[name]:
+            raise BadRequest(f"upstream.auth.{name}", f"must be one of: {', '.join(AUTH_TEXTS[name])}")
+    scopes = auth.get("scopes", [])
+    if not isinstance(scopes, list) or not all(isinstance(one, str) and one.isprintable() and one and " " not in one for one in scopes):
+        raise BadRequest("upstream.auth.scopes", "must be a list of scopes")
+    if "client_id" in auth and "issuer" not in auth:
+        raise BadRequest("upstream.auth.issuer", "is needed beside client_id, which is good at one authorization server alone")
+    if auth.keys() & {"client_secret", "method"} and "client_id" not in auth:
+        raise BadRequest("upstream.auth.client_id", "is needed beside client_secret and method")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from adapters.openapi_tools import KIND as OPENAPI
 from gateway.card_source import CardSource, Read, Unverified
 from gateway.offers import AgentOffer, BadRequest, Registrant, ServerOffer, Terms, UrlRefused
 from gateway.server_source import Servers, ServerSource
+from policies.grant import Grant
 from policies.jwks import BadKeySet
 from registry.card import AgentCard, BadCard, Family, Registration, Status
 from registry.card_reader import callable_interface
@@ -108,9 +109,9 @@ class Onboarding:
         facts = {**entry.facts, "source": url}
         return (await self.look(replace(entry, facts=facts), Health()))[0]
 
-    async def tools(self, entry: Registration) -> Candidate:
-        """What a server offers now. Raises BadRequest and UpstreamFault."""
-        by = Registrant(entry.tenant, entry.owner, operator=True)
+    async def tools(self, entry: Registration, grant: Grant | None = None) -> Candidate:
+        """What a server offers now, to the person of the Grant where it knows users. Raises BadRequest, UpstreamFault, ConsentNeeded."""
+        by = Registrant(entry.tenant, entry.owner, operator=True, grant=grant)
         source = str(entry.facts.get("source", "")) or None
         if entry.kind == OPENAPI and source is None:
             return unchanged(entry)  # the document came with the registration
@@ -203,7 +204,7 @@ class Onboarding:
         offer.terms.check(by)
         check_name(offer.name)
         async with _in_time():
-            found = await self._servers.found(offer, command)
+            found = await self._servers.found(by, offer, command)
         return Candidate(
             tenant=by.tenant,
             name=offer.name,

@@ -10,6 +10,7 @@ from adapters.egress import EgressRefused
 from gateway.card_source import Unverified
 from gateway.offers import BadRequest
 from gateway.onboarding import Onboarding
+from policies.grant import Grant
 from registry.card import BadCard, Family, Registration, Status
 from registry.deeds import LOOK, Deed
 from registry.health import Health, Key, Probes
@@ -20,6 +21,7 @@ from registry.store import Outdated, Registry, UnknownName
 ROUND_SECONDS = 5.0  # how often it is asked whose time has come; see registry/health.py for how often that is
 AT_ONCE = 16  # looks of one process at a time
 WATCHED = (Status.ACTIVE, Status.DOWN, Status.QUARANTINED)
+SERVICE = {"account": "service"}
 log = structlog.get_logger()
 
 
@@ -67,15 +69,16 @@ class Refresh:
     async def health(self, entry: Registration) -> Health:
         return await self._probes.health((entry.tenant, entry.name))
 
-    async def server(self, entry: Registration, deed: Deed = LOOK) -> Registration:
-        """The server after a look at what it offers. Raises BadRequest and UpstreamFault."""
+    async def server(self, entry: Registration, deed: Deed = LOOK, grant: Grant | None = None) -> Registration:
+        """The server after a look at what it offers, to the person of the Grant. Raises BadRequest, UpstreamFault and ConsentNeeded."""
         key = (entry.tenant, entry.name)
         try:
-            found = await self._onboarding.tools(entry)
+            found = await self._onboarding.tools(entry, grant)
         except (BadRequest, UpstreamFault, EgressRefused) as error:
             await self._missed(entry, await self._probes.missed(key, str(error)))
             raise
-        taken = await self._renewal.take(entry, found, deed=deed)
+        first = grant is not None and not entry.facts  # an operator looks at what was never reached
+        taken = await self._renewal.take(entry, found, trusted=first, deed=deed)
         await self._probes.seen(key, Health())
         if taken.withheld != entry.withheld and any(waiting(taken)):
             log.warning("definitions_withheld", server=entry.name, tenant=entry.tenant, waiting=len(list(waiting(taken))))
@@ -96,8 +99,8 @@ class Refresh:
             await self._looked(entry, key)
 
     def _watched(self, tenant: str) -> list[Registration]:
-        """Those that were reached before."""
-        entries = self._registry.list(tenant)
+        """Those that were reached before, but for servers that people's own accounts open: nobody's is used without them."""
+        entries = [entry for entry in self._registry.list(tenant) if entry.upstream.get("auth", SERVICE).get("account") == "service"]
         return [entry for entry in entries if entry.status in WATCHED and (entry.card is not None or entry.facts.get("era"))]
 
     async def _looked(self, entry: Registration, key: Key) -> None:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from adapters.mcp_oauth import Errand
 from adapters.openapi_document import read_api
 from adapters.openapi_tools import KIND as OPENAPI
 from gateway.card_source import CardSource
-from gateway.offers import BadRequest, ServerOffer
+from gateway.offers import BadRequest, Registrant, ServerOffer
 
 Definition = Mapping[str, Any]
 
@@ -48,7 +49,7 @@ class Described(Protocol):
 class Servers(Protocol):
     """adapters/mcp_tools.py."""
 
-    async def probe(self, name: str, url: str, headers: Mapping[str, str]) -> Probed: ...
+    async def probe(self, name: str, url: str, headers: Mapping[str, str], errand: Errand | None = None) -> Probed: ...
 
     async def read(self, source: str, headers: Mapping[str, str]) -> Described: ...
 
@@ -71,13 +72,14 @@ class ServerSource:
         self._servers = servers
         self._credentials = credentials
 
-    async def found(self, offer: ServerOffer, command: bool = False) -> Found:
-        """Raises BadRequest, UrlRefused and UpstreamFault."""
+    async def found(self, by: Registrant, offer: ServerOffer, command: bool = False) -> Found:
+        """Raises BadRequest, UrlRefused, UpstreamFault, and ConsentNeeded of whoever registers."""
         if offer.openapi is not None:
             return await self._described(offer, offer.openapi)
         if not command:
             await self._cards.vet_callee("url", offer.url)
-        probed = await self._servers.probe(offer.name, offer.url, self._credentials(offer.terms.upstream))
+        errand = Errand(by.tenant, offer.name, offer.url, offer.terms.upstream, by.grant)
+        probed = await self._servers.probe(offer.name, offer.url, self._credentials(offer.terms.upstream), errand)
         lists = {"tools": probed.tools, "prompts": probed.prompts, "resources": probed.resources, "templates": probed.templates}
         return Found("mcp", offer.url, probed.facts, lists)
 

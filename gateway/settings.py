@@ -197,8 +197,12 @@ class Settings(BaseSettings):
 
 def upstream_headers(upstream: Mapping[str, Any]) -> Mapping[str, str]:
     """What the operator lets us send along: `headers` of an entry's `upstream`, where `env:NAME` is read from the environment."""
-    given = upstream.get("headers", {})
-    return {name: os.environ.get(value.removeprefix("env:"), "") if value.startswith("env:") else value for name, value in given.items()}
+    return {name: from_environment(value) for name, value in upstream.get("headers", {}).items()}
+
+
+def from_environment(value: str) -> str:
+    """What `env:NAME` stands for; any other text is itself."""
+    return os.environ.get(value.removeprefix("env:"), "") if value.startswith("env:") else value
 
 
 def _merged(*layers: dict[str, Any]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Seeds:
             await self._settle(seed, found, candidate)
         except (NameTaken, Outdated):
             log.info("seed_planted_elsewhere", name=seed.name)  # another process, from the same file
-        return candidate is not None
+        return candidate is not None or _personal(seed)
 
     async def _selected(self, seed: VirtualSeed, found: Registration | None) -> bool:
         try:
@@ -121,7 +121,7 @@ class Seeds:
             return
         changed = amended(found, _terms(seed, candidate))
         if candidate is None:
-            if found.status is Status.ACTIVE:
+            if found.status is Status.ACTIVE and not _personal(seed):
                 changed = replace(changed, status=Status.DOWN)
         elif found.status is Status.DOWN:
             changed = replace(changed, status=Status.ACTIVE if _settled(found) else candidate.status)
@@ -129,6 +129,12 @@ class Seeds:
             changed = await self._registry.update(changed, Deed("change", OPERATOR))
         if candidate is not None:
             await self._renewal.take(changed, candidate, trusted=_said_so(seed, found), deed=Deed("change", OPERATOR))
+
+
+def _personal(seed: Surveyed) -> bool:
+    """Whether only people's own accounts open it, so that an operator looks at it with theirs, and nothing else does."""
+    auth = seed.upstream.get("auth")
+    return isinstance(auth, Mapping) and auth.get("account", "personal") == "personal"
 
 
 def _first(candidate: Candidate) -> Candidate:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from gateway.admin.bodies import Body, UpstreamBody, settings_of
-from gateway.admin.desk import Desk, registering
+from gateway.admin.desk import Desk, deed_of, registering
 from gateway.card_source import Unverified
 from gateway.offers import BadRequest, PreconditionFailed, PreconditionRequired, Registrant, Terms
 from gateway.onboarding import Onboarding
@@ -77,12 +77,10 @@ class Amendments:
 
     async def refresh(self, caller: Caller, entry: Registration) -> Registration:
         """Raises Refused, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName."""
-        deed = await self._desk.demand_control(caller, entry, "refresh")
         if entry.family is Family.AGENT:
-            return await self._refresh.agent(entry, deed)
-        if not self._desk.operator(caller):
-            await self._desk.demand(caller, registering("refresh", entry.family, entry.name))
-        return await self._refresh.server(entry, deed)
+            return await self._refresh.agent(entry, await self._desk.demand_control(caller, entry, "refresh"))
+        grant = await self._desk.granted(caller, registering("refresh", entry.family, entry.name))
+        return await self._refresh.server(entry, deed_of(grant), grant)
 
     async def approve(self, caller: Caller, entry: Registration, match: str | None, chosen: Chosen | None = None) -> Registration:
         """What waits is accepted, and the entry can be called; of a server only what is `chosen`, where that is given.

@@ -20,9 +20,21 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class AuthBody(Body):
+    """How the gateway gets the credentials for a server (docs/mcp.md); the secret is taken in and never shown."""
+
+    account: str | None = None
+    issuer: str | None = Field(None, max_length=2048)
+    client_id: str | None = Field(None, max_length=2048)
+    client_secret: str | None = Field(None, max_length=4096)
+    method: str | None = None
+    scopes: list[str] | None = Field(None, max_length=200)
+
+
 class UpstreamBody(Body):
     headers: dict[str, str] = {}
     timeout: float | None = None
+    auth: AuthBody | None = None
 
 
 class TermsBody(Body):
@@ -53,6 +65,8 @@ def settings_of(upstream: UpstreamBody | None) -> dict[str, Any]:
     for name, value in settings.get("headers", {}).items():
         if value.startswith("env:"):
             raise BadRequest(f"upstream.headers.{_shown(name)}", "reads the gateway's environment: that is for the configuration file")
+    if settings.get("auth", {}).get("client_secret", "").startswith("env:"):
+        raise BadRequest("upstream.auth.client_secret", "reads the gateway's environment: that is for the configuration file")
     return settings
 
 

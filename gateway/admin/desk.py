@@ -40,10 +40,11 @@ class Desk:
 
     async def registrant(self, caller: Caller, family: Family, name: str) -> Registrant:
         """Anyone may offer; a token that was narrowed to other things may not be used for it. `name` may be empty. Raises Refused."""
-        operator, deed = self.operator(caller), Deed("register", caller.principal.owner)
+        operator, deed, grant = self.operator(caller), Deed("register", caller.principal.owner), None
         if operator or not caller.delegation.held().covers(REGISTER.permission):
-            deed = await self.demand(caller, registering("register", family, name))
-        return Registrant(caller.principal.tenant, caller.principal.owner, operator, deed)
+            grant = await self.granted(caller, registering("register", family, name))
+            deed = deed_of(grant)
+        return Registrant(caller.principal.tenant, caller.principal.owner, operator, deed, grant)
 
     def find(self, caller: Caller, family: Family, name: str) -> Registration:
         """Raises UnknownName."""
@@ -138,10 +139,13 @@ class Desk:
         return Deed(verb, caller.principal.owner)
 
     async def demand(self, caller: Caller, act: Act) -> Deed:
-        """Refuses with an explanation: whoever comes here knows of the entry."""
+        """As `granted`."""
+        return deed_of(await self.granted(caller, act))
+
+    async def granted(self, caller: Caller, act: Act) -> Grant:
+        """Refuses with an explanation: whoever comes here knows of the entry. Raises Refused."""
         try:
-            grant = await self._allowed(caller, act)
-            return Deed(act.verb, caller.principal.owner, grant.decision.id)
+            return await self._allowed(caller, act)
         except Refused as refused:
             if isinstance(refused.ruling, Denial):
                 raise Refused(replace(refused.ruling, hidden=False)) from refused
@@ -156,6 +160,10 @@ def _position(cursor: str) -> tuple[int, str]:
     if found is None:
         raise BadCursor
     return -int(found[1] or MOST), found[2]
+
+
+def deed_of(grant: Grant) -> Deed:
+    return Deed(grant.decision.act.verb, grant.delegation.principal.owner, grant.decision.id)
 
 
 def _owns(caller: Caller, entry: Registration) -> bool:

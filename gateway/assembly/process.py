@@ -16,6 +16,7 @@ from gateway.asgi import Receive, Scope, Send
 from gateway.assembly import rights, upstreams
 from gateway.broker import Broker
 from gateway.collector import settle
+from gateway.connections import Connections
 from gateway.database import Database, bump, engine_for
 from gateway.errors import REASONS
 from gateway.front_door import FrontDoor
@@ -95,7 +96,10 @@ class Gateway:
         self.policies = PolicyReload(self.database, self.engine, self.audit, self.authority.forget)
         minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
         self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
-        self.tools = upstreams.mcp_tools(settings, self.egress)
+        self.connections = Connections(settings.public_url, time.time)
+        self.own_client = upstreams.own_client(settings, self.keys)
+        self.oauth = upstreams.oauth(self.egress, self.own_client, self.connections)
+        self.tools = upstreams.mcp_tools(settings, self.egress, self.oauth)
         self.doorbells = Doorbells(settings.public_url)
         self.catalog = Catalog(self.egress, upstreams.grpc_transport(self.egress, self.parting), self.doorbells, self.tools)
         self.onboarding = Onboarding(self.registry, upstreams.sources(settings, self.egress, self.tools), self.catalog.kinds)

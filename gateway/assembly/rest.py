@@ -18,6 +18,7 @@ from gateway.admin.desk import Desk
 from gateway.admission import Admission
 from gateway.assembly.process import Gateway
 from gateway.front import App
+from gateway.oauth import connect as oauth_connect
 from gateway.oauth import metadata as oauth_metadata
 from gateway.oauth import token as oauth_token
 from gateway.oauth.client import ClientAuthentication
@@ -43,6 +44,8 @@ def rest(gateway: Gateway, admission: Admission) -> App:
         admission,
         [
             oauth_metadata.routes(url, gateway.keys, issuers),
+            oauth_connect.client_routes(gateway.own_client),
+            oauth_connect.routes(gateway.connections, gateway.oauth, gateway.own_client, admission.bearer),
             oauth_token.routes(clients, gateway.tokens, gateway.keep, gateway.refusals.note),
             admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size),

@@ -1,23 +1,45 @@
 """Makes what leads to agents and servers, and to their cards."""
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from adapters.a2a_wire.transport import Transport
 from adapters.egress import Egress
+from adapters.mcp_oauth import McpOAuth
 from adapters.mcp_pool import McpPool
 from adapters.mcp_tools import Commands, McpTools
+from adapters.oauth_requests import OwnClient
+from adapters.oauth_terms import AuthTerms, auth_terms
 from adapters.openapi_tools import OpenApi
 from gateway.card_source import CardSource, own_places
+from gateway.connections import Connections
 from gateway.onboarding import Sources
-from gateway.settings import Settings, upstream_headers
+from gateway.settings import Settings, from_environment, upstream_headers
+from policies.credentials import MemoryVault
+from policies.keys import SigningKeys
 from policies.pinned_keys import PinnedKeys
 
 
-def mcp_tools(settings: Settings, egress: Egress) -> McpTools:
+def own_client(settings: Settings, keys: SigningKeys) -> OwnClient:
+    """Who the gateway is to authorization servers."""
+    url = settings.public_url
+    documents = (f"{url}/.well-known/oauth-client", f"{url}/.well-known/oauth-client-keys", f"{url}/.well-known/jwks.json")
+    return OwnClient(*documents, f"{url}/connect/callback", keys.sign, time.time)
+
+
+def oauth(egress: Egress, own: OwnClient, connections: Connections) -> McpOAuth:
+    """What gets credentials for servers that want OAuth. They are kept in memory."""
+
+    def terms(upstream: Mapping[str, Any]) -> AuthTerms | None:
+        return auth_terms(upstream["auth"], from_environment) if "auth" in upstream else None
+
+    return McpOAuth(egress, own, MemoryVault(), connections, terms)
+
+
+def mcp_tools(settings: Settings, egress: Egress, oauth: McpOAuth) -> McpTools:
     """To servers by address, and to those that are commands."""
-    return McpTools(McpPool(egress, time.monotonic), _commands(settings), OpenApi(egress, time.monotonic))
+    return McpTools(McpPool(egress, time.monotonic), _commands(settings), OpenApi(egress, time.monotonic), oauth)
 
 
 def _commands(settings: Settings) -> Commands | None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from adapters.contract import ConsentNeeded
 from adapters.mcp_params import headers_for
 from adapters.mcp_peer import Peer
 from adapters.mcp_wire import HeadersDiffer, McpRefused, McpRequest
@@ -15,6 +16,7 @@ from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
 from gateway.ledger import Refused
 from gateway.mcp_server.agents import Agents
 from gateway.mcp_server.asked import Asked
+from gateway.mcp_server.consent import asking
 from gateway.mcp_server.mirrored import check as check_mirrored
 from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, MISSING_CAPABILITY, BadEnvelope
 from gateway.mcp_server.offers import Offers, own_names
@@ -88,6 +90,8 @@ class Relay:
             except HeadersDiffer:
                 target = await self._listed_anew(asked, target, name)
                 answer = await self._broker.reach(asked.caller, self._tool_call(asked, target, arguments, peer))
+        except ConsentNeeded as needed:
+            return self._consent(asked, needed)
         except (UnknownTool, Refused, BadEnvelope) as error:
             self._check_known(asked, target)
             raise error
@@ -154,8 +158,15 @@ class Relay:
         return offers.may(asked.caller, offers.server(asked.caller, act.parent), act)
 
     async def _reach(self, asked: Asked, act: Act, arguments: Mapping[str, Any] | None, request: McpRequest) -> bytes:
-        answer = await self._broker.reach(asked.caller, ServerCall(act.parent, act, arguments, request, asked.trail))
+        try:
+            answer = await self._broker.reach(asked.caller, ServerCall(act.parent, act, arguments, request, asked.trail))
+        except ConsentNeeded as needed:
+            return self._consent(asked, needed)
         return self._outward(asked, act.parent, answer.result)
+
+    def _consent(self, asked: Asked, needed: ConsentNeeded) -> bytes:
+        state = self._seal.close(Sealed(time.time() + STATE_SECONDS), self.bound(asked)) if asked.modern else ""
+        return asking(asked, needed, state)
 
     def _check_known(self, asked: Asked, target: AgentTool | ServerTool | None) -> None:
         """Raises UnknownName or UnknownTool where the caller may not know of what failed, whatever failed."""
@@ -192,7 +203,11 @@ class Relay:
         meta = _raw(given["_meta"]) if "_meta" in given else {}
         kept = {key: value for key, value in meta.items() if key.lower() not in NOT_OURS_TO_PASS_ON}
         if "requestState" in given and asked.modern:
-            own = {**own, "requestState": self._seal.open(asked.params["requestState"], self.bound(asked)).upstream}
+            upstream = self._seal.open(asked.params["requestState"], self.bound(asked)).upstream
+            if upstream is None:  # it was the gateway that asked, so the server knows nothing of the answers
+                given = {name: value for name, value in given.items() if name not in ("requestState", "inputResponses")}
+            else:
+                own = {**own, "requestState": upstream}
         params = encode({**given, **own, "_meta": {**kept, **asked.trail.headers}})
         raw = encode({**members, "params": Raw(params)})
         headers, session = headers or {}, asked.session

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 PUBLIC = {
     "/.well-known/ai-catalog.json",
     "/.well-known/jwks.json",
+    "/.well-known/oauth-client",
+    "/.well-known/oauth-client-keys",
     "/.well-known/oauth-authorization-server",
     "/.well-known/oauth-protected-resource",
     "/.well-known/oauth-protected-resource/mcp",

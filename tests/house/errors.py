@@ -9,6 +9,8 @@ BUILT_IN = {name for name, value in vars(builtins).items() if isinstance(value, 
 
 # Caught by its own package, or raised where there is no caller yet. Everything else needs a row in gateway/errors.py.
 INSIDE = {
+    "policies.credentials.NotTheirs": "nobody asks for another's credential; a fault of ours where it is raised",
+    "gateway.connections.UnknownConnection": "answered by a page",
     "adapters.contract.CannotCancel": "the task is withdrawn from its agent",
     "adapters.http1.Dropped": "the egress guard tries again, or raises UpstreamFault",
     "adapters.http1.TooLarge": "the egress guard raises UpstreamFault",

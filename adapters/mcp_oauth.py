@@ -1,0 +1,282 @@
+"""Calls to servers that want OAuth: with the caller's own credential, renewed, widened or asked for where the server says so."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from weakref import WeakValueDictionary
+
+from adapters.contract import Challenged, ConsentNeeded, UpstreamFault
+from adapters.oauth_discovery import (
+    AuthorizationServer,
+    Challenge,
+    Resource,
+    challenge_of,
+    covers,
+    resource_of,
+    server_of,
+)
+from adapters.oauth_requests import OFFLINE, Network, OAuthRefused, OAuthRequests, OwnClient
+from adapters.oauth_terms import AuthTerms
+from policies.bounded import BoundedCache
+from policies.credentials import Client, Credential, CredentialKey, Vault, origin_of
+from policies.grant import Grant
+
+T = TypeVar("T")
+ROUNDS_MAX: Final = 4  # requests of one call: without a token, with one, with a fresh one, with a wider one
+SITES_KEPT: Final = 4096
+SITE_SECONDS: Final = 600.0
+EARLY_SECONDS: Final = 30.0  # before its end a token is renewed
+JUST_SECONDS: Final = 600.0  # who was given less than asked for so lately is not asked again
+REFUSED: Final = "The server refuses what it was given a moment ago"
+NOBODY: Final = "The server is opened by people's own accounts, and nobody asks"
+
+
+class Errand(NamedTuple):
+    """Who goes where: a call's Grant and server. Without a Grant the gateway itself looks at what a server offers."""
+
+    tenant: str
+    server: str
+    url: str
+    upstream: Mapping[str, Any]
+    grant: Grant | None
+
+
+class Site(NamedTuple):
+    resource: Resource
+    at: AuthorizationServer
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a person is to allow: that the gateway, as `client`, gets a token for them at `at`. `scopes` are those asked for."""
+
+    key: CredentialKey
+    server: str
+    at: AuthorizationServer
+    client: Client
+    scopes: frozenset[str]
+
+
+class Consents(Protocol):
+    """gateway/connections.py."""
+
+    def ask(self, consent: Consent) -> ConsentNeeded:
+        """The same page for the same consent, as long as it is good."""
+        ...
+
+    async def wait(self, consent_id: str, seconds: float) -> bool:
+        """Whether it was given by then."""
+        ...
+
+
+class McpOAuth:
+    """`terms` reads an entry's `upstream`, or gives None where no authorization is set up. `own.now` counts seconds since 1970."""
+
+    def __init__(
+        self, network: Network, own: OwnClient, vault: Vault, consents: Consents, terms: Callable[[Mapping[str, Any]], AuthTerms | None]
+    ) -> None:
+        self._network = network
+        self._own = own
+        self._requests = OAuthRequests(network, own)
+        self._vault = vault
+        self.consents = consents
+        self.terms = terms
+        self._sites: BoundedCache[tuple[str, str], Site] = BoundedCache(SITES_KEPT, own.now)
+        self._locks: WeakValueDictionary[CredentialKey, asyncio.Lock] = WeakValueDictionary()
+
+    async def authorized(self, errand: Errand, send: Callable[[Mapping[str, str]], Awaitable[T]]) -> T:
+        """What `send` gives with the headers that open the server. Raises ConsentNeeded, UpstreamFault, EgressRefused, and as `send`."""
+        terms = self.terms(errand.upstream)
+        if terms is None:
+            return await send({})
+        visit = _Visit(self, errand, terms)
+        shown = await visit.known()
+        for _ in range(ROUNDS_MAX):
+            try:
+                return await send({} if shown is None else {"Authorization": f"Bearer {shown.access_token}"})
+            except Challenged as challenged:
+                shown = await visit.answer(challenged, shown)
+        raise UpstreamFault(REFUSED, "challenged again and again")
+
+    async def complete(self, consent: Consent, verifier: str, answer: Mapping[str, str]) -> None:
+        """Takes what the authorization server sent a person back with, and keeps the credential. Raises UpstreamFault.
+
+        RFC 9207: `iss` is compared byte for byte before anything else of the answer means anything.
+        """
+        at = consent.at
+        if ("iss" in answer or at.names_itself) and answer.get("iss") != at.issuer:
+            raise UpstreamFault("The answer is of another authorization server than was asked", "iss differs")
+        if "error" in answer or not answer.get("code"):
+            raise OAuthRefused(answer.get("error", "no_code")[:60])
+        form = {"grant_type": "authorization_code", "code": answer["code"], "redirect_uri": self._own.redirect}
+        form |= {"code_verifier": verifier, "resource": consent.key.resource}
+        await self._vault.keep(consent.key, await self._requests.token(at, consent.client, form, consent.scopes))
+
+    async def site(self, errand: Errand, terms: AuthTerms, told: str = "", fresh: bool = False) -> Site:
+        """Where tokens for a server come from. Raises UpstreamFault."""
+        place = (errand.url, terms.issuer)
+        known = self._sites.get(place)
+        if known is not None and not fresh:
+            return known
+        resource = await resource_of(self._network.fetch, errand.url, told)
+        issuer = terms.issuer or resource.issuers[0]
+        if issuer not in resource.issuers:
+            raise UpstreamFault("The server names another authorization server than is set up for it", resource.issuers[0][:200])
+        found = Site(resource, await server_of(self._network.fetch, issuer))
+        self._sites.put(place, found, SITE_SECONDS)
+        return found
+
+    def lock(self, key: CredentialKey) -> asyncio.Lock:
+        found = self._locks.get(key)
+        if found is None:
+            found = self._locks[key] = asyncio.Lock()
+        return found
+
+    async def client(self, tenant: str, terms: AuthTerms, at: AuthorizationServer) -> Client:
+        """Set up by the operator, else by the address of our document, else registered there. Never one of another issuer's."""
+        if terms.client_id:
+            method = terms.method or ("private_key_jwt" if not terms.secret and "private_key_jwt" in at.methods else "")
+            return Client(at.issuer, terms.client_id, method or _method(terms.secret, at.methods), terms.secret)
+        if at.documents and self._own.document.startswith("https://"):
+            return self._own.described(at)
+        registered = await self._vault.client(tenant, at.issuer)
+        if registered is None and at.registration_endpoint:
+            registered = await self._requests.register(at)
+            await self._vault.keep_client(tenant, registered)
+        if registered is None:
+            raise UpstreamFault("The authorization server registers nobody; an operator has to set upstream.auth.client_id", at.issuer)
+        return registered
+
+    async def token(self, errand: Errand, terms: AuthTerms, site: Site, form: Mapping[str, str], asked: frozenset[str]) -> Credential:
+        client = await self.client(errand.tenant, terms, site.at)
+        try:
+            return await self._requests.token(site.at, client, {**form, "resource": site.resource.id}, asked)
+        except OAuthRefused as refused:
+            if refused.error == "invalid_client":
+                await self._vault.forget_client(errand.tenant, site.at.issuer)
+            raise
+
+    async def ask(self, errand: Errand, terms: AuthTerms, site: Site, key: CredentialKey, scopes: frozenset[str]) -> ConsentNeeded:
+        if not site.at.pkce or not site.at.authorization_endpoint:
+            raise UpstreamFault("The authorization server offers no consent that is safe", "no S256, or no authorization endpoint")
+        more = frozenset({OFFLINE}) if OFFLINE in site.at.scopes else frozenset()
+        client = await self.client(errand.tenant, terms, site.at)
+        return self.consents.ask(Consent(key, errand.server, site.at, client, scopes | more))
+
+    @property
+    def vault(self) -> Vault:
+        return self._vault
+
+    def now(self) -> float:
+        return self._own.now()
+
+
+class _Visit:
+    """One call, from its first request to its last."""
+
+    def __init__(self, oauth: McpOAuth, errand: Errand, terms: AuthTerms) -> None:
+        self._oauth = oauth
+        self._errand = errand
+        self._terms = terms
+        self._refreshed = False
+
+    async def known(self) -> Credential | None:
+        """What there is already for this person at this server, renewed where it ends."""
+        grant, found = self._errand.grant, None
+        if grant is None:
+            return None
+        for key, held in await self._oauth.vault.find(grant, origin_of(self._errand.url), self._terms.personal):
+            if covers(key.resource, self._errand.url) and self._terms.issuer in ("", key.issuer):
+                found = (key, held)
+        if found is None or not found[1].expires or found[1].expires - EARLY_SECONDS > self._oauth.now():
+            return found and found[1]
+        key, held = found
+        site = await self._oauth.site(self._errand, self._terms)
+        async with self._oauth.lock(key):
+            newer = await self._oauth.vault.read(grant, key)
+            return newer if newer != held or key != self._key(site, grant) else await self._renewed(site, key, held)
+
+    async def answer(self, challenged: Challenged, shown: Credential | None) -> Credential:
+        """A credential other than the one that was `shown`. Raises ConsentNeeded and UpstreamFault."""
+        challenge = challenge_of(challenged.challenge)
+        wider = challenged.status == 403
+        if wider and challenge.error != "insufficient_scope":
+            raise challenged
+        grant = self._errand.grant
+        if grant is None:
+            return await self._own_look(challenge, shown)
+        site = await self._oauth.site(self._errand, self._terms, challenge.metadata, fresh=shown is not None and not wider)
+        key = self._key(site, grant)
+        async with self._oauth.lock(key):
+            held = await self._oauth.vault.read(grant, key)
+            if held is not None and (shown is None or held.access_token != shown.access_token):
+                return held  # somebody was faster
+            if held is not None and not wider:
+                fresh = await self._renewed(site, key, held)
+                if fresh is not None:
+                    return fresh
+            return await self._asked(site, key, challenge, held if wider else None)
+
+    async def _asked(self, site: Site, key: CredentialKey, challenge: Challenge, narrow: Credential | None) -> Credential:
+        """A new credential: for what the server says, what the operator added, and what was there already."""
+        scopes = (challenge.scopes or (frozenset() if narrow else site.resource.scopes)) | self._terms.scopes
+        if narrow is not None:
+            if scopes <= narrow.asked and self._oauth.now() - narrow.obtained < JUST_SECONDS:
+                raise UpstreamFault(REFUSED, "insufficient_scope, for scopes that were asked for already")
+            scopes |= narrow.asked | narrow.scopes
+        if self._terms.personal:
+            raise await self._oauth.ask(self._errand, self._terms, site, key, scopes)
+        credential = await self._service(site, scopes)
+        await self._oauth.vault.keep(key, credential)
+        return credential
+
+    async def _service(self, site: Site, scopes: frozenset[str]) -> Credential:
+        """The gateway's own account (client credentials)."""
+        form = {"grant_type": "client_credentials", **_scope(scopes)}
+        return await self._oauth.token(self._errand, self._terms, site, form, scopes)
+
+    async def _own_look(self, challenge: Challenge, shown: Credential | None) -> Credential:
+        """For a look at what a server offers, which is nobody's call: only by the gateway's own account, and kept nowhere."""
+        if self._terms.personal or shown is not None:
+            raise UpstreamFault(NOBODY if self._terms.personal else REFUSED)
+        site = await self._oauth.site(self._errand, self._terms, challenge.metadata)
+        return await self._service(site, (challenge.scopes or site.resource.scopes) | self._terms.scopes)
+
+    async def _renewed(self, site: Site, key: CredentialKey, held: Credential) -> Credential | None:
+        """By its refresh token, once in a call; what can't be renewed is forgotten."""
+        if self._refreshed or not held.refresh_token:
+            await self._oauth.vault.forget(key)
+            return None
+        self._refreshed = True
+        client = await self._oauth.client(self._errand.tenant, self._terms, site.at)
+        if client.client_id != held.client_id:  # RFC 6749 s10.4: the token is bound to whom it was given to
+            await self._oauth.vault.forget(key)
+            return None
+        form = {"grant_type": "refresh_token", "refresh_token": held.refresh_token}
+        try:
+            fresh = await self._oauth.token(self._errand, self._terms, site, form, held.scopes)
+        except OAuthRefused:
+            await self._oauth.vault.forget(key)
+            return None
+        fresh = replace(fresh, asked=held.asked, refresh_token=fresh.refresh_token or held.refresh_token)
+        await self._oauth.vault.keep(key, fresh)
+        return fresh
+
+    def _key(self, site: Site, grant: Grant) -> CredentialKey:
+        """Raises UpstreamFault where the token would go to another origin than it is for."""
+        if origin_of(site.resource.id) != origin_of(self._errand.url):
+            raise UpstreamFault("The server's resource metadata is of another resource")
+        principal = grant.delegation.principal
+        owner = principal.owner if self._terms.personal else ""
+        return CredentialKey(principal.tenant, owner, site.at.issuer, site.resource.id)
+
+
+def _scope(scopes: frozenset[str]) -> dict[str, str]:
+    return {"scope": " ".join(sorted(scopes))} if scopes else {}
+
+
+def _method(secret: str, methods: Sequence[str]) -> str:
+    if not secret:
+        return "none"
+    return "client_secret_post" if "client_secret_post" in methods and "client_secret_basic" not in methods else "client_secret_basic"

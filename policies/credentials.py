@@ -1,0 +1,134 @@
+"""Credentials for servers, each in a place of its own: whose it is, who gave it, and what it opens. Read against a Grant only."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from policies.grant import Grant
+
+KEPT = 10_000  # in memory
+
+
+class NotTheirs(Exception):
+    """A Grant does not open a credential of another tenant or person."""
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port, or nothing for what is no http(s) URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}" if parts.hostname else ""
+    except (ValueError, KeyError):
+        return ""
+
+
+class CredentialKey(NamedTuple):
+    """The place of one credential. `owner` is tenant|issuer|subject of a person, or empty for the gateway's own account.
+
+    `issuer` is the authorization server, byte for byte; `resource` the identifier of what it opens (RFC 9728), an origin with a path.
+    """
+
+    tenant: str
+    owner: str
+    issuer: str
+    resource: str
+
+    def opened_by(self, grant: Grant) -> bool:
+        """Whether a Grant is the same tenant's and, where the credential is a person's, the same person's."""
+        principal = grant.delegation.principal
+        return self.tenant == principal.tenant and self.owner in ("", principal.owner)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """`expires` and `obtained` are seconds since 1970; 0: nobody said. `asked` are the scopes asked for, `scopes` those that were given."""
+
+    access_token: str = field(repr=False)
+    client_id: str
+    scopes: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+    expires: float = 0.0
+    obtained: float = 0.0
+    refresh_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who the gateway is to one authorization server. `method` is how it proves that (RFC 7591 s2: client_secret_basic, none, …)."""
+
+    issuer: str
+    client_id: str
+    method: str = "none"
+    secret: str = field(default="", repr=False)
+
+
+class Vault(Protocol):
+    """Keeps credentials, and what authorization servers registered for us."""
+
+    async def read(self, grant: Grant, key: CredentialKey) -> Credential | None:
+        """Raises NotTheirs."""
+        ...
+
+    async def find(self, grant: Grant, origin: str, personal: bool) -> Sequence[tuple[CredentialKey, Credential]]:
+        """Those of the Grant's person, or of the gateway's own account, for resources of one origin; the latest last."""
+        ...
+
+    async def keep(self, key: CredentialKey, credential: Credential) -> None: ...
+
+    async def forget(self, key: CredentialKey) -> None: ...
+
+    async def client(self, tenant: str, issuer: str) -> Client | None: ...
+
+    async def keep_client(self, tenant: str, client: Client) -> None: ...
+
+    async def forget_client(self, tenant: str, issuer: str) -> None: ...
+
+
+class MemoryVault:
+    """In this process only, and gone with it. The longest kept make room."""
+
+    def __init__(self) -> None:
+        self._credentials: OrderedDict[tuple[str, str, str], dict[CredentialKey, Credential]] = OrderedDict()
+        self._clients: OrderedDict[tuple[str, str], Client] = OrderedDict()
+
+    async def read(self, grant: Grant, key: CredentialKey) -> Credential | None:
+        if not key.opened_by(grant):
+            raise NotTheirs
+        return self._credentials.get(_drawer(key), {}).get(key)
+
+    async def find(self, grant: Grant, origin: str, personal: bool) -> Sequence[tuple[CredentialKey, Credential]]:
+        principal = grant.delegation.principal
+        return list(self._credentials.get((principal.tenant, principal.owner if personal else "", origin), {}).items())
+
+    async def keep(self, key: CredentialKey, credential: Credential) -> None:
+        drawer = self._credentials.setdefault(_drawer(key), {})
+        drawer.pop(key, None)
+        drawer[key] = credential
+        if len(self._credentials) > KEPT:
+            self._credentials.popitem(last=False)
+
+    async def forget(self, key: CredentialKey) -> None:
+        drawer = self._credentials.get(_drawer(key), {})
+        if drawer.pop(key, None) is not None and not drawer:
+            del self._credentials[_drawer(key)]
+
+    async def client(self, tenant: str, issuer: str) -> Client | None:
+        return self._clients.get((tenant, issuer))
+
+    async def keep_client(self, tenant: str, client: Client) -> None:
+        self._clients[(tenant, client.issuer)] = client
+        if len(self._clients) > KEPT:
+            self._clients.popitem(last=False)
+
+    async def forget_client(self, tenant: str, issuer: str) -> None:
+        self._clients.pop((tenant, issuer), None)
+
+
+def _drawer(key: CredentialKey) -> tuple[str, str, str]:
+    return (key.tenant, key.owner, origin_of(key.resource))
+
+
+_: type[Vault] = MemoryVault

@@ -1,0 +1,175 @@
+"""Claims about credentials for servers that are there: renewed, widened, the gateway's own, and never shown."""
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from adapters.contract import Call, ConsentNeeded, UpstreamFault
+from adapters.mcp_tools import errand_of
+from adapters.mcp_wire import McpRequest
+from tests.fakes.authorization_server import Plain, Ways
+from tests.fakes.mcp_servers import serving
+from tests.fakes.oauth_bench import META, Bench
+
+
+async def test_a_token_that_ends_is_renewed_before_it_is_shown(bench: Bench) -> None:
+    await bench.connected()
+    bench.now += 3590
+    assert await bench.does() == "read"
+    assert [given["grant_type"] for path, given in bench.issuer.asked if path == "token"] == ["authorization_code", "refresh_token"]
+    assert bench.issuer.last("token")["resource"] == f"{bench.server.origin}/mcp"
+
+
+async def test_a_token_that_is_refused_is_renewed_once_and_rotated(bench: Bench) -> None:
+    await bench.connected()
+    for _ in range(3):
+        for token in bench.issuer.tokens.values():
+            token.good = False
+        assert await bench.does() == "read"
+    assert bench.issuer.count("token") == 4
+    assert bench.issuer.count("authorize") == 1
+
+
+async def test_many_calls_at_once_renew_once(bench: Bench) -> None:
+    await bench.connected()
+    for token in bench.issuer.tokens.values():
+        token.good = False
+    assert await asyncio.gather(*(bench.does() for _ in range(10))) == ["read"] * 10
+    assert bench.issuer.count("token") == 2
+
+
+async def test_what_can_not_be_renewed_asks_the_person_again(bench: Bench) -> None:
+    await bench.connected()
+    bench.issuer.refreshing.clear()
+    for token in bench.issuer.tokens.values():
+        token.good = False
+    assert await bench.connected() == "read"
+
+
+async def test_an_authorization_server_that_is_gone_costs_nobody_their_consent(bench: Bench) -> None:
+    await bench.connected()
+    for token in bench.issuer.tokens.values():
+        token.good = False
+    bench.issuer.ways.fails = True
+    with pytest.raises(UpstreamFault, match="failed"):
+        await bench.does()
+    bench.issuer.ways.fails = False
+    assert await bench.does() == "read"
+    assert bench.issuer.count("authorize") == 1
+
+
+async def test_a_connected_person_is_never_nobody_to_a_server_that_serves_everybody(bench: Bench) -> None:
+    await bench.connected()
+    bench.now += 3000
+    bench.oauth._sites.clear()
+    bench.server.shown.clear()
+    await bench.does()
+    assert "" not in bench.server.shown
+
+
+async def test_a_wider_scope_is_asked_for_with_all_that_was_there(bench: Bench) -> None:
+    bench.server.needs |= {"read": "crm.read", "write": "crm.write"}
+    await bench.connected("read")
+    assert await bench.connected("write") == "write"
+    assert set(bench.issuer.last("authorize")["scope"].split()) == {"crm.read", "crm.write"}
+    assert await bench.does("read") == "read"
+
+
+async def test_a_server_that_is_never_content_is_not_asked_for_ever(bench: Bench) -> None:
+    bench.issuer.ways.gives = frozenset()
+    bench.server.needs["read"] = "admin"
+    with pytest.raises(ConsentNeeded):
+        await bench.does()
+    await bench.consent()
+    with pytest.raises(UpstreamFault, match="a moment ago"):
+        await bench.does()
+    assert bench.issuer.count("authorize") == 1
+    bench.now += 601
+    with pytest.raises(ConsentNeeded):
+        await bench.does()
+
+
+async def test_a_403_that_is_not_about_scope_is_an_answer(bench: Bench) -> None:
+    class Never(Plain):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 403, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    async with serving(Never()) as url:
+        bench.server.origin = url
+        with pytest.raises(UpstreamFault, match="refuses the credentials"):
+            await bench.does()
+
+
+@pytest.mark.parametrize("ways", [Ways(scopes=["crm", "offline_access"])])
+async def test_offline_access_is_asked_for_where_the_issuer_has_it(bench: Bench) -> None:
+    bench.server.names["scopes_supported"] = ["crm"]
+    await bench.connected()
+    assert bench.issuer.last("authorize")["scope"] == "crm offline_access"
+
+
+async def test_no_scope_is_made_up(bench: Bench) -> None:
+    await bench.connected()
+    assert "scope" not in bench.issuer.last("authorize")
+
+
+@pytest.mark.parametrize("how", ["secret", "keys"])
+async def test_the_gateways_own_account_by_client_credentials(bench: Bench, how: str) -> None:
+    bench.server.needs[""] = "crm"
+    bench.issuer.clients["ours"] = ("client_secret_basic", "x") if how == "secret" else ("private_key_jwt", bench.keys.jwks())
+    proof = {"client_secret": "x"} if how == "secret" else {"method": "private_key_jwt"}
+    bench.auth = {"account": "service", "issuer": bench.issuer.issuer, "client_id": "ours", **proof}
+    assert await bench.does(user="alice") == "read"
+    assert await bench.does(user="bob") == "read"
+    assert bench.issuer.count("token") == 1
+    assert bench.issuer.last("token")["scope"] == "crm"
+
+
+async def test_a_service_account_is_widened_by_the_gateway_itself(bench: Bench) -> None:
+    bench.server.needs |= {"read": "crm.read", "write": "crm.write"}
+    bench.issuer.clients["ours"] = ("client_secret_basic", "x")
+    bench.auth = {"account": "service", "issuer": bench.issuer.issuer, "client_id": "ours", "client_secret": "x"}
+    assert await bench.does("read") == "read"
+    assert await bench.does("write") == "write"
+    assert bench.issuer.last("token")["scope"] == "crm.read crm.write"
+    bench.issuer.ways.gives = frozenset()
+    bench.server.needs["read"] = "more"
+    with pytest.raises(UpstreamFault, match="a moment ago"):
+        await bench.does("read")
+
+
+async def test_a_look_at_what_a_server_offers_uses_the_lookers_own_account_or_the_services(bench: Bench) -> None:
+    with pytest.raises(ConsentNeeded):
+        await bench.looks(errand_of(bench.call()))
+    await bench.consent()
+    probe = await bench.looks(errand_of(bench.call()))
+    assert [tool["name"] for tool in probe.tools] == ["read", "write"]
+    nobody = errand_of(bench.call())._replace(grant=None)
+    with pytest.raises(UpstreamFault, match="nobody asks"):
+        await bench.looks(nobody)
+    bench.issuer.clients["ours"] = ("client_secret_basic", "x")
+    bench.auth = {"account": "service", "issuer": bench.issuer.issuer, "client_id": "ours", "client_secret": "x"}
+    probe = await bench.looks(errand_of(bench.call())._replace(grant=None))
+    assert len(probe.tools) == 2
+
+
+async def test_secrets_do_not_show_in_any_text(bench: Bench) -> None:
+    await bench.connected()
+    bench.auth = {"client_secret": "hush-hush"}
+    texts = [
+        repr(each) for each in (*bench.vault._credentials.items(), *bench.vault._clients.values(), bench.oauth.terms({"auth": bench.auth}))
+    ]
+    secrets = [*bench.issuer.tokens, *bench.issuer.refreshing, "hush-hush"]
+    assert not [text for text in texts if any(secret in text for secret in secrets)]
+
+
+async def test_a_server_without_terms_is_never_given_a_token(bench: Bench) -> None:
+    call = bench.call()
+    plain = Call(call.grant, replace(call.target, upstream={}), call.deadline, {})
+    params = json.dumps({"name": "read", "arguments": {}, "_meta": META}).encode()
+    with pytest.raises(UpstreamFault, match="refuses the credentials"):
+        await bench.tools.call(plain, McpRequest(1, "read", b"{}", params, True))
+    assert bench.issuer.asked == []

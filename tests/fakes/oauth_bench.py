@@ -1,0 +1,104 @@
+"""The outbound stack with OAuth, against a real authorization server and a server that takes its tokens, on loopback."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.contract import Call, ConsentNeeded
+from adapters.egress import Egress
+from adapters.mcp_oauth import Consent, Errand, McpOAuth
+from adapters.mcp_pool import McpPool
+from adapters.mcp_probe import Probe
+from adapters.mcp_tools import McpTools
+from adapters.mcp_wire import McpRequest
+from adapters.oauth_requests import OwnClient, challenge_for, consent_url
+from adapters.oauth_terms import auth_terms
+from policies.credentials import MemoryVault
+from policies.delegation import Delegation
+from policies.grant import Act, Decision, Grant
+from policies.keys import SigningKeys
+from policies.permissions import ALL
+from policies.principal import Principal
+from registry.card import Family, Registration, Status
+from tests.fakes.authorization_server import AuthorizationServer, Protected, visited
+
+META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+
+
+def grant_of(user: str = "alice", tenant: str = "acme") -> Grant:
+    principal = Principal(tenant, "https://idp", user)
+    act = Act("callTool", "Tool", "crm.read", "tool:crm.read", "crm")
+    return Grant(Decision("d_1", 0, True, "allowed", principal.owner, (), (), act), Delegation(principal, ALL, 2e9))
+
+
+class Asked:
+    """Consents: keeps what people are asked."""
+
+    def __init__(self) -> None:
+        self.consents: list[Consent] = []
+
+    def ask(self, consent: Consent) -> ConsentNeeded:
+        self.consents.append(consent)
+        return ConsentNeeded(f"https://gw.test/connect/{len(self.consents)}", str(len(self.consents)), consent.server)
+
+    async def wait(self, consent_id: str, seconds: float) -> bool:
+        return False
+
+
+class Bench:
+    """The outbound stack against one authorization server and one server. `way` may be changed before the first call."""
+
+    def __init__(self, home: Path, egress: Egress, issuer: AuthorizationServer, server: Protected) -> None:
+        self.issuer, self.server, self.now = issuer, server, time.time()
+        keys = SigningKeys.open(home)
+        url = "https://gw.test"
+        documents = (f"{url}/oauth/client", f"{url}/oauth/client-keys", f"{url}/jwks")
+        self.own = OwnClient(*documents, f"{url}/connect/callback", keys.sign, lambda: self.now)
+        self.keys, self.vault, self.asked = keys, MemoryVault(), Asked()
+        terms = lambda upstream: auth_terms(upstream["auth"], lambda value: value) if "auth" in upstream else None  # noqa: E731 (as the house does)
+        self.oauth = McpOAuth(egress, self.own, self.vault, self.asked, terms)
+        self.tools = McpTools(McpPool(egress, asyncio.get_running_loop().time), oauth=self.oauth)
+        self.auth: dict[str, Any] = {}
+
+    def call(self, user: str = "alice", **headers: str) -> Call:
+        target = Registration(
+            tenant="acme", name="crm", family=Family.SERVER, kind="mcp", status=Status.ACTIVE, url=f"{self.server.origin}/mcp", owner="",
+            ceiling=("*",), delegation="none", upstream={"auth": self.auth}, facts={"era": "modern"}, client_id="", card=None, card_text="",
+            tools=(), card_hash="", created=0, updated=0,
+        )  # fmt: skip
+        return Call(grant_of(user), target, asyncio.get_running_loop().time() + 10, headers)
+
+    async def does(self, tool: str = "read", user: str = "alice") -> str:
+        params = {"name": tool, "arguments": {}, "_meta": META}
+        raw = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        request = McpRequest(1, tool, json.dumps(raw).encode(), json.dumps(params).encode(), True)
+        answer = await self.tools.call(self.call(user), request)
+        return str(json.loads(answer.result)["content"][0]["text"])
+
+    async def looks(self, errand: Errand) -> Probe:
+        return await self.tools.probe("crm", errand.url, {}, errand)
+
+    async def consent(self, consent: Consent | None = None, **changed: str) -> None:
+        """The person agrees, and comes back with what the server says, `changed`."""
+        consent = consent or self.asked.consents[-1]
+        verifier, scope = "v" * 43, " ".join(sorted(consent.scopes))
+        asked = {
+            "resource": consent.key.resource,
+            "state": "s",
+            "code_challenge": challenge_for(verifier),
+            **({"scope": scope} if scope else {}),
+        }
+        answer = await visited(consent_url(consent.at, self.own, consent.client.client_id, asked))
+        assert answer.pop("state") == "s"
+        await self.oauth.complete(consent, verifier, {**answer, **changed})
+
+    async def connected(self, tool: str = "read", user: str = "alice") -> str:
+        """Does it after the consent that it needs."""
+        with pytest.raises(ConsentNeeded):
+            await self.does(tool, user)
+        await self.consent()
+        return await self.does(tool, user)
