@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 DENIED = -32010  # JSON-RPC: denied by policy (on both doors)
 UNKNOWN = (-32001, -32011)  # a task; an agent or a server
 WHO_ARE_YOU = "set INTERLOCK_TOKEN: export INTERLOCK_TOKEN=$(interlock token --user alice)"
+NO_GATEWAY = "does INTERLOCK_URL point to an Interlock gateway?"
 ANSWER_SECONDS = 150.0  # a turn of an agent may take 120
 
 
@@ -45,9 +47,10 @@ class Remote:
             raise WrongUsage("INTERLOCK_TOKEN is not a token", WHO_ARE_YOU)
         self.url = url.rstrip("/")
         self._token = token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(ANSWER_SECONDS, connect=5.0)
-        self._client = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False, follow_redirects=False)
+        with self._reaching():
+            self._client = httpx.Client(base_url=self.url, headers=self.headers, timeout=timeout, trust_env=False, follow_redirects=False)
 
     def __enter__(self) -> Self:
         return self
@@ -114,30 +117,38 @@ class Remote:
 
         try:
             yield
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise NotReachable(f"nobody answers at {self.url}", "is the gateway running? start it with: interlock serve") from error
-        except httpx.TimeoutException as error:
-            raise Failed(f"no answer within {ANSWER_SECONDS:.0f} s", "it may still go on: interlock task list") from error
-        except httpx.TransportError as error:
-            raise NotReachable(f"the connection to {self.url} broke", "was the gateway stopped? start it with: interlock serve") from error
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise WrongUsage(f"{self.url} is not an address that can be called", "look at INTERLOCK_URL and the name you gave") from error
+        except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
+            raise unreached(self.url, error, httpx) from error
 
     def _check(self, answer: "httpx.Response") -> None:
-        if answer.is_success:
-            return
+        if not answer.is_success:
+            raise self.stopped(answer.status_code, answer.content)
+
+    def stopped(self, status: int, content: bytes) -> Stop:
+        """What an HTTP answer that is no success means."""
+        if status == 401:
+            return unknown_person(self._token, self.url)
         try:
-            document = json.loads(answer.content)
+            document = json.loads(content)
         except ValueError:
             document = {}
-        if answer.status_code == 401:
-            raise unknown_person(self._token, self.url)
-        raise stop_of(document if isinstance(document, dict) else {}, answer.status_code)
+        return stop_of(document if isinstance(document, dict) else {}, status)
 
 
 def connect() -> Remote:
     """The gateway that the environment names."""
     return Remote(os.environ.get("INTERLOCK_URL") or DEFAULT_URL, os.environ.get("INTERLOCK_TOKEN", "").strip())
+
+
+def unreached(url: str, error: Exception, httpx: ModuleType) -> Stop:
+    """What it means that no answer came, by the words of that library: httpx, or its sibling httpx2 that MCP's client uses."""
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+        return NotReachable(f"nobody answers at {url}", "is the gateway running? start it with: interlock serve")
+    if isinstance(error, httpx.TimeoutException):
+        return Failed(f"no answer within {ANSWER_SECONDS:.0f} s", "it may still go on: interlock task list")
+    if isinstance(error, httpx.TransportError):
+        return NotReachable(f"the connection to {url} broke", "was the gateway stopped? start it with: interlock serve")
+    return WrongUsage(f"{url} is not an address that can be called", "look at INTERLOCK_URL and the name you gave")
 
 
 def quoted(name: str) -> str:
@@ -185,7 +196,7 @@ def _found(document: Any, name: str, depth: int = 6) -> Any:
 
 def _message(message: Any) -> dict[str, Any]:
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-        raise Failed("the answer is not JSON-RPC", "does INTERLOCK_URL point to an Interlock gateway?")
+        raise Failed("the answer is not JSON-RPC", NO_GATEWAY)
     if "error" in message:
         raise stop_of(message, 200)
     return message
@@ -195,7 +206,7 @@ def decoded(content: bytes | str) -> Any:
     try:
         return json.loads(content)
     except ValueError:
-        raise Failed("the answer is not JSON", "does INTERLOCK_URL point to an Interlock gateway?") from None
+        raise Failed("the answer is not JSON", NO_GATEWAY) from None
 
 
 def _is_stream(answer: "httpx.Response") -> bool:

@@ -1,6 +1,5 @@
-"""tools and call: what MCP clients do, in revision 2026-07-28, from the command line."""
+"""tools and call: what MCP clients do, from the command line."""
 
-import base64
 import json
 import sys
 from typing import Annotated, Any
@@ -9,22 +8,18 @@ import typer
 
 from gateway.commands import screen
 from gateway.commands.outcomes import Failed, WrongUsage
-from gateway.commands.remote import Remote, connect, quoted
+from gateway.commands.questions import here
+from gateway.commands.remote import connect, quoted
 
-REVISION = "2026-07-28"
-META = {
-    "io.modelcontextprotocol/protocolVersion": REVISION,
-    "io.modelcontextprotocol/clientInfo": {"name": "interlock", "version": "1"},
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
 Server = Annotated[str | None, typer.Option(help="One server, whose tools keep their own names (default: all that you may use).")]
-PAGES = 100
 
 
 def tools(server: Server = None, as_json: screen.AsJson = False) -> None:
     """Show the tools that you may call."""
-    with connect() as remote, screen.progress("asking…"):
-        items = _listed(remote, _path(server))
+    from gateway.commands.tool_client import Tools
+
+    with connect() as remote:
+        items = Tools(remote, _path(server)).listed()
     if as_json:
         screen.data({"items": items})
         return
@@ -40,45 +35,18 @@ def call(
     server: Server = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Call a tool."""
+    """Call a tool. What it asks of you in between is asked at the terminal."""
     given = _arguments(arguments)
-    with connect() as remote, screen.progress(f"calling {tool}…"):
-        result = request(remote, _path(server), "tools/call", {"name": tool, "arguments": given})
+    from gateway.commands.tool_client import Tools
+
+    with connect() as remote:
+        result = Tools(remote, _path(server), here()).called(tool, given)
     if as_json:
         screen.data(result)
     else:
         screen.say(_text(result))
     if result.get("isError"):
         raise Failed(f"{tool} reports an error", "look at its arguments: interlock tools --json shows what it expects")
-    if result.get("resultType") == "input_required":
-        raise Failed(f"{tool} asks for more input, which this command can't give", "call it from an MCP client that supports elicitation")
-
-
-def request(remote: Remote, path: str, method: str, params: dict[str, Any]) -> Any:
-    """The result of one MCP request: nothing was agreed before, so each says all about itself (revision 2026-07-28)."""
-    headers = {"MCP-Protocol-Version": REVISION, "Mcp-Method": method}
-    if "name" in params:
-        headers["Mcp-Name"] = header_value(params["name"])
-    return remote.rpc(path, method, {**params, "_meta": META}, headers)
-
-
-def header_value(name: str) -> str:
-    """A name as a header: plain when it is visible ASCII, else in base64 between marks."""
-    if name.isascii() and name.isprintable() and name == name.strip() and not name.startswith("=?"):
-        return name
-    return f"=?base64?{base64.b64encode(name.encode()).decode()}?="
-
-
-def _listed(remote: Remote, path: str) -> list[Any]:
-    items: list[Any] = []
-    cursor: dict[str, str] = {}
-    for _ in range(PAGES):
-        result = request(remote, path, "tools/list", cursor)
-        items += result["tools"]
-        if not result.get("nextCursor"):
-            break
-        cursor = {"cursor": result["nextCursor"]}
-    return items
 
 
 def _path(server: str | None) -> str:

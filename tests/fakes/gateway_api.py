@@ -29,15 +29,34 @@ class Answer:
     cut: bool = False
 
 
+@dataclass(frozen=True)
+class Events:
+    """Server-sent events, numbered from 1; who comes back for more waits a moment only."""
+
+    messages: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        texts = [f"id: {number}\nretry: 1\ndata: {json.dumps(message)}\n\n" for number, message in enumerate(self.messages, 1)]
+        return "".join(texts)
+
+
 def stream(*events: Any, cut: bool = False) -> Answer:
-    """Server-sent events, numbered from 1."""
-    text = "".join(f"id: {number}\ndata: {json.dumps(event)}\n\n" for number, event in enumerate(events, 1))
-    return Answer(text, content_type="text/event-stream", cut=cut)
+    return Answer(Events(events), content_type="text/event-stream", cut=cut)
+
+
+def _addressed(message: Any, asked: Any) -> Any:
+    """A JSON-RPC answer with the id of its request."""
+    if isinstance(message, Events):
+        return Events(tuple(_addressed(one, asked) for one in message.messages))
+    is_answer = isinstance(message, dict) and message.get("jsonrpc") and "method" not in message
+    return {**message, "id": asked["id"]} if is_answer and isinstance(asked, dict) and "id" in asked else message
 
 
 @dataclass
 class GatewayApi:
-    """`answers` by "METHOD /path" (with the query, where there is one); a list gives one after another, the last for ever."""
+    """`answers` by "METHOD /path" (with the query, where there is one), those for one JSON-RPC method by "METHOD /path method".
+
+    A list gives one after another, the last for ever."""
 
     url: str = ""
     answers: dict[str, Answer | list[Answer]] = field(default_factory=dict)
@@ -48,7 +67,9 @@ class GatewayApi:
 
     def answer(self, asked: Asked) -> Answer:
         self.asked.append(asked)
-        found = self.answers.get(f"{asked.method} {asked.path}")
+        place = f"{asked.method} {asked.path}"
+        method = asked.body.get("method") if isinstance(asked.body, dict) else None
+        found = self.answers.get(f"{place} {method}") or self.answers.get(place)
         if isinstance(found, list):
             found = found.pop(0) if len(found) > 1 else found[0]
         return found or Answer({"title": "Unknown", "status": 404, "detail": "There is no such thing.", "reason_id": "unknown"}, 404)
@@ -65,8 +86,10 @@ def gateway_api() -> Iterator[GatewayApi]:
             length = int(self.headers.get("content-length", 0))
             raw = self.rfile.read(length)
             headers = {name.lower(): value for name, value in self.headers.items()}
-            answer = api.answer(Asked(self.command, self.path, headers, json.loads(raw) if raw else None))
-            body = answer.body if isinstance(answer.body, str) else "" if answer.body is None else json.dumps(answer.body)
+            asked = Asked(self.command, self.path, headers, json.loads(raw) if raw else None)
+            answer = api.answer(asked)
+            told = _addressed(answer.body, asked.body)
+            body = str(told) if isinstance(told, (str, Events)) else "" if told is None else json.dumps(told)
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.content_type)
             self.send_header("Content-Length", str(len(body.encode()) + (1 if answer.cut else 0)))
