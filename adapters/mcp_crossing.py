@@ -35,6 +35,8 @@ _MODERN_META: Final = {
 _MODERN_ONLY: Final = frozenset({*_MODERN_META, LEVEL})
 _COMPLETE: Final = b'"complete"'
 _UNFINISHED: Final = b'"input_required"'
+_TASK: Final = b'"task"'
+_OLDER_TASK: Final = {"ttlMs": "ttl", "pollIntervalMs": "pollInterval"}
 _CAPABILITY: Final = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 _text: Final = msgspec.json.Decoder(str).decode
 
@@ -115,6 +117,8 @@ def result_for(request: McpRequest, result: bytes, modern: bool) -> bytes:
         cached = {"ttlMs": 0, "cacheScope": "private"} if request.method == "resources/read" else {}
         return encode({**cached, **members, "resultType": "complete"})
     kind = members.pop("resultType", Raw(_COMPLETE))
+    if bytes(kind) == _TASK and "taskId" in members:  # SEP-2663, as the experiment of 2025-11-25 had it
+        return encode({"task": {_OLDER_TASK.get(name, name): value for name, value in members.items() if name != "_meta"}})
     if bytes(kind) != _COMPLETE:
         raise McpRefused(-32603, "an unfinished result for a client of the initialize era")
     return encode({name: value for name, value in members.items() if name not in ("ttlMs", "cacheScope")})

@@ -135,3 +135,25 @@ mail = Table(
     Column("until", BigInteger, nullable=False),  # read by nobody after that
     Index("mail_until", "until"),
 )
+
+mcp_tasks = Table(
+    "mcp_tasks",
+    metadata,
+    Column("id", Text, primary_key=True),  # as clients know it
+    Column("tenant", Text, nullable=False),
+    Column("holder", Text, nullable=False),  # whose it is, and which agent's
+    Column("server", Text, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("own", Text, nullable=False),  # the server's id of it
+    Column("created", BigInteger, nullable=False),
+    Index("mcp_tasks_created", "created"),
+)
+
+task_answers = Table(
+    "task_answers",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("task_id", Text, primary_key=True),
+    Column("question", Text, primary_key=True),
+    Column("body", Text, nullable=False),  # JSON: the answer, until the others are there that the agent waits for
+)

@@ -40,6 +40,7 @@ from policies.grants import Grants
 EVENTS_MAX = 2000  # of one turn
 SIZE_MAX = 32 << 20  # characters of one turn
 BROKEN = InvalidAnswer.kind
+OURS = "GATEWAY"  # what failed is the gateway, not the agent
 ERROR = "urn:interlock:a2a:error"  # in the metadata of a message that tells of a failure
 REF_SECONDS = 0.05  # of silence after an agent's first word, before it is kept alone
 UNEXPLAINED = "The agent waits for an authorization, and did not say which."  # A2A 1.0 s7.6.1: somebody has to explain
@@ -121,7 +122,7 @@ class Turns:
             progressing = self._noted(progressing, event)
         except Exception:  # a task's root: whatever went wrong, the task must end
             log.exception("turn_broke", agent=opened.row.agent, task_id=opened.row.id)
-            event = Failed("The gateway could not go on with the agent's answer.")
+            event = Failed("The gateway could not go on with the agent's answer.", kind=OURS)
             progressing = self._noted(progressing, event)
         silence.end()
         kept = await showing.settled()
@@ -161,7 +162,7 @@ class Turns:
             if record.row.runner != row.runner or row.id in under_way or row.id in self._late:
                 continue
             what = "lost sight of the agent" if row.runner == tasks.runner else "stopped while the agent was at work"
-            await self.end(Turned(record.row, record.events), Failed(f"The gateway {what}; its outcome is not known."))
+            await self.end(Turned(record.row, record.events), Failed(f"The gateway {what}; its outcome is not known.", kind=OURS))
             ended += 1
         return ended
 

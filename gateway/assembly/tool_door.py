@@ -6,6 +6,7 @@ from collections.abc import Callable
 from gateway.admission import Admission
 from gateway.assembly.process import SWEEP_SECONDS, Gateway
 from gateway.mailbox import Mailbox
+from gateway.mcp_server.agent_tasks import AgentTasks
 from gateway.mcp_server.agents import Agents
 from gateway.mcp_server.conversations import Conversations, Parts
 from gateway.mcp_server.endpoint import Endpoint
@@ -15,17 +16,22 @@ from gateway.mcp_server.methods import Methods
 from gateway.mcp_server.offers import Offers
 from gateway.mcp_server.parked import Parked
 from gateway.mcp_server.prompts import Prompts
-from gateway.mcp_server.relay import Catalogue, Relay
+from gateway.mcp_server.relay import Callees, Catalogue, Relay
 from gateway.mcp_server.relisting import Relisting
 from gateway.mcp_server.resources import Resources
 from gateway.mcp_server.seal import Seal
 from gateway.mcp_server.searching import Searching
+from gateway.mcp_server.server_tasks import RelayedTasks
 from gateway.mcp_server.sessions import Sessions
 from gateway.mcp_server.streams import Streams
 from gateway.mcp_server.subscriptions import Changes, Feed
+from gateway.mcp_server.task_feed import TaskFeed
+from gateway.mcp_server.task_store import Answers, ServerTasks
+from gateway.mcp_server.tasks import Sources, Tasks
 from gateway.mcp_server.tools import Tools
 from gateway.mcp_server.watching import Watching
 from gateway.settings import upstream_headers
+from gateway.task_pages import TaskPages
 from policies.ids import now_us
 from registry.card import Registration
 
@@ -36,22 +42,26 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     mailbox, streams = Mailbox(gateway.database, now_us), Streams(gateway.database, now_us)
     sessions, changes = Sessions(gateway.database, now_us), Changes()
     relisting, watching = _relisting(gateway)
-    relay = Relay(gateway.broker, catalogue, Agents(gateway.broker), seal, relisting.now)
+    kept, log = ServerTasks(gateway.database, now_us), gateway.memory.tasks
+    relayed = RelayedTasks(gateway.broker, catalogue.offers, kept)
+    running = AgentTasks(gateway.broker, log, Answers(gateway.database), seal)
+    tasks = Tasks(catalogue.offers, Sources(log, TaskPages(gateway.database), running, relayed))
+    relay = Relay(gateway.broker, catalogue, Callees(Agents(gateway.broker, running), relayed), seal, relisting.now)
     parked = Parked(seal, mailbox, gateway.process, gateway.presence.lives, time.time)
-    feed = Feed(gateway.broker, catalogue, changes, watching)
-    listeners = Listeners(admission, feed, sessions, Line(mailbox, streams))
-    methods = Methods(relay, catalogue, sessions, changes)
+    feeds = Feed(gateway.broker, catalogue, changes, watching), TaskFeed(tasks, log)
+    listeners = Listeners(admission, feeds, sessions, Line(mailbox, streams))
+    methods = Methods(relay, tasks, catalogue, sessions, changes)
     parts = Parts(relay, methods, seal, parked, listeners, Line(mailbox, streams))
 
     for name in ("registry", "grants", "policies"):
         gateway.database.watch(name, changes)
 
     async def begin() -> None:
-        for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, seal.sweep):
+        for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, seal.sweep, kept.sweep):
             gateway.pulse.repeat(SWEEP_SECONDS, sweep)
 
     gateway.opening.append(begin)
-    gateway.closing.extend((listeners.close, parked.close, watching.close, relisting.close))
+    gateway.closing.extend((listeners.close, parked.close, running.close, watching.close, relisting.close))
     return Endpoint(admission, relay, Conversations(sessions, parts, changes, gateway.tools.leave), gateway.settings.server.max_body)
 
 

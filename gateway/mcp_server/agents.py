@@ -1,43 +1,57 @@
-"""Agents as tools: a call becomes a message to the agent, and its task becomes the result."""
+"""Agents as tools: a call becomes a message to the agent, and its task becomes the result, at once or later."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from adapters.a2a_wire.v1 import ID_LIMIT, BadMessage
-from adapters.task import Message, Part, Role, text_of
+from adapters.mcp_peer import Peer
+from adapters.task import Message, Part, Role
 from gateway.broker import Broker, Sending
+from gateway.mcp_server.agent_tasks import AgentTasks
 from gateway.mcp_server.asked import Asked
-from gateway.mcp_server.modern import INVALID_PARAMS, BadEnvelope
+from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, BadEnvelope
+from gateway.mcp_server.task_words import check_declared, takes_tasks, tool_result
 from gateway.mcp_server.tools import AgentTool
 from gateway.tasks import TaskEnded, UnknownTask, fold
-from gateway.turns import Turned
 from policies.ids import new_id
+from registry.signing import SKILL_SELECTION
 
 IDS = ("context_id", "task_id")
 NO_SUCH_TASK = "arguments.task_id names no task of this agent that waits for an answer in this conversation"
+NEEDS_TASKS = "this tool can only be called by clients that take tasks"
 encode = msgspec.json.Encoder().encode
 
 
 class Agents:
     """Calls them."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, tasks: AgentTasks) -> None:
         self._broker = broker
+        self._tasks = tasks
 
-    async def call(self, asked: Asked, target: AgentTool, arguments: dict[str, Any]) -> bytes:
-        """Waits until the agent ends its turn. Raises BadEnvelope and what the broker raises."""
-        message = read_message(arguments)
+    async def call(self, asked: Asked, target: AgentTool, arguments: dict[str, Any], peer: Peer | None) -> bytes:
+        """Waits until the agent ends its turn, or until the call becomes a task. Raises BadEnvelope and what the broker raises."""
+        if target.form.required:
+            _check_takes_tasks(asked)
+        sending = Sending(target.agent, read_message(target, arguments), asked.trail, skill=target.skill)
         try:
-            turned = await self._broker.send(asked.caller, Sending(target.agent, message, asked.trail, skill=target.skill))
+            if _wants_more(asked, peer):
+                return await self._tasks.call(asked, sending, peer)
+            turned = await self._broker.send(asked.caller, sending)
         except (UnknownTask, TaskEnded, BadMessage):
             raise BadEnvelope(INVALID_PARAMS, NO_SUCH_TASK) from None
-        return _result(turned, asked.modern)
+        result = tool_result(fold(turned.row, turned.events))
+        return encode({"resultType": "complete", **result} if asked.modern else result)
 
 
-def read_message(arguments: dict[str, Any]) -> Message:
+def read_message(target: AgentTool, arguments: dict[str, Any]) -> Message:
     """What the agent is told: in a new task, in a conversation, or in answer to a question. Raises BadEnvelope."""
+    metadata: dict[str, Any] = {SKILL_SELECTION: {"skillId": target.skill}} if target.skill else {}
+    more: Mapping[str, Any] = {"metadata": metadata} if metadata else {}
+    if target.form.schema is not None:
+        return Message(new_id("m"), Role.USER, (Part(data=arguments, media_type="application/json"),), **more)
     text, ids = arguments.get("message"), {name: arguments.get(name, "") for name in IDS}
     texts = all(isinstance(one, str) for one in ids.values())
     if not isinstance(text, str) or not text or not texts or arguments.keys() - {"message", *IDS}:
@@ -45,22 +59,20 @@ def read_message(arguments: dict[str, Any]) -> Message:
     for name, one in ids.items():
         if len(one) > ID_LIMIT or not one.isprintable():
             raise BadEnvelope(INVALID_PARAMS, f"{name} is longer than {ID_LIMIT}, or has characters that can't be seen")
-    return Message(message_id=new_id("m"), role=Role.USER, parts=(Part(text=text),), **ids)
+    return Message(message_id=new_id("m"), role=Role.USER, parts=(Part(text=text),), **ids, **more)
 
 
-def _result(turned: Turned, is_modern: bool) -> bytes:
-    """An agent's task as a tool result: its text, its data, and the task for whoever wants more. A task that failed is an error result."""
-    task = fold(turned.row, turned.events)
-    status = task.status.message if isinstance(task.status.message, Message) else None
-    said = [artifact.parts for artifact in task.artifacts]
-    if turned.reply is not None:
-        said.append(turned.reply.parts)
-    elif status is not None:
-        said.append(status.parts)
-    text = "\n".join(part for part in map(text_of, said) if part)
-    data = [part.data for parts in said for part in parts if part.data is not UNSET]
-    content: dict[str, Any] = {"task_id": task.id, "context_id": task.context_id, "state": task.status.state.value, "text": text}
-    failed = turned.row.ended and task.status.state.value != "TASK_STATE_COMPLETED"
-    shown = [{"type": "text", "text": text}, *({"type": "text", "text": encode(each).decode()} for each in data)]
-    result = {"content": shown, "structuredContent": content | ({"data": data} if data else {}), "isError": failed}
-    return encode({"resultType": "complete", **result} if is_modern else result)
+def _wants_more(asked: Asked, peer: Peer | None) -> bool:
+    """Whether the client takes a task, or can be asked what the agent asks."""
+    if not asked.modern:
+        return isinstance(asked.params.get("task"), dict) or (peer is not None and "elicitation" in peer.capabilities)
+    capabilities = asked.params["_meta"][CAPABILITIES_KEY]
+    return bool(capabilities) and ("elicitation" in capabilities or takes_tasks(capabilities))
+
+
+def _check_takes_tasks(asked: Asked) -> None:
+    """Raises BadEnvelope: -32021 in 2026-07-28, -32601 in 2025-11-25."""
+    if asked.modern:
+        check_declared(asked.params, NEEDS_TASKS)
+    elif not isinstance(asked.params.get("task"), dict):
+        raise BadEnvelope(-32601, NEEDS_TASKS, status=200)

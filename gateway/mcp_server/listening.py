@@ -16,6 +16,7 @@ from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, META, Ba
 from gateway.mcp_server.outlet import Outlet, event
 from gateway.mcp_server.sessions import Session, Sessions
 from gateway.mcp_server.subscriptions import Audience, Feed, Interest
+from gateway.mcp_server.task_feed import TaskFeed, task_ids
 from policies.authority import Caller
 from policies.identity import TokenRefused
 
@@ -29,9 +30,9 @@ encode = msgspec.json.Encoder().encode
 class Listeners:
     """Serves them. When the gateway closes, or the token that opened one is not good any more, they end in order."""
 
-    def __init__(self, admission: Admission, feed: Feed, sessions: Sessions, line: Line) -> None:
+    def __init__(self, admission: Admission, feeds: tuple[Feed, TaskFeed], sessions: Sessions, line: Line) -> None:
         self._admission = admission
-        self._feed = feed
+        self._feed, self._task_feed = feeds
         self._sessions = sessions
         self._streams = line.streams
         self._mailbox = line.mailbox
@@ -48,17 +49,24 @@ class Listeners:
         """Until the stream ends; then the result that says so. Raises BadEnvelope."""
         wanted = _filter(asked.object().get("notifications"))
         granted = self._feed.granted(asked.caller, asked.server, wanted)
+        tasks = await self._task_feed.granted(asked, task_ids(asked))
         marked = {ID_KEY: asked.id}
 
         def say(method: str, params: Mapping[str, Any]) -> None:
             meta = params.get("_meta")
             outlet.say(_notification(method, {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), **marked}}))
 
-        say("notifications/subscriptions/acknowledged", {"notifications": _shown(granted)})
+        told = {"taskIds": list(tasks)} if tasks else {}
+        say("notifications/subscriptions/acknowledged", {"notifications": {**_shown(granted), **told}})
         capabilities = asked.params["_meta"][CAPABILITIES_KEY]
         audience = Audience(asked.caller, asked.server, asked.trail, say, capabilities)
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._run(audience, outlet, lambda: self._still(asked, granted), stop)
+        following = asyncio.create_task(self._task_feed.run(asked, tasks, say))
+        try:
+            await self._run(audience, outlet, lambda: self._still(asked, granted), stop)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
         return encode({"resultType": "complete", "_meta": marked})
 
     async def general(self, asked: Asked, session: Session, outlet: Outlet) -> None:

@@ -13,6 +13,8 @@ from gateway.mcp_server import modern
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.relay import Catalogue, Relay
 from gateway.mcp_server.sessions import VERSIONS, Session, Sessions
+from gateway.mcp_server.task_words import OFFERED, OLDER_OFFERED, OLDER_VERSION
+from gateway.mcp_server.tasks import Tasks
 from gateway.mcp_server.wanted import check_level
 from policies.grant import reading
 
@@ -33,7 +35,7 @@ Method = Callable[[Asked, Peer | None], Awaitable[bytes]]
 class Methods:
     """Requests that are answered once; streams and `initialize` are the endpoint's own."""
 
-    def __init__(self, relay: Relay, catalogue: Catalogue, sessions: Sessions, changed: Callable[[], None]) -> None:
+    def __init__(self, relay: Relay, tasks: Tasks, catalogue: Catalogue, sessions: Sessions, changed: Callable[[], None]) -> None:
         self._catalogue = catalogue
         self._sessions = sessions
         self._changed = changed
@@ -47,13 +49,23 @@ class Methods:
             "resources/read": relay.read,
             "completion/complete": relay.complete,
         }
-        self._modern = {**both, "server/discover": self._discover}
+        self._modern = {
+            **both,
+            "server/discover": self._discover,
+            "tasks/get": tasks.get,
+            "tasks/update": tasks.update,
+            "tasks/cancel": tasks.cancel,
+        }
         self._legacy = {
             **both,
             "ping": self._ping,
             "logging/setLevel": self._set_level,
             "resources/subscribe": self._subscribe,
             "resources/unsubscribe": self._unsubscribe,
+            "tasks/get": tasks.get_older,
+            "tasks/result": tasks.result_older,
+            "tasks/list": tasks.list_older,
+            "tasks/cancel": tasks.cancel_older,
         }
 
     def of(self, asked: Asked) -> Method:
@@ -69,7 +81,8 @@ class Methods:
             self._catalogue.tools.check(asked.caller, asked.server)
 
     def initialized(self, session: Session) -> bytes:
-        return encode({"protocolVersion": session.version, "capabilities": CAPABILITIES, "serverInfo": INFO})
+        capabilities = CAPABILITIES | dict(OLDER_OFFERED if session.version == OLDER_VERSION else {})
+        return encode({"protocolVersion": session.version, "capabilities": capabilities, "serverInfo": INFO})
 
     async def _discover(self, asked: Asked, peer: Peer | None) -> bytes:
         self.check_server(asked)
@@ -77,7 +90,7 @@ class Methods:
             {
                 "resultType": "complete",
                 "supportedVersions": [modern.VERSION, *VERSIONS],
-                "capabilities": CAPABILITIES,
+                "capabilities": {**CAPABILITIES, **OFFERED},
                 "serverInfo": INFO,
                 "ttlMs": LIST_TTL_MS,
                 "cacheScope": "private",

@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from adapters.mcp_params import Mirrored, mirrored
 from gateway.mcp_server.names import exposed
+from gateway.mcp_server.skill_forms import PLAIN, SkillForm, forms_of
 from gateway.mcp_server.uris import document_outward
 from registry.card import Family, Registration
 
@@ -57,6 +58,7 @@ class AgentTool:
 
     agent: str
     skill: str = ""
+    form: SkillForm = PLAIN
 
     @property
     def selected(self) -> str:
@@ -118,11 +120,21 @@ def _named(entry: Registration, separator: str, own: bool) -> Named:
 def _agent(entry: Registration, separator: str) -> Named:
     if entry.card is None:
         return Named({}, {}, {}, {})
-    skills = exposed(entry.name, [skill.id for skill in entry.card.skills], separator)
-    names = {entry.name: AgentTool(entry.name), **{name: AgentTool(entry.name, skill) for name, skill in skills.items()}}
-    definitions = {f"{entry.name}/{skill.id}": _agent_tool(skill.name, skill.description) for skill in entry.card.skills}
-    return Named(names, {}, {}, {entry.name: _agent_tool(entry.card.name, entry.card.description), **definitions})
+    skills, forms = exposed(entry.name, [skill.id for skill in entry.card.skills], separator), forms_of(entry)
+    tools = {name: AgentTool(entry.name, skill, forms.get(skill, PLAIN)) for name, skill in skills.items()}
+    definitions = {
+        f"{entry.name}/{skill.id}": _agent_tool(skill.name, skill.description, forms.get(skill.id, PLAIN)) for skill in entry.card.skills
+    }
+    whole = _agent_tool(entry.card.name, entry.card.description, PLAIN)
+    return Named({entry.name: AgentTool(entry.name), **tools}, {}, {}, {entry.name: whole, **definitions})
 
 
-def _agent_tool(title: str, description: str) -> dict[str, Any]:
-    return {"title": title, "description": description, "inputSchema": AGENT_INPUT, "outputSchema": AGENT_OUTPUT}
+def _agent_tool(title: str, description: str, form: SkillForm) -> dict[str, Any]:
+    """`execution` is for clients of 2025-11-25."""
+    schemas = {"inputSchema": form.schema or AGENT_INPUT, "outputSchema": AGENT_OUTPUT}
+    return {
+        "title": title,
+        "description": description,
+        **schemas,
+        "execution": {"taskSupport": "required" if form.required else "optional"},
+    }

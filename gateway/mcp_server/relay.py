@@ -24,6 +24,7 @@ from gateway.mcp_server.prompts import Prompts
 from gateway.mcp_server.resources import Resources
 from gateway.mcp_server.seal import Seal, Sealed, binding
 from gateway.mcp_server.searching import SEARCH, Searching
+from gateway.mcp_server.server_tasks import MARK, RelayedTasks
 from gateway.mcp_server.sessions import holder
 from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
 from gateway.mcp_server.uris import result_outward
@@ -57,15 +58,23 @@ class Catalogue(Struct, frozen=True):
     searching: Searching
 
 
+class Callees(Struct, frozen=True):
+    """What a call may come to beside a tool: an agent, or a task of a server."""
+
+    agents: Agents
+    tasks: RelayedTasks
+
+
 class Relay:
     """`peer` is None where a client wants nothing but the answer. `relist` looks at what a server of a tenant lists."""
 
     def __init__(
-        self, broker: Broker, catalogue: Catalogue, agents: Agents, seal: Seal, relist: Callable[[str, str], Awaitable[None]]
+        self, broker: Broker, catalogue: Catalogue, callees: Callees, seal: Seal, relist: Callable[[str, str], Awaitable[None]]
     ) -> None:
         self._broker = broker
         self._catalogue = catalogue
-        self._agents = agents
+        self._agents = callees.agents
+        self._tasks = callees.tasks
         self._seal = seal
         self._relist = relist
 
@@ -84,7 +93,7 @@ class Relay:
         try:
             target = self._catalogue.tools.resolve(asked.caller, asked.server, name)
             if isinstance(target, AgentTool):
-                return await self._agents.call(asked, target, arguments)
+                return await self._agents.call(asked, target, arguments, peer)
             try:
                 answer = await self._broker.reach(asked.caller, self._tool_call(asked, target, arguments, peer))
             except HeadersDiffer:
@@ -95,6 +104,8 @@ class Relay:
         except (UnknownTool, Refused, BadEnvelope) as error:
             self._check_known(asked, target)
             raise error
+        if MARK in answer.result and (task := await self._tasks.taken(asked, target.server, target.tool, answer.result)) is not None:
+            return task
         return self._outward(asked, target.server, answer.result)
 
     async def get_prompt(self, asked: Asked, peer: Peer | None) -> bytes:
@@ -185,6 +196,8 @@ class Relay:
 
     def _tool_call(self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None) -> ServerCall:
         request = self._tool_request(asked, target, arguments, peer)
+        if not asked.modern and "task" in asked.params:
+            request = self._tasks.declaring(asked, target.server, request)
         return ServerCall(target.server, calling(target.server, target.tool), arguments, request, asked.trail)
 
     def _tool_request(self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None) -> McpRequest:

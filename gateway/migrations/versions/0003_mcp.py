@@ -1,4 +1,4 @@
-"""The third schema: sessions of older MCP clients, what was said on their streams, and mail between processes."""
+"""The third schema: sessions of older MCP clients and their streams, mail between processes, tasks of MCP servers and answers to tasks."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -47,12 +47,28 @@ def _mail() -> None:
     op.create_index("mail_until", "mail", ["until"])
 
 
+def _tasks() -> None:
+    op.create_table(
+        "mcp_tasks",
+        sa.Column("id", sa.Text(), primary_key=True),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("tenant", "holder", "server", "tool", "own")),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("mcp_tasks_created", "mcp_tasks", ["created"])
+    op.create_table(
+        "task_answers",
+        *(sa.Column(name, sa.Text(), primary_key=True) for name in ("tenant", "task_id", "question")),
+        sa.Column("body", sa.Text(), nullable=False),
+    )
+
+
 def upgrade() -> None:
     _mcp_sessions()
     _mcp_events()
     _mail()
+    _tasks()
 
 
 def downgrade() -> None:
-    for name in ("mail", "mcp_events", "mcp_sessions"):
+    for name in ("task_answers", "mcp_tasks", "mail", "mcp_events", "mcp_sessions"):
         op.drop_table(name)

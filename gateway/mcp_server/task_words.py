@@ -1,0 +1,110 @@
+"""Tasks in the words of MCP: of the extension io.modelcontextprotocol/tasks, and of the experiment of 2025-11-25 before it."""
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from adapters.task import TERMINAL, Message, Task, TaskState, text_of
+from gateway.mcp_server.modern import CAPABILITIES_KEY, META, MISSING_CAPABILITY, BadEnvelope
+from gateway.mcp_server.questions import questions_of
+from gateway.tasks import TaskRecord, rfc3339
+from gateway.turns import ERROR
+
+TASKS = META + "tasks"
+RELATED = META + "related-task"
+OFFERED: Mapping[str, Any] = {"extensions": {TASKS: {}}}
+OLDER_OFFERED: Mapping[str, Any] = {"tasks": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}}
+OLDER_VERSION = "2025-11-25"  # the only one with the experiment
+POLL_MS = 1000
+BROKE = -32015  # as for a call whose agent fails
+TEXT_MAX = 1000  # characters of a status message
+OLDER_NAMES = {"ttlMs": "ttl", "pollIntervalMs": "pollInterval"}
+encode = msgspec.json.Encoder().encode
+ENDED = frozenset({"completed", "failed", "cancelled"})
+
+
+def takes_tasks(capabilities: Mapping[str, Any]) -> bool:
+    """Whether a client declared the extension."""
+    extensions = capabilities.get("extensions")
+    return isinstance(extensions, dict) and isinstance(extensions.get(TASKS), dict)
+
+
+def check_declared(params: Mapping[str, Any], why: str) -> None:
+    """Raises BadEnvelope (-32021), SEP-2663."""
+    if not takes_tasks(params["_meta"][CAPABILITIES_KEY]):
+        raise BadEnvelope(MISSING_CAPABILITY, why, {"requiredCapabilities": OFFERED})
+
+
+def created(record: TaskRecord) -> dict[str, Any]:
+    """A task without what became of it, for CreateTaskResult."""
+    task = record.task(0)
+    status = _status(task)
+    said = _said(task)
+    return {
+        "taskId": task.id,
+        "status": status,
+        **({"statusMessage": said[:TEXT_MAX]} if said and status != "completed" else {}),
+        "createdAt": rfc3339(record.row.created),
+        "lastUpdatedAt": rfc3339(record.row.updated),
+        "ttlMs": None,
+        "pollIntervalMs": POLL_MS,
+    }
+
+
+def detailed(record: TaskRecord, answered: Container[str] = ()) -> dict[str, Any]:
+    """DetailedTask. `answered`: questions whose answers wait for those to the others."""
+    shown = created(record)
+    match shown["status"]:
+        case "input_required":
+            open_now = {key: question for key, question in questions_of(record).items() if key not in answered}
+            return {**shown, "inputRequests": open_now} if open_now else {**shown, "status": "working"}
+        case "completed":
+            return {**shown, "result": tool_result(record.task())}
+        case "failed":
+            return {**shown, "error": {"code": BROKE, "message": shown.get("statusMessage", "The agent failed.")}}
+    return shown
+
+
+def older(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """A Task of 2025-11-25: what became of it is asked for apart."""
+    apart = ("resultType", "result", "error", "inputRequests")
+    return {OLDER_NAMES.get(name, name): value for name, value in shown.items() if name not in apart}
+
+
+def tool_result(task: Task) -> dict[str, Any]:
+    """An agent's task as a tool result: its text, its data, and the task for whoever wants more. A task that failed is an error result."""
+    said = [artifact.parts for artifact in task.artifacts]
+    if isinstance(task.status.message, Message):
+        said.append(task.status.message.parts)
+    text = "\n".join(part for part in map(text_of, said) if part)
+    data = [part.data for parts in said for part in parts if part.data is not UNSET]
+    state = task.status.state
+    content: dict[str, Any] = {"task_id": task.id, "context_id": task.context_id, "state": state.value, "text": text}
+    failed = state in TERMINAL and state is not TaskState.COMPLETED
+    shown = [{"type": "text", "text": text}, *({"type": "text", "text": encode(each).decode()} for each in data)]
+    return {"content": shown, "structuredContent": content | ({"data": data} if data else {}), "isError": failed}
+
+
+def _said(task: Task) -> str:
+    return text_of(task.status.message.parts) if isinstance(task.status.message, Message) else ""
+
+
+def _status(task: Task) -> str:
+    """An agent that says that it failed gave a result, with isError; `failed` is for what went wrong with the call itself."""
+    match task.status.state:
+        case TaskState.INPUT_REQUIRED:
+            return "input_required"
+        case TaskState.CANCELED:
+            return "cancelled"
+        case TaskState.COMPLETED | TaskState.REJECTED:
+            return "completed"
+        case TaskState.FAILED:
+            return "failed" if _broke(task) else "completed"
+    return "working"
+
+
+def _broke(task: Task) -> bool:
+    message = task.status.message
+    return isinstance(message, Message) and message.metadata is not UNSET and ERROR in message.metadata

@@ -1,0 +1,57 @@
+"""An agent with jobs behind a whole gateway, and clients of either era that look after its tasks."""
+
+import asyncio
+from typing import Any
+
+from tests.conformance.jobs_agent import JOBS, application
+from tests.fakes.a2a_agents import loopback, serving
+from tests.fakes.house import House
+from tests.fakes.mcp_wire import document, modern, post
+
+TASKS = "io.modelcontextprotocol/tasks"
+TAKES: dict[str, Any] = {"elicitation": {}, "extensions": {TASKS: {}}}
+PLACE = "/mcp/virtual/kit"
+ENDED = ("completed", "failed", "cancelled")
+
+
+async def jobs(home: House) -> None:
+    """Registers it as jobs, and its skills under their own names at /mcp/virtual/kit."""
+    listener = loopback()
+    url = await home.stack.enter_async_context(serving(application(listener.getsockname()[1]), listener))
+    headers = {"authorization": f"Bearer {home.token('admin')}"}
+    made = await home.http.post("/api/agents", json={"url": url, "name": "jobs"}, headers=headers)
+    assert made.status_code == 201, made.text
+    selection = {"name": "kit", "tools": ["jobs"], "aliases": {name: f"jobs/{name}" for name in JOBS}}
+    made = await home.http.post("/api/virtual-servers", json=selection, headers=headers)
+    assert made.status_code == 201, made.text
+    await home.gateway.database.refresh()
+
+
+async def ask(home: House, method: str, params: dict[str, Any], user: str = "admin", capabilities: Any = None, path: str = PLACE) -> Any:
+    """The JSON of an answer of 2026-07-28."""
+    body, headers = modern(method, params, TAKES if capabilities is None else capabilities)
+    named = {"mcp-name": params["taskId"]} if "taskId" in params else {}
+    return (await post(home, user, body, headers | named, path)).json()
+
+
+async def begun(home: House, tool: str, user: str = "admin", path: str = PLACE, **arguments: Any) -> dict[str, Any]:
+    """The CreateTaskResult of a call that becomes a task."""
+    answer = await ask(home, "tools/call", {"name": tool, "arguments": arguments}, user, path=path)
+    result: dict[str, Any] = answer["result"]
+    assert result["resultType"] == "task", answer
+    return result
+
+
+async def seen(home: House, task_id: str, *states: str, user: str = "admin", path: str = PLACE) -> dict[str, Any]:
+    """The task once it is in one of these states."""
+    async with asyncio.timeout(10):
+        while True:
+            result: dict[str, Any] = (await ask(home, "tasks/get", {"taskId": task_id}, user, path=path))["result"]
+            if result["status"] in states:
+                return result
+            await asyncio.sleep(0.05)  # between two looks
+
+
+async def older(home: House, session: str, method: str, params: dict[str, Any], user: str = "admin", path: str = PLACE) -> Any:
+    """The JSON of an answer of 2025-11-25."""
+    return (await post(home, user, document(method, params), {"mcp-session-id": session}, path)).json()
