@@ -11,6 +11,7 @@ from gateway.mcp_server.agents import Agents
 from gateway.mcp_server.conversations import Conversations, Parts
 from gateway.mcp_server.endpoint import Endpoint
 from gateway.mcp_server.exchange import Line
+from gateway.mcp_server.http_sse import HttpSse
 from gateway.mcp_server.listening import Listeners
 from gateway.mcp_server.methods import Methods
 from gateway.mcp_server.offers import Offers
@@ -62,7 +63,8 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
 
     gateway.opening.append(begin)
     gateway.closing.extend((listeners.close, parked.close, running.close, watching.close, relisting.close))
-    return Endpoint(admission, relay, Conversations(sessions, parts, changes, gateway.tools.leave), gateway.settings.server.max_body)
+    conversations = Conversations(sessions, parts, changes, gateway.tools.leave)
+    return Endpoint(admission, relay, conversations, HttpSse(conversations, streams, mailbox.shared), gateway.settings.server.max_body)
 
 
 def _relisting(gateway: Gateway) -> tuple[Relisting, Watching]:

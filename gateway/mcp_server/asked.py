@@ -21,6 +21,14 @@ class Answered(Exception):
         self.document = document
 
 
+class Batched(Exception):
+    """The body has several messages."""
+
+    def __init__(self, items: list[Any]) -> None:
+        super().__init__("a batch")
+        self.items = items
+
+
 class Asked(Struct, frozen=True):
     """`id` is None for a notification. `resource` is the path it came to; `session` is of the initialize era, where there is one."""
 
@@ -53,10 +61,12 @@ class Asked(Struct, frozen=True):
 
 
 def envelope(document: Any) -> tuple[Any, str, Any]:
-    """(id or None, method, params). Raises InvalidRequest, and Answered."""
+    """(id or None, method, params). Raises InvalidRequest, Answered and Batched."""
     if not isinstance(document, dict) or document.get("jsonrpc") != "2.0" or not isinstance(document.get("method"), str):
         if isinstance(document, dict) and "method" not in document and ("result" in document) != ("error" in document):
             raise Answered(document)
+        if isinstance(document, list):
+            raise Batched(document)
         raise InvalidRequest("one JSON-RPC 2.0 request object is expected")
     request_id = document.get("id")
     if "id" in document and (isinstance(request_id, bool) or not isinstance(request_id, str | int)):

@@ -22,7 +22,7 @@ from gateway.mcp_server.parked import Parked, Running
 from gateway.mcp_server.refusals import refusal_of
 from gateway.mcp_server.relay import Relay
 from gateway.mcp_server.seal import Seal
-from gateway.mcp_server.sessions import Session, Sessions, holder, owner_of
+from gateway.mcp_server.sessions import VERSIONS, Session, Sessions, holder, owner_of
 from gateway.mcp_server.wanted import Wanted, wanted
 
 ROUNDS = frozenset({"tools/call", "prompts/get", "resources/read"})  # what a modern server may answer with questions
@@ -87,6 +87,17 @@ class Conversations:
         shown, session = await self.sessions.open(asked.caller, asked.resource, params)
         await outlet.finish(_result(asked, self._methods.initialized(session)), headers=[(b"mcp-session-id", shown.encode())])
 
+    async def begin(self, asked: Asked) -> tuple[str, Session]:
+        """A session that `initialize` comes into later; first, what names it. Raises UnknownName."""
+        self._methods.check_server(asked)
+        return await self.sessions.open(asked.caller, asked.resource, {"protocolVersion": VERSIONS[-1]})
+
+    async def initialize_in(self, asked: Asked, outlet: Outlet) -> None:
+        """`initialize` in such a session."""
+        assert asked.session is not None
+        session = await self.sessions.adopt(asked.session, asked.params if isinstance(asked.params, dict) else {})
+        await outlet.finish(_result(asked, self._methods.initialized(session)))
+
     async def older(self, asked: Asked, outlet: Outlet) -> None:
         """A request of the initialize era. It goes on when its client leaves, and ends when the client says so."""
         session = asked.session
@@ -138,10 +149,10 @@ class Conversations:
         await self._leave(owner_of(session), session.id)
         self._changed()
 
-    async def stream(self, asked: Asked, session: Session, outlet: Outlet) -> None:
+    async def stream(self, asked: Asked, session: Session, outlet: Outlet, resumes: bool = True) -> None:
         """GET: the session's own stream, or one that broke."""
         _check_streams(asked)
-        last = header(asked.scope, b"last-event-id")
+        last = header(asked.scope, b"last-event-id") if resumes else None
         if last:
             await self._listeners.resumed(session, last, outlet)
         else:

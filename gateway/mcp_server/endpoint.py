@@ -11,9 +11,11 @@ from gateway.asgi import BadHeader, Receive, Scope, Send, check_json, header, re
 from gateway.database import NotKept, NotRead
 from gateway.errors import InvalidRequest, http_headers
 from gateway.mcp_server import modern
-from gateway.mcp_server.asked import Answered, Asked, envelope, is_plain
+from gateway.mcp_server.asked import Answered, Asked, Batched, envelope, is_plain
+from gateway.mcp_server.batches import answer_batch
 from gateway.mcp_server.conversations import Conversations
 from gateway.mcp_server.disconnect import ClientLeft, Watch
+from gateway.mcp_server.http_sse import HttpSse, session_named, wants_line
 from gateway.mcp_server.outlet import Outlet
 from gateway.mcp_server.refusals import refusal_of
 from gateway.mcp_server.relay import Relay
@@ -31,10 +33,11 @@ class Endpoint:
 
     name = "mcp"
 
-    def __init__(self, admission: Admission, relay: Relay, conversations: Conversations, max_body: int) -> None:
+    def __init__(self, admission: Admission, relay: Relay, conversations: Conversations, http_sse: HttpSse, max_body: int) -> None:
         self._admission = admission
         self._relay = relay
         self._conversations = conversations
+        self._http_sse = http_sse
         self._max_body = max_body
         self._watch = Watch()
 
@@ -71,6 +74,9 @@ class Endpoint:
             visit.outcome = await self._take(
                 Asked(caller, server, resource, None, "", answer.document, raw, False, visit.trail, scope), send
             )
+        except Batched as batch:
+            asked = Asked(caller, server, resource, None, "", None, raw, False, visit.trail, scope)
+            visit.outcome = await self._batched(asked, batch.items, Outlet(scope, receive, send))
         except asyncio.CancelledError:
             if not self._watch.has_left(asyncio.current_task()):
                 raise
@@ -93,12 +99,21 @@ class Endpoint:
         await respond(send, 202, b"")
         return "ok"
 
+    async def _batched(self, asked: Asked, items: list[Any], outlet: Outlet) -> str:
+        try:
+            await answer_batch(self._conversations, await self._in_session(asked), items, outlet)
+        except Exception as error:  # noqa: BLE001 (the door, as above)
+            return await self._refuse(outlet, asked, asked.resource, error)
+        return "ok"
+
     async def _converse(self, asked: Asked, outlet: Outlet) -> None:
         if asked.modern and asked.id is None:
             modern.check_notification(asked.scope)
             await outlet.finish(b"", 202)
         elif asked.modern:
             await self._conversations.modern(asked, outlet)
+        elif session_named(asked.scope) is not None:
+            await self._http_sse.take(await self._in_session(asked), outlet)
         elif asked.method == "initialize" and asked.id is not None:
             await self._conversations.initialize(asked, outlet)
         elif asked.id is None:
@@ -109,17 +124,20 @@ class Endpoint:
 
     async def _in_session(self, asked: Asked) -> Asked:
         """With its session, where it names one. Raises UnknownSession. A request without one is served as far as it needs none."""
-        shown = header(asked.scope, b"mcp-session-id")
+        shown = header(asked.scope, b"mcp-session-id") or session_named(asked.scope)
         if shown is None:
             return asked
         return msgspec.structs.replace(asked, session=await self._conversations.sessions.find(shown, asked.caller, asked.resource))
 
     async def _without_body(self, asked: Asked, receive: Receive, send: Send) -> None:
-        """DELETE ends a session, GET opens its stream; there is nothing else to do, and neither without a session."""
+        """DELETE ends a session, GET opens its stream; without a session GET opens both, for clients of HTTP+SSE."""
         shown, verb = header(asked.scope, b"mcp-session-id"), asked.method
-        served = not modern.is_modern(asked.scope, None, VERSIONS) and (verb == "DELETE" or (verb == "GET" and shown is not None))
-        if not served:
-            await respond(send, 405, b"{}", [(b"allow", b"POST, DELETE")])
+        opens = verb == "GET" and shown is None and wants_line(asked.scope)
+        if modern.is_modern(asked.scope, None, VERSIONS) or not (opens or verb == "DELETE" or (verb == "GET" and shown is not None)):
+            await respond(send, 405, b"{}", [(b"allow", b"POST, GET, DELETE")])
+            return
+        if opens:
+            await self._http_sse.open(asked, Outlet(asked.scope, receive, send))
             return
         session = await self._conversations.sessions.find(shown or "", asked.caller, asked.resource)
         if verb == "DELETE":

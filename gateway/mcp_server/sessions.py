@@ -62,10 +62,7 @@ class Sessions:
 
     async def open(self, caller: Caller, resource: str, params: Mapping[str, Any]) -> tuple[str, Session]:
         """A new session by the parameters of `initialize`; first, what the client is to show from now on. Raises BadEnvelope, NotKept."""
-        capabilities = params.get("capabilities")
-        declared = encode(capabilities if isinstance(capabilities, dict) else {})
-        if len(declared) > CAPABILITIES_MAX:
-            raise BadEnvelope(INVALID_PARAMS, f"params.capabilities are larger than {CAPABILITIES_MAX} bytes")
+        declared = _declared(params)
         shown = secrets.token_urlsafe(32)
         session = Session(digest(shown), holder(caller), resource, negotiated(params.get("protocolVersion")), _objects(declared))
         now = self._now()
@@ -75,6 +72,15 @@ class Sessions:
             self._known.drop(gone)
         self._keep(session, self._clock())
         return shown, session
+
+    async def adopt(self, session: Session, params: Mapping[str, Any]) -> Session:
+        """The parameters of `initialize` in a session that is there already. Raises BadEnvelope."""
+        declared, version = _declared(params), negotiated(params.get("protocolVersion"))
+        values = {"capabilities": declared.decode(), "version": version}
+        await self._database.write(lambda batch: batch.connection.execute(_of(session.id).values(values)))
+        changed = msgspec.structs.replace(session, version=version, capabilities=_objects(declared))
+        self._keep(changed, self._clock())
+        return changed
 
     async def find(self, shown: str, caller: Caller, resource: str) -> Session:
         """Raises UnknownSession, NotRead. Use keeps a session open."""
@@ -155,6 +161,15 @@ def holder(caller: Caller) -> str:
 def owner_of(session: Session) -> str:
     """tenant|issuer|subject of whose it is."""
     return session.holder.rpartition("\n")[0]
+
+
+def _declared(params: Mapping[str, Any]) -> bytes:
+    """The capabilities of a client, as JSON. Raises BadEnvelope."""
+    capabilities = params.get("capabilities")
+    declared = encode(capabilities if isinstance(capabilities, dict) else {})
+    if len(declared) > CAPABILITIES_MAX:
+        raise BadEnvelope(INVALID_PARAMS, f"params.capabilities are larger than {CAPABILITIES_MAX} bytes")
+    return declared
 
 
 def negotiated(asked: Any) -> str:

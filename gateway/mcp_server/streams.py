@@ -18,6 +18,7 @@ RETRY_MS = 1000  # that a client waits before it takes up a stream that broke
 LOOK_SECONDS = 0.1  # between two looks for what comes next
 LOOKS = 5
 RESUMED_MAX = 200  # events that are read at once
+_FETCHED = "DELETE FROM mcp_events WHERE session = ? AND stream = ? AND seq = ?"
 
 
 class _Event(NamedTuple):
@@ -68,6 +69,18 @@ class Streams:
     def keep(self, session: Session, stream: str, said: _Event) -> None:
         row = {"session": session.id, "stream": stream, "seq": said.seq, "at": self._now(), "last": int(said.last), "body": said.body}
         self._database.post(lambda batch: batch.add(mcp_events, row))
+
+    def leave(self, session: Session, stream: str, seq: int, framed: bytes) -> None:
+        """Leaves an event for the process that has the stream."""
+        self.keep(session, stream, _Event(seq, False, framed.decode()))
+
+    async def fetched(self, session: Session, stream: str) -> list[bytes]:
+        """What others left, once. Raises NotRead."""
+        found = await self._after(session, stream, 0)
+        if found:
+            gone = [(session.id, stream, each.seq) for each in found]
+            await self._database.write(lambda batch: [batch.run(_FETCHED, row) for row in gone])
+        return [each.body.encode() for each in found]
 
     async def resumed(self, session: Session, last_event_id: str) -> AsyncGenerator[bytes, None]:
         """What followed an event on its stream, and what follows, to the stream's end. Nothing of streams that are not the session's."""

@@ -148,7 +148,7 @@ async def test_streams_are_for_older_sessions_and_their_holders(open_home: House
     for user, headers, status in (
         ("mel", mine, 404),
         ("admin", {"mcp-session-id": "x"}, 404),
-        ("admin", {}, 405),
+        ("admin", {"accept": "*/*"}, 405),
         ("admin", {**mine, "mcp-protocol-version": "2026-07-28"}, 405),
         ("admin", {**mine, "accept": "application/json"}, 406),
     ):
