@@ -23,6 +23,7 @@ INSIDE = {
     "gateway.home.HomeOpen": "start-up: printed by the command line",
     "gateway.mcp_server.sessions.UnknownSession": "the MCP door answers with HTTP 404, as the transport asks",
     "gateway.mcp_server.asked.Answered": "the MCP door takes it as an answer",
+    "gateway.mcp_server.asked.Batched": "several messages, which the MCP door answers one by one",
     "gateway.mcp_server.disconnect.ClientLeft": "nobody is there to be answered",
     "gateway.mcp_server.modern.BadEnvelope": "the MCP door answers it with its own code",
     "gateway.under_way.Abandoned": "the broker answers with the task, which has ended",
