@@ -158,7 +158,10 @@ class OAuthRequests:
         return Credential(said.access_token, client.client_id, given, asked, expires, now, said.refresh_token or "")
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Fetched:
-        return await self._network.request("POST", url, headers=headers, body=body, timeout=REQUEST_SECONDS, limit=ANSWER_MAX)
+        """Once more where a connection ended without an answer: a code or refresh token whose answer was lost is good for nothing else."""
+        return await self._network.request(
+            "POST", url, headers=headers, body=body, timeout=REQUEST_SECONDS, limit=ANSWER_MAX, idempotent=True
+        )
 
     def _proof(self, at: AuthorizationServer, client: Client) -> tuple[dict[str, str], dict[str, str]]:
         """Members of the form, and headers."""
