@@ -87,8 +87,8 @@ async def a2a(plan: Plan, folders: Mapping[str, Path], waivers: Sequence[report.
 
 async def of_mcp(found: kit_mcp.McpKit) -> list[report_mcp.Conformity]:
     found.folder.mkdir()
-    async with stage_mcp.staged(found.folder, found.fixture) as url:
-        return await kit_mcp.conformities(found, url, stage_mcp.DRIVER)
+    async with stage_mcp.staged(found.folder, found.fixture) as places:
+        return await kit_mcp.conformities(found, places.everything, places.tasks, stage_mcp.DRIVER)
 
 
 async def profile(version: str, trial: kit.Trial, at: Address, select: str, waivers: Sequence[report.Waiver]) -> report.Profile:

@@ -1,7 +1,9 @@
 """The MCP kit: where it and its fixture come from, and one run of it."""
 
 import asyncio
+import os
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ FIXTURE = "examples/servers/everything-server"
 VARIABLE, DEFAULT = "MCP_PYTHON_SDK", "mcp-python-sdk"
 LIMIT = 600.0  # seconds that one run may take
 CLIENT_MS = 120_000  # that one client may take: all are started at once
+ABOUT_TASKS = "tasks-"
 _DONE = b"Results saved to"
 
 
@@ -41,8 +44,8 @@ class McpKit:
     async def server(self, url: str, revision: str, select: str = "") -> dict[str, tuple[Check, ...]]:
         """Every scenario of the revision, or one of them, against the server at `url`. Raises KitMissing."""
         self.say(f"the kit for MCP {revision} runs against {url}" + (f": {select}" if select else ""))
-        chosen = ["--scenario", select, "--spec-version", revision] if select else ["--requirements", revision]
-        return await self._results("server", f"server-{revision}", ["server", "--url", url, *chosen])
+        chosen = ["--scenario", select] if select else ["--requirements", revision]
+        return await self._results("server", f"server-{revision}" + (f"-{select}" if select else ""), ["server", "--url", url, *chosen])
 
     async def client(self, command: str, revision: str) -> dict[str, tuple[Check, ...]]:
         """Every scenario of the revision against the client that `command` runs. Raises KitMissing."""
@@ -61,14 +64,16 @@ class McpKit:
         """Until it ends; its exit code says no more than its results."""
         line = " ".join(["conformance", *arguments])
         command = [self.npx, "--yes", "-p", NODE, "-p", PACKAGE, "-c", line]
-        process = await asyncio.create_subprocess_exec(*command, cwd=self.folder, env=environment(), stdin=-3, stdout=-1, stderr=-2)
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=self.folder, env=environment(), stdin=-3, stdout=-1, stderr=-2, start_new_session=True
+        )
         try:
             await asyncio.wait_for(self._followed(process, log), LIMIT)
         except TimeoutError:
             raise KitMissing(f"the MCP kit did not end within {LIMIT:.0f} s; its log: {log}") from None
         finally:
             if process.returncode is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # npx, the kit and its clients
                 await process.wait()
 
     async def _followed(self, process: asyncio.subprocess.Process, log: Path) -> None:
@@ -99,11 +104,17 @@ def find(given: Mapping[str, str], folder: Path, say: Say) -> McpKit:
     return McpKit(npx, (sdk / FIXTURE).resolve(), folder, say)
 
 
-async def conformities(kit: McpKit, url: str, command: str, revisions: Sequence[str] = REVISIONS) -> list[Conformity]:
-    """Both sides of every revision: the server at `url`, and the client that `command` runs. Raises KitMissing."""
+async def conformities(kit: McpKit, url: str, tasks: str, command: str, revisions: Sequence[str] = REVISIONS) -> list[Conformity]:
+    """Both sides of every revision: the server at `url`, for scenarios about tasks the one at `tasks`, and the client that `command` runs.
+
+    Raises KitMissing.
+    """
     found = []
     for revision in revisions:
         asked = await kit.wanted(revision)
-        found.append(conformity(revision, "server", asked, await kit.server(url, revision)))
+        ran = await kit.server(url, revision)
+        for name in (one.name for one in asked if one.name.startswith(ABOUT_TASKS)):
+            ran |= await kit.server(tasks, revision, name)
+        found.append(conformity(revision, "server", asked, ran))
         found.append(conformity(revision, "client", asked, await kit.client(command, revision)))
     return found

@@ -4,30 +4,35 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
 
-from adapters.contract import Call, UpstreamFault
+from adapters.contract import Call, ConsentNeeded, UpstreamFault
 from adapters.egress import Egress
 from adapters.mcp_params import headers_for, mirrored
 from adapters.mcp_peer import PeerRefused
 from adapters.mcp_pool import McpPool
 from adapters.mcp_probe import Probe
+from adapters.mcp_tools import McpTools, errand_of
 from adapters.mcp_wire import META, MODERN, McpRefused, McpRequest, envelope_of
 from policies.delegation import Delegation
 from policies.grant import Act, Decision, Grant
 from policies.permissions import ALL
 from policies.principal import Principal
 from registry.card import Family, Registration, Status
+from tests.conformance import mcp_consents
 
 SECONDS = 60.0  # of one call
+CONSENTS_MAX = 3  # of one call
 ROUNDS = "sep-2322-client-request-state"  # the scenario in which a modern server asks
 ABLE: Mapping[str, Any] = {"elicitation": {"form": {}}, "sampling": {}, "roots": {"listChanged": True}}
 VALUES: Mapping[str, Any] = {"string": "x", "integer": 0, "number": 0, "boolean": False, "object": {}, "array": [], "null": None}
 
+T = TypeVar("T")
 Wish = tuple[str, dict[str, Any]]  # a tool and its arguments
 
 
@@ -77,19 +82,35 @@ def _least(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 async def drive(url: str, scenario: str, context: Mapping[str, Any]) -> None:
     """Raises UpstreamFault where the server can't be spoken to; a call that fails is told of and passed over."""
-    egress = Egress(["127.0.0.1", "::1", "localhost"])
-    clock = asyncio.get_running_loop().time
-    pool = McpPool(egress, clock)
-    try:
-        found = await pool.probe(url, {})
-        for number, (tool, arguments) in enumerate(wishes(scenario, found, context)):
+    egress, clock = Egress(["127.0.0.1", "::1", "localhost"]), asyncio.get_running_loop().time
+    own = mcp_consents.client(context)
+    browser = mcp_consents.Browser(own)
+    oauth = mcp_consents.oauth(egress, own, browser)
+    tools = McpTools(McpPool(egress, clock), oauth=oauth)
+    upstream = {"auth": mcp_consents.terms(scenario, context)} if scenario.startswith("auth/") else {}
+
+    async def with_consent(act: Callable[[], Awaitable[T]]) -> T:
+        """As often as the person is asked, and no more than a few times."""
+        for _ in range(CONSENTS_MAX):
             try:
-                answer = await pool.call(call(url, found, clock() + SECONDS), request(found, number, tool, arguments, scenario == ROUNDS))
+                return await act()
+            except ConsentNeeded:
+                await browser.visit(oauth)
+        return await act()
+
+    try:
+        looking = call(url, {}, upstream, clock() + SECONDS)
+        errand = errand_of(looking) if "account" not in upstream.get("auth", {}) else errand_of(looking)._replace(grant=None)
+        found = await with_consent(partial(tools.probe, "kit", url, {}, errand))
+        for number, (tool, arguments) in enumerate(wishes(scenario, found, context)):
+            made = call(url, found.facts, upstream, clock() + SECONDS), request(found, number, tool, arguments, scenario == ROUNDS)
+            try:
+                answer = await with_consent(partial(tools.call, *made))
                 print(tool, answer.result[:500])
             except (UpstreamFault, McpRefused) as error:
                 print(tool, repr(error), getattr(error, "detail", ""))
     finally:
-        await pool.close()
+        await tools.close()
         await egress.close()
 
 
@@ -105,7 +126,7 @@ def request(found: Probe, number: int, tool: str, arguments: dict[str, Any], ask
     return McpRequest(number, tool, raw, msgspec.json.encode(params), modern, headers=headers, peer=Person(), session=session)
 
 
-def call(url: str, found: Probe, deadline: float) -> Call:
+def call(url: str, facts: Mapping[str, str], upstream: Mapping[str, Any], deadline: float) -> Call:
     act = Act("callTool", "Tool", "kit.any", "tool:kit.any", "kit")
     principal = Principal("default", "https://issuer.example", "driver")
     decision = Decision("d_1", 0, True, "allowed", principal.owner, (), (), act)
@@ -119,8 +140,8 @@ def call(url: str, found: Probe, deadline: float) -> Call:
         owner="operator",
         ceiling=("*",),
         delegation="none",
-        upstream={},
-        facts=found.facts,
+        upstream=upstream,
+        facts=facts,
         client_id="",
         card=None,
         card_text="[]",

@@ -15,11 +15,15 @@ of the official Python SDK (`examples/servers/everything-server` of `modelcontex
 `build/mcp-python-sdk`, or where `MCP_PYTHON_SDK` says) is registered at a gateway with shipped defaults, and the kit sees
 `/mcp/everything` of that gateway, with authentication and policy on: the shim adds a bearer to each request and leaves all else, `Host`
 and `Origin` too, as it is. The everything-server lacks two tools that the kit calls (`test_streaming_elicitation` and
-`test_logging_tool`); `tests/conformance/everything.py` adds them. **As a client**: the kit is the server, and
-`tests/conformance/mcp_driver.py` makes each scenario's calls by the same code that calls upstream servers.
+`test_logging_tool`); `tests/conformance/everything.py` adds them. The scenarios about tasks run against the A2A agent of
+`tests/conformance/jobs_agent.py`, whose skills a virtual server offers under the names that the kit calls. **As a client**: the kit is the
+server, and `tests/conformance/mcp_driver.py` makes each scenario's calls by the same code that calls upstream servers, for a person who
+consents to what authorization servers ask.
 
-A scenario counts when no check of it failed and at least one was made. Extensions, and scenarios that were added after a revision was
-released, are run and shown, and never counted by the kit.
+A scenario passes when no check of it failed and at least one was made; the kit itself also lets those pass that try nothing, which are
+shown as skipped here. Extensions, and scenarios that were added after a revision was released, are run and shown, and never counted.
+That lists stay as they are when the everything-server adds a tool or a prompt is meant so: what a server adds is withheld until an
+operator approves it.
 """
 
 
@@ -55,7 +59,8 @@ def _outcome(scenario: Scenario) -> str:
 
 def _counts(one: Conformity) -> str:
     good = [sum(scenario.status == PASS for scenario in many) for many in (one.required, one.others)]
-    return f"{good[0]}/{len(one.required)} required, {good[1]}/{len(one.others)} others"
+    skipped = sum(scenario.status == SKIPPED for scenario in one.scenarios)
+    return f"{good[0]}/{len(one.required)} required, {good[1]}/{len(one.others)} others" + (f", {skipped} skipped" if skipped else "")
 
 
 def _why(scenario: Scenario) -> str:
@@ -67,17 +72,17 @@ def _why(scenario: Scenario) -> str:
 def page(found: Iterable[Conformity]) -> str:
     """Of docs/conformance.md."""
     parts = [INTRODUCTION]
-    for one in found:
-        heading = [
-            f"### {one.revision}, {SIDES[one.leg]}",
-            "",
-            f"{_counts(one)}.",
-            "",
-            "| scenario | | checks | passes |",
-            "|---|---|---|---|",
-        ]
-        parts.append("\n".join([*heading, *(_row(scenario) for scenario in (*one.required, *one.others)), ""]))
+    for one in sorted(found, key=lambda each: each.leg, reverse=True):
+        heading = [f"### {one.revision}, {SIDES[one.leg]}", "", f"{_counts(one)}.", ""]
+        rows = [_row(scenario) for scenario in (*one.required, *one.others)]
+        parts.append("\n".join([*heading, "| scenario | | checks | passes |", "|---|---|---|---|", *rows, "", *_warnings(one)]))
     return "\n".join(parts)
+
+
+def _warnings(one: Conformity) -> list[str]:
+    """What the kit recommends and does not count."""
+    rows = [f"| {scenario.name} | {check.why or check.id} |" for scenario in one.scenarios for check in scenario.checks if check.warns]
+    return ["Warnings:", "", "| scenario | the kit's words |", "|---|---|", *rows, ""] if rows else []
 
 
 def _row(scenario: Scenario) -> str:

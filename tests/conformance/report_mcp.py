@@ -32,6 +32,10 @@ class Check:
     status: str  # SUCCESS, FAILURE, WARNING, INFO, SKIPPED
     why: str
 
+    @property
+    def warns(self) -> bool:
+        return self.status == "WARNING"
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:

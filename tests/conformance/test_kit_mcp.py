@@ -21,6 +21,7 @@ case "$2" in
   client) made auth/cimd FAILURE; for one in 1 2 3 4 5 6 7 8 9 10; do echo "Results saved to x"; done; exit 1 ;;
 esac
 """
+URL, TASKS = "http://127.0.0.1:1/mcp/x", "http://127.0.0.1:1/mcp/tasks"
 BROKEN = "#!/bin/sh\nexit 1\n"
 
 
@@ -52,7 +53,7 @@ def test_the_checkout_is_found_where_the_environment_says(tmp_path: Path) -> Non
 async def test_both_sides_of_a_revision_are_run_and_read_whatever_the_exit_code(tmp_path: Path) -> None:
     said: list[str] = []
     kit = McpKit(fake_npx(tmp_path, NPX), tmp_path, tmp_path, said.append)
-    found = await conformities(kit, "http://127.0.0.1:1/mcp/x", "driver", ["2026-07-28"])
+    found = await conformities(kit, URL, TASKS, "driver", ["2026-07-28"])
     assert [(one.leg, one.good, [each.status for each in one.required]) for one in found] == [
         ("server", True, ["PASS"]),
         ("client", False, ["FAIL"]),
@@ -64,4 +65,4 @@ async def test_both_sides_of_a_revision_are_run_and_read_whatever_the_exit_code(
 async def test_a_kit_that_does_not_run_is_no_result(tmp_path: Path, script: str, complaint: str) -> None:
     kit = McpKit(fake_npx(tmp_path, script), tmp_path, tmp_path, lambda _: None)
     with pytest.raises(KitMissing, match=complaint):
-        await conformities(kit, "http://127.0.0.1:1/mcp/x", "driver", ["2026-07-28"])
+        await conformities(kit, URL, TASKS, "driver", ["2026-07-28"])

@@ -42,7 +42,7 @@ def test_the_document_counts_required_scenarios_by_side_and_revision() -> None:
 
 def test_the_screen_names_each_failure_and_why() -> None:
     lines = table([FOUND]).splitlines()
-    assert lines[0] == "MCP 2026-07-28 server 1/2 required, 0/2 others"
+    assert lines[0] == "MCP 2026-07-28 server 1/2 required, 0/2 others, 1 skipped"
     assert "FAILED caching: ttlMs is missing" in lines
     assert "FAILED (extension) tasks-lifecycle: not run" in lines
     assert "SKIPPED (extension) tasks-status-notifications: nothing was tried" in lines
@@ -51,7 +51,13 @@ def test_the_screen_names_each_failure_and_why() -> None:
 
 def test_the_page_has_a_row_for_each_scenario() -> None:
     text = page([FOUND])
-    assert "### 2026-07-28, the gateway as a server\n\n1/2 required, 0/2 others." in text
+    assert "### 2026-07-28, the gateway as a server\n\n1/2 required, 0/2 others, 1 skipped." in text
     assert "| caching | required | 1/2 | **no** |" in text
     assert "| tools-list | required | 2/2 | yes |" in text
     assert "| tasks-lifecycle | extension | 0/0 | **no** |" in text
+    assert "Warnings" not in text
+
+
+def test_the_page_has_the_warnings_in_the_kits_words() -> None:
+    found = Conformity("2026-07-28", "server", (Scenario("stateless", "", (GOOD, Check("c", "WARNING", "nothing arrived"))),))
+    assert "| scenario | the kit's words |\n|---|---|\n| stateless | nothing arrived |" in page([found])

@@ -1,0 +1,74 @@
+"""A person who consents to whatever the MCP kit's authorization servers ask, and the gateway as the client that they know."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+from jose import jwt
+
+from adapters.contract import ConsentNeeded, UpstreamFault
+from adapters.egress import Egress
+from adapters.mcp_oauth import Consent, McpOAuth
+from adapters.oauth_requests import OwnClient, challenge_for, consent_url
+from adapters.oauth_terms import auth_terms
+from policies.credentials import MemoryVault
+from policies.keys import SigningKeys
+
+DOCUMENT = "https://conformance-test.local/client-metadata.json"  # what the kit takes for a client ID metadata document
+REDIRECT = "http://localhost:3000/callback"
+VERIFIER, STATE = "v" * 43, "state-of-the-driver"
+MACHINE = "auth/client-credentials-"
+
+
+class Browser:
+    """Consents: each is given as soon as somebody visits."""
+
+    def __init__(self, own: OwnClient) -> None:
+        self._own = own
+        self._open: list[Consent] = []
+
+    def ask(self, consent: Consent) -> ConsentNeeded:
+        self._open.append(consent)
+        return ConsentNeeded("https://gateway.example/connect", str(len(self._open)), consent.server)
+
+    async def wait(self, consent_id: str, seconds: float) -> bool:
+        return False
+
+    async def visit(self, oauth: McpOAuth) -> None:
+        """Raises UpstreamFault."""
+        consent = self._open.pop()
+        scope = {"scope": " ".join(sorted(consent.scopes))} if consent.scopes else {}
+        asked = {"resource": consent.key.resource, "state": STATE, "code_challenge": challenge_for(VERIFIER), **scope}
+        async with httpx.AsyncClient() as client:
+            page = await client.get(consent_url(consent.at, self._own, consent.client.client_id, asked))
+        answer = dict(parse_qsl(urlsplit(page.headers.get("location", "")).query))
+        if answer.pop("state", "") != STATE:
+            raise UpstreamFault("The authorization server does not send the person back", f"status {page.status_code}")
+        await oauth.complete(consent, VERIFIER, answer)
+
+
+def terms(scenario: str, context: Mapping[str, Any]) -> dict[str, Any]:
+    """`upstream.auth` as an operator would set it up for a scenario."""
+    known = {name: context[name] for name in ("client_id", "client_secret") if name in context and "valid_jwt" not in context}
+    return {"account": "service", **known} if scenario.startswith(MACHINE) else known
+
+
+def client(context: Mapping[str, Any]) -> OwnClient:
+    """Signs with the kit's key, where there is one."""
+    pem = context.get("private_key_pem")
+    if pem is None:
+        sign = SigningKeys.open(Path(tempfile.mkdtemp())).sign
+    else:
+
+        def sign(claims: Mapping[str, Any], typ: str) -> str:
+            return str(jwt.encode(dict(claims), pem, algorithm=context.get("signing_algorithm", "ES256"), headers={"typ": typ}))
+
+    return OwnClient(DOCUMENT, f"{DOCUMENT}?keyed", "https://conformance-test.local/jwks.json", REDIRECT, sign, time.time)
+
+
+def oauth(egress: Egress, own: OwnClient, browser: Browser) -> McpOAuth:
+    return McpOAuth(egress, own, MemoryVault(), browser, lambda upstream: auth_terms(upstream["auth"], lambda secret: secret))
