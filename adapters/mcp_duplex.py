@@ -15,7 +15,7 @@ from adapters.mcp_hearing import CHANGES, Hearing
 from adapters.mcp_http import LATE, Exchange
 from adapters.mcp_listening import ACKNOWLEDGED, SUBSCRIPTION, admits, tell
 from adapters.mcp_peer import Listener, Listening
-from adapters.mcp_sessions import LISTS_CHANGED, accepted, initialize_params
+from adapters.mcp_sessions import EXPECTED_MAX, LISTS_CHANGED, accepted, initialize_params
 from adapters.mcp_wire import (
     MODERN,
     UNSUPPORTED_VERSION,
@@ -81,6 +81,7 @@ class Duplex:
         self.ended: UpstreamFault | None = None
         self.version = ""
         self.offered: Mapping[str, Any] = {}
+        self.expected: deque[bytes] = deque(maxlen=EXPECTED_MAX)  # progress tokens, as JSON, of what the server asked
         self.hint: Callable[[], None] | None = None  # told whenever the server says that a list changed
 
     @property
@@ -208,6 +209,9 @@ class Duplex:
         for listener, granted in meant:
             self._spawn(tell(listener, granted, method, params))
         return bool(meant)
+
+    def expect(self, token: bytes) -> None:
+        self.expected.append(token)
 
     async def reply(self, body: bytes) -> None:
         await self.send(body)

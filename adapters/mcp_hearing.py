@@ -48,6 +48,10 @@ class Outlet(Protocol):
         """Whether anybody listens."""
         ...
 
+    def expect(self, token: bytes) -> None:
+        """The server wants to hear how its question goes on, under this token (JSON)."""
+        ...
+
 
 class Hearing:
     """To be entered while the request is under way; questions that are open when it ends are withdrawn from the client.
@@ -120,6 +124,9 @@ class Hearing:
             await self._outlet.reply(refusal_of(asked, -32603, "too many questions at once"))
         else:
             self._stand_still()
+            token = members_of(params.get("_meta", _EMPTY)).get(PROGRESS)
+            if token is not None:
+                self._outlet.expect(bytes(token))
             task = self._open[asked] = asyncio.create_task(self._ask(self._outlet, asked, method, params))
             task.add_done_callback(lambda ended: self._answered(asked, ended))
 

@@ -1,8 +1,8 @@
 """Requests to servers of the `initialize` era, inside a warm session of whoever makes them, with a way back for what the server asks."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -45,6 +45,9 @@ class WayBack:
         if not 200 <= status < 300:
             raise UpstreamFault("The server does not take the answer that it asked for", f"status {status}")
 
+    def expect(self, token: bytes) -> None:
+        self._session.expected.append(token)
+
     async def changed(self, method: str, params: Raw) -> bool:
         self._session.changed(method)
         listeners = list(self._session.listeners)
@@ -69,6 +72,7 @@ class LegacyRequests:
         call = call if not thought else msgspec.structs.replace(call, deadline=call.deadline + thought)
         session = self._sessions.of(session_key(call, request.peer, request.session))
         session.calls += 1
+        session.credentials = call.headers
         try:
             for _ in range(2):
                 session_id = await self._sessions.ready(session, call.headers, call.deadline)
@@ -125,10 +129,17 @@ class LegacyRequests:
         if exchange.answer is None or exchange.answer.error is not UNSET:
             session.level = before
 
+    def tell(self, session: Session, body: bytes) -> None:
+        """A notification that nobody waits for."""
+        self._spawn(self._tell(session.key.url, {**session.credentials, **session.headers}, body))
+
     def _cancel(self, session: Session, call: Call, number: RequestId) -> None:
         """2025-11-25: a closed connection is no cancellation, so the server is told."""
         body = told_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"})
-        task = asyncio.create_task(self._tell(call.target.url, {**call.headers, **session.headers}, body))
+        self._spawn(self._tell(call.target.url, {**call.headers, **session.headers}, body))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 

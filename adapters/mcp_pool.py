@@ -20,7 +20,7 @@ from adapters.mcp_rounds import WrongEra, answered, settled
 from adapters.mcp_sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, Sessions
 from adapters.mcp_sse import SseSessions
 from adapters.mcp_watching import Changed, watch_legacy, watch_modern, watch_sse
-from adapters.mcp_wire import McpAnswer, McpRequest
+from adapters.mcp_wire import McpAnswer, McpRequest, Said
 from registry.card import Registration
 
 PROBE_SECONDS: Final = 15.0
@@ -135,6 +135,15 @@ class McpPool:
     def hints(self, hint: Callable[[str], None]) -> None:
         """Has `hint` told the server, as tenant|name, whenever one says in any session that a list of its changed."""
         self._sessions.hint = self._sse.hint = hint
+
+    def tell(self, owner: str, session: str, said: Said) -> None:
+        """See McpTools.tell."""
+        for one in self._sessions.had_by(owner, session):
+            if said.meant_for(one.expected):
+                self._legacy.tell(one, said.body)
+        for duplex in self._sse.had_by(owner, session):
+            if said.meant_for(duplex.expected):
+                duplex.tell(said.body)
 
     async def leave(self, owner: str, session: str) -> None:
         """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""

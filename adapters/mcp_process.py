@@ -61,6 +61,11 @@ class Process:
     def busy(self) -> bool:
         return self._duplex is not None and self._duplex.busy
 
+    @property
+    def channel(self) -> Duplex | None:
+        """Where it is open."""
+        return self._duplex
+
     async def duplex(self, seconds: float) -> Duplex:
         """The open channel, started where needed. Raises UpstreamFault."""
         self.used = self._clock()

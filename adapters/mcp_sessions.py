@@ -19,6 +19,7 @@ IDLE_SECONDS: Final = 1800.0
 CLOSE_SECONDS: Final = 5.0
 _SESSION_ID: Final = re.compile(r"[!-~]{1,1024}")
 URIS_MAX: Final = 256  # of one session
+EXPECTED_MAX: Final = 64  # progress tokens
 _INITIALIZED: Final = told_of("notifications/initialized")
 
 
@@ -71,11 +72,14 @@ class Session:
     """An open session. `headers` are those of every request in it, `number()` gives its next request id.
 
     `level` and `uris` (how many want each) are what the server was asked for, and is asked again in a new session. `talks` are the calls
-    under way whose clients can be asked, and `listeners` those who hear of changes, the latest last.
+    under way whose clients can be asked, and `listeners` those who hear of changes, the latest last. `expected` are the progress tokens, as
+    JSON, of what the server asked.
     """
 
     __slots__ = (
         "calls",
+        "credentials",
+        "expected",
         "headers",
         "hint",
         "id",
@@ -109,6 +113,8 @@ class Session:
         self.listeners: list[Listens] = []
         self.talks: list[Hears] = []
         self.on_close: Callable[[], None] | None = None
+        self.credentials: Mapping[str, str] = {}  # of the last request in it
+        self.expected: deque[bytes] = deque(maxlen=EXPECTED_MAX)
         self.hint: Callable[[str], None] | None = None  # told the server (`key.server`) whenever it says that something changed
 
     def changed(self, method: str) -> None:
@@ -239,6 +245,10 @@ class Sessions:
                 self._retired.append(session)
                 return
         raise UpstreamFault("Too many sessions with servers are busy", f"{self._size} sessions")
+
+    def had_by(self, owner: str, front: str) -> list[Session]:
+        """Those that a client's session has, and that are open."""
+        return [one for one in self._sessions.values() if one.opened and one.key.owner == owner and one.key.front == front]
 
     async def leave(self, owner: str, front: str) -> None:
         """Closes the sessions that a client's session had; calls that are under way in them fail."""

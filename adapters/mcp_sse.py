@@ -129,6 +129,11 @@ class SseSessions:
         duplex = await self._duplex(session_key(call, listener, front), call)
         await listen(duplex, wanted, listener, None if front else frozenset, call.deadline - self._clock())
 
+    def had_by(self, owner: str, front: str) -> list[Duplex]:
+        """The channels that a client's session has."""
+        lines = [line for key, line in self._lines.items() if (key.owner, key.front) == (owner, front)]
+        return [line.duplex for line in lines if line.duplex is not None]
+
     async def leave(self, owner: str, front: str) -> None:
         self._close([key for key in self._lines if (key.owner, key.front) == (owner, front)])
 

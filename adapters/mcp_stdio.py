@@ -17,7 +17,7 @@ from adapters.mcp_probe import Probe, probed
 from adapters.mcp_process import START_SECONDS, Command, Process
 from adapters.mcp_rounds import Again, WrongEra, answered, settled
 from adapters.mcp_watching import Changed, watch_duplex
-from adapters.mcp_wire import McpAnswer, McpRequest
+from adapters.mcp_wire import McpAnswer, McpRequest, Said
 
 __all__ = ["Command", "StdioServers"]
 
@@ -86,6 +86,13 @@ class StdioServers:
     async def watch(self, name: str, changed: Changed) -> None:
         """As McpTools.watch."""
         await watch_duplex(await self._duplex(_Whose(name), START_SECONDS), changed)
+
+    def tell(self, owner: str, session: str, said: Said) -> None:
+        """As McpTools.tell."""
+        for whose, process in self._processes.items():
+            duplex = process.channel if (whose.owner, whose.front) == (owner, session) else None
+            if duplex is not None and said.meant_for(duplex.expected):
+                duplex.tell(said.body)
 
     async def leave(self, owner: str, session: str) -> None:
         """Ends the processes that a client's session had."""

@@ -10,7 +10,7 @@ from adapters.mcp_oauth import Errand, McpOAuth
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_pool import McpPool
 from adapters.mcp_probe import Probe
-from adapters.mcp_wire import McpAnswer, McpRequest
+from adapters.mcp_wire import McpAnswer, McpRequest, Said
 from adapters.openapi_document import Api
 from adapters.openapi_tools import KIND, OpenApi
 from registry.card import Registration
@@ -29,6 +29,8 @@ class Commands(Protocol):
     async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None: ...
 
     async def watch(self, name: str, changed: Callable[[], None]) -> None: ...
+
+    def tell(self, owner: str, session: str, said: Said) -> None: ...
 
     async def leave(self, owner: str, session: str) -> None: ...
 
@@ -102,6 +104,12 @@ class McpTools:
     def hints(self, hint: Callable[[str, str], None]) -> None:
         """Has `hint` told tenant and name of a server that says in anybody's session that a list of its changed."""
         self._pool.hints(lambda server: hint(*server.split("|", 1)))
+
+    def tell(self, owner: str, session: str, said: Said) -> None:
+        """Passes on what a client of the initialize era says, to the servers that its session has sessions with; nobody waits for it."""
+        self._pool.tell(owner, session, said)
+        if self._commands is not None:
+            self._commands.tell(owner, session, said)
 
     async def leave(self, owner: str, session: str) -> None:
         """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -90,6 +90,17 @@ class McpAnswer:
     """`result`: the JSON object of the result in the era of the request, as the server wrote it where nothing had to change."""
 
     result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A notification of a client's session. With a `token` (JSON) it is progress, for the server whose question had that."""
+
+    body: bytes
+    token: bytes = b""
+
+    def meant_for(self, expected: Container[bytes]) -> bool:
+        return not self.token or self.token in expected
 
 
 class WireError(Struct, frozen=True):

@@ -63,7 +63,7 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
 
     gateway.opening.append(begin)
     gateway.closing.extend((listeners.close, parked.close, running.close, watching.close, relisting.close))
-    conversations = Conversations(sessions, parts, changes, gateway.tools.leave)
+    conversations = Conversations(sessions, parts, changes, gateway.tools)
     return Endpoint(admission, relay, conversations, HttpSse(conversations, streams, mailbox.shared), gateway.settings.server.max_body)
 
 

@@ -1,14 +1,15 @@
 """Requests that are more than a question and its answer: with things said and asked meanwhile, in the manner of either era."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import msgspec
 import structlog
 from msgspec import Struct
 
 from adapters.mcp_peer import Peer
+from adapters.mcp_wire import Said
 from gateway.asgi import header
 from gateway.errors import InvalidRequest
 from gateway.mcp_server.asked import Asked
@@ -23,9 +24,10 @@ from gateway.mcp_server.refusals import refusal_of
 from gateway.mcp_server.relay import Relay
 from gateway.mcp_server.seal import Seal
 from gateway.mcp_server.sessions import VERSIONS, Session, Sessions, holder, owner_of
-from gateway.mcp_server.wanted import Wanted, wanted
+from gateway.mcp_server.wanted import PROGRESS, Wanted, wanted
 
 ROUNDS = frozenset({"tools/call", "prompts/get", "resources/read"})  # what a modern server may answer with questions
+PASSED_ON = frozenset({PROGRESS, "notifications/roots/list_changed"})  # what servers of this era hear from clients
 encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 Key = tuple[str, type, Any]
@@ -42,11 +44,19 @@ class Parts(Struct, frozen=True):
     line: Line
 
 
+class Upstreams(Protocol):
+    """adapters/mcp_tools.py."""
+
+    async def leave(self, owner: str, session: str) -> None: ...
+
+    def tell(self, owner: str, session: str, said: Said) -> None: ...
+
+
 class Conversations:
     """Those under way in this process, and their parts."""
 
-    def __init__(self, sessions: Sessions, parts: Parts, changed: Callable[[], None], leave: Callable[[str, str], Awaitable[None]]) -> None:
-        """`changed` wakes the streams that are open; `leave` ends what an owner's session had with servers."""
+    def __init__(self, sessions: Sessions, parts: Parts, changed: Callable[[], None], upstreams: Upstreams) -> None:
+        """`changed` wakes the streams that are open."""
         self.sessions = sessions
         self._relay = parts.relay
         self._methods = parts.methods
@@ -55,7 +65,7 @@ class Conversations:
         self._listeners = parts.listeners
         self._line = parts.line
         self._changed = changed
-        self._leave = leave
+        self._upstreams = upstreams
         self._under_way: dict[Key, asyncio.Task[bytes]] = {}
 
     async def modern(self, asked: Asked, outlet: Outlet) -> None:
@@ -124,6 +134,10 @@ class Conversations:
     async def notified(self, asked: Asked) -> None:
         """A notification of the initialize era; those that mean nothing to us are taken all the same."""
         params = asked.params if isinstance(asked.params, dict) else {}
+        if asked.method in PASSED_ON and asked.session is not None:
+            token = encode(params.get("progressToken")) if asked.method == PROGRESS else b""
+            said = Said(encode({"jsonrpc": "2.0", "method": asked.method, **({"params": params} if params else {})}), token)
+            self._upstreams.tell(owner_of(asked.session), asked.session.id, said)
         request_id = params.get("requestId")
         if asked.method != "notifications/cancelled" or isinstance(request_id, bool) or not isinstance(request_id, str | int):
             return
@@ -146,7 +160,7 @@ class Conversations:
             if key[0] == session.id:
                 work.cancel()
         await self.sessions.close(session)
-        await self._leave(owner_of(session), session.id)
+        await self._upstreams.leave(owner_of(session), session.id)
         self._changed()
 
     async def stream(self, asked: Asked, session: Session, outlet: Outlet, resumes: bool = True) -> None:

@@ -1,15 +1,18 @@
 """A reference MCP server that talks back in both eras: it asks, tells of progress and logs, and changes."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.resolve import Elicit, ListRoots, Resolve, Sample
 from mcp_types import (
+    CreateMessageRequest,
+    CreateMessageRequestParams,
     CreateMessageResult,
     EmptyResult,
     ListRootsResult,
+    NotificationParams,
     SamplingMessage,
     SetLevelRequestParams,
     SubscribeRequestParams,
@@ -33,7 +36,9 @@ class Talker:
         self.cancelled = asyncio.Event()
         self.levels: list[str] = []
         self.subscribed: list[str] = []
+        self.heard: list[Any] = []  # notifications of clients
         self._questions()
+        self._wonderings()
         self._sayings()
         self._changes()
 
@@ -72,6 +77,18 @@ class Talker:
             """Asks while it works, which the stateless era has no way for."""
             answer = await context.elicit("Who are you?", Name)
             return f"hello {answer.data.name}" if answer.action == "accept" else answer.action
+
+    def _wonderings(self) -> None:
+        @self.server.tool()
+        async def ponder(context: Context) -> str:
+            """Wants to hear how its question goes on."""
+
+            async def progressed(progress: float, total: float | None, message: str | None) -> None:
+                self.heard.append(progress)
+
+            params = CreateMessageRequestParams(messages=[], max_tokens=5)
+            asking = CreateMessageRequest(params=params)
+            return (await context.session.send_request(asking, CreateMessageResult, progress_callback=progressed)).model
 
     def _sayings(self) -> None:
         @self.server.tool()
@@ -128,5 +145,9 @@ class Talker:
             self.subscribed.remove(str(params.uri))
             return EmptyResult()
 
+        async def roots_changed(context: ServerRequestContext, params: Any) -> None:
+            self.heard.append("roots")
+
+        self.server._lowlevel_server.add_notification_handler("notifications/roots/list_changed", NotificationParams, roots_changed)
         self.server._lowlevel_server.add_request_handler("resources/subscribe", SubscribeRequestParams, subscribe)
         self.server._lowlevel_server.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)

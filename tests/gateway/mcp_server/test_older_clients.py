@@ -190,3 +190,31 @@ async def test_a_request_is_cancelled_through_another_process(tmp_path: Path, po
         await post(other, "admin", {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}, mine)
         await asyncio.wait_for(talker.cancelled.wait(), 5)
         assert (await calling).status_code == 202
+
+
+@SQLITE
+async def test_what_a_client_says_of_its_roots_and_its_progress_reaches_the_server_that_it_is_for(open_home: House) -> None:
+    desk, shop = Talker(), Talker()
+    await upstream(open_home, "legacy", desk.server)
+    await upstream(open_home, "legacy", shop.server, "shop")
+    mine, other = [{"mcp-session-id": await session(open_home, path="/mcp", capabilities=ABLE)} for _ in range(2)]
+    for tool in ("shop_count", "desk_count"):
+        await post(open_home, "admin", called(tool, to=1), mine, "/mcp")
+    changed = {"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}
+    for headers in (other, {}, mine):
+        assert (await post(open_home, "admin", changed, headers, "/mcp")).status_code == 202
+    await until(lambda: desk.heard == ["roots"] and shop.heard == ["roots"], every=0.01)  # of the one that has sessions there
+
+    def progress(token: Any) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}}
+
+    async with stream(open_home, "admin", called("desk_ponder"), mine, "/mcp") as events:
+        question = await events.next()
+        token = question["params"]["_meta"]["progressToken"]
+        for headers, given in ((other, token), (mine, "other"), (mine, token)):
+            await post(open_home, "admin", progress(given), headers, "/mcp")
+        await until(lambda: desk.heard[1:] == [1.0], every=0.01)
+        answer = {"role": "assistant", "content": {"type": "text", "text": "deep"}, "model": "m-1"}
+        await post(open_home, "admin", {"jsonrpc": "2.0", "id": question["id"], "result": answer}, mine, "/mcp")
+        assert (await events.next())["result"]["content"][0]["text"] == "m-1"
+    assert shop.heard == ["roots"]
