@@ -9,8 +9,9 @@ from adapters.doorbells import Doorbells
 from adapters.egress import Egress
 from adapters.guarded import Guarded
 from adapters.mcp_agent import Servers, ToolAgent
+from adapters.openapi_tools import KIND
 
-SERVER = "mcp"  # the kind of a server; no agent is registered as one
+SERVERS = frozenset({"mcp", KIND})  # the kinds of servers; no agent is registered as one
 
 
 class UnknownKind(Exception):
@@ -25,7 +26,7 @@ class Catalog:
     """The adapters, each behind the guard, over the one egress. Without `grpc`, agents can't be called over gRPC.
 
     `grpc` makes the gRPC transport when an agent is first called over it, since its libraries take half a second to load.
-    `doorbells` are for agents that push, `servers` are MCP servers, which are called as agents too.
+    `doorbells` are for agents that push, `servers` are those of tools, MCP's and HTTP APIs, which are called as agents too.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Catalog:
 
     def adapter(self, kind: str) -> Adapter:
         """Raises UnknownKind."""
-        if kind == SERVER and self._servers is not None:
+        if kind in SERVERS and self._servers is not None:
             return self._servers
         try:
             return self._adapters[kind]

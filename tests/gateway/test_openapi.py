@@ -119,6 +119,14 @@ async def test_a_tool_of_an_api_is_ruled_on_like_any_other(desk: Reception, shop
     assert refused.json()["error"]["data"]["missing"] == ["tool:shop.get_stock (token)"] and shop.seen == []
 
 
+async def test_an_api_is_an_agent_whose_messages_name_an_operation(desk: Reception, shop: Shop) -> None:
+    message = {"messageId": "m1", "role": "ROLE_USER", "parts": [{"data": {"tool": "get_stock", "arguments": {"sku": "1"}}}]}
+    headers = {"A2A-Version": "1.0"}
+    answer = await desk.home.rpc("/agents/shop", desk.home.token("mel"), "SendMessage", {"message": message}, **headers)
+    parts = answer.json()["result"]["task"]["artifacts"][0]["parts"]
+    assert parts[0]["data"] == {"sku": "1", "where": [], "tag": "", "sid": ""}
+
+
 async def test_an_operation_that_changes_is_withheld(desk: Reception, shop: Shop) -> None:  # attack REG-02
     @shop.app.get("/reports", operation_id="reports")
     def reports() -> str:
