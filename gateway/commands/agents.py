@@ -93,13 +93,7 @@ def approve(
 ) -> None:
     """Let an agent be called that waits for approval, with the card that it shows now, which is told first."""
     with connect() as remote:
-        if seen is None:
-            with screen.progress("asking…"):
-                waiting = remote.get(f"/api/agents/{quoted(name)}")
-            _tell(waiting)
-            seen = waiting.get("updated")
-        with screen.progress("approving…"):
-            agent = remote.request("POST", f"/api/agents/{quoted(name)}/approve", match=seen)
+        agent = remote.approve(f"/api/agents/{quoted(name)}", _tell, seen)
     screen.data(agent) if as_json else screen.say(f"{name} is {agent['status']}")
 
 

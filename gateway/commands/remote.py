@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from gateway.commands.outcomes import Failed, NotReachable, Refused, Stop, WrongUsage
+from gateway.commands.screen import progress
 from gateway.commands.shown_token import unknown_person
 
 if TYPE_CHECKING:
@@ -70,6 +71,16 @@ class Remote:
             answer = self._client.request(method, path, json=body, params=params or None, headers=headers)
         self._check(answer)
         return decoded(answer.content) if answer.content else None
+
+    def approve(self, path: str, tell: Callable[[Any], None], seen: str | None = None, body: Any = None) -> Any:
+        """Approves an entry of the registry as it was at `seen`, its `updated`; without it, as it is now, after `tell` has shown that."""
+        if seen is None:
+            with progress("asking…"):
+                waiting = self.get(path)
+            tell(waiting)
+            seen = waiting.get("updated")
+        with progress("approving…"):
+            return self.request("POST", f"{path}/approve", body=body, match=seen)
 
     def every(self, path: str, limit: int = 1000, **params: str | int) -> list[Any]:
         """The items of all pages of a list, at most `limit`."""

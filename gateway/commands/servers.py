@@ -95,13 +95,7 @@ def approve(
             raise WrongUsage(f"{each} is not KIND:NAME", f"KIND is one of {', '.join(KINDS)}")
         body.setdefault(kind, []).append(one)
     with connect() as remote:
-        if seen is None:
-            with screen.progress("asking…"):
-                found = remote.get(f"/api/servers/{quoted(name)}")
-            _tell(found)
-            seen = found.get("updated")
-        with screen.progress("approving…"):
-            server = remote.request("POST", f"/api/servers/{quoted(name)}/approve", body=body or None, match=seen)
+        server = remote.approve(f"/api/servers/{quoted(name)}", _tell, seen, body or None)
     screen.data(server) if as_json else screen.say(f"{name} is {server['status']}{_still(server)}")
 
 
