@@ -81,13 +81,13 @@ class McpOAuth:
         self._requests = OAuthRequests(network, own)
         self._vault = vault
         self.consents = consents
-        self.terms = terms
+        self._terms = terms
         self._sites: BoundedCache[tuple[str, str], Site] = BoundedCache(SITES_KEPT, own.now)
         self._locks: WeakValueDictionary[CredentialKey, asyncio.Lock] = WeakValueDictionary()
 
     async def authorized(self, errand: Errand, send: Callable[[Mapping[str, str]], Awaitable[T]]) -> T:
         """What `send` gives with the headers that open the server. Raises ConsentNeeded, UpstreamFault, EgressRefused, and as `send`."""
-        terms = self.terms(errand.upstream)
+        terms = self._terms(errand.upstream)
         if terms is None:
             return await send({})
         visit = _Visit(self, errand, terms)
@@ -98,6 +98,11 @@ class McpOAuth:
             except Challenged as challenged:
                 shown = await visit.answer(challenged, shown)
         raise UpstreamFault(REFUSED, "challenged again and again")
+
+    def opens_by_itself(self, upstream: Mapping[str, Any]) -> bool:
+        """Whether the gateway has an account of its own there."""
+        terms = self._terms(upstream)
+        return terms is not None and not terms.personal
 
     async def complete(self, consent: Consent, verifier: str, answer: Mapping[str, str]) -> None:
         """Takes what the authorization server sent a person back with, and keeps the credential. Raises UpstreamFault.
@@ -120,6 +125,10 @@ class McpOAuth:
         if known is not None and not fresh:
             return known
         resource = await resource_of(self._network.fetch, errand.url, told)
+        if resource is None and terms.issuer:  # the operator knows what the server does not say
+            resource = Resource(errand.url, (terms.issuer,), frozenset())
+        if resource is None:
+            raise UpstreamFault("The server wants authorization and does not say whose", told[:200])
         issuer = terms.issuer or resource.issuers[0]
         if issuer not in resource.issuers:
             raise UpstreamFault("The server names another authorization server than is set up for it", resource.issuers[0][:200])

@@ -96,7 +96,12 @@ class McpTools:
         """
         if target.kind == KIND:
             return
-        if target.url.startswith(STDIO):
+        if self._oauth is not None and AUTH in target.upstream:
+            if not self._oauth.opens_by_itself(target.upstream):
+                return  # nobody's account is used without them
+            errand = Errand(target.tenant, target.name, target.url, target.upstream, None)
+            await self._oauth.authorized(errand, lambda own: self._pool.watch(target, {**headers, **own}, changed))
+        elif target.url.startswith(STDIO):
             await self._command().watch(target.name, changed)
         else:
             await self._pool.watch(target, headers, changed)

@@ -109,8 +109,11 @@ def is_confidential(url: str) -> bool:
     return bool(parts.hostname) and not parts.fragment and (here or parts.scheme == "https")
 
 
-async def resource_of(fetch: Fetch, url: str, told: str) -> Resource:
-    """The metadata of the server at `url`, at the address that its challenge `told`, or at the well-known ones. Raises UpstreamFault."""
+async def resource_of(fetch: Fetch, url: str, told: str) -> Resource | None:
+    """The metadata of the server at `url`, at the address that its challenge `told`, or at the well-known ones; None: there is none.
+
+    Raises UpstreamFault for metadata that can't be believed.
+    """
     parts = urlsplit(url)
     base, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     for place in [told] if told else dict.fromkeys((f"{base}{RESOURCE}{path}", f"{base}{RESOURCE}")):
@@ -126,7 +129,7 @@ async def resource_of(fetch: Fetch, url: str, told: str) -> Resource:
         if not said.authorization_servers:
             raise UpstreamFault("The server's resource metadata names no authorization server")
         return Resource(said.resource, tuple(said.authorization_servers), scopes_of(said.scopes_supported))
-    raise UpstreamFault("The server wants authorization and does not say whose", told[:200])
+    return None
 
 
 async def server_of(fetch: Fetch, issuer: str) -> AuthorizationServer:

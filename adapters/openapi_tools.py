@@ -9,7 +9,7 @@ import yaml
 from msgspec import Raw
 from yaml.events import AliasEvent
 
-from adapters.contract import Call, UpstreamFault
+from adapters.contract import Call, Challenged, UpstreamFault
 from adapters.egress import LIMIT, Egress
 from adapters.http1 import Fetched
 from adapters.mcp_wire import McpAnswer, McpRefused, McpRequest, encode
@@ -59,7 +59,11 @@ class OpenApi:
         if seconds <= 0:
             raise UpstreamFault("The server did not answer in time", "the deadline has passed")
         url = call.target.url.rstrip("/") + wanted.url
-        return await self._egress.request(wanted.method, url, headers=headers, body=wanted.body, timeout=seconds, limit=LIMIT)
+        answer = await self._egress.request(wanted.method, url, headers=headers, body=wanted.body, timeout=seconds, limit=LIMIT)
+        challenge = answer.headers.get("www-authenticate", "")
+        if "auth" in call.target.upstream and (answer.status == 401 or (answer.status == 403 and "insufficient_scope" in challenge)):
+            raise Challenged(answer.status, challenge)
+        return answer
 
 
 def parsed(text: bytes) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from adapters.contract import UpstreamFault
+from adapters.contract import Challenged, UpstreamFault
 from adapters.egress import EgressRefused
 from adapters.mcp_tools import STDIO
 from adapters.openapi_tools import KIND as OPENAPI
@@ -61,8 +61,14 @@ class Onboarding:
         return await self._registry.add(await self._agent(by, offer), by.deed, self._room(by))
 
     async def server(self, by: Registrant, offer: ServerOffer) -> tuple[Registration, str]:
-        """Raises BadRequest, BadName, NameTaken, TooManyPending, UpstreamFault."""
-        return await self._registry.add(first_seen(await self._server(by, offer)), by.deed, self._room(by))
+        """Raises BadRequest, BadName, NameTaken, TooManyPending, UpstreamFault, and ConsentNeeded of the operator who registers."""
+        try:
+            found = await self._server(by, offer)
+        except Challenged:  # a server that wants OAuth says so itself
+            if by.grant is None or offer.terms.upstream:
+                raise
+            found = await self._server(by, replace(offer, terms=replace(offer.terms, upstream={"auth": {}})))
+        return await self._registry.add(first_seen(found), by.deed, self._room(by))
 
     async def survey(self, seed: Surveyed) -> Candidate:
         """What to register for a seed of the configuration file. Raises NotReached, and BadName."""
@@ -149,6 +155,8 @@ class Onboarding:
         offer.terms.check(by)
         if bool(offer.url) == (offer.card is not None):
             raise BadRequest("url", "or card is needed, and not both")
+        if "auth" in offer.terms.upstream:
+            raise BadRequest("upstream.auth", "is for servers")
         if offer.kind not in self._kinds:
             raise BadRequest("kind", f"must be one of: {', '.join(self._kinds)}")
         if offer.name:

@@ -95,12 +95,12 @@ class Refresh:
     async def hinted(self, key: Key) -> None:
         """One look at a server that said that something changed; not at one that waits for an operator."""
         entry = self._registry.find(*key)
-        if entry.family is Family.SERVER and entry.status in WATCHED:
+        if entry.family is Family.SERVER and entry.status in WATCHED and opens_by_itself(entry):
             await self._looked(entry, key)
 
     def _watched(self, tenant: str) -> list[Registration]:
-        """Those that were reached before, but for servers that people's own accounts open: nobody's is used without them."""
-        entries = [entry for entry in self._registry.list(tenant) if entry.upstream.get("auth", SERVICE).get("account") == "service"]
+        """Those that were reached before, and can be without a person."""
+        entries = [entry for entry in self._registry.list(tenant) if opens_by_itself(entry)]
         return [entry for entry in entries if entry.status in WATCHED and (entry.card is not None or entry.facts.get("era"))]
 
     async def _looked(self, entry: Registration, key: Key) -> None:
@@ -115,3 +115,8 @@ class Refresh:
         if health.down and entry.status is Status.ACTIVE:
             log.warning(f"{entry.family}_down", name=entry.name, tenant=entry.tenant, why=health.note)
             await self._registry.update(replace(entry, status=Status.DOWN))
+
+
+def opens_by_itself(entry: Registration) -> bool:
+    """Not a server that people's own accounts open: nobody's is used without them."""
+    return bool(entry.upstream.get("auth", SERVICE).get("account") == "service")

@@ -9,7 +9,9 @@ import pytest
 
 from adapters.contract import Call, ConsentNeeded, UpstreamFault
 from adapters.mcp_tools import errand_of
-from adapters.mcp_wire import McpRequest
+from adapters.mcp_wire import McpRefused, McpRequest
+from adapters.openapi_document import read_api
+from registry.card import Tool
 from tests.fakes.authorization_server import Plain, Ways
 from tests.fakes.mcp_servers import serving
 from tests.fakes.oauth_bench import META, Bench
@@ -160,7 +162,7 @@ async def test_secrets_do_not_show_in_any_text(bench: Bench) -> None:
     await bench.connected()
     bench.auth = {"client_secret": "hush-hush"}
     texts = [
-        repr(each) for each in (*bench.vault._credentials.items(), *bench.vault._clients.values(), bench.oauth.terms({"auth": bench.auth}))
+        repr(each) for each in (*bench.vault._credentials.items(), *bench.vault._clients.values(), bench.oauth._terms({"auth": bench.auth}))
     ]
     secrets = [*bench.issuer.tokens, *bench.issuer.refreshing, "hush-hush"]
     assert not [text for text in texts if any(secret in text for secret in secrets)]
@@ -173,3 +175,35 @@ async def test_a_server_without_terms_is_never_given_a_token(bench: Bench) -> No
     with pytest.raises(UpstreamFault, match="refuses the credentials"):
         await bench.tools.call(plain, McpRequest(1, "read", b"{}", params, True))
     assert bench.issuer.asked == []
+
+
+async def test_an_http_api_is_opened_at_the_issuer_that_the_operator_names(bench: Bench) -> None:
+    bench.server.place = "/nowhere"
+    bench.server.told = False
+    bench.issuer.clients["ours"] = ("client_secret_basic", "x")
+    bench.auth = {"account": "service", "issuer": bench.issuer.issuer, "client_id": "ours", "client_secret": "x"}
+    operations = {"/items": {"get": {"operationId": "items", "responses": {}}}}
+    api = read_api({"openapi": "3.1.0", "info": {"title": "shop", "version": "1"}, "paths": operations})
+    call = bench.call()
+    target = replace(call.target, kind="openapi", tools=tuple(Tool(each["name"], each) for each in api.tools))
+    params = json.dumps({"name": "items", "arguments": {}, "_meta": META}).encode()
+    wanted = McpRequest(1, "items", b"{}", params, True)
+    await bench.tools.call(Call(call.grant, target, call.deadline, {}), wanted)
+    assert [shown.partition("-")[0] for shown in bench.server.shown] == ["", "Bearer at"]
+    bench.oauth._sites.clear()
+    nameless = replace(target, url=f"{target.url}/b", upstream={"auth": {}})
+    with pytest.raises(UpstreamFault, match="does not say whose"):
+        await bench.tools.call(Call(call.grant, nameless, call.deadline, {}), wanted)
+
+
+async def test_nobodys_account_is_used_to_hear_of_changes(bench: Bench) -> None:
+    await bench.connected()
+    bench.server.shown.clear()
+    await bench.tools.watch(bench.call().target, {}, lambda: None)
+    assert bench.server.shown == []
+    bench.issuer.clients["ours"] = ("client_secret_basic", "x")
+    bench.auth = {"account": "service", "issuer": bench.issuer.issuer, "client_id": "ours", "client_secret": "x"}
+    with pytest.raises(McpRefused):  # this one tells of no changes
+        await bench.tools.watch(bench.call().target, {}, lambda: None)
+    assert len(bench.server.shown) == 2
+    assert bench.server.shown[1].removeprefix("Bearer ") in bench.issuer.tokens

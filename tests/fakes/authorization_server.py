@@ -216,7 +216,7 @@ class Protected:
         elif scope["path"] == self.place:
             said = {"resource": f"{self.origin}/mcp", "authorization_servers": [self._issuer().issuer], **self.names}
             await JSONResponse(said)(scope, receive, send)
-        elif scope["path"] != "/mcp":
+        elif not scope["path"].startswith("/mcp"):
             await Response("nothing", 404)(scope, receive, send)
         else:
             await self._guarded(scope, receive, send)

@@ -17,6 +17,7 @@ from adapters.mcp_tools import McpTools
 from adapters.mcp_wire import McpRequest
 from adapters.oauth_requests import OwnClient, challenge_for, consent_url
 from adapters.oauth_terms import auth_terms
+from adapters.openapi_tools import OpenApi
 from policies.credentials import MemoryVault
 from policies.delegation import Delegation
 from policies.grant import Act, Decision, Grant
@@ -61,7 +62,8 @@ class Bench:
         self.keys, self.vault, self.asked = keys, MemoryVault(), Asked()
         terms = lambda upstream: auth_terms(upstream["auth"], lambda value: value) if "auth" in upstream else None  # noqa: E731 (as the house does)
         self.oauth = McpOAuth(egress, self.own, self.vault, self.asked, terms)
-        self.tools = McpTools(McpPool(egress, asyncio.get_running_loop().time), oauth=self.oauth)
+        clock = asyncio.get_running_loop().time
+        self.tools = McpTools(McpPool(egress, clock), apis=OpenApi(egress, clock), oauth=self.oauth)
         self.auth: dict[str, Any] = {}
 
     def call(self, user: str = "alice", **headers: str) -> Call:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from registry.card import Status
+from registry.seeds import Seeds, ServerSeed
 from tests.fakes.authorization_server import AuthorizationServer, Plain, Protected, authorization_server, protected
 from tests.fakes.house import CallbackAgent, House
 
@@ -92,6 +93,43 @@ async def test_an_operator_connects_before_a_server_that_knows_users_is_register
     shown = await place.api("GET", "/api/servers/inventory")
     assert sorted(shown.json()["tool_names"]) == ["read", "write"]
     assert (await place.api("POST", "/api/servers/inventory/refresh")).status_code == 200
+
+
+async def test_a_server_that_wants_oauth_needs_no_setting_to_be_registered(place: Place) -> None:
+    offer = {"name": "inventory", "url": f"{place.server.origin}/mcp"}
+    refused = await place.api("POST", "/api/servers", "alice", json=offer)
+    assert (refused.status_code, refused.json()["reason_id"]) == (502, "upstream")  # it is for operators to say
+    needed = await place.api("POST", "/api/servers", json=offer)
+    await place.connect(address(needed.json()["detail"]), "admin")
+    assert (await place.api("POST", "/api/servers", json=offer)).status_code == 201
+    url = (await place.call()).json()["result"]["inputRequests"]["connect"]["params"]["url"]
+    await place.connect(url, "alice")
+    assert (await place.call()).json()["result"]["content"][0]["text"] == "read"
+
+
+async def test_a_server_of_the_file_is_down_until_an_operator_looks_at_it(place: Place) -> None:
+    seed = ServerSeed("inventory", f"{place.server.origin}/mcp", upstream={"auth": {}})
+    gateway = place.home.gateway
+    seeds = Seeds(gateway.registry, gateway.renewal, gateway.onboarding.survey)
+    assert await seeds.plant(seed)  # nothing is left to try
+    await gateway.database.refresh()
+    assert gateway.registry.find("default", "inventory").status is Status.DOWN
+    needed = await place.api("POST", "/api/servers/inventory/refresh")
+    assert needed.json()["reason_id"] == "consent-needed"
+    await place.connect(address(needed.json()["detail"]), "admin")
+    shown = await place.api("POST", "/api/servers/inventory/refresh")
+    assert (shown.json()["status"], shown.json()["tools"]) == ("active", 2)
+    assert await seeds.plant(seed)  # as at the next start
+    await gateway.database.refresh()
+    assert gateway.registry.find("default", "inventory").status is Status.ACTIVE
+    await gateway.refresh.hinted(("default", "inventory"))
+    assert gateway.registry.find("default", "inventory").status is Status.ACTIVE
+
+
+async def test_authorization_is_for_servers(place: Place) -> None:
+    await place.home.agent(CallbackAgent("sales"))
+    refused = await place.api("PATCH", "/api/agents/sales", json={"upstream": {"auth": {"scopes": ["a"]}}})
+    assert (refused.status_code, refused.json()["detail"]) == (422, "upstream.auth is for servers")
 
 
 async def test_a_modern_client_is_asked_to_visit_the_page_and_goes_on(place: Place) -> None:

@@ -79,7 +79,7 @@ async def test_every_route_but_the_public_ones_wants_a_token(home: House) -> Non
 
 # attack TOK-01
 async def test_a_challenge_leads_to_where_tokens_are_told_of(home: House) -> None:
-    for path in ("/agents/sales", "/mcp", "/mcp/inventory", "/api/tasks"):
+    for path in ("/agents/sales", "/mcp", "/mcp/inventory", "/mcp/virtual/desk", "/api/tasks"):
         refused = await ask(home, "GET" if path.startswith("/api") else "POST", path, [])
         found = re.search(r'resource_metadata="([^"]+)"', refused.headers["www-authenticate"])
         assert found is not None
