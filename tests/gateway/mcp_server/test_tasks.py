@@ -97,6 +97,10 @@ async def test_a_task_is_its_owners_alone_and_ruled_on_each_time(open_home: Hous
         elsewhere = await ask(open_home, method, {"taskId": "mt_" + task[2:], **more}, "mel")
         assert foreign["error"] == unknown["error"] == elsewhere["error"] and foreign["error"]["code"] == -32602
     assert (await seen(open_home, task, "working", user="mel"))["taskId"] == task
+    headers = {"authorization": f"Bearer {open_home.token('admin')}"}
+    await open_home.http.post("/api/virtual-servers", json={"name": "few", "tools": ["jobs/greet"]}, headers=headers)
+    outside = await ask(open_home, "tasks/get", {"taskId": task}, "mel", path="/mcp/virtual/few")
+    assert outside["error"]["code"] == -32602  # the tool is none of that place
     narrow = open_home.token("mel", scope="tool:*")
     body, headers = modern("tasks/get", {"taskId": task}, TAKES)
     sent = {"authorization": f"Bearer {narrow}", "content-type": "application/json", **headers, "mcp-name": task}
@@ -104,6 +108,8 @@ async def test_a_task_is_its_owners_alone_and_ruled_on_each_time(open_home: Hous
     assert refused.json()["error"]["code"] == -32602
     await ask(open_home, "tasks/cancel", {"taskId": task}, "mel")
     assert (await seen(open_home, task, *ENDED, user="mel"))["status"] == "cancelled"
+    await open_home.gateway.registry.remove("default", "jobs")
+    assert (await ask(open_home, "tasks/get", {"taskId": task}, "mel", path="/mcp"))["error"]["code"] == -32602
 
 
 async def test_without_the_extension_there_are_no_tasks(open_home: House) -> None:
