@@ -11,6 +11,15 @@ QUESTION = {
     "params": {"mode": "form", "message": "Who?", "requestedSchema": {"type": "object", "properties": {"name": {"type": "string"}}}},
 }
 
+LISTS: dict[str, dict[str, Any]] = {
+    "server/discover": {
+        "supportedVersions": ["2026-07-28"],
+        "capabilities": {"tools": {}, "extensions": {TASKS: {}}},
+        "serverInfo": {"name": "desk", "version": "1"},
+    },
+    "tools/list": {"tools": [{"name": "greet", "inputSchema": {"type": "object"}}]},
+}
+
 
 class TaskServer:
     """Its ids are easy to guess, as those of careless servers are. `heard` are the requests."""
@@ -33,9 +42,11 @@ class TaskServer:
         await send({"type": "http.response.body", "body": body})
 
     def _answer(self, method: str, params: dict[str, Any]) -> dict[str, Any] | None:
+        if method in LISTS:
+            return {"resultType": "complete", **LISTS[method], "ttlMs": 0, "cacheScope": "private"}
         if method == "tools/call":
             return self._called(params)
-        task = self.tasks.get(params["taskId"])
+        task = self.tasks.get(params.get("taskId", ""))
         if task is None:
             return None
         if method == "tasks/get":
