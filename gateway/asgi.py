@@ -38,9 +38,7 @@ class ContentTypeNotSupported(Exception):
 def header(scope: Scope, name: bytes) -> str | None:
     """The value of a header that may stand once. Raises BadHeader when it stands twice or isn't ASCII."""
     known: dict[bytes, bytes] | None = scope.get(_HEADERS)
-    if known is None:
-        known = scope[_HEADERS] = _by_name(scope["headers"])
-    found = known.get(name)
+    found = (headers(scope) if known is None else known).get(name)
     if found is None:
         return None
     if found is _TWICE:
@@ -48,6 +46,14 @@ def header(scope: Scope, name: bytes) -> str | None:
     if not found.isascii():
         raise BadHeader(f"{name.decode()} is not ASCII")
     return found.decode().strip(" \t")
+
+
+def headers(scope: Scope) -> dict[bytes, bytes]:
+    """All of them as they came, for comparing: one that was sent twice equals nothing that a client can send."""
+    known: dict[bytes, bytes] | None = scope.get(_HEADERS)
+    if known is None:
+        known = scope[_HEADERS] = _by_name(scope["headers"])
+    return known
 
 
 def _by_name(headers: Iterable[Header]) -> dict[bytes, bytes]:

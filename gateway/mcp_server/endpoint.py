@@ -124,7 +124,9 @@ class Endpoint:
 
     async def _in_session(self, asked: Asked) -> Asked:
         """With its session, where it names one. Raises UnknownSession. A request without one is served as far as it needs none."""
-        shown = header(asked.scope, b"mcp-session-id") or session_named(asked.scope)
+        shown = header(asked.scope, b"mcp-session-id")
+        if shown is None:
+            shown = session_named(asked.scope)
         if shown is None:
             return asked
         return msgspec.structs.replace(asked, session=await self._conversations.sessions.find(shown, asked.caller, asked.resource))

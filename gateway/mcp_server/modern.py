@@ -5,9 +5,10 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.asgi import BadHeader, Scope, header
+from gateway.asgi import BadHeader, Scope, header, headers
 
 VERSION = "2026-07-28"
+_VERSION_BYTES = VERSION.encode()
 META = "io.modelcontextprotocol/"
 VERSION_KEY = META + "protocolVersion"
 CAPABILITIES_KEY = META + "clientCapabilities"
@@ -44,6 +45,12 @@ def is_modern(scope: Scope, params: Any, legacy: tuple[str, ...]) -> bool:
 
 def check(scope: Scope, method: str, params: Any) -> None:
     """Raises BadEnvelope. The order is the specification's: `_meta`, then headers against body, then the version."""
+    if not agree(scope, method, params):
+        examine(scope, method, params)
+
+
+def examine(scope: Scope, method: str, params: Any) -> None:
+    """The same, step by step."""
     meta = params.get("_meta") if isinstance(params, dict) else None
     if not isinstance(meta, dict):
         raise BadEnvelope(INVALID_PARAMS, f"params._meta must be an object with {VERSION_KEY} and {CAPABILITIES_KEY}")
@@ -61,6 +68,24 @@ def check(scope: Scope, method: str, params: Any) -> None:
     check_version(version)
     if not isinstance(meta[CAPABILITIES_KEY], dict):
         raise BadEnvelope(INVALID_PARAMS, f"{CAPABILITIES_KEY} must be an object")
+
+
+def agree(scope: Scope, method: str, params: Any) -> bool:
+    """Whether headers and body are letter for letter as nearly all clients write them, which spares most requests a closer look."""
+    try:
+        given, meta, name_key = headers(scope), params["_meta"], NAMED.get(method)
+        same = (
+            given[b"mcp-protocol-version"] == _VERSION_BYTES
+            and meta[VERSION_KEY] == VERSION
+            and type(meta[CAPABILITIES_KEY]) is dict
+            and given[b"mcp-method"] == method.encode()
+        )
+        if not same or name_key is None:
+            return same
+        name: bytes = given[b"mcp-name"]
+        return name == params[name_key].encode() and name.isascii() and not name.startswith(b"=?")
+    except (KeyError, TypeError, AttributeError, UnicodeEncodeError):
+        return False
 
 
 def check_notification(scope: Scope) -> None:

@@ -33,7 +33,7 @@ def inward(uri: str) -> tuple[str, str]:
 
 def result_outward(server: str, result: bytes) -> bytes:
     """A result of a server as it goes out on /mcp, where every address in it is one of /mcp. Without any it is left as it came."""
-    if b'"uri' not in result and b'esourceUri"' not in result:
+    if b'"uri' not in result and b"esourceUri" not in result:
         return result
     return encode(document_outward(server, parse(result)))
 
