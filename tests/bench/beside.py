@@ -85,7 +85,10 @@ class _Waiting:
         """A stream whose first event, the task, was read."""
         async with self._turns:
             reader, writer = await self._asked(token, "SubscribeToTask", {"id": task})
-            first = (await reader.readuntil(b"\n\n\r\n")).partition(b"data: ")[2].strip()
+            try:
+                first = (await reader.readuntil(b"\n\n\r\n")).partition(b"data: ")[2].strip()
+            except asyncio.IncompleteReadError as answer:
+                raise BenchFailure(f"no stream of {task}: {answer.partial!r}") from answer
         if json.loads(first)["result"]["task"]["id"] != task:
             raise BenchFailure(f"not the task {task}: {first[:500]!r}")
         return reader, writer

@@ -9,6 +9,7 @@ from tests.bench.answers import PIECES
 AGENTS = {"/a2a": "echo-agent", "/streaming": "streaming-agent", "/burst": "burst-agent", "/older": "older-agent"}
 PAUSES = {"/streaming": 0.005, "/burst": 0.0}  # seconds between the events of a stream
 WAITS = "wait: "  # how a text begins after which the agent asks, and waits for an answer
+WAITING = "waiting-"  # how the ids of such tasks begin
 _counter = itertools.count(1)
 _AT = "2026-11-01T00:00:00Z"
 
@@ -26,13 +27,14 @@ def a2a(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
     """The result of SendMessage: a completed task, or one that waits; and of GetTask: a task of that id. Raises Refused."""
     _check_version(headers)
     if request["method"] == "GetTask":
-        return _task(request["params"]["id"], "context-0")
+        asked = request["params"]["id"]
+        return _waiting(asked, "context-0") if asked.startswith(WAITING) else _task(asked, "context-0")
     if request["method"] != "SendMessage":
         raise Refused(200, -32601, "no such method")
     message = request["params"]["message"]
     task_id, context_id = _ids(message)
     if message["parts"][0]["text"].startswith(WAITS):
-        return {"task": {"id": task_id, "contextId": context_id, "status": _status("INPUT_REQUIRED")}}
+        return {"task": _waiting(WAITING + task_id, context_id)}
     artifact = {"artifactId": f"artifact-{task_id}", "parts": message["parts"]}
     return {"task": {**_task(task_id, context_id), "artifacts": [artifact]}}
 
@@ -75,6 +77,10 @@ def _ids(message: dict[str, Any]) -> tuple[str, str]:
 
 def _task(task_id: str, context_id: str) -> dict[str, Any]:
     return {"id": task_id, "contextId": context_id, "status": _status("COMPLETED")}
+
+
+def _waiting(task_id: str, context_id: str) -> dict[str, Any]:
+    return {"id": task_id, "contextId": context_id, "status": _status("INPUT_REQUIRED")}
 
 
 def _status(state: str) -> dict[str, Any]:
