@@ -1,18 +1,22 @@
-"""A stream that is read without haste: what comes within a moment is handed on together, and costs one commit and one write."""
+"""Streams that are read without haste: what comes within a moment is handed on together, and costs one commit and one write."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import Final
 
 MOMENT: Final = 0.02  # seconds
-EAGER: Final = 3  # chunks that are handed on as they come, so that a short answer waits for nothing
+EAGER: Final = 2  # chunks that are handed on as they come, so that a short answer waits for nothing
 
 
 async def unhurried(chunks: AsyncIterable[bytes], pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> AsyncGenerator[bytes, None]:
-    """The chunks, as large as they have become meanwhile: `chunks` gathers what nobody has asked for yet."""
+    """The chunks, as large as they have become meanwhile: `chunks` gathers what nobody has asked for yet.
+
+    Moments end for all streams at once, so that theirs is one commit too.
+    """
+    now = asyncio.get_running_loop().time
     count = 0
     async for chunk in chunks:
         yield chunk
         count += 1
         if count > EAGER:
-            await pause(MOMENT)
+            await pause(MOMENT - now() % MOMENT)

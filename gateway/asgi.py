@@ -118,6 +118,7 @@ async def stream(receive: Receive, send: Send, events: AsyncGenerator[bytes, Non
         async for event in events:
             listener.quiet = False
             await send({"type": "http.response.body", "body": event, "more_body": True})
+            del event  # a stream may be quiet for long, and holds nothing then
     if not listener.gone:
         await send({"type": "http.response.body", "body": b""})
 

@@ -348,14 +348,17 @@ async def _followed(
             except NotRead:
                 await asyncio.sleep(POLL_SECONDS)
                 continue
-            tail.learn(record.row, record.events)
-            known = record.row, record.events
+            now = row if record.row == row else record.row
+            tail.learn(now, record.events)
+            known = now, record.events
+            del record
         now, events = known
         if events:
             after = events[-1].seq
             yield events
         if now.ended or not (past_waits or now.state in RUNNING):
             return
+        del known, events, now  # a quiet follower holds on to nothing
         if tail.rests_at(after):
             await tail.wait()
 

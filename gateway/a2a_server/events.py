@@ -17,6 +17,7 @@ async def frames(batches: Stream, write: Callable[[Numbered], bytes], refuse: Ca
         async with aclosing(batches):
             async for events in batches:
                 yield b"".join([b"id: %d\ndata: %s\n\n" % (event.seq, write(event)) for event in events])
+                del events
     except Exception as error:  # the door: a stream that breaks ends with an error of its binding, and the log has the rest
         log.exception("a2a_stream_failed")
         yield refuse(told(error))

@@ -46,6 +46,7 @@ class JsonRpc:
             outcome = await method.act(self._operations, asked, method.read(document.get("params")))
             headers = activated(self._operations, asked)
             if method.streams:
+                del document, given, asked  # a stream lasts, and what was asked for is read
                 await stream(receive, send, _frames(request_id, method, outcome), headers)
             else:
                 await respond(send, 200, result_bytes(request_id, method.write(outcome)), headers)

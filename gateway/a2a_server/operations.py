@@ -230,12 +230,14 @@ async def _events(
     marked = RESUMPTION in asked.extensions
     if first is not None:
         yield [Numbered(first.seq, extensions.numbered(first.response, first.seq)) if marked else first]
+        first = None  # a quiet stream holds on to nothing
     async with aclosing(batches):
         async for events in batches:
             answers = ((event.seq, shown(row, event)) for event in events)
             seen = [Numbered(seq, extensions.numbered(one, seq) if marked else one) for seq, one in answers if one is not None]
             if seen:
                 yield seen
+            del answers, events, seen
 
 
 def _first(turned: Turned, history_length: int | None) -> Numbered:

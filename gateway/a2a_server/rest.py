@@ -54,6 +54,7 @@ class Rest:
             outcome = await method.act(self._operations, asked, method.read(params))
             headers = activated(self._operations, asked)
             if method.streams:
+                del params, given, asked  # a stream lasts, and what was asked for is read
                 await stream(receive, send, _frames(method, outcome, older), headers)
             else:
                 await respond(send, 200, encode(method.write(outcome)), headers, _media_type(scope, older))
