@@ -1,7 +1,9 @@
 """Makes the doors of the protocols."""
 
+import asyncio
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from adapters.version import VERSION
 from gateway.a2a_server.cards import Cards, Publishing
@@ -22,6 +24,9 @@ from gateway.telemetry import Tracing
 from gateway.visits import Visits
 from policies.ids import now_us
 
+if TYPE_CHECKING:
+    from gateway.a2a_server.grpc import GrpcDoor
+
 
 def operations_of(gateway: Gateway) -> Operations:
     """What every binding of A2A offers."""
@@ -38,11 +43,16 @@ def agent_door(gateway: Gateway, admission: Admission, operations: Operations, v
     return AgentDoor(jsonrpc, rest, cards, Notifications(gateway.doorbells), visits)
 
 
-async def open_grpc(gateway: Gateway, admission: Admission, operations: Operations, visits: Visits) -> None:
-    """The door for gRPC, whose libraries are loaded only where it is on."""
+def _grpc_door() -> "type[GrpcDoor]":
     from gateway.a2a_server.grpc import GrpcDoor
 
-    settings, door = gateway.settings, GrpcDoor(admission, operations, visits, gateway.settings.server.max_body)
+    return GrpcDoor
+
+
+async def open_grpc(gateway: Gateway, admission: Admission, operations: Operations, visits: Visits) -> None:
+    """The door for gRPC, whose libraries are loaded only where it is on, beside the first requests of other doors."""
+    made = await asyncio.to_thread(_grpc_door)
+    settings, door = gateway.settings, made(admission, operations, visits, gateway.settings.server.max_body)
     gateway.closing.append(door.close)
     await door.open(settings.host, settings.grpc_port, shared=settings.workers > 1)
 
