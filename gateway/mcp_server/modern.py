@@ -83,7 +83,7 @@ def agree(scope: Scope, method: str, params: Any) -> bool:
         if not same or name_key is None:
             return same
         name: bytes = given[b"mcp-name"]
-        return name == params[name_key].encode() and name.isascii() and not name.startswith(b"=?")
+        return name == params[name_key].encode() == name.strip(b" \t") and name.isascii() and not name.startswith(b"=?")
     except (KeyError, TypeError, AttributeError, UnicodeEncodeError):
         return False
 
