@@ -25,13 +25,15 @@ DONE = {"resultType": "complete", "content": [{"type": "text", "text": "done"}],
 
 
 class Asking:
-    """A modern server: `results(n)` is the result of the nth request."""
+    """A server that knows the modern revision only: `results(n)` is the result of the nth request."""
 
     def __init__(self, results: Callable[[int], Any]) -> None:
         self.results = results
         self.seen: list[dict[str, Any]] = []
 
     async def __call__(self, request: dict[str, Any]) -> Response:
+        if request["method"] == "initialize":
+            return JSONResponse({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32601, "message": "no"}}, 404)
         self.seen.append(request)
         return JSONResponse({"jsonrpc": "2.0", "id": request["id"], "result": self.results(len(self.seen))})
 

@@ -64,7 +64,9 @@ def _assert_the_command_finds_a_flipped_byte(gateway: Gateway, folder: Path) -> 
     copy = folder / "copy.db"
     shutil.copy(gateway.database_url.removeprefix("sqlite:///"), copy)
     with sqlite3.connect(copy) as database:
-        database.execute("UPDATE audit SET body = replace(body, '\"allowed\":true', '\"allowed\":1') WHERE kind = 'decision' AND seq = 2")
+        allowed = "SELECT min(rowid) FROM audit WHERE body LIKE '%\"allowed\":true%'"
+        changed = database.execute(f"UPDATE audit SET body = replace(body, '\"allowed\":true', '\"allowed\":1') WHERE rowid = ({allowed})")
+        assert changed.rowcount == 1
     database.close()
     settings = gateway.folder / "interlock.yaml"
     settings.write_text(settings.read_text().replace(gateway.database_url, f"sqlite:///{copy}"))
