@@ -35,6 +35,15 @@ async def test_a_token_that_is_refused_is_renewed_once_and_rotated(bench: Bench)
     assert bench.issuer.count("authorize") == 1
 
 
+async def test_a_refresh_token_is_shown_by_whom_it_was_given_to_alone(bench: Bench) -> None:
+    await bench.connected()
+    bench.issuer.clients["ours"] = ("client_secret_basic", "x")
+    bench.auth = {"issuer": bench.issuer.issuer, "client_id": "ours", "client_secret": "x"}
+    bench.now += 3590
+    assert await bench.connected() == "read"
+    assert "refresh_token" not in [given.get("grant_type") for _, given in bench.issuer.asked]
+
+
 async def test_many_calls_at_once_renew_once(bench: Bench) -> None:
     await bench.connected()
     for token in bench.issuer.tokens.values():

@@ -120,7 +120,8 @@ def request(found: Probe, number: int, tool: str, arguments: dict[str, Any], ask
     headers = headers_for(tuple(mirrored(schema)), arguments)
     params, modern = {"name": tool, "arguments": arguments}, found.era == "modern" and not asked
     if modern:
-        params["_meta"] = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": ABLE}
+        said = {"protocolVersion": MODERN, "clientCapabilities": ABLE, "clientInfo": {"name": "driver", "version": "1"}}
+        params["_meta"] = {f"{META}{name}": value for name, value in said.items()}
     raw = envelope_of(number, "tools/call", params)
     session = "" if modern else "driver"
     return McpRequest(number, tool, raw, msgspec.json.encode(params), modern, headers=headers, peer=Person(), session=session)

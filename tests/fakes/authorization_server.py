@@ -265,10 +265,11 @@ async def visited(url: str) -> dict[str, str]:
 
 
 class Plain:
-    """An MCP server of 2026-07-28: any tool says its name. `calls` are the names."""
+    """An MCP server of 2026-07-28: any tool says its name. `calls` are the names, `params` of the last."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.params: dict[str, Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -290,6 +291,7 @@ class Plain:
                 result |= {"tools": tools, "ttlMs": 0, "cacheScope": "private"}
             case "tools/call":
                 self.calls.append(request["params"]["name"])
+                self.params = request["params"]
                 result["content"] = [{"type": "text", "text": request["params"]["name"]}]
             case _:
                 error = {"code": -32601, "message": "no"}

@@ -122,7 +122,9 @@ async def test_a_server_of_the_file_is_down_until_an_operator_looks_at_it(place:
     assert await seeds.plant(seed)  # as at the next start
     await gateway.database.refresh()
     assert gateway.registry.find("default", "inventory").status is Status.ACTIVE
+    place.server.shown.clear()
     await gateway.refresh.hinted(("default", "inventory"))
+    assert place.server.shown == []
     assert gateway.registry.find("default", "inventory").status is Status.ACTIVE
 
 
@@ -144,6 +146,7 @@ async def test_a_modern_client_is_asked_to_visit_the_page_and_goes_on(place: Pla
     await place.connect(question["params"]["url"], "alice")
     assert (await place.call(**again)).json()["result"]["content"][0]["text"] == "read"
     assert place.app.calls == ["read"]
+    assert place.app.params.keys() == {"name", "arguments", "_meta"}  # it knows nothing of what the gateway asked
 
 
 async def test_a_client_that_can_not_show_an_address_says_so_with_the_address(place: Place) -> None:
