@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urljoin
@@ -18,6 +18,8 @@ OPERATIONS_MAX: Final = 2000
 SCHEMA_MAX: Final = 64 << 10  # bytes of one tool's definition
 PROSE_MAX: Final = 4000  # characters of one description
 DEPTH_MAX: Final = 64
+STEPS_MAX: Final = 2_000_000  # of reading one document: a small one can be made to take for ever
+URL_MAX: Final = 2048  # characters of its server's address
 IGNORED: Final = frozenset({"accept", "content-type", "authorization"})  # as header parameters (OpenAPI 3.1 s4.8.12.1)
 COMPONENTS: Final = "#/components/schemas/"
 BODIES: Final = re.compile(r"application/(?:[\w.+-]+\+)?json|application/x-www-form-urlencoded|text/[\w.+-]+")
@@ -41,9 +43,10 @@ def read_api(document: Any, source: str = "") -> Api:
         raise UpstreamFault("The document is not OpenAPI 3.0 or 3.1")
     reader = _Reader(document)
     tools: dict[str, dict[str, Any]] = {}
-    for path, item in document["paths"].items():
+    for path, given in document["paths"].items():
+        item = reader.resolved(given) if isinstance(path, str) and path.startswith("/") else {}
         for method in METHODS:
-            operation = reader.resolved(item).get(method) if isinstance(path, str) and path.startswith("/") else None
+            operation = item.get(method)
             tool = reader.tool(method, path, operation) if isinstance(operation, dict) else None
             if tool is not None:
                 name = tool["name"] if tool["name"] not in tools else _distinct(tool["name"], f"{method} {path}")
@@ -65,23 +68,32 @@ def _base(document: Json, source: str) -> str:
     """The first server, with the defaults of its variables; relative to where the document is."""
     servers = document.get("servers")
     first = servers[0] if isinstance(servers, list) and servers and isinstance(servers[0], dict) else {}
-    url = str(first.get("url", "/"))
+    url = str(first.get("url", "/"))[:URL_MAX]
     variables = first.get("variables")
-    for name, variable in variables.items() if isinstance(variables, dict) else ():
-        url = url.replace("{" + str(name) + "}", str(variable.get("default", "")) if isinstance(variable, dict) else "")
+    for name, variable in variables.items() if isinstance(variables, dict) else ():  # one whose default names others would grow and grow
+        default = str(variable.get("default", ""))[:URL_MAX] if isinstance(variable, dict) else ""
+        url = url.replace("{" + str(name) + "}", default)[:URL_MAX]
     joined = urljoin(source, url) if source else url
     return joined.rstrip("/") if joined.startswith(("http://", "https://")) else ""
 
 
 class _Reader:
-    """One document; references lead nowhere but into it."""
+    """One document; references lead nowhere but into it. Raises UpstreamFault for one that takes too long to read."""
 
     def __init__(self, document: Json) -> None:
         self._document = document
+        self._left = STEPS_MAX
+        self._schemas: dict[str, tuple[Any, list[str], int]] = {}  # each rewritten once: it, what it refers to, and its size
+
+    def _spend(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise UpstreamFault("The document is too complicated", f"more than {STEPS_MAX} steps")
 
     def resolved(self, node: Any) -> Json:
         """The object that a reference means, or the object itself; an empty one for what is neither."""
         for _ in range(10):
+            self._spend(1)
             if not isinstance(node, dict):
                 return {}
             reference = node.get("$ref")
@@ -92,6 +104,7 @@ class _Reader:
 
     def _at(self, reference: str) -> Any:
         """What a reference means; nothing for one that leads out of the document."""
+        self._spend(1 + len(reference) // 8)
         node: Any = self._document if reference.startswith("#/") else None
         for step in reference[2:].split("/"):
             node = node.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(node, dict) else None
@@ -120,8 +133,8 @@ class _Reader:
 
     def _described_tool(self, operation: Json, called: Operation) -> dict[str, Any]:
         given = operation.get("operationId")
-        name = _ODD.sub("_", given if isinstance(given, str) and given else f"{called.method.lower()}_{called.path}").strip("_")[:64]
-        prose = [text for text in (operation.get("summary"), operation.get("description")) if isinstance(text, str) and text]
+        name = _ODD.sub("_", given[:256] if isinstance(given, str) and given else f"{called.method.lower()}_{called.path}").strip("_")[:64]
+        prose = [text[:PROSE_MAX] for text in (operation.get("summary"), operation.get("description")) if isinstance(text, str) and text]
         hints = {"readOnlyHint": called.method in ("GET", "HEAD", "OPTIONS"), "destructiveHint": called.method == "DELETE"}
         return {
             "name": name or _distinct("operation", called.path),
@@ -137,6 +150,7 @@ class _Reader:
         for each in (*_list(item.get("parameters")), *_list(operation.get("parameters"))):
             parameter = self.resolved(each)
             name, place = parameter.get("name"), parameter.get("in")
+            self._spend(len(str(name)) // 16)
             if isinstance(name, str) and place in STYLES and not (place == "header" and name.lower() in IGNORED):
                 found[name, str(place)] = parameter
         taken: set[str] = set()
@@ -162,6 +176,7 @@ class _Reader:
         content = body.get("content")
         if not isinstance(content, dict) or not content:
             return "", {}
+        self._spend(len(content))
         known = sorted((media for media in content if BODIES.fullmatch(media)), key=lambda media: "json" not in media)
         if known:
             return known[0], body
@@ -169,40 +184,56 @@ class _Reader:
 
     def _schema(self, schema: dict[str, Any]) -> dict[str, Any] | None:
         """With the schemas that it refers to under `$defs`; None where a reference leads out, or the schema is bottomless."""
-        wanted: list[str] = []
+        definitions: dict[str, Any] = {}
         try:
-            made = _rewritten(schema, wanted, 0)
-            definitions: dict[str, Any] = {}
+            made, wanted, size = self._rewritten(schema)
             while wanted:
-                name = wanted.pop()
+                name, *wanted = wanted
                 if name not in definitions:
-                    definitions[name] = None
-                    definitions[name] = _rewritten(self._at(COMPONENTS + name), wanted, 0)
+                    definitions[name], more, bytes_more = self._component(name)
+                    wanted, size = [*more, *wanted], size + bytes_more
+                if size > SCHEMA_MAX:
+                    return None
         except _Unusable:
             return None
         return {**made, "$defs": definitions} if definitions else dict(made)
+
+    def _component(self, name: str) -> tuple[Any, list[str], int]:
+        """Raises _Unusable."""
+        self._spend(1)
+        if name not in self._schemas:
+            self._schemas[name] = self._rewritten(self._at(COMPONENTS + name))
+        return self._schemas[name]
+
+    def _rewritten(self, schema: Any) -> tuple[Any, list[str], int]:
+        """The schema, the names of those that it refers to, each once, and its size in bytes. Raises _Unusable."""
+        wanted: dict[str, None] = {}
+        made = _rewritten(schema, wanted, 0, self._spend)
+        return made, list(wanted), len(msgspec.json.encode(made))
 
 
 class _Unusable(Exception):
     """A schema that can't be shown."""
 
 
-def _rewritten(node: Any, wanted: list[str], depth: int) -> Any:
+def _rewritten(node: Any, wanted: dict[str, None], depth: int, spend: Callable[[int], None]) -> Any:
     """OpenAPI's dialect as JSON Schema 2020-12. `wanted` gets the names of the schemas that it refers to."""
+    spend(1 + len(node) // 64 if isinstance(node, str) else 1)
     if depth > DEPTH_MAX:
         raise _Unusable
     if isinstance(node, list):
-        return [_rewritten(each, wanted, depth + 1) for each in node]
+        return [_rewritten(each, wanted, depth + 1, spend) for each in node]
     if not isinstance(node, dict):
         return node
     reference = node.get("$ref")
     if isinstance(reference, str):
         if not reference.startswith(COMPONENTS):
             raise _Unusable
-        wanted.append(reference.removeprefix(COMPONENTS))
-        return {"$ref": f"#/$defs/{wanted[-1]}"}
+        name = reference.removeprefix(COMPONENTS)
+        wanted[name] = None
+        return {"$ref": f"#/$defs/{name}"}
     found = {
-        key: _rewritten(value, wanted, depth + 1)
+        key: _rewritten(value, wanted, depth + 1, spend)
         for key, value in node.items()
         if key not in ("nullable", "discriminator", "xml", "externalDocs", "example") and not str(key).startswith("x-")
     }

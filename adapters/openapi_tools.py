@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -19,7 +20,9 @@ from policies.strict_json import BadJson, parse
 
 KIND: Final = "openapi"
 DOCUMENT_MAX: Final = 4 << 20  # bytes
+YAML_MAX: Final = 1 << 20  # bytes, which are read much more slowly
 READ_SECONDS: Final = 20.0
+NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
 class OpenApi:
@@ -71,17 +74,29 @@ def parsed(text: bytes) -> Any:
     try:
         return parse(text)
     except BadJson:
+        if len(text) > YAML_MAX:
+            raise UpstreamFault("The OpenAPI document is no JSON, and too large for YAML", f"more than {YAML_MAX} bytes") from None
         try:
             return parse(encode(yaml.load(text, _Plain)))  # noqa: S506 (a safe loader, and stricter)
-        except (yaml.YAMLError, BadJson, ValueError, TypeError, RecursionError) as error:
+        except (yaml.YAMLError, BadJson, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise UpstreamFault("The OpenAPI document is neither JSON nor YAML", str(error)[:200]) from None
 
 
 class _Plain(yaml.SafeLoader):
+    """Numbers are those of JSON: others, such as `1:1:1`, take longer the longer they are."""
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(AliasEvent):
             raise yaml.YAMLError("an alias")
         return super().compose_node(parent, index)
+
+    def number(self, node: yaml.ScalarNode) -> Any:
+        text = str(self.construct_scalar(node))
+        return parse(text.encode()) if NUMBER.fullmatch(text) else text
+
+
+for _kind in ("int", "float"):
+    _Plain.add_constructor(f"tag:yaml.org,2002:{_kind}", _Plain.number)
 
 
 def _result(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:

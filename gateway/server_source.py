@@ -1,5 +1,6 @@
 """What a server offers that somebody names: an MCP server asked, or an OpenAPI document read, learned without trusting any of it."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -91,7 +92,7 @@ class ServerSource:
             await self._cards.vet_callee("openapi", source)
             api = await self._servers.read(source, self._credentials(offer.terms.upstream))
         else:
-            api = read_api(openapi)
+            api = await asyncio.to_thread(read_api, openapi)
         url = offer.url or api.base
         if not url:
             raise BadRequest("url", "is needed: the document does not say where the API is")
