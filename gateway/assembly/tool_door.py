@@ -50,7 +50,7 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     relay = Relay(gateway.broker, catalogue, Callees(Agents(gateway.broker, running), relayed), seal, relisting.now)
     parked = Parked(seal, mailbox, gateway.process, gateway.presence.lives, time.time)
     feeds = Feed(gateway.broker, catalogue, changes, watching), TaskFeed(tasks, log)
-    listeners = Listeners(admission, feeds, sessions, Line(mailbox, streams))
+    listeners = Listeners(admission, feeds, sessions, Line(mailbox, streams), gateway.places)
     methods = Methods(relay, tasks, catalogue, sessions, changes)
     parts = Parts(relay, methods, seal, parked, listeners, Line(mailbox, streams))
 

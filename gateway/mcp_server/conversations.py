@@ -168,7 +168,7 @@ class Conversations:
         _check_streams(asked)
         last = header(asked.scope, b"last-event-id") if resumes else None
         if last:
-            await self._listeners.resumed(session, last, outlet)
+            await self._listeners.resumed(asked, session, last, outlet)
         else:
             await self._listeners.general(asked, session, outlet)
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import defaultdict
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -15,12 +16,14 @@ from gateway.mcp_server.exchange import asked as ask_client
 from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, META, BadEnvelope
 from gateway.mcp_server.outlet import Outlet, event
 from gateway.mcp_server.sessions import Session, Sessions
-from gateway.mcp_server.subscriptions import Audience, Feed, Interest
+from gateway.mcp_server.subscriptions import LOOK_SECONDS, Audience, Feed, Interest
 from gateway.mcp_server.task_feed import TaskFeed, task_ids
+from gateway.places import Places
 from policies.authority import Caller
 from policies.identity import TokenRefused
 
 URIS_MAX = 1000
+RESUMED_MAX = 8  # streams of one session that are gone on with at a time; the oldest makes room
 FLAGS = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
 OPENED = b": open\n\n"
 ID_KEY = META + "subscriptionId"
@@ -30,14 +33,16 @@ encode = msgspec.json.Encoder().encode
 class Listeners:
     """Serves them. When the gateway closes, or the token that opened one is not good any more, they end in order."""
 
-    def __init__(self, admission: Admission, feeds: tuple[Feed, TaskFeed], sessions: Sessions, line: Line) -> None:
+    def __init__(self, admission: Admission, feeds: tuple[Feed, TaskFeed], sessions: Sessions, line: Line, places: Places) -> None:
         self._admission = admission
         self._feed, self._task_feed = feeds
         self._sessions = sessions
         self._streams = line.streams
         self._mailbox = line.mailbox
+        self._places = places
         self._closing = False
         self._open: set[asyncio.Future[None]] = set()
+        self._resumed: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)  # of each session, the oldest first
         self._general: dict[str, asyncio.Future[None]] = {}  # of each session the GET stream, one at a time
 
     async def close(self) -> None:
@@ -46,8 +51,9 @@ class Listeners:
             _settle(stop)
 
     async def listen(self, asked: Asked, outlet: Outlet) -> bytes:
-        """Until the stream ends; then the result that says so. Raises BadEnvelope."""
+        """Until the stream ends; then the result that says so. Raises BadEnvelope and TooManyStreams."""
         wanted = _filter(asked.object().get("notifications"))
+        place = self._places.take(asked.caller.principal.owner)
         granted = self._feed.granted(asked.caller, asked.server, wanted)
         tasks = await self._task_feed.granted(asked, task_ids(asked))
         marked = {ID_KEY: asked.id}
@@ -63,14 +69,15 @@ class Listeners:
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         following = asyncio.create_task(self._task_feed.run(asked, tasks, say))
         try:
-            await self._run(audience, outlet, lambda: self._still(asked, granted), stop)
+            await self._run(asked.caller, outlet, place.during(self._feed.run(audience, lambda: self._still(asked, granted))), stop)
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
         return encode({"resultType": "complete", "_meta": marked})
 
     async def general(self, asked: Asked, session: Session, outlet: Outlet) -> None:
-        """An older client's GET stream. A second one of the same session takes the place of the first."""
+        """An older client's GET stream. A second one of the same session takes the place of the first. Raises TooManyStreams."""
+        place = self._places.take(asked.caller.principal.owner)
         stream = self._streams.open(session)
 
         def say(method: str, params: Mapping[str, Any]) -> None:
@@ -86,38 +93,53 @@ class Listeners:
             _settle(before)
         self._general[session.id] = stop
         try:
-            await self._run(audience, outlet, lambda: self._subscribed(asked, session), stop)
+            await self._run(asked.caller, outlet, place.during(self._feed.run(audience, lambda: self._subscribed(asked, session))), stop)
         finally:
             if self._general.get(session.id) is stop:
                 del self._general[session.id]
             await outlet.end()
 
-    async def resumed(self, session: Session, last_event_id: str, outlet: Outlet) -> None:
-        """Goes on with a stream that broke."""
+    async def resumed(self, asked: Asked, session: Session, last_event_id: str, outlet: Outlet) -> None:
+        """Goes on with a stream that broke. Raises TooManyStreams."""
+        place = self._places.take(asked.caller.principal.owner)
+        stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        mine = self._resumed[session.id]
+        mine.append(stop)
+        for before in mine[:-RESUMED_MAX]:
+            _settle(before)
         outlet.say(OPENED)
         try:
-            async for framed in self._streams.resumed(session, last_event_id):
-                outlet.say(framed)
-                if outlet.stream.done() or self._closing:
-                    return
+            await self._run(asked.caller, outlet, place.during(self._again(asked, session, last_event_id, outlet)), stop)
         finally:
+            mine.remove(stop)
+            if not mine:
+                self._resumed.pop(session.id, None)
             await outlet.end()
 
-    async def _run(
-        self, audience: Audience, outlet: Outlet, interest: Callable[[], Awaitable[Interest | None]], stop: asyncio.Future[None]
-    ) -> None:
+    async def _again(self, asked: Asked, session: Session, last_event_id: str, outlet: Outlet) -> None:
+        """Says what followed, as long as the session and the token are good."""
+        checked = time.monotonic()
+        async for framed in self._streams.resumed(session, last_event_id):
+            if time.monotonic() - checked > LOOK_SECONDS:
+                checked = time.monotonic()
+                if await self._subscribed(asked, session) is None:
+                    return
+            if framed:
+                outlet.say(framed)
+
+    async def _run(self, caller: Caller, outlet: Outlet, work: Coroutine[Any, Any, None], stop: asyncio.Future[None]) -> None:
         """Until the client leaves, `stop` is settled, the token's time is over or nothing is wanted any more."""
-        feed = asyncio.create_task(self._feed.run(audience, interest))
+        telling = asyncio.create_task(work)
         self._open.add(stop)
         if self._closing:
             _settle(stop)
-        left = max(0.0, audience.caller.expires - time.time())
+        left = max(0.0, caller.expires - time.time())
         try:
-            await asyncio.wait([feed, outlet.stream, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([telling, outlet.stream, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._open.discard(stop)
-            feed.cancel()
-            await asyncio.gather(feed, return_exceptions=True)
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
 
     async def _still(self, asked: Asked, granted: Interest) -> Interest | None:
         return granted if await self._admitted(asked) else None

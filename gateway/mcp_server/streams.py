@@ -15,7 +15,7 @@ from gateway.tables import mcp_events
 KEPT_SECONDS = 600.0
 KEPT_BYTES = 4 << 20  # of one stream, its end not counted
 RETRY_MS = 1000  # that a client waits before it takes up a stream that broke
-LOOK_SECONDS = 0.1  # between two looks for what comes next
+LOOK_SECONDS, LOOK_MAX = 0.1, 1.0  # between two looks for what comes next: longer while nothing does
 LOOKS = 5
 RESUMED_MAX = 200  # events that are read at once
 _FETCHED = "DELETE FROM mcp_events WHERE session = ? AND stream = ? AND seq = ?"
@@ -83,12 +83,16 @@ class Streams:
         return [each.body.encode() for each in found]
 
     async def resumed(self, session: Session, last_event_id: str) -> AsyncGenerator[bytes, None]:
-        """What followed an event on its stream, and what follows, to the stream's end. Nothing of streams that are not the session's."""
+        """What followed an event on its stream, and what follows, to the stream's end. Nothing of streams that are not the session's.
+
+        An empty text now and then says that nothing has come.
+        """
         stream, _, number = last_event_id.rpartition(".")
         after = int(number) if number.isdecimal() and len(number) < 10 else -1
         until = self._now() + int(KEPT_SECONDS * 1e6)
         if after < 0 or not await self._known(session, stream, after):
             return
+        pause = LOOK_SECONDS
         while self._now() < until:
             try:
                 found = await self._after(session, stream, after)
@@ -100,8 +104,10 @@ class Streams:
                     yield event(said.body.encode(), f"{stream}.{said.seq}")
                 if said.last:
                     return
+            pause = LOOK_SECONDS if found else min(LOOK_MAX, pause * 1.2)
             if not found:
-                await asyncio.sleep(LOOK_SECONDS)
+                yield b""
+                await asyncio.sleep(pause)
 
     async def sweep(self) -> None:
         """Throws away what nobody goes on with any more; to be called now and then."""

@@ -2,21 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.mcp_server import sessions
+from gateway.mcp_server import listening, sessions
+from policies.identity import DEVELOPMENT_ISSUER
 from tests.fakes.house import House, house, open_house
 from tests.fakes.mcp_clients import upstream
 from tests.fakes.mcp_talkers import Talker
-from tests.fakes.mcp_wire import ABLE, document, post, session, stream
+from tests.fakes.mcp_wire import ABLE, document, modern, post, session, stream
 from tests.fakes.waiting import until
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ADA = {"action": "accept", "content": {"name": "Ada"}}
+LISTEN = modern("subscriptions/listen", {"notifications": {}})
+OWNER = f"default|{DEVELOPMENT_ISSUER}|admin"
 GREET = document("tools/call", {"name": "greet", "arguments": {}}, 7)
 
 
@@ -218,3 +221,38 @@ async def test_what_a_client_says_of_its_roots_and_its_progress_reaches_the_serv
         await post(open_home, "admin", {"jsonrpc": "2.0", "id": question["id"], "result": answer}, mine, "/mcp")
         assert (await events.next())["result"]["content"][0]["text"] == "m-1"
     assert shop.heard == ["roots"]
+
+
+@SQLITE
+async def test_a_stream_that_is_gone_on_with_ends_with_its_client_its_session_or_its_token(open_home: House) -> None:  # attack PRO-08
+    await upstream(open_home, "legacy", Talker().server)
+    mine, door = {"mcp-session-id": await session(open_home)}, listening.RESUMED_MAX
+    again = [{**mine, "last-event-id": f"never-said-{number}.0"} for number in range(door + 1)]
+    async with AsyncExitStack() as open_streams:
+        first, *others = [await open_streams.enter_async_context(stream(open_home, "admin", None, each, verb="GET")) for each in again]
+        assert await asyncio.wait_for(first.next(), 5) is None  # it made room
+        assert open_home.gateway.places.taken(OWNER) == door
+        await open_home.http.delete("/mcp/desk", headers={**mine, "authorization": f"Bearer {open_home.token('admin')}"})
+        for each in others[1:]:
+            assert await asyncio.wait_for(each.next(), 8) is None
+    await until(lambda: open_home.gateway.places.taken(OWNER) == 0, every=0.05)
+
+
+@SQLITE
+async def test_a_client_that_leaves_a_stream_leaves_nothing_behind(open_home: House) -> None:  # attack PRO-08
+    await upstream(open_home, "legacy", Talker().server)
+    mine = {"mcp-session-id": await session(open_home)}
+    for headers in ({"last-event-id": "never-said.0"}, {}):
+        async with stream(open_home, "admin", None, {**mine, **headers}, verb="GET"):
+            assert open_home.gateway.places.taken(OWNER) == 1
+        await until(lambda: open_home.gateway.places.taken(OWNER) == 0, every=0.05)
+
+
+@SQLITE
+async def test_a_person_has_so_many_streams_open_and_no_more(open_home: House, monkeypatch: pytest.MonkeyPatch) -> None:  # attack PRO-08
+    monkeypatch.setattr(open_home.gateway.places, "_most", 0)
+    await upstream(open_home, "legacy", Talker().server)
+    mine = {"mcp-session-id": await session(open_home)}
+    for body, headers, verb in ((None, mine, "GET"), (None, {**mine, "last-event-id": "a.0"}, "GET"), (*LISTEN, "POST")):
+        async with stream(open_home, "admin", body, headers, verb=verb) as events:
+            assert events.answer.status_code == 429, headers
