@@ -16,7 +16,7 @@ _PUT = "INSERT INTO mail (address, body, until) VALUES (?, ?, ?) ON CONFLICT (ad
 
 
 class Mailbox:
-    """Where processes share a database, letters go through it; one process alone keeps them to itself.
+    """Where processes share a database, letters go through it; one process alone keeps those that somebody waits for.
 
     The first letter to an address is the only one. `now` counts microseconds since 1970.
     """
@@ -35,7 +35,7 @@ class Mailbox:
 
     async def send(self, address: str, body: bytes, seconds: float) -> None:
         """Leaves a letter, to be read for so long. Raises NotKept."""
-        if address in self._waiting or not self.shared:
+        if address in self._waiting:
             self._arrive(address, body, seconds)
         if self.shared:
             row = (address, body.decode(), self._now() + int(seconds * 1e6))

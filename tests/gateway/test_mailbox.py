@@ -62,3 +62,10 @@ async def test_letters_are_thrown_away_when_their_time_is_over(database: Databas
     assert await database.read(lambda connection: connection.execute(select(func.count()).select_from(mail)).scalar()) == 0
     with pytest.raises(TimeoutError):
         await box.wait("a", 0.01)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_one_process_alone_keeps_no_letter_that_nobody_waits_for(database: Database) -> None:  # attack PRO-12
+    box = Mailbox(database, lambda: 0)
+    await box.send("nobody", b"1" * 1000, 60)
+    assert len(box._kept) == 0
