@@ -1,6 +1,7 @@
 """Search mode, for catalogues that are too big to be read: two tools, of which one finds the others and one calls them."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ from gateway.mcp_server.tools import Tools
 SEARCH, CALL = "search_tools", "call_tool"
 LIMIT, LIMIT_MAX = 10, 50
 QUERY_MAX = 1000
+WANTED_MAX, WORD_MAX = 32, 64  # words of a query, and characters of one, that count
 KEPT = 20_000  # definitions whose words are kept
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\W\d_A-Za-z]+")
 encode = msgspec.json.Encoder().encode
@@ -104,7 +106,7 @@ class Searching:
 
 def ranked(definitions: Sequence[Raw], query: str) -> list[Raw]:
     """Those that have any word of the query, the best first; all of them, in their order, for none."""
-    wanted = list(dict.fromkeys(_words(query)))
+    wanted = list(dict.fromkeys(_words(query)))[:WANTED_MAX]
     if not wanted:
         return list(definitions)
     scored = ((sum(_score(word, bytes(each)) for word in wanted), index) for index, each in enumerate(definitions))
@@ -114,27 +116,31 @@ def ranked(definitions: Sequence[Raw], query: str) -> list[Raw]:
 def _score(word: str, definition: bytes) -> int:
     """A name counts most, an argument least; a word that only begins alike counts half."""
     total = 0
-    for weight, words in _terms(definition):
+    for weight, words, in_order in _terms(definition):
         if word in words:
             total += 2 * weight
-        elif len(word) > 2 and any(each.startswith(word) or (len(each) > 3 and word.startswith(each)) for each in words):
+        elif len(word) > 2 and (_begins(word, in_order) or any(word[:size] in words for size in range(4, len(word)))):
             total += weight
     return total
 
 
+def _begins(word: str, in_order: Sequence[str]) -> bool:
+    """Whether any of them begins with the word."""
+    place = bisect_left(in_order, word)
+    return place < len(in_order) and in_order[place].startswith(word)
+
+
 @lru_cache(maxsize=KEPT)
-def _terms(definition: bytes) -> tuple[tuple[int, frozenset[str]], ...]:
-    """The words of a definition by what they weigh."""
+def _terms(definition: bytes) -> tuple[tuple[int, frozenset[str], Sequence[str]], ...]:
+    """The words of a definition by what they weigh; also in their order."""
     tool = msgspec.json.decode(definition)
     schema = tool.get("inputSchema")
     properties = schema.get("properties") if isinstance(schema, dict) else None
-    return (
-        (8, frozenset(_words(str(tool["name"])))),
-        (5, frozenset(_words(str(tool.get("title", ""))))),
-        (3, frozenset(_words(str(tool.get("description", ""))))),
-        (1, frozenset(_words(" ".join(properties)) if isinstance(properties, dict) else ())),
-    )
+    arguments = " ".join(properties) if isinstance(properties, dict) else ""
+    texts = ((8, str(tool["name"])), (5, str(tool.get("title", ""))), (3, str(tool.get("description", ""))), (1, arguments))
+    found = ((weight, frozenset(_words(text))) for weight, text in texts)
+    return tuple((weight, words, sorted(words)) for weight, words in found)
 
 
 def _words(text: str) -> Iterator[str]:
-    return (found[0].lower() for found in WORDS.finditer(text))
+    return (found[0][:WORD_MAX].lower() for found in WORDS.finditer(text))
