@@ -12,6 +12,7 @@ import httptools
 from yarl import URL
 
 HEAD_MAX = 64 << 10  # bytes of an answer's headers
+UNFINISHED_MAX = HEAD_MAX + (256 << 10)  # bytes that end no header and hold no body; what arrives at once is at most the latter
 UNBOUNDED = 1 << 30
 IDLE_MAX = 200  # connections that are kept for later
 _PACKINGS = frozenset({"gzip", "x-gzip", "deflate"})
@@ -191,6 +192,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._waiter: asyncio.Future[Fetched] | None = None
         self._limit = 0
+        self._bodiless = False
         self.usable = True
         self.idle_since = 0.0
         self.host: asyncio.Semaphore | None = None
@@ -199,6 +201,7 @@ class _Connection(asyncio.Protocol):
     def _begin(self) -> None:
         self._fields: dict[str, str] = {}
         self._head_size = 0
+        self._unfinished = 0
         self._chunks: list[bytes] = []
         self._size = 0
         self._unpacker: zlib._Decompress | None = None
@@ -210,6 +213,7 @@ class _Connection(asyncio.Protocol):
             raise Dropped("the connection is closed")
         self._begin()
         self._limit = limit
+        self._bodiless = head.startswith(b"HEAD ")
         waiter: asyncio.Future[Fetched] = self._loop.create_future()
         self._waiter = waiter
         late = self._loop.call_at(deadline, self._fail, TimeoutError())
@@ -241,8 +245,11 @@ class _Connection(asyncio.Protocol):
         if self._waiter is None or self._waiter.done():
             self._fail(ValueError("an answer that nobody asked for"))
             return
+        self._unfinished += len(data)
         try:
             self._parser.feed_data(data)
+            if self._unfinished > UNFINISHED_MAX:
+                self._fail(TooLarge(f"more than {HEAD_MAX} bytes of headers"))
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError, zlib.error) as error:
             self._fail(_cause(error))
 
@@ -277,6 +284,12 @@ class _Connection(asyncio.Protocol):
         if self._parser.get_status_code() < 200:
             return
         self._reading_body = True
+        self._unfinished = 0
+        if self._bodiless:  # whatever its headers say; the parser can't know, so the connection is of no more use
+            self.usable = False
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(self._answer())
+            return
         packing = self._fields.get("content-encoding", "identity").lower()
         if packing in _PACKINGS:
             self._unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
@@ -284,6 +297,7 @@ class _Connection(asyncio.Protocol):
             raise ValueError("the answer is packed in a way that was not asked for")
 
     def on_body(self, body: bytes) -> None:
+        self._unfinished = 0
         if self._unpacker is not None:
             body = self._unpacker.decompress(body, self._limit - self._size + 1)
         self._size += len(body)

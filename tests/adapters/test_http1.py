@@ -263,3 +263,30 @@ async def test_a_server_must_prove_the_name_that_was_asked_for(tmp_path: Path, h
     finally:
         await pool.close()
         server.close()
+
+
+@pytest.mark.parametrize("before", [b"X-Long: ", b"", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Long: "])
+async def test_a_header_that_never_ends_is_not_waited_for(before: bytes) -> None:  # attack PRO-04
+    sent = 0
+
+    async def endless(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\n" + before)
+        with suppress(ConnectionError):
+            while sent < 100 << 20:
+                writer.write(b"a" * 65536)
+                sent += 65536
+                await writer.drain()
+
+    async with pooled() as pool, Upstream(endless) as upstream:
+        with pytest.raises(TooLarge):
+            await ask(pool, upstream)
+    assert sent < 20 << 20
+
+
+@pytest.mark.parametrize("fields", [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Encoding: br\r\n", b""])
+async def test_an_answer_to_head_has_no_body(fields: bytes) -> None:
+    async with pooled() as pool, Upstream(saying(b"HTTP/1.1 200 OK\r\nX-It: is\r\n" + fields + b"\r\n")) as upstream:
+        for _ in range(2):
+            found = await ask(pool, upstream, method="HEAD")
+            assert (found.status, found.headers["x-it"], found.body) == (200, "is", b"")
