@@ -23,15 +23,14 @@ class TaskReader:
     async def row(self, caller: Caller, agent: str, task_id: str) -> TaskRow:
         """A task of the caller's with this agent, through the front door with any. Raises UnknownTask, for a foreign one too."""
         row = await self._tasks.find(caller.principal.tenant, caller.principal.owner, task_id)
-        caused = not caller.delegation.path or row.parent_id == caller.delegation.task_id
-        if agent not in (row.agent, FRONT_DOOR) or not caused or not caller.delegation.held().covers(f"agent:{row.agent}"):
-            raise UnknownTask
+        _check(caller, agent, row)
         return row
 
     async def task(self, caller: Caller, agent: str, task_id: str) -> Turned:
-        """A task with its events. Raises UnknownTask."""
-        row = await self.row(caller, agent, task_id)
-        return await self.whole(Turned(row, ()))
+        """A task with its events, in one look. Raises UnknownTask."""
+        record = await self._tasks.record(caller.principal.tenant, caller.principal.owner, task_id)
+        _check(caller, agent, record.row)
+        return Turned(record.row, record.events)
 
     async def whole(self, turned: Turned) -> Turned:
         """A task with all that was ever kept of it."""
@@ -60,6 +59,13 @@ class TaskReader:
             async for _events in self._tasks.follow(row, row.last_seq):
                 pass
         return await self.whole(Turned(row, ()))
+
+
+def _check(caller: Caller, agent: str, row: TaskRow) -> None:
+    """Raises UnknownTask for what the caller may not see of what is theirs."""
+    caused = not caller.delegation.path or row.parent_id == caller.delegation.task_id
+    if agent not in (row.agent, FRONT_DOOR) or not caused or not caller.delegation.held().covers(f"agent:{row.agent}"):
+        raise UnknownTask
 
 
 def front_door_key(key: str | None) -> str | None:

@@ -23,7 +23,7 @@ from gateway.mcp_server.offers import Offers, own_names
 from gateway.mcp_server.prompts import Prompts
 from gateway.mcp_server.resources import Resources
 from gateway.mcp_server.seal import Seal, Sealed, binding
-from gateway.mcp_server.searching import SEARCH, Searching
+from gateway.mcp_server.searching import CALL, SEARCH, Searching
 from gateway.mcp_server.server_tasks import MARK, RelayedTasks
 from gateway.mcp_server.sessions import holder
 from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
@@ -162,7 +162,10 @@ class Relay:
                 raise UnknownResource
 
     def bound(self, asked: Asked) -> bytes:
-        """What a requestState of this request is good for."""
+        """What a requestState of this request is good for: for that of call_tool, the call that it stands for."""
+        searching = self._catalogue.searching
+        if asked.method == "tools/call" and not asked.found and asked.object().get("name") == CALL and searching.applies(asked):
+            asked = searching.meant(asked)
         return binding(holder(asked.caller), asked.resource, asked.method, asked.object())
 
     def _may(self, asked: Asked, act: Act) -> bool:

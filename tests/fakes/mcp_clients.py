@@ -56,9 +56,9 @@ class Person:
 
 @asynccontextmanager
 async def client_of(home: House, user: str, mode: Mode, server: str = "", **more: Any) -> AsyncIterator[Client]:
-    """A client at /mcp, or at one server. `more`: what it is able to."""
+    """A client at /mcp, also with a query (`?…`), or at one server. `more`: what it is able to."""
     headers = {"Authorization": f"Bearer {home.token(user)}"}
-    url = f"{home.url}/mcp/{server}" if server else f"{home.url}/mcp"
+    url = f"{home.url}/mcp{server}" if server.startswith("?") else f"{home.url}/mcp/{server}".rstrip("/")
     async with (
         httpx2.AsyncClient(headers=headers, timeout=30) as http,
         Client(streamable_http_client(url, http_client=http), mode=mode, **more) as client,

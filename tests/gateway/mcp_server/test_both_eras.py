@@ -34,6 +34,14 @@ async def test_what_a_server_asks_reaches_the_person_and_the_answer_the_server(o
     assert sorted(person.asked) == sorted(["Who are you?", "sample", "roots"] * 2)
 
 
+@ERAS
+@MODES
+async def test_what_a_server_asks_is_answered_in_search_mode_too(open_home: House, mode: Mode, era: Any) -> None:
+    await upstream(open_home, era, Talker().server)
+    async with client_of(open_home, "admin", mode, "?mode=search", **Person().able()) as client:
+        assert text(await client.call_tool("call_tool", {"name": "desk_greet", "arguments": {}})) == "hello Ada"
+
+
 async def test_an_older_client_is_asked_by_a_server_of_both_eras_as_the_older_era_does(open_home: House) -> None:
     await upstream(open_home, "both", Talker().server)
     async with client_of(open_home, "admin", "legacy", "desk", **Person().able()) as client:
