@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adapters.contract import InvalidAnswer, UpstreamFault
 from adapters.mcp_wire import McpRefused
 from gateway.errors import Told, mcp_data, told
 from gateway.mcp_server.modern import BadEnvelope
@@ -34,5 +35,7 @@ def refusal_of(error: BaseException, *, legacy: bool = False) -> Refusal:
         return Refusal(passed_on[error.code], error.code, error.public, error.data, "upstream")
     if isinstance(error, UnknownSession):
         return Refusal(404, -32600, "there is no such session; initialize again", None, "unknown-session")
+    if isinstance(error, InvalidAnswer):
+        error = UpstreamFault(error.public, error.detail)  # the code of the other is one of A2A
     said = told(error)  # type: ignore[arg-type]  # what is no Exception is told of as unexpected
     return Refusal(said.mcp_status(legacy), said.row.code, said.detail, mcp_data(said), said.row.reason, said)

@@ -90,6 +90,21 @@ class Talker:
             asking = CreateMessageRequest(params=params)
             return (await context.session.send_request(asking, CreateMessageResult, progress_callback=progressed)).model
 
+        @self.server.tool()
+        async def hold(context: Context) -> str:
+            """Asks, and then takes its time."""
+            await context.elicit("Who are you?", Name)
+            return await self._held()
+
+    async def _held(self) -> str:
+        self.started.set()
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return "late"
+
     def _sayings(self) -> None:
         @self.server.tool()
         async def count(to: int, context: Context) -> str:
@@ -101,13 +116,7 @@ class Talker:
 
         @self.server.tool()
         async def slow() -> str:
-            self.started.set()
-            try:
-                await self.release.wait()
-            except asyncio.CancelledError:
-                self.cancelled.set()
-                raise
-            return "late"
+            return await self._held()
 
         async def level(context: ServerRequestContext, params: SetLevelRequestParams) -> EmptyResult:
             self.levels.append(params.level)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.mcp_server import modern
@@ -21,6 +21,10 @@ OTHERWISE = st.fixed_dictionaries(  # than it should be
 )
 
 
+@example({}, "=?base64?ZWNobw==?=", "tools/call")
+@example({}, "größe", "tools/call")
+@example({"mcp-name": " echo"}, " echo", "tools/call")
+@example({"capabilities": []}, "echo", "tools/call")
 @given(OTHERWISE, NAMES, st.sampled_from(["tools/call", "tools/list", "resources/read"]))
 def test_the_quick_look_lets_nothing_by_that_the_close_one_refuses(other: dict[str, Any], name: str, method: str) -> None:
     sent = {"mcp-protocol-version": "2026-07-28", "mcp-method": method, "mcp-name": name.strip()}
