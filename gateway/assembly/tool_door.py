@@ -56,6 +56,7 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
 
     for name in ("registry", "grants", "policies"):
         gateway.database.watch(name, changes)
+    gateway.database.watch("registry", watching.settle)
 
     async def begin() -> None:
         for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, seal.sweep, kept.sweep):

@@ -1,6 +1,7 @@
 """Hears from servers that their lists changed, while any client wants to know: one stream for each server, on the gateway's own behalf."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from registry.card import Registration, Status
 from registry.store import Registry, UnknownName
 
 WATCHED_MAX = 500  # servers; the others are looked at every minute like all
+SAME_MAX = 100
 PATIENCE_SECONDS, PATIENCE_MAX = 1.0, 60.0  # between two tries to listen to a server
 Follow = Callable[[Iterable[Registration]], None]
 Listen = Callable[[Registration, Callable[[], None]], Awaitable[None]]
@@ -26,38 +28,53 @@ class Watching:
         self._registry = registry
         self._listen = listen
         self._relisting = relisting
-        self._wanted: dict[object, frozenset[Key]] = {}
+        self._wanted: Counter[Key] = Counter()
+        self._same: dict[frozenset[Key], frozenset[Key]] = {}  # most who listen follow the same servers
         self._watched: dict[Key, tuple[str, asyncio.Task[None]]] = {}
 
     @contextmanager
     def following(self) -> Iterator[Follow]:
         """Within it, those that are named last are listened to."""
-        mine = object()
+        mine: frozenset[Key] = frozenset()
 
         def follow(entries: Iterable[Registration]) -> None:
-            self._wanted[mine] = frozenset((entry.tenant, entry.name) for entry in entries)
-            self._settle()
+            nonlocal mine
+            before, mine = mine, self._shared(frozenset((entry.tenant, entry.name) for entry in entries))
+            if mine is not before:
+                self._wanted.update(mine - before)
+                self._forget(before - mine)
+                self.settle()
 
         try:
             yield follow
         finally:
-            self._wanted.pop(mine, None)
-            self._settle()
+            self._forget(mine)
+            self.settle()
 
     async def close(self) -> None:
         ending = [task for _, task in self._watched.values()]
         self._wanted.clear()
-        self._settle()
+        self.settle()
         await asyncio.gather(*ending, return_exceptions=True)
 
-    def _settle(self) -> None:
-        """Begins and ends streams; a server that moved is another."""
-        wanted = frozenset[Key]().union(*self._wanted.values())
-        places = {key: entry.url for key in sorted(wanted)[:WATCHED_MAX] if (entry := self._entry(key)) is not None}
+    def settle(self) -> None:
+        """Begins and ends streams; a server that moved is another. To be called when any may have."""
+        places = {key: entry.url for key in sorted(self._wanted)[:WATCHED_MAX] if (entry := self._entry(key)) is not None}
         for key in [key for key, (url, _) in self._watched.items() if places.get(key) != url]:
             self._watched.pop(key)[1].cancel()
         for key in places.keys() - self._watched.keys():
             self._watched[key] = (places[key], asyncio.create_task(self._watch(key)))
+
+    def _shared(self, keys: frozenset[Key]) -> frozenset[Key]:
+        if len(self._same) >= SAME_MAX:
+            self._same.clear()
+        return self._same.setdefault(keys, keys)
+
+    def _forget(self, keys: frozenset[Key]) -> None:
+        for key in keys & self._wanted.keys():
+            self._wanted[key] -= 1
+            if self._wanted[key] <= 0:
+                del self._wanted[key]
 
     def _entry(self, key: Key) -> Registration | None:
         try:
