@@ -31,7 +31,7 @@ from adapters.contract import (
 )
 from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
 from gateway.database import Batch, Database, NotKept, NotRead
-from gateway.late import Late
+from gateway.late import STOP, TURN, Late
 from gateway.showing import Showing
 from gateway.tasks import TaskEnded, TaskEvent, TaskLog, TaskRecord, TaskRow, artifact_body, rfc3339, status_body
 from policies.audit import Audit
@@ -149,8 +149,7 @@ class Turns:
         try:
             return await self.end(turned, event)
         except (NotKept, NotRead) as error:
-            key = turned.row.id if turned.row.id not in self._late else f"{turned.row.id} stop"
-            self._late.keep(key, partial(self.end, turned, event))
+            self._late.keep(turned.row.id, STOP, partial(self.end, turned, event))
             raise EndingNotKept(turned.row.id) from error
 
     async def recover(self, under_way: Container[str]) -> int:
@@ -185,7 +184,7 @@ class Turns:
         try:
             return await self._keep(kept, new, started)
         except (NotKept, NotRead) as error:
-            self._late.keep(new.row.id, partial(self._keep, kept, new, started))
+            self._late.keep(new.row.id, TURN, partial(self._keep, kept, new, started))
             raise EndingNotKept(new.row.id) from error
 
     async def _keep(self, old: Turned, new: Turned, started: int | None) -> Turned:
@@ -299,7 +298,7 @@ class _Silence:
 
 
 def _is_shown(turn: Turn, event: Event) -> bool:
-    """Whether it is kept before anything follows it."""
+    """Whether it is kept as it comes, and not only with the ending."""
     return isinstance(event, Progress) or (turn.stream and isinstance(event, ArtifactPiece))
 
 
