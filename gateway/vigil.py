@@ -1,8 +1,9 @@
 """The vigil: looks after tasks that wait for somebody, since their agents may go on by themselves, as after a sign-in elsewhere."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import cast
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -27,7 +28,7 @@ class Vigil:
         self._tasks = tasks
         self._now = now
         self._watches: dict[str, asyncio.Task[None]] = {}
-        self._moving: set[asyncio.Task[None] | None] = set()
+        self._moving: set[asyncio.Task[Any]] = set()  # those whose agent went on: nobody's answer ends them
 
     def begin(self, adapter: Adapter, renewed: Callable[[], Call], turned: Turned, go_on: GoOn) -> None:
         """Watches a task that waits now. `renewed` makes the call anew, whose tokens do not last as long; `go_on` runs what follows."""
@@ -45,7 +46,7 @@ class Vigil:
             watch.cancel()
 
     async def close(self) -> None:
-        watches = {*self._watches.values(), *(moving for moving in self._moving if moving)}
+        watches = {*self._watches.values(), *self._moving}
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
@@ -56,23 +57,29 @@ class Vigil:
         if not done.cancelled() and (error := done.exception()) is not None:
             log.error("watch_broke", task_id=key, error=type(error).__name__)
 
-    async def _watch(self, adapter: Adapter, renewed: Callable[[], Call], turned: Turned, go_on: GoOn) -> None:
+    async def _watch(self, adapter: Watcher, renewed: Callable[[], Call], turned: Turned, go_on: GoOn) -> None:
         while await self._waits(turned):
             call = renewed()
             if self._now() >= call.grant.delegation.not_after * 1_000_000:
                 return
-            events = cast("Watcher", adapter).watch(_ref(turned.row.vendor_ref), call)
-            first = await anext(events, None)
-            if first is not None and await self._waits(turned):
-                moving = self._watches.get(turned.row.id)
-                self._moving.add(moving)
-                log.info("agent_went_on", task_id=turned.row.id, agent=turned.row.agent)
-                try:
-                    await go_on(_GoingOn(first, events), Turn(NOTHING, stream=True), call, turned)
-                finally:
-                    self._moving.discard(moving)
-                return
-            await cast("AsyncGenerator[Event, None]", events).aclose()
+            async with aclosing(cast("AsyncGenerator[Event, None]", adapter.watch(_ref(turned.row.vendor_ref), call))) as events:
+                first = await anext(events, None)
+                if first is not None and await self._waits(turned):
+                    log.info("agent_went_on", task_id=turned.row.id, agent=turned.row.agent)
+                    with self._going_on():
+                        await go_on(_GoingOn(first, events), Turn(NOTHING, stream=True), call, turned)
+                    return
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        watch = asyncio.current_task()
+        if watch is None:
+            raise RuntimeError("a watch runs in a task")
+        self._moving.add(watch)
+        try:
+            yield
+        finally:
+            self._moving.discard(watch)
 
     async def _waits(self, turned: Turned) -> bool:
         """Whether nobody has moved the task since."""
