@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 from urllib.parse import urljoin, urlsplit
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -115,7 +116,7 @@ class SseSessions:
         self._size = size
         self._idle = idle
         self._lines: dict[SessionKey, SseLine] = {}  # the least recently used first
-        self._locks: dict[SessionKey, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[SessionKey, asyncio.Lock] = WeakValueDictionary()  # of connections that are being opened
         self.hint: Callable[[str], None] | None = None
 
     async def once(self, call: Call, request: McpRequest, thought: float = 0.0) -> Exchange:
@@ -151,7 +152,9 @@ class SseSessions:
 
     async def _opened(self, key: SessionKey, call: Call) -> SseLine:
         """A new connection, unless somebody else opened one meanwhile."""
-        lock = self._locks.setdefault(key, asyncio.Lock())
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
         try:
             async with asyncio.timeout(max(call.deadline - self._clock(), 0.001)), lock:
                 line = self._lines.get(key)
@@ -175,7 +178,6 @@ class SseSessions:
     def _close(self, keys: list[SessionKey]) -> None:
         for key in keys:
             self._lines.pop(key).close()
-            self._locks.pop(key, None)
 
 
 def _busy(line: SseLine) -> bool:

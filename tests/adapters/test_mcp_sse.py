@@ -1,6 +1,7 @@
 """Claims about the transport of 2024-11-05: found, called, asked and listened to like any other, and never led astray."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -124,3 +125,13 @@ async def test_a_lying_stream_is_a_fault(pool: McpPool, lines: list[str]) -> Non
     async with serving(app, grace=0) as url:
         fault = await fault_of(pool, f"{url}/mcp", "sse", 2)
     assert fault.public
+
+
+async def test_nothing_is_held_for_who_could_not_be_connected(pool: McpPool) -> None:
+    async with serving(Starlette(), grace=0) as url:
+        for user in "abc":
+            with pytest.raises(UpstreamFault):
+                await pool.call(call_of(f"{url}/sse", "sse", user), request_of("echo", text="hi"))
+    gc.collect()  # what was raised leads to frames
+    assert not pool._sse._lines
+    assert not pool._sse._locks
