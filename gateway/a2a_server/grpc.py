@@ -19,8 +19,8 @@ from google.protobuf.message import Message as Protobuf
 from adapters.a2a_protobuf import DETAILS, status_bytes, to_json
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.contract import UpstreamFault
-from gateway.a2a_server.grpc_methods import SERVICES, Method, Offered, Service
-from gateway.a2a_server.operations import Asked
+from gateway.a2a_server.grpc_methods import SERVICES, Method, Service
+from gateway.a2a_server.operations import Asked, Operations
 from gateway.a2a_server.parameters import EXTENSIONS, event_id, extensions_of, idempotency_key
 from gateway.admission import Admission
 from gateway.asgi import BadHeader
@@ -57,7 +57,7 @@ class GrpcDoor:
 
     name = "a2a-grpc"
 
-    def __init__(self, admission: Admission, operations: Offered, visits: Visits, max_body: int) -> None:
+    def __init__(self, admission: Admission, operations: Operations, visits: Visits, max_body: int) -> None:
         self._admission = admission
         self._operations = operations
         self._visits = visits

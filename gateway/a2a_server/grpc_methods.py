@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from a2a.compat.v0_3 import a2a_v0_3_pb2 as pb03
 from a2a.types import a2a_pb2 as pb1
@@ -11,26 +11,8 @@ from google.protobuf.message import Message as Protobuf
 
 from adapters.a2a_protobuf import to_protobuf
 from adapters.a2a_wire import push, v03_proto, v03_requests, v1
-from adapters.a2a_wire.lists import ListParams, TaskPage, read_list_params
-from adapters.task import Message, PushConfig, Task
-from gateway.a2a_server.operations import Asked, Numbered, Stream
-
-
-class Offered(Protocol):
-    """gateway/a2a_server/operations.py."""
-
-    def activated(self, asked: Asked) -> list[str]: ...
-    async def send(self, asked: Asked, params: v1.SendParams) -> Task | Message: ...
-    async def stream(self, asked: Asked, params: v1.SendParams) -> Stream: ...
-    async def task(self, asked: Asked, params: v1.TaskParams) -> Task: ...
-    async def list(self, asked: Asked, params: ListParams) -> TaskPage: ...
-    async def cancel(self, asked: Asked, params: v1.TaskParams) -> Task: ...
-    async def subscribe(self, asked: Asked, params: v1.TaskParams) -> Stream: ...
-    async def create_push(self, asked: Asked, params: PushConfig) -> PushConfig: ...
-    async def get_push(self, asked: Asked, params: push.PushParams) -> PushConfig: ...
-    async def list_push(self, asked: Asked, params: push.PushListParams) -> push.PushPage: ...
-    async def delete_push(self, asked: Asked, params: push.PushParams) -> None: ...
-    async def extended_card(self, asked: Asked) -> Mapping[str, Any]: ...
+from adapters.a2a_wire.lists import read_list_params
+from gateway.a2a_server.operations import Asked, Numbered, Operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +21,7 @@ class Method:
 
     request: type[Protobuf]
     read: Callable[[Any], Any]
-    act: Callable[[Offered, Asked, Any], Awaitable[Any]]
+    act: Callable[[Operations, Asked, Any], Awaitable[Any]]
     write: Callable[[Any], Protobuf]
     streams: bool = False
 

@@ -1,7 +1,6 @@
 """Makes all that the framework serves: the exchange of tokens, administration, discovery."""
 
 import time
-from typing import TYPE_CHECKING
 
 from gateway.admin import agents as admin_agents
 from gateway.admin import audit as admin_audit
@@ -26,9 +25,6 @@ from gateway.revocation import Revocation
 from policies.client_assertion import ClientAssertions
 from policies.ids import now_us
 from policies.spent import SpentIds
-
-if TYPE_CHECKING:
-    pass
 
 
 def rest(gateway: Gateway, admission: Admission) -> App:
