@@ -100,6 +100,7 @@ class Canceled(Struct, frozen=True):
 
 
 Event = Ref | Progress | ArtifactPiece | Ask | Replied | Done | Failed | Canceled
+AGENT_LATE = "AGENT_LATE"  # the kind of a Failed whose agent did not answer in time
 ENDINGS = (Ask, Replied, Done, Failed, Canceled)
 
 

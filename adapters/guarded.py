@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import cast
 
-from adapters.contract import ENDINGS, Adapter, Call, Event, Failed, InvalidAnswer, Turn, UpstreamFault, VendorRef, Watcher
+from adapters.contract import AGENT_LATE, ENDINGS, Adapter, Call, Event, Failed, InvalidAnswer, Turn, UpstreamFault, VendorRef, Watcher
 from adapters.egress import EgressRefused
 
 LATE = "The agent did not answer in time"
@@ -102,7 +102,7 @@ async def _next(events: AsyncIterator[Event], bound: _Bound) -> Event:
     except EgressRefused as refused:
         return Failed(refused.public, kind=UpstreamFault.kind)
     except TimeoutError:
-        return Failed(LATE, kind="AGENT_LATE")
+        return Failed(LATE, kind=AGENT_LATE)
 
 
 _: type[Adapter] = Guarded

@@ -105,9 +105,9 @@ class Duplex:
         """stdio of 2026-07-28: a result or a modern error is proof; any other error, or silence, is none."""
         try:
             answer = (await self.request("server/discover", modern_params({}), seconds)).answer
-        except Unreachable as fault:
+        except Unreachable:
             if self.ended is not None:
-                raise fault
+                raise
             return False
         if answer is None:
             return False

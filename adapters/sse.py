@@ -103,10 +103,3 @@ async def _unbroken(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]
             yield chunk
     except UpstreamFault:
         return
-
-
-def encode_event(data: bytes, event_id: str = "") -> bytes:
-    """One event with `data` of a single line (JSON as msgspec writes it has no line feeds)."""
-    if event_id:
-        return b"id: %s\ndata: %s\n\n" % (event_id.encode(), data)
-    return b"data: %s\n\n" % data

@@ -86,9 +86,8 @@ class ServerSource:
 
     async def _described(self, offer: ServerOffer, openapi: str | Mapping[str, Any]) -> Found:
         """The API is called where its document says, or at `url`, where that is given."""
-        source, api = "", None
+        source = openapi if isinstance(openapi, str) else ""
         if isinstance(openapi, str):
-            source = openapi
             await self._cards.vet_callee("openapi", source)
             api = await self._servers.read(source, self._credentials(offer.terms.upstream))
         else:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.contract import UpstreamFault
-from adapters.sse import ServerSentEvent, SseReader, encode_event
+from adapters.sse import ServerSentEvent, SseReader
 from tests.strategies import cuts
 
 BODY = b'\xef\xbb\xbfid: 7\n: hello\nevent: message\ndata: {"a":\ndata:1}\n\nretry: 5\ndata\n\ndata: [DONE]\n\nid: 9\n\ndata: \xc3\xa9\n\n'
@@ -45,10 +45,3 @@ def test_an_event_that_grows_beyond_the_limit_is_refused(piece: bytes) -> None:
 def test_many_events_below_the_limit_pass() -> None:
     reader = SseReader(limit=1000)
     assert sum(len(reader.feed(b"data: x\n\n")) for _ in range(1000)) == 1000
-
-
-def test_what_we_write_is_what_is_read() -> None:
-    assert read([encode_event(b'{"a":1}', "5"), encode_event(b"{}")]) == [
-        ServerSentEvent(b'{"a":1}', "", "5"),
-        ServerSentEvent(b"{}", "", "5"),
-    ]
