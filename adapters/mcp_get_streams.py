@@ -67,7 +67,7 @@ class GetStreams:
         if session not in self._reading:
             task = self._reading[session] = asyncio.create_task(self._read(session, credentials))
             session.on_close = lambda: self.close(session)
-            task.add_done_callback(lambda ended: log.error("mcp.stream", error=repr(ended.exception())) if _failed(ended) else None)
+            task.add_done_callback(lambda ended: log.error("mcp_stream_failed", error=repr(ended.exception())) if _failed(ended) else None)
 
     def close(self, session: Session | None = None) -> None:
         """Ends the stream of that session, or of all."""
@@ -87,7 +87,7 @@ class GetStreams:
             except (_NoStream, NotLegacy, EgressRefused):
                 return
             except UpstreamFault as fault:
-                log.info("mcp.stream.broken", server=session.key.server, detail=fault.detail)
+                log.info("mcp_stream_broken", server=session.key.server, detail=fault.detail)
             place.broken = True
             await asyncio.sleep(place.pause)
             long = self._clock() - began > RETRY_MAX_MS / 1000

@@ -126,7 +126,7 @@ class Process:
         finally:
             duplex.end(fault)
             self._failed(began)
-            log.log(INFO if fault.public == STOPPED else WARNING, "mcp.stdio.ended", server=self._name, detail=fault.detail)
+            log.log(INFO if fault.public == STOPPED else WARNING, "mcp_process_ended", server=self._name, detail=fault.detail)
             await asyncio.shield(asyncio.ensure_future(child.end()))
 
     def _failed(self, began: float) -> None:
