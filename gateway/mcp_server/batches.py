@@ -11,6 +11,7 @@ from gateway.errors import InvalidRequest
 from gateway.mcp_server.asked import Answered, Asked, envelope
 from gateway.mcp_server.conversations import Conversations
 from gateway.mcp_server.disconnect import ClientLeft
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.outlet import Outlet, event
 from gateway.mcp_server.refusals import refusal_of
 
@@ -73,7 +74,7 @@ async def _one(conversations: Conversations, asked: Asked, item: Any, part: Part
         await conversations.take(msgspec.structs.replace(asked, params=answer.document, raw=encode(item)))
     except ClientLeft:
         return b""
-    except InvalidRequest as error:
+    except (InvalidRequest, BadEnvelope) as error:
         refusal = refusal_of(error, legacy=True)
         return encode({"jsonrpc": "2.0", "id": request_id, "error": {"code": refusal.code, "message": refusal.message}})
     return part.answer

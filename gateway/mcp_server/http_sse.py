@@ -15,7 +15,7 @@ from gateway.mcp_server.conversations import Conversations
 from gateway.mcp_server.disconnect import ClientLeft
 from gateway.mcp_server.outlet import EVENTS, Outlet, event
 from gateway.mcp_server.refusals import refusal_of
-from gateway.mcp_server.sessions import Session
+from gateway.mcp_server.sessions import Session, UnknownSession
 from gateway.mcp_server.streams import LOOK_SECONDS, Streams
 
 NAMED = b"sessionId="
@@ -77,10 +77,13 @@ class HttpSse:
             await asyncio.shield(self._conversations.close(session))
 
     async def take(self, asked: Asked, outlet: Outlet) -> None:
-        """A request or a notification, in its session: taken at once, answered on the stream."""
+        """A request or a notification, in its session: taken at once, answered on the stream. Raises UnknownSession where there is none."""
         session = asked.session
         assert session is not None
-        line = Line(session, self._streams, self._open.get(session.id))
+        stream = self._open.get(session.id)
+        if stream is None and not self._shared:  # nobody would ever read the answer
+            raise UnknownSession
+        line = Line(session, self._streams, stream)
         if asked.method == "initialize":
             await self._conversations.initialize_in(asked, line)
             await outlet.finish(ACCEPTED, 202)

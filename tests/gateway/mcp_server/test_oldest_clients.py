@@ -147,3 +147,21 @@ async def test_no_other_revision_has_batches(open_home: House, version: str) -> 
     right = {"mcp-session-id": await session(open_home, version="2025-03-26")}
     for body in ([], [document("ping", {}, number) for number in range(51)]):
         assert (await post(open_home, "admin", body, right)).json()["error"]["code"] == -32600
+
+
+@SQLITE
+async def test_one_message_that_is_wrong_costs_no_other_its_answer(open_home: House) -> None:
+    await upstream(open_home, "modern", Talker().server)
+    mine = {"mcp-session-id": await session(open_home, version="2025-03-26")}
+    wrong = document("ping", {"_meta": {"progressToken": True}}, 2)
+    answer = await post(open_home, "admin", [document("ping", {}, 1), wrong, document("ping", {}, 3)], mine)
+    one, bad, three = answer.json()
+    assert (one["result"], bad["id"], bad["error"]["code"], three["result"]) == ({}, 2, -32602, {})
+
+
+@SQLITE
+async def test_what_is_posted_to_no_stream_is_not_taken(open_home: House) -> None:  # attack PRO-12
+    await upstream(open_home, "modern", Talker().server)
+    mine = await session(open_home)
+    answer = await post(open_home, "admin", document("tools/list", {}), {}, f"/mcp/desk?sessionId={mine}")
+    assert answer.status_code == 404
