@@ -1,6 +1,6 @@
 """Counters and durations for Prometheus. Every label comes from a closed set, so that no input makes a series."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -23,6 +23,11 @@ METHODS: Final = frozenset(
         # MCP
         "initialize",
         "ping",
+        "logging/setLevel",
+        "subscriptions/listen",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "tasks/update",
         "server/discover",
         "tools/list",
         "tools/call",
@@ -46,7 +51,6 @@ METHODS: Final = frozenset(
 )
 OUTCOMES: Final = frozenset({"ok", "canceled", "denied", "error", "question", "timeout"})
 OTHER: Final = "other"
-UPSTREAMS_MAX: Final = 200  # names of registered agents and servers; later ones share `other`
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 
 
@@ -61,11 +65,7 @@ class Metrics:
         durations = ("interlock_call_seconds", "Time to the end of an answer.", labels[:2])
         self._calls = Counter("interlock_calls", "Requests that a door answered.", labels, registry=self.registry)
         self._seconds = Histogram(*durations, registry=self.registry, buckets=BUCKETS)
-        self._upstream = Counter("interlock_upstream_calls", "Calls to others.", ("upstream", "outcome"), registry=self.registry)
-        self._streams = Gauge("interlock_streams", "Streams that are open now.", ("door",), registry=self.registry)
         self._call_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
-        self._upstream_series: dict[tuple[str, str], Counter] = {}
-        self._upstreams: set[str] = set()
 
     def call(self, door: str, method: str, outcome: str, seconds: float) -> None:
         """Counts one request. Names outside the closed sets count as `other`."""
@@ -79,29 +79,9 @@ class Metrics:
         series[0].inc()
         series[1].observe(seconds)
 
-    def upstream(self, name: str, outcome: str) -> None:
-        """Counts one call to a registered agent or server."""
-        key = (name, outcome)
-        series = self._upstream_series.get(key)
-        if series is None:
-            if name not in self._upstreams and len(self._upstreams) >= UPSTREAMS_MAX:
-                name = OTHER
-            known = (name, _of(self._outcomes, outcome))
-            self._upstreams.add(name)
-            series = self._upstream.labels(*known)
-            if known == key:
-                self._upstream_series[key] = series
-        series.inc()
-
-    def stream_opened(self, door: str) -> None:
-        self._streams.labels(_of(DOORS, door)).inc()
-
-    def stream_closed(self, door: str) -> None:
-        self._streams.labels(_of(DOORS, door)).dec()
-
-    def gauge(self, name: str, says: str) -> Gauge:
-        """A gauge of another part, such as the depth of a queue: `interlock_{name}`, without labels."""
-        return Gauge(f"interlock_{name}", says, registry=self.registry)
+    def gauge(self, name: str, says: str, tells: Callable[[], float]) -> None:
+        """Shows `interlock_{name}`, without labels, as `tells` has it when somebody looks."""
+        Gauge(f"interlock_{name}", says, registry=self.registry).set_function(tells)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

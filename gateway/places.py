@@ -47,6 +47,11 @@ class Places:
     def taken(self, owner: str) -> int:
         return self._taken[owner]
 
+    @property
+    def open(self) -> int:
+        """Of everybody."""
+        return self._taken.total()
+
     def _leave(self, owner: str) -> None:
         self._taken[owner] -= 1
         if not self._taken[owner]:

@@ -79,6 +79,7 @@ class Gateway:
         self.metrics = Metrics(REASONS | {"bad-envelope", "unknown-session", "canceled"})
         self.refusals = Refusals(time.monotonic)
         self.places = Places()
+        self.metrics.gauge("streams", "Streams that are open now.", lambda: self.places.open)
         self.keys = SigningKeys.open(settings.home)
         self.process = new_id("p")
         self.database = Database(engine_for(settings.database_url, self.process))

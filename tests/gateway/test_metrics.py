@@ -3,7 +3,8 @@
 import random
 import string
 
-from gateway.metrics import DOORS, METHODS, OUTCOMES, UPSTREAMS_MAX, Metrics
+from gateway.metrics import DOORS, METHODS, OUTCOMES, Metrics
+from gateway.places import Places
 
 
 def series(metrics: Metrics) -> set[str]:
@@ -40,23 +41,18 @@ def test_random_input_makes_no_more_series_than_the_closed_sets_allow() -> None:
 
     for _ in range(3000):
         metrics.call(dice.choice([*DOORS, word()]), dice.choice([*METHODS, word()]), dice.choice([*OUTCOMES, word()]), dice.random())
-        metrics.upstream(word(), dice.choice([*OUTCOMES, word()]))
     calls = [name for name in series(metrics) if name.startswith("interlock_calls_total")]
-    upstreams = [name for name in series(metrics) if name.startswith("interlock_upstream_calls_total")]
     assert len(calls) <= (len(DOORS) + 1) * (len(METHODS) + 1) * (len(OUTCOMES) + 1)
-    assert len(upstreams) <= (UPSTREAMS_MAX + 1) * (len(OUTCOMES) + 1)
     assert len(metrics._call_series) <= len(calls)
-    assert len(metrics._upstream_series) <= len(upstreams)
 
 
-def test_open_streams_and_gauges_of_other_parts_are_shown() -> None:
-    metrics = Metrics()
-    metrics.stream_opened("a2a")
-    metrics.stream_opened("a2a")
-    metrics.stream_closed("a2a")
-    metrics.gauge("writer_queue", "Writes that wait.").set(3)
-    assert value(metrics, "interlock_streams", {"door": "a2a"}) == 1
-    assert b"interlock_writer_queue 3.0" in metrics.render()
+def test_a_gauge_shows_what_its_part_tells_when_somebody_looks() -> None:
+    metrics, places = Metrics(), Places()
+    metrics.gauge("streams", "Streams that are open now.", lambda: places.open)
+    kept = [places.take("ann"), places.take("bob")]
+    assert value(metrics, "interlock_streams", {}) == 2
+    kept.pop()
+    assert value(metrics, "interlock_streams", {}) == 1
 
 
 def test_two_gateways_in_one_process_do_not_share_figures() -> None:
