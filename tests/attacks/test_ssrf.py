@@ -139,23 +139,26 @@ async def test_a_redirect_is_followed_by_nobody(desk: Reception, canary: Upstrea
 
 
 # attack SSR-07
-async def test_a_server_that_points_to_an_authorization_server_of_its_choice_is_not_followed(desk: Reception, canary: Upstream) -> None:
+@pytest.mark.parametrize("itself", [False, True], ids=["metadata elsewhere", "metadata of its own"])
+async def test_a_server_that_points_to_an_authorization_server_inside_is_not_followed_there(
+    desk: Reception, canary: Upstream, itself: bool
+) -> None:
     async def challenging(head: bytes, _reader: Any, writer: Any) -> None:
         if b"oauth" in head.split(b"\r\n")[0]:
             metadata = {
-                "resource": "x",
+                "resource": f"{attacker.url}/mcp",
                 "authorization_servers": [canary.url],
                 "token_endpoint": f"{canary.url}/token",
                 "issuer": canary.url,
             }
             writer.write(answer(json.dumps(metadata).encode(), "200 OK", "Content-Type: application/json"))
         else:
-            challenge = f'WWW-Authenticate: Bearer resource_metadata="{canary.url}/.well-known/oauth-protected-resource", scope="*"'
+            where = f"{(attacker if itself else canary).url}/.well-known/oauth-protected-resource"
+            challenge = f'WWW-Authenticate: Bearer resource_metadata="{where}", scope="*"'
             writer.write(answer(b"", "401 Unauthorized", challenge))
 
     async with Upstream(challenging, ATTACKER) as attacker:
         refused = await desk.post("/api/servers", url=f"{attacker.url}/mcp", name="crm")
-        assert refused.status_code == 502
+        assert (refused.status_code, refused.json()["reason_id"]) == (400, "egress-refused"), refused.text
         assert canary.url not in refused.text
-        assert {head.split(b" ")[1] for head in attacker.requests} == {b"/mcp"}
     assert canary.connections == 0
