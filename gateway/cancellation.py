@@ -122,8 +122,7 @@ class Cancellation:
             async with asyncio.timeout(left):
                 await self._canceled(caller, row, trail, left)
         except NotCancelable:
-            now = await self._memory.tasks.find(row.tenant, row.owner, row.id)
-            return None if now.ended else Unstopped(row.id, row.agent, "not-cancelable")
+            return await self._going_on(row)
         except UpstreamFault:
             return Unstopped(row.id, row.agent, "unreachable")
         except TimeoutError:
@@ -131,6 +130,14 @@ class Cancellation:
         except (EndingNotKept, NotKept, NotRead):
             return Unstopped(row.id, row.agent, "not-kept")
         return None
+
+    async def _going_on(self, row: TaskRow) -> Unstopped | None:
+        """What is left of a task whose agent does not stop, if it has not ended by itself."""
+        try:
+            now = await self._memory.tasks.find(row.tenant, row.owner, row.id)
+        except NotRead:
+            return Unstopped(row.id, row.agent, "not-kept")
+        return None if now.ended else Unstopped(row.id, row.agent, "not-cancelable")
 
     async def _canceled(self, caller: Caller, row: TaskRow, trail: Trail, seconds: float) -> Turned:
         """The task as it ended. One whose agent can't be told is withdrawn from it."""

@@ -1,6 +1,7 @@
 """Transactions of the writer: all jobs together, each alone when one of them fails, and the truth after a commit that broke."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import cache, partial
 from typing import Any, NamedTuple, Protocol
 
@@ -80,15 +81,14 @@ class Batch:
     def flush(self) -> None:
         if not (self._rows or self._moved):
             return
-        cursor = self._connection.connection.cursor()
         moved, self._moved = self._moved, {}
-        for moves, values in moved.items():
-            if self._sent(cursor, partial(_update, moves), values) != len(values):
-                raise moves.missed
         rows, self._rows = self._rows, {}
-        for table, values in rows.items():
-            self._sent(cursor, partial(_insert, table), values)
-        cursor.close()
+        with closing(self._connection.connection.cursor()) as cursor:
+            for moves, values in moved.items():
+                if self._sent(cursor, partial(_update, moves), values) != len(values):
+                    raise moves.missed
+            for table, values in rows.items():
+                self._sent(cursor, partial(_insert, table), values)
 
     def _sent(self, cursor: DBAPICursor, statement: Callable[[int], str], rows: list[tuple[Any, ...]]) -> int:
         """Runs `statement`, made for one row or several, with all rows; returns how many rows of the database it touched."""

@@ -13,8 +13,10 @@ from adapters.contract import Call, CannotCancel, Done, Event, Turn, UpstreamFau
 from adapters.task import TaskState
 from gateway import cancellation
 from gateway.cancellation import WITHDRAWN, Stopped, Unstopped, told_of
+from gateway.database import NotRead
 from gateway.ledger import Trail
 from gateway.spool import NAME
+from gateway.tasks import TaskRow
 from gateway.turns import EndingNotKept, Turned
 from policies.authority import Caller
 from policies.delegation import Hop
@@ -112,6 +114,26 @@ async def test_what_goes_on_is_named_and_why(here: Process, there: Process, monk
     }
     assert told_of(ended, everything=False) == {"canceled": 0, "not_canceled": [{"reason": one.reason} for one in ended.unstopped]}
     assert {one["agent"] for one in told_of(ended, everything=True)["not_canceled"]} == {"sales"}  # type: ignore[attr-defined]  # a list
+
+
+async def test_what_can_not_be_looked_at_any_more_is_named_and_spoils_nothing(
+    here: Process, there: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, child, *_ = await chain(here, there)
+    find = here.broker._memory.tasks.find
+
+    async def stop(ref: VendorRef) -> bool:
+        return ref.task_id != "v-2"
+
+    async def away(tenant: str, owner: str, task_id: str) -> TaskRow:
+        if task_id == child.row.id:
+            raise NotRead
+        return await find(tenant, owner, task_id)
+
+    here.agents.stop = stop
+    monkeypatch.setattr(here.broker._memory.tasks, "find", away)
+    ended = await canceled(here, root)
+    assert ended.unstopped == (Unstopped(child.row.id, "sales", "not-kept"),)
 
 
 async def test_an_agent_that_does_not_stop_or_is_not_reached_keeps_its_task_and_what_it_caused(here: Process, there: Process) -> None:
