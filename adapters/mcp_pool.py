@@ -1,6 +1,5 @@
 """Calls to MCP servers over HTTP: modern ones get the envelope as it came, older ones get it inside a warm session of its owner."""
 
-import asyncio
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ from adapters.mcp_rounds import WrongEra, answered, settled
 from adapters.mcp_sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, Sessions
 from adapters.mcp_sse import SseSessions
 from adapters.mcp_watching import Changed, watch_legacy, watch_modern, watch_sse
-from adapters.mcp_wire import McpAnswer, McpRequest, Said
+from adapters.mcp_wire import McpAnswer, McpRefused, McpRequest, Said
 from registry.card import Registration
 
 PROBE_SECONDS: Final = 15.0
@@ -92,11 +91,11 @@ class McpPool:
         except Unreachable:
             self._breaker.fault(server)
             raise
-        except asyncio.CancelledError:
-            self._breaker.undecided(server)
-            raise
-        except BaseException:
+        except (UpstreamFault, McpRefused):  # it answered
             self._breaker.well(server)
+            raise
+        except BaseException:  # given up, or never sent: nothing is known of the server
+            self._breaker.undecided(server)
             raise
         if self._breaker.troubled:
             self._breaker.well(server)

@@ -76,5 +76,5 @@ async def _one(conversations: Conversations, asked: Asked, item: Any, part: Part
         return b""
     except (InvalidRequest, BadEnvelope) as error:
         refusal = refusal_of(error, legacy=True)
-        return encode({"jsonrpc": "2.0", "id": request_id, "error": {"code": refusal.code, "message": refusal.message}})
+        return encode({"jsonrpc": "2.0", "id": request_id, "error": refusal.error})
     return part.answer

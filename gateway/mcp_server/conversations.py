@@ -197,8 +197,7 @@ class Conversations:
             refusal = refusal_of(error, legacy=True)
             if refusal.reason == "internal":
                 log.error("mcp_door_failed", resource=asked.resource, exc_info=error)
-            said = {"code": refusal.code, "message": refusal.message} | ({"data": refusal.data} if refusal.data else {})
-            await exchange.finish(encode({"jsonrpc": "2.0", "id": asked.id, "error": said}))
+            await exchange.finish(encode({"jsonrpc": "2.0", "id": asked.id, "error": refusal.error}))
         else:
             raise error
 

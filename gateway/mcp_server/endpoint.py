@@ -17,7 +17,7 @@ from gateway.mcp_server.conversations import Conversations
 from gateway.mcp_server.disconnect import ClientLeft, Watch
 from gateway.mcp_server.http_sse import HttpSse, session_named, wants_line
 from gateway.mcp_server.outlet import Outlet
-from gateway.mcp_server.refusals import refusal_of
+from gateway.mcp_server.refusals import Refusal, refusal_of
 from gateway.mcp_server.relay import Relay
 from gateway.mcp_server.sessions import VERSIONS, UnknownSession
 from gateway.visits import Visit
@@ -94,7 +94,7 @@ class Endpoint:
             await self._conversations.take(await self._in_session(asked))
         except (InvalidRequest, BadHeader, UnknownSession, modern.BadEnvelope, NotKept, NotRead) as error:
             refusal = refusal_of(error)
-            await respond(send, refusal.status, _error(None, refusal.code, refusal.message, refusal.data))
+            await respond(send, refusal.status, _error(None, refusal))
             return refusal.reason
         await respond(send, 202, b"")
         return "ok"
@@ -153,12 +153,11 @@ class Endpoint:
         refusal = refusal_of(error, legacy=legacy)
         if refusal.reason == "internal":
             log.exception("mcp_door_failed", resource=resource)
-        body = _error(asked.id if asked else None, refusal.code, refusal.message, refusal.data)
+        body = _error(asked.id if asked else None, refusal)
         headers = http_headers(refusal.told, self._admission, resource) if refusal.told is not None else ()
         await outlet.finish(body, refusal.status, headers)
         return refusal.reason
 
 
-def _error(request_id: Any, code: int, message: str, data: Any) -> bytes:
-    error = {"code": code, "message": message} | ({"data": data} if data else {})
-    return encode({"jsonrpc": "2.0", "id": request_id, "error": error})
+def _error(request_id: Any, refusal: Refusal) -> bytes:
+    return encode({"jsonrpc": "2.0", "id": request_id, "error": refusal.error})

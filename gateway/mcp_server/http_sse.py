@@ -100,8 +100,7 @@ class HttpSse:
             refusal = refusal_of(error, legacy=True)
             if refusal.reason == "internal":
                 log.exception("mcp_door_failed", resource=asked.resource)
-            said = {"code": refusal.code, "message": refusal.message}
-            await line.finish(encode({"jsonrpc": "2.0", "id": asked.id, "error": said}))
+            await line.finish(encode({"jsonrpc": "2.0", "id": asked.id, "error": refusal.error}))
 
     async def _fetch(self, session: Session, outlet: Outlet) -> None:
         """What other processes answer."""

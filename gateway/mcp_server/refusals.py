@@ -25,6 +25,11 @@ class Refusal:
     reason: str
     told: Told | None = None
 
+    @property
+    def error(self) -> dict[str, Any]:
+        """The member `error` of the answer."""
+        return {"code": self.code, "message": self.message} | ({"data": self.data} if self.data else {})
+
 
 def refusal_of(error: BaseException, *, legacy: bool = False) -> Refusal:
     """To a client of the initialize era 404 would mean that its session is gone, and what went wrong with a call rides on 200."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mcp.client.session import ClientSession
 from mcp.client.sse import sse_client
+from mcp.shared.exceptions import MCPError
 
 from tests.fakes.house import House, house, open_house
 from tests.fakes.mcp_clients import Person, text, upstream
@@ -56,6 +57,13 @@ async def opened(events: Any) -> str:
 
 # attack: somebody else posts to the address of a stream
 @SQLITE
+async def test_a_refusal_says_on_the_stream_what_it_says_elsewhere(open_home: House) -> None:
+    async with sse(open_home, path="/mcp") as client:
+        with pytest.raises(MCPError) as refused:
+            await client.call_tool("nothing", {})
+    assert refused.value.error.data == {"reason_id": "unknown"}
+
+
 async def test_a_stream_is_its_holders_alone_and_ends_with_its_session(open_home: House) -> None:
     await upstream(open_home, "modern", Talker().server)
     async with stream(open_home, "admin", None, {}, "/mcp/desk?mode=all", "GET") as events:
