@@ -10,7 +10,6 @@ from tests.house.source import PRODUCT, ROOT, Source, product
 ROOMS = {"a2a", "aiohttp", "cedarpy", "dbos", "fastapi", "google", "grpc", "httpx", "httpx2", "jose", "mcp", "mcp_types"}
 FREE = {  # used where they are needed; an addition is decided here
     "alembic",
-    "anyio",  # the streams of the MCP SDK are its
     "cryptography",
     "httptools",
     "msgspec",
