@@ -189,7 +189,7 @@ class Broker:
         after = before.last_seq if before else 0
         also = partial(sending.webhook.keep, row=opened.row, after=after) if sending.webhook else None
         held = self._memory.tasks.tail(row) if sending.watched else None
-        await self._ledger.open(grant, opened, before, also)
+        await self._ledger.open(call, opened, before, also)
         return _Ready(opened, turn, call, adapter, caller.delegation.task_id, held)
 
     async def _continued(self, caller: Caller, sending: Sending) -> TaskRow | None:

@@ -179,8 +179,8 @@ class Cancellation:
             grant = self._ledger.stopping(caller, request, Hop(row.agent, ceiling_of(target.ceiling)))
         except CannotNarrow:
             return False
-        await self._ledger.keep_or_spool(grant)
         call = self._ledger.call(grant, target, trail, row.id)
+        await self._ledger.keep_or_spool(grant, call)
         call = replace(call, deadline=min(call.deadline, asyncio.get_running_loop().time() + seconds))
         try:
             confirmed = await self._outside.adapters.adapter(target.kind).cancel(ref, call)

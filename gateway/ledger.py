@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError
 
 from adapters.contract import Adapter, Call
@@ -23,6 +24,7 @@ from policies.delegation import Hop
 from policies.grant import Act, Decision, Denial, Grant, Question
 from policies.hop_tokens import HopTokens
 from policies.identity import TokenRefused
+from policies.tickets import TICKET, keep_ticket, new_ticket
 from registry.card import Family, Registration
 
 log = structlog.get_logger()
@@ -92,10 +94,10 @@ class Ledger:
         """The Grant to have a task stopped that is the caller's own, not kept yet. Raises CannotNarrow."""
         return self._authority.stopping(caller, request, callee)
 
-    async def keep_or_spool(self, grant: Grant) -> None:
+    async def keep_or_spool(self, grant: Grant, call: Call) -> None:
         """As `keep`, for an act that only reduces authority: it goes on when nothing can be kept now, and is kept later."""
         try:
-            await self.keep(grant)
+            await self.keep(grant, call)
         except NotKept:
             await self._spool.put(decision_record(grant.decision, grant.delegation.principal))
 
@@ -103,8 +105,8 @@ class Ledger:
         """Whether the caller may know of the resource at all."""
         return self._authority.sees(caller, act)
 
-    async def keep(self, grant: Grant) -> None:
-        """Keeps a Grant that opens no task, with the row that a hop token made from it points to."""
+    async def keep(self, grant: Grant, call: Call | None = None) -> None:
+        """Keeps a Grant that opens no task, with the row that a hop token or ticket made from it points to."""
         memory, decision = self._memory, grant.decision
         record = decision_record(decision, grant.delegation.principal)
 
@@ -112,18 +114,23 @@ class Ledger:
             memory.audit.append(batch, record)
             if grant.delegation.grant_id != decision.grant_id:
                 memory.grants.add(batch, grant.delegation, decision.grant_id, decision.at)
+                _keep_ticket(batch, call, decision.at)
 
         await memory.database.write(work)
 
-    async def open(self, grant: Grant, opened: Turned, before: TaskRow | None, also: Callable[[Batch], None] | None = None) -> None:
-        """Keeps the decision, the grant, the task with its first events and what `also` adds, in one commit. Raises KeyUsed."""
-        memory, row = self._memory, opened.row
+    async def open(self, call: Call, opened: Turned, before: TaskRow | None, also: Callable[[Batch], None] | None = None) -> None:
+        """Keeps the decision, the grant with its ticket, the task with its first events and what `also` adds, in one commit.
+
+        Raises KeyUsed.
+        """
+        memory, row, grant = self._memory, opened.row, call.grant
         record = decision_record(grant.decision, grant.delegation.principal)
 
         def work(batch: Batch) -> None:
             memory.audit.append(batch, record)
             if grant.delegation.grant_id != grant.decision.grant_id:  # a tool is called with the caller's own
                 memory.grants.add(batch, grant.delegation, grant.decision.grant_id, row.updated)
+                _keep_ticket(batch, call, row.updated)
             if before:
                 memory.tasks.advance(batch, before, row, opened.events)
             else:
@@ -145,7 +152,9 @@ class Ledger:
         """The leave to call `target`, with the credential it is to see. `key` is the call's idempotency key."""
         limit = self._outside.agent_timeout if target.family is Family.AGENT else self._outside.tool_timeout
         headers = {**trail.headers, **self._outside.headers(target)}
-        if target.family is Family.AGENT and target.delegation != "none":
+        if target.family is Family.AGENT and target.delegation == "ticket":
+            headers[TICKET] = new_ticket()
+        elif target.family is Family.AGENT and target.delegation != "none":
             token = self._tokens.credential(grant, target.url)
             if target.delegation == "header":
                 headers["Interlock-Delegation"] = token
@@ -155,8 +164,11 @@ class Ledger:
         return Call(grant, target, deadline, headers, key)
 
     def renewed(self, call: Call) -> Call:
-        """The same leave with fresh tokens and all of its time, outside of any trace."""
-        return self.call(call.grant, call.target, Trail(), call.idempotency_key)
+        """The same leave with a fresh token, or the ticket that was kept, and all of its time, outside of any trace."""
+        again = self.call(call.grant, call.target, Trail(), call.idempotency_key)
+        if call.target.delegation != "ticket":
+            return again
+        return replace(again, headers={**again.headers, TICKET: call.headers[TICKET]})
 
     def post_outcome(self, grant: Grant, outcome: str) -> None:
         """Records how a call without a task went; nobody waits for it."""
@@ -171,6 +183,12 @@ class Ledger:
             "duration_us": self._memory.now() - decision.at,
         }
         self._memory.database.post(lambda batch: self._memory.audit.append(batch, record))
+
+
+def _keep_ticket(batch: Batch, call: Call | None, now_us: int) -> None:
+    """With the grant that it stands for, where the agent is handed one."""
+    if call is not None and call.target.delegation == "ticket" and TICKET in call.headers:
+        keep_ticket(batch, call.headers[TICKET], call.grant.delegation, now_us)
 
 
 def _log_refusal(decision: Decision) -> None:

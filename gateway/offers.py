@@ -8,7 +8,7 @@ from policies.grant import Grant
 from policies.permissions import BadPermission, Permissions
 from registry.deeds import REGISTERED, Deed
 
-DELEGATIONS = ("bearer", "header", "none")
+DELEGATIONS = ("bearer", "header", "ticket", "none")
 TIMEOUT_MAX = 3600.0
 METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
 AUTH_TEXTS = {"account": ("personal", "service"), "issuer": (), "client_id": (), "client_secret": (), "method": METHODS}

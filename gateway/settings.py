@@ -88,7 +88,7 @@ class AgentSeed(_Strict):
     ceiling: list[str] = ["*"]
     trusted_keys: list[dict[str, Any]] = []
     rank: int = Field(0, ge=-1000, le=1000)  # preference among agents that fit a message equally well
-    delegation: Literal["bearer", "header", "none", ""] = ""
+    delegation: Literal["bearer", "header", "ticket", "none", ""] = ""
     upstream: dict[str, Any] = {}
 
 

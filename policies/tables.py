@@ -1,4 +1,4 @@
-"""Rows of authority: grants, the audit chain and spent one-time ids. Times are microseconds since 1970 UTC."""
+"""Rows of authority: grants, tickets, the audit chain and spent one-time ids. Times are microseconds since 1970 UTC."""
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text
 
@@ -39,6 +39,17 @@ audit = Table(
     Column("hash", Text, nullable=False),
     Index("audit_decision", "decision_id"),
     Index("audit_txn", "txn"),
+)
+
+tickets = Table(
+    "tickets",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("hash", Text, primary_key=True),  # sha256 of the handle, in hex
+    Column("agent", Text, nullable=False),  # the only one that it is good for
+    Column("grant_id", Text, nullable=False),
+    Column("not_after", BigInteger, nullable=False),
+    Index("tickets_not_after", "tenant", "not_after"),
 )
 
 spent = Table(

@@ -132,7 +132,7 @@ class Registration:
     url: str  # where calls go; for a command from the configuration file `stdio:`
     owner: str
     ceiling: tuple[str, ...]  # permission strings; ("*",) = no limit of its own
-    delegation: str  # bearer | header | none
+    delegation: str  # bearer | header | ticket | none
     upstream: Mapping[str, Any]
     facts: Mapping[str, Any]  # interface, binding, version, streaming (agents); era, protocol version (servers)
     client_id: str

@@ -29,7 +29,7 @@ class AgentSeed:
     card: Mapping[str, Any] | None = None
     kind: str = "a2a"
     ceiling: tuple[str, ...] = ("*",)
-    delegation: str = ""  # bearer | header | none; empty: what fits `upstream`
+    delegation: str = ""  # bearer | header | ticket | none; empty: what fits `upstream`
     upstream: Mapping[str, Any] = field(default_factory=dict)
     trusted_keys: tuple[Mapping[str, Any], ...] = ()
     rank: int = 0

@@ -17,7 +17,7 @@ registrations = Table(
     Column("card", Text, nullable=False),  # an agent's card verbatim, a server's definitions, a virtual server's selection
     Column("card_hash", Text, nullable=False),
     Column("ceiling", Text, nullable=False),  # permission strings, space-separated
-    Column("delegation", Text, nullable=False),  # bearer | header | none
+    Column("delegation", Text, nullable=False),  # bearer | header | ticket | none
     Column("upstream", Text, nullable=False),  # JSON of the operator's settings for the other side
     Column("facts", Text, nullable=False),  # JSON of what we learned: interface, version, era
     Column("client_id", Text, nullable=False, unique=True),

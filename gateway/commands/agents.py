@@ -20,7 +20,9 @@ def add(
     name: Annotated[str | None, typer.Option(help="The name it gets here (default: from its card).")] = None,
     kind: Annotated[str | None, typer.Option(help="Its dialect (default: a2a).")] = None,
     ceiling: Annotated[list[str] | None, typer.Option(help="What it may do at most, whoever asks; may be repeated.")] = None,
-    delegation: Annotated[str | None, typer.Option(help="How it gets its hop token: bearer, header or none.")] = None,
+    delegation: Annotated[
+        str | None, typer.Option(help="How it is handed what a person delegated: bearer, header, ticket or none.")
+    ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
     """Register an agent; by others than operators it waits for approval."""

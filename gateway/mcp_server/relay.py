@@ -32,7 +32,8 @@ from gateway.mcp_server.wanted import lacking
 from policies.grant import Act, calling, getting, reading
 
 NOT_OURS_TO_PASS_ON = frozenset(  # of `_meta`: the client's trace, which joins none of ours, and what looks like a credential
-    {"traceparent", "tracestate", "baggage", "authorization", "proxy-authorization", "cookie", "x-api-key", "interlock-delegation"}
+    {"traceparent", "tracestate", "baggage", "authorization", "proxy-authorization", "cookie", "x-api-key", "dpop"}
+    | {"interlock-delegation", "interlock-ticket", "interlock-client-assertion"}
 )
 STATE_SECONDS = 600.0  # for which a person may think about what a server asks
 UNFINISHED = b'"input_required"'

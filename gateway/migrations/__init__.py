@@ -1,3 +1,3 @@
 """The schema's history; `HEAD` is what this code expects."""
 
-HEAD = "0003"
+HEAD = "0004"
