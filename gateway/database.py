@@ -15,7 +15,7 @@ from policies.tables import epochs
 
 T = TypeVar("T")
 READERS = 4
-EPOCHS = ("grants", "registry", "policies", "keys")
+EPOCHS = ("grants", "kills", "registry", "policies", "keys")
 STALE_SECONDS = 1.0
 WAL_PAGES_MAX = 16_384  # 64 MB: only when `checkpoint` does not keep up does a commit have to do it
 BUSY_MS = 5000  # how long one transaction waits for another
@@ -120,7 +120,7 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
     def epoch(self, name: str) -> int:
-        """How often what `name` stands for (grants, registry, policies, keys) was changed, as last seen."""
+        """How often what `name` stands for (grants, kills, registry, policies, keys) was changed, as last seen."""
         return self._epochs[name]
 
     @property

@@ -1,4 +1,4 @@
-"""Rows of the gateway's memory: tasks and their events, who runs them, and whom to notify."""
+"""Rows of the gateway's memory: tasks and their events, who runs them, whom to notify, and what is spent of budgets."""
 
 from typing import Any
 
@@ -156,4 +156,14 @@ task_answers = Table(
     Column("task_id", Text, primary_key=True),
     Column("question", Text, primary_key=True),
     Column("body", Text, nullable=False),  # JSON: the answer, until the others are there that the agent waits for
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("day", Text, primary_key=True),  # 2026-11-21, in UTC
+    Column("name", Text, primary_key=True),  # JSON: whose, by which limit
+    Column("calls", BigInteger, nullable=False),
+    Column("cost", BigInteger, nullable=False),  # millionths
 )

@@ -1,4 +1,4 @@
-"""Rows of authority: grants, tickets, the audit chain and spent one-time ids. Times are microseconds since 1970 UTC."""
+"""Rows of authority: grants, tickets, kills, the audit chain and spent one-time ids. Times are microseconds since 1970 UTC."""
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text
 
@@ -52,6 +52,18 @@ tickets = Table(
     Index("tickets_not_after", "tenant", "not_after"),
 )
 
+kills = Table(
+    "kills",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # agent | server | user
+    Column("name", Text, nullable=False),  # of a person tenant|issuer|subject
+    Column("reason", Text, nullable=False),  # in the words of who stopped it
+    Column("by", Text, nullable=False),  # tenant|issuer|subject
+    Column("at", BigInteger, nullable=False),
+)
+
 spent = Table(
     "spent",
     metadata,
@@ -63,6 +75,6 @@ spent = Table(
 epochs = Table(
     "epochs",
     metadata,
-    Column("name", Text, primary_key=True),  # grants | registry | policies | keys
+    Column("name", Text, primary_key=True),  # grants | kills | registry | policies | keys
     Column("value", BigInteger, nullable=False),
 )
