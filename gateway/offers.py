@@ -6,6 +6,7 @@ from typing import Any
 
 from policies.grant import Grant
 from policies.permissions import BadPermission, Permissions
+from registry.card import CLEARANCE_MAX
 from registry.deeds import REGISTERED, Deed
 
 DELEGATIONS = ("bearer", "header", "ticket", "none")
@@ -55,13 +56,16 @@ class Terms:
     upstream: Mapping[str, Any] = field(default_factory=dict)
     trusted_keys: tuple[Mapping[str, Any], ...] = ()  # JWKs, one of which has to sign the card
     rank: int = 0  # preference among agents that fit equally well
+    sensitivity: int | None = None  # of what a server tells, 0..3
+    clearance: int | None = None  # the most sensitive that it may be told, 0..3
+    sensitivities: Mapping[str, int] | None = None  # of single tools
 
     def check(self, by: "Registrant") -> None:
         """Nobody but an operator says what an agent may do, what is sent along, and whom to trust. Raises BadRequest naming the field."""
         if not by.operator:
-            reserved = ("ceiling", "delegation", "upstream", "trusted_keys", "rank")
+            reserved = ("ceiling", "delegation", "upstream", "trusted_keys", "rank", "sensitivity", "clearance", "sensitivities")
             for name in reserved:
-                if getattr(self, name) not in (None, "", {}, (), 0):
+                if getattr(self, name) not in (None, "", {}, ()) and (name, getattr(self, name)) != ("rank", 0):
                     raise BadRequest(name, "is for operators to set")
         if self.delegation and self.delegation not in DELEGATIONS:
             raise BadRequest("delegation", f"must be one of: {', '.join(DELEGATIONS)}")
@@ -69,7 +73,15 @@ class Terms:
             Permissions.of(self.ceiling or ())
         except BadPermission as error:
             raise BadRequest("ceiling", f"has an entry that is no permission: {error}") from error
+        self._check_labels()
         self._check_upstream()
+
+    def _check_labels(self) -> None:
+        labels = {"sensitivity": self.sensitivity, "clearance": self.clearance}
+        labels |= {f"sensitivities.{tool[:100]}": label for tool, label in (self.sensitivities or {}).items()}
+        for name, label in labels.items():
+            if label is not None and (isinstance(label, bool) or not 0 <= label <= CLEARANCE_MAX):
+                raise BadRequest(name, f"must be a whole number from 0 to {CLEARANCE_MAX}")
 
     def _check_upstream(self) -> None:
         if not isinstance(self.upstream.get("tls", True), bool):

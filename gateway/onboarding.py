@@ -178,6 +178,7 @@ class Onboarding:
             trusted_keys=keys,
             rank=offer.terms.rank,
             jwks=self.key_set(offer.jwks),
+            **_labels(offer.terms),
         )
         async with _in_time():
             read = self._cards.given(offer.card) if offer.card is not None else await self._cards.fetched(offer.url, offer.terms.upstream)
@@ -225,8 +226,15 @@ class Onboarding:
             delegation="none",
             upstream=offer.terms.upstream,
             facts=found.facts,
+            **_labels(offer.terms),
             **made(found.lists),
         )
+
+
+def _labels(terms: Terms) -> dict[str, Any]:
+    """How sensitive it is, and what it may be told, as far as the operator says."""
+    said = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
+    return {name: label for name, label in said.items() if label is not None}
 
 
 def _blank(entry: Registration) -> Candidate:

@@ -24,11 +24,24 @@ def seeds_of(agents: Iterable[Any], servers: Iterable[Any], virtual: Iterable[An
                 upstream=each.upstream,
                 trusted_keys=tuple(each.trusted_keys),
                 rank=each.rank,
+                clearance=each.clearance,
             )
             for each in agents
         ),
         *(
-            ServerSeed(each.name, each.url, each.command, tuple(each.args), each.env, tuple(each.ceiling), each.upstream, each.openapi)
+            ServerSeed(
+                name=each.name,
+                url=each.url,
+                command=each.command,
+                args=tuple(each.args),
+                env=each.env,
+                ceiling=tuple(each.ceiling),
+                upstream=each.upstream,
+                openapi=each.openapi,
+                sensitivity=each.sensitivity,
+                clearance=each.clearance,
+                sensitivities=each.sensitivities,
+            )
             for each in servers
         ),
         *(VirtualSeed(each.name, Selection.of(each.model_dump())) for each in virtual),

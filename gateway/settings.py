@@ -78,6 +78,9 @@ class Telemetry(_Strict):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+Label = Annotated[int, Field(ge=0, le=3)]
+
+
 class AgentSeed(_Strict):
     """An agent of the configuration file, registered at start. Either `url` or `card`."""
 
@@ -90,6 +93,7 @@ class AgentSeed(_Strict):
     rank: int = Field(0, ge=-1000, le=1000)  # preference among agents that fit a message equally well
     delegation: Literal["bearer", "header", "ticket", "none", ""] = ""
     upstream: dict[str, Any] = {}
+    clearance: Label = 3  # the most sensitive that the agent may be told
 
 
 class ServerSeed(_Strict):
@@ -103,6 +107,9 @@ class ServerSeed(_Strict):
     ceiling: list[str] = ["*"]
     upstream: dict[str, Any] = {}
     openapi: str = ""  # the address of a document that describes an HTTP API
+    sensitivity: Label = 0  # of what the server tells
+    clearance: Label = 3
+    sensitivities: dict[str, Label] = {}  # of single tools
 
 
 class VirtualSeed(_Strict):

@@ -1,6 +1,6 @@
-"""Rows of authority: grants, tickets, kills, the audit chain and spent one-time ids. Times are microseconds since 1970 UTC."""
+"""Rows of authority: grants, tickets, kills, the audit, spent ids, approvals, errands. Times are microseconds since 1970 UTC."""
 
-from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text, text
 
 metadata = MetaData()
 
@@ -70,6 +70,59 @@ spent = Table(
     Column("tenant", Text, primary_key=True),
     Column("id", Text, primary_key=True),  # issuer and jti of a one-time assertion
     Column("not_after", BigInteger, nullable=False),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),  # tenant|issuer|subject of whoever the act is for
+    Column("txn", Text, nullable=False),
+    Column("task_id", Text, nullable=False),  # in which the act was asked for; of a kept task its own
+    Column("grant_id", Text, nullable=False),  # the authority that a kept task goes on with; empty: the caller asks again
+    Column("decision_id", Text, nullable=False),  # of the question
+    Column("act", Text, nullable=False),  # JSON
+    Column("chain", Text, nullable=False),  # JSON list of agents
+    Column("definition", Text, nullable=False),  # sha256 of the definition's canonical form (RFC 8785)
+    Column("arguments_hash", Text, nullable=False),  # sha256 of the arguments' canonical form
+    Column("arguments", Text, nullable=False),  # JSON, for those who decide; empty once they are of no use any more
+    Column("described", Text, nullable=False),
+    Column("policies", Text, nullable=False),  # JSON list of the @ids that ask
+    Column("prompt", Text, nullable=False),
+    Column("state", Text, nullable=False),  # pending | approved | denied | used | expired | void
+    Column("errand", Text, nullable=False),  # JSON: what else a kept task needs to go on
+    Column("used_by", Text, nullable=False),  # the decision that used it
+    Column("reason", Text, nullable=False),  # of a denial
+    Column("needed", BigInteger, nullable=False),  # votes
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("closed", BigInteger),
+    Index("approvals_owner", "tenant", "owner", "created"),
+    Index("approvals_arguments", "tenant", "arguments_hash"),
+    Index("approvals_open", "tenant", "created", sqlite_where=text("closed IS NULL"), postgresql_where=text("closed IS NULL")),
+)
+
+approval_votes = Table(
+    "approval_votes",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("approval_id", Text, primary_key=True),
+    Column("voter", Text, primary_key=True),  # tenant|issuer|subject
+    Column("verdict", Text, nullable=False),  # approve | deny
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+errands = Table(
+    "errands",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("txn", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),  # counts the acts that were ruled on by what happened before
+    Column("taint", BigInteger, nullable=False),  # the highest sensitivity that it has seen
+    Column("totals", Text, nullable=False),  # JSON: argument -> sum
+    Column("updated", BigInteger, nullable=False),
 )
 
 epochs = Table(

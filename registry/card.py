@@ -20,6 +20,9 @@ def visible(text: str) -> str:
     return HIDDEN.sub("", text)
 
 
+CLEARANCE_MAX = 3
+
+
 class Status(StrEnum):
     ACTIVE = "active"
     PENDING = "pending"
@@ -149,3 +152,10 @@ class Registration:
     templates: tuple[Template, ...] = ()
     withheld: tuple[Withheld, ...] = ()
     selection: Selection | None = None  # of a virtual server
+    sensitivity: int = 0  # 0..3, of what a server tells
+    clearance: int = CLEARANCE_MAX  # 0..3: the most sensitive that it may be told
+    sensitivities: Mapping[str, int] = field(default_factory=dict)  # of single tools
+
+    def sensitivity_of(self, tool: str) -> int:
+        """Of what this tool tells; of anything but a tool, its server's."""
+        return self.sensitivities.get(tool, self.sensitivity)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 GATEWAY = "gateway"  # looks that nobody ordered
-_TOLD = ("family", "name", "status", "url", "owner", "client_id", "card_hash", "delegation", "rank")
+_TOLD = ("family", "name", "status", "url", "owner", "client_id", "card_hash", "delegation", "rank", "sensitivity", "clearance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ def record_of(deed: Deed, row: Mapping[str, Any]) -> dict[str, Any]:
         "verb": deed.verb,
         "principal": {"issuer": issuer, "subject": subject},
         **{name: row[name] for name in _TOLD},
+        "sensitivities": json.loads(row["sensitivities"]),
         "ceiling": row["ceiling"].split(),
         "trusted_keys": [key.get("kid", "") for key in json.loads(row["trusted_keys"])],
     }

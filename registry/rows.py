@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from registry.card import AgentCard, BadCard, Family, Prompt, Registration, Resource, Status, Template, Tool, Withheld
+from registry.card import CLEARANCE_MAX, AgentCard, BadCard, Family, Prompt, Registration, Resource, Status, Template, Tool, Withheld
 from registry.card_reader import read_card
 from registry.selection import Selection
 
@@ -46,6 +46,9 @@ class Candidate:
     templates: tuple[Template, ...] = ()
     withheld: tuple[Withheld, ...] = ()
     selection: Selection | None = None
+    sensitivity: int = 0
+    clearance: int = CLEARANCE_MAX
+    sensitivities: Mapping[str, int] = field(default_factory=dict)
     jwks: str = ""  # the key set that it proves itself with at the token endpoint, as JSON
 
 
@@ -68,6 +71,9 @@ def row_of(entry: Candidate | Registration) -> dict[str, Any]:
         "facts": json.dumps(dict(entry.facts)),
         "trusted_keys": json.dumps([dict(key) for key in entry.trusted_keys]),
         "rank": entry.rank,
+        "sensitivity": entry.sensitivity,
+        "clearance": entry.clearance,
+        "sensitivities": json.dumps(dict(entry.sensitivities)),
     }
 
 
@@ -102,6 +108,9 @@ class Amendment:
     trusted_keys: tuple[Mapping[str, Any], ...] | None = None
     rank: int | None = None
     status: Status | None = None
+    sensitivity: int | None = None
+    clearance: int | None = None
+    sensitivities: Mapping[str, int] | None = None
 
 
 def amended(entry: Registration, amendment: Amendment) -> Registration:
@@ -147,6 +156,9 @@ def registration_of(row: Row[Any]) -> Registration:
         updated=row.updated,
         trusted_keys=tuple(json.loads(row.trusted_keys)),
         rank=row.rank,
+        sensitivity=row.sensitivity,
+        clearance=row.clearance,
+        sensitivities=MappingProxyType(json.loads(row.sensitivities)),
         **_content(row.family, document),
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from registry.card import Family, Registration, Status
+from registry.card import CLEARANCE_MAX, Family, Registration, Status
 from registry.deeds import Deed
 from registry.pins import first_seen
 from registry.renewal import Renewal
@@ -33,6 +33,7 @@ class AgentSeed:
     upstream: Mapping[str, Any] = field(default_factory=dict)
     trusted_keys: tuple[Mapping[str, Any], ...] = ()
     rank: int = 0
+    clearance: int = CLEARANCE_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,9 @@ class ServerSeed:
     ceiling: tuple[str, ...] = ("*",)
     upstream: Mapping[str, Any] = field(default_factory=dict)
     openapi: str = ""  # where the document of an HTTP API is; `url` may then be empty
+    sensitivity: int = 0
+    clearance: int = CLEARANCE_MAX
+    sensitivities: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,8 @@ class Seeds:
 
     async def _settle(self, seed: Surveyed, found: Registration | None, candidate: Candidate | None) -> None:
         if found is None:
-            await self._registry.add(_first(candidate) if candidate else _down(seed), Deed("register", OPERATOR))
+            first = replace(_first(candidate), **_labels(seed)) if candidate else _down(seed)
+            await self._registry.add(first, Deed("register", OPERATOR))
             return
         changed = amended(found, _terms(seed, candidate))
         if candidate is None:
@@ -149,12 +154,20 @@ def virtual(tenant: str, owner: str, name: str, selection: Selection) -> Candida
 
 def _terms(seed: Surveyed, candidate: Candidate | None) -> Amendment:
     """What the file says of an entry counts at once, whether the other side answers or not."""
+    labels = _labels(seed)
     if candidate is not None:
         upstream, keys = dict(candidate.upstream), candidate.trusted_keys
-        return Amendment(candidate.ceiling, candidate.delegation, upstream, keys, candidate.rank)
+        return Amendment(candidate.ceiling, candidate.delegation, upstream, keys, candidate.rank, **labels)
     if isinstance(seed, AgentSeed):
-        return Amendment(seed.ceiling, seed.delegation or None, dict(seed.upstream), tuple(seed.trusted_keys), seed.rank)
-    return Amendment(seed.ceiling, upstream=dict(seed.upstream))
+        return Amendment(seed.ceiling, seed.delegation or None, dict(seed.upstream), tuple(seed.trusted_keys), seed.rank, **labels)
+    return Amendment(seed.ceiling, upstream=dict(seed.upstream), **labels)
+
+
+def _labels(seed: Surveyed) -> dict[str, Any]:
+    """How sensitive it is, and what it may be told."""
+    if isinstance(seed, AgentSeed):
+        return {"clearance": seed.clearance}
+    return {"clearance": seed.clearance, "sensitivity": seed.sensitivity, "sensitivities": dict(seed.sensitivities)}
 
 
 def _settled(found: Registration) -> bool:
@@ -186,6 +199,7 @@ def _down(seed: Surveyed) -> Candidate:
         upstream=seed.upstream,
         trusted_keys=tuple(seed.trusted_keys) if isinstance(seed, AgentSeed) else (),
         rank=seed.rank if isinstance(seed, AgentSeed) else 0,
+        **_labels(seed),
     )
 
 

@@ -27,6 +27,9 @@ registrations = Table(
     Column("updated", BigInteger, nullable=False),
     Column("trusted_keys", Text, nullable=False, server_default="[]"),  # JSON list of JWKs, one of which has to sign the card
     Column("rank", BigInteger, nullable=False, server_default="0"),  # the operator's preference among agents that fit equally
+    Column("sensitivity", BigInteger, nullable=False, server_default="0"),  # 0..3: of what a server tells
+    Column("clearance", BigInteger, nullable=False, server_default="3"),  # 0..3: the most sensitive that it may be told
+    Column("sensitivities", Text, nullable=False, server_default="{}"),  # JSON: tool -> 0..3, where it differs from its server
     Index("registrations_family", "tenant", "family"),
 )
 

@@ -37,6 +37,12 @@ class Patch(Body):
     ceiling: list[str] | None = Field(None, max_length=1000)
     upstream: UpstreamBody | None = None
     status: Literal["active", "quarantined", "down"] | None = None
+    clearance: int | None = None
+
+
+class ServerPatch(Patch):
+    sensitivity: int | None = None
+    sensitivities: dict[str, int] | None = Field(None, max_length=2000)
 
 
 class AgentPatch(Patch):
@@ -139,8 +145,11 @@ class Amendments:
                 keys = tuple(patch.trusted_keys)
             if "jwks" in patch.model_fields_set:
                 jwks = self._onboarding.key_set(patch.jwks)
-        Terms(ceiling, delegation or "", upstream or {}).check(Registrant(entry.tenant, entry.owner, operator=True))
-        return amended(entry, Amendment(ceiling, delegation, upstream, keys, rank)), jwks
+        sensitivity, single = (patch.sensitivity, patch.sensitivities) if isinstance(patch, ServerPatch) else (None, None)
+        terms = Terms(ceiling, delegation or "", upstream or {}, sensitivity=sensitivity, clearance=patch.clearance, sensitivities=single)
+        terms.check(Registrant(entry.tenant, entry.owner, operator=True))
+        status = None  # which comes later, by itself
+        return amended(entry, Amendment(ceiling, delegation, upstream, keys, rank, status, sensitivity, patch.clearance, single)), jwks
 
     async def _moved(self, entry: Registration, url: str) -> Candidate:
         """What is found at another address. Raises BadRequest, BadCard and UpstreamFault."""

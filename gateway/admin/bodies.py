@@ -43,10 +43,12 @@ class TermsBody(Body):
     ceiling: list[str] | None = Field(None, max_length=1000)
     delegation: str = ""
     upstream: UpstreamBody | None = None
+    clearance: int | None = None
 
     def terms(self) -> Terms:
         """Raises BadRequest."""
-        return Terms(None if self.ceiling is None else tuple(self.ceiling), self.delegation, settings_of(self.upstream))
+        ceiling = None if self.ceiling is None else tuple(self.ceiling)
+        return Terms(ceiling, self.delegation, settings_of(self.upstream), clearance=self.clearance)
 
 
 class AgentTermsBody(TermsBody):
@@ -57,6 +59,16 @@ class AgentTermsBody(TermsBody):
 
     def terms(self) -> Terms:
         return replace(super().terms(), trusted_keys=tuple(self.trusted_keys or ()), rank=self.rank or 0)
+
+
+class ServerTermsBody(TermsBody):
+    """What operators may add to the registration of a server."""
+
+    sensitivity: int | None = None
+    sensitivities: dict[str, int] | None = Field(None, max_length=2000)
+
+    def terms(self) -> Terms:
+        return replace(super().terms(), sensitivity=self.sensitivity, sensitivities=self.sensitivities)
 
 
 def settings_of(upstream: UpstreamBody | None) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class Desk:
     def shown(self, caller: Caller, entry: Registration) -> dict[str, Any]:
         """What agents and servers have in common. Who registered an entry, and its client id, is for them and operators."""
         shown: dict[str, Any] = {"name": entry.name, "kind": entry.kind, "status": entry.status.value, "url": entry.url}
-        shown |= {"delegation": entry.delegation, "ceiling": list(entry.ceiling)}
+        shown |= {"delegation": entry.delegation, "ceiling": list(entry.ceiling), "clearance": entry.clearance}
         if self.controls(caller, entry):
             shown |= {"owner": entry.owner, "client_id": entry.client_id}
         return shown | {"created": rfc3339(entry.created), "updated": rfc3339(entry.updated)}

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
-from gateway.admin.amendments import Amendments, Patch
-from gateway.admin.bodies import Body, TermsBody, read_model, read_optional
+from gateway.admin.amendments import Amendments, ServerPatch
+from gateway.admin.bodies import Body, ServerTermsBody, read_model, read_optional
 from gateway.admin.desk import Desk
 from gateway.offers import ServerOffer
 from gateway.onboarding import Onboarding
@@ -21,7 +21,7 @@ Admitted = Callable[[Request], Awaitable[Caller]]
 SERVER = Family.SERVER
 
 
-class ServerBody(TermsBody):
+class ServerBody(ServerTermsBody):
     name: str
     url: str = Field("", max_length=2048)
     openapi: str | dict[str, Any] | None = None  # the address of a document, or the document
@@ -71,7 +71,7 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
     @router.patch("/{name}", name="change_server")
     async def change(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
         entry = desk.find(caller, SERVER, name)
-        patch = await read_model(request, Patch, max_body)
+        patch = await read_model(request, ServerPatch, max_body)
         return await told(caller, await amendments.patch(caller, entry, patch, request.headers.get("if-match")))
 
     @router.post("/{name}/refresh", name="refresh_server")
@@ -100,4 +100,5 @@ def _head(desk: Desk, caller: Caller, entry: Registration) -> dict[str, Any]:
         learned |= {"resources": len(entry.resources), "templates": len(entry.templates)}
     if desk.controls(caller, entry):
         learned["waiting"] = len(list(waiting(entry)))
-    return {**desk.shown(caller, entry), **learned}
+    labels = {"sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities)}
+    return {**desk.shown(caller, entry), **labels, **learned}

@@ -1,10 +1,12 @@
-"""The fourth schema: tickets of agents that exchange no tokens, what operators stopped, and what is spent of budgets."""
+"""The fourth schema: tickets of agents that exchange no tokens, what operators stopped and is spent, approvals, errands."""
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
 down_revision = "0003"
+
+_LABELS = {"sensitivity": "0", "clearance": "3"}
 
 
 def _tickets() -> None:
@@ -39,13 +41,54 @@ def _budgets() -> None:
     )
 
 
+def _approvals() -> None:
+    texts = "owner txn task_id grant_id decision_id act chain definition arguments_hash arguments described policies prompt state"
+    op.create_table(
+        "approvals",
+        sa.Column("tenant", sa.Text(), primary_key=True),
+        sa.Column("id", sa.Text(), primary_key=True),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in (*texts.split(), "errand", "used_by", "reason")),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("needed", "created", "expires")),
+        sa.Column("closed", sa.BigInteger()),
+    )
+    op.create_index("approvals_owner", "approvals", ["tenant", "owner", "created"])
+    op.create_index("approvals_arguments", "approvals", ["tenant", "arguments_hash"])
+    where = sa.text("closed IS NULL")
+    op.create_index("approvals_open", "approvals", ["tenant", "created"], sqlite_where=where, postgresql_where=where)
+    op.create_table(
+        "approval_votes",
+        *(sa.Column(name, sa.Text(), primary_key=True) for name in ("tenant", "approval_id", "voter")),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+    )
+
+
+def _errands() -> None:
+    op.create_table(
+        "errands",
+        *(sa.Column(name, sa.Text(), primary_key=True) for name in ("tenant", "txn")),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("taint", sa.BigInteger(), nullable=False),
+        sa.Column("totals", sa.Text(), nullable=False),
+        sa.Column("updated", sa.BigInteger(), nullable=False),
+    )
+    for name, default in _LABELS.items():
+        op.add_column("registrations", sa.Column(name, sa.BigInteger(), nullable=False, server_default=default))
+    op.add_column("registrations", sa.Column("sensitivities", sa.Text(), nullable=False, server_default="{}"))
+
+
 def upgrade() -> None:
     _tickets()
     _kills()
     _budgets()
+    _approvals()
+    _errands()
 
 
 def downgrade() -> None:
     op.execute("DELETE FROM epochs WHERE name = 'kills'")
-    for name in ("budgets", "kills", "tickets"):
+    for name in ("errands", "approval_votes", "approvals", "budgets", "kills", "tickets"):
         op.drop_table(name)
+    for name in ("sensitivities", *_LABELS):
+        op.drop_column("registrations", name)

@@ -60,3 +60,18 @@ async def test_an_agent_is_no_server(desk: Reception) -> None:
     await desk.home.registered("sales", "http://127.0.0.1:9/")
     assert (await desk.ask("GET", "/api/servers/sales")).status_code == 404
     assert (await desk.ask("DELETE", "/api/servers/sales")).status_code == 404
+
+
+async def test_operators_alone_say_how_sensitive_a_server_is_and_what_it_may_be_told(desk: Reception) -> None:
+    labels = {"sensitivity": 2, "clearance": 1, "sensitivities": {"add": 3}}
+    async with mcp_server("modern") as (url, _gate):
+        for name, label in labels.items():
+            refused = await desk.post("/api/servers", "alice", name="crm", url=url, **{name: label})
+            assert (refused.status_code, refused.json()["detail"].partition(" ")[0]) == (422, name)
+        made = await desk.post("/api/servers", name="crm", url=url, **labels)
+    assert made.status_code == 201, made.text
+    assert {name: made.json()[name] for name in labels} == labels
+    changed = (await desk.ask("PATCH", "/api/servers/crm", body={"sensitivity": 0, "clearance": 3})).json()
+    assert (changed["sensitivity"], changed["clearance"], changed["sensitivities"]) == (0, 3, {"add": 3})
+    for wrong in ({"sensitivity": 4}, {"clearance": -1}, {"sensitivities": {"add": 9}}):
+        assert (await desk.ask("PATCH", "/api/servers/crm", body=wrong)).status_code == 422
