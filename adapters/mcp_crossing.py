@@ -10,11 +10,15 @@ from msgspec import Raw
 from adapters.contract import UpstreamFault
 from adapters.mcp_peer import Peer
 from adapters.mcp_wire import (
+    CAPABILITIES_KEY,
     CLIENT_INFO,
+    LEVEL_KEY,
+    LEVELS,
     META,
     MODERN,
     RESOURCE_NOT_FOUND,
     URL_REQUIRED,
+    VERSION_KEY,
     McpRefused,
     McpRequest,
     Members,
@@ -24,15 +28,13 @@ from adapters.mcp_wire import (
     members_of,
 )
 
-LEVEL: Final = META + "logLevel"
-LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 PROGRESS: Final = "progressToken"
 _MODERN_META: Final = {
-    META + "protocolVersion": MODERN,
-    META + "clientCapabilities": {},
+    VERSION_KEY: MODERN,
+    CAPABILITIES_KEY: {},
     META + "clientInfo": CLIENT_INFO,
 }
-_MODERN_ONLY: Final = frozenset({*_MODERN_META, LEVEL})
+_MODERN_ONLY: Final = frozenset({*_MODERN_META, LEVEL_KEY})
 _COMPLETE: Final = b'"complete"'
 _UNFINISHED: Final = b'"input_required"'
 _TASK: Final = b'"task"'
@@ -47,9 +49,9 @@ def modern_params(params: Mapping[str, Any], peer: Peer | None = None, level: st
     kept = members_of(meta) if isinstance(meta, Raw) else {}
     ours: dict[str, Any] = dict(_MODERN_META)
     if peer is not None:
-        ours[META + "clientCapabilities"] = peer.capabilities
+        ours[CAPABILITIES_KEY] = peer.capabilities
     if level:
-        ours[LEVEL] = level
+        ours[LEVEL_KEY] = level
     return {**params, "_meta": {**kept, **ours}}
 
 
@@ -104,7 +106,7 @@ def wishes(request: McpRequest) -> Wishes:
         meta = members_of(members_of(request.params).get("_meta", Raw(b"{}")))
     if not request.modern:
         return Wishes(meta.get(PROGRESS), request.level if request.level in LEVELS else "")
-    level = word(meta.get(LEVEL, Raw(b'""')))
+    level = word(meta.get(LEVEL_KEY, Raw(b'""')))
     return Wishes(meta.get(PROGRESS), level if level in LEVELS else None)
 
 

@@ -9,13 +9,13 @@ from msgspec import UNSET, Raw
 
 from adapters.addresses import EgressRefused
 from adapters.contract import Call, UpstreamFault
-from adapters.mcp_crossing import LEVELS, legacy_body
+from adapters.mcp_crossing import legacy_body
 from adapters.mcp_get_streams import GetStreams
 from adapters.mcp_hearing import Hearing
 from adapters.mcp_http import Exchange, McpHttp, Posting, is_stream
 from adapters.mcp_peer import Peer
 from adapters.mcp_sessions import URIS_MAX, Session, SessionKey, Sessions, ask
-from adapters.mcp_wire import Envelope, McpRefused, McpRequest, RequestId, WireError, told_of
+from adapters.mcp_wire import LEVELS, Envelope, McpRefused, McpRequest, RequestId, WireError, told_of
 
 TELL_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 1.0

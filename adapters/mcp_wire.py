@@ -23,10 +23,15 @@ MISSING_CAPABILITY: Final = -32021
 UNSUPPORTED_VERSION: Final = -32022
 RESOURCE_NOT_FOUND: Final = -32002  # of the initialize era; -32602 in the modern one
 URL_REQUIRED: Final = -32042  # 2025-11-25: the request can be made again after an elicitation by URL
+INVALID_PARAMS: Final = -32602
 META: Final = "io.modelcontextprotocol/"
+VERSION_KEY: Final = META + "protocolVersion"
+CAPABILITIES_KEY: Final = META + "clientCapabilities"
+LEVEL_KEY: Final = META + "logLevel"
+LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 _PUBLIC: Final = {
     -32601: "The server does not offer this method",
-    -32602: "The server has no such thing, or does not take these arguments",
+    INVALID_PARAMS: "The server has no such thing, or does not take these arguments",
     -32603: "The server failed inside",
     RESOURCE_NOT_FOUND: "The server has no such resource",
     MISSING_CAPABILITY: "The server needs a capability that the client did not declare",

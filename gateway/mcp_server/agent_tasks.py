@@ -11,12 +11,13 @@ from msgspec import Raw
 
 from adapters.contract import UpstreamFault
 from adapters.mcp_peer import Peer, PeerRefused
+from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS
 from adapters.task import Message, Role, TaskState
 from gateway.broker import Broker, Sending
 from gateway.cancellation import NotCancelable
 from gateway.database import NotKept, NotRead
 from gateway.mcp_server.asked import Asked
-from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.questions import ELICITATION, answer_of, is_answer, questions_of
 from gateway.mcp_server.seal import Seal, Sealed, bad_state, binding
 from gateway.mcp_server.sessions import holder

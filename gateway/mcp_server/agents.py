@@ -7,11 +7,12 @@ import msgspec
 
 from adapters.a2a_wire.v1 import ID_LIMIT, BadMessage
 from adapters.mcp_peer import Peer
+from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS
 from adapters.task import Message, Part, Role
 from gateway.broker import Broker, Sending
 from gateway.mcp_server.agent_tasks import AgentTasks
 from gateway.mcp_server.asked import Asked
-from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.task_words import check_declared, takes_tasks, tool_result
 from gateway.mcp_server.tools import AgentTool
 from gateway.tasks import TaskEnded, UnknownTask, fold

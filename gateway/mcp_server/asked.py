@@ -4,12 +4,12 @@ from typing import Any
 
 from msgspec import Struct
 
+from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS, LEVEL_KEY
 from gateway.asgi import Scope
 from gateway.errors import InvalidRequest
 from gateway.ledger import Trail
-from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.sessions import Session
-from gateway.mcp_server.wanted import LEVEL_KEY
 from policies.authority import Caller
 
 

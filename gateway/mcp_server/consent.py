@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Raw
 
 from adapters.contract import ConsentNeeded
-from adapters.mcp_wire import URL_REQUIRED, McpRefused
+from adapters.mcp_wire import CAPABILITIES_KEY, MISSING_CAPABILITY, URL_REQUIRED, McpRefused
 from gateway.mcp_server.asked import Asked
-from gateway.mcp_server.modern import CAPABILITIES_KEY, MISSING_CAPABILITY, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.wanted import lacking
 
 METHOD = "elicitation/create"

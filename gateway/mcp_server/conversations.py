@@ -9,7 +9,7 @@ import structlog
 from msgspec import Struct
 
 from adapters.mcp_peer import Peer
-from adapters.mcp_wire import Said
+from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS, LEGACY, Said
 from gateway.asgi import header
 from gateway.errors import InvalidRequest
 from gateway.mcp_server.asked import Asked
@@ -17,13 +17,13 @@ from gateway.mcp_server.disconnect import ClientLeft
 from gateway.mcp_server.exchange import LETTER_SECONDS, Exchange, Line, take
 from gateway.mcp_server.listening import Listeners
 from gateway.mcp_server.methods import Methods
-from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.outlet import Outlet, takes_events
 from gateway.mcp_server.parked import Parked, Running
 from gateway.mcp_server.refusals import refusal_of
 from gateway.mcp_server.relay import Relay
 from gateway.mcp_server.seal import Seal
-from gateway.mcp_server.sessions import VERSIONS, Session, Sessions, holder, owner_of
+from gateway.mcp_server.sessions import Session, Sessions, holder, owner_of
 from gateway.mcp_server.wanted import PROGRESS, Wanted, wanted
 
 ROUNDS = frozenset({"tools/call", "prompts/get", "resources/read"})  # what a modern server may answer with questions
@@ -100,7 +100,7 @@ class Conversations:
     async def begin(self, asked: Asked) -> tuple[str, Session]:
         """A session that `initialize` comes into later; first, what names it. Raises UnknownName."""
         self._methods.check_server(asked)
-        return await self.sessions.open(asked.caller, asked.resource, {"protocolVersion": VERSIONS[-1]})
+        return await self.sessions.open(asked.caller, asked.resource, {"protocolVersion": LEGACY[-1]})
 
     async def initialize_in(self, asked: Asked, outlet: Outlet) -> None:
         """`initialize` in such a session."""

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from adapters.mcp_wire import LEGACY
 from gateway.admission import Admission
 from gateway.asgi import BadHeader, Receive, Scope, Send, check_json, header, read_body, respond
 from gateway.database import NotKept, NotRead
@@ -19,7 +20,7 @@ from gateway.mcp_server.http_sse import HttpSse, session_named, wants_line
 from gateway.mcp_server.outlet import Outlet
 from gateway.mcp_server.refusals import Refusal, refusal_of
 from gateway.mcp_server.relay import Relay
-from gateway.mcp_server.sessions import VERSIONS, UnknownSession
+from gateway.mcp_server.sessions import UnknownSession
 from gateway.visits import Visit
 from policies.strict_json import parse
 
@@ -55,7 +56,7 @@ class Endpoint:
             check_json(scope)
             raw = await read_body(scope, receive, self._max_body)
             request_id, visit.method, params = envelope(parse(raw))
-            is_modern = modern.is_modern(scope, params, VERSIONS)
+            is_modern = modern.is_modern(scope, params, LEGACY)
             asked = Asked(caller, server, resource, request_id, visit.method, params, raw, is_modern, visit.trail, scope)
             if is_modern and request_id is not None:
                 modern.check(scope, visit.method, params)
@@ -89,7 +90,7 @@ class Endpoint:
     async def _take(self, asked: Asked, send: Send) -> str:
         """What an older client answers."""
         try:
-            if modern.is_modern(asked.scope, None, VERSIONS):
+            if modern.is_modern(asked.scope, None, LEGACY):
                 raise InvalidRequest("a request is expected")
             await self._conversations.take(await self._in_session(asked))
         except (InvalidRequest, BadHeader, UnknownSession, modern.BadEnvelope, NotKept, NotRead) as error:
@@ -135,7 +136,7 @@ class Endpoint:
         """DELETE ends a session, GET opens its stream; without a session GET opens both, for clients of HTTP+SSE."""
         shown, verb = header(asked.scope, b"mcp-session-id"), asked.method
         opens = verb == "GET" and shown is None and wants_line(asked.scope)
-        if modern.is_modern(asked.scope, None, VERSIONS) or not (opens or verb == "DELETE" or (verb == "GET" and shown is not None)):
+        if modern.is_modern(asked.scope, None, LEGACY) or not (opens or verb == "DELETE" or (verb == "GET" and shown is not None)):
             await respond(send, 405, b"{}", [(b"allow", b"POST, GET, DELETE")])
             return
         if opens:

@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS, META
 from gateway.admission import Admission
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.exchange import Line
 from gateway.mcp_server.exchange import asked as ask_client
-from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, META, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.outlet import Outlet, event
 from gateway.mcp_server.sessions import Session, Sessions
 from gateway.mcp_server.subscriptions import LOOK_SECONDS, Audience, Feed, Interest

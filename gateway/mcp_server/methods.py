@@ -7,12 +7,13 @@ import msgspec
 from msgspec import Raw
 
 from adapters.mcp_peer import Peer
+from adapters.mcp_wire import INVALID_PARAMS, LEGACY, META, MODERN
 from adapters.version import VERSION
 from gateway.errors import UnknownMethod, UnknownResource
 from gateway.mcp_server import modern
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.relay import Catalogue, Relay
-from gateway.mcp_server.sessions import VERSIONS, Session, Sessions
+from gateway.mcp_server.sessions import Session, Sessions
 from gateway.mcp_server.task_words import OFFERED, OLDER_OFFERED, OLDER_VERSION
 from gateway.mcp_server.tasks import Tasks
 from gateway.mcp_server.wanted import check_level
@@ -89,12 +90,12 @@ class Methods:
         return encode(
             {
                 "resultType": "complete",
-                "supportedVersions": [modern.VERSION, *VERSIONS],
+                "supportedVersions": [MODERN, *LEGACY],
                 "capabilities": {**CAPABILITIES, **OFFERED},
                 "serverInfo": INFO,
                 "ttlMs": LIST_TTL_MS,
                 "cacheScope": "private",
-                "_meta": {modern.META + "serverInfo": INFO},
+                "_meta": {META + "serverInfo": INFO},
             }
         )
 
@@ -142,7 +143,7 @@ class Methods:
     def _list(self, asked: Asked, kind: str, found: Sequence[Raw]) -> bytes:
         """All on one page, so no cursor is one of ours. Servers that don't answer are named, since what they have is missing."""
         if isinstance(asked.params, dict) and asked.params.get("cursor") is not None:
-            raise modern.BadEnvelope(modern.INVALID_PARAMS, "params.cursor is none of this server's")
+            raise modern.BadEnvelope(INVALID_PARAMS, "params.cursor is none of this server's")
         missing = self._catalogue.offers.unavailable(asked.caller, asked.server)
         result: dict[str, Any] = {kind: found} | ({"_meta": {UNAVAILABLE: missing}} if missing else {})
         if not asked.modern:

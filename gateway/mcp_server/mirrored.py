@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapters.mcp_params import Mirrored
+from adapters.mcp_wire import HEADER_MISMATCH
 from gateway.asgi import Scope
-from gateway.mcp_server.modern import HEADER_MISMATCH, BadEnvelope, decoded, routing
+from gateway.mcp_server.modern import BadEnvelope, decoded, routing
 
 _DECIMAL = re.compile(r"(-?[0-9]{1,400})(?:\.0{1,20})?")
 

@@ -5,17 +5,10 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
+from adapters.mcp_wire import CAPABILITIES_KEY, HEADER_MISMATCH, INVALID_PARAMS, MODERN, UNSUPPORTED_VERSION, VERSION_KEY
 from gateway.asgi import BadHeader, Scope, header, headers
 
-VERSION = "2026-07-28"
-_VERSION_BYTES = VERSION.encode()
-META = "io.modelcontextprotocol/"
-VERSION_KEY = META + "protocolVersion"
-CAPABILITIES_KEY = META + "clientCapabilities"
-HEADER_MISMATCH = -32020
-MISSING_CAPABILITY = -32021
-UNSUPPORTED_VERSION = -32022
-INVALID_PARAMS = -32602
+_VERSION_BYTES = MODERN.encode()
 NAMED = {
     "tools/call": "name",
     "prompts/get": "name",
@@ -76,7 +69,7 @@ def agree(scope: Scope, method: str, params: Any) -> bool:
         given, meta, name_key = headers(scope), params["_meta"], NAMED.get(method)
         same = (
             given[b"mcp-protocol-version"] == _VERSION_BYTES
-            and meta[VERSION_KEY] == VERSION
+            and meta[VERSION_KEY] == MODERN
             and type(meta[CAPABILITIES_KEY]) is dict
             and given[b"mcp-method"] == method.encode()
         )
@@ -97,8 +90,8 @@ def check_notification(scope: Scope) -> None:
 
 def check_version(version: Any) -> None:
     """Raises BadEnvelope."""
-    if version != VERSION:
-        raise BadEnvelope(UNSUPPORTED_VERSION, "this protocol version is not supported", {"supported": [VERSION], "requested": version})
+    if version != MODERN:
+        raise BadEnvelope(UNSUPPORTED_VERSION, "this protocol version is not supported", {"supported": [MODERN], "requested": version})
 
 
 def routing(scope: Scope, name: bytes) -> str | None:

@@ -14,10 +14,11 @@ import structlog
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.mcp_peer import Peer, PeerRefused
+from adapters.mcp_wire import MISSING_CAPABILITY
 from gateway.database import NotRead
 from gateway.errors import TooManyWaiting
 from gateway.mailbox import Mailbox
-from gateway.mcp_server.modern import MISSING_CAPABILITY, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.outlet import Outlet, event
 from gateway.mcp_server.refusals import refusal_of
 from gateway.mcp_server.seal import Seal, Sealed, bad_state

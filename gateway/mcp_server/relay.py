@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from adapters.contract import ConsentNeeded
 from adapters.mcp_params import headers_for
 from adapters.mcp_peer import Peer
-from adapters.mcp_wire import HeadersDiffer, McpRefused, McpRequest
+from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS, MISSING_CAPABILITY, HeadersDiffer, McpRefused, McpRequest
 from gateway.broker import Broker, ServerCall
 from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
 from gateway.ledger import Refused
@@ -18,7 +18,7 @@ from gateway.mcp_server.agents import Agents
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.consent import asking
 from gateway.mcp_server.mirrored import check as check_mirrored
-from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, MISSING_CAPABILITY, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.offers import Offers, own_names
 from gateway.mcp_server.prompts import Prompts
 from gateway.mcp_server.resources import Resources

@@ -11,7 +11,8 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gateway.mcp_server.modern import INVALID_PARAMS, BadEnvelope
+from adapters.mcp_wire import INVALID_PARAMS
+from gateway.mcp_server.modern import BadEnvelope
 
 STATE_MAX = 1 << 17  # characters
 KEYS_KEPT = 4

@@ -10,9 +10,10 @@ from urllib.parse import parse_qs
 import msgspec
 from msgspec import Raw
 
+from adapters.mcp_wire import INVALID_PARAMS
 from gateway.errors import UnknownTool
 from gateway.mcp_server.asked import Asked
-from gateway.mcp_server.modern import INVALID_PARAMS, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.offers import VIRTUAL, Offers
 from gateway.mcp_server.tools import Tools
 

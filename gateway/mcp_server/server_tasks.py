@@ -10,10 +10,10 @@ from msgspec import Raw, Struct
 from adapters.contract import UpstreamFault
 from adapters.mcp_crossing import modern_params
 from adapters.mcp_peer import Peer, PeerRefused
-from adapters.mcp_wire import McpRequest, envelope_of
+from adapters.mcp_wire import CAPABILITIES_KEY, MISSING_CAPABILITY, McpRequest, envelope_of
 from gateway.broker import Broker, ServerCall
 from gateway.mcp_server.asked import Asked
-from gateway.mcp_server.modern import CAPABILITIES_KEY, MISSING_CAPABILITY, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.offers import Offers, own_names
 from gateway.mcp_server.task_store import ServerTask, ServerTasks
 from gateway.mcp_server.task_words import OFFERED, RELATED, takes_tasks

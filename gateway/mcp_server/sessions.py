@@ -10,13 +10,13 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, delete, select, update
 
+from adapters.mcp_wire import INVALID_PARAMS, LEGACY
 from gateway.database import Batch, Database
-from gateway.mcp_server.modern import INVALID_PARAMS, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.tables import mcp_events, mcp_sessions
 from policies.authority import Caller
 from policies.bounded import BoundedCache
 
-VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 IDLE_SECONDS = 3600.0
 FRESH_SECONDS = 1.0  # for which a process believes what it read, where others may have changed it
 TOUCHED_SECONDS = 60.0  # between two notes that a session is used
@@ -174,7 +174,7 @@ def _declared(params: Mapping[str, Any]) -> bytes:
 
 def negotiated(asked: Any) -> str:
     """The version to go on with: the one asked for where it is served, else our newest of this era."""
-    return asked if asked in VERSIONS else VERSIONS[0]
+    return asked if asked in LEGACY else LEGACY[0]
 
 
 def _of(key: str) -> Any:

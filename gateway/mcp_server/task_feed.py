@@ -6,10 +6,11 @@ from typing import Any
 
 import structlog
 
+from adapters.mcp_wire import INVALID_PARAMS
 from gateway.database import NotRead
 from gateway.ledger import Refused
 from gateway.mcp_server.asked import Asked
-from gateway.mcp_server.modern import INVALID_PARAMS, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.task_words import check_declared
 from gateway.mcp_server.tasks import NOT_DECLARED, Tasks
 from gateway.tasks import TaskLog, TaskRow, UnknownTask

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from adapters.mcp_wire import CAPABILITIES_KEY, META, MISSING_CAPABILITY
 from adapters.task import TERMINAL, Message, Task, TaskState, text_of
-from gateway.mcp_server.modern import CAPABILITIES_KEY, META, MISSING_CAPABILITY, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.questions import questions_of
 from gateway.tasks import TaskRecord, rfc3339
 from gateway.turns import ERROR

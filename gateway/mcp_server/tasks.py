@@ -8,11 +8,12 @@ import msgspec
 from msgspec import Raw, Struct
 
 from adapters.mcp_peer import Peer, PeerRefused
+from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS, MISSING_CAPABILITY
 from gateway.decisions import BadCursor
 from gateway.errors import UnknownMethod
 from gateway.mcp_server.agent_tasks import AgentTasks, related, skill_of
 from gateway.mcp_server.asked import Asked
-from gateway.mcp_server.modern import CAPABILITIES_KEY, INVALID_PARAMS, MISSING_CAPABILITY, BadEnvelope
+from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.offers import Offers
 from gateway.mcp_server.server_tasks import RelayedTasks
 from gateway.mcp_server.task_store import ServerTask

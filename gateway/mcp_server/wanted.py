@@ -7,10 +7,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from gateway.mcp_server.modern import INVALID_PARAMS, META, BadEnvelope
+from adapters.mcp_wire import INVALID_PARAMS, LEVEL_KEY, LEVELS
+from gateway.mcp_server.modern import BadEnvelope
 
-LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
-LEVEL_KEY = META + "logLevel"
 PROGRESS, MESSAGE = "notifications/progress", "notifications/message"
 OLDER = frozenset({"notifications/elicitation/complete"})  # said in the initialize era alone
 ASKS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from adapters.contract import UpstreamFault
-from adapters.mcp_wire import McpRefused
+from adapters.mcp_wire import HEADER_MISMATCH, INVALID_PARAMS, UNSUPPORTED_VERSION, McpRefused
 from gateway import errors
 from gateway.errors import TABLE, UNEXPECTED, UnknownMethod, a2a_details, mcp_data, problem, told
-from gateway.mcp_server import modern
 from policies.identity import TokenRefused
 from registry.store import UnknownName
 
@@ -18,10 +17,10 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 LINE = re.compile(r"^\| `([a-z-]+)` \| (\d{3}) \| (-\d{5}) \| (.+) \| (.+) \|$", re.MULTILINE)
 IN_THE_LOG = re.compile(r"\| `[a-z_`, ]+` \| (debug|info|warning|error)\b")
 MCP_ALONE = {
-    ("bad-envelope", 400, modern.INVALID_PARAMS),
+    ("bad-envelope", 400, INVALID_PARAMS),
     ("unknown-session", 404, -32600),
-    ("bad-envelope", 400, modern.HEADER_MISMATCH),
-    ("bad-envelope", 400, modern.UNSUPPORTED_VERSION),
+    ("bad-envelope", 400, HEADER_MISMATCH),
+    ("bad-envelope", 400, UNSUPPORTED_VERSION),
 }
 RESERVED = range(-32099, -32019)  # of the JSON-RPC range for implementations, what MCP 2026-07-28 uses
 

@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from adapters.mcp_wire import CAPABILITIES_KEY, MODERN, VERSION_KEY
 from gateway.mcp_server import modern
 
 NAMES = st.sampled_from(["echo", "größe", " echo", "=?base64?ZWNobw==?=", "echo ", ""])
@@ -30,7 +31,7 @@ def test_the_quick_look_lets_nothing_by_that_the_close_one_refuses(other: dict[s
     sent = {"mcp-protocol-version": "2026-07-28", "mcp-method": method, "mcp-name": name.strip()}
     sent |= {key: value for key, value in other.items() if key in sent}
     listed = [(key.encode(), sent[key].encode()) for key in (*sent, *([other["twice"]] if "twice" in other else []))]
-    meta = {modern.VERSION_KEY: other.get("version", modern.VERSION), modern.CAPABILITIES_KEY: other.get("capabilities", {})}
+    meta = {VERSION_KEY: other.get("version", MODERN), CAPABILITIES_KEY: other.get("capabilities", {})}
     params = {"name": name, "uri": name, "_meta": meta}
     if modern.agree({"headers": listed}, method, params):
         modern.examine({"headers": listed}, method, params)
@@ -38,7 +39,7 @@ def test_the_quick_look_lets_nothing_by_that_the_close_one_refuses(other: dict[s
 
 def test_the_quick_look_is_enough_for_what_nearly_all_clients_write() -> None:
     listed = [(b"mcp-protocol-version", b"2026-07-28"), (b"mcp-method", b"tools/call"), (b"mcp-name", b"echo")]
-    params = {"name": "echo", "_meta": {modern.VERSION_KEY: "2026-07-28", modern.CAPABILITIES_KEY: {}}}
+    params = {"name": "echo", "_meta": {VERSION_KEY: "2026-07-28", CAPABILITIES_KEY: {}}}
     assert modern.agree({"headers": listed}, "tools/call", params)
     for odd in (None, [], {"name": "echo"}, {**params, "name": 7}, {**params, "name": "other"}, {**params, "_meta": 5}):
         assert not modern.agree({"headers": listed}, "tools/call", odd)

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from gateway.mcp_server.modern import META, BadEnvelope
-from gateway.mcp_server.wanted import LEVELS, lacking, wanted
+from adapters.mcp_wire import LEVELS, META
+from gateway.mcp_server.modern import BadEnvelope
+from gateway.mcp_server.wanted import lacking, wanted
 
 
 def raw(document: Any) -> Raw:
