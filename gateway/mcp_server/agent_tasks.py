@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from adapters.contract import UpstreamFault
 from adapters.mcp_peer import Peer, PeerRefused
-from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS
+from adapters.mcp_wire import INVALID_PARAMS
 from adapters.task import Message, Role, TaskState
 from gateway.broker import Broker, Sending
 from gateway.cancellation import NotCancelable
@@ -56,7 +56,7 @@ class AgentTasks:
         if not asked.modern and isinstance(params.get("task"), dict):
             return encode({"task": older(created(record))})
         try:
-            patience = PATIENCE_SECONDS if asked.modern and takes_tasks(params["_meta"][CAPABILITIES_KEY]) else None
+            patience = PATIENCE_SECONDS if asked.modern and takes_tasks(asked.capabilities) else None
             record = await self.settled(record, patience)
             if not asked.modern and peer is not None:
                 record = await self._asked(asked, record, peer)
@@ -170,7 +170,7 @@ class AgentTasks:
     async def _outcome(self, asked: Asked, record: TaskRecord) -> bytes:
         if not asked.modern:
             return encode(tool_result(record.task()))
-        capabilities, answered = asked.params["_meta"][CAPABILITIES_KEY], await self.answered(record)
+        capabilities, answered = asked.capabilities, await self.answered(record)
         questions = {key: question for key, question in questions_of(record).items() if key not in answered}
         if questions and not any(lacking(capabilities, each["method"], Raw(encode(each["params"]))) for each in questions.values()):
             state = self._seal.close(Sealed(time.time() + THINK_SECONDS, record.row.id), _bound(asked))

@@ -7,7 +7,7 @@ import msgspec
 
 from adapters.a2a_wire.v1 import ID_LIMIT, BadMessage
 from adapters.mcp_peer import Peer
-from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS
+from adapters.mcp_wire import INVALID_PARAMS
 from adapters.task import Message, Part, Role
 from gateway.broker import Broker, Sending
 from gateway.mcp_server.agent_tasks import AgentTasks
@@ -67,13 +67,13 @@ def _wants_more(asked: Asked, peer: Peer | None) -> bool:
     """Whether the client takes a task, or can be asked what the agent asks."""
     if not asked.modern:
         return isinstance(asked.params.get("task"), dict) or (peer is not None and "elicitation" in peer.capabilities)
-    capabilities = asked.params["_meta"][CAPABILITIES_KEY]
+    capabilities = asked.capabilities
     return bool(capabilities) and ("elicitation" in capabilities or takes_tasks(capabilities))
 
 
 def _check_takes_tasks(asked: Asked) -> None:
     """Raises BadEnvelope: -32021 in 2026-07-28, -32601 in 2025-11-25."""
     if asked.modern:
-        check_declared(asked.params, NEEDS_TASKS)
+        check_declared(asked.capabilities, NEEDS_TASKS)
     elif not isinstance(asked.params.get("task"), dict):
         raise BadEnvelope(-32601, NEEDS_TASKS, status=200)

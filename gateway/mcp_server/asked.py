@@ -1,5 +1,6 @@
 """One JSON-RPC message from a client, as the endpoint took it in."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -44,6 +45,14 @@ class Asked(Struct, frozen=True):
     scope: Scope
     session: Session | None = None
     found: bool = False  # call_tool of the search mode names the tool, so no header says anything of its arguments
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        """What its client declared: in the request itself, or when it opened its session."""
+        if self.modern:
+            declared: Mapping[str, Any] = self.params["_meta"][CAPABILITIES_KEY]
+            return declared
+        return self.session.capabilities if self.session is not None else {}
 
     def object(self) -> dict[str, Any]:
         """The parameters, where they are an object with an object as `_meta`. Raises BadEnvelope."""

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from adapters.contract import ConsentNeeded
-from adapters.mcp_wire import CAPABILITIES_KEY, MISSING_CAPABILITY, URL_REQUIRED, McpRefused
+from adapters.mcp_wire import MISSING_CAPABILITY, URL_REQUIRED, McpRefused
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.wanted import lacking
@@ -24,7 +24,7 @@ def asking(asked: Asked, needed: ConsentNeeded, state: str) -> bytes:
     ConsentNeeded itself for one of the initialize era.
     """
     question = {"mode": "url", "elicitationId": needed.id, "url": needed.url, "message": str(needed)}
-    missing = lacking(_capabilities(asked), METHOD, Raw(encode(question)))
+    missing = lacking(asked.capabilities, METHOD, Raw(encode(question)))
     if asked.modern and missing:
         raise BadEnvelope(MISSING_CAPABILITY, str(needed), {"requiredCapabilities": NEEDED})
     if missing:
@@ -33,9 +33,3 @@ def asking(asked: Asked, needed: ConsentNeeded, state: str) -> bytes:
         raise McpRefused(URL_REQUIRED, "a consent", {"elicitations": [question]})
     requests = {KEY: {"method": METHOD, "params": question}}
     return encode({"resultType": "input_required", "inputRequests": requests, "requestState": state})
-
-
-def _capabilities(asked: Asked) -> Any:
-    if asked.modern:
-        return asked.params["_meta"][CAPABILITIES_KEY]
-    return asked.session.capabilities if asked.session is not None else {}

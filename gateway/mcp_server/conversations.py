@@ -9,7 +9,7 @@ import structlog
 from msgspec import Struct
 
 from adapters.mcp_peer import Peer
-from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS, LEGACY, Said
+from adapters.mcp_wire import INVALID_PARAMS, LEGACY, Said
 from gateway.asgi import header
 from gateway.errors import InvalidRequest
 from gateway.mcp_server.asked import Asked
@@ -186,7 +186,7 @@ class Conversations:
                 if not isinstance(responses, dict):
                     raise BadEnvelope(INVALID_PARAMS, "params.inputResponses must be an object")
                 return await self._parked.resume(state, responses, (outlet, heard), bound)
-        running = Running(holder(asked.caller), params["_meta"][CAPABILITIES_KEY], heard, outlet)
+        running = Running(holder(asked.caller), asked.capabilities, heard, outlet)
         return await self._parked.begin(running, lambda peer: self._answer(asked, peer), bound)
 
     async def _finish(self, asked: Asked, exchange: Exchange, work: asyncio.Task[bytes]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS, META
+from adapters.mcp_wire import INVALID_PARAMS, META
 from gateway.admission import Admission
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.exchange import Line
@@ -65,7 +65,7 @@ class Listeners:
 
         told = {"taskIds": list(tasks)} if tasks else {}
         say("notifications/subscriptions/acknowledged", {"notifications": {**_shown(granted), **told}})
-        capabilities = asked.params["_meta"][CAPABILITIES_KEY]
+        capabilities = asked.capabilities
         audience = Audience(asked.caller, asked.server, asked.trail, say, capabilities)
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         following = asyncio.create_task(self._task_feed.run(asked, tasks, say))

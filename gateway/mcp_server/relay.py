@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from adapters.contract import ConsentNeeded
 from adapters.mcp_params import headers_for
 from adapters.mcp_peer import Peer
-from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS, MISSING_CAPABILITY, HeadersDiffer, McpRefused, McpRequest
+from adapters.mcp_wire import INVALID_PARAMS, MISSING_CAPABILITY, HeadersDiffer, McpRefused, McpRequest
 from gateway.broker import Broker, ServerCall
 from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
 from gateway.ledger import Refused
@@ -243,7 +243,7 @@ class Relay:
         members: dict[str, Any] = dict(_raw(result))
         if bytes(members.get("resultType", b"")) != UNFINISHED:
             return result
-        capabilities = asked.params["_meta"][CAPABILITIES_KEY]
+        capabilities = asked.capabilities
         missing: dict[str, Any] = {}
         for question in _questions(members.get("inputRequests", b"{}")).values():
             missing |= lacking(capabilities, question.method, question.params)

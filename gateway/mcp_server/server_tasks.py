@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from adapters.contract import UpstreamFault
 from adapters.mcp_crossing import modern_params
 from adapters.mcp_peer import Peer, PeerRefused
-from adapters.mcp_wire import CAPABILITIES_KEY, MISSING_CAPABILITY, McpRequest, envelope_of
+from adapters.mcp_wire import MISSING_CAPABILITY, McpRequest, envelope_of
 from gateway.broker import Broker, ServerCall
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import BadEnvelope
@@ -65,7 +65,7 @@ class RelayedTasks:
         if asked.modern:
             if bytes(members.get("resultType", b"")) != MARK:
                 return None
-            if not takes_tasks(_capabilities(asked)):
+            if not takes_tasks(asked.capabilities):
                 raise UpstreamFault("The server answered with a task, which the client did not say that it takes")
             task = await self._keep(asked, server, tool, members)
             return encode({**members, "taskId": task.id})
@@ -129,14 +129,14 @@ class RelayedTasks:
         questions = shown.get("inputRequests")
         for question in questions.values() if isinstance(questions, dict) else ():
             if isinstance(question, dict):
-                missing |= lacking(_capabilities(asked), str(question.get("method")), Raw(encode(question.get("params", {}))))
+                missing |= lacking(asked.capabilities, str(question.get("method")), Raw(encode(question.get("params", {}))))
         if missing:
             raise BadEnvelope(MISSING_CAPABILITY, "the server asks what the client did not declare", {"requiredCapabilities": missing})
         return {**shown, "taskId": task.id}
 
     async def request(self, asked: Asked, task: ServerTask, method: str, more: Mapping[str, Any]) -> bytes:
         """Asks the server of the task, as a client that takes tasks. Raises what the broker raises."""
-        declared = _Declared({**_capabilities(asked), **_extended(asked)})
+        declared = _Declared({**asked.capabilities, **_extended(asked)})
         meta = Raw(encode(dict(asked.trail.headers)))
         params = Raw(encode(modern_params({**more, "taskId": task.own, "_meta": meta}, declared)))
         request_id = asked.id if asked.modern else f"{asked.id}-{method}"
@@ -152,13 +152,6 @@ class RelayedTasks:
         return await self._kept.keep(asked.caller, server, tool, own)
 
 
-def _capabilities(asked: Asked) -> Mapping[str, Any]:
-    if asked.modern:
-        declared: Mapping[str, Any] = asked.params["_meta"][CAPABILITIES_KEY]
-        return declared
-    return asked.session.capabilities if asked.session is not None else {}
-
-
 def _extended(asked: Asked) -> dict[str, Any]:
-    extensions = _capabilities(asked).get("extensions")
+    extensions = asked.capabilities.get("extensions")
     return {"extensions": {**(extensions if isinstance(extensions, dict) else {}), **OFFERED["extensions"]}}

@@ -28,7 +28,7 @@ def task_ids(asked: Asked) -> tuple[str, ...]:
     if not isinstance(ids, list) or len(ids) > IDS_MAX or not all(isinstance(each, str) for each in ids):
         raise BadEnvelope(INVALID_PARAMS, f"params.notifications.taskIds must be a list of at most {IDS_MAX} strings")
     if ids:
-        check_declared(asked.params, NOT_DECLARED)
+        check_declared(asked.capabilities, NOT_DECLARED)
     return tuple(dict.fromkeys(ids))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from adapters.mcp_wire import CAPABILITIES_KEY, META, MISSING_CAPABILITY
+from adapters.mcp_wire import META, MISSING_CAPABILITY
 from adapters.task import TERMINAL, Message, Task, TaskState, text_of
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.questions import questions_of
@@ -32,9 +32,9 @@ def takes_tasks(capabilities: Mapping[str, Any]) -> bool:
     return isinstance(extensions, dict) and isinstance(extensions.get(TASKS), dict)
 
 
-def check_declared(params: Mapping[str, Any], why: str) -> None:
+def check_declared(capabilities: Mapping[str, Any], why: str) -> None:
     """Raises BadEnvelope (-32021), SEP-2663."""
-    if not takes_tasks(params["_meta"][CAPABILITIES_KEY]):
+    if not takes_tasks(capabilities):
         raise BadEnvelope(MISSING_CAPABILITY, why, {"requiredCapabilities": OFFERED})
 
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from adapters.mcp_peer import Peer, PeerRefused
-from adapters.mcp_wire import CAPABILITIES_KEY, INVALID_PARAMS, MISSING_CAPABILITY
+from adapters.mcp_wire import INVALID_PARAMS, MISSING_CAPABILITY
 from gateway.decisions import BadCursor
 from gateway.errors import UnknownMethod
 from gateway.mcp_server.agent_tasks import AgentTasks, related, skill_of
@@ -56,12 +56,12 @@ class Tasks:
 
     async def get(self, asked: Asked, peer: Peer | None) -> bytes:
         """tasks/get of 2026-07-28."""
-        check_declared(asked.params, NOT_DECLARED)
+        check_declared(asked.capabilities, NOT_DECLARED)
         return encode({"resultType": "complete", **await self.shown(asked, asked.text("taskId"))})
 
     async def update(self, asked: Asked, peer: Peer | None) -> bytes:
         """tasks/update."""
-        check_declared(asked.params, NOT_DECLARED)
+        check_declared(asked.capabilities, NOT_DECLARED)
         responses = asked.object().get("inputResponses")
         if not isinstance(responses, dict):
             raise BadEnvelope(INVALID_PARAMS, "params.inputResponses must be an object")
@@ -74,7 +74,7 @@ class Tasks:
 
     async def cancel(self, asked: Asked, peer: Peer | None) -> bytes:
         """tasks/cancel of 2026-07-28: it is asked to end, and whether it does is seen later."""
-        check_declared(asked.params, NOT_DECLARED)
+        check_declared(asked.capabilities, NOT_DECLARED)
         await self._stop(asked, await self._found(asked, asked.text("taskId")))
         return ACK
 
@@ -173,7 +173,7 @@ class Tasks:
             return await self._servers.detailed(asked, found)
         shown = detailed(found, await self._agents.answered(found))
         if asked.modern:
-            _check_askable(asked.params["_meta"][CAPABILITIES_KEY], shown.get("inputRequests", {}))
+            _check_askable(asked.capabilities, shown.get("inputRequests", {}))
         return shown
 
     async def _stop(self, asked: Asked, found: TaskRecord | ServerTask) -> None:
