@@ -125,6 +125,10 @@ class CannotCancel(Exception):
     """The agent offers no way to stop a task, so it was told nothing."""
 
 
+class NotSent(UpstreamFault):
+    """There was no time or no room left to send it, so nothing is known of the other side."""
+
+
 class Unreachable(UpstreamFault):
     """The connection failed, broke off, or brought nothing in time: whether the other side did anything is not known."""
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from msgspec import UNSET, Raw
 
-from adapters.contract import Unreachable, UpstreamFault
+from adapters.contract import NotSent, Unreachable, UpstreamFault
 from adapters.mcp_crossing import PROGRESS, modern_params, plain_params
 from adapters.mcp_hearing import CHANGES, Hearing
 from adapters.mcp_http import LATE, Exchange
@@ -248,7 +248,7 @@ class Duplex:
         if self.ended is not None:
             raise self.ended
         if len(self._open) >= CALLS_MAX:
-            raise UpstreamFault("Too many calls to the server are under way", f"{CALLS_MAX}")
+            raise NotSent("Too many calls to the server are under way", f"{CALLS_MAX}")
         number = self._number()
         mailbox = self._open[number] = Mailbox()
         try:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 
 from msgspec import UNSET
 
-from adapters.contract import Unreachable, UpstreamFault
+from adapters.contract import NotSent, Unreachable, UpstreamFault
 from adapters.egress import LIMIT, Egress, Streamed
 from adapters.mcp_wire import BadAnswer, Envelope, RequestId, check_answer, read_answer, read_envelope
 from adapters.sse import SseReader
@@ -65,7 +65,7 @@ class McpHttp:
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, expected: RequestId, seconds: float) -> Exchange:
         """Sends one request and waits for its final answer. Raises UpstreamFault: not in time, cut, no answer to this request."""
         if seconds <= 0:
-            raise UpstreamFault(LATE, "the deadline has passed")
+            raise NotSent(LATE, "the deadline has passed")
         if url in self._plain:
             fetched = await self._egress.request("POST", url, headers=headers, body=body, timeout=seconds, limit=self._limit)
             if not is_stream(fetched.headers):
@@ -82,7 +82,7 @@ class McpHttp:
     async def converse(self, posting: Posting, ear: Hears) -> Exchange:
         """As `post`, but `ear` takes what the server sends before the answer, one message after the other."""
         if posting.seconds <= 0:
-            raise UpstreamFault(LATE, "the deadline has passed")
+            raise NotSent(LATE, "the deadline has passed")
         cursor = _Cursor(posting.expected, self._limit, ear)
         method, headers, body = "POST", posting.headers, posting.body
         try:
@@ -118,7 +118,7 @@ class McpHttp:
     async def lasting(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[Streamed]:
         """A request whose answer may take as long as it likes, among a bounded number of them."""
         if self._talks.total() >= TALKS_MAX or self._talks[url] >= TALKS_PER_URL:
-            raise UpstreamFault("Too many streams with servers are open", f"{self._talks[url]} of {self._talks.total()} with this one")
+            raise NotSent("Too many streams with servers are open", f"{self._talks[url]} of {self._talks.total()} with this one")
         self._talks[url] += 1
         try:
             async with self._egress.lasting().stream(method, url, headers=headers, body=body or None, timeout=0) as answer:

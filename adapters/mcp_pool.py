@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from adapters.contract import Call, Unreachable, UpstreamFault
+from adapters.contract import Call, NotSent, Unreachable, UpstreamFault
 from adapters.egress import LIMIT, Egress
 from adapters.mcp_breaker import Breaker
 from adapters.mcp_get_streams import GetStreams
@@ -88,6 +88,9 @@ class McpPool:
                 answer = await self._send(era, call, request)
             except (WrongEra, NotLegacy) as contradiction:
                 answer = await self._otherwise(era, call, request, contradiction)
+        except NotSent:
+            self._breaker.undecided(server)
+            raise
         except Unreachable:
             self._breaker.fault(server)
             raise
@@ -208,7 +211,7 @@ class McpPool:
         requests = self._legacy if era == "legacy" else self._sse
         if peer is None:
             return answered(request, await requests.once(call, request), False)
-        return await settled(request, peer, False, lambda again: requests.once(call, request, again.thought))
+        return await settled(request, peer, False, lambda again: requests.once(call, request, again.thought), self._clock)
 
     async def _modern_with(self, peer: Peer, call: Call, request: McpRequest) -> McpAnswer:
         if not request.modern and request.method in (SUBSCRIBE, UNSUBSCRIBE):
@@ -216,7 +219,7 @@ class McpPool:
             return _NOTHING
         if not request.modern and request.method == "logging/setLevel":
             return _NOTHING  # in the modern era each request brings its own level
-        return await settled(request, peer, True, lambda again: self._modern.heard(call, request, peer, again))
+        return await settled(request, peer, True, lambda again: self._modern.heard(call, request, peer, again), self._clock)
 
 
 def _version(target: Registration) -> _Version:

@@ -1,7 +1,6 @@
 """From a server's answer to the client's: results and refusals of the other era, and the rounds that a server's questions take."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -59,8 +58,9 @@ def answered(request: McpRequest, exchange: Exchange, modern: bool) -> McpAnswer
     raise _fault(request, exchange, modern)
 
 
-async def settled(request: McpRequest, peer: Peer, modern: bool, once: Once) -> McpAnswer:
-    """The answer after as many rounds as it takes; `once` sends the request. While the client is asked, the call's time stands still.
+async def settled(request: McpRequest, peer: Peer, modern: bool, once: Once, clock: Callable[[], float]) -> McpAnswer:
+    """The answer after as many rounds as it takes; `once` sends the request. While the client is asked, the call's time stands still:
+    `clock` counts its seconds.
 
     Only questions that can't reach the client as they are are asked here: a modern server's for an older client, and the refusal
     of an older server (-32042) for a modern one.
@@ -69,13 +69,13 @@ async def settled(request: McpRequest, peer: Peer, modern: bool, once: Once) -> 
     thought = 0.0
     for number in range(ROUNDS_MAX):
         exchange = await once(Again(number, answers, thought))
-        began = time.monotonic()
+        began = clock()
         required = None
         if modern and not request.modern:
             required = _input_required(exchange)
         if required is not None:
             answers = await _asked(peer, required)
-            thought += time.monotonic() - began
+            thought += clock() - began
             continue
         try:
             return answered(request, exchange, modern)
@@ -83,7 +83,7 @@ async def settled(request: McpRequest, peer: Peer, modern: bool, once: Once) -> 
             if not (request.modern and not modern and refused.code == URL_REQUIRED and refused.data):
                 raise
             await _visited(peer, refused.data["elicitations"])
-            thought += time.monotonic() - began
+            thought += clock() - began
     raise McpRefused(-32603, "the server asks without end")
 
 
@@ -97,6 +97,8 @@ async def _asked(peer: Peer, required: Members) -> dict[str, Any]:
     questions: dict[str, dict[str, Raw]] = checked(required.get("inputRequests", Raw(b"{}")), _questions)
     if len(questions) > QUESTIONS_MAX or not (questions or "requestState" in required):
         raise UpstreamFault("The server's message is not valid", f"{len(questions)} input requests")
+    if "requestState" in required:
+        checked(required["requestState"], _text)
     results: dict[str, Raw] = {}
     for key, question in questions.items():
         method = checked(question.get("method", Raw(b"null")), _text)

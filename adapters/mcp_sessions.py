@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 from msgspec import Raw
 
-from adapters.contract import Challenged, UpstreamFault
+from adapters.contract import Challenged, NotSent, UpstreamFault
 from adapters.mcp_http import LATE, Exchange, McpHttp
 from adapters.mcp_wire import ACCEPT, CLIENT_INFO, LEGACY, UNSUPPORTED_VERSION, BadAnswer, Envelope, envelope_of, told_of
 
@@ -230,7 +230,7 @@ class Sessions:
                 if not session.opened:
                     await open_session(self._http, session, credentials, deadline - self._clock())
         except TimeoutError as error:
-            raise UpstreamFault(LATE, "waiting for a session") from error
+            raise NotSent(LATE, "waiting for a session") from error
         return session.id
 
     def lost(self, session: Session, session_id: str) -> None:
@@ -244,7 +244,7 @@ class Sessions:
                 del self._sessions[key]
                 self._retired.append(session)
                 return
-        raise UpstreamFault("Too many sessions with servers are busy", f"{self._size} sessions")
+        raise NotSent("Too many sessions with servers are busy", f"{self._size} sessions")
 
     def had_by(self, owner: str, front: str) -> list[Session]:
         """Those that a client's session has, and that are open."""

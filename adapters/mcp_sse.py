@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from adapters.addresses import EgressRefused
-from adapters.contract import Call, Challenged, Unreachable, UpstreamFault
+from adapters.contract import Call, Challenged, NotSent, Unreachable, UpstreamFault
 from adapters.mcp_duplex import SEND_SECONDS, Duplex
 from adapters.mcp_duplex_listening import listen
 from adapters.mcp_http import CUT, LATE, Exchange, McpHttp, is_stream
@@ -89,7 +89,8 @@ class SseLine:
             duplex.receive(data)
         elif kind == "endpoint":
             self._endpoint = same_origin(self._key.url, data.decode("utf-8", "replace"))
-            self._opened.set_result(duplex)
+            if not self._opened.done():  # whoever waited may have given up meanwhile
+                self._opened.set_result(duplex)
         elif data:
             raise NotLegacy("something came before the endpoint")
 
@@ -101,8 +102,12 @@ class SseLine:
 
 def same_origin(url: str, endpoint: str) -> str:
     """Where to POST to, which is at the same server: the credentials go there too. Raises UpstreamFault."""
-    found = urljoin(url, endpoint.strip())
-    if urlsplit(found)[:2] != urlsplit(url)[:2] or "@" in urlsplit(found).netloc:
+    try:
+        found = urljoin(url, endpoint.strip())
+        same = urlsplit(found)[:2] == urlsplit(url)[:2] and "@" not in urlsplit(found).netloc
+    except ValueError as error:  # brackets that enclose no address
+        raise UpstreamFault("The server's endpoint is no address", str(error)[:200]) from None
+    if not same:
         raise UpstreamFault("The server's endpoint is at another address", "the origin differs")
     return found
 
@@ -172,7 +177,7 @@ class SseSessions:
         if len(self._lines) >= self._size:
             idle = next((other for other, line in self._lines.items() if not _busy(line)), None)
             if idle is None:
-                raise UpstreamFault("Too many sessions with servers are busy", f"{self._size} sessions")
+                raise NotSent("Too many sessions with servers are busy", f"{self._size} sessions")
             self._close([idle])
 
     def _close(self, keys: list[SessionKey]) -> None:

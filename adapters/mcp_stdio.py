@@ -71,7 +71,7 @@ class StdioServers:
         try:
             if request.peer is None:
                 return answered(request, await once(Again()), duplex.modern)
-            return await settled(request, request.peer, duplex.modern, once)
+            return await settled(request, request.peer, duplex.modern, once, self._clock)
         except WrongEra as error:
             raise UpstreamFault("The server's answer is not one of its protocol", str(error)) from error
 

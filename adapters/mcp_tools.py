@@ -1,5 +1,6 @@
 """Every MCP server behind one call, whether it is reached over HTTP or is a command of the configuration file."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
@@ -82,7 +83,10 @@ class McpTools:
 
         Of `call` only the time to the acknowledgement is bounded. `session` is the front's, as in McpRequest.
         """
-        if call.target.url.startswith(STDIO):
+        if call.target.kind == KIND:
+            await listener.acknowledged(Listening())
+            await asyncio.Event().wait()  # it never says anything, and never ends a stream
+        elif call.target.url.startswith(STDIO):
             await self._command().listen(call, wanted, listener, session)
         elif self._oauth is not None and AUTH in call.target.upstream:
             await self._oauth.authorized(errand_of(call), lambda own: self._pool.listen(_with(call, own), wanted, listener, session))

@@ -23,6 +23,7 @@ TOKEN_MAX: Final = 16 << 10  # characters
 PREFERRED: Final = ("client_secret_basic", "client_secret_post", "none")  # of what a registration may bring
 REFUSED: Final = "The authorization server refuses"
 OFFLINE: Final = "offline_access"
+SINGLE_USE: Final = frozenset({"authorization_code", "refresh_token"})
 
 
 class OAuthRefused(UpstreamFault):
@@ -127,7 +128,7 @@ class OAuthRequests:
         method = next((each for each in PREFERRED if each in at.methods), "none")
         body = msgspec.json.encode({**self._own.registration(), "token_endpoint_auth_method": method})
         headers = {"content-type": "application/json", "accept": "application/json"}
-        answer = await self._post(at.registration_endpoint, headers, body)
+        answer = await self._post(at.registration_endpoint, headers, body, again=True)
         if answer.status not in (200, 201):
             raise _refusal(answer)
         try:
@@ -141,7 +142,8 @@ class OAuthRequests:
         """`form` has the grant and its resource; what proves who we are is added. `asked`: the scopes, given where nothing else is said."""
         proof, headers = self._proof(at, client)
         headers |= {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
-        answer = await self._post(at.token_endpoint, headers, urlencode({**form, **proof}).encode())
+        again = form.get("grant_type") not in SINGLE_USE
+        answer = await self._post(at.token_endpoint, headers, urlencode({**form, **proof}).encode(), again=again)
         if answer.status != 200:
             raise _refusal(answer)
         try:
@@ -157,10 +159,13 @@ class OAuthRequests:
         expires = now + lasts if 0 < lasts < 1e9 else 0.0
         return Credential(said.access_token, client.client_id, given, asked, expires, now, said.refresh_token or "")
 
-    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Fetched:
-        """Once more where a connection ended without an answer: a code or refresh token whose answer was lost is good for nothing else."""
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes, *, again: bool) -> Fetched:
+        """`again`: once more where a connection ended without an answer.
+
+        Not with a code or a refresh token: one that is shown twice looks stolen, and ends all that was given for it (RFC 9700 s4.14).
+        """
         return await self._network.request(
-            "POST", url, headers=headers, body=body, timeout=REQUEST_SECONDS, limit=ANSWER_MAX, idempotent=True
+            "POST", url, headers=headers, body=body, timeout=REQUEST_SECONDS, limit=ANSWER_MAX, idempotent=again
         )
 
     def _proof(self, at: AuthorizationServer, client: Client) -> tuple[dict[str, str], dict[str, str]]:

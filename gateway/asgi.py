@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+from gateway.loose import let_go
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -158,9 +160,15 @@ class _Listener:
 
     def _show(self) -> None:
         if self.quiet and (self._showing is None or self._showing.done()):
-            self._showing = asyncio.ensure_future(self._send({"type": "http.response.body", "body": ALIVE, "more_body": True}))
+            self._showing = let_go(self._showed(), "listener_not_shown")
         self.quiet = True
         self._pulse = asyncio.get_running_loop().call_later(QUIET_SECONDS, self._show)
+
+    async def _showed(self) -> None:
+        try:
+            await self._send({"type": "http.response.body", "body": ALIVE, "more_body": True})
+        except OSError as error:  # nobody is there; the watch ends the block
+            log.info("listener_lost", error=type(error).__name__)
 
 
 async def left(receive: Receive) -> None:

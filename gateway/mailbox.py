@@ -4,14 +4,17 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+import structlog
 from sqlalchemy import Connection, select
 
 from gateway.database import Batch, Database, NotRead
+from gateway.loose import let_go
 from gateway.tables import mail
 from policies.bounded import BoundedCache
 
 LOOK_SECONDS = 0.1  # between two looks for letters from other processes, while anybody waits
 KEPT_MAX = 10_000
+log = structlog.get_logger()
 _PUT = "INSERT INTO mail (address, body, until) VALUES (?, ?, ?) ON CONFLICT (address) DO NOTHING"
 
 
@@ -49,7 +52,7 @@ class Mailbox:
         letter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[address].add(letter)
         if self.shared and (self._looking is None or self._looking.done()):
-            self._looking = asyncio.create_task(self._look())
+            self._looking = let_go(self._look(), "mail_not_looked_for")
         try:
             return await asyncio.wait_for(letter, seconds)
         finally:
@@ -77,8 +80,8 @@ class Mailbox:
             try:
                 for address, body, until in await self._database.read(lambda connection: _letters(connection, list(self._waiting))):
                     self._arrive(address, body.encode(), (until - self._now()) / 1e6)
-            except NotRead:
-                pass  # the next look may be luckier; whoever waits gives up by themselves
+            except NotRead as error:  # the next look may be luckier; whoever waits gives up by themselves
+                log.info("mail_not_read", waiting=len(self._waiting), error=str(error))
             await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 
@@ -23,6 +24,20 @@ AT_ONCE = 16  # looks of one process at a time
 WATCHED = (Status.ACTIVE, Status.DOWN, Status.QUARANTINED)
 SERVICE = {"account": "service"}
 log = structlog.get_logger()
+
+
+class _Sayings(NamedTuple):
+    """What the log calls what becomes of a look."""
+
+    missed: str
+    overtaken: str
+    down: str
+
+
+SAYINGS = {
+    Family.AGENT: _Sayings("agent_missed", "agent_changed_meanwhile", "agent_down"),
+    Family.SERVER: _Sayings("server_missed", "server_changed_meanwhile", "server_down"),
+}
 
 
 class Refresh:
@@ -107,13 +122,13 @@ class Refresh:
         try:
             await (self.agent(entry) if entry.family is Family.AGENT else self.server(entry))
         except (BadRequest, BadCard, UpstreamFault, EgressRefused) as error:
-            log.info(f"{entry.family}_missed", name=key[1], tenant=key[0], why=str(error))
+            log.info(SAYINGS[entry.family].missed, name=key[1], tenant=key[0], why=str(error))
         except (Outdated, UnknownName):
-            log.debug(f"{entry.family}_changed_meanwhile", name=key[1], tenant=key[0])
+            log.debug(SAYINGS[entry.family].overtaken, name=key[1], tenant=key[0])
 
     async def _missed(self, entry: Registration, health: Health) -> None:
         if health.down and entry.status is Status.ACTIVE:
-            log.warning(f"{entry.family}_down", name=entry.name, tenant=entry.tenant, why=health.note)
+            log.warning(SAYINGS[entry.family].down, name=entry.name, tenant=entry.tenant, why=health.note)
             await self._registry.update(replace(entry, status=Status.DOWN))
 
 

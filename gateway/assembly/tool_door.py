@@ -48,11 +48,12 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     running = AgentTasks(gateway.broker, log, Answers(gateway.database), seal)
     tasks = Tasks(catalogue.offers, Sources(log, TaskPages(gateway.database), running, relayed))
     relay = Relay(gateway.broker, catalogue, Callees(Agents(gateway.broker, running), relayed), seal, relisting.now)
-    parked = Parked(seal, mailbox, gateway.process, gateway.presence.lives, time.time)
+    parked = Parked(seal, mailbox, gateway.process, gateway.presence.lives)
     feeds = Feed(gateway.broker, catalogue, changes, watching), TaskFeed(tasks, log)
-    listeners = Listeners(admission, feeds, sessions, Line(mailbox, streams), gateway.places)
+    line = Line(mailbox, streams, time.time)
+    listeners = Listeners(admission, feeds, sessions, line, gateway.places)
     methods = Methods(relay, tasks, catalogue, sessions, changes)
-    parts = Parts(relay, methods, seal, parked, listeners, Line(mailbox, streams))
+    parts = Parts(relay, methods, seal, parked, listeners, line)
 
     for name in ("registry", "grants", "policies"):
         gateway.database.watch(name, changes)

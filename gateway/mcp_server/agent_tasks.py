@@ -1,7 +1,6 @@
 """Calls of agents that take their time or ask: as tasks that the client looks after, or as questions before there is one (MRTR first)."""
 
 import asyncio
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from adapters.task import Message, Role, TaskState
 from gateway.broker import Broker, Sending
 from gateway.cancellation import NotCancelable
 from gateway.database import NotKept, NotRead
+from gateway.loose import let_go
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.questions import ELICITATION, answer_of, is_answer, questions_of
@@ -163,7 +163,7 @@ class AgentTasks:
             except (UpstreamFault, UnknownTask, NotKept, NotRead) as error:
                 log.warning("task_not_canceled", task_id=row.id, error=type(error).__name__)
 
-        task = asyncio.create_task(cancel())
+        task = let_go(cancel(), "task_not_canceled", task_id=row.id)
         self._canceling.add(task)
         task.add_done_callback(self._canceling.discard)
 
@@ -173,7 +173,7 @@ class AgentTasks:
         capabilities, answered = asked.capabilities, await self.answered(record)
         questions = {key: question for key, question in questions_of(record).items() if key not in answered}
         if questions and not any(lacking(capabilities, each["method"], Raw(encode(each["params"]))) for each in questions.values()):
-            state = self._seal.close(Sealed(time.time() + THINK_SECONDS, record.row.id), _bound(asked))
+            state = self._seal.close(Sealed(self._seal.until(THINK_SECONDS), record.row.id), _bound(asked))
             return encode({"resultType": "input_required", "inputRequests": questions, "requestState": state})
         if takes_tasks(capabilities) and not record.row.ended and not questions:
             return encode({"resultType": "task", **created(record)})

@@ -12,6 +12,7 @@ from adapters.mcp_peer import Peer
 from adapters.mcp_wire import INVALID_PARAMS, LEGACY, Said
 from gateway.asgi import header
 from gateway.errors import InvalidRequest
+from gateway.loose import let_go
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.disconnect import ClientLeft
 from gateway.mcp_server.exchange import LETTER_SECONDS, Exchange, Line, take
@@ -116,7 +117,7 @@ class Conversations:
         key = _key(session, asked.id)
         if key is not None:
             self._under_way[key] = work
-        stopping = asyncio.create_task(self._canceled_elsewhere(key, work)) if self._line.mailbox.shared and key else None
+        stopping = let_go(self._canceled_elsewhere(key, work), "mcp_cancellation_missed") if self._line.mailbox.shared and key else None
         try:
             await asyncio.wait([work])
             if work.cancelled():

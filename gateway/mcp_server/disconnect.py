@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from gateway.asgi import Receive, left
+from gateway.loose import let_go
 
 LOOK_SECONDS = 0.25  # between two looks at what is under way; a request that is answered before two of them is not watched at all
 
@@ -42,7 +43,7 @@ class Watch:
 
     def _look(self) -> None:
         for task in self._seen & self._under_way.keys() - self._watching.keys():
-            self._watching[task] = asyncio.create_task(self._watch(task, self._under_way[task]))
+            self._watching[task] = let_go(self._watch(task, self._under_way[task]), "client_not_watched")
         self._seen = set(self._under_way)
         self._looking = bool(self._seen)
         if self._looking:

@@ -1,7 +1,7 @@
 """One request of an older client under way: the Peer that hears what a server says meanwhile and answers what it asks."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +39,11 @@ _answer = msgspec.json.Decoder(_Answer).decode
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What an older client's requests and streams are served with."""
+    """What an older client's requests and streams are served with. `now` counts seconds since 1970."""
 
     mailbox: Mailbox
     streams: Streams
+    now: Callable[[], float]
 
 
 class Exchange:

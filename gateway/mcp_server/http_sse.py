@@ -1,7 +1,6 @@
 """HTTP+SSE, the transport of 2024-11-05: a GET opens a stream, says first where to post to, and has the answers to all that is posted."""
 
 import asyncio
-import time
 from collections.abc import Iterable
 from urllib.parse import parse_qs
 
@@ -10,6 +9,7 @@ import structlog
 
 from gateway.asgi import Header, Scope, header
 from gateway.database import NotKept, NotRead
+from gateway.loose import let_go
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.conversations import Conversations
 from gateway.mcp_server.disconnect import ClientLeft
@@ -40,7 +40,7 @@ class Line(Outlet):
     def say(self, framed: bytes) -> bool:
         if self._stream_here is not None:
             return self._stream_here.say(framed)
-        self._kept.leave(self._session, QUEUE, time.time_ns(), framed)
+        self._kept.leave(self._session, QUEUE, framed)
         return True
 
     async def finish(self, body: bytes, status: int = 200, headers: Iterable[Header] = (), event_id: str = "") -> None:
@@ -67,7 +67,7 @@ class HttpSse:
         address = asked.resource.encode() + b"?" + (query + b"&" if query else b"") + NAMED + shown.encode()
         outlet.say(b"event: endpoint\ndata: %s\n\n" % address)
         self._open[session.id] = outlet
-        fetching = asyncio.create_task(self._fetch(session, outlet)) if self._shared else None
+        fetching = let_go(self._fetch(session, outlet), "mcp_answers_not_fetched") if self._shared else None
         try:
             await self._conversations.stream(asked, session, outlet, resumes=False)
         finally:
@@ -109,8 +109,8 @@ class HttpSse:
             try:
                 for framed in await self._streams.fetched(session, QUEUE):
                     outlet.say(framed)
-            except (NotRead, NotKept):
-                continue
+            except (NotRead, NotKept) as error:  # the next look may be luckier
+                log.info("mcp_answers_wait", error=type(error).__name__)
 
 
 def wants_line(scope: Scope) -> bool:

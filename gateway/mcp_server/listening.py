@@ -1,7 +1,6 @@
 """Streams that stay open: `subscriptions/listen` of modern clients, GET of older ones."""
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Coroutine, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from msgspec import Raw
 
 from adapters.mcp_wire import INVALID_PARAMS, META
 from gateway.admission import Admission
+from gateway.loose import let_go
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.exchange import Line
 from gateway.mcp_server.exchange import asked as ask_client
@@ -40,6 +40,7 @@ class Listeners:
         self._sessions = sessions
         self._streams = line.streams
         self._mailbox = line.mailbox
+        self._now = line.now
         self._places = places
         self._closing = False
         self._open: set[asyncio.Future[None]] = set()
@@ -68,7 +69,7 @@ class Listeners:
         capabilities = asked.capabilities
         audience = Audience(asked.caller, asked.server, asked.trail, say, capabilities)
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        following = asyncio.create_task(self._task_feed.run(asked, tasks, say))
+        following = let_go(self._task_feed.run(asked, tasks, say), "mcp_tasks_not_followed")
         try:
             await self._run(asked.caller, outlet, place.during(self._feed.run(audience, lambda: self._still(asked, granted))), stop)
         finally:
@@ -119,10 +120,11 @@ class Listeners:
 
     async def _again(self, asked: Asked, session: Session, last_event_id: str, outlet: Outlet) -> None:
         """Says what followed, as long as the session and the token are good."""
-        checked = time.monotonic()
+        loop = asyncio.get_running_loop()
+        checked = loop.time()
         async for framed in self._streams.resumed(session, last_event_id):
-            if time.monotonic() - checked > LOOK_SECONDS:
-                checked = time.monotonic()
+            if loop.time() - checked > LOOK_SECONDS:
+                checked = loop.time()
                 if await self._subscribed(asked, session) is None:
                     return
             if framed:
@@ -130,11 +132,11 @@ class Listeners:
 
     async def _run(self, caller: Caller, outlet: Outlet, work: Coroutine[Any, Any, None], stop: asyncio.Future[None]) -> None:
         """Until the client leaves, `stop` is settled, the token's time is over or nothing is wanted any more."""
-        telling = asyncio.create_task(work)
+        telling = let_go(work, "mcp_stream_broke")
         self._open.add(stop)
         if self._closing:
             _settle(stop)
-        left = max(0.0, caller.expires - time.time())
+        left = max(0.0, caller.expires - self._now())
         try:
             await asyncio.wait([telling, outlet.stream, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -15,8 +15,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.mcp_peer import Peer, PeerRefused
 from adapters.mcp_wire import MISSING_CAPABILITY
-from gateway.database import NotRead
+from gateway.database import NotKept, NotRead
 from gateway.errors import TooManyWaiting
+from gateway.loose import let_go
 from gateway.mailbox import Mailbox
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.outlet import Outlet, event
@@ -136,16 +137,13 @@ def _letter_of(outcome: asyncio.Future[bytes]) -> _Letter:
 
 
 class Parked:
-    """The calls of this process that wait. `lives` tells of a process whether it is still there; `now` counts seconds since 1970."""
+    """The calls of this process that wait. `lives` tells of a process whether it is still there."""
 
-    def __init__(
-        self, seal: Seal, mailbox: Mailbox, process: str, lives: Callable[[str], Awaitable[bool]], now: Callable[[], float]
-    ) -> None:
+    def __init__(self, seal: Seal, mailbox: Mailbox, process: str, lives: Callable[[str], Awaitable[bool]]) -> None:
         self._seal = seal
         self._mailbox = mailbox
         self._process = process
         self._lives = lives
-        self._now = now
         self._calls: dict[str, Running] = {}
         self._holders: Counter[str] = Counter()
         self._rounds: set[asyncio.Task[None]] = set()
@@ -206,7 +204,7 @@ class Parked:
         running.round += 1
         outcome = running.outcomes[running.round] = asyncio.get_running_loop().create_future()
         outcome.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be waiting
-        state = Sealed(self._now() + ANSWER_SECONDS, None, running.id, self._process, running.round)
+        state = Sealed(self._seal.until(ANSWER_SECONDS), None, running.id, self._process, running.round)
         if self._mailbox.shared:
             self._task(self._answered_elsewhere(running, running.round, bound))
         return encode({"resultType": "input_required", "inputRequests": questions, "requestState": self._seal.close(state, bound)})
@@ -280,7 +278,10 @@ class Parked:
         if await self._first(outcome, f"cancel/{call}") is not None:
             running.cancel()
         await asyncio.wait([outcome])
-        await self._mailbox.send(f"resumed/{call}", encode(_letter_of(outcome)), KEPT_SECONDS)
+        try:
+            await self._mailbox.send(f"resumed/{call}", encode(_letter_of(outcome)), KEPT_SECONDS)
+        except NotKept as error:  # whoever waits there is told that the state is good for nothing
+            log.warning("parked_answer_not_sent", error=str(error))
 
     async def _first(self, outcome: asyncio.Future[bytes], address: str) -> bytes | None:
         """A letter, or None when the round is over before one comes."""
@@ -292,6 +293,6 @@ class Parked:
             letter.cancel()
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        task = let_go(work, "parked_call_lost")
         self._rounds.add(task)
         task.add_done_callback(self._rounds.discard)

@@ -1,6 +1,5 @@
 """Requests that are for one server: found, ruled on and sent under the server's own names, and what comes back under ours."""
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from msgspec import Raw, Struct
 from adapters.contract import ConsentNeeded
 from adapters.mcp_params import headers_for
 from adapters.mcp_peer import Peer
-from adapters.mcp_wire import INVALID_PARAMS, MISSING_CAPABILITY, HeadersDiffer, McpRefused, McpRequest
+from adapters.mcp_wire import INVALID_PARAMS, HeadersDiffer, McpRefused, McpRequest
 from gateway.broker import Broker, ServerCall
 from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
 from gateway.ledger import Refused
@@ -24,11 +23,11 @@ from gateway.mcp_server.prompts import Prompts
 from gateway.mcp_server.resources import Resources
 from gateway.mcp_server.seal import Seal, Sealed, binding
 from gateway.mcp_server.searching import CALL, SEARCH, Searching
+from gateway.mcp_server.server_questions import check_askable, questions_in, state_in
 from gateway.mcp_server.server_tasks import MARK, RelayedTasks
 from gateway.mcp_server.sessions import holder
 from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
 from gateway.mcp_server.uris import result_outward
-from gateway.mcp_server.wanted import lacking
 from policies.grant import Act, calling, getting, reading
 
 NOT_OURS_TO_PASS_ON = frozenset(  # of `_meta`: the client's trace, which joins none of ours, and what looks like a credential
@@ -40,14 +39,6 @@ UNFINISHED = b'"input_required"'
 HINT = b"input_required"  # without quotes, which stand everywhere and make looking for it slower
 encode = msgspec.json.Encoder().encode
 _raw = msgspec.json.Decoder(dict[str, Raw]).decode
-
-
-class _Question(Struct):
-    method: str
-    params: Raw = Raw(b"{}")
-
-
-_questions = msgspec.json.Decoder(dict[str, _Question]).decode
 
 
 class Catalogue(Struct, frozen=True):
@@ -181,7 +172,7 @@ class Relay:
         return self._outward(asked, act.parent, answer.result)
 
     def _consent(self, asked: Asked, needed: ConsentNeeded) -> bytes:
-        state = self._seal.close(Sealed(time.time() + STATE_SECONDS), self.bound(asked)) if asked.modern else ""
+        state = self._seal.close(Sealed(self._seal.until(STATE_SECONDS)), self.bound(asked)) if asked.modern else ""
         return asking(asked, needed, state)
 
     def _check_known(self, asked: Asked, target: AgentTool | ServerTool | None) -> None:
@@ -239,17 +230,13 @@ class Relay:
         return self._unfinished(asked, result) if asked.modern and HINT in result else result
 
     def _unfinished(self, asked: Asked, result: bytes) -> bytes:
-        """A result that asks: only for what the client declared, and with the server's state sealed in ours. Raises BadEnvelope."""
+        """A result that asks: only for what the client declared, and with the server's state in ours. Raises BadEnvelope, UpstreamFault."""
         members: dict[str, Any] = dict(_raw(result))
         if bytes(members.get("resultType", b"")) != UNFINISHED:
             return result
-        capabilities = asked.capabilities
-        missing: dict[str, Any] = {}
-        for question in _questions(members.get("inputRequests", b"{}")).values():
-            missing |= lacking(capabilities, question.method, question.params)
-        if missing:
-            raise BadEnvelope(MISSING_CAPABILITY, "the server asks what the client did not declare", {"requiredCapabilities": missing})
-        if "requestState" in members:
-            state = Sealed(time.time() + STATE_SECONDS, msgspec.json.decode(members["requestState"], type=str))
-            members["requestState"] = self._seal.close(state, self.bound(asked))
+        check_askable(asked.capabilities, questions_in(members))
+        state = state_in(members)
+        if state is not None:
+            sealed = Sealed(self._seal.until(STATE_SECONDS), state)
+            members["requestState"] = self._seal.close(sealed, self.bound(asked))
         return encode(members)

@@ -75,6 +75,10 @@ class Seal:
             self._known[kid] = AESGCM(key)
         return kid
 
+    def until(self, seconds: float) -> float:
+        """The end of a state that is good for so long."""
+        return self._now() + seconds
+
     def close(self, state: Sealed, bound: bytes) -> str:
         kid, nonce = self.look(), os.urandom(_NONCE)
         box = nonce + self._known[kid].encrypt(nonce, msgspec.json.encode(state), bound)

@@ -62,6 +62,7 @@ class Streams:
     def __init__(self, database: Database, now: Callable[[], int]) -> None:
         self._database = database
         self._now = now
+        self._left = 0
 
     def open(self, session: Session) -> Stream:
         return Stream(self, session)
@@ -70,9 +71,10 @@ class Streams:
         row = {"session": session.id, "stream": stream, "seq": said.seq, "at": self._now(), "last": int(said.last), "body": said.body}
         self._database.post(lambda batch: batch.add(mcp_events, row))
 
-    def leave(self, session: Session, stream: str, seq: int, framed: bytes) -> None:
-        """Leaves an event for the process that has the stream."""
-        self.keep(session, stream, _Event(seq, False, framed.decode()))
+    def leave(self, session: Session, stream: str, framed: bytes) -> None:
+        """Leaves an event for the process that has the stream, after those that were left before."""
+        self._left = max(self._left + 1, self._now() * 1000 + secrets.randbelow(1000))  # two processes hardly ever choose the same
+        self.keep(session, stream, _Event(self._left, False, framed.decode()))
 
     async def fetched(self, session: Session, stream: str) -> list[bytes]:
         """What others left, once. Raises NotRead."""

@@ -20,6 +20,7 @@ from gateway.broker import Broker, ServerListening
 from gateway.database import NotKept, NotRead
 from gateway.errors import NotReachable, UnknownResource
 from gateway.ledger import Refused, Trail
+from gateway.loose import let_go
 from gateway.mcp_server.relay import Catalogue
 from gateway.mcp_server.watching import Watching
 from policies.authority import Caller
@@ -179,7 +180,7 @@ class Feed:
         for server in [server for server, (now, _) in followers.items() if wanted.get(server) != now]:
             followers.pop(server)[1].cancel()
         for server in wanted.keys() - followers.keys():
-            followers[server] = (wanted[server], asyncio.create_task(self._listen(audience, server, wanted[server])))
+            followers[server] = (wanted[server], let_go(self._listen(audience, server, wanted[server]), "mcp_not_listened", server=server))
 
     def _own(self, caller: Caller, server: str, uri: str) -> tuple[str, str] | None:
         """The server and its own name of a resource; None for what this caller may not read."""

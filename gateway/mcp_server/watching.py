@@ -9,6 +9,7 @@ import structlog
 
 from adapters.addresses import EgressRefused
 from adapters.contract import UpstreamFault
+from gateway.loose import let_go
 from gateway.mcp_server.relisting import Key, Relisting
 from registry.card import Registration, Status
 from registry.store import Registry, UnknownName
@@ -63,7 +64,7 @@ class Watching:
         for key in [key for key, (url, _) in self._watched.items() if places.get(key) != url]:
             self._watched.pop(key)[1].cancel()
         for key in places.keys() - self._watched.keys():
-            self._watched[key] = (places[key], asyncio.create_task(self._watch(key)))
+            self._watched[key] = (places[key], let_go(self._watch(key), "mcp_lists_not_watched", server=key[1], tenant=key[0]))
 
     def _shared(self, keys: frozenset[Key]) -> frozenset[Key]:
         if len(self._same) >= SAME_MAX:

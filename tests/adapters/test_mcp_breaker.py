@@ -1,12 +1,13 @@
 """Claims about servers that can't be reached: they are left alone for a while, tried by one call, and errors of tools mean nothing."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from adapters.contract import UpstreamFault
+from adapters.contract import NotSent, UpstreamFault
 from adapters.egress import CONNECTIONS, Egress
 from adapters.mcp_breaker import FAULTS_MAX, OPEN, PAUSE_MAX_SECONDS, PAUSE_SECONDS, Breaker
 from adapters.mcp_pool import McpPool
@@ -73,6 +74,28 @@ async def test_a_server_that_is_down_is_not_tried_by_every_call_and_found_when_i
         clock.now += PAUSE_SECONDS + 1
         assert text((await pool.call(call_of(url, "modern", seconds=60), request_of("echo", text="back"))).result) == "back"
         assert text((await pool.call(call_of(url, "modern", seconds=60), request_of("echo", text="on"))).result) == "on"
+
+
+async def test_a_call_that_was_never_sent_says_nothing_of_the_server(egress: Egress) -> None:
+    clock = Clock(asyncio.get_running_loop().time())
+    pool = McpPool(egress, clock)
+    with socket.socket() as closed:  # bound, and nobody listens: every connection is refused
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/mcp"
+        for _ in range(FAULTS_MAX):
+            assert (await fault_of(pool, url)).public != OPEN
+        clock.now += PAUSE_SECONDS + 1
+        for _ in range(3):
+            with pytest.raises(NotSent):  # it may try, and has no time left for that
+                await pool.call(call_of(url, "modern", seconds=-60), request_of("echo", text="late"))
+        tried = [(await refused(pool, url)).public for _ in range(3)]
+    assert [fault == OPEN for fault in tried] == [False, True, True]
+
+
+async def refused(pool: McpPool, url: str) -> UpstreamFault:
+    with pytest.raises(UpstreamFault) as fault:
+        await pool.call(call_of(url, "modern", seconds=60), request_of("echo", text="hi"))
+    return fault.value
 
 
 @pytest.mark.parametrize("kind", ["isError", "refusal", "500", "401", "nonsense"])

@@ -14,9 +14,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from adapters.contract import UpstreamFault
+from adapters.mcp_duplex import Duplex
 from adapters.mcp_peer import Listening
 from adapters.mcp_pool import McpPool
-from adapters.mcp_sse import same_origin
+from adapters.mcp_sessions import SessionKey
+from adapters.mcp_sse import SseLine, same_origin
 from adapters.mcp_wire import McpRefused
 from tests.adapters.test_mcp_listening import TOOLS, UPDATED, listening
 from tests.adapters.test_mcp_pool import call_of, egress, fault_of, pool, request_of, text
@@ -93,11 +95,21 @@ async def fault_of_slow(pool: McpPool, url: str) -> UpstreamFault | McpRefused:
     return fault.value
 
 
-@pytest.mark.parametrize("endpoint", ["http://evil.example/post", "//evil.example/post", "https://127.0.0.1/x", "http://user@{host}/x"])
+@pytest.mark.parametrize(
+    "endpoint", ["http://evil.example/post", "//evil.example/post", "https://127.0.0.1/x", "http://user@{host}/x", "//[x"]
+)
 async def test_credentials_are_not_led_to_another_address(endpoint: str) -> None:  # attack EGR-01
     with pytest.raises(UpstreamFault):
         same_origin("http://127.0.0.1:8000/sse", endpoint.replace("{host}", "127.0.0.1:8000"))
     assert same_origin("http://127.0.0.1:8000/a/sse", "/messages?s=1") == "http://127.0.0.1:8000/messages?s=1"
+
+
+async def test_an_endpoint_that_comes_when_nobody_waits_any_more_harms_nobody(pool: McpPool) -> None:
+    line = SseLine(pool._http, SessionKey("", "http://127.0.0.1:8000/sse", ""), {})
+    duplex = Duplex(line._send, owned=True)
+    line._opened.cancel()  # as the time limit of whoever opens it does, at the moment when the endpoint arrives
+    await line._take(duplex, "endpoint", b"/post")
+    assert line._opened.cancelled() and line._endpoint == "http://127.0.0.1:8000/post"
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,20 @@
 
 import asyncio
 
+import pytest
+
+from adapters.contract import UpstreamFault
 from adapters.egress import Egress
 from adapters.oauth_discovery import AuthorizationServer
 from adapters.oauth_requests import OAuthRequests, OwnClient
 from policies.credentials import Client
 from tests.fakes.upstream import Upstream, answer
 
+SINGLE = [{"grant_type": "authorization_code", "code": "c"}, {"grant_type": "refresh_token", "refresh_token": "r"}]
 
-async def test_a_connection_that_the_server_let_go_meanwhile_costs_no_consent() -> None:
+
+@pytest.mark.parametrize(("form", "shown"), [(SINGLE[0], 2), (SINGLE[1], 2), ({"grant_type": "client_credentials"}, 3)])
+async def test_what_is_good_for_one_use_is_shown_once_whatever_becomes_of_the_connection(form: dict[str, str], shown: int) -> None:
     seen = 0
 
     async def dying(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -24,8 +30,12 @@ async def test_a_connection_that_the_server_let_go_meanwhile_costs_no_consent() 
     requests = OAuthRequests(egress, OwnClient("", "", "", "", lambda claims, typ: "", lambda: 0.0))
     async with Upstream(dying) as upstream:
         at = AuthorizationServer(upstream.url, f"{upstream.url}/token")
-        for _ in range(2):
-            given = await requests.token(at, Client(at.issuer, "us"), {"grant_type": "authorization_code", "code": "c"}, frozenset())
-            assert given.access_token == "t"
-    assert seen == 3
+        client = Client(at.issuer, "us")
+        assert (await requests.token(at, client, form, frozenset())).access_token == "t"
+        if form in SINGLE:
+            with pytest.raises(UpstreamFault):
+                await requests.token(at, client, form, frozenset())
+        else:
+            assert (await requests.token(at, client, form, frozenset())).access_token == "t"
+    assert seen == shown
     await egress.close()

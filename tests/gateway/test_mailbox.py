@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from structlog.testing import capture_logs
 
-from gateway.database import Database, engine_for
+from gateway.database import Database, NotRead, engine_for
 from gateway.mailbox import Mailbox
 from gateway.tables import mail
 from tests.fakes.clock import Clock
@@ -47,6 +49,30 @@ async def test_letters_reach_other_processes_before_and_after_they_wait(database
     assert await there.wait("early", 5) == b"1"
     await here.send("late", b"2", 60)
     assert await waiting == b"2"
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+@pytest.mark.parametrize(("error", "event"), [(NotRead("busy"), "mail_not_read"), (ValueError("odd"), "mail_not_looked_for")])
+async def test_a_look_that_fails_is_in_the_log_and_the_next_one_finds_the_letter(
+    database: Database, error: Exception, event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box, read, failing = Mailbox(database, lambda: 0), database.read, asyncio.Event()
+
+    async def once(work: Any) -> Any:
+        if not failing.is_set():
+            failing.set()
+            raise error
+        return await read(work)
+
+    monkeypatch.setattr(database, "read", once)
+    with capture_logs() as said:
+        waiting = asyncio.create_task(box.wait("a", 20))
+        await asyncio.wait_for(failing.wait(), 10)
+        await box.send("b", b"1", 60)
+        assert await box.wait("b", 10) == b"1"  # whoever waits next looks again
+        await box.send("a", b"2", 60)
+        assert await waiting == b"2"
+    assert event in [each["event"] for each in said]
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)

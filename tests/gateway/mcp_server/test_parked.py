@@ -16,7 +16,7 @@ from tests.fakes.house import House, house, open_house
 from tests.fakes.mcp_clients import upstream
 from tests.fakes.mcp_servers import scripted_server
 from tests.fakes.mcp_talkers import Talker
-from tests.fakes.mcp_wire import ABLE, modern, post
+from tests.fakes.mcp_wire import ABLE, document, modern, post, session
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ADA = {"action": "accept", "content": {"name": "Ada"}}
@@ -164,6 +164,37 @@ async def test_a_server_that_asks_what_was_not_declared_is_not_heard(open_home: 
     asked = await post(open_home, "admin", *modern("tools/call", {"name": "think", "arguments": {}}, ABLE), "/mcp/bold")
     assert asked.json()["result"]["inputRequests"] == {"q": question}
     assert "theirs" not in asked.text  # a server's state is no more for clients to read than to write
+
+
+MALFORMED: list[dict[str, Any]] = [
+    {},
+    {"inputRequests": {}},
+    {"inputRequests": []},
+    {"inputRequests": None, "requestState": "s"},
+    {"inputRequests": {"q": 5}},
+    {"inputRequests": {"q": {"params": {}}}},
+    {"inputRequests": {"q": {"method": 7, "params": {}}}},
+    {"inputRequests": {"q": {"method": "elicitation/create", "params": "Who?"}}},
+    {"inputRequests": {f"q{number}": {"method": "roots/list"} for number in range(17)}},
+    {"inputRequests": {"q": {"method": "roots/list"}}, "requestState": {"theirs": 1}},
+    {"inputRequests": {"q": {"method": "roots/list"}}, "requestState": None},
+]
+
+
+@SQLITE
+@pytest.mark.parametrize("asking", MALFORMED)
+async def test_a_server_that_asks_in_no_known_way_is_at_fault_itself(open_home: House, asking: dict[str, Any]) -> None:
+    async def answer(request: dict[str, Any]) -> Response:
+        if request["method"] == "initialize":
+            return JSONResponse({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32601, "message": "no"}}, 404)
+        return JSONResponse({"jsonrpc": "2.0", "id": request["id"], "result": {"resultType": "input_required", **asking}})
+
+    await open_home.server("odd", "think", url=(await open_home.stack.enter_async_context(scripted_server(answer))).removesuffix("/mcp"))
+    call = {"name": "think", "arguments": {}}
+    newer = await post(open_home, "admin", *modern("tools/call", call, ABLE), "/mcp/odd")
+    mine = {"mcp-session-id": await session(open_home, path="/mcp/odd", capabilities=ABLE)}
+    older = await post(open_home, "admin", document("tools/call", call), mine, "/mcp/odd")
+    assert [answer.json()["error"]["code"] for answer in (newer, older)] == [-32015, -32015]
 
 
 @asynccontextmanager
