@@ -145,8 +145,18 @@ mcp_tasks = Table(
     Column("server", Text, nullable=False),
     Column("tool", Text, nullable=False),
     Column("own", Text, nullable=False),  # the server's id of it
+    Column("capabilities", Text, nullable=False, server_default="{}"),  # JSON: what its server was told that the client can be asked
     Column("created", BigInteger, nullable=False),
     Index("mcp_tasks_created", "created"),
+)
+
+mcp_questions = Table(
+    "mcp_questions",
+    metadata,
+    Column("task_id", Text, primary_key=True),  # of mcp_tasks
+    Column("question", Text, primary_key=True),
+    Column("process", Text, nullable=False),  # that waits for the answer
+    Column("body", Text, nullable=False),  # JSON: method and parameters
 )
 
 task_answers = Table(

@@ -78,7 +78,17 @@ def _errands() -> None:
     op.add_column("registrations", sa.Column("sensitivities", sa.Text(), nullable=False, server_default="{}"))
 
 
+def _server_tasks() -> None:
+    op.add_column("mcp_tasks", sa.Column("capabilities", sa.Text(), nullable=False, server_default="{}"))
+    op.create_table(
+        "mcp_questions",
+        *(sa.Column(name, sa.Text(), primary_key=True) for name in ("task_id", "question")),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("process", "body")),
+    )
+
+
 def upgrade() -> None:
+    _server_tasks()
     _tickets()
     _kills()
     _budgets()
@@ -87,6 +97,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("mcp_questions")
+    op.drop_column("mcp_tasks", "capabilities")
     op.execute("DELETE FROM epochs WHERE name = 'kills'")
     for name in ("errands", "approval_votes", "approvals", "budgets", "kills", "tickets"):
         op.drop_table(name)
