@@ -20,8 +20,18 @@ class PolicyReload:
     `forget`: rulings made by other rules may not be believed any more.
     """
 
-    def __init__(self, database: Database, engine: PolicyEngine, audit: Audit, forget: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        engine: PolicyEngine,
+        audit: Audit,
+        forget: Callable[[], None],
+        generation: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`generation` changes with the registry, whose tools policies speak of."""
         self._database = database
+        self._generation = generation
+        self._fitted = -1
         self._engine = engine
         self._audit = audit
         self._forget = forget
@@ -35,6 +45,8 @@ class PolicyReload:
         settled, self._seen = stamp == self._seen, stamp
         if settled:
             await self.take_up()
+        if self._fitted != self._generation():
+            await self._refit()
 
     async def take_up(self) -> None:
         """Reads the folder where it has changed, and tells the other processes, which wait no longer then."""
@@ -47,6 +59,16 @@ class PolicyReload:
                 before, now = self._told, self._engine.version
                 await self._database.write(lambda batch: self._keep(batch, before, now))
                 self._told = now
+
+    async def _refit(self) -> None:
+        """Looks at the rules beside the tools of now: whatever is said of them, the rules stay."""
+        async with self._busy:
+            self._fitted, before = self._generation(), self._engine.version
+            for doubt in await asyncio.to_thread(self._engine.refit):
+                log.warning("policy_doubtful", policy=doubt)
+            if self._engine.version != before:
+                self._forget()
+                self.report()
 
     def report(self) -> None:
         """Says in the log what became of the policies."""

@@ -2,53 +2,79 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import cedarpy
 
+from policies.argument_types import KnownTool
+from policies.argument_types import Path as InputPath
 from policies.cedar_question import CedarQuestion, Verdict, context_text, slice_text
 from policies.cedar_values import cedar_value
 from policies.grant import Act
+from policies.input_paths import decimal_paths, with_decimals
 from policies.permissions import BadPermission
 from policies.policy_folder import BadPolicy, Stamp, built_in, operators, stamp
-from policies.policy_syntax import idle, may_apply, misspelt, reads_input, without_input
-from policies.policy_text import fault_line, line_of
+from policies.policy_reading import Read, Text, read_all, refuse_ambiguous
+from policies.policy_review import Policy, Review, review
+from policies.policy_schema import known_types, schema_document
+from policies.policy_syntax import actions_of, idle, may_apply, reads_input, without_input
 from policies.role_rules import role_policies
 
-__all__ = ["BadPolicy", "CedarQuestion", "PolicyEngine", "RuleSet", "Verdict", "load"]
+__all__ = ["BadPolicy", "CedarQuestion", "KnownTool", "PolicyEngine", "RuleSet", "Verdict", "load", "schema_text"]
 
 ENTITIES_KEPT = 1024  # 8 KB each
+USER_OF = "default|interlock-development"  # people who are called by a name alone
+Tools = Callable[[], Iterable[KnownTool]]
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """Parsed policies. `names`: Cedar's policy id -> @id. `readers`: those that look at the arguments.
+    """Parsed policies. `names`: Cedar's policy id -> @id. `readers`: those that look at the arguments, with what they take for decimals.
 
-    `doubts`: sentences about policies that are sound, but name somebody whom they will never meet.
+    `doubts`: sentences about policies that are sound, but name somebody whom they will never meet, or don't fit the tools of today.
+    `own`: the operator's, as Cedar's JSON; `places`: where each of them stands.
     """
 
     policies: cedarpy.PolicySet
     visible: cedarpy.PolicySet  # the same without all that reads the arguments
     names: Mapping[str, str]
-    readers: tuple[Mapping[str, Any], ...]
+    readers: tuple[tuple[Policy, set[InputPath]], ...]
     version: str
-    doubts: tuple[str, ...] = ()
+    own: Mapping[str, Policy] = field(repr=False, default_factory=dict)
+    places: Mapping[str, tuple[str, int]] = field(repr=False, default_factory=dict)
+    idle: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        return (*self.idle, *self.unfit)
 
 
-def load(roles: Mapping[str, Sequence[str]], folder: Path | None = None) -> RuleSet:
-    """Reads and checks every policy. Raises BadPolicy."""
-    rules: dict[str, dict[str, Any]] = {}
-    doubts: list[str] = []
-    for origin, texts in (("built-in", built_in()), ("operator", operators(folder) if folder else ())):
-        for file, text in texts:
-            found = _read(file, text)
-            rules |= {f"{origin}/{place}": policy for place, policy in found.items()}
-            for index, policy in enumerate(found.values()):
-                doubts += [f"{file}:{line_of(text, index)}: {doubt}" for doubt in idle(policy, roles)]
-    _refuse_ambiguous(rules)
+def load(
+    roles: Mapping[str, Sequence[str]],
+    folder: Path | None = None,
+    tools: Iterable[KnownTool] = (),
+    known: Iterable[Policy] | None = None,
+) -> RuleSet:
+    """Reads and checks every policy. Raises BadPolicy: also for one that doesn't fit the tools of today, unless it is one of `known`.
+
+    None: nothing is refused for the tools' sake, which may have changed since it was written.
+    """
+    return compiled(roles, operators(folder) if folder else (), tools, known)
+
+
+def compiled(
+    roles: Mapping[str, Sequence[str]], texts: Iterable[Text], tools: Iterable[KnownTool], known: Iterable[Policy] | None
+) -> RuleSet:
+    """The same, of texts by the names of their files."""
+    built, own = (read_all(files, cedarpy.policies_to_json_str, USER_OF) for files in (built_in(), texts))
+    refuse_ambiguous({**{f"built-in/{key}": one for key, one in built.policies.items()}, **own.policies}, _places(built, own))
+    unfit = _reviewed(own, review(own.policies, known_types(tools), _complaints), known)
+    rules = {f"built-in/{key}": policy for key, policy in built.policies.items()}
+    rules |= {f"operator/{key}": policy for key, policy in own.policies.items()}
     try:
         rules |= {f"roles#{index}": policy for index, policy in enumerate(role_policies(roles))}
     except BadPermission as error:
@@ -58,62 +84,87 @@ def load(roles: Mapping[str, Sequence[str]], folder: Path | None = None) -> Rule
         policies=_parsed(rules),
         visible=_parsed(without_input(rules)),
         names={key: policy["annotations"]["id"] for key, policy in rules.items()},
-        readers=tuple(policy for policy in rules.values() if reads_input(policy["conditions"])),
+        readers=tuple((policy, decimal_paths(policy)) for policy in rules.values() if reads_input(policy["conditions"])),
         version=hashlib.sha256(document.encode()).hexdigest()[:12],
-        doubts=tuple(doubts),
+        own=own.policies,
+        places=own.places,
+        idle=tuple(_idle(own, roles)),
+        unfit=unfit,
     )
 
 
-def _read(file: str, text: str) -> dict[str, dict[str, Any]]:
-    """The policies of one file by a key of their own, each with an @id. Raises BadPolicy."""
-    try:
-        document = json.loads(cedarpy.policies_to_json_str(text))
-    except ValueError as error:
-        raise BadPolicy(file, str(error), fault_line(text, _complaint)) from error
-    if document["templates"]:
-        raise BadPolicy(file, "templates (?principal, ?resource) would never apply")
-    found = {}
-    for index, policy in enumerate(document["staticPolicies"].values()):
-        if problem := misspelt(policy):
-            raise BadPolicy(file, f"policy {index + 1}: {problem}", line_of(text, index))
-        policy.setdefault("annotations", {})
-        policy["annotations"]["id"] = policy["annotations"].get("id") or f"{file}#{index + 1}"
-        found[f"{file}#{index + 1}"] = policy
+def refitted(rules: RuleSet, tools: Iterable[KnownTool]) -> RuleSet:
+    """The same rules, with what is to be said of them beside the tools of now."""
+    found = review(rules.own, known_types(tools), _complaints)
+    return replace(rules, unfit=tuple(_said(rules.places, found.unfit, found.doubts)))
+
+
+def schema_text(tools: Iterable[KnownTool]) -> str:
+    """The schema in Cedar's own form, for editors."""
+    return str(cedarpy.Schema.from_json_str(json.dumps(schema_document(known_types(tools)))))
+
+
+def _places(built: Read, own: Read) -> dict[str, tuple[str, int]]:
+    return {**{f"built-in/{key}": place for key, place in built.places.items()}, **own.places}
+
+
+def _idle(own: Read, roles: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    for key, policy in own.policies.items():
+        file, line = own.places[key]
+        yield from (f"{file}:{line}: {doubt}" for doubt in idle(policy, roles))
+    for name, (file, line) in own.unused.items():
+        yield f"{file}:{line}: nothing in links.yaml fills in the template {name!r}"
+
+
+def _reviewed(own: Read, found: Review, known: Iterable[Policy] | None) -> tuple[str, ...]:
+    """What is doubtful. Raises BadPolicy for what is wrong, and for what is unfit and new."""
+    standing = None if known is None else list(known)
+    for complaints in (found.wrong, found.unfit):
+        for key, said in complaints.items():
+            if complaints is found.wrong or (standing is not None and own.policies[key] not in standing):
+                file, line = own.places[key]
+                raise BadPolicy(file, f"{own.policies[key]['annotations']['id']}: {'; '.join(said)}", line)
+    return tuple(_said(own.places, found.unfit, found.doubts))
+
+
+def _said(places: Mapping[str, tuple[str, int]], *complaints: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    for each in complaints:
+        for key, said in each.items():
+            file, line = places[key]
+            yield from (f"{file}:{line}: {sentence}" for sentence in said)
+
+
+def _complaints(policies: Mapping[str, Policy], schema: str) -> dict[str, list[str]]:
+    """What Cedar's validator says of each."""
+    keyed = {key: {**policy, "annotations": {"id": key}} for key, policy in policies.items()}
+    text = cedarpy.policies_from_json_str(json.dumps({"staticPolicies": keyed, "templates": {}, "templateLinks": []}))
+    result = cedarpy.validate_policies(text, cedarpy.Schema.from_json_str(schema), release_gil=True)
+    found: dict[str, list[str]] = {}
+    for error in result.errors:
+        key = result.id_annotations_by_policy_id.get(error.policy_id, error.policy_id)
+        sentence = error.error.removeprefix(f"for policy `{error.policy_id}`, ")
+        if sentence not in found.setdefault(key, []):
+            found[key].append(sentence)
     return found
 
 
-def _complaint(text: str) -> str:
-    """What Cedar says of a text that is no policy."""
-    try:
-        cedarpy.policies_to_json_str(text)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-def _refuse_ambiguous(rules: Mapping[str, Mapping[str, Any]]) -> None:
-    """An explanation names policies by @id, so no two may share one, and none may pose as the role rule."""
-    seen: dict[str, str] = {}
-    for key, policy in rules.items():
-        name = policy["annotations"]["id"]
-        file = key.partition("/")[2].rpartition("#")[0]
-        if name in seen or name.startswith("role:"):
-            raise BadPolicy(file, f'@id("{name}") is taken by {seen.get(name, "the role rule")}')
-        seen[name] = file
-
-
-def _parsed(rules: Mapping[str, dict[str, Any]]) -> cedarpy.PolicySet:
+def _parsed(rules: Mapping[str, Mapping[str, Any]]) -> cedarpy.PolicySet:
     try:
         return cedarpy.PolicySet.from_json_str(json.dumps({"staticPolicies": rules, "templates": {}, "templateLinks": []}))
     except ValueError as error:
         raise BadPolicy("policies", str(error)) from error
 
 
+def no_tools() -> Iterable[KnownTool]:
+    """Where there is no registry."""
+    return ()
+
+
 class PolicyEngine:
     """Answers from the last good rule set. `healthy` is false while a newer one was refused, `problem` says why."""
 
-    def __init__(self, roles: Mapping[str, Sequence[str]], folder: Path | None = None) -> None:
-        self._roles, self._folder = roles, folder
+    def __init__(self, roles: Mapping[str, Sequence[str]], folder: Path | None = None, tools: Tools = no_tools) -> None:
+        self._roles, self._folder, self._tools = roles, folder, tools
         self._stamp = self.stamp()
         self._rules = load(roles, folder)
         self._entities: dict[tuple[object, ...], cedarpy.Entities] = {}
@@ -148,24 +199,38 @@ class PolicyEngine:
         """Takes the rules of today in one step, or keeps the last good ones and reports the problem."""
         self._stamp = self.stamp()
         try:
-            self._rules = load(self._roles, self._folder)
+            self._rules = load(self._roles, self._folder, self._tools(), self._rules.own.values())
         except BadPolicy as problem:
             self.problem = problem
         else:
             self.problem = None
 
+    def refit(self) -> tuple[str, ...]:
+        """Looks at the rules beside the tools of now, and returns the doubts that are new. What was refused is tried again."""
+        before = self._rules.doubts
+        if self.problem is not None:
+            self.reload()
+        elif self._rules.own:
+            self._rules = refitted(self._rules, self._tools())
+        return tuple(doubt for doubt in self._rules.doubts if doubt not in before)
+
     def reads_input(self, act: Act) -> bool:
         """Whether any policy that may apply to this act looks at the arguments."""
-        return any(may_apply(policy, act) for policy in self._rules.readers)
+        return any(may_apply(policy, act) for policy, _ in self._rules.readers)
 
     def decide(self, question: CedarQuestion) -> Verdict:
         """Allows only on an explicit Allow without any diagnostic error: Cedar skips a forbid that fails."""
         rules = self._rules
         try:
-            arguments = cedar_value(question.input) if question.input is not None and self.reads_input(question.act) else None
+            arguments = self._arguments(rules, question) if question.input is not None else None
         except (ValueError, RecursionError):
             return Verdict(False, error=True)
         return self._verdict(rules, rules.policies, question, arguments)
+
+    def _arguments(self, rules: RuleSet, question: CedarQuestion) -> Any:
+        """As Cedar values, where a policy that may apply looks at them."""
+        applying = [decimals for policy, decimals in rules.readers if may_apply(policy, question.act)]
+        return with_decimals(cedar_value(question.input), set().union(*applying)) if applying else None
 
     def visible(self, question: CedarQuestion) -> bool:
         """Whether some arguments may be allowed, for lists: conditions on the arguments count as met. The call is ruled on again."""
@@ -173,11 +238,11 @@ class PolicyEngine:
         return self._verdict(rules, rules.visible, question, None).allowed
 
     def _verdict(self, rules: RuleSet, policies: cedarpy.PolicySet, question: CedarQuestion, arguments: Any) -> Verdict:
-        act = question.act
+        act, ((_, name), *_) = question.act, actions_of(question.act)
         try:
             request = {
                 "principal": {"type": "User", "id": question.principal.owner},
-                "action": {"type": "Action", "id": act.action},
+                "action": {"type": "Action", "id": name},
                 "resource": {"type": act.kind, "id": act.resource},
                 "context": context_text(question, arguments),
             }

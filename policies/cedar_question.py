@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from policies.grant import Act
-from policies.policy_syntax import parent_of
+from policies.policy_syntax import actions_of, parent_of
 from policies.principal import Principal
 
 _encode = msgspec.json.Encoder().encode
@@ -56,12 +56,14 @@ def context_text(question: CedarQuestion, arguments: Any) -> str:
 def slice_text(question: CedarQuestion) -> str:
     """The few entities that a question is about, as Cedar JSON: the user in their roles, the resource in its parent."""
     principal, act, parent = question.principal, question.act, parent_of(question.act)
+    action, group = actions_of(act)
     where = {"tenant": question.tenant}
     user = {"tenant": principal.tenant, "issuer": principal.issuer, "subject": principal.subject}
     entities = [
         _entity(("User", principal.owner), user, [("Role", role) for role in principal.roles]),
         _entity((act.kind, act.resource), where | {"permission": act.permission}, [parent] if parent else []),
         *([_entity(parent, where, [])] if parent else []),
+        *([_entity(action, {}, [group])] if group else []),
     ]
     return _encode(entities).decode()
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
+LINKS = "links.yaml"
 Stamp = tuple[tuple[str, int, int, int], ...]
 
 
@@ -28,17 +29,23 @@ def operators(folder: Path) -> Iterator[tuple[str, str]]:
     """Name and text of each file. Raises BadPolicy."""
     if not folder.is_dir():
         raise BadPolicy(str(folder), "a folder of .cedar files is expected")
-    for path in sorted(folder.glob("*.cedar")):
+    for path in _files(folder):
         try:
             yield path.name, path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise BadPolicy(path.name, str(error)) from error
 
 
+def _files(folder: Path) -> list[Path]:
+    """The policies, and then what fills in their templates."""
+    links = folder / LINKS
+    return [*sorted(folder.glob("*.cedar")), *([links] if links.is_file() else [])]
+
+
 def stamp(folder: Path) -> Stamp:
     """Changes whenever a file of the folder may have changed; empty when the folder is gone or empty."""
     found = []
-    for path in sorted(folder.glob("*.cedar")):
+    for path in _files(folder):
         try:
             status = path.stat()
         except OSError:  # it went, or leads nowhere: reading it says so

@@ -1,13 +1,12 @@
 """What a Cedar policy says, read from its JSON form: what it applies to, whether it looks at the arguments, what is misspelt."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from policies.grant import SERVED, Act
+from policies.policy_schema import ATTRIBUTES, CONTEXT, GROUP, TYPES
 from policies.role_rules import ACTIONS
-
-TYPES = frozenset({"User", "Role", "Agent", "Server", "Tool", "Prompt", "Task", "Key", "Workflow", "Action"})
-CONTEXT = frozenset({"tenant", "scopes", "chain", "depth", "task", "input"})
 
 Uid = tuple[str, str]
 
@@ -23,10 +22,17 @@ def parent_of(act: Act) -> Uid | None:
 def may_apply(policy: Mapping[str, Any], act: Act) -> bool:
     """Whether the policy's scope fits the action and the resource; what is not understood fits."""
     lineage = [(act.kind, act.resource), parent_of(act)]
-    return _fits(policy["action"], [("Action", act.action)]) and _fits(policy["resource"], lineage)
+    return fits(policy["action"], actions_of(act)) and fits(policy["resource"], lineage)
 
 
-def _fits(scope: Mapping[str, Any], lineage: list[Uid | None]) -> bool:
+def actions_of(act: Act) -> tuple[Uid, Uid | None]:
+    """The action that Cedar is asked about and what it is in: each tool has one of its own, in the group of all."""
+    if act.action == GROUP:
+        return ("Action", act.resource), ("Action", GROUP)
+    return ("Action", act.action), None
+
+
+def fits(scope: Mapping[str, Any], lineage: Sequence[Uid | None]) -> bool:
     """`lineage` holds the uid itself and then what it is in."""
     match scope:
         case {"op": "==", "entity": entity}:
@@ -37,7 +43,7 @@ def _fits(scope: Mapping[str, Any], lineage: list[Uid | None]) -> bool:
             return any(_uid(entity) in lineage for entity in entities)
         case {"op": "is", "entity_type": kind, **rest}:
             within = rest.get("in")
-            return bool(lineage[0] and lineage[0][0] == kind) and (within is None or _fits({"op": "in", **within}, lineage))
+            return bool(lineage[0] and lineage[0][0] == kind) and (within is None or fits({"op": "in", **within}, lineage))
     return True
 
 
@@ -75,21 +81,43 @@ def without_input(rules: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, An
 
 def misspelt(policy: Mapping[str, Any]) -> str:
     """The first name that nothing will ever have, so that the policy would silently never apply; else the empty string."""
-    for node in _nodes(policy):
+    for node in nodes(policy):
         attribute = _context_attribute(node)
         if attribute and attribute not in CONTEXT:
-            return f"context has no attribute {attribute!r}; it has {', '.join(sorted(CONTEXT))}"
+            return f"context has no attribute {attribute!r}{meant(attribute, CONTEXT)}; it has {', '.join(sorted(CONTEXT))}"
+        variable, attribute = _variable_attribute(node)
+        if attribute and attribute not in ATTRIBUTES[variable]:
+            known = sorted(ATTRIBUTES[variable])
+            return f"{variable} has no attribute {attribute!r}{meant(attribute, known)}; it has {', '.join(known)}"
         kind, name = node.get("type", node.get("entity_type")), node.get("id")
         if isinstance(kind, str) and kind not in TYPES and ("entity_type" in node or isinstance(name, str)):
             return f"there is no entity type {kind!r}; there are {', '.join(sorted(TYPES))}"
-        if kind == "Action" and isinstance(name, str) and name not in ACTIONS:
-            return f"there is no action {name!r}; there are {', '.join(sorted(ACTIONS))}"
+        if kind == "Action" and isinstance(name, str) and name not in ACTIONS and "." not in name:
+            return (
+                f"there is no action {name!r}{meant(name, ACTIONS)}; there are {', '.join(sorted(ACTIONS))}, and server.tool for each tool"
+            )
     return ""
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, where something is near."""
+    near = get_close_matches(name, list(known), 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _variable_attribute(node: Mapping[str, Any]) -> tuple[str, str]:
+    """`principal.x` or `resource has x` -> which of them, and x."""
+    match node:
+        case {".": {"left": {"Var": "principal" | "resource" as variable}, "attr": str(attribute)}} if len(node) == 1:
+            return variable, attribute
+        case {"has": {"left": {"Var": "principal" | "resource" as variable}, "attr": str(attribute)}} if len(node) == 1:
+            return variable, attribute
+    return "", ""
 
 
 def idle(policy: Mapping[str, Any], roles: Collection[str]) -> Iterator[str]:
     """What is said of every person and role that nobody will ever be or have."""
-    for node in _nodes(policy):
+    for node in nodes(policy):
         match node:
             case {"type": "User", "id": str(name)} if name.count("|") < 2:
                 yield f'User::"{name}" is nobody: a user\'s id is tenant|issuer|subject; write principal.subject == "{name}"'
@@ -97,14 +125,14 @@ def idle(policy: Mapping[str, Any], roles: Collection[str]) -> Iterator[str]:
                 yield f'Role::"{name}" has no permissions in `roles`; an issuer may still vouch for it'
 
 
-def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
     """Every object of a JSON tree but the annotations."""
     if isinstance(node, dict):
         yield node
         node = [value for name, value in node.items() if name != "annotations"]
     if isinstance(node, list):
         for item in node:
-            yield from _nodes(item)
+            yield from nodes(item)
 
 
 def _uid(entity: Mapping[str, str]) -> Uid:

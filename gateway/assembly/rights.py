@@ -1,16 +1,20 @@
 """Makes what decides who is who and who may what."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from adapters.egress import Egress
 from gateway.settings import Settings
+from gateway.tool_schemas import tools_of
+from policies.argument_types import KnownTool
 from policies.authority import Surroundings
+from policies.cedar import Tools
 from policies.claims import DEVELOPMENT_ISSUER, TrustedIssuer
 from policies.identity import Identity
 from policies.ids import new_id
 from policies.keys import SigningKeys
 from policies.permissions import Permissions, ceiling_of
+from registry.card import Family
 from registry.store import Registry
 
 
@@ -19,6 +23,16 @@ def identity(settings: Settings, keys: SigningKeys, egress: Egress) -> Identity:
     given = settings.identity.issuers
     issuers = [TrustedIssuer(**{**issuer.model_dump(), "algorithms": tuple(issuer.algorithms)}) for issuer in given]
     return Identity(settings.public_url, keys, issuers, egress.fetch, settings.development)
+
+
+def known_tools(registry: Registry) -> Tools:
+    """The tools of every tenant, as they are now: what policies can speak of."""
+
+    def tools() -> Iterator[KnownTool]:
+        for tenant in registry.tenants():
+            yield from tools_of(registry.list(tenant, Family.SERVER))
+
+    return tools
 
 
 def surroundings(settings: Settings, registry: Registry, fresh: Callable[[], bool]) -> Surroundings:

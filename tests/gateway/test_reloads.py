@@ -146,3 +146,29 @@ async def test_a_key_that_is_taken_away_opens_no_door_any_more(home: House) -> N
 
     await until(refused, seconds=4, every=0.05)
     assert old not in gateway.keys.served
+
+
+LIMIT = 'forbid(principal, action == Action::"callTool", resource == Tool::"shop.buy") when { context.input.%s > 3 };'
+BUY = {"type": "object", "properties": {"quantity": {"type": "integer"}}, "required": ["quantity"]}
+
+
+async def test_a_file_that_names_arguments_wrongly_is_refused_beside_the_registered_tools(ruled: House, folder: Path) -> None:
+    await ruled.server("shop", "buy", schema=BUY)
+    engine = ruled.gateway.engine
+    (folder / "ours.cedar").write_text(LIMIT % "quantty")
+    await until(lambda: not engine.healthy, seconds=10, every=0.05)
+    assert "did you mean 'quantity'" in str(engine.problem) and str(engine.problem).startswith("ours.cedar:1: ")
+    assert await readiness(ruled) == (200, "degraded", False)
+    (folder / "ours.cedar").write_text(LIMIT % "quantity")
+    await until(lambda: engine.healthy and engine.doubts == (), seconds=10, every=0.05)
+    assert await readiness(ruled) == (200, "ready", True)
+
+
+async def test_a_change_of_the_registry_makes_doubts_and_takes_no_rules_away(ruled: House, folder: Path) -> None:
+    engine = ruled.gateway.engine
+    (folder / "ours.cedar").write_text(LIMIT % "amount")
+    await until(lambda: "shop.buy" in str(engine.doubts), seconds=10, every=0.05)  # nobody offers it yet
+    version = engine.version
+    await ruled.server("shop", "buy", schema=BUY)
+    await until(lambda: "'amount'" in str(engine.doubts), seconds=10, every=0.05)
+    assert (engine.version, await readiness(ruled)) == (version, (200, "ready", True))

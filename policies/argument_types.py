@@ -1,0 +1,188 @@
+"""The JSON Schema of a tool's arguments as a Cedar type, and what of it Cedar has no type for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DEPTH_MAX = 8
+ATTRIBUTES_MAX = 1000  # of one tool
+RESERVED = frozenset({"__entity", "__extn", "__expr"})
+ANY = "*"  # the last step of a path: any other member
+CedarType = dict[str, Any]
+Path = tuple[str, ...]
+_LEAVES: Mapping[str, CedarType] = {
+    "string": {"type": "String"},
+    "integer": {"type": "Long"},
+    "number": {"type": "Extension", "name": "decimal"},
+    "boolean": {"type": "Bool"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTool:
+    """One tool of the registry; `schema` is its inputSchema."""
+
+    tenant: str
+    server: str
+    name: str
+    schema: Mapping[str, Any]
+
+    @property
+    def action(self) -> str:
+        """Its own Cedar action; its resource has the same name."""
+        return f"{self.server}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentTypes:
+    """`record`: a Cedar record. `unclear`: what can hold anything as far as Cedar knows, by its path, and why."""
+
+    record: CedarType
+    unclear: Mapping[Path, str]
+
+    def doubt(self, path: Path) -> str:
+        """Why nothing is known of what a policy names by this path; empty: it is known whether it exists."""
+        for length in range(len(path) + 1):
+            if path[:length] in self.unclear:
+                return self.unclear[path[:length]]
+        known: CedarType = self.record
+        for step, name in enumerate(path):
+            members = known.get("attributes", {})
+            if name not in members:
+                return self.unclear.get((*path[:step], ANY), "")
+            known = members[name]
+        return ""
+
+    def has(self, path: Path) -> bool:
+        known: CedarType | None = self.record
+        for name in path:
+            known = (known or {}).get("attributes", {}).get(name)
+        return known is not None
+
+    def names(self) -> Iterator[str]:
+        """Every path, in writing."""
+        yield from _names(self.record, "")
+
+
+def argument_types(schema: Mapping[str, Any]) -> ArgumentTypes:
+    """Never raises: what can't be read is unclear."""
+    reader = _Reader(schema)
+    read = reader.read(schema, (), 0)
+    record = read if read is not None and read["type"] == "Record" else {"type": "Record", "attributes": {}}
+    if record is not read:
+        reader.unclear.setdefault((), "the tool takes something else than an object")
+    return ArgumentTypes(record, reader.unclear)
+
+
+def merged(types: "list[ArgumentTypes]") -> ArgumentTypes:
+    """What tools of one name in several tenants have in common; what they differ in is unclear."""
+    first = types[0]
+    if all(other == first for other in types):
+        return first
+    return ArgumentTypes({"type": "Record", "attributes": {}}, {(): "tools of this name differ between tenants"})
+
+
+class _Reader:
+    """Collects what is unclear on the way."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._left = ATTRIBUTES_MAX
+        self.unclear: dict[Path, str] = {}
+
+    def read(self, schema: Any, path: Path, depth: int) -> CedarType | None:
+        """None: no type of Cedar's; it is noted why."""
+        given, optional = self._settled(schema)
+        if given is None or depth > DEPTH_MAX:
+            return self._give_up(path, optional if given is None else "it is nested too deeply")
+        kind = given.get("type", "object" if "properties" in given else None)
+        if kind == "object":
+            return self._record(given, path, depth)
+        if kind == "array":
+            element = self.read(given.get("items", {}), (*path, "[]"), depth + 1)
+            return {"type": "Set", "element": element} if element else self._give_up(path, "it is a list of what has no single type")
+        if kind in _LEAVES:
+            return dict(_LEAVES[kind])
+        return self._give_up(path, "it has no single type")
+
+    def _record(self, given: Mapping[str, Any], path: Path, depth: int) -> CedarType | None:
+        properties = given.get("properties")
+        if not isinstance(properties, Mapping):
+            return self._give_up(path, "it may have any members")
+        if given.get("additionalProperties") not in (None, False) or given.get("patternProperties"):
+            self.unclear[(*path, ANY)] = "it may have other members"
+        required = given.get("required")
+        needed = set(required) if isinstance(required, list) and all(isinstance(one, str) for one in required) else set()
+        members = {}
+        for name, schema in properties.items():
+            self._left -= 1
+            place = (*path, name)
+            if self._left < 0 or name in RESERVED or name == ANY:
+                self._give_up(place, "there are too many" if self._left < 0 else "its name is reserved")
+                continue
+            read = self.read(schema, place, depth + 1)
+            if read is not None:
+                members[name] = read | {"required": name in needed and not self._nullable(schema)}
+        return {"type": "Record", "attributes": members}
+
+    def _give_up(self, path: Path, why: str) -> CedarType | None:
+        self.unclear[path] = why
+        return None
+
+    def _nullable(self, schema: Any) -> bool:
+        given = self._target(schema)
+        if given is None:
+            return False
+        kinds = given.get("type")
+        choices = given.get("anyOf") or given.get("oneOf") or ()
+        return (isinstance(kinds, list) and "null" in kinds) or any(_is_null(one) for one in choices if isinstance(choices, list))
+
+    def _settled(self, schema: Any) -> tuple[Mapping[str, Any] | None, str]:
+        """The schema without references, null and choices of one; else None and why."""
+        given = self._target(schema)
+        if given is None:
+            return None, "its schema refers to what is not there"
+        if any(name in given for name in ("allOf", "not", "if", "$dynamicRef")):
+            return None, "its schema is a combination of several"
+        choices = given.get("anyOf", given.get("oneOf"))
+        if choices is not None:
+            real = [one for one in choices if not _is_null(one)] if isinstance(choices, list) else []
+            return self._settled(real[0]) if len(real) == 1 and real[0] is not schema else (None, "it can be of several types")
+        kinds = given.get("type")
+        if isinstance(kinds, list):
+            kept = [one for one in kinds if one != "null"]
+            return ({**given, "type": kept[0]}, "") if len(kept) == 1 else (None, "it can be of several types")
+        if kinds is None and ("enum" in given or "const" in given):
+            values = given["enum"] if isinstance(given.get("enum"), list) else [given.get("const")]
+            texts = all(isinstance(one, str) for one in values if one is not None)
+            return ({"type": "string"}, "") if texts else (None, "it can be of several types")
+        return given, ""
+
+    def _target(self, schema: Any) -> Mapping[str, Any] | None:
+        """Follows references within the document, a few at most."""
+        for _ in range(DEPTH_MAX):
+            if not isinstance(schema, Mapping):
+                return {} if schema is True else None
+            reference = schema.get("$ref")
+            if reference is None:
+                return schema
+            schema = self._pointed(reference)
+        return None
+
+    def _pointed(self, reference: Any) -> Any:
+        if not isinstance(reference, str) or not reference.startswith("#/"):
+            return None
+        found: Any = self._root
+        for step in reference[2:].split("/"):
+            found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
+        return found
+
+
+def _is_null(schema: Any) -> bool:
+    return isinstance(schema, Mapping) and schema.get("type") == "null"
+
+
+def _names(record: Mapping[str, Any], before: str) -> Iterator[str]:
+    for name, member in record.get("attributes", {}).items():
+        yield before + name
+        yield from _names(member, f"{before}{name}.")

@@ -1,0 +1,62 @@
+"""interlock policy: what is said of a folder before a gateway loads it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.database import Database, bump, engine_for
+from gateway.migrations.run import upgrade
+from policies.ids import new_id, now_us
+from registry.card import Family, Status, Tool
+from registry.rows import Candidate
+from registry.store import Registry
+
+BUY = {"type": "object", "properties": {"quantity": {"type": "integer"}}, "required": ["quantity"]}
+LIMIT = 'forbid(principal, action == Action::"shop.buy", resource) when { context.input.%s > 3 };'
+
+
+@pytest.fixture
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INTERLOCK_HOME", str(tmp_path / "home"))
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "interlock.yaml").write_text("policies: policies\n")
+    return tmp_path
+
+
+async def registered(folder: Path) -> None:
+    """A database in which a server offers shop.buy."""
+    (folder / "home").mkdir()
+    database = Database(engine_for(f"sqlite:///{folder}/home/interlock.db"))
+    upgrade(database.engine)
+    database.start()
+    registry = Registry(database, lambda batch: bump(batch, "registry"), new_id, now_us, lambda _batch, _record: None)
+    given = {"tenant": "default", "name": "shop", "family": Family.SERVER, "kind": "mcp", "url": "http://127.0.0.1:1/mcp"}
+    tools = (Tool("buy", {"name": "buy", "inputSchema": BUY}),)
+    await registry.add(Candidate(**given, owner="operator", status=Status.ACTIVE, ceiling=("*",), facts={}, tools=tools))
+    database.close()
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["policy", *arguments])
+    return result.exit_code, result.output
+
+
+async def test_check_holds_policies_to_the_tools_in_the_gateways_database(at_home: Path) -> None:
+    (at_home / "policies" / "ours.cedar").write_text(LIMIT % "quantty")
+    assert run("check")[0] == 0  # nobody knows yet what there will be
+    await registered(at_home)
+    code, said = run("check")
+    assert code == 1 and "ours.cedar:1" in said and "did you mean 'quantity'" in said
+    (at_home / "policies" / "ours.cedar").write_text(LIMIT % "quantity")
+    code, said = run("check", "--json")
+    assert code == 0 and json.loads(said)["doubts"] == []
+
+
+async def test_the_schema_has_the_arguments_of_registered_tools(at_home: Path) -> None:
+    assert "entity User" in run("schema")[1]
+    await registered(at_home)
+    assert "quantity: __cedar::Long" in run("schema")[1]
