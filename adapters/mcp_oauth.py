@@ -1,10 +1,8 @@
 """Calls to servers that want OAuth: with the caller's own credential, renewed, widened or asked for where the server says so."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
-from weakref import WeakValueDictionary
 
 from adapters.contract import Challenged, ConsentNeeded, UpstreamFault
 from adapters.oauth_discovery import (
@@ -49,19 +47,23 @@ class Site(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What a person is to allow: that the gateway, as `client`, gets a token for them at `at`. `scopes` are those asked for."""
+    """What a person is to allow: that the gateway, as `client`, gets a token for them at `at`. `scopes` are those asked for.
+
+    They come back at `redirect` (RFC 6749 s3.1.2.3: the same in every request).
+    """
 
     key: CredentialKey
     server: str
     at: AuthorizationServer
     client: Client
     scopes: frozenset[str]
+    redirect: str = ""
 
 
 class Consents(Protocol):
     """gateway/connections.py."""
 
-    def ask(self, consent: Consent) -> ConsentNeeded:
+    async def ask(self, consent: Consent) -> ConsentNeeded:
         """The same page for the same consent, as long as it is good."""
         ...
 
@@ -83,7 +85,6 @@ class McpOAuth:
         self.consents = consents
         self._terms = terms
         self._sites: BoundedCache[tuple[str, str], Site] = BoundedCache(SITES_KEPT, own.now)
-        self._locks: WeakValueDictionary[CredentialKey, asyncio.Lock] = WeakValueDictionary()
 
     async def authorized(self, errand: Errand, send: Callable[[Mapping[str, str]], Awaitable[T]]) -> T:
         """What `send` gives with the headers that open the server. Raises ConsentNeeded, UpstreamFault, EgressRefused, and as `send`."""
@@ -110,13 +111,16 @@ class McpOAuth:
         RFC 9207: `iss` is compared byte for byte before anything else of the answer means anything.
         """
         at = consent.at
+        if consent.redirect != self._own.redirect:
+            raise UpstreamFault("The gateway's address has changed since this was asked", "another redirect")
         if ("iss" in answer or at.names_itself) and answer.get("iss") != at.issuer:
             raise UpstreamFault("The answer is of another authorization server than was asked", "iss differs")
         if "error" in answer or not answer.get("code"):
             raise OAuthRefused(answer.get("error", "no_code")[:60])
         form = {"grant_type": "authorization_code", "code": answer["code"], "redirect_uri": self._own.redirect}
         form |= {"code_verifier": verifier, "resource": consent.key.resource}
-        await self._vault.keep(consent.key, await self._requests.token(at, consent.client, form, consent.scopes))
+        given = await self._requests.token(at, consent.client, form, consent.scopes)
+        await self._vault.keep(consent.key, replace(given, redirect=consent.redirect))
 
     async def site(self, errand: Errand, terms: AuthTerms, told: str = "", fresh: bool = False) -> Site:
         """Where tokens for a server come from. Raises UpstreamFault."""
@@ -136,12 +140,6 @@ class McpOAuth:
         self._sites.put(place, found, SITE_SECONDS)
         return found
 
-    def lock(self, key: CredentialKey) -> asyncio.Lock:
-        found = self._locks.get(key)
-        if found is None:
-            found = self._locks[key] = asyncio.Lock()
-        return found
-
     async def client(self, tenant: str, terms: AuthTerms, at: AuthorizationServer) -> Client:
         """Set up by the operator, else by the address of our document, else registered there. Never one of another issuer's."""
         if terms.client_id:
@@ -151,11 +149,19 @@ class McpOAuth:
             return self._own.described(at)
         registered = await self._vault.client(tenant, at.issuer)
         if registered is None and at.registration_endpoint:
-            registered = await self._requests.register(at)
-            await self._vault.keep_client(tenant, registered)
+            registered = await self._registered(tenant, at)
         if registered is None:
             raise UpstreamFault("The authorization server registers nobody; an operator has to set upstream.auth.client_id", at.issuer)
         return registered
+
+    async def _registered(self, tenant: str, at: AuthorizationServer) -> Client:
+        """One registration for all processes: a consent is good for the client that asked for it."""
+        async with self._vault.alone(("client", tenant, at.issuer)):
+            known = await self._vault.client(tenant, at.issuer)
+            if known is None:
+                known = await self._requests.register(at)
+                await self._vault.keep_client(tenant, known)
+            return known
 
     async def token(self, errand: Errand, terms: AuthTerms, site: Site, form: Mapping[str, str], asked: frozenset[str]) -> Credential:
         client = await self.client(errand.tenant, terms, site.at)
@@ -171,7 +177,7 @@ class McpOAuth:
             raise UpstreamFault("The authorization server offers no consent that is safe", "no S256, or no authorization endpoint")
         more = frozenset({OFFLINE}) if OFFLINE in site.at.scopes else frozenset()
         client = await self.client(errand.tenant, terms, site.at)
-        return self.consents.ask(Consent(key, errand.server, site.at, client, scopes | more))
+        return await self.consents.ask(Consent(key, errand.server, site.at, client, scopes | more, self._own.redirect))
 
     @property
     def vault(self) -> Vault:
@@ -202,7 +208,7 @@ class _Visit:
             return found and found[1]
         key, held = found
         site = await self._oauth.site(self._errand, self._terms)
-        async with self._oauth.lock(key):
+        async with self._oauth.vault.alone(key.place):
             newer = await self._oauth.vault.read(grant, key)
             return newer if newer != held or key != self._key(site, grant) else await self._renewed(site, key, held)
 
@@ -217,7 +223,7 @@ class _Visit:
             return await self._own_look(challenge, shown)
         site = await self._oauth.site(self._errand, self._terms, challenge.metadata, fresh=shown is not None and not wider)
         key = self._key(site, grant)
-        async with self._oauth.lock(key):
+        async with self._oauth.vault.alone(key.place):
             held = await self._oauth.vault.read(grant, key)
             if held is not None and (shown is None or held.access_token != shown.access_token):
                 return held  # somebody was faster

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, Unpack
 from urllib.parse import quote_plus, urlencode, urlsplit
 
@@ -86,6 +86,7 @@ class _TokenAnswer(msgspec.Struct):
     expires_in: float | str | None = None
     refresh_token: str | None = None
     scope: str | None = None
+    id_token: str | None = None
 
 
 class _ErrorAnswer(msgspec.Struct):
@@ -157,7 +158,8 @@ class OAuthRequests:
         now = self._own.now()
         given = asked if said.scope is None else scopes_of(said.scope)
         expires = now + lasts if 0 < lasts < 1e9 else 0.0
-        return Credential(said.access_token, client.client_id, given, asked, expires, now, said.refresh_token or "")
+        kept = Credential(said.access_token, client.client_id, given, asked, expires, now, said.refresh_token or "")
+        return replace(kept, endpoint=at.token_endpoint, id_token=said.id_token or "")
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes, *, again: bool) -> Fetched:
         """`again`: once more where a connection ended without an answer.

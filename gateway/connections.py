@@ -1,26 +1,49 @@
-"""Consents that people are asked for: one page each, for one person, for ten minutes; whoever waits for one is told."""
+"""Consents that people are asked for: one page each, for one person, for ten minutes, whichever process they come to."""
 
 import asyncio
 import hashlib
 import hmac
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, select
 
 from adapters.contract import ConsentNeeded
 from adapters.mcp_oauth import Consent
+from gateway.database import Batch, Database, NotRead
+from gateway.mailbox import Mailbox
+from gateway.tables import connections as table
+from policies.envelope import CannotOpen, Envelope, Sealed
 
 LIFE_SECONDS = 600.0
-KEPT = 10_000
 PER_OWNER = 20
+_ADD = (
+    "INSERT INTO connections (id, tenant, owner, consent, state, browser, kek_id, wrapped, body, until, given) "
+    "VALUES (?, ?, ?, ?, ?, '', ?, ?, ?, ?, 0)"
+)
+_MAKE_ROOM = (
+    "DELETE FROM connections WHERE id IN (SELECT id FROM connections WHERE owner = ? AND given = 0 ORDER BY until DESC LIMIT 1000 OFFSET ?)"
+)
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class UnknownConnection(Exception):
     """No such page, or its time is over, or it is somebody else's."""
 
 
-@dataclass(slots=True)
+class _Body(msgspec.Struct):
+    consent: Consent
+    state: str
+    verifier: str
+
+
+_body = msgspec.json.Decoder(_Body).decode
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """`state` comes back from the authorization server (RFC 6749 s10.12), `verifier` proves that we asked (RFC 7636).
 
@@ -29,88 +52,119 @@ class Connection:
 
     id: str
     consent: Consent
-    until: float
     state: str = field(repr=False)
     verifier: str = field(repr=False)
     browser: str = field(default="", repr=False)
-    done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
 
 class Connections:
-    """Those of this process. `now` counts seconds since 1970."""
+    """`mailbox` tells those who wait, in whichever process. `now` counts microseconds since 1970."""
 
-    def __init__(self, public_url: str, now: Callable[[], float]) -> None:
+    def __init__(self, database: Database, envelope: Envelope, mailbox: Mailbox, public_url: str, now: Callable[[], int]) -> None:
+        self._database = database
+        self._envelope = envelope
+        self._mailbox = mailbox
         self._public_url = public_url
         self._now = now
-        self._open: OrderedDict[str, Connection] = OrderedDict()
-        self._given: OrderedDict[str, None] = OrderedDict()  # whoever waits may come later than the person
 
-    def ask(self, consent: Consent) -> ConsentNeeded:
-        """The same page for the same consent, as long as it is good."""
-        self._sweep()
-        for one in self._open.values():
-            if one.consent == consent:
-                return self._needed(one)
-        self._make_room(consent.key.owner)
-        made = Connection(_secret(), consent, self._now() + LIFE_SECONDS, _secret(), _secret())
-        self._open[made.id] = made
-        return self._needed(made)
+    async def ask(self, consent: Consent) -> ConsentNeeded:
+        """The same page for the same consent, which is of one person, client, scopes and redirect, as long as it is good."""
+        digest = hashlib.sha256(_encode(consent)).hexdigest()
+        same = select(table.c.id).where(
+            table.c.owner == consent.key.owner, table.c.consent == digest, table.c.until > self._now(), table.c.state != ""
+        )
+        found = await self._database.read(lambda connection: connection.execute(same.order_by(table.c.until.desc())).scalar())
+        return self._needed(found or await self._made(consent, digest), consent)
 
-    def find(self, connection_id: str) -> Connection:
-        """Raises UnknownConnection."""
-        found = self._open.get(connection_id)
-        if found is None or found.until <= self._now():
-            raise UnknownConnection
-        return found
+    async def find(self, connection_id: str) -> Connection:
+        """One that is still open. Raises UnknownConnection."""
+        return self._opened(await self._row(table.c.id == connection_id, table.c.state != ""))
 
-    def returned(self, state: str, cookies: Mapping[str, str]) -> Connection:
+    async def returned(self, state: str, cookies: Mapping[str, str]) -> Connection:
         """The one that a browser with these cookies comes back for, once. Raises UnknownConnection."""
-        found = next((one for one in self._open.values() if hmac.compare_digest(one.state.encode(), state.encode())), None)
-        if found is None or found.until <= self._now() or not is_of(found, cookies):
+        if not state:
             raise UnknownConnection
-        del self._open[found.id]
+        found = self._opened(await self._row(table.c.state == _digest(state)))
+        if not is_of(found, cookies):
+            raise UnknownConnection
+        values = (found.id, _digest(state))
+        spent = await self._database.write(lambda batch: batch.run("UPDATE connections SET state = '' WHERE id = ? AND state = ?", values))
+        if spent != 1:
+            raise UnknownConnection
         return found
 
-    def admit(self, connection: Connection) -> str:
+    async def admit(self, connection: Connection) -> str:
         """The cookie of the browser that may go on; any other loses its place."""
         cookie = _secret()
-        connection.browser = _digest(cookie)
+        values = (_digest(cookie), connection.id)
+        await self._database.write(lambda batch: batch.run("UPDATE connections SET browser = ? WHERE id = ?", values))
         return cookie
 
-    def given(self, connection: Connection) -> None:
+    async def given(self, connection: Connection) -> None:
         """The person has consented, and the credential is kept."""
-        self._given[connection.id] = None
-        if len(self._given) > KEPT:
-            self._given.popitem(last=False)
-        connection.done.set()
+        await self._database.write(lambda batch: batch.run("UPDATE connections SET given = 1 WHERE id = ?", (connection.id,)))
+        await self._mailbox.send(_address(connection.id), b"{}", LIFE_SECONDS)
 
     async def wait(self, connection_id: str, seconds: float) -> bool:
         """Whether the person has consented by then. It takes all of the time where nobody can any more."""
-        if connection_id in self._given:
-            return True
-        found = self._open.get(connection_id)
-        done = found.done if found is not None else asyncio.Event()
+        letter = asyncio.create_task(self._mailbox.wait(_address(connection_id), max(0.0, seconds)))
         try:
-            await asyncio.wait_for(done.wait(), max(0.0, seconds))
-        except TimeoutError:
+            await asyncio.sleep(0)  # it listens before the row is looked at, so that nothing falls between
+            if await self._is_given(connection_id):
+                return True
+            await asyncio.wait([letter])
+            return letter.exception() is None
+        finally:
+            letter.cancel()
+            await asyncio.gather(letter, return_exceptions=True)
+
+    async def sweep(self) -> None:
+        """Throws away what nobody waits for any more; to be called now and then."""
+        long_over = self._now() - int(LIFE_SECONDS * 1e6)
+        await self._database.write(lambda batch: batch.run("DELETE FROM connections WHERE until < ?", (long_over,)))
+
+    async def _made(self, consent: Consent, digest: str) -> str:
+        made = Connection(_secret(), consent, _secret(), _secret())
+        sealed = self._envelope.seal(place_of(made.id), _encode(_Body(consent, made.state, made.verifier)))
+        key, until = consent.key, self._now() + int(LIFE_SECONDS * 1e6)
+        values = (made.id, key.tenant, key.owner, digest, _digest(made.state), *sealed, until)
+
+        def work(batch: Batch) -> None:
+            batch.run(_MAKE_ROOM, (key.owner, PER_OWNER - 1))  # nobody's pages push out somebody else's
+            batch.run(_ADD, values)
+
+        await self._database.write(work)
+        return made.id
+
+    async def _row(self, *where: Any) -> "Row[Any]":
+        wanted = select(table).where(*where, table.c.until > self._now())
+        row = await self._database.read(lambda connection: connection.execute(wanted).first())
+        if row is None:
+            raise UnknownConnection
+        return row
+
+    async def _is_given(self, connection_id: str) -> bool:
+        wanted = select(table.c.given).where(table.c.id == connection_id)
+        try:
+            return bool(await self._database.read(lambda connection: connection.execute(wanted).scalar()))
+        except NotRead:
             return False
-        return True
 
-    def _needed(self, connection: Connection) -> ConsentNeeded:
-        return ConsentNeeded(f"{self._public_url}/connect/{connection.id}", connection.id, connection.consent.server)
+    def _opened(self, row: "Row[Any]") -> Connection:
+        """Raises UnknownConnection."""
+        try:
+            body = _body(self._envelope.open(place_of(row.id), Sealed(row.kek_id, row.wrapped, row.body)))
+        except CannotOpen:
+            raise UnknownConnection from None
+        return Connection(row.id, body.consent, body.state, body.verifier, row.browser)
 
-    def _make_room(self, owner: str) -> None:
-        """Nobody's pages push out somebody else's before their own."""
-        own = [one.id for one in self._open.values() if one.consent.key.owner == owner]
-        if len(own) >= PER_OWNER:
-            del self._open[own[0]]
-        elif len(self._open) >= KEPT:
-            self._open.popitem(last=False)
+    def _needed(self, connection_id: str, consent: Consent) -> ConsentNeeded:
+        return ConsentNeeded(f"{self._public_url}/connect/{connection_id}", connection_id, consent.server)
 
-    def _sweep(self) -> None:
-        now = self._now()
-        while self._open and next(iter(self._open.values())).until <= now:
-            self._open.popitem(last=False)
+
+def place_of(connection_id: str) -> tuple[str, ...]:
+    """Where what is secret of a connection opens."""
+    return ("connection", connection_id)
 
 
 def cookie_name(connection: Connection) -> str:
@@ -123,6 +177,10 @@ def is_of(connection: Connection, cookies: Mapping[str, str]) -> bool:
     name = cookie_name(connection)
     shown = cookies.get(name) or cookies.get(f"__Host-{name}", "")
     return bool(connection.browser) and hmac.compare_digest(connection.browser, _digest(shown))
+
+
+def _address(connection_id: str) -> str:
+    return f"consent/{_digest(connection_id)}"
 
 
 def _secret() -> str:

@@ -67,6 +67,12 @@ class Egress(_Strict):
     allow: list[str] | None = None  # CIDRs and hosts; None: loopback with the development issuer, else nothing private
 
 
+class Vault(_Strict):
+    """Where credentials for upstreams are kept."""
+
+    keys: list[str] = []  # env:NAME or files, the one that seals first; empty: made and kept in INTERLOCK_HOME/keys/vault
+
+
 class Limits(_Strict):
     agent_timeout: float = Field(120.0, gt=0)  # seconds one turn of an agent may take
     tool_timeout: float = Field(60.0, gt=0)  # seconds one tool call may take
@@ -149,6 +155,7 @@ class Settings(BaseSettings):
     workflows: str = ""  # a folder of workflow documents
     cards: Cards = Cards()
     egress: Egress = Egress()
+    vault: Vault = Vault()
     limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()
 

@@ -177,3 +177,22 @@ budgets = Table(
     Column("calls", BigInteger, nullable=False),
     Column("cost", BigInteger, nullable=False),  # millionths
 )
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("owner", Text, nullable=False),  # tenant|issuer|subject of the person who is asked
+    Column("consent", Text, nullable=False),  # digest of what is asked, so that the same is asked once
+    Column("state", Text, nullable=False),  # digest; empty when somebody came back with it
+    Column("browser", Text, nullable=False),  # digest of the cookie of the one that may go on
+    Column("kek_id", Text, nullable=False),  # the consent, its state and verifier, sealed
+    Column("wrapped", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("given", BigInteger, nullable=False),  # 1: the credential is kept
+    Index("connections_owner", "owner", "until"),
+    Index("connections_state", "state"),
+    Index("connections_until", "until"),
+)

@@ -1,14 +1,12 @@
 """Credentials for servers, each in a place of its own: whose it is, who gave it, and what it opens. Read against a Grant only."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from policies.grant import Grant
-
-KEPT = 10_000  # in memory
 
 
 class NotTheirs(Exception):
@@ -36,6 +34,11 @@ class CredentialKey(NamedTuple):
     issuer: str
     resource: str
 
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What names it among all that is sealed, and is changed by one at a time."""
+        return ("credential", *self)
+
     def opened_by(self, grant: Grant) -> bool:
         """Whether a Grant is the same tenant's and, where the credential is a person's, the same person's."""
         principal = grant.delegation.principal
@@ -44,7 +47,11 @@ class CredentialKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """`expires` and `obtained` are seconds since 1970; 0: nobody said. `asked` are the scopes asked for, `scopes` those that were given."""
+    """`expires` and `obtained` are seconds since 1970; 0: nobody said. `asked` are the scopes asked for, `scopes` those that were given.
+
+    A consent was given to `client_id`, which was to come back at `redirect`; `endpoint` gave the tokens, and no other renews them.
+    `id_token` says who the person is, where the issuer said so (OpenID Connect).
+    """
 
     access_token: str = field(repr=False)
     client_id: str
@@ -53,6 +60,9 @@ class Credential:
     expires: float = 0.0
     obtained: float = 0.0
     refresh_token: str = field(default="", repr=False)
+    redirect: str = ""
+    endpoint: str = ""
+    id_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,55 +90,12 @@ class Vault(Protocol):
 
     async def forget(self, key: CredentialKey) -> None: ...
 
+    def alone(self, place: Sequence[str]) -> AbstractAsyncContextManager[None]:
+        """One at a time, of all processes, changes what `place` names: a refresh token is good for once."""
+        ...
+
     async def client(self, tenant: str, issuer: str) -> Client | None: ...
 
     async def keep_client(self, tenant: str, client: Client) -> None: ...
 
     async def forget_client(self, tenant: str, issuer: str) -> None: ...
-
-
-class MemoryVault:
-    """In this process only, and gone with it. The longest kept make room."""
-
-    def __init__(self) -> None:
-        self._credentials: OrderedDict[tuple[str, str, str], dict[CredentialKey, Credential]] = OrderedDict()
-        self._clients: OrderedDict[tuple[str, str], Client] = OrderedDict()
-
-    async def read(self, grant: Grant, key: CredentialKey) -> Credential | None:
-        if not key.opened_by(grant):
-            raise NotTheirs
-        return self._credentials.get(_drawer(key), {}).get(key)
-
-    async def find(self, grant: Grant, origin: str, personal: bool) -> Sequence[tuple[CredentialKey, Credential]]:
-        principal = grant.delegation.principal
-        return list(self._credentials.get((principal.tenant, principal.owner if personal else "", origin), {}).items())
-
-    async def keep(self, key: CredentialKey, credential: Credential) -> None:
-        drawer = self._credentials.setdefault(_drawer(key), {})
-        drawer.pop(key, None)
-        drawer[key] = credential
-        if len(self._credentials) > KEPT:
-            self._credentials.popitem(last=False)
-
-    async def forget(self, key: CredentialKey) -> None:
-        drawer = self._credentials.get(_drawer(key), {})
-        if drawer.pop(key, None) is not None and not drawer:
-            del self._credentials[_drawer(key)]
-
-    async def client(self, tenant: str, issuer: str) -> Client | None:
-        return self._clients.get((tenant, issuer))
-
-    async def keep_client(self, tenant: str, client: Client) -> None:
-        self._clients[(tenant, client.issuer)] = client
-        if len(self._clients) > KEPT:
-            self._clients.popitem(last=False)
-
-    async def forget_client(self, tenant: str, issuer: str) -> None:
-        self._clients.pop((tenant, issuer), None)
-
-
-def _drawer(key: CredentialKey) -> tuple[str, str, str]:
-    return (key.tenant, key.owner, origin_of(key.resource))
-
-
-_: type[Vault] = MemoryVault

@@ -1,4 +1,4 @@
-"""Rows of authority: grants, tickets, kills, the audit, spent ids, approvals, errands. Times are microseconds since 1970 UTC."""
+"""Rows of authority: grants, tickets, kills, the audit, spent ids, approvals, errands, the vault. Times are microseconds since 1970 UTC."""
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text, text
 
@@ -130,4 +130,37 @@ epochs = Table(
     metadata,
     Column("name", Text, primary_key=True),  # grants | kills | registry | policies | keys
     Column("value", BigInteger, nullable=False),
+)
+
+vault = Table(
+    "vault",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("owner", Text, primary_key=True),  # tenant|issuer|subject of a person; empty: the gateway's own account
+    Column("issuer", Text, primary_key=True),  # the authorization server
+    Column("resource", Text, primary_key=True),
+    Column("origin", Text, nullable=False),  # of the resource
+    Column("kek_id", Text, nullable=False),  # these three are an envelope (policies/envelope.py), good in this row alone
+    Column("wrapped", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Index("vault_origin", "tenant", "owner", "origin"),
+)
+
+vault_clients = Table(
+    "vault_clients",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("issuer", Text, primary_key=True),
+    Column("kek_id", Text, nullable=False),
+    Column("wrapped", Text, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+vault_leases = Table(
+    "vault_leases",
+    metadata,
+    Column("id", Text, primary_key=True),  # digest of what is changed by one process at a time
+    Column("holder", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
 )

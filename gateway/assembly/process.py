@@ -22,6 +22,7 @@ from gateway.errors import REASONS
 from gateway.front_door import FrontDoor
 from gateway.home import prepared
 from gateway.ledger import Ledger, Outside
+from gateway.mailbox import Mailbox
 from gateway.metrics import Metrics
 from gateway.migrations import HEAD
 from gateway.onboarding import Onboarding
@@ -49,6 +50,7 @@ from policies.grants import Grants
 from policies.hop_tokens import HopTokens, Minting
 from policies.ids import new_id, now_us
 from policies.keys import SigningKeys
+from policies.vault import DatabaseVault
 from registry.card import Registration, Skill
 from registry.health import Probes
 from registry.renewal import Renewal
@@ -98,9 +100,12 @@ class Gateway:
         self.policies = PolicyReload(self.database, self.engine, self.audit, self.authority.forget, lambda: self.registry.generation)
         minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
         self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
-        self.connections = Connections(settings.public_url, time.time)
+        self.envelope = upstreams.envelope(settings)
+        self.mailbox = Mailbox(self.database, now_us)
+        self.vault = DatabaseVault(self.database, self.envelope, now_us)
+        self.connections = Connections(self.database, self.envelope, self.mailbox, settings.public_url, now_us)
         self.own_client = upstreams.own_client(settings, self.keys)
-        self.oauth = upstreams.oauth(self.egress, self.own_client, self.connections)
+        self.oauth = upstreams.oauth(self.egress, self.own_client, self.vault, self.connections)
         self.tools = upstreams.mcp_tools(settings, self.egress, self.oauth)
         self.doorbells = Doorbells(settings.public_url)
         self.catalog = Catalog(self.egress, upstreams.grpc_transport(self.egress, self.parting), self.doorbells, self.tools)
@@ -181,6 +186,7 @@ class Gateway:
         self.pulse.repeat(LOOK_SECONDS, self.policies.look)
         self.pulse.repeat(LOOK_SECONDS, KeyReload(self.database, self.keys).look)
         self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
+        self.pulse.repeat(SWEEP_SECONDS, self.connections.sweep)
         self.pulse.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         if not self.database.sqlite:
             self.pulse.repeat(POLL_SECONDS, self.memory.tasks.look)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from gateway.admission import Admission
 from gateway.assembly.process import SWEEP_SECONDS, Gateway
-from gateway.mailbox import Mailbox
 from gateway.mcp_server.agent_tasks import AgentTasks
 from gateway.mcp_server.agents import Agents
 from gateway.mcp_server.conversations import Conversations, Parts
@@ -40,7 +39,7 @@ from registry.card import Registration
 def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     """The door, with its loops and its end."""
     catalogue, seal = _catalogue(gateway), Seal(gateway.keys, time.time)
-    mailbox, streams = Mailbox(gateway.database, now_us), Streams(gateway.database, now_us)
+    mailbox, streams = gateway.mailbox, Streams(gateway.database, now_us)
     sessions, changes = Sessions(gateway.database, now_us), Changes()
     relisting, watching = _relisting(gateway)
     kept, log = ServerTasks(gateway.database, now_us), gateway.memory.tasks

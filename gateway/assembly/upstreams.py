@@ -16,9 +16,11 @@ from gateway.card_source import CardSource, own_places
 from gateway.connections import Connections
 from gateway.onboarding import Sources
 from gateway.settings import Settings, from_environment, upstream_headers
-from policies.credentials import MemoryVault
+from policies.credentials import Vault
+from policies.envelope import Envelope
 from policies.keys import SigningKeys
 from policies.pinned_keys import PinnedKeys
+from policies.vault_keys import VaultKeys, given_keys
 
 
 def own_client(settings: Settings, keys: SigningKeys) -> OwnClient:
@@ -28,13 +30,19 @@ def own_client(settings: Settings, keys: SigningKeys) -> OwnClient:
     return OwnClient(*documents, f"{url}/connect/callback", keys.sign, time.time)
 
 
-def oauth(egress: Egress, own: OwnClient, connections: Connections) -> McpOAuth:
-    """What gets credentials for servers that want OAuth. They are kept in memory."""
+def envelope(settings: Settings) -> Envelope:
+    """What seals secrets in rows. Raises KeysUnusable."""
+    given = given_keys(settings.vault.keys, from_environment)
+    return Envelope(VaultKeys.open(settings.home, given))
+
+
+def oauth(egress: Egress, own: OwnClient, vault: Vault, connections: Connections) -> McpOAuth:
+    """What gets credentials for servers that want OAuth."""
 
     def terms(upstream: Mapping[str, Any]) -> AuthTerms | None:
         return auth_terms(upstream["auth"], from_environment) if "auth" in upstream else None
 
-    return McpOAuth(egress, own, MemoryVault(), connections, terms)
+    return McpOAuth(egress, own, vault, connections, terms)
 
 
 def mcp_tools(settings: Settings, egress: Egress, oauth: McpOAuth) -> McpTools:

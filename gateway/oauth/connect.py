@@ -74,7 +74,7 @@ def routes(connections: Connections, oauth: Completing, own: OwnClient, bearer: 
     async def callback(request: Request) -> HTMLResponse:
         answer = _single(request)
         try:
-            connection = connections.returned(answer.get("state", ""), request.cookies)
+            connection = await connections.returned(answer.get("state", ""), request.cookies)
         except UnknownConnection:
             return _page("Nothing to connect", f"<p>{GONE}</p>", 404)
         consent = connection.consent
@@ -84,7 +84,7 @@ def routes(connections: Connections, oauth: Completing, own: OwnClient, bearer: 
             detail = fault.detail if isinstance(fault, UpstreamFault) else ""
             log.warning("not_connected", server=consent.server, problem=fault.public, detail=detail)
             return _page("Not connected", f"<p>{_escaped(fault.public)}. Do again what led you here to try once more.</p>", 400)
-        connections.given(connection)
+        await connections.given(connection)
         log.info("connected", server=consent.server, issuer=consent.at.issuer, principal=consent.key.owner)
         said = (
             f"<p>Interlock may now use your account for <b>{_escaped(consent.server)}</b>. What waited for it goes on; close this page.</p>"
@@ -100,7 +100,7 @@ def routes(connections: Connections, oauth: Completing, own: OwnClient, bearer: 
     async def proved(connection_id: str, request: Request) -> HTMLResponse:
         try:
             form = parse_form(await read_body(request.scope, request.receive, FORM_MAX), request.headers.get("content-type"))
-            connection = connections.find(connection_id)
+            connection = await connections.find(connection_id)
             caller = await bearer(f"Bearer {form.get('token', '')}", "/api")
         except (BodyTooLarge, BadHeader, ExchangeRefused, TokenRefused):
             return _page("Connect an account", f"<p><b>That is no access token that is valid here.</b></p>{_PROOF}", 401)
@@ -110,7 +110,7 @@ def routes(connections: Connections, oauth: Completing, own: OwnClient, bearer: 
             return _page("Nothing to connect", f"<p>{GONE}</p>", 404)
         answered = _page("Connect an account", _summary(connection, own))
         name = f"__Host-{cookie_name(connection)}" if secure else cookie_name(connection)
-        answered.set_cookie(name, connections.admit(connection), int(LIFE_SECONDS), secure=secure, httponly=True, samesite="lax")
+        answered.set_cookie(name, await connections.admit(connection), int(LIFE_SECONDS), secure=secure, httponly=True, samesite="lax")
         return answered
 
     return router

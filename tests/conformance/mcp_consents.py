@@ -15,8 +15,8 @@ from adapters.egress import Egress
 from adapters.mcp_oauth import Consent, McpOAuth
 from adapters.oauth_requests import OwnClient, challenge_for, consent_url
 from adapters.oauth_terms import auth_terms
-from policies.credentials import MemoryVault
 from policies.keys import SigningKeys
+from tests.fakes.vault import MemoryVault
 
 DOCUMENT = "https://conformance-test.local/client-metadata.json"  # what the kit takes for a client ID metadata document
 REDIRECT = "http://localhost:3000/callback"
@@ -31,7 +31,7 @@ class Browser:
         self._own = own
         self._open: list[Consent] = []
 
-    def ask(self, consent: Consent) -> ConsentNeeded:
+    async def ask(self, consent: Consent) -> ConsentNeeded:
         self._open.append(consent)
         return ConsentNeeded("https://gateway.example/connect", str(len(self._open)), consent.server)
 

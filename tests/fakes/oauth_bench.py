@@ -18,7 +18,6 @@ from adapters.mcp_wire import McpRequest
 from adapters.oauth_requests import OwnClient, challenge_for, consent_url
 from adapters.oauth_terms import auth_terms
 from adapters.openapi_tools import OpenApi
-from policies.credentials import MemoryVault
 from policies.delegation import Delegation
 from policies.grant import Act, Decision, Grant
 from policies.keys import SigningKeys
@@ -26,6 +25,7 @@ from policies.permissions import ALL
 from policies.principal import Principal
 from registry.card import Family, Registration, Status
 from tests.fakes.authorization_server import AuthorizationServer, Protected, visited
+from tests.fakes.vault import MemoryVault
 
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
@@ -42,7 +42,7 @@ class Asked:
     def __init__(self) -> None:
         self.consents: list[Consent] = []
 
-    def ask(self, consent: Consent) -> ConsentNeeded:
+    async def ask(self, consent: Consent) -> ConsentNeeded:
         self.consents.append(consent)
         return ConsentNeeded(f"https://gw.test/connect/{len(self.consents)}", str(len(self.consents)), consent.server)
 

@@ -1,82 +1,149 @@
-"""Claims about the consents that people are asked for, without a gateway."""
+"""Claims about the consents that people are asked for: one page each, for one person, in whichever process."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from adapters.mcp_oauth import Consent
 from adapters.oauth_discovery import AuthorizationServer
 from gateway.connections import LIFE_SECONDS, PER_OWNER, Connections, UnknownConnection, cookie_name
+from gateway.database import Database, engine_for
+from gateway.mailbox import Mailbox
+from gateway.tables import connections as table
 from policies.credentials import Client, CredentialKey
+from policies.envelope import Envelope
+from policies.vault_keys import VaultKeys
 
 
 class Now:
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now = 1_000_000_000
 
-    def __call__(self) -> float:
+    def __call__(self) -> int:
         return self.now
 
 
 def consent(owner: str = "acme|idp|alice", **more: Any) -> Consent:
     key = CredentialKey("acme", owner, "https://as", more.get("resource", "https://crm/mcp"))
-    return Consent(
-        key, "crm", AuthorizationServer("https://as", "https://as/t"), Client("https://as", "us"), frozenset(more.get("scopes", ()))
-    )
+    at = AuthorizationServer("https://as", "https://as/t")
+    client = Client("https://as", more.get("client", "us"), "client_secret_basic", "hush-client")
+    redirect = more.get("redirect", "https://gw/connect/callback")
+    return Consent(key, "crm", at, client, frozenset(more.get("scopes", ())), redirect)
 
 
-async def test_the_same_consent_is_asked_for_on_the_same_page_while_it_is_good() -> None:
-    now = Now()
-    connections = Connections("https://gw", now)
-    first = connections.ask(consent())
-    assert connections.ask(consent()).id == first.id
-    assert connections.ask(consent("acme|idp|bob")).id != first.id
-    assert connections.ask(consent(scopes=["wider"])).id != first.id
-    now.now += LIFE_SECONDS
-    assert connections.ask(consent()).id != first.id
+Open = Callable[[Database], Connections]
+
+
+@pytest.fixture
+def now() -> Now:
+    return Now()
+
+
+@pytest.fixture
+def opened(tmp_path: Path, now: Now) -> Open:
+    envelope = Envelope(VaultKeys.open(tmp_path))
+    return lambda database: Connections(database, envelope, Mailbox(database, now), "https://gw", now)
+
+
+@pytest.fixture
+def connections(opened: Open, database: Database) -> Connections:
+    return opened(database)
+
+
+# attack VLT-02
+async def test_the_same_consent_is_asked_for_on_the_same_page_while_it_is_good(connections: Connections, now: Now) -> None:
+    first = await connections.ask(consent(scopes=["a", "b"]))
+    assert (await connections.ask(consent(scopes=["b", "a"]))).id == first.id
+    others = [consent("acme|idp|bob"), consent(scopes=["a"]), consent(client="other"), consent(redirect="https://evil/callback")]
+    pages = {(await connections.ask(other)).id for other in others}
+    assert len(pages | {first.id}) == 5
+    now.now += int(LIFE_SECONDS * 1e6)
+    assert (await connections.ask(consent(scopes=["a", "b"]))).id != first.id
     with pytest.raises(UnknownConnection):
-        connections.find(first.id)
+        await connections.find(first.id)
 
 
-async def test_only_the_browser_that_was_admitted_last_comes_back_and_once() -> None:
-    connections = Connections("https://gw", Now())
-    asked = connections.find(connections.ask(consent()).id)
+# attack VLT-01, VLT-03
+async def test_only_the_browser_that_was_admitted_last_comes_back_and_once(connections: Connections) -> None:
+    asked = await connections.find((await connections.ask(consent())).id)
     with pytest.raises(UnknownConnection):
-        connections.returned(asked.state, {cookie_name(asked): ""})  # nobody was admitted
-    first, second = connections.admit(asked), connections.admit(asked)
+        await connections.returned(asked.state, {cookie_name(asked): ""})  # nobody was admitted
+    first, second = await connections.admit(asked), await connections.admit(asked)
     for cookies in ({}, {cookie_name(asked): first}, {"interlock-connect": second}):
         with pytest.raises(UnknownConnection):
-            connections.returned(asked.state, cookies)
-    assert connections.returned(asked.state, {f"__Host-{cookie_name(asked)}": second}) is asked
+            await connections.returned(asked.state, cookies)
     with pytest.raises(UnknownConnection):
-        connections.returned(asked.state, {cookie_name(asked): second})
+        await connections.returned("", {cookie_name(asked): second})
+    back = await connections.returned(asked.state, {f"__Host-{cookie_name(asked)}": second})
+    assert (back.id, back.consent, back.verifier) == (asked.id, consent(), asked.verifier)
+    for again in (connections.returned(asked.state, {cookie_name(asked): second}), connections.find(asked.id)):
+        with pytest.raises(UnknownConnection):
+            await again
 
 
-async def test_nobodys_pages_push_out_somebody_elses() -> None:
-    connections = Connections("https://gw", Now())
-    bobs = connections.ask(consent("acme|idp|bob"))
-    pages = [connections.ask(consent(resource=f"https://crm/{number}")) for number in range(PER_OWNER + 1)]
-    assert connections.find(bobs.id)
-    assert connections.find(pages[-1].id)
+# attack VLT-02
+async def test_a_cookie_of_one_page_opens_no_other(connections: Connections) -> None:
+    mine = await connections.find((await connections.ask(consent())).id)
+    other = await connections.find((await connections.ask(consent(redirect="https://evil/callback"))).id)
+    cookie = await connections.admit(mine)
+    await connections.admit(other)
+    for name in (cookie_name(mine), cookie_name(other)):
+        with pytest.raises(UnknownConnection):
+            await connections.returned(other.state, {name: cookie})
+
+
+async def test_nobodys_pages_push_out_somebody_elses(connections: Connections, now: Now) -> None:
+    bobs = await connections.ask(consent("acme|idp|bob"))
+    pages = []
+    for number in range(PER_OWNER + 1):
+        now.now += 1
+        pages.append(await connections.ask(consent(resource=f"https://crm/{number}")))
+    assert await connections.find(bobs.id)
+    assert await connections.find(pages[-1].id)
     with pytest.raises(UnknownConnection):
-        connections.find(pages[0].id)
+        await connections.find(pages[0].id)
 
 
-async def test_whoever_waits_hears_of_a_consent_before_and_after_it_was_given() -> None:
-    connections = Connections("https://gw", Now())
-    asked = connections.find(connections.ask(consent()).id)
-    waiting = asyncio.create_task(connections.wait(asked.id, 5))
-    await asyncio.sleep(0)
-    cookie = connections.admit(asked)
-    connections.given(connections.returned(asked.state, {cookie_name(asked): cookie}))
-    assert await waiting
-    assert await connections.wait(asked.id, 5)
-    assert not await connections.wait("another", 0.01)
+async def test_whoever_waits_hears_of_a_consent_that_another_process_took(opened: Open, database_url: str, database: Database) -> None:
+    """Before it was given and after. Processes share the table; on SQLite there is but one."""
+    async with AsyncExitStack() as stack:
+        second = database
+        if not database.sqlite:
+            second = Database(engine_for(database_url))
+            second.start()
+            stack.callback(second.close)
+        here = opened(database)
+        there = here if database.sqlite else opened(second)
+        asked = await here.find((await here.ask(consent())).id)
+        waiting = asyncio.create_task(here.wait(asked.id, 30))
+        await asyncio.sleep(0)
+        cookie = await there.admit(asked)
+        await there.given(await there.returned(asked.state, {cookie_name(asked): cookie}))
+        assert await waiting
+        assert await here.wait(asked.id, 30)
+        assert not await here.wait("another", 0.01)
 
 
-async def test_secrets_of_a_page_do_not_show() -> None:
-    connections = Connections("https://gw", Now())
-    asked = connections.find(connections.ask(consent()).id)
-    cookie = connections.admit(asked)
-    assert not any(secret in repr(asked) for secret in (asked.state, asked.verifier, cookie, asked.browser))
+async def test_secrets_of_a_page_show_neither_in_words_nor_in_rows(connections: Connections, database: Database) -> None:
+    asked = await connections.find((await connections.ask(consent())).id)
+    cookie = await connections.admit(asked)
+    row = await database.read(lambda connection: connection.execute(select(table)).first())
+    for secret in (asked.state, asked.verifier, cookie, "hush-client"):
+        assert secret not in repr(asked)
+        assert secret not in repr(row)
+
+
+async def test_a_sweep_leaves_what_is_good(connections: Connections, now: Now) -> None:
+    first = await connections.ask(consent())
+    now.now += int(LIFE_SECONDS * 2e6) + 1
+    second = await connections.ask(replace(consent(), server="erp"))
+    await connections.sweep()
+    assert await connections.find(second.id)
+    with pytest.raises(UnknownConnection):
+        await connections.find(first.id)

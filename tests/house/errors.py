@@ -34,6 +34,7 @@ INSIDE = {
     "gateway.commands.outcomes.Refused": "an exit code of the command line",
     "gateway.commands.outcomes.Stop": "an exit code of the command line",
     "gateway.commands.outcomes.WrongUsage": "an exit code of the command line",
+    "policies.envelope.CannotOpen": "a credential that can't be opened is none",
     "policies.policy_folder.BadPolicy": "start-up, or a reload that keeps the last good set",
     "policies.cedar_values.NotExpressible": "a request that Cedar can't express is denied",
     "policies.delegation.CannotNarrow": "the authority turns it into a Denial",

@@ -1,4 +1,4 @@
-"""The fourth schema: tickets of agents that exchange no tokens, what operators stopped and is spent, approvals, errands."""
+"""The fourth schema: tickets of agents that exchange no tokens, what operators stopped and is spent, approvals, errands, the vault."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -87,6 +87,44 @@ def _server_tasks() -> None:
     )
 
 
+def _texts(*names: str) -> list["sa.Column[str]"]:
+    return [sa.Column(name, sa.Text(), nullable=False) for name in names]
+
+
+def _vault() -> None:
+    op.create_table(
+        "vault",
+        *(sa.Column(name, sa.Text(), primary_key=True) for name in ("tenant", "owner", "issuer", "resource")),
+        *_texts("origin", "kek_id", "wrapped", "body"),
+        sa.Column("updated", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("vault_origin", "vault", ["tenant", "owner", "origin"])
+    op.create_table(
+        "vault_clients",
+        *(sa.Column(name, sa.Text(), primary_key=True) for name in ("tenant", "issuer")),
+        *_texts("kek_id", "wrapped", "body"),
+    )
+    op.create_table(
+        "vault_leases",
+        sa.Column("id", sa.Text(), primary_key=True),
+        *_texts("holder"),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+    )
+
+
+def _connections() -> None:
+    op.create_table(
+        "connections",
+        sa.Column("id", sa.Text(), primary_key=True),
+        *_texts("tenant", "owner", "consent", "state", "browser", "kek_id", "wrapped", "body"),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("given", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("connections_owner", "connections", ["owner", "until"])
+    op.create_index("connections_state", "connections", ["state"])
+    op.create_index("connections_until", "connections", ["until"])
+
+
 def upgrade() -> None:
     _server_tasks()
     _tickets()
@@ -94,9 +132,13 @@ def upgrade() -> None:
     _budgets()
     _approvals()
     _errands()
+    _vault()
+    _connections()
 
 
 def downgrade() -> None:
+    for name in ("connections", "vault_leases", "vault_clients", "vault"):
+        op.drop_table(name)
     op.drop_table("mcp_questions")
     op.drop_column("mcp_tasks", "capabilities")
     op.execute("DELETE FROM epochs WHERE name = 'kills'")
