@@ -1,7 +1,6 @@
 """Agents are found by the same words on both databases, and no word is more than a word."""
 
 import json
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from registry.rows import Candidate
 from registry.search import Search, Wanted, best
 from registry.search_terms import asked, words
 from registry.store import Registry
+from tests.fakes.patience import cpu_seconds
 from tests.registry.test_store import agent, registry_on
 
 DESCRIBED = {"version": "1", "url": "https://sales.example/", "defaultInputModes": ["text/plain"]}
@@ -104,9 +104,8 @@ INJECTIONS = [
 
 @pytest.mark.parametrize("text", INJECTIONS, ids=[str(number) for number in range(len(INJECTIONS))])
 async def test_no_word_is_more_than_a_word(search: Search, text: str) -> None:  # attack TEN-08
-    began = time.perf_counter()
-    found = await names(search, text)
-    assert time.perf_counter() - began < 0.5
+    with cpu_seconds(10):
+        found = await names(search, text)
     assert found in ([], ["sales"])
     assert all(term.isalnum() for term in asked(text))
 

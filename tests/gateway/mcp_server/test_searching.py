@@ -1,11 +1,10 @@
 """Search mode's ranking, apart from any server."""
 
-import time
-
 import msgspec
 from msgspec import Raw
 
 from gateway.mcp_server.searching import ranked
+from tests.fakes.patience import cpu_seconds
 
 
 def tool(name: str, description: str) -> Raw:
@@ -23,7 +22,6 @@ def test_no_query_keeps_the_gateway_from_its_work() -> None:  # attack TEN-08
     words = [f"w{first}{second}{third}" for first in "abcdefgh" for second in "abcdefgh" for third in "abcdefgh"]
     tools = [tool(f"t{number}", " ".join(words[number % 300 :][:200])) for number in range(1000)]
     ranked(tools, "once")  # their words are kept
-    began = time.perf_counter()
-    ranked(tools, " ".join(f"x{word[1:]}" for word in words[:200]))
-    ranked(tools, "w" * 1000)
-    assert time.perf_counter() - began < 2
+    with cpu_seconds(20):
+        ranked(tools, " ".join(f"x{word[1:]}" for word in words[:200]))
+        ranked(tools, "w" * 1000)
