@@ -16,15 +16,16 @@ from typing import Any
 
 from tests.bench import figures
 from tests.bench.beside import beside_runs, subscribers
+from tests.bench.echo import THOUSAND
 from tests.bench.figures import Run, Whole
 from tests.bench.floor import UPSTREAM
-from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, profile, registered
+from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, many_tools_runs, profile, registered
 from tests.bench.interlock import Home, commit, disk_fsync_ms
 from tests.bench.processes import ROOT, BenchFailure, Running, asgi_server, resident_mb
 from tests.bench.rounds import LoadClient, Plan, Target, measured, say, written
 
 RESULT = ROOT / "build" / "bench.json"
-_PLAIN_PATHS = {"mcp": "/mcp", "a2a": "/a2a", "a2a_stream": "/streaming", "a2a_burst": "/burst", "a2a_get": "/a2a"}
+_PLAIN_PATHS = {"mcp": "/mcp", "mcp_many": THOUSAND, "a2a": "/a2a", "a2a_stream": "/streaming", "a2a_burst": "/burst", "a2a_get": "/a2a"}
 _LIBRARIES = ("uvicorn", "uvloop", "httptools", "aiohttp", "cedarpy", "python-jose", "msgspec", "sqlalchemy")
 _SETTLE = 2.0  # seconds from the registrations to the look at idle memory
 
@@ -89,6 +90,9 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
                 say(f"streams, tasks asked for, translation, {plan.subscribers:,} subscribers")
                 runs += beside_runs(client, plan, targets, gateway)
                 waiting = subscribers(plan, gateway)
+        if "mcp" in plan.workloads:
+            say("50 servers more with a thousand tools")
+            runs += many_tools_runs(client, plan, folder / "many", targets, upstream)
         say("a policy that reads the arguments")
         runs += input_policy_runs(client, plan, folder / "reading", upstream) if plan.workloads else []
         starts = (median(taken) if taken else None for taken in (colds, with_grpc))

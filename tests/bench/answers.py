@@ -4,6 +4,7 @@ import msgspec
 
 EVENTS = 20  # of a stream: the task, that it works, the pieces of its text, and its end
 PIECES = EVENTS - 3
+TOOLS = 1000  # of a big catalogue
 
 
 class _Text(msgspec.Struct):
@@ -19,6 +20,19 @@ class _ToolResult(msgspec.Struct, rename="camel"):
 class _ToolReply(msgspec.Struct):
     id: int
     result: _ToolResult
+
+
+class _Tool(msgspec.Struct):
+    name: str
+
+
+class _Tools(msgspec.Struct):
+    tools: list[_Tool]
+
+
+class _ListReply(msgspec.Struct):
+    id: int
+    result: _Tools
 
 
 class _Status(msgspec.Struct):
@@ -83,6 +97,7 @@ class _SendReply03(msgspec.Struct):
 
 
 _tool_reply = msgspec.json.Decoder(_ToolReply).decode
+_list_reply = msgspec.json.Decoder(_ListReply).decode
 _send_reply = msgspec.json.Decoder(_SendReply).decode
 _event_reply = msgspec.json.Decoder(_EventReply).decode
 _got_reply = msgspec.json.Decoder(_GotReply).decode
@@ -101,6 +116,16 @@ def tool_fault(body: bytes, number: int, text: str) -> str:
     if result.is_error or result.result_type != "complete" or [part.text for part in result.content] != [text]:
         return f"not the echo of {text!r}: {body[:300]!r}"
     return ""
+
+
+def listed_fault(body: bytes, number: int, text: str) -> str:
+    """What is wrong with the list `number` of a thousand tools; empty when nothing is."""
+    try:
+        reply = _list_reply(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"not a list of tools ({error}): {body[:300]!r}"
+    names = {tool.name for tool in reply.result.tools}
+    return "" if reply.id == number and len(names) >= TOOLS else f"{len(names)} tools in the reply to {reply.id} for {number}"
 
 
 def send_fault(body: bytes, number: int, text: str) -> str:

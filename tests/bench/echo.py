@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 
 from tests.bench.echo_agents import AGENTS, PAUSES, Refused, a2a, card, older, streamed
-from tests.bench.workload import MCP_VERSION
+from tests.bench.workload import EXPOSED, MCP_VERSION
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+TWENTY, THOUSAND = "/mcp-twenty", "/mcp-thousand"  # as many tools
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _INFO = {"io.modelcontextprotocol/serverInfo": {"name": "echo", "version": "1.0.0"}}
@@ -40,12 +41,17 @@ def listed() -> dict[str, Any]:
     return {"resultType": "complete", "tools": [_TOOL], "ttlMs": 60_000, "cacheScope": "public", "_meta": _INFO}
 
 
+def listing(count: int) -> dict[str, Any]:
+    """As `listed`, of `count` tools."""
+    return {**listed(), "tools": [{**_TOOL, "name": f"t{number}"} for number in range(count)]}
+
+
 def called(params: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
     """The result of tools/call. Raises Refused."""
     name, text = params.get("name"), params.get("arguments", {}).get("text")
     if name != headers.get(b"mcp-name", b"").decode("latin-1"):
         raise Refused(400, -32020, "Mcp-Name and the body differ")
-    if name != "echo" or not isinstance(text, str):
+    if name not in ("echo", EXPOSED) or not isinstance(text, str):
         raise Refused(200, -32602, "the tool is echo, its argument is text")
     return {"resultType": "complete", "content": [{"type": "text", "text": text}], "isError": False}
 
@@ -67,7 +73,18 @@ def mcp(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
     raise Refused(404, -32601, "no such method")
 
 
-_METHODS = {"/mcp": mcp, "/a2a": a2a, "/older": older, "/streaming": a2a, "/burst": a2a}
+def many(count: int) -> Callable[[dict[str, Any], dict[bytes, bytes]], dict[str, Any]]:
+    """As `mcp`, with `count` tools."""
+    tools = listing(count)
+
+    def answer(request: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
+        result = mcp(request, headers)
+        return tools if "tools" in result else result
+
+    return answer
+
+
+_METHODS = {"/mcp": mcp, TWENTY: many(20), THOUSAND: many(1000), "/a2a": a2a, "/older": older, "/streaming": a2a, "/burst": a2a}
 _CARD = "/.well-known/agent-card.json"
 
 

@@ -134,6 +134,7 @@ def figures(runs: Sequence[Run], whole: Whole) -> list[Figure]:
         ]
     return [
         *found,
+        *_many(board),
         *_beside(board, whole.subscribers),
         Figure("cold start to first correct call", whole.cold_start_s, "s", at_most=3.0),
         Figure("cold start to first correct call, gRPC on", whole.cold_start_grpc_s, "s", at_most=3.0),
@@ -141,6 +142,19 @@ def figures(runs: Sequence[Run], whole: Whole) -> list[Figure]:
         Figure("memory, after load", whole.loaded_mb, "MB", at_most=200.0),
         Figure("wrong replies", float(sum(run.errors for run in runs)), at_most=0.0),
         Figure("fsync of the disk, p50 (inside every added p50)", whole.fsync_ms, "ms"),
+    ]
+
+
+def _many(board: Board) -> list[Figure]:
+    """With 50 servers more and their thousand tools."""
+    name, found = "mcp.tools_call_of_1000", "MCP with 1,000 tools"
+    return [
+        Figure(f"{found}, added p50, 1 connection", board.added_p50(name), "ms", at_most=1.2),
+        Figure(f"{found}, share of the floor, 16 connections", board.share(name, "floor"), at_least=0.40),
+        Figure(f"{found}, CPU per call, 16 connections", board.value(name, "interlock", 16, "cpu_us"), "us", at_most=450.0),
+        Figure(
+            f"{found}, tools/list p50 of one person", board.value("mcp.tools_list_of_1000", "interlock", 1, "p50_ms"), "ms", at_most=15.0
+        ),
     ]
 
 

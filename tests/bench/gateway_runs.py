@@ -7,10 +7,12 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
+from tests.bench.echo import TWENTY
 from tests.bench.figures import Run, summed_up
 from tests.bench.interlock import FORBIDDEN, PATHS, READS_INPUT, SERVER, Home, asked, await_ready, register
 from tests.bench.load import Job, Sample, run
@@ -68,6 +70,32 @@ def input_policy_runs(client: LoadClient, plan: Plan, folder: Path, upstream: Ru
     with registered(home, upstream, plan.users) as target:
         _check_policy(target)
         return measured(client, plan, [target], READING, (16,))
+
+
+def many_tools_runs(client: LoadClient, plan: Plan, folder: Path, plain: list[Target], upstream: Running) -> list[Run]:
+    """Calls and lists at /mcp while 50 servers more have a thousand tools, beside the targets that need no gateway."""
+    servers = [{"name": f"s{number:02}", "url": f"{upstream.url}{TWENTY}"} for number in range(50)]
+    home = Home.fresh(folder, {"servers": servers})
+    with registered(home, upstream, plan.users) as target:
+        _await_tools(target)
+        runs = measured(client, replace(plan, workloads=("mcp_many",)), [*plain, target], connections=(1, 16))
+        return runs + measured(
+            client, replace(plan, workloads=("mcp_list",)), [replace(target, tokens=target.tokens[:1])], connections=(1,)
+        )
+
+
+def _await_tools(target: Target) -> None:
+    """Until the gateway has found all servers. Raises BenchFailure."""
+    end = time.monotonic() + _START_LIMIT
+    work = WORKLOADS["mcp_list"]
+    body = json.loads(work.body % {b"id": FIRST_ID, b"text": b"1"})
+    while True:
+        _, reply = asked(target.running, PATHS["mcp_list"], target.tokens[0], body, work.headers)
+        if not (fault := work.fault(reply, FIRST_ID, "")):
+            return
+        if time.monotonic() > end:
+            raise BenchFailure(f"a thousand tools are not listed after {_START_LIMIT:.0f} s: {fault}")
+        time.sleep(0.2)
 
 
 def profile(client: LoadClient, plan: Plan, folder: Path, upstream: Running) -> str:

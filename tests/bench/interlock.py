@@ -22,6 +22,8 @@ from tests.bench.processes import BenchFailure, Running, environment, free_port,
 SERVER, AGENT = "echo", AGENTS["/a2a"]
 PATHS = {
     "mcp": f"/mcp/{SERVER}",
+    "mcp_many": "/mcp",
+    "mcp_list": "/mcp",
     "a2a": f"/agents/{AGENT}",
     "a2a_stream": "/agents/streaming-agent",
     "a2a_burst": "/agents/burst-agent",

@@ -13,7 +13,7 @@ import pytest
 
 from tests.bench import __main__ as command
 from tests.bench import figures
-from tests.bench.echo import answered
+from tests.bench.echo import THOUSAND, answered
 from tests.bench.echo_agents import card
 from tests.bench.figures import Run, Subscribers, Whole, summed_up
 from tests.bench.floor import UPSTREAM
@@ -25,6 +25,8 @@ from tests.bench.workload import FIRST_ID, WORKLOADS, Script
 
 PATHS = {
     "mcp": "/mcp",
+    "mcp_many": THOUSAND,
+    "mcp_list": THOUSAND,
     "a2a": "/a2a",
     "a2a_stream": "/streaming",
     "a2a_burst": "/burst",

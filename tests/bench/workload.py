@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.bench.answers import got_fault, send_fault, sent_0_3_fault, stream_fault, tool_fault
+from tests.bench.answers import got_fault, listed_fault, send_fault, sent_0_3_fault, stream_fault, tool_fault
 
 MCP_VERSION = "2026-07-28"
+EXPOSED = "echo_echo"  # the tool, among those of many servers
 FIRST_ID = 1_000_000_000  # every id has ten digits, so that all bodies of a job have one length
 
 _TOOL_CALL = (
@@ -13,6 +14,9 @@ _TOOL_CALL = (
     b'"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},'
     b'"io.modelcontextprotocol/clientInfo":{"name":"interlock-bench","version":"1"}}}}'
 )
+_CALL_EXPOSED = _TOOL_CALL.replace(b'"name":"echo"', b'"name":"' + EXPOSED.encode() + b'"')
+_LIST = _TOOL_CALL.replace(b'"name":"echo","arguments":{"text":"%(text)b"},', b"").replace(b"tools/call", b"tools/list")
+_LIST = _LIST.replace(b'"version":"1"', b'"version":"%(text)b"')
 _SEND_MESSAGE = (
     b'{"jsonrpc":"2.0","id":%(id)d,"method":"SendMessage","params":{"message":{"messageId":"msg-%(id)d-%(nonce)b",'
     b'"role":"ROLE_USER","parts":[{"text":"%(text)b"}]},"configuration":{"returnImmediately":false}}}'
@@ -29,6 +33,7 @@ _TOOL_HEADERS = {
     "Mcp-Method": "tools/call",
     "Mcp-Name": "echo",
 }
+_LIST_HEADERS = {name: value for name, value in _TOOL_HEADERS.items() if name != "Mcp-Name"} | {"Mcp-Method": "tools/list"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ _A2A = {"A2A-Version": "1.0", "Accept": "application/json"}
 _A2A_STREAM = {"A2A-Version": "1.0", "Accept": "text/event-stream"}
 WORKLOADS = {
     "mcp": Workload("mcp.tools_call", _TOOL_CALL, _TOOL_HEADERS, tool_fault),
+    "mcp_many": Workload("mcp.tools_call_of_1000", _CALL_EXPOSED, {**_TOOL_HEADERS, "Mcp-Name": EXPOSED}, tool_fault),
+    "mcp_list": Workload("mcp.tools_list_of_1000", _LIST, _LIST_HEADERS, listed_fault),
     "a2a": Workload("a2a.send", _SEND_MESSAGE, _A2A, send_fault),
     "a2a_stream": Workload("a2a.stream", _STREAM_MESSAGE, _A2A_STREAM, stream_fault),
     "a2a_burst": Workload("a2a.stream_burst", _STREAM_MESSAGE, _A2A_STREAM, stream_fault),

@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-import time
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.fakes.house import CallbackAgent, House
+from tests.fakes.patience import cpu_seconds
 
 A2A_HEAD = b'{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":{"messageId":"m","role":"ROLE_USER","parts":[{"data":'
 MCP_HEAD = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"inventory_check","arguments":{"a":'
@@ -113,9 +113,8 @@ async def test_bad_json_is_refused_at_every_door_before_anything_happens(home: H
     for path, (head, tail) in HEADS.items():
         assert code(path, await post(home, path, head + b"]" + tail)) in (-32700, "bad-json")  # the frame itself is what is refused
         for what, body in {**{name: head + value + tail for name, value in VALUES.items()}, **WHOLE}.items():
-            began = time.process_time()
-            answer = await post(home, path, body)
-            assert time.process_time() - began < 1, what
+            with cpu_seconds(10):
+                answer = await post(home, path, body)
             assert code(path, answer) in (-32700, "bad-json"), (path, what)
             assert answer.status_code == (200 if path.startswith("/agents") else 400), (path, what)
             assert len(answer.content) < 600, what  # nothing of the body comes back

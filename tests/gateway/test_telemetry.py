@@ -1,14 +1,13 @@
 """Traces: what is kept, what is linked, what leaves the process."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.telemetry import ATTRIBUTES, PENDING_MAX, TEXT_MAX, Finished, Kind, Origin, Span, Tracing, current_trace_id, origin
+from gateway.telemetry import ATTRIBUTES, PENDING_MAX, TEXT_MAX, Finished, Kind, Origin, Tracing, current_trace_id, origin
 
 CALLER = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 
@@ -161,21 +160,3 @@ def test_a_users_hash_depends_on_the_installation() -> None:
     one, two = Tracing(0.0, salt=b"1" * 100), Tracing(0.0, salt=b"2")
     assert one.user_hash("default|x|alice") == one.user_hash("default|x|alice") != two.user_hash("default|x|alice")
     assert len(one.user_hash("default|x|alice")) == 16
-
-
-def test_an_unsampled_request_costs_less_than_8_microseconds(kept: Kept) -> None:
-    tracer = Tracing(0.0, kept)
-
-    def request() -> Span:
-        span = tracer.start("invoke_agent sales", Kind.SERVER, CALLER)
-        assert span.headers
-        span.finish("ok", {"gen_ai.agent.name": "sales"})
-        return span
-
-    def measured() -> float:
-        began = time.process_time()
-        for _ in range(2000):
-            request()
-        return (time.process_time() - began) / 2000
-
-    assert min(measured() for _ in range(10)) < 8e-6

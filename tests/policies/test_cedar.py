@@ -1,6 +1,5 @@
 """Claims about the policy engine: it allows only what a rule permits, and refuses whatever it can't evaluate."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -348,15 +347,6 @@ def test_the_version_changes_with_the_roles_and_only_with_the_rules() -> None:
 def test_a_role_taken_away_is_gone_at_the_next_question(plain: PolicyEngine) -> None:
     assert plain.decide(ask(ALICE, SALES)).allowed
     assert not plain.decide(ask(replace(ALICE, roles=("support",)), SALES)).allowed
-
-
-def test_a_decision_is_quick(plain: PolicyEngine) -> None:
-    question = ask(ALICE, RESERVE, scopes=("tool:*",), chain=("sales",), depth=1)
-    plain.decide(question)
-    began = time.process_time()
-    for _ in range(200):
-        plain.decide(question)
-    assert (time.process_time() - began) / 200 < 0.001  # aim: 0.0002 on an idle core
 
 
 FOLDER = TemporaryDirectory()
