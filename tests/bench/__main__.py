@@ -23,6 +23,7 @@ from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy
 from tests.bench.interlock import Home, commit, disk_fsync_ms
 from tests.bench.processes import ROOT, BenchFailure, Running, asgi_server, resident_mb
 from tests.bench.rounds import LoadClient, Plan, Target, measured, say, written
+from tests.bench.sessions import sessions
 
 RESULT = ROOT / "build" / "bench.json"
 _PLAIN_PATHS = {"mcp": "/mcp", "mcp_many": THOUSAND, "a2a": "/a2a", "a2a_stream": "/streaming", "a2a_burst": "/burst", "a2a_get": "/a2a"}
@@ -45,7 +46,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     given = parser.parse_args(arguments)
     plan = Plan(targets=tuple(given.targets.split(",")), profile=given.profile)
     if given.quick:
-        plan = replace(plan, rounds=1, seconds=0.5, warmup=0.2, users=10, fresh_users=50, cold_starts=1, subscribers=100)
+        plan = replace(plan, rounds=1, seconds=0.5, warmup=0.2, users=10, fresh_users=50, cold_starts=1, subscribers=100, sessions=100)
     if given.only:
         plan = replace(plan, workloads=() if given.only == "beside" else (given.only,), beside=given.only == "beside")
     if given.cold_starts is not None:
@@ -85,18 +86,22 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
             say(f"{plan.fresh_users} people never seen before, one call each")
             runs += fresh_user_runs(client, plan, home, gateway)
             loaded = resident_mb(gateway.running.pid)
-            waiting = None
+            waiting = held = None
             if plan.beside:
                 say(f"streams, tasks asked for, translation, {plan.subscribers:,} subscribers")
                 runs += beside_runs(client, plan, targets, gateway)
                 waiting = subscribers(plan, gateway)
+        if plan.beside:
+            say(f"{plan.sessions:,} sessions of the initialize era")
+            with registered(Home.fresh(folder / "sessions"), upstream, plan.users) as unused:  # whose memory was never larger
+                held = sessions(plan, unused)
         if "mcp" in plan.workloads:
             say("50 servers more with a thousand tools")
             runs += many_tools_runs(client, plan, folder / "many", targets, upstream)
         say("a policy that reads the arguments")
         runs += input_policy_runs(client, plan, folder / "reading", upstream) if plan.workloads else []
         starts = (median(taken) if taken else None for taken in (colds, with_grpc))
-        return runs, Whole(*starts, waiting, idle, loaded, fsync), client.faults
+        return runs, Whole(*starts, waiting, held, idle, loaded, fsync), client.faults
 
 
 def profiles(plan: Plan, folder: Path) -> str:

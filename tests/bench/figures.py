@@ -33,12 +33,22 @@ class Subscribers:
 
 
 @dataclass(frozen=True, slots=True)
+class Sessions:
+    """What `count` sessions of the initialize era cost: resident memory of each, and of each with its GET stream open."""
+
+    count: int
+    kb_each: float
+    kb_listening: float
+
+
+@dataclass(frozen=True, slots=True)
 class Whole:
     """What is measured once for the gateway; None: not measured."""
 
     cold_start_s: float | None = None
     cold_start_grpc_s: float | None = None
     subscribers: Subscribers | None = None
+    sessions: Sessions | None = None
     idle_mb: float | None = None
     loaded_mb: float | None = None
     fsync_ms: float | None = None
@@ -135,6 +145,8 @@ def figures(runs: Sequence[Run], whole: Whole) -> list[Figure]:
     return [
         *found,
         *_many(board),
+        Figure("memory of an initialize-era session", whole.sessions and whole.sessions.kb_each, "KB", at_most=20.0),
+        Figure("the same with its GET stream open", whole.sessions and whole.sessions.kb_listening, "KB"),
         *_beside(board, whole.subscribers),
         Figure("cold start to first correct call", whole.cold_start_s, "s", at_most=3.0),
         Figure("cold start to first correct call, gRPC on", whole.cold_start_grpc_s, "s", at_most=3.0),
