@@ -7,15 +7,19 @@ from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from policies.approval import ASKABLE, Approval, Errand
 from policies.bounded import BoundedCache
 from policies.cedar import CedarQuestion, PolicyEngine
 from policies.delegation import CannotNarrow, Delegation, Hop
-from policies.grant import SERVED, Act, Decision, Denial, Grant, Link, Ruling
+from policies.grant import SERVED, Act, Decision, Denial, Grant, Link, Question, Ruling
 from policies.grants import GrantEnded, Grants
+from policies.history import Mark
 from policies.identity import Claims, Identity, TokenRefused
 from policies.permissions import ALL, NONE, Permissions
 from policies.principal import Principal
+from policies.terms import ASKS, PLAIN, Terms
 
 CACHED_SECONDS = 60.0
 _canonical = msgspec.json.Encoder(order="sorted").encode
@@ -43,6 +47,7 @@ class Request(Struct, frozen=True):
     task_id: str = ""
     txn: str = ""
     trace_id: str = ""
+    terms: Terms = PLAIN
 
 
 class _Verdict(Struct, frozen=True):
@@ -53,6 +58,7 @@ class _Verdict(Struct, frozen=True):
     missing: tuple[str, ...] = ()
     hidden: bool = False
     scope: str = ""
+    note: str = ""  # of whoever denied it
 
 
 class RolesNow(Protocol):
@@ -67,6 +73,12 @@ class CeilingNow(Protocol):
     def __call__(self, tenant: str, agent: str) -> Permissions | None: ...
 
 
+class ClearanceNow(Protocol):
+    """The most sensitive that an agent may be told, as of this moment."""
+
+    def __call__(self, tenant: str, agent: str, /) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the authority asks others: roles and ceilings of today, ids, the clock (seconds), and whether caches may be believed."""
@@ -77,6 +89,7 @@ class Surroundings:
     new_id: Callable[[str], str]
     now: Callable[[], float]
     fresh: Callable[[], bool]
+    clearance_now: ClearanceNow
 
 
 class Authority:
@@ -127,29 +140,40 @@ class Authority:
             arguments = request.arguments
             digest = hashlib.sha256(_canonical(arguments)).hexdigest()
         verdict = self._verdict(caller, request, arguments, digest)
+        if verdict.reason_id == ASKS:
+            verdict = _answered(caller, request, verdict, self._around.now())
+        elif request.terms.history is not None and not request.terms.countable(self._engine.totals(request.act), request.arguments):
+            verdict = _Verdict("not-countable", verdict.policies)
         child: Delegation | None = None
-        if not verdict.reason_id and request.callee is not None:
+        if verdict.reason_id in ("", ASKS) and request.callee is not None:
             try:
-                child = self._child(caller, request, request.callee)
+                child = _child(self._around.new_id("g"), caller, request, request.callee)
             except CannotNarrow as refusal:
                 verdict = _Verdict(reason_id=refusal.reason_id)
         decision = self._decision(caller, request, verdict, digest)
+        if verdict.reason_id == ASKS:
+            ask = self._engine.asking(verdict.policies)
+            return Question(decision, ask.prompt, ask.approvals, ask.seconds)
         if verdict.reason_id:
-            return Denial(decision, verdict.hidden, verdict.scope)
-        return Grant(decision, child or caller.delegation)
+            return Denial(decision, verdict.hidden, verdict.scope, verdict.note)
+        return Grant(decision, child or caller.delegation, None if request.terms is PLAIN else _mark(self._engine, request))
+
+    def recalls(self, act: Act) -> bool:
+        """Whether a policy wants to know what the errand did before."""
+        return self._engine.recalls(act)
 
     def stopping(self, caller: Caller, request: Request, callee: Hop) -> Grant:
         """Leave to have an agent stop a task, which whoever asks has shown to be the caller's own. No policy is asked, since it only ends
         what was allowed once; the agent is handed no more than the caller has now. Raises CannotNarrow.
         """
-        child = self._child(caller, request, callee)
+        child = _child(self._around.new_id("g"), caller, request, callee)
         return Grant(self._decision(caller, request, _Verdict(), "", "own-task"), child)
 
     def may(self, caller: Caller, act: Act) -> bool:
         """Whether `act` could be allowed with some arguments: for lists. Leaves no trace."""
         request = Request(act, caller.principal.tenant)
-        if not self._engine.reads_input(act):
-            return not self._verdict(caller, request, None, "").reason_id
+        if not self._engine.reads_input(act) and not self._engine.recalls(act):
+            return self._verdict(caller, request, None, "").reason_id in ("", ASKS)
         held = caller.expires > self._around.now() and caller.delegation.held().covers(act.permission)
         return held and self._engine.visible(_question(caller, request, None))
 
@@ -162,13 +186,23 @@ class Authority:
         if caller.expires <= self._around.now():
             return _Verdict(reason_id="token-expired")
         if not request.ceiling.covers(act.permission):
-            return _Verdict("ceiling-exceeded", (), (f"{act.permission} (server {act.parent})",), not self._visible(caller, act))
+            return _Verdict(
+                "ceiling-exceeded",
+                (),
+                (f"{act.permission} (server {act.parent})",),
+                not self._visible(caller, act),
+            )
+        if request.terms is not PLAIN:
+            excess = request.terms.excess(errand_of(caller, request), act.parent, self._around.clearance_now)
+            if excess is not None:
+                return _Verdict(excess[0], (), (excess[1],), not self._visible(caller, act))
         key = (caller.key, request.tenant, act.permission, act.resource, digest)
-        known = self._verdicts.get(key) if self._around.fresh() else None
+        recalled = request.terms.history is not None
+        known = self._verdicts.get(key) if not recalled and self._around.fresh() else None
         if known is not None:
             return known
         verdict, certain = self._weigh(caller, request, arguments)
-        if certain:
+        if certain and not recalled:
             self._verdicts.put(key, verdict, CACHED_SECONDS)
         return verdict
 
@@ -181,9 +215,11 @@ class Authority:
         for hop in delegation.path:
             if not hop.ceiling.covers(act.permission):
                 return _Verdict("ceiling-exceeded", (), (f"{act.permission} (agent {hop.agent})",), hidden), True
-        answer = self._engine.decide(_question(caller, request, arguments))
+        answer = self._engine.decide(_question(caller, request, arguments, self._engine.all_totals))
         if answer.allowed:
             return _Verdict(policies=answer.policies), True
+        if answer.asks and act.action in ASKABLE:
+            return _Verdict(ASKS, answer.policies, (), hidden), True
         if answer.error:
             return _Verdict("policy-error", answer.policies, (), hidden), False
         if answer.policies:
@@ -191,23 +227,13 @@ class Authority:
         return _Verdict("user-lacks-permission", (), (f"{act.permission} (user)",), hidden), True
 
     def _visible(self, caller: Caller, act: Act) -> bool:
-        """Whether the caller may know of the resource: a right of the person's touches it, or the acting agent's ceiling does."""
-        family = act.permission.split(":", 1)[0]
-        whole = f"{family}:{act.parent}" + (".*" if act.kind in SERVED else "")
-        if self._rights(caller.principal).touches(whole):
-            return True
-        path = caller.delegation.path
-        return bool(path) and path[-1].ceiling != ALL and path[-1].ceiling.touches(whole)
+        return _visible(self._rights(caller), caller.delegation, act)
 
-    def _rights(self, principal: Principal) -> Permissions:
-        """What a person's roles permit."""
+    def _rights(self, caller: Caller) -> Permissions:
+        """What the person's roles permit."""
         known = self._around.role_permissions
-        patterns = [known.get(role, NONE).patterns for role in principal.roles]
+        patterns = [known.get(role, NONE).patterns for role in caller.principal.roles]
         return Permissions(frozenset().union(*patterns))
-
-    def _child(self, caller: Caller, request: Request, callee: Hop) -> Delegation:
-        narrowed = caller.delegation.narrow(callee.agent, callee.ceiling, ALL, caller.delegation.not_after)
-        return narrowed.rooted(self._around.new_id("g"), request.task_id, request.txn)
 
     def _decision(self, caller: Caller, request: Request, verdict: _Verdict, digest: str, why: str = "allowed") -> Decision:
         delegation = caller.delegation
@@ -218,7 +244,7 @@ class Authority:
             reason_id=verdict.reason_id or why,
             principal=caller.principal.owner,
             roles=caller.principal.roles,
-            chain=self.links(caller),
+            chain=_links(self._rights(caller), delegation),
             act=request.act,
             policies=verdict.policies,
             missing=verdict.missing,
@@ -228,16 +254,8 @@ class Authority:
             trace_id=request.trace_id,
             arguments=digest,
             policy_version=self._engine.version,
+            **_approved(request.terms.approval, verdict),
         )
-
-    def links(self, caller: Caller) -> tuple[Link, ...]:
-        """Each agent of the chain, with what it could do at most for this person."""
-        links: list[Link] = []
-        held = self._rights(caller.principal).meet(caller.delegation.scope)
-        for hop in caller.delegation.path:
-            held = held.meet(hop.ceiling)
-            links.append(Link(hop.agent, tuple(sorted(held.patterns))))
-        return tuple(links)
 
     def _person(self, claims: Claims) -> Caller:
         principal = self._principal(claims.tenant, claims.issuer, claims.subject, claims.roles)
@@ -269,8 +287,8 @@ class Authority:
         return Principal(tenant, issuer, subject, self._around.roles_now(issuer, subject, vouched))
 
 
-def _question(caller: Caller, request: Request, arguments: Mapping[str, Any] | None) -> CedarQuestion:
-    delegation = caller.delegation
+def _question(caller: Caller, request: Request, arguments: Mapping[str, Any] | None, totals: Collection[str] = ()) -> CedarQuestion:
+    delegation, history = caller.delegation, request.terms.history
     return CedarQuestion(
         principal=caller.principal,
         act=request.act,
@@ -280,7 +298,52 @@ def _question(caller: Caller, request: Request, arguments: Mapping[str, Any] | N
         depth=len(delegation.path),
         task=delegation.task_id,
         input=arguments,
+        history=history.context(request.act.permission, totals) if history else None,
     )
+
+
+def _visible(rights: Permissions, delegation: Delegation, act: Act) -> bool:
+    """Whether the caller may know of the resource: a right of the person's touches it, or the acting agent's ceiling does."""
+    family = act.permission.split(":", 1)[0]
+    whole = f"{family}:{act.parent}" + (".*" if act.kind in SERVED else "")
+    if rights.touches(whole):
+        return True
+    path = delegation.path
+    return bool(path) and path[-1].ceiling != ALL and path[-1].ceiling.touches(whole)
+
+
+def _links(rights: Permissions, delegation: Delegation) -> tuple[Link, ...]:
+    """Each agent of the chain, with what it could do at most for this person."""
+    links: list[Link] = []
+    held = rights.meet(delegation.scope)
+    for hop in delegation.path:
+        held = held.meet(hop.ceiling)
+        links.append(Link(hop.agent, tuple(sorted(held.patterns))))
+    return tuple(links)
+
+
+def _child(grant_id: str, caller: Caller, request: Request, callee: Hop) -> Delegation:
+    narrowed = caller.delegation.narrow(callee.agent, callee.ceiling, ALL, caller.delegation.not_after)
+    return narrowed.rooted(grant_id, request.task_id, request.txn)
+
+
+def errand_of(caller: Caller, request: Request) -> Errand:
+    """What an approval of this request is bound to, beside the act itself. A task that is to come is its own."""
+    delegation, principal = caller.delegation, caller.principal
+    chain = tuple(hop.agent for hop in delegation.path)
+    txn, task_id = request.txn or delegation.txn, request.task_id or delegation.task_id
+    return Errand(principal.tenant, principal.owner, chain, txn, task_id)
+
+
+def _mark(engine: PolicyEngine, request: Request) -> Mark:
+    return request.terms.mark(engine.recalls(request.act), engine.totals(request.act), request.arguments)
+
+
+def _answered(caller: Caller, request: Request, verdict: _Verdict, now: float) -> _Verdict:
+    """What becomes of an act that people have to allow, now that they may have said something."""
+    errand = errand_of(caller, request)
+    reason_id, note = request.terms.answered(errand, request.act.permission, verdict.policies, int(now * 1_000_000))
+    return replace(verdict, reason_id=reason_id, note=note)
 
 
 def _check_pointer(claims: Claims, delegation: Delegation) -> None:
@@ -297,3 +360,10 @@ def _caller(claims: Claims, delegation: Delegation) -> Caller:
     key = "\n".join((principal.owner, ",".join(principal.roles), str(delegation.scope), path, delegation.grant_id))
     expires = min(claims.expires, delegation.not_after)
     return Caller(principal, delegation, claims.client_id, claims.token_id, expires, key)
+
+
+def _approved(approval: Approval | None, verdict: _Verdict) -> dict[str, Any]:
+    """Which approval an allowed act uses, and whose it is."""
+    if approval is None or verdict.reason_id:
+        return {}
+    return {"approval": approval.id, "approvers": approval.approvers}

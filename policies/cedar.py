@@ -11,6 +11,7 @@ import cedarpy
 
 from policies.argument_types import KnownTool
 from policies.argument_types import Path as InputPath
+from policies.asking import Ask, ask_of, together, total_of
 from policies.cedar_question import CedarQuestion, Verdict, context_text, slice_text
 from policies.cedar_values import cedar_value
 from policies.grant import Act
@@ -20,7 +21,7 @@ from policies.policy_folder import BadPolicy, Stamp, built_in, operators, stamp
 from policies.policy_reading import Read, Text, read_all, refuse_ambiguous
 from policies.policy_review import Policy, Review, review
 from policies.policy_schema import known_types, schema_document
-from policies.policy_syntax import actions_of, idle, may_apply, reads_input, without_input
+from policies.policy_syntax import actions_of, idle, may_apply, reads, reads_input, without_input
 from policies.role_rules import role_policies
 
 __all__ = ["BadPolicy", "CedarQuestion", "KnownTool", "PolicyEngine", "RuleSet", "Verdict", "load", "schema_text"]
@@ -39,10 +40,14 @@ class RuleSet:
     """
 
     policies: cedarpy.PolicySet
-    visible: cedarpy.PolicySet  # the same without all that reads the arguments
+    visible: cedarpy.PolicySet  # the same without all that reads the arguments or the history, and without those that ask
+    settled: cedarpy.PolicySet  # the same without those that ask
     names: Mapping[str, str]
     readers: tuple[tuple[Policy, set[InputPath]], ...]
     version: str
+    asks: Mapping[str, Ask] = field(repr=False, default_factory=dict)  # by @id
+    historians: tuple[Policy, ...] = ()  # that look at the history, or want something added up for those that do
+    totals: tuple[tuple[Policy, str], ...] = ()  # the argument that is added up for acts to which the policy may apply
     own: Mapping[str, Policy] = field(repr=False, default_factory=dict)
     places: Mapping[str, tuple[str, int]] = field(repr=False, default_factory=dict)
     idle: tuple[str, ...] = ()
@@ -80,12 +85,19 @@ def compiled(
     except BadPermission as error:
         raise BadPolicy("roles", str(error)) from error
     document = json.dumps(rules, sort_keys=True)
+    asks = {key: ask for key, policy in rules.items() if (ask := ask_of(policy)) is not None}
+    settled = {key: policy for key, policy in rules.items() if key not in asks}
+    totals = tuple((policy, total) for policy in rules.values() if (total := total_of(policy)))
     return RuleSet(
         policies=_parsed(rules),
-        visible=_parsed(without_input(rules)),
+        visible=_parsed(without_input(settled)),
+        settled=_parsed(settled),
         names={key: policy["annotations"]["id"] for key, policy in rules.items()},
         readers=tuple((policy, decimal_paths(policy)) for policy in rules.values() if reads_input(policy["conditions"])),
         version=hashlib.sha256(document.encode()).hexdigest()[:12],
+        asks={rules[key]["annotations"]["id"]: ask for key, ask in asks.items()},
+        historians=tuple(policy for policy in rules.values() if reads(policy["conditions"], "history") or total_of(policy)),
+        totals=totals,
         own=own.policies,
         places=own.places,
         idle=tuple(_idle(own, roles)),
@@ -218,6 +230,23 @@ class PolicyEngine:
         """Whether any policy that may apply to this act looks at the arguments."""
         return any(may_apply(policy, act) for policy, _ in self._rules.readers)
 
+    def recalls(self, act: Act) -> bool:
+        """Whether any policy that may apply to this act looks at what the errand did before, or has it added up."""
+        return any(may_apply(policy, act) for policy in self._rules.historians)
+
+    def totals(self, act: Act) -> frozenset[str]:
+        """The arguments of this act that are added up."""
+        return frozenset(total for policy, total in self._rules.totals if may_apply(policy, act))
+
+    @property
+    def all_totals(self) -> frozenset[str]:
+        """Of any act."""
+        return frozenset(total for _, total in self._rules.totals)
+
+    def asking(self, names: Sequence[str]) -> Ask:
+        """What the policies with these @ids ask together, of which there is at least one."""
+        return together(self._rules.asks[name] for name in names)
+
     def decide(self, question: CedarQuestion) -> Verdict:
         """Allows only on an explicit Allow without any diagnostic error: Cedar skips a forbid that fails."""
         rules = self._rules
@@ -225,7 +254,11 @@ class PolicyEngine:
             arguments = self._arguments(rules, question) if question.input is not None else None
         except (ValueError, RecursionError):
             return Verdict(False, error=True)
-        return self._verdict(rules, rules.policies, question, arguments)
+        verdict = self._verdict(rules, rules.policies, question, arguments)
+        if verdict.allowed or verdict.error or not verdict.policies or not rules.asks.keys() >= set(verdict.policies):
+            return verdict
+        rest = self._verdict(rules, rules.settled, question, arguments)
+        return Verdict(False, verdict.policies, asks=True) if rest.allowed else rest
 
     def _arguments(self, rules: RuleSet, question: CedarQuestion) -> Any:
         """As Cedar values, where a policy that may apply looks at them."""

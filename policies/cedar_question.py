@@ -17,7 +17,8 @@ _encode = msgspec.json.Encoder().encode
 class CedarQuestion:
     """All that a policy can see. `tenant` is where the resource lives, `scopes` and `chain` become sets, `chain` names agents.
 
-    `input` holds the arguments as parsed JSON, None where there are none; it is looked at only where a policy reads it.
+    `input` holds the arguments as parsed JSON, None where there are none; it is looked at only where a policy reads it. `history` is what
+    the errand did before, for acts that `PolicyEngine.recalls`.
     """
 
     principal: Principal
@@ -28,15 +29,20 @@ class CedarQuestion:
     depth: int = 0
     task: str = ""
     input: Mapping[str, Any] | None = None
+    history: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`policies`: the @ids that decided, none for the default denial. `error`: something could not be evaluated, so it is a denial."""
+    """`policies`: the @ids that decided, none for the default denial. `error`: something could not be evaluated, so it is a denial.
+
+    `asks`: all that stands in the way are policies that people may lift, which `policies` names.
+    """
 
     allowed: bool
     policies: tuple[str, ...] = ()
     error: bool = False
+    asks: bool = False
 
 
 def context_text(question: CedarQuestion, arguments: Any) -> str:
@@ -50,6 +56,8 @@ def context_text(question: CedarQuestion, arguments: Any) -> str:
     }
     if arguments is not None:
         context["input"] = arguments
+    if question.history is not None:
+        context["history"] = question.history
     return _encode(context).decode()
 
 

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from policies.delegation import Delegation
+from policies.history import Mark
 
 SERVED = frozenset({"Tool", "Prompt"})  # their parent is a server
 
@@ -70,6 +71,8 @@ class Decision(Struct, frozen=True):
     trace_id: str = ""
     arguments: str = ""  # sha256 of the canonical arguments, where a policy read them
     policy_version: str = ""
+    approval: str = ""  # that it used, or that it asks for
+    approvers: tuple[str, ...] = ()  # tenant|issuer|subject of each
 
 
 class Grant(Struct, frozen=True):
@@ -77,6 +80,7 @@ class Grant(Struct, frozen=True):
 
     decision: Decision
     delegation: Delegation  # for invokeAgent the callee's, already narrowed; else the caller's own
+    mark: Mark | None = None  # what is kept of it in the history of its errand
 
 
 class Denial(Struct, frozen=True):
@@ -85,13 +89,16 @@ class Denial(Struct, frozen=True):
     decision: Decision
     hidden: bool = False
     scope: str = ""
+    note: str = ""  # what whoever denied it said
 
 
 class Question(Struct, frozen=True):
-    """A person has to decide first (human approval)."""
+    """A person has to decide first (human approval). `seconds`: for how long their answer is good."""
 
     decision: Decision
     prompt: str = ""
+    needed: int = 1
+    seconds: int = 0
 
 
 Ruling = Grant | Denial | Question

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from policies.asking import ask_of, total_of
 from policies.policy_actions import grouped
 from policies.policy_folder import LINKS, BadPolicy
 from policies.policy_links import linked
@@ -41,6 +42,7 @@ def read_all(texts: Iterable[Text], to_json: ToJson, user_of: str) -> Read:
             place = (file, line_of(text, index))
             if problem := misspelt(policy):
                 raise BadPolicy(file, f"policy {index + 1}: {problem}", place[1])
+            _check_annotations(file, policy, place[1])
             policy["annotations"] = {**policy.get("annotations", {})}
             name = policy["annotations"]["id"] = policy["annotations"].get("id") or f"{file}#{index + 1}"
             if not is_template:
@@ -53,6 +55,15 @@ def read_all(texts: Iterable[Text], to_json: ToJson, user_of: str) -> Read:
         read.add(f"{LINKS}#{number}", policy, (LINKS, link.line))
         read.unused.pop(link.template, None)
     return read
+
+
+def _check_annotations(file: str, policy: Policy, line: int) -> None:
+    """Raises BadPolicy."""
+    try:
+        ask_of(policy)
+        total_of(policy)
+    except ValueError as error:
+        raise BadPolicy(file, str(error), line) from error
 
 
 def _policies(file: str, text: str, to_json: ToJson) -> Iterator[tuple[int, Policy, bool]]:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.argument_types import ArgumentTypes, Path
+from policies.asking import total_of
 from policies.input_paths import input_paths
 from policies.policy_schema import GROUP, schema_document
-from policies.policy_syntax import fits, meant, nodes, reads_input
+from policies.policy_syntax import counted_call, fits, meant, nodes, reads_input
 from policies.role_rules import ACTIONS
 
 Policy = Mapping[str, Any]
 Validate = Callable[[Mapping[str, Policy], str], Mapping[str, Sequence[str]]]  # policies and schema -> complaints by policy
 _UNTYPED = frozenset({GROUP, "getPrompt"})  # whose arguments no schema of ours describes
-_SCHEMA = json.dumps(schema_document({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,18 @@ def review(policies: Mapping[str, Policy], tools: Mapping[str, ArgumentTypes], v
         if clear or not about:
             met |= clear
             checked[key] = {**policy, "action": _scope([*_other_actions(policy), *clear])}
-    wrong = validate(plain, _SCHEMA) if plain else {}
+    past = _past(policies)
+    wrong = validate(plain, json.dumps(schema_document({}, *past))) if plain else {}
     checkable = {key: policy for key, policy in checked.items() if policy["action"]["entities"]}
     if checkable:
-        unfit |= validate(checkable, json.dumps(schema_document(met)))
+        unfit |= validate(checkable, json.dumps(schema_document(met, *past)))
     return Review(wrong, unfit, {key: said for key, said in doubts.items() if said})
+
+
+def _past(policies: Mapping[str, Policy]) -> tuple[list[str], list[str]]:
+    """What policies count and add up: permissions whose calls one of them names, and arguments."""
+    counted = {name for policy in policies.values() for node in nodes(policy) if (name := counted_call(node))}
+    return sorted(counted), sorted({total for policy in policies.values() if (total := total_of(policy))})
 
 
 def _meets(policy: Policy, action: str) -> bool:

@@ -15,7 +15,8 @@ CONTEXT_TYPES: Mapping[str, CedarType] = {
     "depth": {"type": "Long"},
     "task": _TEXT,
 }
-CONTEXT = frozenset({*CONTEXT_TYPES, "input"})
+CONTEXT = frozenset({*CONTEXT_TYPES, "input", "history"})
+HISTORY_TYPES: Mapping[str, CedarType] = {"approvals": _TEXTS, "repeats": {"type": "Long"}, "taint": {"type": "Long"}}
 USER = {"subject": _TEXT, "issuer": _TEXT, "tenant": _TEXT}
 RESOURCE = {"tenant": _TEXT, "permission": _TEXT}
 ATTRIBUTES: Mapping[str, Iterable[str]] = {"principal": USER, "resource": RESOURCE}
@@ -35,11 +36,15 @@ PARENTS = {"Tool": ["Server"], "Prompt": ["Server"], "Agent": ["Agent"]}
 TYPES = frozenset({"User", "Role", "Action", "Server", "Key", *(kind for kinds in RESOURCES.values() for kind in kinds)})
 
 
-def schema_document(tools: Mapping[str, ArgumentTypes]) -> dict[str, Any]:
-    """Cedar's JSON form of a schema. `tools` by their actions, which are in the group of all."""
-    actions = {name: _action(RESOURCES.get(name, ("Key",)), {}) for name in ACTIONS}
+def schema_document(tools: Mapping[str, ArgumentTypes], calls: Iterable[str] = (), totals: Iterable[str] = ()) -> dict[str, Any]:
+    """Cedar's JSON form of a schema. `tools` by their actions, which are in the group of all.
+
+    `calls`: permissions whose calls are counted in `context.history`; `totals`: arguments that are added up there.
+    """
+    history = {"history": _history(calls, totals)}
+    actions = {name: _action(RESOURCES.get(name, ("Key",)), history) for name in ACTIONS}
     for name, types in tools.items():
-        actions[name] = _action(("Tool",), {"input": types.record}) | {"memberOf": [{"id": GROUP}]}
+        actions[name] = _action(("Tool",), {"input": types.record, **history}) | {"memberOf": [{"id": GROUP}]}
     shapes = {kind: {"memberOfTypes": PARENTS.get(kind, []), "shape": _record(RESOURCE)} for kind in TYPES - {"User", "Role", "Action"}}
     people = {"User": {"memberOfTypes": ["Role"], "shape": _record(USER)}, "Role": {}}
     return {"": {"entityTypes": {**shapes, **people}, "actions": actions}}
@@ -51,6 +56,11 @@ def known_types(tools: Iterable[KnownTool]) -> dict[str, ArgumentTypes]:
     for tool in tools:
         found.setdefault(tool.action, []).append(argument_types(tool.schema))
     return {action: merged(types) for action, types in sorted(found.items())}
+
+
+def _history(calls: Iterable[str], totals: Iterable[str]) -> CedarType:
+    counted = {name: {"type": "Long", "required": False} for name in calls}
+    return _record({**HISTORY_TYPES, "calls": _record(counted), "totals": _record({name: {"type": "Long"} for name in totals})})
 
 
 def _action(kinds: Iterable[str], more: Mapping[str, CedarType]) -> dict[str, Any]:

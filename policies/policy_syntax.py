@@ -9,6 +9,8 @@ from policies.policy_schema import ATTRIBUTES, CONTEXT, GROUP, TYPES
 from policies.role_rules import ACTIONS
 
 Uid = tuple[str, str]
+_HISTORY = {".": {"left": {"Var": "context"}, "attr": "history"}}
+_CALLS = {".": {"left": _HISTORY, "attr": "calls"}}
 
 
 def parent_of(act: Act) -> Uid | None:
@@ -47,16 +49,21 @@ def fits(scope: Mapping[str, Any], lineage: Sequence[Uid | None]) -> bool:
     return True
 
 
-def reads_input(node: Any) -> bool:
-    """Whether an expression may look at `context.input`: any use of `context` but for reading another attribute of it."""
+def reads(node: Any, wanted: str) -> bool:
+    """Whether an expression may look at this attribute of `context`: any use of `context` but for reading another one of it."""
     if isinstance(node, list):
-        return any(reads_input(item) for item in node)
+        return any(reads(item, wanted) for item in node)
     if not isinstance(node, dict):
         return False
     if node.get("Var") == "context":
         return True
     attribute = _context_attribute(node)
-    return attribute == "input" if attribute else any(reads_input(value) for value in node.values())
+    return attribute == wanted if attribute else any(reads(value, wanted) for value in node.values())
+
+
+def reads_input(node: Any) -> bool:
+    """Whether an expression may look at the arguments."""
+    return reads(node, "input")
 
 
 def _context_attribute(node: Mapping[str, Any]) -> str:
@@ -69,11 +76,18 @@ def _context_attribute(node: Mapping[str, Any]) -> str:
     return ""
 
 
+def counted_call(node: Mapping[str, Any]) -> str:
+    """`context.history.calls["x"]`, or `has` of it -> `x`; anything else -> the empty string."""
+    found = node.get(".", node.get("has"))
+    name = found.get("attr") if isinstance(found, dict) and found.get("left") == _CALLS else ""
+    return name if isinstance(name, str) else ""
+
+
 def without_input(rules: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What is left when the arguments are not known yet: permits without those conditions, and no such forbids."""
+    """What is left when neither the arguments nor the history are known yet: permits without those conditions, and no such forbids."""
     kept = {}
     for key, policy in rules.items():
-        conditions = [condition for condition in policy["conditions"] if not reads_input(condition)]
+        conditions = [one for one in policy["conditions"] if not reads_input(one) and not reads(one, "history")]
         if len(conditions) == len(policy["conditions"]) or policy["effect"] == "permit":
             kept[key] = policy | {"conditions": conditions}
     return kept

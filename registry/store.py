@@ -109,6 +109,11 @@ class Registry:
         found = self._snapshot.tenants.get(tenant, {}).get(name)
         return found.ceiling if found is not None and found.status is Status.ACTIVE else None
 
+    def clearance(self, tenant: str, name: str) -> int:
+        """The most sensitive that it may be told; what nobody knows, nothing."""
+        found = self._snapshot.tenants.get(tenant, {}).get(name)
+        return 0 if found is None else found.clearance
+
     def list(self, tenant: str, family: Family | None = None) -> Sequence[Registration]:
         """All of one tenant, in the order of their names, whatever their status."""
         everyone = self._snapshot.tenants.get(tenant, {}).values()

@@ -52,4 +52,5 @@ def surroundings(settings: Settings, registry: Registry, fresh: Callable[[], boo
         new_id=new_id,
         now=time.time,
         fresh=fresh,
+        clearance_now=registry.clearance,
     )
