@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from adapters.a2a_agent import A2AAgent
 from adapters.a2a_wire.transport import GRPC, HTTP_JSON, JSONRPC, Transport
+from adapters.calculation import KIND as SANDBOX
 from adapters.contract import Adapter
 from adapters.doorbells import Doorbells
 from adapters.egress import Egress
@@ -11,7 +12,7 @@ from adapters.guarded import Guarded
 from adapters.mcp_agent import Servers, ToolAgent
 from adapters.openapi_tools import KIND
 
-SERVERS = frozenset({"mcp", KIND})  # the kinds of servers; no agent is registered as one
+SERVERS = frozenset({"mcp", KIND, SANDBOX})  # the kinds of servers; no agent is registered as one
 
 
 class UnknownKind(Exception):

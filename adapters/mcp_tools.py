@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from msgspec.structs import replace
 
+from adapters.calculation import KIND as SANDBOX
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_oauth import Errand, McpOAuth
 from adapters.mcp_peer import Listener, Listening
@@ -14,6 +15,7 @@ from adapters.mcp_probe import Probe
 from adapters.mcp_wire import McpAnswer, McpRequest, Said
 from adapters.openapi_document import Api
 from adapters.openapi_tools import KIND, OpenApi
+from adapters.sandbox_tools import SandboxTools
 from registry.card import Registration
 
 STDIO: Final = "stdio:"
@@ -48,6 +50,7 @@ class McpTools:
         self._oauth = oauth
         self._apis = apis
         self._commands = commands
+        self.sandbox: SandboxTools | None = None  # where it is offered
 
     async def probe(self, name: str, url: str, headers: Mapping[str, str], errand: Errand | None = None) -> Probe:
         """What the server is. Raises UpstreamFault and EgressRefused, and ConsentNeeded where the errand has a Grant."""
@@ -74,6 +77,8 @@ class McpTools:
     async def _called(self, call: Call, request: McpRequest) -> McpAnswer:
         if call.target.kind == KIND:
             return await self._api().call(call, request)
+        if self.sandbox is not None and call.target.kind == SANDBOX:
+            return await self.sandbox.call(call, request)
         if call.target.url.startswith(STDIO):
             return await self._command().call(call, request)
         return await self._pool.call(call, request)
@@ -83,7 +88,7 @@ class McpTools:
 
         Of `call` only the time to the acknowledgement is bounded. `session` is the front's, as in McpRequest.
         """
-        if call.target.kind == KIND:
+        if call.target.kind in (KIND, SANDBOX):
             await listener.acknowledged(Listening())
             await asyncio.Event().wait()  # it never says anything, and never ends a stream
         elif call.target.url.startswith(STDIO):
@@ -98,7 +103,7 @@ class McpTools:
 
         Returns where the server tells of no changes. `headers` are the gateway's own credentials there, as for `probe`.
         """
-        if target.kind == KIND:
+        if target.kind in (KIND, SANDBOX):
             return
         if self._oauth is not None and AUTH in target.upstream:
             if not self._oauth.opens_by_itself(target.upstream):
@@ -134,6 +139,8 @@ class McpTools:
 
     async def close(self) -> None:
         await self._pool.close()
+        if self.sandbox is not None:
+            await self.sandbox.close()
         if self._commands is not None:
             await self._commands.close()
 

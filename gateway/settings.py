@@ -151,6 +151,7 @@ class Settings(BaseSettings):
     agents: list[AgentSeed] = []
     servers: list[ServerSeed] = []
     virtual: list[VirtualSeed] = []
+    sandbox: Literal["auto", "on", "off"] = "auto"  # the built-in server for calculations; auto: where bubblewrap works, or in development
     policies: str = ""  # a folder of .cedar files
     workflows: str = ""  # a folder of workflow documents
     cards: Cards = Cards()

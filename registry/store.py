@@ -95,14 +95,21 @@ class Registry:
         self._now = now
         self._loading = asyncio.Lock()
         self._snapshot = _Snapshot({}, {}, {})
+        self._built_in: dict[str, Registration] = {}
         self.generation = 0  # counts the snapshots: what was made of an older one may be outdated
 
     def find(self, tenant: str, name: str) -> Registration:
         """Whatever its status. Raises UnknownName."""
         found = self._snapshot.tenants.get(tenant, {}).get(name)
         if found is None:
-            raise UnknownName(name)
+            if name not in self._built_in:
+                raise UnknownName(name)
+            return replace(self._built_in[name], tenant=tenant)
         return found
+
+    def build_in(self, entry: Registration) -> None:
+        """Has every tenant know one of the gateway's own, under a reserved name. It has no row: nothing of it can be changed."""
+        self._built_in[entry.name] = entry
 
     def ceiling(self, tenant: str, name: str) -> Sequence[str] | None:
         """Of one that is active; None of any other."""
@@ -117,7 +124,11 @@ class Registry:
     def list(self, tenant: str, family: Family | None = None) -> Sequence[Registration]:
         """All of one tenant, in the order of their names, whatever their status."""
         everyone = self._snapshot.tenants.get(tenant, {}).values()
-        return [entry for entry in everyone if family is None or entry.family is family]
+        found = [entry for entry in everyone if family is None or entry.family is family]
+        if self._built_in:
+            found += [replace(own, tenant=tenant) for own in self._built_in.values() if family is None or own.family is family]
+            found.sort(key=_name)
+        return found
 
     def tenants(self) -> Sequence[str]:
         """Those that have any entry."""
@@ -249,6 +260,10 @@ class Registry:
             await self._database.write(work)
         finally:
             await self.reload()
+
+
+def _name(entry: Registration) -> str:
+    return entry.name
 
 
 def _waiting(connection: Connection, candidate: Candidate) -> int:

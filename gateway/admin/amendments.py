@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from gateway.admin.bodies import Body, UpstreamBody, settings_of
-from gateway.admin.desk import Desk, deed_of, registering
+from gateway.admin.desk import Desk, check_changeable, deed_of, registering
 from gateway.card_source import Unverified
 from gateway.offers import BadRequest, PreconditionFailed, PreconditionRequired, Registrant, Terms
 from gateway.onboarding import Onboarding
@@ -68,6 +68,7 @@ class Amendments:
         Raises Refused, PreconditionFailed, PreconditionRequired, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName.
         """
         deed = await self._check_right(caller, entry, patch)
+        check_changeable(entry)
         check_match(entry, match)
         if patch.status == "active" and patch.url is None and entry.status in WAITING:
             check_seen(match)
@@ -86,6 +87,7 @@ class Amendments:
         if entry.family is Family.AGENT:
             return await self._refresh.agent(entry, await self._desk.demand_control(caller, entry, "refresh"))
         grant = await self._desk.granted(caller, registering("refresh", entry.family, entry.name))
+        check_changeable(entry)
         return await self._refresh.server(entry, deed_of(grant), grant)
 
     async def approve(self, caller: Caller, entry: Registration, match: str | None, chosen: Chosen | None = None) -> Registration:

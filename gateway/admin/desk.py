@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from gateway.decisions import BadCursor
 from gateway.ledger import Refused
-from gateway.offers import Registrant
+from gateway.offers import BadRequest, Registrant
 from gateway.tasks import rfc3339
 from policies.authority import Caller
 from policies.grant import Act, Denial, Grant, calling, getting, invoking, reading
@@ -81,9 +81,11 @@ class Desk:
         return [(score, entry) for score, entry in scored if self.sees(caller, entry)]
 
     async def remove(self, caller: Caller, family: Family, name: str) -> None:
-        """By operators, and by the person who registered it. Raises UnknownName and Refused."""
+        """By operators, and by the person who registered it. Raises UnknownName, Refused and BadRequest."""
         found = self.find(caller, family, name)
-        await self._registry.remove(found.tenant, name, await self.demand_control(caller, found, "remove"))
+        deed = await self.demand_control(caller, found, "remove")
+        check_changeable(found)
+        await self._registry.remove(found.tenant, name, deed)
 
     async def renew_secret(self, caller: Caller, family: Family, name: str) -> str:
         """Raises UnknownName, Refused, Outdated."""
@@ -150,6 +152,12 @@ class Desk:
             if isinstance(refused.ruling, Denial):
                 raise Refused(replace(refused.ruling, hidden=False)) from refused
             raise
+
+
+def check_changeable(entry: Registration) -> None:
+    """The gateway's own servers are as its settings say. Raises BadRequest."""
+    if not entry.client_id:
+        raise BadRequest("name", f"is {entry.name}, the gateway's own: settings say whether it is there, policies who may call it")
 
 
 def _position(cursor: str) -> tuple[int, str]:

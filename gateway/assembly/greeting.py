@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from adapters.isolation import Isolation
 from adapters.version import VERSION
 from gateway.assembly.process import Gateway
 from registry.card import Family, Status
@@ -23,7 +24,8 @@ def greet(gateway: Gateway) -> None:
         return
     settings = gateway.settings
     known = {family.value: [entry.name for entry in gateway.registry.list("default", family)] for family in Family}
-    log.info("serving", url=settings.public_url, grpc=settings.public_grpc, version=VERSION, next=todo(gateway), **known)
+    sandbox = gateway.isolation.kind if gateway.isolation else "off"
+    log.info("serving", url=settings.public_url, grpc=settings.public_grpc, version=VERSION, next=todo(gateway), sandbox=sandbox, **known)
 
 
 def lines(gateway: Gateway) -> Iterator[str]:
@@ -32,6 +34,8 @@ def lines(gateway: Gateway) -> Iterator[str]:
     yield f"Interlock {VERSION} serves {settings.public_url}" + (f", gRPC at {settings.public_grpc}" if settings.public_grpc else "")
     yield f"  agents   {_names(gateway, Family.AGENT)}"
     yield f"  servers  {_names(gateway, Family.SERVER)}"
+    if gateway.isolation is not None:
+        yield f"  sandbox  {_sandbox(gateway.isolation)}"
     yield f"  people   {_people(gateway)}"
     yield "  next     in another terminal" + (", in this folder:" if settings.home == USUAL_HOME else ":")
     yield from (f"             {step}" for step in todo(gateway))
@@ -63,6 +67,10 @@ def _names(gateway: Gateway, family: Family) -> str:
     shown = [entry.name if entry.status is Status.ACTIVE else f"{entry.name} ({entry.status.value})" for entry in entries[:NAMES_SHOWN]]
     more = [f"and {len(entries) - NAMES_SHOWN} more"] if len(entries) > NAMES_SHOWN else []
     return ", ".join([*shown, *more]) or "none yet"
+
+
+def _sandbox(isolation: Isolation) -> str:
+    return "isolated by bubblewrap" if isolation.strong else f"weaker, by its interpreter alone: {isolation.why}"
 
 
 def _people(gateway: Gateway) -> str:

@@ -13,7 +13,7 @@ from adapters.doorbells import Doorbells
 from adapters.egress import Egress
 from gateway import logs
 from gateway.asgi import Receive, Scope, Send
-from gateway.assembly import rights, upstreams
+from gateway.assembly import calculations, rights, upstreams
 from gateway.broker import Broker
 from gateway.collector import settle
 from gateway.connections import Connections
@@ -107,6 +107,7 @@ class Gateway:
         self.own_client = upstreams.own_client(settings, self.keys)
         self.oauth = upstreams.oauth(self.egress, self.own_client, self.vault, self.connections)
         self.tools = upstreams.mcp_tools(settings, self.egress, self.oauth)
+        self.isolation = calculations.furnish(settings, self.registry, self.tools)
         self.doorbells = Doorbells(settings.public_url)
         self.catalog = Catalog(self.egress, upstreams.grpc_transport(self.egress, self.parting), self.doorbells, self.tools)
         self.onboarding = Onboarding(self.registry, upstreams.sources(settings, self.egress, self.tools), self.catalog.kinds)

@@ -57,6 +57,7 @@ def findings_of(config: Path | None) -> Iterator[Finding]:
         ("keys", _keys),
         ("database", _database),
         ("policies", _policies),
+        ("sandbox", _sandbox),
     )
     for name, look in looks:
         try:
@@ -134,3 +135,15 @@ def _policies(chosen: "Settings") -> Finding:
     except BadPolicy as error:
         return Finding("policies", False, str(error), "correct the file; interlock policy check")
     return Finding("policies", True, f"{len(rules.names)} policies, version {rules.version}", "; ".join(rules.doubts))
+
+
+def _sandbox(chosen: "Settings") -> Finding:
+    from adapters.isolation import isolation
+    from gateway.assembly.calculations import wanted
+
+    found, todo = isolation(), "apt-get install bubblewrap, and allow user namespaces"
+    if chosen.sandbox == "off":
+        return Finding("sandbox", True, "off")
+    if not wanted(chosen, found):
+        return Finding("sandbox", chosen.sandbox == "auto", f"not offered: {found.why}", todo if found.works else "install pydantic-monty")
+    return Finding("sandbox", True, f"isolated by {found.kind}" + (f": {found.why}" if found.why else ""), "" if found.strong else todo)

@@ -211,7 +211,7 @@ class House:
 @asynccontextmanager
 async def house(home: Path, database_url: str, **settings: Any) -> AsyncIterator[House]:
     """A started gateway; everything is ended afterwards."""
-    given = {"roles": ROLES, "users": USERS, "server": {"public_url": URL}, **settings}
+    given = {"roles": ROLES, "users": USERS, "server": {"public_url": URL}, "sandbox": "off", **settings}
     gateway = Gateway(Settings(home=home, database={"url": database_url}, **given))
     async with AsyncExitStack() as stack:
         await gateway.start()

@@ -1,0 +1,99 @@
+"""What keeps a calculation's worker apart from everything else: bubblewrap where it works, limits of the system everywhere."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+BUBBLEWRAP: Final = "bubblewrap"
+INTERPRETER: Final = "interpreter"  # no namespaces: what the interpreter itself does not offer, and limits of the system
+NOBODY: Final = "65534"
+ADDRESS_SPACE: Final = 512 << 10  # KiB: a limit behind that of the interpreter
+CPU_SECONDS: Final = 40
+PROBE_SECONDS: Final = 10
+LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib")
+APART: Final = (
+    *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--clearenv"),
+    *("--die-with-parent", "--new-session", "--chdir", "/"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """`command` is what a worker is started with, before its own arguments; empty: there is no interpreter to start."""
+
+    kind: str
+    command: tuple[str, ...] = ()
+    why: str = ""  # bubblewrap is not in force
+
+    @property
+    def strong(self) -> bool:
+        return self.kind == BUBBLEWRAP
+
+    @property
+    def works(self) -> bool:
+        return bool(self.command)
+
+
+def isolation(interpreter: str | None = None) -> Isolation:
+    """The strongest that works here: each is tried once, which takes some milliseconds."""
+    program = interpreter or _interpreter()
+    if not program:
+        return Isolation(INTERPRETER, (), "the interpreter is not installed: pip install pydantic-monty")
+    wrapper, why = shutil.which("bwrap"), "bubblewrap is not installed"
+    for command in _wrapped(wrapper, program) if wrapper else ():
+        if not (why := _fails(command)):
+            return Isolation(BUBBLEWRAP, command)
+    return Isolation(INTERPRETER, ("env", "-i", program), why)
+
+
+def launcher(found: Isolation, folder: Path) -> Path:
+    """A program that starts one worker; the pool of workers takes a path and nothing else. Other processes may write the same."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path, fresh = folder / f"{found.kind}.sh", folder / f"{found.kind}.{os.getpid()}.new"
+    fresh.write_text(_script(found.command))
+    fresh.chmod(0o700)
+    fresh.replace(path)
+    return path.absolute()
+
+
+def _script(command: Sequence[str]) -> str:
+    limits = f"ulimit -c 0; ulimit -f 0; ulimit -n 64; ulimit -t {CPU_SECONDS}; ulimit -v {ADDRESS_SPACE}"
+    return f'#!/bin/sh\n{limits}\nexec {shlex.join(command)} "$@" 2>/dev/null\n'
+
+
+def _interpreter() -> str:
+    """Beside the Python that runs, where its wheel puts it, or on the PATH."""
+    beside = Path(sys.executable).parent / "monty"
+    return str(beside) if beside.is_file() else shutil.which("monty") or ""
+
+
+def _wrapped(wrapper: str, program: str) -> Iterator[tuple[str, ...]]:
+    """Ways into bubblewrap, the strongest first: root becomes nobody before, where nobody can read the interpreter."""
+    inside = [wrapper, *APART, "--ro-bind", program, "/interpreter"]
+    for library in LIBRARIES:
+        if Path(library).is_dir():
+            inside += ["--ro-bind", library, library]
+    inside += ["--", "/interpreter"]
+    drop = shutil.which("setpriv") if os.geteuid() == 0 else None
+    if drop:
+        yield (drop, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", "--", *inside)
+    yield tuple(inside)
+
+
+def _fails(command: Sequence[str]) -> str:
+    """What is wrong when it is tried; empty when it works."""
+    try:
+        script = _script(command).replace(" 2>/dev/null", "")
+        done = subprocess.run(  # noqa: S603 (our own command)
+            ["/bin/sh", "-c", script, "sh", "--version"], capture_output=True, timeout=PROBE_SECONDS, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"bubblewrap does not work here: {error}"
+    said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    return "" if done.returncode == 0 else f"bubblewrap does not work here: {said[:200] or f'status {done.returncode}'}"
