@@ -7,7 +7,7 @@ from functools import cache
 
 from tests.house.source import PRODUCT, ROOT, Source, product
 
-ROOMS = {"a2a", "aiohttp", "cedarpy", "dbos", "fastapi", "google", "grpc", "httpx", "httpx2", "jose", "mcp", "mcp_types"}
+ROOMS = {"a2a", "aiohttp", "cedarpy", "dbos", "fastapi", "google", "grpc", "httpx", "httpx2", "jose", "mcp", "mcp_types", "pydantic_monty"}
 FREE = {  # used where they are needed; an addition is decided here
     "alembic",
     "cryptography",
@@ -65,4 +65,4 @@ def test_every_package_names_all_its_modules() -> None:
 
 
 def test_imports_are_read_from_both_statements() -> None:
-    assert imported(Source("x.py", "import jose.jws\nfrom mcp_types import X\nfrom . import y\n")) == {"jose", "mcp_types"}
+    assert imported(Source("x.py", "import jose.jws\nfrom mcp_types import X\nfrom . import y\n")) == {"jose", "mcp_types", "pydantic_monty"}
