@@ -1,9 +1,9 @@
 """The authority: rules on every act. What the chain still holds, then Cedar; both must allow. The only maker of a Grant."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -14,11 +14,12 @@ from policies.bounded import BoundedCache
 from policies.cedar import CedarQuestion, PolicyEngine
 from policies.delegation import CannotNarrow, Delegation, Hop
 from policies.grant import SERVED, Act, Decision, Denial, Grant, Link, Question, Ruling
-from policies.grants import GrantEnded, Grants
+from policies.grants import GrantEnded
 from policies.history import Mark
-from policies.identity import Claims, Identity, TokenRefused
+from policies.identity import Claims, TokenRefused
 from policies.permissions import ALL, NONE, Permissions
 from policies.principal import Principal
+from policies.surroundings import GrantRows, Surroundings, Verifier
 from policies.terms import ASKS, PLAIN, Terms
 
 CACHED_SECONDS = 60.0
@@ -61,41 +62,18 @@ class _Verdict(Struct, frozen=True):
     note: str = ""  # of whoever denied it
 
 
-class RolesNow(Protocol):
-    """The roles of a person as of this moment: of development users from the settings, of others as their issuer vouched."""
+class Supposed(Struct, frozen=True):
+    """A person who is not here, through agents with the most that each may do: for questions about what would be ruled."""
 
-    def __call__(self, issuer: str, subject: str, vouched: Sequence[str]) -> tuple[str, ...]: ...
-
-
-class CeilingNow(Protocol):
-    """An agent's ceiling as of this moment; None when it may not act at all (unknown, pending, quarantined)."""
-
-    def __call__(self, tenant: str, agent: str) -> Permissions | None: ...
-
-
-class ClearanceNow(Protocol):
-    """The most sensitive that an agent may be told, as of this moment."""
-
-    def __call__(self, tenant: str, agent: str, /) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the authority asks others: roles and ceilings of today, ids, the clock (seconds), and whether caches may be believed."""
-
-    roles_now: RolesNow
-    ceiling_now: CeilingNow
-    role_permissions: Mapping[str, Permissions]
-    new_id: Callable[[str], str]
-    now: Callable[[], float]
-    fresh: Callable[[], bool]
-    clearance_now: ClearanceNow
+    principal: Principal
+    scope: Permissions = ALL
+    path: tuple[Hop, ...] = ()
 
 
 class Authority:
     """Rules. Remembers rulings that nothing has changed since; every ruling still gets its own decision."""
 
-    def __init__(self, identity: Identity, engine: PolicyEngine, grants: Grants, around: Surroundings) -> None:
+    def __init__(self, identity: Verifier, engine: PolicyEngine, grants: GrantRows, around: Surroundings) -> None:
         self._identity = identity
         self._engine = engine
         self._grants = grants
@@ -161,6 +139,12 @@ class Authority:
     def recalls(self, act: Act) -> bool:
         """Whether a policy wants to know what the errand did before."""
         return self._engine.recalls(act)
+
+    def suppose(self, who: Supposed, request: Request) -> Decision:
+        """What would be ruled. Nobody may do anything by it: no Grant is handed out, and nothing of it is kept."""
+        delegation = Delegation(who.principal, who.scope, math.inf, who.path)
+        caller = Caller(who.principal, delegation, "", "", math.inf, _key(delegation))
+        return self.rule(caller, request).decision
 
     def stopping(self, caller: Caller, request: Request, callee: Hop) -> Grant:
         """Leave to have an agent stop a task, which whoever asks has shown to be the caller's own. No policy is asked, since it only ends
@@ -355,11 +339,15 @@ def _check_pointer(claims: Claims, delegation: Delegation) -> None:
 
 
 def _caller(claims: Claims, delegation: Delegation) -> Caller:
+    expires = min(claims.expires, delegation.not_after)
+    return Caller(delegation.principal, delegation, claims.client_id, claims.token_id, expires, _key(delegation))
+
+
+def _key(delegation: Delegation) -> str:
+    """All of a delegation that rulings depend on."""
     principal = delegation.principal
     path = ">".join(f"{hop.agent}[{hop.ceiling}]" for hop in delegation.path)
-    key = "\n".join((principal.owner, ",".join(principal.roles), str(delegation.scope), path, delegation.grant_id))
-    expires = min(claims.expires, delegation.not_after)
-    return Caller(principal, delegation, claims.client_id, claims.token_id, expires, key)
+    return "\n".join((principal.owner, ",".join(principal.roles), str(delegation.scope), path, delegation.grant_id))
 
 
 def _approved(approval: Approval | None, verdict: _Verdict) -> dict[str, Any]:

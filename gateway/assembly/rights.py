@@ -7,13 +7,13 @@ from adapters.egress import Egress
 from gateway.settings import Settings
 from gateway.tool_schemas import tools_of
 from policies.argument_types import KnownTool
-from policies.authority import Surroundings
 from policies.cedar import Tools
 from policies.claims import DEVELOPMENT_ISSUER, TrustedIssuer
 from policies.identity import Identity
 from policies.ids import new_id
 from policies.keys import SigningKeys
 from policies.permissions import Permissions, ceiling_of
+from policies.surroundings import Surroundings
 from registry.card import Family
 from registry.store import Registry
 

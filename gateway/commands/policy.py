@@ -1,7 +1,8 @@
 """policy: the rules that the gateway would load."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,8 @@ from gateway.commands.outcomes import Failed
 if TYPE_CHECKING:
     from gateway.settings import Settings
     from policies.cedar import KnownTool, RuleSet
+    from policies.principal import Principal
+    from policies.rehearsal import Result
 
 app = typer.Typer(help="The policies.", no_args_is_help=True)
 
@@ -35,6 +38,72 @@ def check(
     screen.say("\n".join(f"  {name}" for name in names))
     for doubt in rules.doubts:
         screen.complain(f"doubtful: {doubt}")
+
+
+@app.command()
+def test(
+    files: Annotated[list[Path] | None, typer.Argument(help="YAML files with cases (default: *.test.yaml of the folder).")] = None,
+    policies: Annotated[Path | None, typer.Option("--policies", help="A folder of .cedar files (default: the configured one).")] = None,
+    config: home.Config = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Try the policies with cases: who may do what, who may not, and why."""
+    chosen = home.settings(config)
+    results = [(path, result) for path, found in _rehearsed(chosen, policies, files) for result in found]
+    failed = [result for _, result in results if result.problems]
+    if as_json:
+        screen.data({"ok": not failed, "cases": [_told(path, result) for path, result in results]})
+    else:
+        rows = [("failed" if one.problems else "ok", one.case.name, one.got, _because(one), "; ".join(one.problems)) for _, one in results]
+        screen.table(["case", "name", "ruling", "because of", "problem"], rows, "no cases")
+    if failed or not results:
+        raise Failed(
+            f"{len(failed)} of {len(results)} cases failed" if results else "there are no cases",
+            "interlock policy test FILE" if not results else "",
+        )
+
+
+def _rehearsed(chosen: "Settings", folder: Path | None, files: list[Path] | None) -> "Iterator[tuple[Path, list[Result]]]":
+    from policies.cedar import USER_OF, BadPolicy, PolicyEngine
+    from policies.claims import DEVELOPMENT_ISSUER
+    from policies.policy_cases import BadCases, read_cases
+    from policies.rehearsal import rehearse, stage
+
+    def roles_of(person: "Principal") -> Sequence[str]:
+        return chosen.roles_of(person.subject) if person.issuer == DEVELOPMENT_ISSUER else ()
+
+    where = folder or (Path(chosen.policies) if chosen.policies else None)
+    try:
+        authority = stage(PolicyEngine(chosen.roles, where), chosen.roles)
+    except BadPolicy as error:
+        raise Failed(str(error), "correct the file; interlock policy check") from error
+    for path in files or (sorted(where.glob("*.test.yaml")) if where else []):
+        try:
+            cases = read_cases(path.read_text("utf-8"), USER_OF, roles_of)
+        except (BadCases, OSError, UnicodeDecodeError) as error:
+            raise Failed(f"{path}: {error}", "docs/policies.md says what a case looks like") from error
+        yield path, rehearse(authority, cases)
+
+
+def _because(result: "Result") -> str:
+    decision = result.decision
+    return ", ".join((*decision.policies, *decision.missing)) or decision.reason_id
+
+
+def _told(path: Path, result: "Result") -> dict[str, Any]:
+    decision = result.decision
+    return {
+        "file": str(path),
+        "line": result.case.line,
+        "name": result.case.name,
+        "ok": not result.problems,
+        "expected": result.case.expect,
+        "ruling": result.got,
+        "reason_id": decision.reason_id,
+        "policies": list(decision.policies),
+        "missing": list(decision.missing),
+        "problems": list(result.problems),
+    }
 
 
 @app.command()

@@ -43,6 +43,7 @@ INSIDE = {
     "policies.approval_rows.ApprovalGone": "the ledger has the act ruled on again",
     "policies.history.HistoryMoved": "the ledger has the act ruled on again",
     "policies.policy_folder.BadPolicy": "start-up, or a reload that keeps the last good set",
+    "policies.policy_cases.BadCases": "printed by the command line",
     "policies.cedar_values.NotExpressible": "a request that Cedar can't express is denied",
     "policies.delegation.CannotNarrow": "the authority turns it into a Denial",
     "policies.grants.GrantEnded": "the authority and the exchange refuse the token",

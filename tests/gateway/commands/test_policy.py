@@ -60,3 +60,20 @@ async def test_the_schema_has_the_arguments_of_registered_tools(at_home: Path) -
     assert "entity User" in run("schema")[1]
     await registered(at_home)
     assert "quantity: __cedar::Long" in run("schema")[1]
+
+
+async def test_cases_are_a_table_and_a_failed_one_is_an_exit_code(at_home: Path) -> None:
+    case = "{name: alice sells, who: alice, act: 'tool:shop.buy', expect: %s}"
+    assert run("test")[0] == 1  # none is no success
+    (at_home / "policies" / "shop.test.yaml").write_text(f"cases: [{case % 'allow'}]")
+    code, said = run("test")
+    assert code == 0 and "alice sells" in said and "role:member" in said
+    (at_home / "other.yaml").write_text(f"cases: [{case % 'allow'}, {case % 'deny'}]")
+    code, said = run("test", "other.yaml")
+    assert code == 1 and "1 of 2 cases failed" in said and "expected deny, got allow" in said
+    result = CliRunner().invoke(app, ["policy", "test", "other.yaml", "--json"])
+    told = json.loads(result.stdout)
+    assert result.exit_code == 1 and [one["ok"] for one in told["cases"]] == [True, False] and not told["ok"]
+    assert run("test", "nowhere.yaml")[0] == 1
+    (at_home / "policies" / "ours.cedar").write_text("permit(")
+    assert "ours.cedar:1" in run("test")[1]

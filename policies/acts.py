@@ -1,0 +1,36 @@
+"""Acts by the permission that stands for them, for whoever asks what would be ruled."""
+
+from policies.grant import Act, calling, getting, invoking, reading
+from policies.permissions import BadPermission, Permissions
+from policies.policy_schema import RESOURCES
+from policies.role_rules import FAMILIES
+
+
+def act_of(permission: str) -> Act:
+    """`tool:inventory.check` -> the act of calling it. Raises BadPermission for anything that stands for several acts, or for none."""
+    Permissions.of([permission])
+    family = next((family for family in FAMILIES if permission.startswith(family)), "")
+    name = permission.removeprefix(family)
+    parent, dot, rest = name.partition(".")
+    if not family or name.endswith("*") or (family in ("tool:", "prompt:") and not (dot and rest)):
+        raise BadPermission(permission)
+    if family in ("tool:", "prompt:"):
+        return calling(parent, rest) if family == "tool:" else getting(parent, rest)
+    if family == "agent:":
+        agent, _, skill = name.partition("/")
+        return invoking(agent, skill)
+    if family == "resource:":
+        return reading(name)
+    action = FAMILIES[family]
+    return Act(action, RESOURCES.get(action, ("Key",))[0], name, permission, name)
+
+
+def named_act(action: str, kind: str, name: str) -> Act:
+    """The same by an action of Cedar's, or by a tool's own, and a resource. Raises BadPermission."""
+    wanted = "callTool" if action == name and kind == "Tool" else action
+    for family, known in FAMILIES.items():
+        if known == wanted:
+            act = act_of(family + name)
+            if act.kind == kind:
+                return act
+    raise BadPermission(f"{action} {kind} {name}")

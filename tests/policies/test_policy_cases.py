@@ -1,0 +1,136 @@
+"""Cases that policies are tried with, and acts by their permissions."""
+
+from pathlib import Path
+
+import pytest
+
+from policies.acts import act_of, named_act
+from policies.cedar import PolicyEngine
+from policies.grant import Act, calling, getting, invoking, reading
+from policies.permissions import ALL, BadPermission, Permissions
+from policies.policy_cases import BadCases, Case, read_cases
+from policies.rehearsal import rehearse, stage
+
+ROLES = {"sales": ["agent:*", "tool:inventory.*"]}
+
+
+def cases(text: str) -> list[Case]:
+    return read_cases(text, "default|interlock-development", lambda _person: ("sales",))
+
+
+def problems(entry: str) -> tuple[str, ...]:
+    (result,) = rehearse(stage(PolicyEngine(ROLES), ROLES), cases(f"cases: [{entry}]"))
+    return result.problems
+
+
+@pytest.mark.parametrize(
+    ("permission", "act"),
+    [
+        ("tool:inventory.check", calling("inventory", "check")),
+        ("tool:inventory.admin.drop", calling("inventory", "admin.drop")),
+        ("prompt:inventory.greet", getting("inventory", "greet")),
+        ("agent:sales", invoking("sales")),
+        ("agent:sales/quote", invoking("sales", "quote")),
+        ("resource:inventory", reading("inventory")),
+        ("state:write:team/x", Act("writeState", "Key", "team/x", "state:write:team/x", "team/x")),
+        ("audit:read", Act("readAudit", "Task", "read", "audit:read", "read")),
+    ],
+)
+def test_a_permission_stands_for_one_act(permission: str, act: Act) -> None:
+    assert act_of(permission) == act
+
+
+@pytest.mark.parametrize(
+    "permission", ["*", "tool:*", "tool:inventory.*", "tool:inventory", "tool:inventory.", "tools:a.b", "agent:", "", "agent:a b"]
+)
+def test_what_stands_for_several_acts_or_none_is_refused(permission: str) -> None:
+    with pytest.raises(BadPermission):
+        act_of(permission)
+
+
+def test_an_action_with_a_resource_stands_for_the_same_act() -> None:
+    assert named_act("callTool", "Tool", "inventory.check") == calling("inventory", "check")
+    assert named_act("inventory.check", "Tool", "inventory.check") == calling("inventory", "check")
+    assert named_act("invokeAgent", "Agent", "sales") == invoking("sales")
+    for odd in (
+        ("callTool", "Agent", "sales"),
+        ("inventory.check", "Tool", "inventory.drop"),
+        ("call", "Tool", "a.b"),
+        ("callTool", "Tool", "*"),
+    ):
+        with pytest.raises(BadPermission):
+            named_act(*odd)
+
+
+def test_a_case_that_comes_out_as_expected_has_no_problem() -> None:
+    assert problems("{who: alice, act: 'tool:inventory.check', expect: allow, policies: ['role:sales'], missing: []}") == ()
+    assert problems("{who: alice, roles: [], act: 'agent:sales', expect: deny, reason: user-lacks-permission}") == ()
+    assert problems("{who: alice, scope: ['agent:*'], act: 'tool:inventory.check', expect: deny, reason: scope-missing}") == ()
+    assert problems("{who: alice, chain: [a, b, c, d], act: 'agent:sales', expect: allow}") == ()
+
+
+def test_a_case_says_what_the_errand_did_before_and_may_expect_a_question(tmp_path: Path) -> None:
+    (tmp_path / "ours.cedar").write_text("""
+        @id("ask") @ask("May it?") forbid(principal, action, resource) when { context.history.repeats >= 2 };
+        @id("sum") @total("amount") forbid(principal, action == Action::"callTool", resource) when { context.history.totals.amount > 10 };
+    """)
+    act = "who: alice, act: 'tool:inventory.check'"
+    text = f"""cases:
+    - {{{act}, expect: allow}}
+    - {{{act}, history: {{calls: {{'tool:inventory.check': 2}}}}, expect: ask, policies: [ask]}}
+    - {{{act}, history: {{totals: {{amount: 11}}}}, expect: deny, policies: [sum]}}
+    """
+    results = rehearse(stage(PolicyEngine(ROLES, tmp_path), ROLES), cases(text))
+    assert [result.problems for result in results] == [(), (), ()]
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("{who: alice, act: 'tool:inventory.check', expect: deny}", "expected deny, got allow"),
+        (
+            "{who: alice, act: 'tool:shop.buy', expect: deny, reason: policy-forbids}",
+            "expected reason policy-forbids, got user-lacks-permission",
+        ),
+        ("{who: alice, act: 'tool:inventory.check', expect: allow, policies: [other]}", "expected policies other, got role:sales"),
+        ("{who: alice, act: 'tool:shop.buy', expect: deny, missing: []}", "expected missing none, got tool:shop.buy (user)"),
+        ("{who: alice, act: 'tool:inventory.check', expect: ask}", "expected ask, got allow"),
+    ],
+)
+def test_a_case_that_comes_out_otherwise_says_how(entry: str, problem: str) -> None:
+    assert problems(entry) == (problem,)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("cases: {}", "a list"),
+        ("- a", "a list"),
+        ("cases: [", "not YAML"),
+        ("cases:\n- nonsense", "line 2: a case is a mapping"),
+        ("cases:\n- {who: a, act: 'agent:b', expects: allow}", "did you mean 'expect'"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: maybe}", "expect is one of"),
+        ("cases:\n- {who: a, act: 'tool:*', expect: allow}", "line 2: .*not a permission"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, chain: [1]}", "chain is a list of agents"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, scope: ['nonsense']}", "not a permission"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, arguments: 3}", "arguments are a mapping"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, history: {call: {}}}", "history is a mapping"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, history: {calls: {x: y}}}", "whole numbers"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, history: {taint: high}}", "taint is a whole number"),
+        ("cases:\n- {who: 3, act: 'agent:b', expect: allow}", "who is a text"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, roles: [1]}", "roles is a list of texts"),
+    ],
+)
+def test_a_file_that_has_no_cases_says_why_and_where(text: str, problem: str) -> None:
+    with pytest.raises(BadCases, match=problem):
+        cases(text)
+
+
+def test_a_person_is_named_in_full_or_by_a_name_alone() -> None:
+    (short, full) = cases(
+        "cases: [{who: alice, act: 'agent:b', expect: allow}, {who: 'acme|https://idp|carol', act: 'agent:b', expect: allow}]"
+    )
+    assert short.principal.owner == "default|interlock-development|alice" and short.scope == ALL
+    assert (full.principal.tenant, full.principal.issuer, full.principal.subject) == ("acme", "https://idp", "carol")
+    (hop,) = cases("cases: [{who: a, act: 'agent:b', expect: allow, chain: [{agent: s, ceiling: ['tool:x.y']}]}]")[0].path
+    assert hop.ceiling == Permissions.of(["tool:x.y"])
