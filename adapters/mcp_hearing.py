@@ -33,7 +33,8 @@ CHANGES: Final = frozenset(
         "notifications/resources/updated",
     }
 )
-_ALSO: Final = frozenset({"notifications/elicitation/complete", "notifications/tasks/status"})  # of the initialize era
+_COMPLETE: Final = "notifications/elicitation/complete"  # of the initialize era, like the next
+_STATUS: Final = "notifications/tasks/status"
 _EMPTY: Final = Raw(b"{}")
 
 
@@ -102,7 +103,7 @@ class Hearing:
             self._withdrawn(params)
         elif method in CHANGES:
             await self._changed(method, Raw(encode(params)))
-        elif method in _ALSO and not self._request.modern:
+        elif not self._request.modern and (method == _COMPLETE or (method == _STATUS and self._request.method.startswith("tasks/"))):
             await self._peer.notify(method, Raw(encode(params)))
 
     async def _progress(self, params: Members) -> None:

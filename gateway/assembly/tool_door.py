@@ -14,6 +14,7 @@ from gateway.mcp_server.http_sse import HttpSse
 from gateway.mcp_server.listening import Listeners
 from gateway.mcp_server.methods import Methods
 from gateway.mcp_server.offers import Offers
+from gateway.mcp_server.older_server_tasks import OlderServerTasks
 from gateway.mcp_server.parked import Parked
 from gateway.mcp_server.prompts import Prompts
 from gateway.mcp_server.relay import Callees, Catalogue, Relay
@@ -43,7 +44,8 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     sessions, changes = Sessions(gateway.database, now_us), Changes()
     relisting, watching = _relisting(gateway)
     kept, log = ServerTasks(gateway.database, now_us), gateway.memory.tasks
-    relayed = RelayedTasks(gateway.broker, catalogue.offers, kept)
+    older = OlderServerTasks(gateway.broker, kept, mailbox, gateway.process, gateway.presence.lives)
+    relayed = RelayedTasks(gateway.broker, catalogue.offers, kept, older)
     running = AgentTasks(gateway.broker, log, Answers(gateway.database), seal)
     tasks = Tasks(catalogue.offers, Sources(log, TaskPages(gateway.database), running, relayed))
     relay = Relay(gateway.broker, catalogue, Callees(Agents(gateway.broker, running), relayed), seal, relisting.now)
@@ -63,7 +65,7 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
             gateway.pulse.repeat(SWEEP_SECONDS, sweep)
 
     gateway.opening.append(begin)
-    gateway.closing.extend((listeners.close, parked.close, running.close, watching.close, relisting.close))
+    gateway.closing.extend((listeners.close, parked.close, running.close, older.close, watching.close, relisting.close))
     conversations = Conversations(sessions, parts, changes, gateway.tools)
     return Endpoint(admission, relay, conversations, HttpSse(conversations, streams, mailbox.shared), gateway.settings.server.max_body)
 

@@ -11,8 +11,9 @@ from adapters.mcp_params import Mirrored, mirrored
 from gateway.mcp_server.names import exposed
 from gateway.mcp_server.skill_forms import PLAIN, SkillForm, forms_of
 from gateway.mcp_server.uris import document_outward
-from registry.card import Family, Registration
+from registry.card import Family, Registration, Tool
 
+OLDER_ERAS = ("legacy", "sse")  # of servers, as they are registered
 KNOWN_MAX = 10_000  # registrations that are kept ready
 encode = msgspec.json.Encoder().encode
 AGENT_INPUT = {
@@ -40,11 +41,15 @@ AGENT_OUTPUT = {
 
 @dataclass(frozen=True, slots=True)
 class ServerTool:
-    """A tool of an MCP server under its own name. `marks`: its arguments that travel as headers too."""
+    """A tool of an MCP server under its own name. `marks`: its arguments that travel as headers too.
+
+    `tasks`: whether a call may (`optional`) or must (`required`) be a task, which servers of 2025-11-25 say.
+    """
 
     server: str
     tool: str
     marks: tuple[Mirrored, ...] = ()
+    tasks: str = ""
 
     @property
     def selected(self) -> str:
@@ -109,12 +114,19 @@ class Known:
 def _named(entry: Registration, separator: str, own: bool) -> Named:
     if entry.family is not Family.SERVER:
         return _agent(entry, separator)
-    tools = {tool.name: ServerTool(entry.name, tool.name, tuple(mirrored(tool.definition.get("inputSchema")))) for tool in entry.tools}
+    tools = {tool.name: _server_tool(entry, tool) for tool in entry.tools}
     names = {name: tools[inner] for name, inner in exposed(entry.name, tools, separator).items()}
     definitions = {
         f"{entry.name}.{tool.name}": tool.definition if own else document_outward(entry.name, tool.definition) for tool in entry.tools
     }
     return Named(names, tools, exposed(entry.name, [prompt.name for prompt in entry.prompts], separator), definitions)
+
+
+def _server_tool(entry: Registration, tool: Tool) -> ServerTool:
+    execution = tool.definition.get("execution")
+    support = execution.get("taskSupport") if isinstance(execution, dict) and entry.facts.get("era") in OLDER_ERAS else ""
+    marks = tuple(mirrored(tool.definition.get("inputSchema")))
+    return ServerTool(entry.name, tool.name, marks, support if support in ("optional", "required") else "")
 
 
 def _agent(entry: Registration, separator: str) -> Named:

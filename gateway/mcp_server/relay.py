@@ -194,6 +194,8 @@ class Relay:
         request = self._tool_request(asked, target, arguments, peer)
         if not asked.modern and "task" in asked.params:
             request = self._tasks.declaring(asked, target.server, request)
+        elif target.tasks and asked.modern:
+            request = self._tasks.augmented(asked, target, request)
         return ServerCall(target.server, calling(target.server, target.tool), arguments, request, asked.trail)
 
     def _tool_request(self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None) -> McpRequest:

@@ -8,25 +8,30 @@ import msgspec
 from msgspec import Raw, Struct
 
 from adapters.contract import UpstreamFault
-from adapters.mcp_crossing import modern_params
+from adapters.mcp_crossing import checked, modern_params
 from adapters.mcp_peer import Peer, PeerRefused
-from adapters.mcp_wire import MISSING_CAPABILITY, McpRequest, envelope_of
+from adapters.mcp_wire import MISSING_CAPABILITY, McpRequest, envelope_of, members_of
 from gateway.broker import Broker, ServerCall
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import BadEnvelope
+from gateway.mcp_server.named import OLDER_ERAS, ServerTool
 from gateway.mcp_server.offers import Offers, own_names
+from gateway.mcp_server.older_server_tasks import OlderServerTasks, askable, begun
+from gateway.mcp_server.server_questions import NOT_VALID, check_askable, questions_in
 from gateway.mcp_server.task_store import ServerTask, ServerTasks
-from gateway.mcp_server.task_words import OFFERED, RELATED, takes_tasks
+from gateway.mcp_server.task_words import OFFERED, RELATED, STATUSES, takes_tasks
 from gateway.mcp_server.uris import document_outward, result_outward
-from gateway.mcp_server.wanted import lacking
+from gateway.mcp_server.wanted import STATUS
 from gateway.tasks import UnknownTask
 from policies.grant import calling
-from policies.strict_json import parse
 from registry.store import UnknownName
 
+NEEDS_TASKS = "this tool can only be called by clients that take tasks"
 MARK = b'"task"'  # stands in each result that is a task, of either era
 encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
+_object = msgspec.json.Decoder(dict[str, Any]).decode
+_text = msgspec.json.Decoder(str).decode
 
 
 class _Declared(Struct, frozen=True):
@@ -42,39 +47,91 @@ class _Declared(Struct, frozen=True):
 
 
 class _Asking:
-    """An older client, as one that takes tasks."""
+    """A client with other capabilities: an older one that takes tasks, or what an older server is told of a newer one."""
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-        self.capabilities: Mapping[str, Any] = {**peer.capabilities, **OFFERED}
+    def __init__(self, peer: Peer, capabilities: Mapping[str, Any]) -> None:
+        self.capabilities = capabilities
         self.notify = peer.notify
         self.ask = peer.ask
+
+
+class _Renaming:
+    """A client that knows a task by our id, before a server that knows it by its own."""
+
+    def __init__(self, peer: Peer, task: ServerTask) -> None:
+        self._peer = peer
+        self._task = task
+        self.capabilities: Mapping[str, Any] = peer.capabilities
+
+    async def notify(self, method: str, params: Raw) -> None:
+        named = self._named(params)
+        if method == STATUS:
+            if named.get("taskId") != self._task.own:
+                return  # of another task, about which nobody asks here
+            named["taskId"] = self._task.id
+        await self._peer.notify(method, Raw(encode(named)))
+
+    async def ask(self, method: str, params: Raw) -> Raw:
+        return await self._peer.ask(method, Raw(encode(self._named(params))))
+
+    def _named(self, params: Raw) -> dict[str, Any]:
+        members: dict[str, Any] = checked(params, _object)
+        meta = members.get("_meta")
+        if isinstance(meta, dict) and RELATED in meta:
+            members["_meta"] = {**meta, RELATED: {"taskId": self._task.id}}
+        return members
 
 
 class RelayedTasks:
     """Asks servers about them."""
 
-    def __init__(self, broker: Broker, offers: Offers, kept: ServerTasks) -> None:
+    def __init__(self, broker: Broker, offers: Offers, kept: ServerTasks, older: OlderServerTasks) -> None:
         self._broker = broker
         self._offers = offers
         self._kept = kept
+        self._older = older
 
     async def taken(self, asked: Asked, server: str, tool: str, result: bytes) -> bytes | None:
         """A result that is a new task under an id of ours; None for any other."""
         members: dict[str, Any] = dict(_members(result))
         if asked.modern:
             if bytes(members.get("resultType", b"")) != MARK:
-                return None
+                return await self._begun(asked, server, tool, members)
             if not takes_tasks(asked.capabilities):
                 raise UpstreamFault("The server answered with a task, which the client did not say that it takes")
-            task = await self._keep(asked, server, tool, members)
+            task = await self._kept.keep(asked.caller, server, tool, _own(members), {})
             return encode({**members, "taskId": task.id})
         inner = members.get("task")
         if inner is None or bytes(inner)[:1] != b"{":
             return None
         seed: dict[str, Any] = dict(_members(inner))
-        task = await self._keep(asked, server, tool, seed)
+        task = await self._kept.keep(asked.caller, server, tool, _own(seed), {})
         return encode({**members, "task": {**seed, "taskId": task.id}})
+
+    async def _begun(self, asked: Asked, server: str, tool: str, members: Mapping[str, Raw]) -> bytes | None:
+        """A task of an older server, for a client that takes tasks."""
+        inner, capabilities = members.get("task"), asked.capabilities
+        if inner is None or "content" in members or not takes_tasks(capabilities):
+            return None
+
+        async def named(own: str) -> str:
+            return (await self._kept.keep(asked.caller, server, tool, own, askable(capabilities))).id
+
+        return await begun(inner, named)
+
+    def augmented(self, asked: Asked, target: ServerTool, request: McpRequest) -> McpRequest:
+        """A newer client's call of an older server's tool that may be a task: as one where the client takes tasks.
+
+        Raises BadEnvelope (-32021) where it has to be one and the client takes none.
+        """
+        capabilities = asked.capabilities
+        if not takes_tasks(capabilities):
+            if target.tasks == "required":
+                raise BadEnvelope(MISSING_CAPABILITY, NEEDS_TASKS, {"requiredCapabilities": OFFERED})
+            return request
+        told = askable(capabilities)
+        peer = _Asking(request.peer, told) if request.peer is not None else _Declared(told)
+        return replace(request, params=encode({**_members(request.params), "task": {}}), peer=peer)
 
     def declaring(self, asked: Asked, server: str, request: McpRequest) -> McpRequest:
         """A call for which an older client wants a task, as of one that takes tasks; `task` itself is no word of the extension's.
@@ -84,19 +141,23 @@ class RelayedTasks:
         if self.is_older(asked, server):
             return request
         params = {name: value for name, value in _members(request.params).items() if name != "task"}
-        declared = _Asking(request.peer) if request.peer is not None else _Declared(OFFERED)
+        declared = _Asking(request.peer, {**request.peer.capabilities, **OFFERED}) if request.peer is not None else _Declared(OFFERED)
         return replace(request, params=encode(params), peer=declared, session="")
 
     def is_older(self, asked: Asked, server: str) -> bool:
         """Whether client and server are both of the era of the experiment, which then goes through as it is. Raises UnknownName."""
-        return not asked.modern and self._offers.server(asked.caller, server).facts.get("era") in ("legacy", "sse")
+        return not asked.modern and self._is_of_that_era(asked, server)
+
+    def _is_of_that_era(self, asked: Asked, server: str) -> bool:
+        return self._offers.server(asked.caller, server).facts.get("era") in OLDER_ERAS
 
     async def forwarded(self, asked: Asked, task: ServerTask, peer: Peer | None) -> bytes:
         """A request about a task, as an older client wrote it, to a server of its era. Raises what the broker raises."""
         params = Raw(encode({**asked.object(), "taskId": task.own, "_meta": dict(asked.trail.headers)}))
         raw = envelope_of(asked.id, asked.method, params)
         session = (asked.session.id, asked.session.level) if asked.session is not None else ("", "")
-        request = McpRequest(asked.id, task.own, raw, bytes(params), False, asked.method, {}, peer, *session)
+        named = _Renaming(peer, task) if peer is not None else None
+        request = McpRequest(asked.id, task.own, raw, bytes(params), False, asked.method, {}, named, *session)
         result: dict[str, Any] = dict(_members(await self._reach(asked, task, request)))
         if "taskId" in result:
             result["taskId"] = task.id
@@ -120,21 +181,40 @@ class RelayedTasks:
         raise UnknownTask
 
     async def detailed(self, asked: Asked, task: ServerTask) -> dict[str, Any]:
-        """DetailedTask as the server gives it, with our names. Raises BadEnvelope for questions that the client can't be asked."""
-        shown = parse(await self.request(asked, task, "tasks/get", {}))
+        """DetailedTask, with our names. Raises BadEnvelope for questions that the client can't be asked, and UpstreamFault for no task."""
+        if asked.modern and self._is_of_that_era(asked, task.server):
+            shown = await self._older.detailed(asked, task)
+        else:
+            shown = await self._detailed(asked, task)
         result = shown.get("result")
         if isinstance(result, dict) and not own_names(asked.server):
             shown["result"] = document_outward(task.server, result)
-        missing: dict[str, Any] = {}
-        questions = shown.get("inputRequests")
-        for question in questions.values() if isinstance(questions, dict) else ():
-            if isinstance(question, dict):
-                missing |= lacking(asked.capabilities, str(question.get("method")), Raw(encode(question.get("params", {}))))
-        if missing:
-            raise BadEnvelope(MISSING_CAPABILITY, "the server asks what the client did not declare", {"requiredCapabilities": missing})
         return {**shown, "taskId": task.id}
 
-    async def request(self, asked: Asked, task: ServerTask, method: str, more: Mapping[str, Any]) -> bytes:
+    async def update(self, asked: Asked, task: ServerTask, responses: Mapping[str, Any]) -> None:
+        """tasks/update."""
+        if asked.modern and self._is_of_that_era(asked, task.server):
+            await self._older.update(task, responses)
+        else:
+            await self._request(asked, task, "tasks/update", {"inputResponses": responses})
+
+    async def cancel(self, asked: Asked, task: ServerTask) -> None:
+        """tasks/cancel."""
+        if asked.modern and self._is_of_that_era(asked, task.server):
+            await self._older.cancel(asked, task)
+        else:
+            await self._request(asked, task, "tasks/cancel", {})
+
+    async def _detailed(self, asked: Asked, task: ServerTask) -> dict[str, Any]:
+        text = await self._request(asked, task, "tasks/get", {})
+        shown: dict[str, Any] = checked(text, _object)
+        if shown.get("status") not in STATUSES:
+            raise UpstreamFault(NOT_VALID, "no task")
+        if shown["status"] == "input_required":
+            check_askable(asked.capabilities, questions_in(members_of(text)))
+        return shown
+
+    async def _request(self, asked: Asked, task: ServerTask, method: str, more: Mapping[str, Any]) -> bytes:
         """Asks the server of the task, as a client that takes tasks. Raises what the broker raises."""
         declared = _Declared({**asked.capabilities, **_extended(asked)})
         meta = Raw(encode(dict(asked.trail.headers)))
@@ -147,9 +227,10 @@ class RelayedTasks:
         act = calling(task.server, task.tool)
         return (await self._broker.reach(asked.caller, ServerCall(task.server, act, None, request, asked.trail))).result
 
-    async def _keep(self, asked: Asked, server: str, tool: str, members: Mapping[str, Raw]) -> ServerTask:
-        own = msgspec.json.decode(members["taskId"], type=str) if "taskId" in members else ""
-        return await self._kept.keep(asked.caller, server, tool, own)
+
+def _own(members: Mapping[str, Raw]) -> str:
+    """The server's id of a task. Raises UpstreamFault."""
+    return str(checked(members.get("taskId", Raw(b"null")), _text))
 
 
 def _extended(asked: Asked) -> dict[str, Any]:

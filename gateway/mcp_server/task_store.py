@@ -5,11 +5,12 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from gateway.database import Batch, Database
+from gateway.mcp_server.server_questions import Question
 from gateway.mcp_server.sessions import holder
-from gateway.tables import mcp_tasks, task_answers
+from gateway.tables import mcp_questions, mcp_tasks, task_answers
 from gateway.tasks import TaskRow, UnknownTask
 from policies.authority import Caller
 from policies.ids import new_id
@@ -19,15 +20,20 @@ _ANSWER = "INSERT INTO task_answers (tenant, task_id, question, body) VALUES (?,
 _FORGET = "DELETE FROM task_answers WHERE tenant = ? AND task_id = ?"
 encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
+_question = msgspec.json.Decoder(Question).decode
 
 
 class ServerTask(Struct, frozen=True):
-    """A task of a server. `id` is what its caller knows, `own` what the server calls it."""
+    """A task of a server. `id` is what its caller knows, `own` what the server calls it.
+
+    `capabilities`: those that a server of the initialize era was told, in whose session the task is.
+    """
 
     id: str
     server: str
     tool: str
     own: str
+    capabilities: Mapping[str, Any] = {}
 
 
 class ServerTasks:
@@ -37,16 +43,17 @@ class ServerTasks:
         self._database = database
         self._now = now
 
-    async def keep(self, caller: Caller, server: str, tool: str, own: str) -> ServerTask:
+    async def keep(self, caller: Caller, server: str, tool: str, own: str, capabilities: Mapping[str, Any]) -> ServerTask:
         """Durable when it returns. Raises NotKept."""
-        task = ServerTask(new_id("mt"), server, tool, own)
+        task = ServerTask(new_id("mt"), server, tool, own, capabilities)
         row: dict[str, Any] = {
             "id": task.id,
             "tenant": caller.principal.tenant,
             "holder": holder(caller),
-            "server": server,
-            "tool": tool,
+            "server": task.server,
+            "tool": task.tool,
             "own": own,
+            "capabilities": encode(capabilities).decode(),
         }
         row["created"] = self._now()
         await self._database.write(lambda batch: batch.add(mcp_tasks, row))
@@ -59,12 +66,36 @@ class ServerTasks:
         found = await self._database.read(lambda connection: connection.execute(select(mcp_tasks).where(mine)).one_or_none())
         if found is None:
             raise UnknownTask
-        return ServerTask(found.id, found.server, found.tool, found.own)
+        return ServerTask(found.id, found.server, found.tool, found.own, _object(found.capabilities))
+
+    async def ask(self, task: ServerTask, key: str, process: str, question: Question) -> None:
+        """Keeps a question that `process` waits for. Raises NotKept."""
+        row = {"task_id": task.id, "question": key, "process": process, "body": encode(question).decode()}
+        await self._database.write(lambda batch: batch.add(mcp_questions, row))
+
+    async def questions(self, task: ServerTask) -> list[tuple[str, str, Question]]:
+        """(key, process, question) of those that are open, the first first. Raises NotRead."""
+        open_now = select(mcp_questions).where(mcp_questions.c.task_id == task.id).order_by(mcp_questions.c.question)
+
+        def work(connection: Connection) -> list[tuple[str, str, Question]]:
+            return [(found.question, found.process, _question(found.body)) for found in connection.execute(open_now)]
+
+        return await self._database.read(work)
+
+    async def answered(self, task: ServerTask, key: str) -> bool:
+        """Nobody else's answer counts from now on; False where one did already, or nothing was asked. Raises NotKept."""
+        mine = (mcp_questions.c.task_id == task.id) & (mcp_questions.c.question == key)
+        return bool(await self._database.write(lambda batch: batch.connection.execute(delete(mcp_questions).where(mine)).rowcount))
 
     async def sweep(self) -> None:
         """Forgets old ones; to be called now and then."""
         before = self._now() - KEPT_SECONDS * 1_000_000
-        await self._database.write(lambda batch: batch.run("DELETE FROM mcp_tasks WHERE created < ?", (before,)))
+
+        def work(batch: Batch) -> None:
+            batch.run("DELETE FROM mcp_questions WHERE task_id IN (SELECT id FROM mcp_tasks WHERE created < ?)", (before,))
+            batch.run("DELETE FROM mcp_tasks WHERE created < ?", (before,))
+
+        await self._database.write(work)
 
 
 class Answers:

@@ -24,6 +24,7 @@ TEXT_MAX = 1000  # characters of a status message
 OLDER_NAMES = {"ttlMs": "ttl", "pollIntervalMs": "pollInterval"}
 encode = msgspec.json.Encoder().encode
 ENDED = frozenset({"completed", "failed", "cancelled"})
+STATUSES = ENDED | {"working", "input_required"}
 
 
 def takes_tasks(capabilities: Mapping[str, Any]) -> bool:

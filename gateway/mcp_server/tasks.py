@@ -67,7 +67,7 @@ class Tasks:
             raise BadEnvelope(INVALID_PARAMS, "params.inputResponses must be an object")
         found = await self._found(asked, asked.text("taskId"))
         if isinstance(found, ServerTask):
-            await self._servers.request(asked, found, "tasks/update", {"inputResponses": responses})
+            await self._servers.update(asked, found, responses)
         else:
             await self._agents.answer(asked, found, responses)
         return ACK
@@ -178,7 +178,7 @@ class Tasks:
 
     async def _stop(self, asked: Asked, found: TaskRecord | ServerTask) -> None:
         if isinstance(found, ServerTask):
-            await self._servers.request(asked, found, "tasks/cancel", {})
+            await self._servers.cancel(asked, found)
         elif not found.row.ended:
             await self._agents.cancel(asked, found.row)
 
@@ -207,7 +207,7 @@ class Tasks:
             }
         except PeerRefused:
             return False
-        await self._servers.request(asked, found, "tasks/update", {"inputResponses": answers})
+        await self._servers.update(asked, found, answers)
         return True
 
 

@@ -11,7 +11,8 @@ from adapters.mcp_wire import INVALID_PARAMS, LEVEL_KEY, LEVELS
 from gateway.mcp_server.modern import BadEnvelope
 
 PROGRESS, MESSAGE = "notifications/progress", "notifications/message"
-OLDER = frozenset({"notifications/elicitation/complete"})  # said in the initialize era alone
+STATUS = "notifications/tasks/status"
+OLDER = frozenset({"notifications/elicitation/complete", STATUS})  # said in the initialize era alone
 ASKS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 
 
