@@ -6,18 +6,24 @@ from typing import Any
 
 import structlog
 
-from adapters.mcp_wire import INVALID_PARAMS
-from gateway.database import NotRead
+from adapters.addresses import EgressRefused
+from adapters.contract import UpstreamFault
+from adapters.mcp_wire import INVALID_PARAMS, McpRefused
+from gateway.database import NotKept, NotRead
+from gateway.errors import TooManyWaiting
 from gateway.ledger import Refused
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import BadEnvelope
-from gateway.mcp_server.task_words import check_declared
+from gateway.mcp_server.task_store import ServerTask
+from gateway.mcp_server.task_words import ENDED, check_declared
 from gateway.mcp_server.tasks import NOT_DECLARED, Tasks
 from gateway.tasks import TaskLog, TaskRow, UnknownTask
 
 IDS_MAX = 100
 CHANGED = "notifications/tasks"
+ASK_MIN, ASK_MAX = 1.0, 30.0  # seconds between two questions to a server
 log = structlog.get_logger()
+Followed = TaskRow | ServerTask
 Say = Callable[[str, Mapping[str, Any]], object]
 
 
@@ -32,22 +38,31 @@ def task_ids(asked: Asked) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ids))
 
 
+def _pause(shown: Mapping[str, Any]) -> float:
+    """Seconds, as the server wishes within bounds."""
+    wished = shown.get("pollIntervalMs")
+    return max(ASK_MIN, min(ASK_MAX, wished / 1000)) if isinstance(wished, int | float) else ASK_MIN
+
+
 class TaskFeed:
-    """Tasks of servers are not told of: no server of ours is listened to on their behalf, and their callers go on asking."""
+    """Of an agent's task every change is told; a server is asked for its own again and again, the less often the longer nothing happens."""
 
     def __init__(self, tasks: Tasks, log: TaskLog) -> None:
         self._tasks = tasks
         self._log = log
 
-    async def granted(self, asked: Asked, ids: tuple[str, ...]) -> dict[str, TaskRow]:
+    async def granted(self, asked: Asked, ids: tuple[str, ...]) -> dict[str, Followed]:
         """Those of them that the caller will be told of."""
         rows = {task_id: await self._tasks.followed(asked, task_id) for task_id in ids}
         return {task_id: row for task_id, row in rows.items() if row is not None}
 
-    async def run(self, asked: Asked, rows: Mapping[str, TaskRow], say: Say) -> None:
+    async def run(self, asked: Asked, rows: Mapping[str, Followed], say: Say) -> None:
         """Until all of them have ended. What a task is at first is told too, so that no change is missed in between."""
         if rows:
-            await asyncio.gather(*(self._follow(asked, row, say) for row in rows.values()))
+            follow = (
+                self._ask_again(asked, row, say) if isinstance(row, ServerTask) else self._follow(asked, row, say) for row in rows.values()
+            )
+            await asyncio.gather(*follow)
 
     async def _follow(self, asked: Asked, row: TaskRow, say: Say) -> None:
         try:
@@ -58,7 +73,20 @@ class TaskFeed:
         except (BadEnvelope, UnknownTask, Refused, NotRead) as error:
             log.info("task_not_followed", task_id=row.id, error=type(error).__name__)
 
-    async def _tell(self, asked: Asked, row: TaskRow, say: Say, told: Any) -> Any:
+    async def _ask_again(self, asked: Asked, task: ServerTask, say: Say) -> None:
+        told, pause = None, 0.0
+        try:
+            while True:
+                shown = await self._tell(asked, task, say, told)
+                if shown["status"] in ENDED:
+                    return
+                pause = _pause(shown) if shown != told else min(ASK_MAX, 1.5 * pause)
+                told = shown
+                await asyncio.sleep(pause)
+        except (BadEnvelope, UnknownTask, UpstreamFault, McpRefused, EgressRefused, TooManyWaiting, Refused, NotKept, NotRead) as error:
+            log.info("task_not_followed", task_id=task.id, error=type(error).__name__)
+
+    async def _tell(self, asked: Asked, row: Followed, say: Say, told: Any) -> Any:
         shown = await self._tasks.shown(asked, row.id)
         if shown != told:
             say(CHANGED, shown)

@@ -82,13 +82,13 @@ class Tasks:
         """DetailedTask. Raises BadEnvelope."""
         return await self._shown(asked, await self._found(asked, task_id))
 
-    async def followed(self, asked: Asked, task_id: str) -> TaskRow | None:
-        """The row of an agent's task, which can be followed; None for any that can't, or is not there."""
+    async def followed(self, asked: Asked, task_id: str) -> TaskRow | ServerTask | None:
+        """The row of an agent's task, or a server's; None where there is none."""
         try:
             found = await self._found(asked, task_id)
         except BadEnvelope:
             return None
-        return None if isinstance(found, ServerTask) else found.row
+        return found if isinstance(found, ServerTask) else found.row
 
     async def get_older(self, asked: Asked, peer: Peer | None) -> bytes:
         """tasks/get of 2025-11-25."""
