@@ -1,6 +1,11 @@
 """Which languages the gateway speaks: the kind of a registration -> its adapter. A vendor is one line here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+import structlog
 
 from adapters.a2a_agent import A2AAgent
 from adapters.a2a_wire.transport import GRPC, HTTP_JSON, JSONRPC, Transport
@@ -11,8 +16,15 @@ from adapters.egress import Egress
 from adapters.guarded import Guarded
 from adapters.mcp_agent import Servers, ToolAgent
 from adapters.openapi_tools import KIND
+from adapters.vendor import AgentFacts, Features, VendorAgent, agent_of, options_of
+from adapters.vendor_line import Place
 
 SERVERS = frozenset({"mcp", KIND, SANDBOX})  # the kinds of servers; no agent is registered as one
+GROUP: Final = "interlock.adapters"  # of entry points, by which other distributions bring vendors
+VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind is looked at, since some bring heavy libraries
+    "langgraph": "adapters.langgraph:LangGraph",
+}
+log = structlog.get_logger()
 
 
 class UnknownKind(Exception):
@@ -41,19 +53,60 @@ class Catalog:
             "a2a": A2AAgent(egress, grpc=grpc, doorbells=doorbells),
         }
         self.bindings = (JSONRPC, HTTP_JSON, GRPC) if grpc else (JSONRPC, HTTP_JSON)  # of A2A, that agents can be called over
+        self._egress = egress
+        self._places = {**_brought(), **VENDORS}
+        self._vendors: dict[str, VendorAgent] = {}
         self._adapters = {kind: Guarded(adapter) for kind, adapter in languages.items()}
         self._servers = Guarded(ToolAgent(servers)) if servers is not None else None
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds an agent may be registered as."""
-        return tuple(self._adapters)
+        return (*dict.fromkeys(("a2a", *sorted(self._places))),)
 
     def adapter(self, kind: str) -> Adapter:
         """Raises UnknownKind."""
         if kind in SERVERS and self._servers is not None:
             return self._servers
+        if kind not in self._adapters:
+            self._adapters[kind] = Guarded(self._vendor(kind))
+        return self._adapters[kind]
+
+    def is_vendor(self, kind: str) -> bool:
+        """Whether agents of this kind have no card of their own, but an adapter that tells about them."""
+        return kind in self._places
+
+    def features(self, kind: str) -> Features:
+        """Raises UnknownKind."""
+        return self._vendor(kind).vendor.features
+
+    def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
+        """Whether an `upstream` is one of agents of this kind. Raises UnknownKind and BadOptions."""
+        options_of(self._vendor(kind).vendor, upstream)
+
+    async def describe(self, kind: str, place: Place) -> AgentFacts:
+        """Asks an agent about itself. Raises UnknownKind, BadOptions, EgressRefused and UpstreamFault."""
+        return await self._vendor(kind).describe(place)
+
+    def _vendor(self, kind: str) -> VendorAgent:
+        if kind not in self._vendors:
+            self._vendors[kind] = agent_of(self._loaded(kind)(), self._egress)
+        return self._vendors[kind]
+
+    def _loaded(self, kind: str) -> Any:
+        module, _, name = self._places.get(kind, "").partition(":")
+        if not module:
+            raise UnknownKind(kind)
         try:
-            return self._adapters[kind]
-        except KeyError:
-            raise UnknownKind(kind) from None
+            return getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            log.error("adapter_not_loaded", kind=kind, place=self._places[kind], error=f"{type(error).__name__}: {error}"[:300])
+            raise UnknownKind(kind) from error
+
+
+def _brought() -> dict[str, str]:
+    """Vendors of other distributions; they take no kind that is there already."""
+    found = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    for kind in found.keys() & {"a2a", *VENDORS, *SERVERS}:
+        log.warning("adapter_ignored", kind=kind, place=found.pop(kind))
+    return found

@@ -1,28 +1,63 @@
 """What an adapter is: it runs one turn of one agent and yields events. It holds no state and no credential of its own."""
 
 from collections.abc import AsyncIterator, Mapping
+from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from adapters.task import Artifact, Message
 from policies.grant import Grant
 from registry.card import Registration
 
 
+class PromptKind(StrEnum):
+    INPUT = "input"
+    APPROVAL = "approval"
+    AUTH = "auth"  # an authorization that is given elsewhere, at the prompt's `url`
+
+
+class Prompt(Struct, frozen=True, omit_defaults=True):
+    """One thing that a task waits for. `schema` is the JSON Schema of its answer; None: any JSON value, a text for one.
+
+    `token` is what the adapter needs beside the answer to give it: kept with the task, shown to nobody.
+    """
+
+    id: str
+    text: str = ""
+    data: Any = None
+    schema: Mapping[str, Any] | None = None
+    kind: PromptKind = PromptKind.INPUT
+    url: str = ""
+    token: Any = None
+
+
+class Answer(Struct, frozen=True):
+    """What somebody answered to an open prompt; it fits the prompt's schema."""
+
+    prompt: Prompt
+    value: Any
+
+
 class VendorRef(Struct, frozen=True):
-    """The agent's own ids of this conversation; kept by the gateway as soon as `Ref` arrives, shown to nobody else."""
+    """The agent's own ids of this conversation; kept by the gateway as soon as `Ref` arrives, shown to nobody else.
+
+    `prompts` are those that its task waits for: the gateway's to write, from the Ask that ended the turn.
+    """
 
     context_id: str = ""
     task_id: str = ""
     extra: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    prompts: tuple[Prompt, ...] | UnsetType = UNSET
 
 
 class Turn(Struct, frozen=True):
     """One message for the agent. `ref` is set when a conversation goes on; start and resume are one method.
 
-    `stream`: somebody watches, so events should come as they happen, from an agent that can stream.
+    `stream`: somebody watches, so events should come as they happen, from an agent that can stream. `answers` are to the prompts
+    that the task waited for, all of them. `session` is the gateway's name of the conversation, a UUID that no other person, agent or
+    errand shares; only adapters of vendors get it.
     """
 
     message: Message
@@ -30,6 +65,8 @@ class Turn(Struct, frozen=True):
     stream: bool = False
     accepted_output_modes: tuple[str, ...] = ()
     metadata: Mapping[str, Any] | None = None  # of the request, beside those of the message
+    answers: tuple[Answer, ...] = ()
+    session: str = ""
 
 
 class Call(Struct, frozen=True):
@@ -62,10 +99,14 @@ class ArtifactPiece(Struct, frozen=True):
 
 
 class Ask(Struct, frozen=True):
-    """The agent waits for input (`auth` false) or for an authorization given out of band. Ends the turn."""
+    """The agent waits for input (`auth` false) or for an authorization given out of band. Ends the turn.
 
-    message: Message | None
+    With `prompts` the gateway shows each of them, keeps them with the task, and takes no answer that fits none.
+    """
+
+    message: Message | None = None
     auth: bool = False
+    prompts: tuple[Prompt, ...] = ()
 
 
 class Replied(Struct, frozen=True):
@@ -75,15 +116,17 @@ class Replied(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """Ends the turn."""
+    """Ends the turn. `metadata` is what is noted about the task, such as `usage`."""
 
     message: Message | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 class Failed(Struct, frozen=True):
     """Ends the turn. `reason` is for everyone and never an upstream's text; `detail` goes to the redacted log.
 
-    `kind` is UpstreamFault's, or AGENT_LATE; empty: the agent itself says that it failed.
+    `kind` is UpstreamFault's, or AGENT_LATE; empty: the agent itself says that it failed. `retryable`: nothing was done, and the same
+    turn may work later.
     """
 
     reason: str
@@ -91,6 +134,7 @@ class Failed(Struct, frozen=True):
     rejected: bool = False
     detail: str = ""
     kind: str = ""
+    retryable: bool = False
 
 
 class Canceled(Struct, frozen=True):
@@ -99,15 +143,31 @@ class Canceled(Struct, frozen=True):
     message: Message | None = None
 
 
+def usage(
+    model: str = "", input_tokens: int | None = None, output_tokens: int | None = None, total_tokens: int | None = None
+) -> dict[str, Any]:
+    """Metadata for a Done or a Progress; empty where nothing is known."""
+    figures = {"model": model or None, "input_tokens": input_tokens, "output_tokens": output_tokens, "total_tokens": total_tokens}
+    known = {name: figure for name, figure in figures.items() if figure is not None}
+    return {USAGE: known} if known else {}
+
+
 Event = Ref | Progress | ArtifactPiece | Ask | Replied | Done | Failed | Canceled
+USAGE = "urn:interlock:a2a:usage"  # in the metadata of a task: model, input_tokens, output_tokens, total_tokens, as far as known
+CITATIONS = "urn:interlock:a2a:citations"  # in the metadata of a part: a list of {url, title, text, …}
 AGENT_LATE = "AGENT_LATE"  # the kind of a Failed whose agent did not answer in time
 ENDINGS = (Ask, Replied, Done, Failed, Canceled)
 
 
 class UpstreamFault(Exception):
-    """The other side can't be reached, or answered what its protocol forbids. `public` is safe to show, and so is `kind`."""
+    """The other side can't be reached, or answered what its protocol forbids. `public` is safe to show, and so is `kind`.
+
+    `retryable`: the other side did nothing, and may do it later; after `retry_after` seconds, where it says so.
+    """
 
     kind = "UPSTREAM"
+    retryable = False
+    retry_after: float | None = None
 
     def __init__(self, public: str, detail: str = "") -> None:
         super().__init__(public)
@@ -119,6 +179,16 @@ class InvalidAnswer(UpstreamFault):
     """The agent was reached, and answered what its protocol forbids."""
 
     kind = "INVALID_AGENT_RESPONSE"
+
+
+class AgentFault(UpstreamFault):
+    """The agent was reached, and its answer says why it does not do what it was asked."""
+
+    def __init__(self, kind: str, public: str, detail: str = "", retryable: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(public, detail)
+        self.kind = kind
+        self.retryable = retryable
+        self.retry_after = retry_after
 
 
 class CannotCancel(Exception):
@@ -143,7 +213,7 @@ class Watcher(Protocol):
 
 
 class Adapter(Protocol):
-    """One vendor's language. Yields any number of events, and ends with exactly one of ENDINGS."""
+    """One language. Yields any number of events, and ends with exactly one of ENDINGS."""
 
     def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]: ...
 

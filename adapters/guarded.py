@@ -98,7 +98,7 @@ async def _next(events: AsyncIterator[Event], bound: _Bound) -> Event:
     except StopAsyncIteration:
         return Failed(SILENT, detail="the adapter yielded no ending", kind=InvalidAnswer.kind)
     except UpstreamFault as fault:
-        return Failed(fault.public, detail=fault.detail, kind=fault.kind)
+        return Failed(fault.public, detail=fault.detail, kind=fault.kind, retryable=fault.retryable)
     except EgressRefused as refused:
         return Failed(refused.public, kind=UpstreamFault.kind)
     except TimeoutError:

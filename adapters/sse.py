@@ -44,6 +44,8 @@ class SseReader:
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
+        if not chunk:
+            return []
         self._size += len(chunk)
         events = []
         for line in self._lines(chunk):

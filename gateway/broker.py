@@ -21,8 +21,9 @@ from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
 from gateway.ledger import Ledger, Outside, ToolServers, Trail
 from gateway.patience import patient
+from gateway.prompts import answers_to
 from gateway.push import Webhook
-from gateway.task_reader import TaskReader, digest, front_door_key, scoped_key
+from gateway.task_reader import TaskReader, digest, front_door_key, scoped_key, session_of
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
 from gateway.under_way import Abandoned, UnderWay
@@ -31,7 +32,7 @@ from policies.authority import Caller, Request
 from policies.delegation import Hop
 from policies.grant import Act, Grant, calling, invoking
 from policies.permissions import ceiling_of
-from registry.card import Family, Registration, Status
+from registry.card import FEATURES, Family, Registration, Status
 from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
 from registry.tool_agent import as_agent
@@ -182,8 +183,7 @@ class Broker:
         message = msgspec.structs.replace(sending.message, context_id=row.context_id, task_id=row.id)
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         ref = await _ref_of(self._memory, row, before, sending)
-        watched = sending.watched or bool(row.parent_id)  # who is to be told of a cancellation has to name its task early
-        turn = Turn(sending.message, ref, watched, sending.accepted_output_modes, sending.metadata)
+        turn = _turn(sending, target, row, ref)
         adapter = self._outside.adapters.adapter(target.kind)
         call = self._ledger.call(grant, target, sending.trail, row.id)
         after = before.last_seq if before else 0
@@ -293,6 +293,16 @@ def _asked(sending: Sending, target: Registration, row: TaskRow) -> Request:
         txn=row.txn,
         trace_id=trace_id,
     )
+
+
+def _turn(sending: Sending, target: Registration, row: TaskRow, ref: VendorRef | None) -> Turn:
+    """Raises BadAnswer for a message that does not answer what the task waits for."""
+    watched = sending.watched or bool(row.parent_id)  # who is to be told of a cancellation has to name its task early
+    turn = Turn(sending.message, ref, watched, sending.accepted_output_modes, sending.metadata)
+    if FEATURES not in target.facts:
+        return turn
+    answers = answers_to((ref.prompts or ()) if ref else (), sending.message)
+    return msgspec.structs.replace(turn, answers=answers, session=session_of(row))
 
 
 async def _ref_of(memory: Memory, row: TaskRow, before: TaskRow | None, sending: Sending) -> VendorRef | None:

@@ -19,6 +19,7 @@ from gateway.ledger import Refused
 from gateway.offers import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
 from gateway.outbox import UnknownDelivery
 from gateway.places import TooManyStreams
+from gateway.prompts import BadAnswer
 from gateway.push import TooManyPushConfigs, UnknownPushConfig
 from gateway.revocation import UnknownGrant
 from gateway.task_reader import IdempotencyConflict
@@ -154,6 +155,7 @@ TABLE: dict[type[Exception], Row] = {
     UnknownPath: Row(404, -32601, "unknown-path", "There is nothing at this path."),
     WrongVerb: Row(405, -32601, "wrong-verb"),
     BadMessage: Row(400, -32602, "bad-params"),
+    BadAnswer: Row(400, -32602, "bad-answer"),
     BadHeader: Row(400, -32600, "bad-header", acts=True),
     BodyTooLarge: Row(413, -32600, "body-too-large", acts=True),
     ContentTypeNotSupported: Row(415, -32005, "content-type", "The body must be application/json.", a2a="CONTENT_TYPE_NOT_SUPPORTED"),

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from adapters.openapi_tools import KIND as OPENAPI
 from gateway.card_source import CardSource, Read, Unverified
 from gateway.offers import AgentOffer, BadRequest, Registrant, ServerOffer, Terms, UrlRefused
 from gateway.server_source import Servers, ServerSource
+from gateway.vendor_source import NoVendors, Vendors, VendorSource
 from policies.grant import Grant
 from policies.jwks import BadKeySet
 from registry.card import AgentCard, BadCard, Family, Registration, Status
@@ -38,12 +39,16 @@ class KeyCheck(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Whom onboarding asks. `credentials` turns an entry's `upstream` into the headers that the operator lets us send."""
+    """Whom onboarding asks. `credentials` turns an entry's `upstream` into the headers that the operator lets us send.
+
+    `vendors` speak to agents that have no card.
+    """
 
     cards: CardSource
     mcp: Servers
     keys: KeyCheck
     credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]
+    vendors: Vendors = field(default_factory=NoVendors)
 
 
 class Onboarding:
@@ -53,15 +58,20 @@ class Onboarding:
         self._registry = registry
         self._cards = outside.cards
         self._servers = ServerSource(outside.cards, outside.mcp, outside.credentials)
+        self._vendors = VendorSource(outside.vendors, outside.cards, outside.credentials)
         self._keys = outside.keys
         self._kinds = kinds
 
     async def agent(self, by: Registrant, offer: AgentOffer) -> tuple[Registration, str]:
         """The new entry and its client secret. Raises BadRequest, BadCard, BadName, NameTaken, TooManyPending, UpstreamFault."""
+        offer.terms.check(by)
+        self._vendors.check(offer.kind, offer.terms.upstream)
         return await self._registry.add(await self._agent(by, offer), by.deed, self._room(by))
 
     async def server(self, by: Registrant, offer: ServerOffer) -> tuple[Registration, str]:
         """Raises BadRequest, BadName, NameTaken, TooManyPending, UpstreamFault, and ConsentNeeded of the operator who registers."""
+        offer.terms.check(by)
+        self._vendors.check("mcp", offer.terms.upstream)
         try:
             found = await self._server(by, offer)
         except Challenged:  # a server that wants OAuth says so itself
@@ -93,6 +103,8 @@ class Onboarding:
         Raises Unverified, BadRequest, BadCard and UpstreamFault.
         """
         source = str(entry.facts.get("source", ""))
+        if self._vendors.speaks(entry.kind):
+            return await self._vendors.told(replace(_blank(entry), upstream=entry.upstream), source or entry.url), Health()
         async with _in_time():
             read: Read | None = None
             if source and fetch:
@@ -123,6 +135,10 @@ class Onboarding:
             return unchanged(entry)  # the document came with the registration
         offer = ServerOffer(entry.name, entry.url, Terms(upstream=entry.upstream), source)
         return await self._server(by, offer, command=entry.url == STDIO)
+
+    def check_upstream(self, kind: str, upstream: Mapping[str, Any]) -> None:
+        """Whether its options are of agents of this kind. Raises BadRequest."""
+        self._vendors.check(kind, upstream)
 
     def check_keys(self, field: str, keys: object) -> None:
         """Raises BadRequest."""
@@ -161,6 +177,9 @@ class Onboarding:
             raise BadRequest("kind", f"must be one of: {', '.join(self._kinds)}")
         if offer.name:
             check_name(offer.name)
+        vendor = self._vendors.speaks(offer.kind)
+        if vendor and offer.card is not None:
+            raise BadRequest("card", f"is not what agents of the kind {offer.kind} have: give the url")
         keys = tuple(dict(key) for key in offer.terms.trusted_keys)
         self.check_keys("trusted_keys", keys)
         blank = Candidate(
@@ -172,7 +191,7 @@ class Onboarding:
             owner=by.owner,
             status=Status.ACTIVE if by.operator else Status.PENDING,
             ceiling=("*",) if offer.terms.ceiling is None else offer.terms.ceiling,
-            delegation=offer.terms.delegation or ("header" if offer.terms.upstream.get("headers") else "bearer"),
+            delegation=offer.terms.delegation or _delegation(offer, vendor),
             upstream=offer.terms.upstream,
             facts={"source": offer.url},
             trusted_keys=keys,
@@ -181,11 +200,15 @@ class Onboarding:
             **_labels(offer.terms),
         )
         async with _in_time():
-            read = self._cards.given(offer.card) if offer.card is not None else await self._cards.fetched(offer.url, offer.terms.upstream)
-            assert read is not None  # nothing was known before
-            found = await self._assessed(blank, read, keys)
+            found = await (self._vendors.told(blank, offer.url) if vendor else self._carded(blank, offer, keys))
         doubtful = bool(found.facts["warnings"]) and by.operator
-        return replace(found, name=offer.name or _name_of(read.card), status=Status.PENDING if doubtful else found.status)
+        assert found.card is not None  # it was read
+        return replace(found, name=offer.name or _name_of(found.card), status=Status.PENDING if doubtful else found.status)
+
+    async def _carded(self, blank: Candidate, offer: AgentOffer, keys: Sequence[Mapping[str, Any]]) -> Candidate:
+        read = self._cards.given(offer.card) if offer.card is not None else await self._cards.fetched(offer.url, offer.terms.upstream)
+        assert read is not None  # nothing was known before
+        return await self._assessed(blank, read, keys)
 
     async def _assessed(self, blank: Candidate, read: Read, keys: Sequence[Mapping[str, Any]]) -> Candidate:
         """`blank` with the card and what it says, once it can be believed. Raises BadCard, UrlRefused and UpstreamFault."""
@@ -241,6 +264,13 @@ def _blank(entry: Registration) -> Candidate:
     """An entry before anything is found out about it."""
     source = {"source": entry.facts.get("source", "")}
     return Candidate(entry.tenant, entry.name, entry.family, entry.kind, "", entry.owner, entry.status, facts=source)
+
+
+def _delegation(offer: AgentOffer, vendor: bool) -> str:
+    """No vendor knows our hop tokens, and whoever holds one may act for the person."""
+    if vendor:
+        return "none"
+    return "header" if offer.terms.upstream.get("headers") else "bearer"
 
 
 def _check_same_host(blank: Candidate, called: str) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncGenerator
+from uuid import UUID
 
 from adapters.task import Message, encode
 from gateway.tasks import TaskEvent, TaskLog, TaskRow, UnknownTask
@@ -76,6 +77,12 @@ def front_door_key(key: str | None) -> str | None:
 def scoped_key(caller: Caller, key: str) -> str:
     """An idempotency key in the errand it belongs to: an agent's keys are not its user's."""
     return f"{caller.delegation.task_id}|{key}"
+
+
+def session_of(row: TaskRow) -> str:
+    """The gateway's name of a conversation for the agents of vendors: a UUID, of this person, agent, errand and contextId alone."""
+    whose = (row.tenant, row.owner, row.agent, row.parent_id, row.context_id)
+    return str(UUID(bytes=hashlib.sha256("\n".join(whose).encode()).digest()[:16], version=5))
 
 
 def digest(message: Message) -> str:

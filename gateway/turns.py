@@ -24,6 +24,7 @@ from adapters.contract import (
     Failed,
     InvalidAnswer,
     Progress,
+    PromptKind,
     Ref,
     Replied,
     Turn,
@@ -32,6 +33,7 @@ from adapters.contract import (
 from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
 from gateway.database import Batch, Database, NotKept, NotRead
 from gateway.late import STOP, TURN, Late
+from gateway.prompts import asking, keeping
 from gateway.showing import Showing
 from gateway.tasks import TaskEnded, TaskEvent, TaskLog, TaskRecord, TaskRow, artifact_body, rfc3339, status_body
 from policies.audit import Audit
@@ -227,30 +229,34 @@ class Turns:
         if isinstance(event, Replied):
             message = _ours(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
             return replace(self._status(turned, TaskState.COMPLETED, message, at), reply=message)
-        noted = event.metadata if isinstance(event, Progress) else None
+        if isinstance(event, Ask):
+            turned = replace(turned, row=replace(row, vendor_ref=keeping(row.vendor_ref, event.prompts)))
+        noted = event.metadata if isinstance(event, Progress | Done) else None
         return self._status(turned, *self._state(row, event), at, noted)
 
     def _state(self, row: TaskRow, event: Event) -> tuple[TaskState, Message | None]:
         match event:
             case Progress(message):
                 state = TaskState.WORKING
-            case Ask(message, auth):
+            case Ask(message, auth, prompts):
+                auth = auth or (bool(prompts) and all(each.kind is PromptKind.AUTH for each in prompts))
                 state = TaskState.AUTH_REQUIRED if auth else TaskState.INPUT_REQUIRED
+                message = asking(message, prompts, self._memory.new_id("m")) if prompts else message
                 message = message or (self.says(row, UNEXPLAINED) if auth else None)
             case Done(message):
                 state = TaskState.COMPLETED
             case Canceled(message):
                 state = TaskState.CANCELED
-            case Failed(reason, message, rejected, kind=kind):
+            case Failed(reason, message, rejected, kind=kind, retryable=retryable):
                 state = TaskState.REJECTED if rejected else TaskState.FAILED
-                message = message or self.says(row, reason, kind)
+                message = message or self.says(row, reason, kind, retryable)
             case _:
                 raise TypeError(f"not an event that moves a task: {type(event).__name__}")
         return state, _ours(row, message) if message else None
 
-    def says(self, row: TaskRow, text: str, kind: str = "") -> Message:
-        """The gateway's own words in a task. `kind`: of the failure that they tell of."""
-        metadata = {ERROR: {"reason": kind}} if kind else UNSET
+    def says(self, row: TaskRow, text: str, kind: str = "", retryable: bool = False) -> Message:
+        """The gateway's own words in a task. `kind`: of the failure that they tell of; `retryable`: it may not be there later."""
+        metadata = {ERROR: {"reason": kind, **({"retryable": True} if retryable else {})}} if kind else UNSET
         return Message(self._memory.new_id("m"), Role.AGENT, (Part(text=text),), row.context_id, row.id, metadata)
 
     def _status(self, turned: Turned, state: TaskState, message: Message | None, at: int, noted: Mapping[str, Any] | None = None) -> Turned:

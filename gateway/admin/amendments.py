@@ -139,6 +139,8 @@ class Amendments:
         upstream = None if patch.upstream is None else settings_of(patch.upstream)
         if upstream and "auth" in upstream and entry.family is Family.AGENT:
             raise BadRequest("upstream.auth", "is for servers")
+        if upstream is not None:
+            self._onboarding.check_upstream(entry.kind, upstream)
         delegation = keys = rank = jwks = None
         if isinstance(patch, AgentPatch):
             delegation, rank = patch.delegation, patch.rank

@@ -32,6 +32,10 @@ class AuthBody(Body):
 
 
 class UpstreamBody(Body):
+    """Other members are options of the adapter of an agent's kind, which checks them."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
     headers: dict[str, str] = {}
     timeout: float | None = None
     auth: AuthBody | None = None
@@ -74,6 +78,8 @@ class ServerTermsBody(TermsBody):
 def settings_of(upstream: UpstreamBody | None) -> dict[str, Any]:
     """An entry's settings for the other side. Raises BadRequest."""
     settings = upstream.model_dump(exclude_none=True, exclude_defaults=True) if upstream else {}
+    for name in sorted(settings.keys() & {"tls", "push"}):
+        raise BadRequest(f"upstream.{name}", "is not a member of this request")
     for name, value in settings.get("headers", {}).items():
         if value.startswith("env:"):
             raise BadRequest(f"upstream.headers.{_shown(name)}", "reads the gateway's environment: that is for the configuration file")

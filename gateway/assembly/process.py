@@ -110,7 +110,7 @@ class Gateway:
         self.isolation = calculations.furnish(settings, self.registry, self.tools)
         self.doorbells = Doorbells(settings.public_url)
         self.catalog = Catalog(self.egress, upstreams.grpc_transport(self.egress, self.parting), self.doorbells, self.tools)
-        self.onboarding = Onboarding(self.registry, upstreams.sources(settings, self.egress, self.tools), self.catalog.kinds)
+        self.onboarding = Onboarding(self.registry, upstreams.sources(settings, self.egress, self.tools, self.catalog), self.catalog.kinds)
         self.renewal = Renewal(self.database, self.registry)
         self.refresh = Refresh(self.registry, self.onboarding, self.renewal, Probes(self.database, now_us))
         self.search = Search(self.database, self.registry)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from adapters.a2a_wire.transport import Transport
+from adapters.catalog import Catalog
 from adapters.egress import Egress
 from adapters.mcp_oauth import McpOAuth
 from adapters.mcp_pool import McpPool
@@ -73,8 +74,8 @@ def grpc_transport(egress: Egress, parting: list[Callable[[], Coroutine[Any, Any
     return made
 
 
-def sources(settings: Settings, egress: Egress, tools: McpTools) -> Sources:
+def sources(settings: Settings, egress: Egress, tools: McpTools, catalog: Catalog) -> Sources:
     """Where registrations come from, and who is trusted to sign cards."""
     keys = PinnedKeys(egress.fetch, settings.cards.key_origins)
     ours = own_places((settings.public_url, settings.public_grpc), settings.host, (settings.port, settings.grpc_port))
-    return Sources(CardSource(egress, keys, upstream_headers, ours), tools, keys, upstream_headers)
+    return Sources(CardSource(egress, keys, upstream_headers, ours), tools, keys, upstream_headers, catalog)

@@ -139,7 +139,7 @@ class AgentTasks:
         return record
 
     async def _go_on(self, asked: Asked, record: TaskRecord, questions: Mapping[str, Any], answers: Mapping[str, Any]) -> None:
-        row, skill, parts = record.row, skill_of(record), answer_of(questions, answers)
+        row, skill, parts = record.row, skill_of(record), answer_of(record, questions, answers)
         if parts is None:
             await self.cancel(asked, row)
             return

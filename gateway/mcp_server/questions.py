@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 
 from adapters.task import Message, Part, TaskState, TaskStatus, text_of
+from gateway.mcp_server.prompt_forms import FIELD, answered, form_of
+from gateway.prompts import open_prompts
 from gateway.tasks import TaskRecord
 
 ELICITATION = "elicitation/create"
-FIELD = "answer"  # of the form that stands for a question in plain words
 PLAIN = {"type": "object", "properties": {FIELD: {"type": "string"}}, "required": [FIELD]}
 UNSAID = "The agent asks for input."
 ASKS_MAX = 16  # at once
@@ -27,6 +28,9 @@ def questions_of(record: TaskRecord) -> dict[str, Any]:
     message = _status(event.body).message if event is not None else None
     parts = message.parts if isinstance(message, Message) else ()
     text, number = text_of(parts), event.seq if event is not None else 0
+    prompts = open_prompts(record.row.vendor_ref)
+    if prompts:
+        return {f"q{number}-{place}": _elicitation(form_of(each)) for place, each in enumerate(prompts, 1)}
     forms = [part.data for part in parts if _is_form(part)][:ASKS_MAX]
     if not forms:
         return {f"q{number}": _question(text, PLAIN)}
@@ -35,11 +39,14 @@ def questions_of(record: TaskRecord) -> dict[str, Any]:
     }
 
 
-def answer_of(questions: Mapping[str, Any], answers: Mapping[str, Any]) -> tuple[Part, ...] | None:
-    """What the agent is told: the text, or for each of its forms the ElicitResult, in its order.
+def answer_of(record: TaskRecord, questions: Mapping[str, Any], answers: Mapping[str, Any]) -> tuple[Part, ...] | None:
+    """What the agent is told: the text, or for each of its forms the ElicitResult, in its order; for its prompts their answers.
 
     None: the person declined or cancelled a question in plain words, so there is nothing to tell.
     """
+    prompts = open_prompts(record.row.vendor_ref)
+    if prompts:
+        return answered(prompts, [answers[key] for key in questions])
     if len(questions) == 1 and next(iter(questions.values()))["params"]["requestedSchema"] is PLAIN:
         (answer,) = (answers[key] for key in questions)
         if answer["action"] != "accept":
@@ -62,7 +69,11 @@ def is_answer(question: Mapping[str, Any], given: Any) -> bool:
 
 
 def _question(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"method": ELICITATION, "params": {"mode": "form", "message": text or UNSAID, "requestedSchema": schema}}
+    return _elicitation({"message": text or UNSAID, "requestedSchema": schema})
+
+
+def _elicitation(form: Mapping[str, Any]) -> dict[str, Any]:
+    return {"method": ELICITATION, "params": {"mode": "form", **form}}
 
 
 def _is_form(part: Part) -> bool:

@@ -12,6 +12,7 @@ FREE = {  # used where they are needed; an addition is decided here
     "alembic",
     "cryptography",
     "httptools",
+    "jsonschema",
     "msgspec",
     "opentelemetry",
     "prometheus_client",
@@ -19,6 +20,7 @@ FREE = {  # used where they are needed; an addition is decided here
     "pydantic",
     "pydantic_core",
     "pydantic_settings",
+    "referencing",  # comes with jsonschema: where its references lead
     "rfc8785",
     "rich",
     "sqlalchemy",

@@ -1,0 +1,30 @@
+"""The content of a chat message as models' protocols have it: a text, or a list of blocks."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from adapters.task import Part
+
+
+def content_of(parts: Iterable[Part]) -> str | list[dict[str, Any]]:
+    """One text as itself, anything else as blocks."""
+    blocks = [_block(part) for part in parts]
+    return str(blocks[0]["text"]) if len(blocks) == 1 and blocks[0]["type"] == "text" else blocks
+
+
+def text_in(content: Any) -> str:
+    """The text of a content; nothing of the blocks that are none, such as reasoning and calls of tools."""
+    if isinstance(content, str):
+        return content
+    return "".join(block["text"] for block in content or () if isinstance(block, dict) and block.get("type") == "text")
+
+
+def _block(part: Part) -> dict[str, Any]:
+    if isinstance(part.text, str):
+        return {"type": "text", "text": part.text}
+    if not isinstance(part.raw, str) and not isinstance(part.url, str):
+        return {"type": "text", "text": str(part.data)}
+    url = part.url if isinstance(part.url, str) else f"data:{part.media_type or 'application/octet-stream'};base64,{part.raw}"
+    if part.media_type.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": url}}
+    return {"type": "file", "file": {"filename": part.filename or "file", "file_data": url}}

@@ -1,0 +1,200 @@
+"""LangGraph Agent Server: a graph's runs on a thread, its interrupts as prompts, their answers as the command of the next run."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, ClassVar, Final
+
+from adapters.chat_content import content_of, text_in
+from adapters.contract import AgentFault, ArtifactPiece, Ask, Done, Event, Failed, Prompt, Ref, Turn, VendorRef, usage
+from adapters.frames import End, Frame, Head, JsonBody, SseFrame
+from adapters.task import Artifact, Message, Part
+from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.vendor_faults import FAILED, UNKNOWN, UPSTREAM
+from adapters.vendor_line import Line, Request, quoted
+
+INTERRUPT: Final = "__interrupt__"
+ERROR: Final = "__error__"
+MESSAGES: Final = "messages"
+STATE: Final = "state"  # the artifact of what a graph's state has beside its messages
+ASKING: Final = ("question", "message", "text", "prompt", "description")  # members of an interrupt's value that are for people
+
+
+class LangGraphOptions(VendorOptions):
+    """`assistant`: a graph's name, or an assistant's id. `nodes`: those whose tokens are the answer; none named: all."""
+
+    assistant: str
+    nodes: tuple[str, ...] = ()
+
+
+class LangGraph:
+    """A thread is a conversation, a run is a turn."""
+
+    kind: ClassVar[str] = "langgraph"
+    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True)
+    options: ClassVar[type[VendorOptions]] = LangGraphOptions
+
+    async def describe(self, line: Line[LangGraphOptions]) -> AgentFacts:
+        wanted = line.options.assistant
+        found = await line.json(Request("POST", "/assistants/search", {"graph_id": wanted}))
+        found = found or [await line.json(Request("GET", f"/assistants/{quoted(wanted)}"))]
+        if not found:
+            raise AgentFault(UPSTREAM, UNKNOWN, "no such assistant")
+        name = str(found[0]["name"] or wanted)
+        return AgentFacts(name, str(found[0].get("description") or f"The LangGraph assistant {name}."))
+
+    async def run(self, turn: Turn, line: Line[LangGraphOptions]) -> AsyncIterator[Event]:
+        ref = turn.ref or VendorRef()
+        thread = ref.context_id or str((await line.json(Request("POST", "/threads", {})))["thread_id"])
+        yield Ref(VendorRef(thread))
+        modes = ["updates", "messages-tuple", "values"] if turn.stream else ["updates", "values"]
+        body = {"assistant_id": line.options.assistant, **_said(turn), "stream_mode": modes, "multitask_strategy": "reject"}
+        frames = line.frames(Request("POST", f"/threads/{quoted(thread)}/runs/stream", body))
+        async with aclosing(read(GraphReader(thread, line.options.nodes), frames)) as events:
+            async for event in events:
+                yield event
+
+    async def cancel(self, ref: VendorRef, line: Line[LangGraphOptions]) -> CancelOutcome:
+        """A run that has been interrupted by its own graph waits, so there is nothing to be stopped."""
+        run = f"/threads/{quoted(ref.context_id)}/runs/{quoted(ref.task_id)}"
+        before = (await line.json(Request("GET", run)))["status"]
+        if before not in ("pending", "running"):
+            return CancelOutcome.UNSUPPORTED if before == "interrupted" else CancelOutcome.TOO_LATE
+        await line.ask(Request("POST", f"{run}/cancel?wait=true", also=(404, 409)))
+        after = (await line.json(Request("GET", run)))["status"]
+        unknown = CancelOutcome.UNKNOWN
+        return {"interrupted": CancelOutcome.CANCELED, "pending": unknown, "running": unknown}.get(after, CancelOutcome.TOO_LATE)
+
+
+def _said(turn: Turn) -> dict[str, Any]:
+    """One interrupt is answered by the value alone, several by their ids."""
+    answers = turn.answers
+    if answers:
+        resume = answers[0].value if len(answers) == 1 else {each.prompt.id: each.value for each in answers}
+        return {"command": {"resume": resume}}
+    return {"input": _input(turn.message)}
+
+
+def _input(message: Message) -> dict[str, Any]:
+    """Objects are members of the graph's state, everything else is what the person says."""
+    state = {name: value for part in message.parts if isinstance(part.data, dict) for name, value in part.data.items()}
+    rest = [part for part in message.parts if not isinstance(part.data, dict)]
+    return {MESSAGES: [{"role": "user", "content": content_of(rest)}], **state} if rest else state
+
+
+class GraphReader:
+    """Of a stream of `updates`, `messages` and `values`, or of the body of a wait. There is no end marker: the end of the body is it."""
+
+    def __init__(self, thread: str, nodes: tuple[str, ...] = ()) -> None:
+        self._thread = thread
+        self._nodes = nodes
+        self._run = ""
+        self._old: set[str] | None = None  # messages from before this run
+        self._state: dict[str, Any] = {}
+        self._before: dict[str, Any] = {}
+        self._interrupts: list[dict[str, Any]] = []
+        self._streamed: dict[str, str] = {}  # text by the id of its message
+        self._moved = False
+
+    def take(self, frame: Frame) -> Iterator[Event]:
+        match frame:
+            case Head(headers):
+                yield from self._named(headers.get("content-location", "").rpartition("/runs/")[2])
+            case JsonBody(value):
+                self._old = set()
+                yield from self._values(value)
+                self._moved = True
+            case SseFrame(event):
+                yield from self._event(event.partition("|")[0], frame.json())
+            case End():
+                yield from self._end()
+
+    def _named(self, run: str) -> Iterator[Event]:
+        if run and run != self._run:
+            self._run = run
+            yield Ref(VendorRef(self._thread, run))
+
+    def _event(self, name: str, data: Any) -> Iterator[Event]:
+        if name == "metadata":
+            yield from self._named(str(data["run_id"]))
+        elif name == "error":
+            yield _failed(data)
+        elif name == "values":
+            yield from self._values(data)
+        elif name == "updates":
+            self._updated(data)
+        elif name == "messages":
+            yield from self._token(*data)
+
+    def _values(self, state: dict[str, Any]) -> Iterator[Event]:
+        if ERROR in state:
+            yield _failed(state[ERROR])
+            return
+        rest = {name: value for name, value in state.items() if name != INTERRUPT}
+        if self._old is None:
+            self._old, self._before = {_id(each) for each in rest.get(MESSAGES, [])}, rest
+        else:
+            self._moved = True
+        self._state, self._interrupts = rest, state.get(INTERRUPT) or []
+
+    def _updated(self, update: dict[str, Any]) -> None:
+        """What values say again, where they come too."""
+        self._moved = True
+        self._interrupts = update.get(INTERRUPT) or self._interrupts
+        for name, changed in update.items():
+            if name != INTERRUPT and isinstance(changed, dict) and self._old is None:
+                messages = [*self._state.get(MESSAGES, []), *changed.get(MESSAGES, [])]
+                self._state = {**self._state, **changed, **({MESSAGES: messages} if messages else {})}
+
+    def _token(self, chunk: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[Event]:
+        text, known = text_in(chunk["content"]), _id(chunk) in self._streamed
+        if chunk["type"] != "AIMessageChunk" or not text or (self._nodes and about.get("langgraph_node") not in self._nodes):
+            return
+        self._streamed[_id(chunk)] = self._streamed.get(_id(chunk), "") + text
+        yield ArtifactPiece(Artifact(_id(chunk), (Part(text=text),)), append=known, last_chunk=False)
+
+    def _end(self) -> Iterator[Event]:
+        if not self._moved:
+            return
+        answers = list(self._answers())
+        for message in answers:
+            text = text_in(message["content"])
+            if text not in self._streamed.values():
+                yield ArtifactPiece(Artifact(_id(message), (Part(text=text),)))
+        others = {name: value for name, value in self._state.items() if name != MESSAGES and value is not None}
+        if others and others != {name: value for name, value in self._before.items() if name in others}:
+            yield ArtifactPiece(Artifact(STATE, (Part(data=others, media_type="application/json"),), name=STATE))
+        if self._interrupts:
+            yield Ask(prompts=tuple(map(_prompt, self._interrupts)))
+        else:
+            yield Done(metadata=_usage(answers))
+
+    def _answers(self) -> Iterable[dict[str, Any]]:
+        """What the graph's model says after the person did; not what it says to its tools."""
+        messages = self._state.get(MESSAGES, [])
+        last = max((place for place, each in enumerate(messages) if each["type"] == "human"), default=-1)
+        fresh = (each for each in messages[last + 1 :] if _id(each) not in (self._old or ()))
+        return (each for each in fresh if each["type"] == "ai" and text_in(each["content"]) and not each.get("tool_calls"))
+
+
+def _failed(said: Mapping[str, Any]) -> Failed:
+    return Failed(FAILED, detail=f"{said.get('error')}: {said.get('message')}")
+
+
+def _prompt(interrupt: Mapping[str, Any]) -> Prompt:
+    value, schema = interrupt["value"], interrupt.get("response_schema")
+    if isinstance(value, dict):
+        return Prompt(interrupt["id"], next((value[name] for name in ASKING if isinstance(value.get(name), str)), ""), value, schema)
+    return Prompt(interrupt["id"], value if isinstance(value, str) else str(value), schema=schema)
+
+
+def _id(message: Mapping[str, Any]) -> str:
+    return str(message.get("id") or "answer")
+
+
+def _usage(answers: list[dict[str, Any]]) -> dict[str, Any] | None:
+    figures = [each["usage_metadata"] for each in answers if each.get("usage_metadata")]
+    total = {name: sum(each.get(name, 0) for each in figures) for name in ("input_tokens", "output_tokens", "total_tokens")}
+    return usage(str(answers[-1].get("response_metadata", {}).get("model_name", "")), **total) if figures else None
+
+
+_: type[Vendor] = LangGraph

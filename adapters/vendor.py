@@ -1,0 +1,291 @@
+"""What the adapters of vendors share: a vendor says what to send and what the answer means, and everything else is done here."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from enum import StrEnum
+from typing import Any, ClassVar, Final, Literal, Protocol, cast, runtime_checkable
+from weakref import WeakValueDictionary
+
+from msgspec import Struct
+from msgspec.structs import replace
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from adapters.contract import (
+    ENDINGS,
+    Adapter,
+    ArtifactPiece,
+    Call,
+    CannotCancel,
+    Event,
+    Failed,
+    InvalidAnswer,
+    Ref,
+    Turn,
+    UpstreamFault,
+    VendorRef,
+)
+from adapters.egress import Egress
+from adapters.frames import UNREADABLE, End, Frame
+from adapters.task import Message, Part, Role
+from adapters.vendor_line import Line, Place
+from policies.principal import Principal
+
+CUT: Final = "The agent's answer broke off"
+UNFINISHED: Final = "The agent's answer ended without an outcome"
+NOT_KNOWN: Final = "Whether the agent stopped is not known"
+GENERIC: Final = frozenset({"headers", "timeout", "tls", "push", "auth"})  # of an entry's `upstream`, for agents of every kind
+SESSIONS_MAX: Final = 10_000
+MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError)  # what reading an answer of another shape raises
+
+
+class VendorOptions(BaseModel):
+    """What an operator may say of an agent in its `upstream`, beside what every agent has. A vendor adds its own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    user: Literal["pseudonym", "subject"] = "pseudonym"  # as whom the vendor gets to know a person
+
+
+class BadOptions(Exception):
+    """An `upstream` that this kind of agent does not take. `field` is a path in it; both texts are safe to show."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class Features(Struct, frozen=True):
+    """What agents of this kind can do at all."""
+
+    streams: bool = False
+    cancels: bool = False
+    resumes: bool = False  # asks, and goes on with the answer
+    polls: bool = False  # can be asked how a turn stands, by `Polling.poll`
+    files: bool = False
+
+
+class SkillFacts(Struct, frozen=True):
+    id: str
+    name: str
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None  # of its input
+
+
+class AgentFacts(Struct, frozen=True):
+    """What the gateway puts on the card of an agent that has none."""
+
+    name: str
+    description: str
+    version: str = "1"
+    skills: tuple[SkillFacts, ...] = ()
+    input_modes: tuple[str, ...] = ("text/plain", "application/json")
+    output_modes: tuple[str, ...] = ("text/plain", "application/json")
+
+
+class CancelOutcome(StrEnum):
+    CANCELED = "canceled"  # the agent confirmed it
+    TOO_LATE = "too_late"  # there was nothing left to stop
+    UNSUPPORTED = "unsupported"  # the agent was told nothing
+    UNKNOWN = "unknown"
+
+
+class Reader(Protocol):
+    """What the frames of one answer mean. Pure: no I/O, no clock. It never sees an `End` that is not clean."""
+
+    def take(self, frame: Frame) -> Iterable[Event]: ...
+
+
+class Vendor(Protocol):
+    """One vendor's language, in one file. Holds no state; everything that it may use comes with the `Line`."""
+
+    kind: ClassVar[str]
+    features: ClassVar[Features]
+    options: ClassVar[type[VendorOptions]]
+
+    async def describe(self, line: Line[Any]) -> AgentFacts:
+        """Asked when an agent is registered, and every minute from then on. Raises UpstreamFault."""
+        ...
+
+    def run(self, turn: Turn, line: Line[Any]) -> AsyncIterator[Event]:
+        """Start and resume: with `turn.answers` the turn is one more run on the session. Raises UpstreamFault."""
+        ...
+
+    async def cancel(self, ref: VendorRef, line: Line[Any]) -> CancelOutcome: ...
+
+
+@runtime_checkable
+class Polling(Protocol):
+    """A Vendor whose agents go on by themselves with a task that waits."""
+
+    def poll(self, ref: VendorRef, line: Line[Any]) -> AsyncIterator[Event]:
+        """As Watcher.watch: nothing as long as the task waits, then what becomes of it."""
+        ...
+
+
+def parse(reader: Reader, frames: Iterable[Frame]) -> Iterator[Event]:
+    """The events of one answer, with exactly one ending, which is the last: an answer that is cut is a failure, whatever came before."""
+    for frame in frames:
+        if isinstance(frame, End) and not frame.clean:
+            yield Failed(CUT, detail="the body was cut", kind=InvalidAnswer.kind)
+            return
+        for event in reader.take(frame):
+            yield event
+            if isinstance(event, ENDINGS):
+                return
+    yield Failed(UNFINISHED, kind=InvalidAnswer.kind)
+
+
+async def read(reader: Reader, frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[Event, None]:
+    """As `parse`, while the frames arrive."""
+    async with aclosing(frames) as arriving:
+        async for frame in arriving:
+            for event in parse(reader, (frame,)) if isinstance(frame, End) else reader.take(frame):
+                yield event
+                if isinstance(event, ENDINGS):
+                    return
+
+
+def options_of(vendor: Vendor, upstream: Mapping[str, Any]) -> VendorOptions:
+    """Raises BadOptions."""
+    given = {name: value for name, value in upstream.items() if name not in GENERIC}
+    try:
+        return vendor.options.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(step)[:100] for step in first["loc"] if str(step).isprintable())
+        problem = (
+            "is not an option of this kind of agent" if first["type"] == "extra_forbidden" else first["msg"][:1].lower() + first["msg"][1:]
+        )
+        raise BadOptions(f"upstream.{field}", problem) from None
+
+
+def user_id(principal: Principal, options: VendorOptions) -> str:
+    """Who a person is to the vendor: the same at each call, told by nobody but the verified token. Without `subject`, no vendor
+    learns the name, and two gateways or tenants never mean the same person by it.
+    """
+    if options.user == "subject":
+        return principal.subject
+    return "u-" + hashlib.sha256(f"interlock user|{principal.owner}".encode()).hexdigest()[:32]
+
+
+def said(text: str, message_id: str = "m-agent") -> Message:
+    """An agent's words, where its protocol has no message of its own."""
+    return Message(message_id, Role.AGENT, (Part(text=text),))
+
+
+class VendorAgent:
+    """An Adapter around a Vendor: one turn at a time in each session, outputs fetched, and answers of another shape refused."""
+
+    def __init__(self, vendor: Vendor, egress: Egress) -> None:
+        self.vendor = vendor
+        self._egress = egress
+        self._locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
+        self._sessions: OrderedDict[tuple[str, str, str], str] = OrderedDict()  # the vendor's ids, of turns that followed closely
+
+    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        """Raises UpstreamFault."""
+        line = self._line(call, turn.session)
+        key = (call.target.tenant, call.target.name, turn.session)
+        async with self._alone(key), aclosing(_strict(self.vendor.run(self._known(key, turn), line))) as events:
+            async for event in events:
+                if isinstance(event, Ref):
+                    self._learn(key, event.ref)
+                elif isinstance(event, ArtifactPiece):
+                    event = await _fetched(line, event)
+                yield event
+
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        """As Adapter. Raises CannotCancel and UpstreamFault."""
+        match await self.vendor.cancel(ref, self._line(call)):
+            case CancelOutcome.CANCELED:
+                return True
+            case CancelOutcome.TOO_LATE:
+                return False
+            case CancelOutcome.UNSUPPORTED:
+                raise CannotCancel
+        raise UpstreamFault(NOT_KNOWN)
+
+    async def describe(self, place: Place) -> AgentFacts:
+        """Raises UpstreamFault, EgressRefused and BadOptions."""
+        options = options_of(self.vendor, place.upstream)
+        try:
+            return await self.vendor.describe(Line(self._egress, place, options))
+        except MALFORMED as error:
+            raise _unreadable(error) from error
+
+    def _line(self, call: Call, session: str = "") -> Line[Any]:
+        target = call.target
+        options = options_of(self.vendor, target.upstream)
+        user = user_id(call.grant.delegation.principal, options)
+        url = str(target.facts.get("interface") or target.url)
+        return Line(self._egress, Place(url, target.upstream, call.headers, call.deadline, user, session), options)
+
+    @asynccontextmanager
+    async def _alone(self, key: tuple[str, str, str]) -> AsyncIterator[None]:
+        """Turns of one session wait for each other; the deadline of the call ends the wait."""
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        async with lock:
+            yield
+
+    def _known(self, key: tuple[str, str, str], turn: Turn) -> Turn:
+        """With the vendor's session, where a turn just before this one opened it."""
+        ref = turn.ref or VendorRef()
+        if ref.context_id or key not in self._sessions:
+            return turn
+        return replace(turn, ref=replace(ref, context_id=self._sessions[key]))
+
+    def _learn(self, key: tuple[str, str, str], ref: VendorRef) -> None:
+        if ref.context_id and key[2]:
+            self._sessions[key] = ref.context_id
+            self._sessions.move_to_end(key)
+            if len(self._sessions) > SESSIONS_MAX:
+                self._sessions.popitem(last=False)
+
+
+class PollingAgent(VendorAgent):
+    """A VendorAgent that is a Watcher too."""
+
+    async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
+        vendor = cast("Polling", self.vendor)
+        line = self._line(call)
+        async with aclosing(_strict(vendor.poll(ref, line))) as events:
+            async for event in events:
+                yield await _fetched(line, event) if isinstance(event, ArtifactPiece) else event
+
+
+def agent_of(vendor: Vendor, egress: Egress) -> VendorAgent:
+    return PollingAgent(vendor, egress) if isinstance(vendor, Polling) else VendorAgent(vendor, egress)
+
+
+async def _strict(events: AsyncIterator[Event]) -> AsyncGenerator[Event, None]:
+    """What a vendor's file trips over is an answer that is not of the protocol."""
+    try:
+        async with aclosing(cast("AsyncGenerator[Event, None]", events)) as arriving:
+            async for event in arriving:
+                yield event
+    except MALFORMED as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> InvalidAnswer:
+    return InvalidAnswer(UNREADABLE, f"{type(error).__name__}: {error}"[:300])
+
+
+async def _fetched(line: Line[Any], piece: ArtifactPiece) -> ArtifactPiece:
+    """What the agent names by its address, in its place."""
+    parts = piece.artifact.parts
+    if not any(isinstance(part.url, str) for part in parts):
+        return piece
+    whole = [await line.fetched(part) if isinstance(part.url, str) else part for part in parts]
+    return replace(piece, artifact=replace(piece.artifact, parts=tuple(whole)))
+
+
+Made = Callable[[], Vendor]
+_: type[Adapter] = VendorAgent

@@ -1,0 +1,43 @@
+"""What an agent's HTTP status means: a fixed sentence for everybody, and the details for the log."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from adapters.contract import AgentFault
+
+BUSY: Final = "AGENT_BUSY"
+REFUSES: Final = "AGENT_REFUSES"
+UPSTREAM: Final = "UPSTREAM"
+CREDENTIAL: Final = "The agent refuses the credential that the gateway shows it"
+SESSION_BUSY: Final = "The agent is busy with another turn of this conversation"
+TOO_MANY: Final = "The agent takes no more requests at the moment"
+UNKNOWN: Final = "The agent does not know what it was asked for"
+NOT_TAKEN: Final = "The agent does not take the request"
+MOVED: Final = "The agent has moved: it answers with a redirect, which is not followed"
+FAILED: Final = "The agent failed"
+DETAIL_MAX: Final = 500
+RETRY_MAX: Final = 3600.0  # seconds
+
+
+def fault_of(status: int, headers: Mapping[str, str], body: bytes) -> AgentFault:
+    """For an answer whose status is not of a success. `headers` have lower-case names."""
+    detail = f"status {status}: {body[:DETAIL_MAX].decode('utf-8', 'replace')}"
+    after = retry_after(headers.get("retry-after", ""))
+    if status in (401, 403):
+        return AgentFault(REFUSES, CREDENTIAL, detail)
+    if status in (409, 423):
+        return AgentFault(BUSY, SESSION_BUSY, detail, True, after)
+    if status == 429 or (status == 503 and after is not None):
+        return AgentFault(BUSY, TOO_MANY, detail, True, after)
+    if 300 <= status < 400:
+        return AgentFault(UPSTREAM, MOVED, detail)
+    if status in (404, 410):
+        return AgentFault(UPSTREAM, UNKNOWN, detail)
+    if 400 <= status < 500:
+        return AgentFault(UPSTREAM, NOT_TAKEN, detail)
+    return AgentFault(UPSTREAM, FAILED, detail)
+
+
+def retry_after(text: str) -> float | None:
+    """Seconds (RFC 9110 s10.2.3); a date is taken as not said, since it needs a clock that both sides share."""
+    return min(float(text), RETRY_MAX) if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -1,0 +1,182 @@
+"""The line to one agent under one call: requests with the call's credential, answers as frames, outputs fetched by their address."""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
+
+import msgspec
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
+
+from adapters.contract import UpstreamFault
+from adapters.egress import Egress, EgressRefused
+from adapters.frames import Decoders, End, Frame, Head, decoder_for, parsed
+from adapters.task import Part
+from adapters.vendor_faults import fault_of
+
+ANSWER_MAX: Final = 8 << 20  # bytes of an answer that is read as a whole
+ERROR_MAX: Final = 64 << 10  # bytes of an answer that tells of an error
+FILE_MAX: Final = 8 << 20  # bytes of an output that is fetched
+FILE_SECONDS: Final = 30.0
+NOT_FETCHED: Final = "urn:interlock:a2a:not-fetched"  # in the metadata of a part: why its address stands in place of what is there
+JSON: Final = "application/json"
+
+O_co = TypeVar("O_co", covariant=True)
+
+
+class Place(Struct, frozen=True):
+    """Where an agent is, and what may be shown to it. `deadline`: seconds on the event loop's clock.
+
+    `user` and `session` are empty while the gateway looks at an agent on nobody's behalf.
+    """
+
+    url: str
+    upstream: Mapping[str, Any]
+    headers: Mapping[str, str]
+    deadline: float
+    user: str = ""
+    session: str = ""
+
+
+class Request(Struct, frozen=True):
+    """`path` is below the agent's URL, or a URL, which gets the agent's credential only at the agent's own origin.
+
+    `body`: bytes as they are, UNSET for none, anything else as JSON. `also`: statuses beside 2xx that are answers, not faults.
+    """
+
+    method: str
+    path: str
+    body: Any = UNSET
+    headers: Mapping[str, str] = {}
+    also: tuple[int, ...] = ()
+
+
+class Answered(Struct, frozen=True):
+    """A whole answer; `value` is its JSON, None of an empty body. Names of headers have small letters."""
+
+    status: int
+    headers: Mapping[str, str]
+    value: Any
+
+
+def quoted(text: str) -> str:
+    """One step of a path: an id never leads to another place."""
+    return quote(text, safe="") if text not in (".", "..") else quote(text).replace(".", "%2E")
+
+
+class Line(Generic[O_co]):
+    """`options` are those of the vendor, validated; `user` is who the person is to the vendor, `session` the gateway's name of the
+    conversation. Credentials are in the headers, and nobody has to know of them.
+    """
+
+    def __init__(self, egress: Egress, place: Place, options: O_co) -> None:
+        self._egress = egress
+        self._place = place
+        self.options = options
+        self.user = place.user
+        self.session = place.session
+
+    @property
+    def url(self) -> str:
+        """The agent's, without a slash at its end."""
+        return self._place.url.rstrip("/")
+
+    @property
+    def seconds(self) -> float:
+        """Until the deadline."""
+        return max(self._place.deadline - asyncio.get_running_loop().time(), 0.001)
+
+    async def json(self, request: Request) -> Any:
+        """The JSON of an answer. Raises UpstreamFault."""
+        return (await self.ask(request)).value
+
+    async def ask(self, request: Request) -> Answered:
+        """A whole answer. Raises UpstreamFault."""
+        url, headers, body = self._sent(request)
+        answer = await self._egress.request(
+            request.method, url, headers={"accept": JSON, **headers}, body=body, timeout=self.seconds, limit=ANSWER_MAX
+        )
+        names = _small(answer.headers)
+        if not 200 <= answer.status < 300 and answer.status not in request.also:
+            raise self._hushed(fault_of(answer.status, names, answer.body))
+        return Answered(answer.status, names, parsed(answer.body) if answer.body.strip() else None)
+
+    async def frames(self, request: Request, more: Decoders | None = None) -> AsyncGenerator[Frame, None]:
+        """An answer while it arrives, from its Head to its End, which is not clean when the connection breaks. Raises UpstreamFault."""
+        url, headers, body = self._sent(request)
+        accept = {"accept": f"text/event-stream, {JSON}"}
+        stream = self._egress.stream(request.method, url, headers={**accept, **headers}, body=body, timeout=self.seconds)
+        async with stream as answer:
+            names = _small(answer.headers)
+            if not 200 <= answer.status < 300 and answer.status not in request.also:
+                raise self._hushed(fault_of(answer.status, names, await _some(answer)))
+            decoder = decoder_for(names.get("content-type", ""), more)
+            yield Head(names)
+            try:
+                async for chunk in answer:
+                    for frame in decoder.feed(chunk):
+                        yield frame
+            except UpstreamFault as fault:
+                if fault.kind != UpstreamFault.kind:
+                    raise
+                yield End(False)
+                return
+            for frame in decoder.finish():
+                yield frame
+
+    async def fetched(self, part: Part) -> Part:
+        """What is at a part's address, in its place; the part as it was, saying why, where that can't be had."""
+        url = urljoin(f"{self.url}/", str(part.url))
+        headers = self._place.headers if _origin(url) == _origin(self.url) else {}
+        seconds = min(self.seconds, FILE_SECONDS)
+        try:
+            answer = await self._egress.request("GET", url, headers=headers, body=None, timeout=seconds, limit=FILE_MAX, idempotent=True)
+        except (UpstreamFault, EgressRefused) as fault:
+            return _left(part, fault.public)
+        if answer.status != 200:
+            return _left(part, "it is not there")
+        kind = part.media_type or answer.headers.get("content-type", "").partition(";")[0].strip()
+        return replace(part, url=UNSET, raw=base64.b64encode(answer.body).decode(), media_type=kind)
+
+    def _sent(self, request: Request) -> tuple[str, dict[str, str], bytes | None]:
+        absolute = request.path.startswith(("https://", "http://"))
+        url = request.path if absolute else self.url + request.path
+        credentials = self._place.headers if _origin(url) == _origin(self.url) else {}
+        headers = {**credentials, **request.headers}
+        if request.body is UNSET:
+            return url, headers, None
+        if isinstance(request.body, bytes):
+            return url, headers, request.body
+        return url, {"content-type": JSON, **headers}, msgspec.json.encode(request.body)
+
+    def _hushed(self, fault: UpstreamFault) -> UpstreamFault:
+        """Without what an agent echoes of the credentials that it was shown."""
+        for secret in self._place.headers.values():
+            for word in (secret, secret.rpartition(" ")[2]):
+                if len(word) >= 8:
+                    fault.detail = fault.detail.replace(word, "…")
+        return fault
+
+
+async def _some(answer: Any) -> bytes:
+    """The beginning of an answer that tells of an error; nobody waits for what can't be read."""
+    try:
+        return bytes(await answer.read(ERROR_MAX))
+    except UpstreamFault:
+        return b""
+
+
+def _left(part: Part, why: str) -> Part:
+    known = part.metadata if isinstance(part.metadata, dict) else {}
+    return replace(part, metadata={**known, NOT_FETCHED: why})
+
+
+def _small(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower()

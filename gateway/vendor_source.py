@@ -1,0 +1,133 @@
+"""Agents of vendors, which have no card: their adapter asks them about themselves, and the gateway writes the card."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import msgspec
+
+from adapters.catalog import UnknownKind
+from adapters.contract import UpstreamFault
+from adapters.egress import EgressRefused
+from adapters.vendor import GENERIC, AgentFacts, BadOptions, Features, SkillFacts
+from adapters.vendor_line import Place
+from gateway.card_source import CardSource
+from gateway.offers import BadRequest, UrlRefused
+from registry.card import FEATURES
+from registry.card_reader import read_card
+from registry.rows import Candidate
+from registry.suspicions import suspicions
+
+LOOK_SECONDS = 20.0
+FORMS = "urn:interlock:a2a:skill-forms:1"  # as gateway/mcp_server/skill_forms.py reads it
+
+
+class Vendors(Protocol):
+    """adapters/catalog.py."""
+
+    def is_vendor(self, kind: str) -> bool: ...
+
+    def features(self, kind: str) -> Features: ...
+
+    def check(self, kind: str, upstream: Mapping[str, Any]) -> None: ...
+
+    async def describe(self, kind: str, place: Place) -> AgentFacts: ...
+
+
+class NoVendors:
+    """For a gateway that speaks A2A alone."""
+
+    def is_vendor(self, kind: str) -> bool:
+        return False
+
+    def features(self, kind: str) -> Features:
+        raise UnknownKind(kind)
+
+    def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
+        raise UnknownKind(kind)
+
+    async def describe(self, kind: str, place: Place) -> AgentFacts:
+        raise UnknownKind(kind)
+
+
+class VendorSource:
+    """`credentials` turns an entry's `upstream` into the headers that the operator lets us send."""
+
+    def __init__(self, vendors: Vendors, cards: CardSource, credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
+        self._vendors = vendors
+        self._cards = cards
+        self._credentials = credentials
+
+    def speaks(self, kind: str) -> bool:
+        return self._vendors.is_vendor(kind)
+
+    def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
+        """Options of an adapter are for agents of its kind alone. Raises BadRequest."""
+        if not self.speaks(kind):
+            for name in sorted(upstream.keys() - GENERIC):
+                raise BadRequest(f"upstream.{shown(name)}", "is not a member of this request")
+            return
+        try:
+            self._vendors.check(kind, upstream)
+        except BadOptions as error:
+            raise BadRequest(error.field, error.problem) from error
+        except UnknownKind as error:
+            raise BadRequest("kind", "has an adapter that can't be loaded") from error
+
+    async def told(self, blank: Candidate, url: str) -> Candidate:
+        """`blank` with what an agent tells about itself. Raises BadRequest, UrlRefused, BadCard and UpstreamFault."""
+        kind, upstream = blank.kind, blank.upstream
+        self.check(kind, upstream)
+        await self._cards.vet_target("url", url)
+        deadline = asyncio.get_running_loop().time() + LOOK_SECONDS
+        place = Place(url, upstream, self._credentials(upstream), deadline)
+        try:
+            async with asyncio.timeout_at(deadline):
+                told = await self._vendors.describe(kind, place)
+        except EgressRefused as refused:
+            raise UrlRefused("url", f"is refused: {refused.public}") from refused
+        except TimeoutError as error:
+            raise UpstreamFault("the upstream did not answer in time") from error
+        features = self._vendors.features(kind)
+        document = card_of(told, kind, url, features)
+        text = json.dumps(document, ensure_ascii=False)
+        facts = {
+            "interface": url,
+            "binding": kind,
+            "streaming": features.streams,
+            "source": url,
+            "signature": "none",
+            "signed_by": "",
+            "warnings": suspicions(document),
+            FEATURES: msgspec.structs.asdict(features),
+        }
+        return replace(blank, url=url, facts=facts, card=read_card(document), card_text=text)
+
+
+def card_of(told: AgentFacts, kind: str, url: str, features: Features) -> dict[str, Any]:
+    """In the shape of A2A 1.0, whose binding is the vendor's own: nobody but the adapter calls it there."""
+    skills = told.skills or (SkillFacts("chat", told.name, told.description),)
+    forms = {each.id: {"inputSchema": each.schema} for each in skills if each.schema is not None}
+    return {
+        "name": told.name,
+        "description": told.description,
+        "version": told.version,
+        "supportedInterfaces": [{"url": url, "protocolBinding": kind, "protocolVersion": "1.0"}],
+        "capabilities": {
+            "streaming": features.streams,
+            **({"extensions": [{"uri": FORMS, "params": {"skills": forms}}]} if forms else {}),
+        },
+        "defaultInputModes": list(told.input_modes),
+        "defaultOutputModes": list(told.output_modes),
+        "skills": [
+            {"id": each.id, "name": each.name, "description": each.description or each.name, "tags": list(each.tags) or [kind]}
+            for each in skills
+        ],
+    }
+
+
+def shown(name: str) -> str:
+    """A stranger's name for a member, fit for a message."""
+    return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in name[:100])
