@@ -177,9 +177,7 @@ class Onboarding:
             raise BadRequest("kind", f"must be one of: {', '.join(self._kinds)}")
         if offer.name:
             check_name(offer.name)
-        vendor = self._vendors.speaks(offer.kind)
-        if vendor and offer.card is not None:
-            raise BadRequest("card", f"is not what agents of the kind {offer.kind} have: give the url")
+        vendor = self._vendors.takes(offer)
         keys = tuple(dict(key) for key in offer.terms.trusted_keys)
         self.check_keys("trusted_keys", keys)
         blank = Candidate(

@@ -14,7 +14,7 @@ from adapters.egress import EgressRefused
 from adapters.vendor import GENERIC, AgentFacts, BadOptions, Features, SkillFacts
 from adapters.vendor_line import Place
 from gateway.card_source import CardSource
-from gateway.offers import BadRequest, UrlRefused
+from gateway.offers import AgentOffer, BadRequest, UrlRefused
 from registry.card import FEATURES
 from registry.card_reader import read_card
 from registry.rows import Candidate
@@ -62,6 +62,12 @@ class VendorSource:
 
     def speaks(self, kind: str) -> bool:
         return self._vendors.is_vendor(kind)
+
+    def takes(self, offer: AgentOffer) -> bool:
+        """Whether it is of a vendor's agent. Raises BadRequest for one that comes with a card."""
+        if self.speaks(offer.kind) and offer.card is not None:
+            raise BadRequest("card", f"is not what agents of the kind {offer.kind} have: give the url")
+        return self.speaks(offer.kind)
 
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
         """Options of an adapter are for agents of its kind alone. Raises BadRequest."""
