@@ -13,7 +13,7 @@ from adapters.calculation import KIND as SANDBOX
 from adapters.contract import Adapter
 from adapters.doorbells import Doorbells
 from adapters.egress import Egress
-from adapters.guarded import Guarded
+from adapters.guarded import guarded
 from adapters.mcp_agent import Servers, ToolAgent
 from adapters.openapi_tools import KIND
 from adapters.vendor import AgentFacts, Features, VendorAgent, agent_of, options_of
@@ -56,8 +56,8 @@ class Catalog:
         self._egress = egress
         self._places = {**_brought(), **VENDORS}
         self._vendors: dict[str, VendorAgent] = {}
-        self._adapters = {kind: Guarded(adapter) for kind, adapter in languages.items()}
-        self._servers = Guarded(ToolAgent(servers)) if servers is not None else None
+        self._adapters = {kind: guarded(adapter) for kind, adapter in languages.items()}
+        self._servers = guarded(ToolAgent(servers)) if servers is not None else None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ class Catalog:
         if kind in SERVERS and self._servers is not None:
             return self._servers
         if kind not in self._adapters:
-            self._adapters[kind] = Guarded(self._vendor(kind))
+            self._adapters[kind] = guarded(self._vendor(kind))
         return self._adapters[kind]
 
     def is_vendor(self, kind: str) -> bool:

@@ -31,13 +31,26 @@ class Guarded:
         finally:
             bound.lift()
 
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        """As the adapter inside. Who can't be reached, or is late, has neither confirmed nor refused: raises UpstreamFault."""
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                return await self._inner.cancel(ref, call)
+        except EgressRefused as refused:
+            raise UpstreamFault(refused.public) from None
+        except TimeoutError:
+            raise UpstreamFault(LATE) from None
+
+
+class GuardedWatcher(Guarded):
+    """The same around an adapter that is a Watcher too."""
+
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
-        """As the adapter inside, if it can: nothing by the deadline, or when the agent is not reached, as long as nothing has moved."""
-        if not isinstance(self._inner, Watcher):
-            return
+        """As the adapter inside: nothing by the deadline, or when the agent is not reached, as long as nothing has moved."""
+        inner = cast("Watcher", self._inner)
         moved, bound = False, _Bound(call.deadline)
         try:
-            async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.watch(ref, call))) as events:
+            async with aclosing(cast("AsyncGenerator[Event, None]", inner.watch(ref, call))) as events:
                 while True:
                     event = await _next(events, bound)
                     if isinstance(event, Failed) and event.kind and not moved:
@@ -49,15 +62,10 @@ class Guarded:
         finally:
             bound.lift()
 
-    async def cancel(self, ref: VendorRef, call: Call) -> bool:
-        """As the adapter inside. Who can't be reached, or is late, has neither confirmed nor refused: raises UpstreamFault."""
-        try:
-            async with asyncio.timeout_at(call.deadline):
-                return await self._inner.cancel(ref, call)
-        except EgressRefused as refused:
-            raise UpstreamFault(refused.public) from None
-        except TimeoutError:
-            raise UpstreamFault(LATE) from None
+
+def guarded(inner: Adapter) -> Guarded:
+    """A Watcher only where the adapter inside is one: who can't see a task move is not asked over and over whether it did."""
+    return GuardedWatcher(inner) if isinstance(inner, Watcher) else Guarded(inner)
 
 
 class _Bound:

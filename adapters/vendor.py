@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Literal, Protocol, cast, runtime_checkable
@@ -18,6 +18,7 @@ from adapters.contract import (
     Adapter,
     ArtifactPiece,
     Call,
+    Canceled,
     CannotCancel,
     Event,
     Failed,
@@ -185,23 +186,34 @@ class VendorAgent:
         self.vendor = vendor
         self._egress = egress
         self._locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
+        self._stopping: dict[tuple[str, str, str], asyncio.Future[CancelOutcome]] = {}  # by the agents' own ids of their runs
         self._sessions: OrderedDict[tuple[str, str, str], str] = OrderedDict()  # the vendor's ids, of turns that followed closely
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Raises UpstreamFault."""
         line = self._line(call, turn.session)
-        key = (call.target.tenant, call.target.name, turn.session)
+        key, run = (call.target.tenant, call.target.name, turn.session), ""
         async with self._alone(key), aclosing(_strict(self.vendor.run(self._known(key, turn), line))) as events:
             async for event in events:
                 if isinstance(event, Ref):
                     self._learn(key, event.ref)
+                    run = event.ref.task_id or run
                 elif isinstance(event, ArtifactPiece):
                     event = await _fetched(line, event)
+                elif isinstance(event, Failed) and await self._stopped((*key[:2], run)):
+                    event = Canceled()
                 yield event
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """As Adapter. Raises CannotCancel and UpstreamFault."""
-        match await self.vendor.cancel(ref, self._line(call)):
+        run = (call.target.tenant, call.target.name, ref.task_id)
+        stopping = self._stopping[run] = asyncio.ensure_future(_strictly(self.vendor.cancel(ref, self._line(call))))
+        try:
+            outcome = await stopping
+        finally:
+            stopping.cancel()
+            self._stopping.pop(run, None)
+        match outcome:
             case CancelOutcome.CANCELED:
                 return True
             case CancelOutcome.TOO_LATE:
@@ -217,6 +229,14 @@ class VendorAgent:
             return await self.vendor.describe(Line(self._egress, place, options))
         except MALFORMED as error:
             raise _unreadable(error) from error
+
+    async def _stopped(self, run: tuple[str, str, str]) -> bool:
+        """Whether a run ended without an answer because somebody has just had it canceled."""
+        stopping = self._stopping.get(run)
+        if stopping is None:
+            return False
+        await asyncio.wait((stopping,))
+        return not stopping.cancelled() and stopping.exception() is None and stopping.result() is CancelOutcome.CANCELED
 
     def _line(self, call: Call, session: str = "") -> Line[Any]:
         target = call.target
@@ -270,6 +290,13 @@ async def _strict(events: AsyncIterator[Event]) -> AsyncGenerator[Event, None]:
         async with aclosing(cast("AsyncGenerator[Event, None]", events)) as arriving:
             async for event in arriving:
                 yield event
+    except MALFORMED as error:
+        raise _unreadable(error) from error
+
+
+async def _strictly(outcome: Awaitable[CancelOutcome]) -> CancelOutcome:
+    try:
+        return await outcome
     except MALFORMED as error:
         raise _unreadable(error) from error
 
