@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from adapters.contract import Challenged, ConsentNeeded, UpstreamFault
+from adapters.oauth_assertions import OPENID_SCOPES, Asked, Assertions, Identity, check_identity
 from adapters.oauth_discovery import (
     AuthorizationServer,
     Challenge,
@@ -14,8 +15,9 @@ from adapters.oauth_discovery import (
     resource_of,
     server_of,
 )
-from adapters.oauth_requests import OFFLINE, Network, OAuthRefused, OAuthRequests, OwnClient
-from adapters.oauth_terms import AuthTerms
+from adapters.oauth_requests import OFFLINE, Network, OAuthRefused, OAuthRequests, OwnClient, challenge_for
+from adapters.oauth_sites import check_endpoints, chosen, same_site
+from adapters.oauth_terms import WITH_ASSERTION, AuthTerms
 from policies.bounded import BoundedCache
 from policies.credentials import Client, Credential, CredentialKey, Vault, origin_of
 from policies.grant import Grant
@@ -58,6 +60,13 @@ class Consent:
     client: Client
     scopes: frozenset[str]
     redirect: str = ""
+    openid: bool = False  # who they are at their identity provider, and no access to anything
+
+    def question(self, state: str, verifier: str) -> dict[str, str]:
+        """What the authorization endpoint is asked, beside what is always the same."""
+        asked = {"state": state, "code_challenge": challenge_for(verifier)}
+        asked |= {"nonce": nonce_for(verifier)} if self.openid else {"resource": self.key.resource}
+        return asked | _scope(self.scopes)
 
 
 class Consents(Protocol):
@@ -84,6 +93,7 @@ class McpOAuth:
         self._vault = vault
         self.consents = consents
         self._terms = terms
+        self._assertions = Assertions(network, own, vault, self._ask_identity)
         self._sites: BoundedCache[tuple[str, str], Site] = BoundedCache(SITES_KEPT, own.now)
 
     async def authorized(self, errand: Errand, send: Callable[[Mapping[str, str]], Awaitable[T]]) -> T:
@@ -93,6 +103,8 @@ class McpOAuth:
             return await send({})
         visit = _Visit(self, errand, terms)
         shown = await visit.known()
+        if shown is None and terms.personal and errand.upstream.get("headers"):  # never with what is everybody's alone
+            shown = await visit.answer(Challenged(401, ""), None)
         for _ in range(ROUNDS_MAX):
             try:
                 return await send({} if shown is None else {"Authorization": f"Bearer {shown.access_token}"})
@@ -118,8 +130,10 @@ class McpOAuth:
         if "error" in answer or not answer.get("code"):
             raise OAuthRefused(answer.get("error", "no_code")[:60])
         form = {"grant_type": "authorization_code", "code": answer["code"], "redirect_uri": self._own.redirect}
-        form |= {"code_verifier": verifier, "resource": consent.key.resource}
+        form |= {"code_verifier": verifier} | ({} if consent.openid else {"resource": consent.key.resource})
         given = await self._requests.token(at, consent.client, form, consent.scopes)
+        if consent.openid:
+            check_identity(given.id_token, Identity(at, consent.client, consent.key), nonce_for(verifier), self.now())
         await self._vault.keep(consent.key, replace(given, redirect=consent.redirect))
 
     async def site(self, errand: Errand, terms: AuthTerms, told: str = "", fresh: bool = False) -> Site:
@@ -128,15 +142,18 @@ class McpOAuth:
         known = self._sites.get(place)
         if known is not None and not fresh:
             return known
+        if told and not same_site(errand.url, told):
+            raise UpstreamFault("The server's resource metadata is at another site", told[:200])
         resource = await resource_of(self._network.fetch, errand.url, told)
         if resource is None and terms.issuer:  # the operator knows what the server does not say
             resource = Resource(errand.url, (terms.issuer,), frozenset())
         if resource is None:
             raise UpstreamFault("The server wants authorization and does not say whose", told[:200])
-        issuer = terms.issuer or resource.issuers[0]
+        issuer = terms.issuer or chosen(errand.url, resource.issuers, terms.listed)
         if issuer not in resource.issuers:
             raise UpstreamFault("The server names another authorization server than is set up for it", resource.issuers[0][:200])
         found = Site(resource, await server_of(self._network.fetch, issuer))
+        check_endpoints(found.at, terms.trusted)
         self._sites.put(place, found, SITE_SECONDS)
         return found
 
@@ -179,6 +196,22 @@ class McpOAuth:
         client = await self.client(errand.tenant, terms, site.at)
         return await self.consents.ask(Consent(key, errand.server, site.at, client, scopes | more, self._own.redirect))
 
+    async def vouched(self, errand: Errand, terms: AuthTerms, site: Site, scopes: frozenset[str]) -> Credential:
+        """By an assertion; the person is asked for nothing here, and nobody else's account is used where it is refused."""
+        client = await self.client(errand.tenant, terms, site.at)
+        asked = Asked(errand.server, errand.grant if terms.personal else None, site.at, client, site.resource.id, scopes)
+        return await self._assertions.token(terms, asked)
+
+    async def _ask_identity(self, identity: Identity, server: str) -> ConsentNeeded:
+        if not identity.at.pkce or not identity.at.authorization_endpoint:
+            raise UpstreamFault("The identity provider offers no consent that is safe", "no S256, or no authorization endpoint")
+        consent = Consent(identity.key, server, identity.at, identity.client, OPENID_SCOPES, self._own.redirect, openid=True)
+        return await self.consents.ask(consent)
+
+    def fits(self, terms: AuthTerms, held: Credential) -> bool:
+        """Whether a credential is of the consent that would be asked for now: for this client, who comes back at this address."""
+        return (terms.client_id in ("", held.client_id)) and held.redirect in ("", self._own.redirect)
+
     @property
     def vault(self) -> Vault:
         return self._vault
@@ -202,7 +235,8 @@ class _Visit:
         if grant is None:
             return None
         for key, held in await self._oauth.vault.find(grant, origin_of(self._errand.url), self._terms.personal):
-            if covers(key.resource, self._errand.url) and self._terms.issuer in ("", key.issuer):
+            ours = self._terms.issuer in ("", key.issuer) and self._oauth.fits(self._terms, held)
+            if ours and covers(key.resource, self._errand.url):
                 found = (key, held)
         if found is None or not found[1].expires or found[1].expires - EARLY_SECONDS > self._oauth.now():
             return found and found[1]
@@ -225,6 +259,8 @@ class _Visit:
         key = self._key(site, grant)
         async with self._oauth.vault.alone(key.place):
             held = await self._oauth.vault.read(grant, key)
+            if held is not None and not self._oauth.fits(self._terms, held):
+                held = None
             if held is not None and (shown is None or held.access_token != shown.access_token):
                 return held  # somebody was faster
             if held is not None and not wider:
@@ -240,6 +276,10 @@ class _Visit:
             if scopes <= narrow.asked and self._oauth.now() - narrow.obtained < JUST_SECONDS:
                 raise UpstreamFault(REFUSED, "insufficient_scope, for scopes that were asked for already")
             scopes |= narrow.asked | narrow.scopes
+        if self._terms.grant in WITH_ASSERTION:
+            credential = await self._oauth.vouched(self._errand, self._terms, site, scopes)
+            await self._oauth.vault.keep(key, credential)
+            return credential
         if self._terms.personal:
             raise await self._oauth.ask(self._errand, self._terms, site, key, scopes)
         credential = await self._service(site, scopes)
@@ -247,7 +287,9 @@ class _Visit:
         return credential
 
     async def _service(self, site: Site, scopes: frozenset[str]) -> Credential:
-        """The gateway's own account (client credentials)."""
+        """The gateway's own account."""
+        if self._terms.grant in WITH_ASSERTION:
+            return await self._oauth.vouched(self._errand, self._terms, site, scopes)
         form = {"grant_type": "client_credentials", **_scope(scopes)}
         return await self._oauth.token(self._errand, self._terms, site, form, scopes)
 
@@ -265,7 +307,8 @@ class _Visit:
             return None
         self._refreshed = True
         client = await self._oauth.client(self._errand.tenant, self._terms, site.at)
-        if client.client_id != held.client_id:  # RFC 6749 s10.4: the token is bound to whom it was given to
+        same = client.client_id == held.client_id and held.endpoint in ("", site.at.token_endpoint)
+        if not same:  # RFC 6749 s10.4: the token is bound to whom it was given to, and goes nowhere but whence it came
             await self._oauth.vault.forget(key)
             return None
         form = {"grant_type": "refresh_token", "refresh_token": held.refresh_token}
@@ -274,7 +317,7 @@ class _Visit:
         except OAuthRefused:
             await self._oauth.vault.forget(key)
             return None
-        fresh = replace(fresh, asked=held.asked, refresh_token=fresh.refresh_token or held.refresh_token)
+        fresh = replace(fresh, asked=held.asked, refresh_token=fresh.refresh_token or held.refresh_token, redirect=held.redirect)
         await self._oauth.vault.keep(key, fresh)
         return fresh
 
@@ -289,6 +332,11 @@ class _Visit:
 
 def _scope(scopes: frozenset[str]) -> dict[str, str]:
     return {"scope": " ".join(sorted(scopes))} if scopes else {}
+
+
+def nonce_for(verifier: str) -> str:
+    """Binds an ID token to our question; it can be told by whoever holds the verifier alone."""
+    return challenge_for(f"nonce {verifier}")
 
 
 def _method(secret: str, methods: Sequence[str]) -> str:

@@ -56,6 +56,7 @@ class OwnClient:
     redirect: str
     sign: Callable[[Mapping[str, Any], str], str]
     now: Callable[[], float]
+    issuer: str = ""  # of assertions that are signed with those keys
 
     def metadata(self, keyed: bool) -> dict[str, Any]:
         """A client ID metadata document."""
@@ -89,6 +90,12 @@ class _TokenAnswer(msgspec.Struct):
     id_token: str | None = None
 
 
+class _ExchangeAnswer(msgspec.Struct):
+    access_token: str
+    issued_token_type: str
+    token_type: str
+
+
 class _ErrorAnswer(msgspec.Struct):
     error: str = ""
 
@@ -100,6 +107,7 @@ class _Registered(msgspec.Struct):
 
 
 _token_answer: Final = msgspec.json.Decoder(_TokenAnswer).decode
+_exchange_answer: Final = msgspec.json.Decoder(_ExchangeAnswer).decode
 _error_answer: Final = msgspec.json.Decoder(_ErrorAnswer).decode
 _registered: Final = msgspec.json.Decoder(_Registered).decode
 
@@ -141,14 +149,8 @@ class OAuthRequests:
 
     async def token(self, at: AuthorizationServer, client: Client, form: Mapping[str, str], asked: frozenset[str]) -> Credential:
         """`form` has the grant and its resource; what proves who we are is added. `asked`: the scopes, given where nothing else is said."""
-        proof, headers = self._proof(at, client)
-        headers |= {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
-        again = form.get("grant_type") not in SINGLE_USE
-        answer = await self._post(at.token_endpoint, headers, urlencode({**form, **proof}).encode(), again=again)
-        if answer.status != 200:
-            raise _refusal(answer)
         try:
-            said = _token_answer(answer.body)
+            said = _token_answer(await self._answered(at, client, form))
             lasts = float(said.expires_in or 0)
         except (msgspec.MsgspecError, ValueError):
             raise UpstreamFault("The authorization server's answer can't be read", "token") from None
@@ -160,6 +162,26 @@ class OAuthRequests:
         expires = now + lasts if 0 < lasts < 1e9 else 0.0
         kept = Credential(said.access_token, client.client_id, given, asked, expires, now, said.refresh_token or "")
         return replace(kept, endpoint=at.token_endpoint, id_token=said.id_token or "")
+
+    async def exchanged(self, at: AuthorizationServer, client: Client, form: Mapping[str, str], kind: str) -> str:
+        """An assertion of the type `kind` for another authorization server, which is no access token (RFC 8693 s2.2.1)."""
+        try:
+            said = _exchange_answer(await self._answered(at, client, form))
+        except msgspec.MsgspecError:
+            raise UpstreamFault("The authorization server's answer can't be read", "exchange") from None
+        if said.issued_token_type != kind or said.token_type.lower() != "n_a" or not 0 < len(said.access_token) <= TOKEN_MAX:
+            raise UpstreamFault("The authorization server's assertion can't be used", said.issued_token_type[:100])
+        return said.access_token
+
+    async def _answered(self, at: AuthorizationServer, client: Client, form: Mapping[str, str]) -> bytes:
+        """What the token endpoint says. Raises OAuthRefused and UpstreamFault."""
+        proof, headers = self._proof(at, client)
+        headers |= {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+        again = form.get("grant_type") not in SINGLE_USE
+        answer = await self._post(at.token_endpoint, headers, urlencode({**form, **proof}).encode(), again=again)
+        if answer.status != 200:
+            raise _refusal(answer)
+        return answer.body
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes, *, again: bool) -> Fetched:
         """`again`: once more where a connection ended without an answer.

@@ -12,7 +12,20 @@ from registry.deeds import REGISTERED, Deed
 DELEGATIONS = ("bearer", "header", "ticket", "none")
 TIMEOUT_MAX = 3600.0
 METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
-AUTH_TEXTS = {"account": ("personal", "service"), "issuer": (), "client_id": (), "client_secret": (), "method": METHODS}
+GRANTS = ("exchange", "jwt-bearer", "id-jag")
+AUTH_TEXTS: Mapping[str, tuple[str, ...]] = {
+    "account": ("personal", "service"),
+    "issuer": (),
+    "client_id": (),
+    "client_secret": (),
+    "method": METHODS,
+    "grant": GRANTS,
+    "assertion": (),
+}
+AUTH_LISTS = ("scopes", "authorization_servers")
+PROVIDER_TEXTS: Mapping[str, tuple[str, ...]] = {"issuer": (), "client_id": (), "client_secret": (), "method": METHODS}
+ACCOUNTS = ("person", "service")
+SHARED_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"})
 
 
 class BadRequest(Exception):
@@ -92,28 +105,70 @@ class Terms:
             raise BadRequest("upstream.headers", "must map names to texts of one line")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= TIMEOUT_MAX:
             raise BadRequest("upstream.timeout", f"must be a number of seconds, at most {TIMEOUT_MAX:.0f}")
+        names = [str(name).lower() for name in headers]
         if "auth" in self.upstream:
-            _check_auth(self.upstream["auth"], [str(name).lower() for name in headers])
+            _check_auth(self.upstream["auth"], names)
+        if "account" in self.upstream:
+            _check_account(self.upstream, names)
+
+
+def _check_account(upstream: Mapping[str, Any], headers: list[str]) -> None:
+    """Whose account is used: each person's own, and then nothing that is everybody's. Raises BadRequest naming the member."""
+    if upstream["account"] not in ACCOUNTS:
+        raise BadRequest("upstream.account", f"must be one of: {', '.join(ACCOUNTS)}")
+    personal = upstream["account"] == "person"
+    if personal and "auth" not in upstream:
+        raise BadRequest("upstream.auth", "is needed beside account: person; auth: {} is enough for most servers")
+    if "auth" in upstream and (upstream["auth"].get("account", "personal") == "personal") != personal:
+        raise BadRequest("upstream.auth.account", "says something else than upstream.account")
+    shared = sorted(SHARED_HEADERS.intersection(headers))
+    if personal and shared:
+        raise BadRequest("upstream.headers", f"has what everybody would share ({', '.join(shared)}), beside account: person")
 
 
 def _check_auth(auth: Any, headers: list[str]) -> None:
     """Raises BadRequest naming the member."""
-    if not isinstance(auth, dict) or auth.keys() - {*AUTH_TEXTS, "scopes"}:
-        raise BadRequest("upstream.auth", f"must be a mapping with some of: {', '.join((*AUTH_TEXTS, 'scopes'))}")
+    known = (*AUTH_TEXTS, *AUTH_LISTS, "provider")
+    if not isinstance(auth, dict) or auth.keys() - set(known):
+        raise BadRequest("upstream.auth", f"must be a mapping with some of: {', '.join(known)}")
     if "authorization" in headers:
         raise BadRequest("upstream.headers", "has an authorization already, so upstream.auth can't give one")
-    for name in auth.keys() & AUTH_TEXTS.keys():
-        if not isinstance(auth[name], str) or not auth[name].isprintable() or not auth[name]:
-            raise BadRequest(f"upstream.auth.{name}", "must be a text of one line")
-        if AUTH_TEXTS[name] and auth[name] not in AUTH_TEXTS[name]:
-            raise BadRequest(f"upstream.auth.{name}", f"must be one of: {', '.join(AUTH_TEXTS[name])}")
-    scopes = auth.get("scopes", [])
-    if not isinstance(scopes, list) or not all(isinstance(one, str) and one.isprintable() and one and " " not in one for one in scopes):
-        raise BadRequest("upstream.auth.scopes", "must be a list of scopes")
+    _check_texts("upstream.auth", auth, AUTH_TEXTS)
+    for name in AUTH_LISTS:
+        given = auth.get(name, [])
+        if not isinstance(given, list) or not all(isinstance(one, str) and one.isprintable() and one and " " not in one for one in given):
+            raise BadRequest(f"upstream.auth.{name}", "must be a list of texts without spaces")
     if "client_id" in auth and "issuer" not in auth:
         raise BadRequest("upstream.auth.issuer", "is needed beside client_id, which is good at one authorization server alone")
     if auth.keys() & {"client_secret", "method"} and "client_id" not in auth:
         raise BadRequest("upstream.auth.client_id", "is needed beside client_secret and method")
+    _check_grant(auth)
+
+
+def _check_grant(auth: Mapping[str, Any]) -> None:
+    """Raises BadRequest naming the member."""
+    service = auth.get("account") == "service"
+    if auth.get("grant") == "id-jag" and (service or "provider" not in auth):
+        raise BadRequest("upstream.auth.provider", "is needed beside grant: id-jag, which is for people's accounts")
+    if "provider" in auth:
+        provider = auth["provider"]
+        if auth.get("grant") != "id-jag" or not isinstance(provider, dict) or not {"issuer", "client_id"} <= provider.keys():
+            raise BadRequest("upstream.auth.provider", "must have an issuer and a client_id, beside grant: id-jag")
+        if provider.keys() - PROVIDER_TEXTS.keys():
+            raise BadRequest("upstream.auth.provider", f"must be a mapping with some of: {', '.join(PROVIDER_TEXTS)}")
+        _check_texts("upstream.auth.provider", provider, PROVIDER_TEXTS)
+    if auth.get("grant") == "exchange" and service:
+        raise BadRequest("upstream.auth.grant", "exchange is for people's accounts")
+    if "assertion" in auth and not (service and auth.get("grant") == "jwt-bearer"):
+        raise BadRequest("upstream.auth.assertion", "is for grant: jwt-bearer of account: service")
+
+
+def _check_texts(where: str, given: Mapping[str, Any], texts: Mapping[str, tuple[str, ...]]) -> None:
+    for name in given.keys() & texts.keys():
+        if not isinstance(given[name], str) or not given[name].isprintable() or not given[name]:
+            raise BadRequest(f"{where}.{name}", "must be a text of one line")
+        if texts[name] and given[name] not in texts[name]:
+            raise BadRequest(f"{where}.{name}", f"must be one of: {', '.join(texts[name])}")
 
 
 @dataclass(frozen=True, slots=True)

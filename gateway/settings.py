@@ -220,6 +220,14 @@ def from_environment(value: str) -> str:
     return os.environ.get(value.removeprefix("env:"), "") if value.startswith("env:") else value
 
 
+def given_text(value: str) -> str:
+    """The same, and `file:PATH` for what a platform writes anew now and then, such as the token of a workload; empty without one."""
+    if not value.startswith("file:"):
+        return from_environment(value)
+    path = Path(value.removeprefix("file:"))
+    return path.read_text().strip() if path.is_file() else ""
+
+
 def _merged(*layers: dict[str, Any]) -> dict[str, Any]:
     """One mapping of several, the later ones winning, member by member."""
     result: dict[str, Any] = {}

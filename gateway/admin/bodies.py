@@ -20,6 +20,15 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class ProviderBody(Body):
+    """Who vouches for people, and who the gateway is there."""
+
+    issuer: str = Field(max_length=2048)
+    client_id: str = Field(max_length=2048)
+    client_secret: str | None = Field(None, max_length=4096)
+    method: str | None = None
+
+
 class AuthBody(Body):
     """How the gateway gets the credentials for a server (docs/mcp.md); the secret is taken in and never shown."""
 
@@ -29,6 +38,9 @@ class AuthBody(Body):
     client_secret: str | None = Field(None, max_length=4096)
     method: str | None = None
     scopes: list[str] | None = Field(None, max_length=200)
+    authorization_servers: list[str] | None = Field(None, max_length=20)
+    grant: str | None = None
+    provider: ProviderBody | None = None
 
 
 class UpstreamBody(Body):
@@ -36,6 +48,7 @@ class UpstreamBody(Body):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
+    account: str | None = None
     headers: dict[str, str] = {}
     timeout: float | None = None
     auth: AuthBody | None = None
@@ -83,8 +96,10 @@ def settings_of(upstream: UpstreamBody | None) -> dict[str, Any]:
     for name, value in settings.get("headers", {}).items():
         if value.startswith("env:"):
             raise BadRequest(f"upstream.headers.{_shown(name)}", "reads the gateway's environment: that is for the configuration file")
-    if settings.get("auth", {}).get("client_secret", "").startswith("env:"):
-        raise BadRequest("upstream.auth.client_secret", "reads the gateway's environment: that is for the configuration file")
+    auth = settings.get("auth", {})
+    for where, given in (("upstream.auth", auth), ("upstream.auth.provider", auth.get("provider", {}))):
+        if given.get("client_secret", "").startswith(("env:", "file:")):
+            raise BadRequest(f"{where}.client_secret", "reads the gateway's environment: that is for the configuration file")
     return settings
 
 

@@ -16,7 +16,7 @@ from adapters.openapi_tools import OpenApi
 from gateway.card_source import CardSource, own_places
 from gateway.connections import Connections
 from gateway.onboarding import Sources
-from gateway.settings import Settings, from_environment, upstream_headers
+from gateway.settings import Settings, from_environment, given_text, upstream_headers
 from policies.credentials import Vault
 from policies.envelope import Envelope
 from policies.keys import SigningKeys
@@ -28,7 +28,7 @@ def own_client(settings: Settings, keys: SigningKeys) -> OwnClient:
     """Who the gateway is to authorization servers."""
     url = settings.public_url
     documents = (f"{url}/.well-known/oauth-client", f"{url}/.well-known/oauth-client-keys", f"{url}/.well-known/jwks.json")
-    return OwnClient(*documents, f"{url}/connect/callback", keys.sign, time.time)
+    return OwnClient(*documents, f"{url}/connect/callback", keys.sign, time.time, url)
 
 
 def envelope(settings: Settings) -> Envelope:
@@ -41,7 +41,7 @@ def oauth(egress: Egress, own: OwnClient, vault: Vault, connections: Connections
     """What gets credentials for servers that want OAuth."""
 
     def terms(upstream: Mapping[str, Any]) -> AuthTerms | None:
-        return auth_terms(upstream["auth"], from_environment) if "auth" in upstream else None
+        return auth_terms(upstream["auth"], given_text) if "auth" in upstream else None
 
     return McpOAuth(egress, own, vault, connections, terms)
 

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 from adapters.addresses import EgressRefused
 from adapters.contract import UpstreamFault
 from adapters.mcp_oauth import Consent
-from adapters.oauth_requests import OwnClient, challenge_for, consent_url
+from adapters.oauth_requests import OwnClient, consent_url
 from gateway.asgi import BadHeader, BodyTooLarge, read_body
 from gateway.connections import LIFE_SECONDS, Connection, Connections, UnknownConnection, cookie_name
 from gateway.oauth.form import FORM_MAX, parse_form
@@ -126,8 +126,7 @@ def _summary(connection: Connection, own: OwnClient) -> str:
     """Who gets what from whom, and the way there."""
     consent = connection.consent
     scope = " ".join(sorted(consent.scopes))
-    asked = {"resource": consent.key.resource, "state": connection.state, "code_challenge": challenge_for(connection.verifier)}
-    href = consent_url(consent.at, own, consent.client.client_id, {**asked, **({"scope": scope} if scope else {})})
+    href = consent_url(consent.at, own, consent.client.client_id, consent.question(connection.state, connection.verifier))
     told = {
         "Server": consent.server,
         "Address": consent.key.resource,

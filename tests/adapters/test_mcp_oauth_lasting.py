@@ -11,10 +11,11 @@ from adapters.contract import Call, ConsentNeeded, UpstreamFault
 from adapters.mcp_tools import errand_of
 from adapters.mcp_wire import McpRefused, McpRequest
 from adapters.openapi_document import read_api
+from policies.credentials import origin_of
 from registry.card import Tool
 from tests.fakes.authorization_server import Plain, Ways
 from tests.fakes.mcp_servers import serving
-from tests.fakes.oauth_bench import META, Bench
+from tests.fakes.oauth_bench import META, Bench, grant_of
 
 
 async def test_a_token_that_ends_is_renewed_before_it_is_shown(bench: Bench) -> None:
@@ -216,3 +217,44 @@ async def test_nobodys_account_is_used_to_hear_of_changes(bench: Bench) -> None:
         await bench.tools.watch(bench.call().target, {}, lambda: None)
     assert len(bench.server.shown) == 2
     assert bench.server.shown[1].removeprefix("Bearer ") in bench.issuer.tokens
+
+
+# attack VLT-05
+async def test_a_refresh_token_goes_to_no_other_token_endpoint(bench: Bench) -> None:
+    """Where the metadata names another one meanwhile, the person is asked again."""
+    await bench.connected()
+    (held,) = await bench.vault.find(grant_of(), origin_of(bench.server.origin), True)
+    await bench.vault.keep(held[0], replace(held[1], endpoint=f"{bench.issuer.origin}/collect", expires=bench.now))
+    with pytest.raises(ConsentNeeded):
+        await bench.does()
+    assert all(given.get("grant_type") != "refresh_token" for _, given in bench.issuer.asked)
+
+
+# attack VLT-02
+@pytest.mark.parametrize(("member", "value"), [("client_id", "another"), ("redirect", "https://evil.example/callback")])
+async def test_a_consent_for_another_client_or_address_is_none(bench: Bench, member: str, value: str) -> None:
+    bench.issuer.clients["us"] = ("none", "")
+    bench.auth = {"issuer": bench.issuer.issuer, "client_id": "us"}
+    await bench.connected()
+    (held,) = await bench.vault.find(grant_of(), origin_of(bench.server.origin), True)
+    await bench.vault.keep(held[0], replace(held[1], **{member: value}))
+    bench.server.shown.clear()
+    with pytest.raises(ConsentNeeded):
+        await bench.does()
+    assert bench.server.shown == [""]
+
+
+# attack DLG-11
+async def test_without_the_persons_credential_nothing_goes_out_beside_what_everybody_shares(bench: Bench) -> None:
+    bench.shared = {"x-gateway": "shared-secret"}
+    with pytest.raises(ConsentNeeded):
+        await bench.does()
+    assert bench.server.shown == []
+    await bench.consent()
+    assert await bench.does() == "read"
+    for key, _ in await bench.vault.find(grant_of(), origin_of(bench.server.origin), True):
+        await bench.vault.forget(key)
+    bench.server.shown.clear()
+    with pytest.raises(ConsentNeeded):
+        await bench.does()
+    assert bench.server.shown == []

@@ -13,9 +13,12 @@ from jose import jwt
 from adapters.contract import ConsentNeeded, UpstreamFault
 from adapters.egress import Egress
 from adapters.mcp_oauth import Consent, McpOAuth
-from adapters.oauth_requests import OwnClient, challenge_for, consent_url
+from adapters.oauth_assertions import identity_key
+from adapters.oauth_requests import OwnClient, consent_url
 from adapters.oauth_terms import auth_terms
+from policies.credentials import Credential, Vault
 from policies.keys import SigningKeys
+from policies.principal import Principal
 from tests.fakes.vault import MemoryVault
 
 DOCUMENT = "https://conformance-test.local/client-metadata.json"  # what the kit takes for a client ID metadata document
@@ -41,8 +44,7 @@ class Browser:
     async def visit(self, oauth: McpOAuth) -> None:
         """Raises UpstreamFault."""
         consent = self._open.pop()
-        scope = {"scope": " ".join(sorted(consent.scopes))} if consent.scopes else {}
-        asked = {"resource": consent.key.resource, "state": STATE, "code_challenge": challenge_for(VERIFIER), **scope}
+        asked = consent.question(STATE, VERIFIER)
         async with httpx.AsyncClient() as client:
             page = await client.get(consent_url(consent.at, self._own, consent.client.client_id, asked))
         answer = dict(parse_qsl(urlsplit(page.headers.get("location", "")).query))
@@ -53,7 +55,11 @@ class Browser:
 
 def terms(scenario: str, context: Mapping[str, Any]) -> dict[str, Any]:
     """`upstream.auth` as an operator would set it up for a scenario."""
-    known = {name: context[name] for name in ("client_id", "client_secret") if name in context and "valid_jwt" not in context}
+    known = {name: context[name] for name in ("client_id", "client_secret") if name in context}
+    if "valid_jwt" in context:
+        return {"account": "service", "grant": "jwt-bearer", "assertion": context["valid_jwt"], **known}
+    if "idp_id_token" in context:
+        return {"grant": "id-jag", "provider": {"issuer": context["idp_issuer"], "client_id": context["idp_client_id"]}, **known}
     return {"account": "service", **known} if scenario.startswith(MACHINE) else known
 
 
@@ -70,5 +76,14 @@ def client(context: Mapping[str, Any]) -> OwnClient:
     return OwnClient(DOCUMENT, f"{DOCUMENT}?keyed", "https://conformance-test.local/jwks.json", REDIRECT, sign, time.time)
 
 
-def oauth(egress: Egress, own: OwnClient, browser: Browser) -> McpOAuth:
-    return McpOAuth(egress, own, MemoryVault(), browser, lambda upstream: auth_terms(upstream["auth"], lambda secret: secret))
+def oauth(egress: Egress, own: OwnClient, browser: Browser, vault: Vault) -> McpOAuth:
+    return McpOAuth(egress, own, vault, browser, lambda upstream: auth_terms(upstream["auth"], lambda secret: secret))
+
+
+async def vault(context: Mapping[str, Any], person: Principal) -> Vault:
+    """With the person's connection to their identity provider, where the kit made one."""
+    made = MemoryVault()
+    if "idp_id_token" in context:
+        held = Credential("unused", context["idp_client_id"], id_token=context["idp_id_token"])
+        await made.keep(identity_key(person, context["idp_issuer"]), held)
+    return made

@@ -32,6 +32,8 @@ ROUNDS = "sep-2322-client-request-state"  # the scenario in which a modern serve
 ABLE: Mapping[str, Any] = {"elicitation": {"form": {}}, "sampling": {}, "roots": {"listChanged": True}}
 VALUES: Mapping[str, Any] = {"string": "x", "integer": 0, "number": 0, "boolean": False, "object": {}, "array": [], "null": None}
 
+PERSON = Principal("default", "https://issuer.example", "driver")
+
 T = TypeVar("T")
 Wish = tuple[str, dict[str, Any]]  # a tool and its arguments
 
@@ -85,7 +87,7 @@ async def drive(url: str, scenario: str, context: Mapping[str, Any]) -> None:
     egress, clock = Egress(["127.0.0.1", "::1", "localhost"]), asyncio.get_running_loop().time
     own = mcp_consents.client(context)
     browser = mcp_consents.Browser(own)
-    oauth = mcp_consents.oauth(egress, own, browser)
+    oauth = mcp_consents.oauth(egress, own, browser, await mcp_consents.vault(context, PERSON))
     tools = McpTools(McpPool(egress, clock), oauth=oauth)
     upstream = {"auth": mcp_consents.terms(scenario, context)} if scenario.startswith("auth/") else {}
 
@@ -129,8 +131,7 @@ def request(found: Probe, number: int, tool: str, arguments: dict[str, Any], ask
 
 def call(url: str, facts: Mapping[str, str], upstream: Mapping[str, Any], deadline: float) -> Call:
     act = Act("callTool", "Tool", "kit.any", "tool:kit.any", "kit")
-    principal = Principal("default", "https://issuer.example", "driver")
-    decision = Decision("d_1", 0, True, "allowed", principal.owner, (), (), act)
+    decision = Decision("d_1", 0, True, "allowed", PERSON.owner, (), (), act)
     target = Registration(
         tenant="default",
         name="kit",
@@ -151,7 +152,7 @@ def call(url: str, facts: Mapping[str, str], upstream: Mapping[str, Any], deadli
         created=0,
         updated=0,
     )
-    return Call(Grant(decision, Delegation(principal, ALL, 2e9)), target, deadline, {})
+    return Call(Grant(decision, Delegation(PERSON, ALL, 2e9)), target, deadline, {})
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -66,6 +67,14 @@ class AuthorizationServer:
         self.clients: dict[str, tuple[str, Any]] = {}
         self.tokens: dict[str, Token] = {}
         self.refreshing: dict[str, Token] = {}
+        self.subject = "alice"  # who signs in here
+        self.identities: dict[str, dict[str, Any]] = {}  # ID tokens that we gave
+        self.vouched: dict[str, dict[str, Any]] = {}  # ID-JAGs that we gave
+        self.trusts: list[AuthorizationServer] = []
+        self.trusted: Any = None  # a JWK Set
+        self.about: list[dict[str, Any]] = []  # of whom assertions told
+        self.now: Callable[[], float] = time.time
+        self._nonces: dict[str, str] = {}
         self._codes: dict[str, dict[str, str]] = {}
         self._number = 0
 
@@ -123,7 +132,8 @@ class AuthorizationServer:
         self.asked.append(("authorize", given))
         if not self._knows(given.get("client_id", ""), given.get("redirect_uri", "")) or given.get("response_type") != "code":
             return Response("unknown client", 400)
-        if given.get("code_challenge_method") != "S256" or len(given.get("code_challenge", "")) != 43 or not given.get("resource"):
+        aimed = given.get("resource") or "openid" in given.get("scope", "")
+        if given.get("code_challenge_method") != "S256" or len(given.get("code_challenge", "")) != 43 or not aimed:
             return Response("PKCE and a resource are needed", 400)
         code = secrets.token_urlsafe(16)
         self._codes[code] = given
@@ -154,6 +164,10 @@ class AuthorizationServer:
                 return self._for_code(client_id, form)
             case "refresh_token":
                 return self._for_refresh(client_id, form)
+            case "urn:ietf:params:oauth:grant-type:token-exchange":
+                return self._exchanged(client_id, form)
+            case "urn:ietf:params:oauth:grant-type:jwt-bearer":
+                return self._for_assertion(client_id, form)
             case "client_credentials":
                 return self._given(Token(client_id, form.get("resource", ""), frozenset(form.get("scope", "").split())), refreshes=False)
         return JSONResponse({"error": "unsupported_grant_type"}, 400)
@@ -174,15 +188,39 @@ class AuthorizationServer:
     def _for_code(self, client_id: str, form: dict[str, str]) -> Response:
         given = self._codes.pop(form["code"], None)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest()).rstrip(b"=").decode()
-        same = given is not None and all(given[name] == form.get(name) for name in ("redirect_uri", "resource"))
+        same = given is not None and all(given.get(name) == form.get(name) for name in ("redirect_uri", "resource"))
         if given is None or not same or given["code_challenge"] != challenge or given["client_id"] != client_id:
             return JSONResponse({"error": "invalid_grant"}, 400)
-        return self._given(Token(client_id, form["resource"], frozenset(given.get("scope", "").split())))
+        scopes = frozenset(given.get("scope", "").split())
+        self._nonces[client_id] = given.get("nonce", "")
+        return self._given(Token(client_id, form.get("resource", ""), scopes))
+
+    def _exchanged(self, client_id: str, form: dict[str, str]) -> Response:
+        """RFC 8693: an ID-JAG for an ID token of ours, or an access token for the word of whom we trust."""
+        if form["requested_token_type"].endswith(":access_token"):
+            return self._for_assertion(client_id, {**form, "assertion": form["subject_token"]})
+        claims = self.identities.get(form["subject_token"])
+        if claims is None or claims["exp"] <= self.now():
+            return JSONResponse({"error": "invalid_grant"}, 400)
+        vouched = {"iss": self.issuer, "sub": claims["sub"], "aud": form["audience"], "resource": form["resource"]}
+        jag = unsigned(vouched | {"jti": secrets.token_hex(8)})
+        self.vouched[jag] = vouched
+        return JSONResponse({"access_token": jag, "issued_token_type": form["requested_token_type"], "token_type": "N_A"})
+
+    def _for_assertion(self, client_id: str, form: dict[str, str]) -> Response:
+        """RFC 7523, of an identity provider in `trusts` or of those whose keys are `trusted`."""
+        said = next((issuer.vouched[form["assertion"]] for issuer in self.trusts if form["assertion"] in issuer.vouched), None)
+        if said is None and self.trusted is not None:
+            said = jwt.decode(form["assertion"], self.trusted, algorithms=["ES256"], audience=self.issuer)
+        if said is None or said["aud"] != self.issuer or said.get("resource", form["resource"]) != form["resource"]:
+            return JSONResponse({"error": "invalid_grant"}, 400)
+        self.about.append(said)
+        return self._given(Token(client_id, form["resource"], frozenset(form.get("scope", "").split())), refreshes=False)
 
     def _for_refresh(self, client_id: str, form: dict[str, str]) -> Response:
         """Each refresh token is good for once."""
         token = self.refreshing.pop(form["refresh_token"], None)
-        if token is None or token.client_id != client_id or token.resource != form.get("resource"):
+        if token is None or token.client_id != client_id or token.resource != form.get("resource", ""):
             return JSONResponse({"error": "invalid_grant"}, 400)
         return self._given(token)
 
@@ -191,10 +229,25 @@ class AuthorizationServer:
         scopes = token.scopes if self.ways.gives is None else token.scopes & self.ways.gives
         self.tokens[access] = Token(token.client_id, token.resource, scopes)
         answer: dict[str, Any] = {"access_token": access, "token_type": "bearer", "scope": " ".join(sorted(scopes))}
+        if "openid" in token.scopes:
+            claims = {"iss": self.issuer, "aud": token.client_id, "sub": self.subject, "exp": self.now() + 300, "jti": secrets.token_hex(8)}
+            claims = claimed(claims | {"nonce": self._nonces[token.client_id]})
+            answer["id_token"] = unsigned(claims)
+            self.identities[answer["id_token"]] = claims
         if refreshes:
             self.refreshing[refresh] = token
             answer["refresh_token"] = refresh
         return JSONResponse(answer | ({"expires_in": self.ways.lasts} if self.ways.lasts else {}))
+
+
+def claimed(claims: dict[str, Any]) -> dict[str, Any]:
+    """What an ID token says; tests make it say something else."""
+    return claims
+
+
+def unsigned(claims: dict[str, Any]) -> str:
+    """A JWT whose signature nobody looks at."""
+    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in ({"alg": "none"}, claims, "x"))
 
 
 class Protected:

@@ -15,7 +15,7 @@ from adapters.mcp_pool import McpPool
 from adapters.mcp_probe import Probe
 from adapters.mcp_tools import McpTools
 from adapters.mcp_wire import McpRequest
-from adapters.oauth_requests import OwnClient, challenge_for, consent_url
+from adapters.oauth_requests import OwnClient, consent_url
 from adapters.oauth_terms import auth_terms
 from adapters.openapi_tools import OpenApi
 from policies.delegation import Delegation
@@ -30,8 +30,8 @@ from tests.fakes.vault import MemoryVault
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
 
-def grant_of(user: str = "alice", tenant: str = "acme") -> Grant:
-    principal = Principal(tenant, "https://idp", user)
+def grant_of(user: str = "alice", tenant: str = "acme", issuer: str = "https://idp") -> Grant:
+    principal = Principal(tenant, issuer, user)
     act = Act("callTool", "Tool", "crm.read", "tool:crm.read", "crm")
     return Grant(Decision("d_1", 0, True, "allowed", principal.owner, (), (), act), Delegation(principal, ALL, 2e9))
 
@@ -58,21 +58,27 @@ class Bench:
         keys = SigningKeys.open(home)
         url = "https://gw.test"
         documents = (f"{url}/oauth/client", f"{url}/oauth/client-keys", f"{url}/jwks")
-        self.own = OwnClient(*documents, f"{url}/connect/callback", keys.sign, lambda: self.now)
+        self.own = OwnClient(*documents, f"{url}/connect/callback", keys.sign, lambda: self.now, url)
         self.keys, self.vault, self.asked = keys, MemoryVault(), Asked()
         terms = lambda upstream: auth_terms(upstream["auth"], lambda value: value) if "auth" in upstream else None  # noqa: E731 (as the house does)
         self.oauth = McpOAuth(egress, self.own, self.vault, self.asked, terms)
         clock = asyncio.get_running_loop().time
         self.tools = McpTools(McpPool(egress, clock), apis=OpenApi(egress, clock), oauth=self.oauth)
         self.auth: dict[str, Any] = {}
+        self.shared: dict[str, str] = {}  # headers that the operator set
+        self.people = "https://idp"  # who vouches for them
+
+    @property
+    def upstream(self) -> dict[str, Any]:
+        return {"auth": self.auth} | ({"headers": self.shared} if self.shared else {})
 
     def call(self, user: str = "alice", **headers: str) -> Call:
         target = Registration(
             tenant="acme", name="crm", family=Family.SERVER, kind="mcp", status=Status.ACTIVE, url=f"{self.server.origin}/mcp", owner="",
-            ceiling=("*",), delegation="none", upstream={"auth": self.auth}, facts={"era": "modern"}, client_id="", card=None, card_text="",
+            ceiling=("*",), delegation="none", upstream=self.upstream, facts={"era": "modern"}, client_id="", card=None, card_text="",
             tools=(), card_hash="", created=0, updated=0,
         )  # fmt: skip
-        return Call(grant_of(user), target, asyncio.get_running_loop().time() + 10, headers)
+        return Call(grant_of(user, issuer=self.people), target, asyncio.get_running_loop().time() + 10, headers)
 
     async def does(self, tool: str = "read", user: str = "alice") -> str:
         params = {"name": tool, "arguments": {}, "_meta": META}
@@ -87,14 +93,8 @@ class Bench:
     async def consent(self, consent: Consent | None = None, **changed: str) -> None:
         """The person agrees, and comes back with what the server says, `changed`."""
         consent = consent or self.asked.consents[-1]
-        verifier, scope = "v" * 43, " ".join(sorted(consent.scopes))
-        asked = {
-            "resource": consent.key.resource,
-            "state": "s",
-            "code_challenge": challenge_for(verifier),
-            **({"scope": scope} if scope else {}),
-        }
-        answer = await visited(consent_url(consent.at, self.own, consent.client.client_id, asked))
+        verifier = "v" * 43
+        answer = await visited(consent_url(consent.at, self.own, consent.client.client_id, consent.question("s", verifier)))
         assert answer.pop("state") == "s"
         await self.oauth.complete(consent, verifier, {**answer, **changed})
 

@@ -1,0 +1,73 @@
+"""Claims about the authorization servers that a server may name by itself."""
+
+import pytest
+
+from adapters.contract import UpstreamFault
+from adapters.oauth_discovery import AuthorizationServer
+from adapters.oauth_sites import check_endpoints, chosen, same_site
+
+HERE = "https://mcp.tracker.example/mcp"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (HERE, "https://mcp.tracker.example"),
+        (HERE, "https://login.tracker.example/tenant"),
+        (HERE, "https://tracker.example:8443"),
+        ("https://mcp.shop.co.uk", "https://login.shop.co.uk"),
+        ("https://MCP.Tracker.example", "https://login.tracker.EXAMPLE."),
+        ("http://127.0.0.1:1", "http://localhost:2"),
+        ("http://[::1]:1", "http://127.0.0.1:2"),
+        ("https://93.184.215.14", "https://93.184.215.14:8443"),
+        ("https://mine.vercel.app", "https://mine.vercel.app/as"),
+    ],
+)
+def test_a_server_and_its_own_are_one_site(one: str, other: str) -> None:
+    assert same_site(one, other)
+    assert same_site(other, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (HERE, "https://login.other.example"),
+        (HERE, "https://evil-tracker.example"),
+        (HERE, "https://tracker.example.evil.example"),
+        (HERE, "https://tracker.example@evil.example"),
+        ("https://a.co.uk", "https://b.co.uk"),
+        ("https://mcp.a.com.br", "https://login.b.com.br"),
+        ("https://a.vercel.app", "https://b.vercel.app"),
+        ("https://a.github.io", "https://github.io"),
+        ("https://93.184.215.14", "https://94.184.215.14"),
+        ("http://127.0.0.1:1", "http://127.0.0.2:1"),
+        ("https://localhost.evil.example", "http://localhost"),
+        ("https://example", "https://other"),
+        (HERE, "nonsense"),
+        ("", ""),
+    ],
+)
+def test_others_are_not(one: str, other: str) -> None:
+    assert not same_site(one, other)
+    assert not same_site(other, one)
+
+
+# attack SSR-07
+def test_one_of_another_site_has_to_be_listed() -> None:
+    own, foreign = "https://login.tracker.example", "https://as.other.example"
+    assert chosen(HERE, [foreign, own], ()) == own
+    assert chosen(HERE, [foreign, own], (foreign,)) == foreign
+    with pytest.raises(UpstreamFault, match=r"lists its issuer.*upstream\.auth\.authorization_servers"):
+        chosen(HERE, [foreign], (f"{foreign}/",))
+
+
+# attack SSR-07
+@pytest.mark.parametrize("place", ["token_endpoint", "authorization_endpoint", "registration_endpoint"])
+def test_endpoints_of_one_that_nobody_listed_are_its_own(place: str) -> None:
+    issuer = "https://login.tracker.example"
+    fine = {"token_endpoint": f"{issuer}/t", "authorization_endpoint": f"{issuer}/a", "registration_endpoint": ""}
+    check_endpoints(AuthorizationServer(issuer, **fine), ())
+    strange = AuthorizationServer(issuer, **{**fine, place: "https://collect.evil.example/t"})
+    check_endpoints(strange, {issuer})
+    with pytest.raises(UpstreamFault, match="endpoints at another site"):
+        check_endpoints(strange, ())
