@@ -14,6 +14,12 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 JSON = b"application/json"
+# A browser that is led to an answer of ours makes nothing of it: no script, no frame, no guess at its kind, no word of where it came from.
+PLAIN: tuple[Header, ...] = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
 _HEADERS = "interlock.headers"
 _TWICE = b"\xff twice"  # no header of a request: compared by identity
 log = structlog.get_logger()
@@ -107,14 +113,14 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 async def respond(send: Send, status: int, body: bytes, headers: Iterable[Header] = (), media_type: bytes = JSON) -> None:
     """One whole answer."""
     fixed = ((b"content-type", media_type), (b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
+    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *PLAIN, *headers]})
     await send({"type": "http.response.body", "body": body})
 
 
 async def stream(receive: Receive, send: Send, events: AsyncGenerator[bytes, None], headers: Iterable[Header] = ()) -> None:
     """Server-sent events; each item is one or more whole events, already framed. Ends early when nobody listens any more."""
     fixed = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
-    await send({"type": "http.response.start", "status": 200, "headers": [*fixed, *headers]})
+    await send({"type": "http.response.start", "status": 200, "headers": [*fixed, *PLAIN, *headers]})
     listener = _Listener(receive, send)
     async with aclosing(events), listener:
         async for event in events:

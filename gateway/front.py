@@ -1,14 +1,15 @@
 """The front: sends each request to its door. The protocol doors are reached on bare ASGI, before the framework sees anything."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from gateway.a2a_server.door import CARDS, AgentDoor
 from gateway.admission import Admission, ForeignOrigin, WrongHost
-from gateway.asgi import BadHeader, Receive, Scope, Send, respond
+from gateway.asgi import PLAIN, BadHeader, Header, Receive, Scope, Send, respond
 from gateway.errors import InvalidRequest, problem, told
 from gateway.health import PATHS, Health
 from gateway.mcp_server.endpoint import Endpoint
@@ -30,6 +31,24 @@ class Doors:
     health: Health
     rest: App
     lifespan: App
+
+
+NO_STORE: Header = (b"cache-control", b"no-store")
+PAGES = "/docs"  # in development; it loads what it shows from elsewhere
+
+
+def plainly(path: str, send: Send) -> Send:
+    """Adds what a browser is told to every answer of the framework, unless the route has said it in its own words."""
+
+    async def sent(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            given = list(message["headers"])
+            known = {name for name, _ in given}
+            more = (each for each in (*PLAIN, NO_STORE) if each[0] not in known and (path != PAGES or each[0] != PLAIN[0][0]))
+            message = {**message, "headers": [*given, *more]}
+        await send(message)
+
+    return sent
 
 
 class Front:
@@ -69,7 +88,7 @@ class Front:
             said = told(error)
             await respond(send, said.row.status, msgspec.json.encode(problem(said)), media_type=b"application/problem+json")
             return
-        await self._doors.rest(scope, receive, send)
+        await self._doors.rest(scope, receive, plainly(scope["path"], send))
 
     async def _visit_mcp(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
         door = self._doors.mcp
