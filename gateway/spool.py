@@ -15,6 +15,7 @@ from sqlalchemy import select
 from gateway.database import Batch, Database, bump
 from policies.audit import Audit
 from policies.grants import Grants
+from policies.kills import Kill, Kills
 from policies.tables import audit as audit_table
 
 NAME = "reductions.spool"
@@ -26,20 +27,21 @@ log = structlog.get_logger()
 
 
 class Spool:
-    """One audit record a line, synced before the act goes on. Cancellations and revocations only: nobody gains anything by them.
+    """One audit record a line, synced before the act goes on. Cancellations, revocations and kills only: nobody gains anything by them.
 
     Processes that share a home share the file, and whoever reaches the database first empties it.
     """
 
-    def __init__(self, home: Path, audit: Audit, grants: Grants) -> None:
+    def __init__(self, home: Path, audit: Audit, grants: Grants, kills: Kills) -> None:
         self._path = home / NAME
         self._audit = audit
         self._grants = grants
+        self._kills = kills
         for record in self._records():  # their ends are still to be kept
             self._heed(record)
 
     async def put(self, record: Mapping[str, Any]) -> None:
-        """Keeps a record of `kind` decision or revocation, with `at`; a revocation holds here from now on."""
+        """Keeps a record of `kind` decision, revocation or kill, with `at`; the latter two hold here from now on."""
         await asyncio.to_thread(self._append, record)
         self._heed(record)
         log.warning("act_spooled", kind=record["kind"], task_id=record.get("task_id", ""))
@@ -54,8 +56,7 @@ class Spool:
             await database.write(lambda batch, some=some: self._keep_all(batch, some))  # type: ignore[misc]  # bound now
         await asyncio.to_thread(self._drop, records)
         for record in records:
-            self._grants.forget(record["tenant"], record.get("grant_id", ""))
-            self._grants.heed(record["tenant"], record.get("grant_id", ""))
+            self._kept(record)
         log.info("spool_kept", count=len(records))
         return len(records)
 
@@ -65,6 +66,12 @@ class Spool:
             if not self._grants.end(batch, record["tenant"], record["grant_id"], record["at"]):
                 return
             bump(batch, "grants")
+        elif record["kind"] == "kill":
+            if not self._kills.keep(batch, kill_of(record)):
+                return
+            if record["target"]["kind"] == "user":
+                _silence(batch, record["target"]["name"])
+            bump(batch, "kills")
         elif _known(batch, record["decision_id"]):
             return
         self._audit.append(batch, record)
@@ -76,6 +83,15 @@ class Spool:
     def _heed(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "revocation":
             self._grants.refuse(record["tenant"], record["grant_id"])
+        elif record["kind"] == "kill":
+            self._kills.refuse(kill_of(record))
+
+    def _kept(self, record: Mapping[str, Any]) -> None:
+        if record["kind"] == "kill":
+            self._kills.heed(kill_of(record))
+            return
+        self._grants.forget(record["tenant"], record.get("grant_id", ""))
+        self._grants.heed(record["tenant"], record.get("grant_id", ""))
 
     def _append(self, record: Mapping[str, Any]) -> None:
         with self._alone() as file:
@@ -117,6 +133,22 @@ class Spool:
             yield file
         finally:
             os.close(file)
+
+
+def kill_of(record: Mapping[str, Any]) -> Kill:
+    """What an audit record of a kill is about."""
+    target, by = record["target"], record["principal"]
+    whose = f"{record['tenant']}|{by['issuer']}|{by['subject']}"
+    return Kill(record["tenant"], record["kill_id"], target["kind"], target["name"], record["reason"], whose, record["at"])
+
+
+def _silence(batch: Batch, owner: str) -> None:
+    """The webhooks of a person who is stopped are told nothing more."""
+    whose = "EXISTS (SELECT 1 FROM push_configs c WHERE c.tenant = deliveries.tenant AND c.task_id = deliveries.task_id"
+    whose += " AND c.id = deliveries.config_id AND c.owner = ?)"
+    dead = "UPDATE deliveries SET state = 'dead', reason = 'its owner was stopped' WHERE state = 'pending' AND "
+    batch.run(dead + whose, (owner,))
+    batch.run("UPDATE push_configs SET live = 0 WHERE owner = ? AND live = 1", (owner,))
 
 
 def _is_still(file: int, path: Path) -> bool:

@@ -17,6 +17,7 @@ from policies.grant import SERVED, Act, Decision, Denial, Grant, Link, Question,
 from policies.grants import GrantEnded
 from policies.history import Mark
 from policies.identity import Claims, TokenRefused
+from policies.kills import Killed
 from policies.permissions import ALL, NONE, Permissions
 from policies.principal import Principal
 from policies.surroundings import GrantRows, Surroundings, Verifier
@@ -95,7 +96,9 @@ class Authority:
         self._grants.forget()
 
     async def admit(self, token: str, audiences: Collection[str]) -> Caller:
-        """Who a bearer token stands for. Raises TokenRefused."""
+        """Who a bearer token stands for. Raises TokenRefused, and Killed for what an operator has stopped."""
+        if not self._around.fresh():
+            await self._around.kills.reload()
         claims = self._identity.cached(token, audiences)
         if claims is None:
             claims = await self._identity.verify(token, audiences)
@@ -103,6 +106,8 @@ class Authority:
             raise TokenRefused("expired")
         if claims.kind == "hop":
             return await self._actor(claims)
+        if self._around.kills.active and self._around.kills.person(claims.tenant, _owner(claims)):
+            raise Killed
         known = self._people.get(id(claims))
         if known is not None and known[0] is claims:
             return known[1]
@@ -158,15 +163,21 @@ class Authority:
         request = Request(act, caller.principal.tenant)
         if not self._engine.reads_input(act) and not self._engine.recalls(act):
             return self._verdict(caller, request, None, "").reason_id in ("", ASKS)
-        held = caller.expires > self._around.now() and caller.delegation.held().covers(act.permission)
+        held = caller.expires > self._around.now() and not self._stopped(caller, act) and caller.delegation.held().covers(act.permission)
         return held and self._engine.visible(_question(caller, request, None))
 
     def sees(self, caller: Caller, act: Act) -> bool:
         """Whether the caller may know of the resource at all; what they may not is answered as if it did not exist."""
         return self._visible(caller, act)
 
+    def _stopped(self, caller: Caller, act: Act) -> bool:
+        kills = self._around.kills
+        return kills.active and (kills.aimed(caller.principal.tenant, act) or kills.delegated(caller.delegation))
+
     def _verdict(self, caller: Caller, request: Request, arguments: Mapping[str, Any] | None, digest: str) -> _Verdict:
         act = request.act
+        if self._stopped(caller, act):
+            return _Verdict("killed", (), (), not self._visible(caller, act))
         if caller.expires <= self._around.now():
             return _Verdict(reason_id="token-expired")
         if not request.ceiling.covers(act.permission):
@@ -269,6 +280,10 @@ class Authority:
 
     def _principal(self, tenant: str, issuer: str, subject: str, vouched: Sequence[str]) -> Principal:
         return Principal(tenant, issuer, subject, self._around.roles_now(issuer, subject, vouched))
+
+
+def _owner(claims: Claims) -> str:
+    return f"{claims.tenant}|{claims.issuer}|{claims.subject}"
 
 
 def _question(caller: Caller, request: Request, arguments: Mapping[str, Any] | None, totals: Collection[str] = ()) -> CedarQuestion:

@@ -1,7 +1,7 @@
 """Grant rows: the authority of a delegated task, kept by the gateway; tokens only point to it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Table, select
 
 from policies.bounded import BoundedCache
 from policies.delegation import Delegation, Hop
+from policies.kills import Killed, Kills
 from policies.permissions import Permissions
 from policies.principal import Principal
 from policies.tables import grants as table
@@ -49,8 +50,10 @@ class Grants:
     A grant ends with its task, which `task_over` tells, so that the end of a task needs no write here.
     """
 
-    def __init__(self, reader: Reader, clock: Callable[[], float], task_over: TaskOver = _never) -> None:
+    def __init__(self, reader: Reader, clock: Callable[[], float], task_over: TaskOver = _never, kills: Kills | None = None) -> None:
+        """`kills`: none of what they stop is found, which raises Killed."""
         self._reader = reader
+        self._kills = kills
         self._task_over = task_over
         self._clock = clock
         self._refused: set[tuple[str, str]] = set()  # ended here, which could not be kept yet
@@ -81,7 +84,7 @@ class Grants:
         )
 
     async def find(self, tenant: str, grant_id: str) -> Delegation:
-        """The live delegation of a grant, all of whose ancestors live too. Raises GrantEnded."""
+        """The live delegation of a grant, all of whose ancestors live too. Raises GrantEnded and Killed."""
         key = (tenant, grant_id)
         delegation = self._cache.get(key)
         if delegation is None:
@@ -89,7 +92,13 @@ class Grants:
             self._cache.put(key, delegation, CACHED_SECONDS)
         if delegation.not_after <= self._clock():
             raise GrantEnded
+        if self._kills is not None and self._kills.active and self._kills.delegated(delegation):
+            raise Killed
         return delegation
+
+    async def revoked(self, among: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Which of these grants, each a tenant and an id, were revoked, or hang below one that was."""
+        return await self._reader.read(lambda connection: {key for key in among if self._is_revoked(connection, *key)})
 
     def end(self, batch: Batch, tenant: str, grant_id: str, now_us: int) -> bool:
         """Ends a grant before its task ends; what hangs below it can't be used either. False when it had ended before."""
@@ -111,6 +120,15 @@ class Grants:
             self._cache.drop((tenant, grant_id))
         else:
             self._cache.clear()
+
+    def _is_revoked(self, connection: Connection, tenant: str, grant_id: str) -> bool:
+        while grant_id:
+            query = select(table.c.revoked, table.c.parent_id).where((table.c.tenant == tenant) & (table.c.id == grant_id))
+            row = connection.execute(query).first()
+            if (tenant, grant_id) in self._refused or (row is not None and row.revoked is not None):
+                return True
+            grant_id = row.parent_id if row is not None else ""
+        return False
 
     def _load(self, connection: Connection, tenant: str, grant_id: str) -> Delegation:
         row = self._live(connection, tenant, grant_id)

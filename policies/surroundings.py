@@ -6,6 +6,7 @@ from typing import Protocol
 
 from policies.delegation import Delegation
 from policies.identity import Claims
+from policies.kills import Kills
 from policies.permissions import Permissions
 
 
@@ -45,7 +46,9 @@ class ClearanceNow(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the authority asks others: roles and ceilings of today, ids, the clock (seconds), and whether caches may be believed."""
+    """What the authority asks others: roles and ceilings of today, ids, the clock (seconds), what is stopped, and whether caches may be
+    believed.
+    """
 
     roles_now: RolesNow
     ceiling_now: CeilingNow
@@ -54,3 +57,4 @@ class Surroundings:
     now: Callable[[], float]
     fresh: Callable[[], bool]
     clearance_now: ClearanceNow
+    kills: Kills

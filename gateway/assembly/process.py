@@ -50,6 +50,7 @@ from policies.grants import Grants
 from policies.hop_tokens import HopTokens, Minting
 from policies.ids import new_id, now_us
 from policies.keys import SigningKeys
+from policies.kills import Kills
 from policies.vault import DatabaseVault
 from registry.card import Registration, Skill
 from registry.health import Probes
@@ -93,9 +94,11 @@ class Gateway:
         tools = rights.known_tools(self.registry)
         self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None, tools)
         self.identity = rights.identity(settings, self.keys, self.egress)
-        self.grants = Grants(self.database, time.time, is_over)
-        self.spool = Spool(settings.home, self.audit, self.grants)
-        around = rights.surroundings(settings, self.registry, lambda: self.database.fresh)
+        self.kills = Kills(self.database)
+        self.metrics.gauge("kills", "Agents, servers and people that operators have stopped.", lambda: len(self.kills))
+        self.grants = Grants(self.database, time.time, is_over, self.kills)
+        self.spool = Spool(settings.home, self.audit, self.grants, self.kills)
+        around = rights.surroundings(settings, self.registry, lambda: self.database.fresh, self.kills)
         self.authority = Authority(self.identity, self.engine, self.grants, around)
         self.policies = PolicyReload(self.database, self.engine, self.audit, self.authority.forget, lambda: self.registry.generation)
         minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)

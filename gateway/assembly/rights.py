@@ -12,6 +12,7 @@ from policies.claims import DEVELOPMENT_ISSUER, TrustedIssuer
 from policies.identity import Identity
 from policies.ids import new_id
 from policies.keys import SigningKeys
+from policies.kills import Kills
 from policies.permissions import Permissions, ceiling_of
 from policies.surroundings import Surroundings
 from registry.card import Family
@@ -35,7 +36,7 @@ def known_tools(registry: Registry) -> Tools:
     return tools
 
 
-def surroundings(settings: Settings, registry: Registry, fresh: Callable[[], bool]) -> Surroundings:
+def surroundings(settings: Settings, registry: Registry, fresh: Callable[[], bool], kills: Kills) -> Surroundings:
     """What rights depend on beside the policies: roles and ceilings as they are now."""
 
     def roles_now(issuer: str, subject: str, vouched: Sequence[str]) -> tuple[str, ...]:
@@ -53,4 +54,5 @@ def surroundings(settings: Settings, registry: Registry, fresh: Callable[[], boo
         now=time.time,
         fresh=fresh,
         clearance_now=registry.clearance,
+        kills=kills,
     )

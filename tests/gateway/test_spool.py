@@ -100,7 +100,7 @@ async def test_a_revocation_outlives_a_restart_before_it_is_kept_and_is_kept_onc
 
 async def test_what_is_put_while_the_spool_is_emptied_stays(home: House, tmp_path: Path) -> None:
     gateway = home.gateway
-    spool = Spool(tmp_path, gateway.audit, gateway.grants)
+    spool = Spool(tmp_path, gateway.audit, gateway.grants, gateway.kills)
     decisions = [{"kind": "decision", "at": 1, "tenant": "default", "decision_id": f"d_{n}", "txn": "", "task_id": ""} for n in range(3)]
     for one in decisions[:2]:
         await spool.put(one)
