@@ -7,6 +7,7 @@ from gateway.asgi import BadHeader, Scope, header
 from gateway.refusals import Noted
 from policies.authority import Authority, Caller
 from policies.identity import TokenRefused
+from policies.kills import Killed
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -64,7 +65,7 @@ class Admission:
         """Whether `admit` lets in somebody who is `allowed`."""
         try:
             return allowed(await self.admit(scope, resource))
-        except (TokenRefused, WrongHost, ForeignOrigin, BadHeader):
+        except (TokenRefused, Killed, WrongHost, ForeignOrigin, BadHeader):
             return False
 
     async def bearer(self, given: str | None, resource: str) -> Caller:
@@ -78,6 +79,9 @@ class Admission:
             return await self._authority.admit(token, self._audience(resource))
         except TokenRefused as refused:
             self._noted(refused.reason, resource, given or "")
+            raise
+        except Killed:
+            self._noted("killed", resource, given or "")
             raise
 
     def _audience(self, resource: str) -> tuple[str, ...]:

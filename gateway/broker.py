@@ -19,6 +19,7 @@ from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.task import INTERRUPTED, Message, TaskState
 from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
+from gateway.halt import Halt
 from gateway.ledger import Ledger, Outside, ToolServers, Trail
 from gateway.patience import patient
 from gateway.prompts import answers_to
@@ -102,6 +103,7 @@ class Broker:
         self._background: dict[str, asyncio.Task[Turned]] = {}
         self._under_way = UnderWay()
         self._vigil = Vigil(memory.tasks, memory.now)
+        self.halt = Halt(memory, self._turns, self._under_way, self._vigil)
         self._cancellation = Cancellation(registry, ledger, memory, outside, self._turns)
 
     def find(self, caller: Caller, name: str, family: Family) -> Registration:
@@ -215,11 +217,11 @@ class Broker:
         return grant, msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
 
     async def _run(self, ready: _Ready) -> Turned:
-        opened = ready.opened
+        opened, grant = ready.opened, ready.call.grant
         try:
-            turned = await self._under_way.run(opened.row.id, self._turns.run(ready.adapter, ready.turn, ready.call, opened))
+            turned = await self._under_way.run(opened.row.id, self._turns.run(ready.adapter, ready.turn, ready.call, opened), grant)
             if turned.row.state in INTERRUPTED:
-                self._vigil.begin(ready.adapter, partial(self._ledger.renewed, ready.call), turned, self._go_on)
+                self._vigil.begin(ready.adapter, grant, partial(self._ledger.renewed, ready.call), turned, self._go_on)
             return turned
         except Abandoned:
             return await self._reader.whole(opened)
@@ -244,7 +246,7 @@ class Broker:
         call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
         outcome = "failed"
         try:
-            answer = await _answer(self._outside.tools, call, asked.request)
+            answer = await _answer(self._outside.tools, call, asked.request, self._under_way)
             outcome = "ok"
             return answer
         finally:
@@ -257,7 +259,14 @@ class Broker:
         grant = await self._ledger.granted(caller, request)
         await self._ledger.keep(grant)
         call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
-        await self._outside.tools.listen(call, asked.wanted, asked.listener, asked.session)
+        waiting = self._under_way.begin_call(grant)
+        try:
+            await self._outside.tools.listen(call, asked.wanted, asked.listener, asked.session)
+        except asyncio.CancelledError:
+            self._under_way.check_cut(waiting)
+            raise
+        finally:
+            self._under_way.end_call(waiting)
 
     async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Stopped:
         """Has a task of the caller's stopped, and those it caused. Raises as Cancellation does, and UnknownTask."""
@@ -273,6 +282,7 @@ class Broker:
         if self._background:
             await asyncio.wait(self._background.values(), timeout=2)
         await self._vigil.close()
+        await self.halt.close()
         await self._turns.close()
 
 
@@ -335,9 +345,9 @@ def _new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:
     )
 
 
-async def _answer(tools: ToolServers, call: Call, request: McpRequest) -> McpAnswer:
+async def _answer(tools: ToolServers, call: Call, request: McpRequest, under_way: UnderWay) -> McpAnswer:
     """What the server answers; the log hears of it when it does not."""
-    peer = request.peer
+    peer, waiting = request.peer, under_way.begin_call(call.grant)
     try:
         if peer is not None and peer.capabilities:
             return await patient(tools.call, call, request, peer)
@@ -346,3 +356,8 @@ async def _answer(tools: ToolServers, call: Call, request: McpRequest) -> McpAns
         detail = fault.detail if isinstance(fault, UpstreamFault) else ""
         log.warning("server_failed", server=call.target.name, decision_id=call.grant.decision.id, problem=fault.public, detail=detail)
         raise
+    except asyncio.CancelledError:
+        under_way.check_cut(waiting)
+        raise
+    finally:
+        under_way.end_call(waiting)

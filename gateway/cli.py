@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from adapters.version import VERSION
-from gateway.commands import agents, check, deadletters, decisions, keys, machine, policy, screen, send, servers, tasks, tools, trail
+from gateway.commands import agents, check, deadletters, decisions, keys, kills, machine, policy, screen, send, servers, tasks, tools, trail
 from gateway.commands.outcomes import Stop
 
 
@@ -61,7 +61,7 @@ for name, group in {
     "deadletter": deadletters,
 }.items():
     app.add_typer(group.app, name=name)
-for module in (tools, send, tasks, decisions):
+for module in (tools, send, tasks, decisions, kills):
     module.register(app)
 
 

@@ -15,6 +15,7 @@ from gateway.database import NotKept, NotRead
 from gateway.decisions import BadCursor, UnknownDecision
 from gateway.explanations import sentence, story
 from gateway.front_door import NoAgentFits
+from gateway.killing import AmbiguousPerson, NotYourself, UnknownKill
 from gateway.ledger import Refused
 from gateway.offers import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
 from gateway.outbox import UnknownDelivery
@@ -28,6 +29,7 @@ from gateway.turns import EndingNotKept
 from gateway.under_way import TooManyTasks
 from policies.grant import Denial
 from policies.identity import TokenRefused
+from policies.kills import Killed
 from policies.permissions import BadPermission
 from policies.strict_json import BadJson
 from registry.card import BadCard
@@ -202,6 +204,9 @@ TABLE: dict[type[Exception], Row] = {
     UnknownDelivery: Row(404, -32011, "unknown", "There is no such dead letter.", acts=True),
     UnknownDecision: Row(404, -32011, "unknown", "There is no such decision.", acts=True),
     UnknownGrant: Row(404, -32011, "unknown", "There is no such grant.", acts=True),
+    UnknownKill: Row(404, -32011, "unknown", "Nothing of that name or id is stopped.", acts=True),
+    NotYourself: Row(409, -32602, "not-yourself", "You could not lift it again; let another operator do it."),
+    AmbiguousPerson: Row(409, -32602, "ambiguous"),
     BadCursor: Row(400, -32602, "bad-cursor"),
     NotCancelable: Row(400, -32002, "not-cancelable", "The task can't be canceled.", "TASK_NOT_CANCELABLE", PRECONDITION),
     TaskEnded: Row(400, -32004, "task-not-waiting", "The task does not wait for a message.", "UNSUPPORTED_OPERATION", PRECONDITION),
@@ -215,6 +220,7 @@ TABLE: dict[type[Exception], Row] = {
     ExtensionRequired: Row(400, -32008, "extension-required", a2a="EXTENSION_SUPPORT_REQUIRED", rpc=PRECONDITION),
     VersionNotSupported: Row(400, -32009, "version-not-supported", a2a="VERSION_NOT_SUPPORTED", rpc=PRECONDITION),
     Refused: Row(403, -32010, "denied", rides=True),
+    Killed: Row(403, -32010, "killed", "An operator of the gateway has stopped this.", rides=True),
     TooManyTasks: Row(
         429, -32012, "too-many-tasks", "The task has caused as many tasks as may be under way; wait until some end.", acts=True
     ),

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from gateway.database import Database, NotKept
+from gateway.halt import Halt
 from gateway.spool import Spool
 from policies.grants import Grants
 from policies.principal import Principal
@@ -25,6 +26,7 @@ class Revocation:
     grants: Grants
     spool: Spool
     now: Callable[[], int]
+    halt: Halt
 
     async def revoke(self, principal: Principal, grant_id: str, everybodys: bool) -> None:
         """`everybodys`: the caller may end other people's grants of the tenant too. Raises UnknownGrant."""
@@ -36,6 +38,8 @@ class Revocation:
         except NotKept:
             await self.spool.put(record)
         self.grants.forget()
+        self.halt.revoked()
+        await self.halt.end_revoked()
 
     def _record(self, connection: Connection, principal: Principal, grant_id: str, everybodys: bool) -> dict[str, Any] | None:
         match = (table.c.tenant == principal.tenant) & (table.c.id == grant_id)

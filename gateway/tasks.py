@@ -295,13 +295,13 @@ class TaskLog:
         same = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.context_id == row.context_id)
         match = same & (tasks.c.agent == row.agent) & (tasks.c.parent_id == row.parent_id) & (tasks.c.id < row.id)
         found = await self._database.read(lambda c: c.execute(select(tasks).where(match).order_by(tasks.c.id.desc()).limit(1)).first())
-        return None if found is None else _row(found)
+        return None if found is None else row_of(found)
 
     async def caused(self, row: TaskRow) -> list[TaskRow]:
         """The tasks that hang below this one, at any depth, and have not ended; nearer ones first."""
         same = (tasks.c.tenant == row.tenant) & (tasks.c.txn == row.txn) & (tasks.c.owner == row.owner)
         query = select(tasks).where(same).order_by(tasks.c.id).limit(CAUSED_MAX)
-        errand = await self._database.read(lambda connection: [_row(found) for found in connection.execute(query)])
+        errand = await self._database.read(lambda connection: [row_of(found) for found in connection.execute(query)])
         children: dict[str, list[TaskRow]] = {}
         for one in errand:
             children.setdefault(one.parent_id, []).append(one)
@@ -316,7 +316,7 @@ class TaskLog:
         if agent != FRONT_DOOR:
             match &= tasks.c.agent == agent
         found = await self._database.read(lambda c: c.execute(select(tasks).where(match)).first())
-        return None if found is None else _row(found)
+        return None if found is None else row_of(found)
 
     def follow(self, row: TaskRow, after: int, past_waits: bool = False) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
         """Every event after number `after`, until the task ends or waits for somebody; whichever process appends them.
@@ -334,7 +334,7 @@ class TaskLog:
         somebodys = text("tasks.runner <> ''")  # as the index says it
         gone = select(tasks).where(somebodys, ~exists().where(processes.c.id == tasks.c.runner)).limit(1000)
         ours = select(tasks).where(somebodys, tasks.c.runner == self.runner, tasks.c.updated < self._now() - SETTLED_US)
-        return await self._database.read(lambda connection: [_row(row) for query in (gone, ours) for row in connection.execute(query)])
+        return await self._database.read(lambda connection: [row_of(row) for query in (gone, ours) for row in connection.execute(query)])
 
 
 async def _followed(
@@ -382,10 +382,10 @@ def _find(connection: Connection, tenant: str, owner: str, task_id: str) -> Task
     found = connection.execute(select(tasks).where(match)).first()
     if found is None:
         raise UnknownTask
-    return _row(found)
+    return row_of(found)
 
 
-def _row(found: "Row[Any]") -> TaskRow:
+def row_of(found: "Row[Any]") -> TaskRow:
     return TaskRow(**{**found._mapping, "state": TaskState(found.state)})
 
 

@@ -1,9 +1,11 @@
-"""The turns of this process that are under way, and how many tasks each task has caused."""
+"""The turns and calls of this process that are under way, and how many tasks each task has caused."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
+
+from policies.grant import Grant
 
 T = TypeVar("T")
 FANOUT_MAX = 64  # tasks that one task may have under way at once
@@ -17,14 +19,27 @@ class TooManyTasks(Exception):
     """One task has caused more tasks than may be under way at once."""
 
 
+class Share(Protocol):
+    """What a turn takes up of a limit (gateway/limits.py)."""
+
+    def free(self) -> None: ...
+
+
 class UnderWay:
-    """The turns of this process, from before their first commit to after their last, and how many each task has caused."""
+    """The turns of this process, from before their first commit to after their last, and how many each task has caused.
+
+    `turns` and `calls` tell which of them are with an agent or a server now, and by whose leave.
+    """
 
     def __init__(self) -> None:
         self._tasks: Counter[str] = Counter()
         self._caused: Counter[str] = Counter()
         self._waiting: dict[str, asyncio.Task[Any]] = {}
         self._abandoned: set[str] = set()
+        self._shares: dict[str, list[Sequence[Share]]] = {}
+        self._cut: dict[asyncio.Task[Any], Exception] = {}
+        self.turns: dict[str, Grant] = {}
+        self.calls: dict[asyncio.Task[Any], Grant] = {}
 
     def enter(self, task_id: str, parent: str) -> None:
         """Raises TooManyTasks. `parent` is empty for what no task has caused."""
@@ -33,21 +48,30 @@ class UnderWay:
         self._tasks[task_id] += 1
         self._caused[parent] += 1
 
+    def hold(self, task_id: str, shares: Sequence[Share]) -> None:
+        """What is free again when the last turn of a task that entered has left."""
+        self._shares.setdefault(task_id, []).append(shares)
+
     def leave(self, task_id: str, parent: str) -> None:
         for counter, key in ((self._tasks, task_id), (self._caused, parent)):
             counter[key] -= 1
             if not counter[key]:
                 del counter[key]
+        if task_id not in self._tasks:
+            for shares in self._shares.pop(task_id, ()):
+                for share in shares:
+                    share.free()
 
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._tasks
 
-    async def run(self, task_id: str, turn: Coroutine[Any, Any, T]) -> T:
+    async def run(self, task_id: str, turn: Coroutine[Any, Any, T], grant: Grant) -> T:
         """Runs a turn, in the task that waits for it, which may be told meanwhile to give up on it. Raises Abandoned."""
         waiting = asyncio.current_task()
         if waiting is None:
             raise RuntimeError("a turn runs in a task")
         self._waiting[task_id] = waiting
+        self.turns[task_id] = grant
         try:
             return await turn
         except asyncio.CancelledError:
@@ -57,6 +81,7 @@ class UnderWay:
             raise Abandoned from None
         finally:
             self._waiting.pop(task_id, None)
+            self.turns.pop(task_id, None)
             self._abandoned.discard(task_id)
 
     def abandon(self, task_id: str) -> None:
@@ -64,4 +89,29 @@ class UnderWay:
         waiting = self._waiting.pop(task_id, None)
         if waiting is not None:
             self._abandoned.add(task_id)
+            waiting.cancel()
+
+    def begin_call(self, grant: Grant) -> "asyncio.Task[Any]":
+        """A server is asked from now on, in the task that waits for it, which may be told meanwhile to give up on it."""
+        waiting = asyncio.current_task()
+        if waiting is None:
+            raise RuntimeError("a call is made in a task")
+        self.calls[waiting] = grant
+        return waiting
+
+    def check_cut(self, waiting: "asyncio.Task[Any]") -> None:
+        """After a CancelledError: raises what the call was given up for, if it was."""
+        if (error := self._cut.get(waiting)) is not None:
+            waiting.uncancel()
+            raise error
+
+    def end_call(self, waiting: "asyncio.Task[Any]") -> None:
+        self.calls.pop(waiting, None)
+        if self._cut:
+            self._cut.pop(waiting, None)
+
+    def cut(self, waiting: "asyncio.Task[Any]", error: Exception) -> None:
+        """Stops waiting for the server of a call."""
+        if self.calls.pop(waiting, None) is not None:
+            self._cut[waiting] = error
             waiting.cancel()

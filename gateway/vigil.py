@@ -13,6 +13,7 @@ from adapters.task import INTERRUPTED, Message, Role
 from gateway.database import NotRead
 from gateway.tasks import TaskLog
 from gateway.turns import Turned
+from policies.grant import Grant
 
 WATCHED_MAX = 1000  # at once, in one process; of more, an agent's own move is found out when somebody answers
 NOTHING = Message("", Role.USER, ())
@@ -28,14 +29,16 @@ class Vigil:
         self._tasks = tasks
         self._now = now
         self._watches: dict[str, asyncio.Task[None]] = {}
+        self.watched: dict[str, Grant] = {}  # by whose leave
         self._moving: set[asyncio.Task[Any]] = set()  # those whose agent went on: nobody's answer ends them
 
-    def begin(self, adapter: Adapter, renewed: Callable[[], Call], turned: Turned, go_on: GoOn) -> None:
+    def begin(self, adapter: Adapter, grant: Grant, renewed: Callable[[], Call], turned: Turned, go_on: GoOn) -> None:
         """Watches a task that waits now. `renewed` makes the call anew, whose tokens do not last as long; `go_on` runs what follows."""
         key = turned.row.id
         if not isinstance(adapter, Watcher) or not _ref(turned.row.vendor_ref).task_id or len(self._watches) >= WATCHED_MAX:
             return
         self.end(key)
+        self.watched[key] = grant
         watch = self._watches[key] = asyncio.create_task(self._watch(adapter, renewed, turned, go_on))
         watch.add_done_callback(lambda done: self._over(key, done))
 
@@ -54,6 +57,8 @@ class Vigil:
     def _over(self, key: str, done: "asyncio.Task[None]") -> None:
         if self._watches.get(key) is done:
             del self._watches[key]
+        if key not in self._watches:
+            self.watched.pop(key, None)
         if not done.cancelled() and (error := done.exception()) is not None:
             log.error("watch_broke", task_id=key, error=type(error).__name__)
 

@@ -9,6 +9,7 @@ from policies.delegation import CannotNarrow, Delegation
 from policies.grant import Grant
 from policies.grants import GrantEnded, Grants
 from policies.identity import Claims, Identity, TokenRefused
+from policies.kills import Killed
 from policies.permissions import NONE, BadPermission, Permissions
 
 TYPE = "at+jwt"
@@ -108,6 +109,8 @@ class HopTokens:
             delegation = await self._grants.find(claims.tenant, claims.grant_id)
         except GrantEnded:
             raise ExchangeRefused("invalid_grant", "the task that the subject_token stands for has ended or was revoked") from None
+        except Killed:
+            raise ExchangeRefused("invalid_grant", "an operator has stopped the person or an agent of the chain (killed)") from None
         if delegation.actor != asked.agent:
             raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
         try:

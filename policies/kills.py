@@ -60,6 +60,7 @@ class Kills:
         self._kept: dict[tuple[str, str, str], Kill] = {}
         self._unkept: dict[tuple[str, str, str], Kill] = {}  # in force, though no row can say so yet
         self._all: Mapping[tuple[str, str, str], Kill] = {}
+        self.version = 0  # counts changes
 
     @property
     def active(self) -> bool:
@@ -110,6 +111,11 @@ class Kills:
         """Whether a person is stopped; `owner` is tenant|issuer|subject."""
         return (tenant, "user", owner) in self._all
 
+    def holder(self, owner: str, actor: str) -> bool:
+        """The same of whoever opened something: a person, or an agent that acts for one."""
+        tenant = owner.partition("|")[0]
+        return self.person(tenant, owner) or (tenant, "agent", actor) in self._all
+
     def delegated(self, delegation: Delegation) -> bool:
         """Whether the person is stopped whom a delegation comes from, or any agent that it went through."""
         principal, known = delegation.principal, self._all
@@ -128,4 +134,5 @@ class Kills:
         return self.delegated(grant.delegation) or self.aimed(grant.delegation.principal.tenant, grant.decision.act)
 
     def _settle(self) -> None:
-        self._all = {**self._kept, **self._unkept}
+        before, self._all = self._all, {**self._kept, **self._unkept}
+        self.version += before != self._all

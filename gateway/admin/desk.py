@@ -12,6 +12,7 @@ from gateway.offers import BadRequest, Registrant
 from gateway.tasks import rfc3339
 from policies.authority import Caller
 from policies.grant import Act, Denial, Grant, calling, getting, invoking, reading
+from policies.kills import Kills
 from registry.card import Family, Registration, Status
 from registry.deeds import Deed
 from registry.search import Search, Wanted
@@ -32,11 +33,12 @@ def registering(verb: str, family: Family, name: str) -> Act:
 class Desk:
     """An operator is whoever may write the registry. `may` leaves no trace; `allowed` keeps its decision and raises Refused."""
 
-    def __init__(self, registry: Registry, may: May, allowed: Allowed, search: Search) -> None:
+    def __init__(self, registry: Registry, may: May, allowed: Allowed, search: Search, kills: Kills) -> None:
         self._registry = registry
         self._may = may
         self._allowed = allowed
         self._search = search
+        self._kills = kills
 
     async def registrant(self, caller: Caller, family: Family, name: str) -> Registrant:
         """Anyone may offer; a token that was narrowed to other things may not be used for it. `name` may be empty. Raises Refused."""
@@ -96,6 +98,8 @@ class Desk:
         """What agents and servers have in common. Who registered an entry, and its client id, is for them and operators."""
         shown: dict[str, Any] = {"name": entry.name, "kind": entry.kind, "status": entry.status.value, "url": entry.url}
         shown |= {"delegation": entry.delegation, "ceiling": list(entry.ceiling), "clearance": entry.clearance}
+        if self._kills.find(entry.tenant, "agent" if entry.family is Family.AGENT else "server", entry.name) is not None:
+            shown["killed"] = True
         if self.controls(caller, entry):
             shown |= {"owner": entry.owner, "client_id": entry.client_id}
         return shown | {"created": rfc3339(entry.created), "updated": rfc3339(entry.updated)}

@@ -20,7 +20,9 @@ from gateway.connections import Connections
 from gateway.database import Database, bump, engine_for
 from gateway.errors import REASONS
 from gateway.front_door import FrontDoor
+from gateway.halt import LOOK_SECONDS as HALT_SECONDS
 from gateway.home import prepared
+from gateway.killing import Archive, Killing
 from gateway.ledger import Ledger, Outside
 from gateway.mailbox import Mailbox
 from gateway.metrics import Metrics
@@ -128,6 +130,8 @@ class Gateway:
         self.ledger = Ledger(self.authority, self.tokens, self.memory, outside, self.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.authority.may)
         self.broker = Broker(self.registry, self.ledger, self.memory, outside, self.front_door)
+        archive = Archive(self.database, self.audit, self.spool, new_id, now_us)
+        self.killing = Killing(archive, self.kills, self.broker.halt, self.registry, rights.issuers(settings))
         heads = HeadsFile(settings.home / "audit.heads", self.keys, now_us)
         self.presence = Presence(self.database, self.process, now_us)
         self.pulse = Pulse(self.database, self.audit, heads, self.presence)
@@ -180,15 +184,19 @@ class Gateway:
         await self.database.refresh()
         await self.registry.reload()
         await self.search.mend()
+        await self.kills.reload()
         await self.database.write(lambda batch: self.audit.open(batch.connection, batch))
         for name in ("registry", "grants", "policies"):
             self.database.watch(name, self.authority.forget)
+        self.database.watch("grants", self.broker.halt.revoked)
+        self.database.watch("kills", self.kills.reload)
         self.database.watch("policies", self.policies.take_up)
         self.database.watch("keys", self.identity.clear)
         self.database.watch("registry", self.registry.reload)
         await self.pulse.begin(self.broker)
         self.pulse.repeat(LOOK_SECONDS, self.policies.look)
         self.pulse.repeat(LOOK_SECONDS, KeyReload(self.database, self.keys).look)
+        self.pulse.repeat(HALT_SECONDS, lambda: self.broker.halt.look(self.kills))
         self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
         self.pulse.repeat(SWEEP_SECONDS, self.connections.sweep)
         self.pulse.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)

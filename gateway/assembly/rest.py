@@ -8,6 +8,7 @@ from gateway.admin import deadletters as admin_deadletters
 from gateway.admin import decisions as admin_decisions
 from gateway.admin import discovery as admin_discovery
 from gateway.admin import grants as admin_grants
+from gateway.admin import kills as admin_kills
 from gateway.admin import servers as admin_servers
 from gateway.admin import tasks as admin_tasks
 from gateway.admin import virtual as admin_virtual
@@ -31,11 +32,11 @@ def rest(gateway: Gateway, admission: Admission) -> App:
     """All that the framework serves."""
     admitted, may, url = admitted_by(admission), gateway.authority.may, gateway.settings.public_url
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
-    desk, size = Desk(gateway.registry, may, gateway.allowed, gateway.search), gateway.settings.server.max_body
+    desk, size = Desk(gateway.registry, may, gateway.allowed, gateway.search, gateway.kills), gateway.settings.server.max_body
     amendments = Amendments(desk, gateway.registry, gateway.onboarding, gateway.renewal, gateway.refresh)
     assertions = ClientAssertions((url, f"{url}/oauth/token"), time.time)
     clients = ClientAuthentication(gateway.registry, assertions, SpentIds(gateway.database, now_us))
-    revocation = Revocation(gateway.database, gateway.grants, gateway.spool, now_us)
+    revocation = Revocation(gateway.database, gateway.grants, gateway.spool, now_us, gateway.broker.halt)
     return api(
         admission,
         [
@@ -49,6 +50,7 @@ def rest(gateway: Gateway, admission: Admission) -> App:
             admin_tasks.routes(gateway.database, gateway.memory.tasks, admitted, gateway.places),
             admin_decisions.routes(gateway.database, admitted, may),
             admin_grants.routes(revocation, admitted, may),
+            admin_kills.routes(gateway.killing, admitted, may, gateway.allowed, size),
             admin_audit.routes(gateway.database, admitted, gateway.allowed),
             admin_discovery.catalog_routes(gateway.registry, gateway.front_door, url),
             admin_discovery.routes(desk, admitted, url),

@@ -19,6 +19,12 @@ from registry.card import Family
 from registry.store import Registry
 
 
+def issuers(settings: Settings) -> list[str]:
+    """Who vouches for people."""
+    known = [issuer.issuer for issuer in settings.identity.issuers]
+    return [*known, DEVELOPMENT_ISSUER] if settings.development else known
+
+
 def identity(settings: Settings, keys: SigningKeys, egress: Egress) -> Identity:
     """Whom tokens are believed from."""
     given = settings.identity.issuers

@@ -56,7 +56,7 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     methods = Methods(relay, tasks, catalogue, sessions, changes)
     parts = Parts(relay, methods, seal, parked, listeners, line)
 
-    for name in ("registry", "grants", "policies"):
+    for name in ("registry", "grants", "kills", "policies"):
         gateway.database.watch(name, changes)
     gateway.database.watch("registry", watching.settle)
 
@@ -67,6 +67,7 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     gateway.opening.append(begin)
     gateway.closing.extend((listeners.close, parked.close, running.close, older.close, watching.close, relisting.close))
     conversations = Conversations(sessions, parts, changes, gateway.tools)
+    gateway.broker.halt.also.append(conversations.expel)
     return Endpoint(admission, relay, conversations, HttpSse(conversations, streams, mailbox.shared), gateway.settings.server.max_body)
 
 

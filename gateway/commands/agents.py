@@ -134,6 +134,7 @@ def _show(agent: dict[str, Any]) -> None:
     ceiling = agent.get("ceiling")
     pairs += [("at most", " ".join(ceiling) if isinstance(ceiling, list) else ceiling), ("skills", ", ".join(_skills(agent)))]
     health = agent.get("health") or {}
+    pairs.append(("killed", "an operator has stopped it: interlock kill list" if agent.get("killed") else ""))
     pairs.append(("problem", agent.get("quarantine") or health.get("problem")))
     screen.fields(pairs)
     _show_drift(agent)

@@ -12,7 +12,7 @@ from gateway.commands.outcomes import WrongUsage
 from gateway.commands.remote import connect, quoted
 
 Name = Annotated[str, typer.Argument(help="The server's name.", metavar="NAME")]
-FIELDS = ("name", "status", "url", "era", "tools", "prompts", "resources", "templates", "waiting", "owner", "created", "updated")
+FIELDS = ("name", "status", "killed", "url", "era", "tools", "prompts", "resources", "templates", "waiting", "owner", "created", "updated")
 KINDS = ("tools", "prompts", "resources", "templates")
 app = typer.Typer(help="Servers of tools: register, list, show, look at again, approve, remove; virtual ones.", no_args_is_help=True)
 app.add_typer(virtual.app, name="virtual")

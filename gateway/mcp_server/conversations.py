@@ -26,6 +26,7 @@ from gateway.mcp_server.relay import Relay
 from gateway.mcp_server.seal import Seal
 from gateway.mcp_server.sessions import Session, Sessions, holder, owner_of
 from gateway.mcp_server.wanted import PROGRESS, Wanted, wanted
+from policies.kills import Kills
 
 ROUNDS = frozenset({"tools/call", "prompts/get", "resources/read"})  # what a modern server may answer with questions
 PASSED_ON = frozenset({PROGRESS, "notifications/roots/list_changed"})  # what servers of this era hear from clients
@@ -163,6 +164,12 @@ class Conversations:
         await self.sessions.close(session)
         await self._upstreams.leave(owner_of(session), session.id)
         self._changed()
+
+    async def expel(self, kills: Kills) -> None:
+        """Closes the streams and sessions of people and agents that were stopped; their calls are ended by the broker."""
+        self._listeners.expel(kills.holder)
+        for owner, session_id in await self.sessions.expel(kills.holder):
+            await self._upstreams.leave(owner, session_id)
 
     async def stream(self, asked: Asked, session: Session, outlet: Outlet, resumes: bool = True) -> None:
         """GET: the session's own stream, or one that broke."""

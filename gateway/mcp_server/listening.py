@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from gateway.mcp_server.task_feed import TaskFeed, task_ids
 from gateway.places import Places
 from policies.authority import Caller
 from policies.identity import TokenRefused
+from policies.kills import Killed
 
 URIS_MAX = 1000
 RESUMED_MAX = 8  # streams of one session that are gone on with at a time; the oldest makes room
@@ -43,7 +44,7 @@ class Listeners:
         self._now = line.now
         self._places = places
         self._closing = False
-        self._open: set[asyncio.Future[None]] = set()
+        self._open: dict[asyncio.Future[None], Caller] = {}
         self._resumed: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)  # of each session, the oldest first
         self._general: dict[str, asyncio.Future[None]] = {}  # of each session the GET stream, one at a time
 
@@ -51,6 +52,12 @@ class Listeners:
         self._closing = True
         for stop in self._open:
             _settle(stop)
+
+    def expel(self, stopped: Callable[[str, str], bool]) -> None:
+        """Ends the streams of whoever is `stopped`, by owner and acting agent."""
+        for stop, caller in self._open.items():
+            if stopped(caller.principal.owner, caller.delegation.actor):
+                _settle(stop)
 
     async def listen(self, asked: Asked, outlet: Outlet) -> bytes:
         """Until the stream ends; then the result that says so. Raises BadEnvelope and TooManyStreams."""
@@ -133,14 +140,14 @@ class Listeners:
     async def _run(self, caller: Caller, outlet: Outlet, work: Coroutine[Any, Any, None], stop: asyncio.Future[None]) -> None:
         """Until the client leaves, `stop` is settled, the token's time is over or nothing is wanted any more."""
         telling = let_go(work, "mcp_stream_broke")
-        self._open.add(stop)
+        self._open[stop] = caller
         if self._closing:
             _settle(stop)
         left = max(0.0, caller.expires - self._now())
         try:
             await asyncio.wait([telling, outlet.stream, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._open.discard(stop)
+            self._open.pop(stop, None)
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
 
@@ -155,7 +162,7 @@ class Listeners:
         """Whether the token that opened the stream would still open it."""
         try:
             caller: Caller = await self._admission.admit(asked.scope, asked.resource)
-        except TokenRefused:
+        except (TokenRefused, Killed):
             return False
         return caller.key == asked.caller.key
 

@@ -101,6 +101,17 @@ class Sessions:
         self._known.drop(session.id)
         await self._database.write(lambda batch: _delete(batch, [session.id]))
 
+    async def expel(self, stopped: Callable[[str, str], bool]) -> list[tuple[str, str]]:
+        """Closes the sessions of whoever is `stopped`, by owner and acting agent; gives the owner and the id of each."""
+        holders = select(mcp_sessions.c.id, mcp_sessions.c.holder)
+        rows = await self._database.read(lambda connection: connection.execute(holders).all())
+        gone = [(row.holder.rpartition("\n")[0], row.id) for row in rows if stopped(*row.holder.rsplit("\n", 1))]
+        for _, key in gone:
+            self._known.drop(key)
+        if gone:
+            await self._database.write(lambda batch: _delete(batch, [key for _, key in gone]))
+        return gone
+
     async def change(self, session: Session, *, level: str | None = None, uris: tuple[str, ...] | None = None) -> Session:
         """Sets the level of log messages, or what it subscribed to. Raises BadEnvelope for too much of the latter."""
         changed = msgspec.structs.replace(

@@ -25,6 +25,8 @@ from gateway.mcp_server.relay import Catalogue
 from gateway.mcp_server.watching import Watching
 from policies.authority import Caller
 from policies.grant import reading
+from policies.identity import TokenRefused
+from policies.kills import Killed
 from registry.store import UnknownName
 
 LOOK_SECONDS = 5.0  # between two looks at what other processes may have changed
@@ -202,7 +204,7 @@ class Feed:
                 await self._broker.listen(audience.caller, listening)
             except (UpstreamFault, McpRefused, EgressRefused, NotKept, NotRead) as error:
                 log.info("mcp_not_listened", server=server, error=type(error).__name__)
-            except (Refused, UnknownName):
+            except (Refused, UnknownName, Killed, TokenRefused):
                 return
             lasted = asyncio.get_running_loop().time() - began
             patience = 1.0 if lasted > PATIENCE_MAX else min(PATIENCE_MAX, patience * 2)

@@ -21,7 +21,7 @@ def caller(principal: Principal, *path: Hop) -> Caller:
 
 async def test_what_a_person_registered_is_not_its_agents_to_see_or_to_remove(home: House) -> None:  # attack REG-09
     await Reception(home).post("/api/agents", "alice", card=card("https://93.184.215.14/", "1.0"), name="hers")
-    desk = Desk(home.gateway.registry, home.gateway.authority.may, home.gateway.allowed, home.gateway.search)
+    desk = Desk(home.gateway.registry, home.gateway.authority.may, home.gateway.allowed, home.gateway.search, home.gateway.kills)
     alice = Principal("default", "interlock-development", "alice", ("sales",))
     assert desk.find(caller(alice), Family.AGENT, "hers").name == "hers"
     errand = caller(alice, Hop("support"))

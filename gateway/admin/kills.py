@@ -1,0 +1,81 @@
+"""/api/kill: an operator stops an agent, a server or a person at once, sees what is stopped, and lifts it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+from msgspec.structs import replace
+from pydantic import Field
+
+from gateway.admin.bodies import Body, read_model
+from gateway.killing import Killing, Order, UnknownKill
+from gateway.ledger import Refused
+from gateway.offers import BadRequest
+from gateway.tasks import rfc3339
+from policies.authority import Caller
+from policies.grant import Act, Denial
+from policies.kills import Kill
+
+KILL = Act("writePolicy", "Key", "kills", "policy:write", "kills", "stop")
+Admitted = Callable[[Request], Awaitable[Caller]]
+Allowed = Callable[[Caller, Act], Awaitable[object]]
+May = Callable[[Caller, Act], bool]
+
+
+class KillBody(Body):
+    kind: Literal["agent", "server", "user"]
+    name: str = Field(min_length=1, max_length=2048)
+    reason: str = Field("", max_length=1000)
+    lift: bool = False
+
+
+def routes(killing: Killing, admitted: Admitted, may: May, allowed: Allowed, max_body: int) -> APIRouter:
+    """Needs policy:write, by a person: no agent on an errand of theirs. `allowed` keeps a ruling and raises Refused unless it is a Grant,
+    which is only asked of those who may not, since a kill goes on when nothing can be kept.
+    """
+    router = APIRouter(prefix="/api/kill", tags=["kill"])
+
+    async def operator(request: Request) -> Caller:
+        caller = await admitted(request)
+        if caller.delegation.path:
+            raise UnknownKill
+        if not may(caller, KILL):
+            await _demand(caller, allowed)
+        return caller
+
+    @router.get("", name="list_kills")
+    async def list_kills(caller: Annotated[Caller, Depends(operator)]) -> JSONResponse:
+        return JSONResponse({"items": [shown(kill) for kill in killing.listed(caller.principal.tenant)], "next": None})
+
+    @router.post("", name="kill", status_code=201)
+    async def kill(caller: Annotated[Caller, Depends(operator)], request: Request) -> JSONResponse:
+        body = await read_model(request, KillBody, max_body)
+        if "\0" in body.name + body.reason:
+            raise BadRequest("name", "must be plain text")
+        order = Order(body.kind, body.name, body.reason)
+        if body.lift:
+            return JSONResponse({**shown(await killing.lift_named(caller.principal, order)), "lifted": True})
+        made, ended = await killing.kill(caller.principal, order)
+        return JSONResponse({**shown(made), "ended": ended}, 201)
+
+    @router.delete("/{kill_id}", name="lift_kill", status_code=204)
+    async def lift(caller: Annotated[Caller, Depends(operator)], kill_id: str) -> Response:
+        await killing.lift(caller.principal, kill_id)
+        return Response(status_code=204)
+
+    return router
+
+
+async def _demand(caller: Caller, allowed: Allowed) -> None:
+    """Refuses with an explanation: that operators may stop what they like is no secret."""
+    try:
+        await allowed(caller, KILL)
+    except Refused as refused:
+        if isinstance(refused.ruling, Denial):
+            raise Refused(replace(refused.ruling, hidden=False)) from refused
+        raise
+
+
+def shown(kill: Kill) -> dict[str, Any]:
+    return {"id": kill.id, "kind": kill.kind, "name": kill.name, "reason": kill.reason, "by": kill.by, "at": rfc3339(kill.at)}
