@@ -163,20 +163,20 @@ class Authority:
         request = Request(act, caller.principal.tenant)
         if not self._engine.reads_input(act) and not self._engine.recalls(act):
             return self._verdict(caller, request, None, "").reason_id in ("", ASKS)
-        held = caller.expires > self._around.now() and not self._stopped(caller, act) and caller.delegation.held().covers(act.permission)
+        held = (
+            caller.expires > self._around.now()
+            and not self._around.kills.stops(caller.delegation, act)
+            and caller.delegation.held().covers(act.permission)
+        )
         return held and self._engine.visible(_question(caller, request, None))
 
     def sees(self, caller: Caller, act: Act) -> bool:
         """Whether the caller may know of the resource at all; what they may not is answered as if it did not exist."""
         return self._visible(caller, act)
 
-    def _stopped(self, caller: Caller, act: Act) -> bool:
-        kills = self._around.kills
-        return kills.active and (kills.aimed(caller.principal.tenant, act) or kills.delegated(caller.delegation))
-
     def _verdict(self, caller: Caller, request: Request, arguments: Mapping[str, Any] | None, digest: str) -> _Verdict:
         act = request.act
-        if self._stopped(caller, act):
+        if self._around.kills.stops(caller.delegation, act):
             return _Verdict("killed", (), (), not self._visible(caller, act))
         if caller.expires <= self._around.now():
             return _Verdict(reason_id="token-expired")

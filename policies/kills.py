@@ -129,9 +129,13 @@ class Kills:
             return (tenant, "agent", act.parent) in self._all
         return act.action in SERVERS_ACTS and (tenant, "server", act.parent) in self._all
 
+    def stops(self, delegation: Delegation, act: Act) -> bool:
+        """Whether an act by this authority is refused."""
+        return self.active and (self.delegated(delegation) or self.aimed(delegation.principal.tenant, act))
+
     def granted(self, grant: Grant) -> bool:
         """Whether what a Grant allowed has to stop."""
-        return self.delegated(grant.delegation) or self.aimed(grant.delegation.principal.tenant, grant.decision.act)
+        return self.stops(grant.delegation, grant.decision.act)
 
     def _settle(self) -> None:
         before, self._all = self._all, {**self._kept, **self._unkept}

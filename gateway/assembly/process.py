@@ -96,15 +96,7 @@ class Gateway:
         tools = rights.known_tools(self.registry)
         self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None, tools)
         self.identity = rights.identity(settings, self.keys, self.egress)
-        self.kills = Kills(self.database)
-        self.metrics.gauge("kills", "Agents, servers and people that operators have stopped.", lambda: len(self.kills))
-        self.grants = Grants(self.database, time.time, is_over, self.kills)
-        self.spool = Spool(settings.home, self.audit, self.grants, self.kills)
-        around = rights.surroundings(settings, self.registry, lambda: self.database.fresh, self.kills)
-        self.authority = Authority(self.identity, self.engine, self.grants, around)
-        self.policies = PolicyReload(self.database, self.engine, self.audit, self.authority.forget, lambda: self.registry.generation)
-        minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
-        self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
+        self._make_rights(settings)
         self.envelope = upstreams.envelope(settings)
         self.mailbox = Mailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
@@ -130,12 +122,27 @@ class Gateway:
         self.ledger = Ledger(self.authority, self.tokens, self.memory, outside, self.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.authority.may)
         self.broker = Broker(self.registry, self.ledger, self.memory, outside, self.front_door)
-        archive = Archive(self.database, self.audit, self.spool, new_id, now_us)
-        self.killing = Killing(archive, self.kills, self.broker.halt, self.registry, rights.issuers(settings))
+        self.killing = self._killing()
         heads = HeadsFile(settings.home / "audit.heads", self.keys, now_us)
         self.presence = Presence(self.database, self.process, now_us)
         self.pulse = Pulse(self.database, self.audit, heads, self.presence)
         heads.compact()
+
+    def _make_rights(self, settings: Settings) -> None:
+        """Who may what, and what was taken back of it."""
+        self.kills = Kills(self.database)
+        self.metrics.gauge("kills", "Agents, servers and people that operators have stopped.", lambda: len(self.kills))
+        self.grants = Grants(self.database, time.time, is_over, self.kills)
+        self.spool = Spool(settings.home, self.audit, self.grants, self.kills)
+        around = rights.surroundings(settings, self.registry, lambda: self.database.fresh, self.kills)
+        self.authority = Authority(self.identity, self.engine, self.grants, around)
+        self.policies = PolicyReload(self.database, self.engine, self.audit, self.authority.forget, lambda: self.registry.generation)
+        minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
+        self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
+
+    def _killing(self) -> Killing:
+        archive = Archive(self.database, self.audit, self.spool, new_id, now_us)
+        return Killing(archive, self.kills, self.broker.halt, self.registry, rights.issuers(self.settings))
 
     def _memory(self) -> Memory:
         tasks = TaskLog(self.database, now_us, self.process)
