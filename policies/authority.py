@@ -163,11 +163,9 @@ class Authority:
         request = Request(act, caller.principal.tenant)
         if not self._engine.reads_input(act) and not self._engine.recalls(act):
             return self._verdict(caller, request, None, "").reason_id in ("", ASKS)
-        held = (
-            caller.expires > self._around.now()
-            and not self._around.kills.stops(caller.delegation, act)
-            and caller.delegation.held().covers(act.permission)
-        )
+        if self._around.kills.stops(caller.delegation, act):
+            return False
+        held = caller.expires > self._around.now() and caller.delegation.held().covers(act.permission)
         return held and self._engine.visible(_question(caller, request, None))
 
     def sees(self, caller: Caller, act: Act) -> bool:
@@ -222,13 +220,7 @@ class Authority:
         return _Verdict("user-lacks-permission", (), (f"{act.permission} (user)",), hidden), True
 
     def _visible(self, caller: Caller, act: Act) -> bool:
-        return _visible(self._rights(caller), caller.delegation, act)
-
-    def _rights(self, caller: Caller) -> Permissions:
-        """What the person's roles permit."""
-        known = self._around.role_permissions
-        patterns = [known.get(role, NONE).patterns for role in caller.principal.roles]
-        return Permissions(frozenset().union(*patterns))
+        return _visible(_rights(self._around, caller), caller.delegation, act)
 
     def _decision(self, caller: Caller, request: Request, verdict: _Verdict, digest: str, why: str = "allowed") -> Decision:
         delegation = caller.delegation
@@ -239,7 +231,7 @@ class Authority:
             reason_id=verdict.reason_id or why,
             principal=caller.principal.owner,
             roles=caller.principal.roles,
-            chain=_links(self._rights(caller), delegation),
+            chain=_links(_rights(self._around, caller), delegation),
             act=request.act,
             policies=verdict.policies,
             missing=verdict.missing,
@@ -299,6 +291,12 @@ def _question(caller: Caller, request: Request, arguments: Mapping[str, Any] | N
         input=arguments,
         history=history.context(request.act.permission, totals) if history else None,
     )
+
+
+def _rights(around: Surroundings, caller: Caller) -> Permissions:
+    """What the person's roles permit."""
+    patterns = [around.role_permissions.get(role, NONE).patterns for role in caller.principal.roles]
+    return Permissions(frozenset().union(*patterns))
 
 
 def _visible(rights: Permissions, delegation: Delegation, act: Act) -> bool:

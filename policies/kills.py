@@ -55,7 +55,8 @@ class Reader(Protocol):
 class Kills:
     """Those in force, as this process knows them: read anew whenever the epoch `kills` moves. Asking is cheap while there are none."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader | None = None) -> None:
+        """Without a `reader` nothing is stopped."""
         self._reader = reader
         self._kept: dict[tuple[str, str, str], Kill] = {}
         self._unkept: dict[tuple[str, str, str], Kill] = {}  # in force, though no row can say so yet
@@ -79,6 +80,8 @@ class Kills:
 
     async def reload(self) -> None:
         """Reads what is in force."""
+        if self._reader is None:
+            return
         rows = await self._reader.read(lambda connection: connection.execute(select(table)).all())
         self._kept = {kill.key: kill for kill in (Kill(**row._mapping) for row in rows)}
         self._settle()

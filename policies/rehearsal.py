@@ -12,6 +12,7 @@ from policies.grants import GrantEnded
 from policies.history import HIGHEST
 from policies.identity import Claims, TokenRefused
 from policies.ids import new_id
+from policies.kills import Kills
 from policies.permissions import ALL, Permissions
 from policies.policy_cases import Case
 from policies.surroundings import Surroundings
@@ -58,6 +59,7 @@ def stage(engine: PolicyEngine, roles: Mapping[str, Sequence[str]]) -> Authority
         now=time.time,
         fresh=lambda: True,
         clearance_now=lambda _tenant, _agent: HIGHEST,
+        kills=Kills(),
     )
     return Authority(_Nobody(), engine, _Nobody(), around)
 
