@@ -17,7 +17,6 @@ from policies.grant import SERVED, Act, Decision, Denial, Grant, Link, Question,
 from policies.grants import GrantEnded
 from policies.history import Mark
 from policies.identity import Claims, TokenRefused
-from policies.kills import Killed
 from policies.permissions import ALL, NONE, Permissions
 from policies.principal import Principal
 from policies.surroundings import GrantRows, Surroundings, Verifier
@@ -106,8 +105,7 @@ class Authority:
             raise TokenRefused("expired")
         if claims.kind == "hop":
             return await self._actor(claims)
-        if self._around.kills.active and self._around.kills.person(claims.tenant, _owner(claims)):
-            raise Killed
+        self._around.kills.admit(claims.tenant, claims.issuer, claims.subject)
         known = self._people.get(id(claims))
         if known is not None and known[0] is claims:
             return known[1]
@@ -272,10 +270,6 @@ class Authority:
 
     def _principal(self, tenant: str, issuer: str, subject: str, vouched: Sequence[str]) -> Principal:
         return Principal(tenant, issuer, subject, self._around.roles_now(issuer, subject, vouched))
-
-
-def _owner(claims: Claims) -> str:
-    return f"{claims.tenant}|{claims.issuer}|{claims.subject}"
 
 
 def _question(caller: Caller, request: Request, arguments: Mapping[str, Any] | None, totals: Collection[str] = ()) -> CedarQuestion:

@@ -114,6 +114,11 @@ class Kills:
         """Whether a person is stopped; `owner` is tenant|issuer|subject."""
         return (tenant, "user", owner) in self._all
 
+    def admit(self, tenant: str, issuer: str, subject: str) -> None:
+        """Raises Killed for a person who is stopped."""
+        if self._all and self.person(tenant, f"{tenant}|{issuer}|{subject}"):
+            raise Killed
+
     def holder(self, owner: str, actor: str) -> bool:
         """The same of whoever opened something: a person, or an agent that acts for one."""
         tenant = owner.partition("|")[0]
