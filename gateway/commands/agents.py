@@ -15,10 +15,13 @@ app = typer.Typer(help="Agents: register, list, find, show, look at again, appro
 
 
 @app.command()
-def add(
+def add(  # noqa: PLR0913 (each is an option of the command)
     source: Annotated[str, typer.Argument(help="The agent's address, or a file with its card.", metavar="URL|FILE")],
     name: Annotated[str | None, typer.Option(help="The name it gets here (default: from its card).")] = None,
     kind: Annotated[str | None, typer.Option(help="Its dialect (default: a2a).")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="What its kind needs to know (docs/adapters.md); may be repeated.", metavar="NAME=VALUE")
+    ] = None,
     ceiling: Annotated[list[str] | None, typer.Option(help="What it may do at most, whoever asks; may be repeated.")] = None,
     delegation: Annotated[
         str | None, typer.Option(help="How it is handed what a person delegated: bearer, header, ticket or none.")
@@ -26,7 +29,8 @@ def add(
     as_json: screen.AsJson = False,
 ) -> None:
     """Register an agent; by others than operators it waits for approval."""
-    given = {"name": name, "kind": kind, "ceiling": ceiling or None, "delegation": delegation}
+    options = dict(map(_option, option or ())) or None
+    given = {"name": name, "kind": kind, "ceiling": ceiling or None, "delegation": delegation, "upstream": options}
     with connect() as remote, screen.progress("reading the card…"):
         body = {**_source(source), **{key: value for key, value in given.items() if value is not None}}
         agent = remote.request("POST", "/api/agents", body=body)
@@ -109,6 +113,17 @@ def secret(name: Name, as_json: screen.AsJson = False) -> None:
         return
     screen.fields([(key, renewed.get(key)) for key in ("client_id", "client_secret")])
     screen.note("the secret is shown this once")
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """`NAME=VALUE`; what reads as JSON is, anything else is a text."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise WrongUsage(f"{text} is no option", "give NAME=VALUE, as --option assistant=echo")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value
 
 
 def _source(text: str) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from registry.card import Status
 from tests.fakes.a2a_agents import serving
 from tests.fakes.graph_server import DECISION, GraphServer
 from tests.fakes.house import House
+from tests.fakes.mcp_tasks import ask
 from tests.fakes.reception import Reception
 
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 UPSTREAM = {"headers": {"x-api-key": "operators-secret-key"}, "assistant": "echo"}
 
 
@@ -156,6 +158,37 @@ async def test_turns_of_one_session_wait_for_each_other(desk: Reception, graph: 
     assert [state(task) for task in await asyncio.gather(*both)] == ["COMPLETED"] * 4
     assert graph.most == 1
     assert len({thread for thread, _ in graph.bodies}) == 1
+
+
+async def called(desk: Reception, **more: Any) -> Any:
+    """A tools/call of an MCP client that can be asked."""
+    params: dict[str, Any] = {"name": "sales", "arguments": {"message": "approve refund"}, **more}
+    return (await ask(desk.home, "tools/call", params, "alice", {"elicitation": {}}, "/mcp"))["result"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "form", "content", "decision"),
+    [
+        (None, {"answer": {"type": "string"}}, {"answer": "yes"}, '"yes"'),
+        (DECISION, DECISION["properties"], {"approve": True}, '{"approve": true}'),
+        ({"type": "boolean"}, {"answer": {"type": "boolean"}}, {"answer": True}, "true"),
+        ({"enum": [["a"], ["b"]]}, None, {"answer": '["b"]'}, '["b"]'),
+        ({"type": "boolean"}, {"answer": {"type": "boolean"}}, None, "false"),  # a refusal is an answer
+    ],
+    ids=["text", "object", "flag", "json", "declined"],
+)
+async def test_an_mcp_client_is_asked_by_a_form(
+    desk: Reception, graph: GraphServer, schema: Any, form: Any, content: Any, decision: str
+) -> None:
+    graph.schema = schema
+    first = await called(desk)
+    assert first["resultType"] == "input_required", first
+    ((key, question),) = first["inputRequests"].items()
+    assert question["params"]["message"] == "Refund 42 EUR?"
+    assert form is None or question["params"]["requestedSchema"]["properties"] == form
+    said = {"action": "accept", "content": content} if content else {"action": "decline"}
+    ended = await called(desk, requestState=first["requestState"], inputResponses={key: said})
+    assert ended["content"][0]["text"] == f"decision was: {decision}"
 
 
 async def test_a_run_is_canceled_at_the_agent(desk: Reception, graph: GraphServer) -> None:

@@ -18,6 +18,11 @@ def test_the_guide_for_agents_quotes_the_examples_word_by_word() -> None:
         assert code in (ROOT / path).read_text(), f"docs/agents.md quotes {path} otherwise than it is"
 
 
+def test_the_guide_for_adapters_quotes_an_adapter_word_by_word() -> None:
+    ((path, code),) = QUOTED.findall((ROOT / "docs/adapters.md").read_text())
+    assert code in (ROOT / path).read_text(), f"docs/adapters.md quotes {path} otherwise than it is"
+
+
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_in_a_guide_leads_to_a_file(guide: Path) -> None:
     broken = [link for link in LINKED.findall(guide.read_text()) if not (guide.parent / link).exists()]

@@ -19,6 +19,13 @@ def test_an_address_is_registered_as_url_with_what_was_given(interlock: CommandL
     assert "this once" in ran.err
 
 
+def test_options_of_a_kind_are_texts_or_json(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("POST /api/agents", AGENT, 201)
+    interlock("agent", "add", "http://g.example", "--kind", "langgraph", "--option", "assistant=echo", "--option", 'nodes=["work"]')
+    assert api.asked[0].body == {"url": "http://g.example", "kind": "langgraph", "upstream": {"assistant": "echo", "nodes": ["work"]}}
+    assert interlock("agent", "add", "http://g.example", "--option", "assistant").code == 2
+
+
 def test_a_file_is_registered_as_card(interlock: CommandLine, api: GatewayApi, tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text(json.dumps({"name": "Sales"}))
     api.on("POST /api/agents", {**AGENT, "status": "pending"}, 201)

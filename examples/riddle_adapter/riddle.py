@@ -1,0 +1,71 @@
+"""Riddle: one POST for each turn, answered by server-sent events."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any, ClassVar
+
+from adapters.contract import ArtifactPiece, Ask, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
+from adapters.frames import Frame, SseFrame
+from adapters.task import Artifact, Part, text_of
+from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.vendor_line import Line, Request, quoted
+
+
+class RiddleOptions(VendorOptions):
+    """What an operator says in `upstream`: here, how hard the riddles are."""
+
+    level: str = "easy"
+
+
+class Riddle:
+    """What to send."""
+
+    kind: ClassVar[str] = "riddle"
+    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True)
+    options: ClassVar[type[VendorOptions]] = RiddleOptions
+
+    async def describe(self, line: Line[RiddleOptions]) -> AgentFacts:
+        about = await line.json(Request("GET", "/about"))
+        return AgentFacts(about["name"], about["description"])
+
+    async def run(self, turn: Turn, line: Line[RiddleOptions]) -> AsyncIterator[Event]:
+        said: dict[str, Any] = {"user": line.user, "session": turn.session, "level": line.options.level}
+        if turn.answers:
+            said["answers"] = {answer.prompt.token: answer.value for answer in turn.answers}
+        else:
+            said["text"] = text_of(turn.message.parts)
+        frames = line.frames(Request("POST", "/turns", said))
+        async with aclosing(read(RiddleReader(turn.session), frames)) as events:
+            async for event in events:
+                yield event
+
+    async def cancel(self, ref: VendorRef, line: Line[RiddleOptions]) -> CancelOutcome:
+        answer = await line.ask(Request("DELETE", f"/turns/{quoted(ref.task_id)}", also=(404, 409)))
+        return CancelOutcome.CANCELED if answer.status < 300 else CancelOutcome.TOO_LATE
+
+
+class RiddleReader:
+    """What the answer means."""
+
+    def __init__(self, session: str) -> None:
+        self._session = session
+        self._begun = False
+
+    def take(self, frame: Frame) -> Iterator[Event]:
+        if not isinstance(frame, SseFrame):
+            return
+        match frame.event, frame.json():
+            case "turn", {"id": turn_id}:
+                yield Ref(VendorRef(self._session, turn_id))
+            case "token", {"text": text}:
+                yield ArtifactPiece(Artifact("answer", (Part(text=text),)), append=self._begun, last_chunk=False)
+                self._begun = True
+            case "question", {"id": name, "text": text, "schema": schema, "token": token}:
+                yield Ask(prompts=(Prompt(name, text, schema=schema, kind=PromptKind.INPUT, token=token),))
+            case "failed", {"why": why}:
+                yield Failed("The agent failed", detail=why)
+            case "done", {"tokens": tokens}:
+                yield Done(metadata=usage(output_tokens=tokens))
+
+
+_: type[Vendor] = Riddle
