@@ -36,7 +36,7 @@ class JsonRpcTransport:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 whole = await answer.read(ANSWER_LIMIT)
                 if answer.status != 200:
-                    raise rpc.http_fault(answer.status, whole)
+                    raise rpc.http_fault(answer.status, whole, answer.headers.get("www-authenticate", ""))
                 yield rpc.read_event(whole, request_id)
                 return
             async with aclosing(until_cut(unhurried(answer), ANSWER_LIMIT)) as events:
@@ -61,7 +61,7 @@ class JsonRpcTransport:
             idempotent=method == _dialect(peer).get,
         )
         if answer.status != 200:
-            raise rpc.http_fault(answer.status, answer.body)
+            raise rpc.http_fault(answer.status, answer.body, answer.headers.get("www-authenticate", ""))
         return answer.body, request_id
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -12,7 +12,7 @@ from adapters.a2a_wire import tolerant, v03_proto, v1
 from adapters.a2a_wire.rpc import V1
 from adapters.a2a_wire.tolerant import PeerEvent
 from adapters.a2a_wire.transport import ANSWER_LIMIT, METHOD_NOT_FOUND, REASONS, TASK_NOT_FOUND, Peer, PeerError, Transport, seconds_left
-from adapters.contract import Call, InvalidAnswer, UpstreamFault
+from adapters.contract import Call, Challenged, InvalidAnswer, UpstreamFault
 from adapters.egress import Egress
 from adapters.sse import until_cut
 from adapters.task import Message, StreamResponse, Task, encode
@@ -45,7 +45,7 @@ class RestTransport:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 whole = await answer.read(ANSWER_LIMIT)
                 if answer.status != 200:
-                    raise _fault(answer.status, whole, METHOD_NOT_FOUND)
+                    raise _challenged(answer) or _fault(answer.status, whole, METHOD_NOT_FOUND)
                 yield _read_event(peer, whole)
                 return
             async with aclosing(until_cut(unhurried(answer), ANSWER_LIMIT)) as events:
@@ -69,7 +69,7 @@ class RestTransport:
             idempotent=method == "GET",
         )
         if answer.status != 200:
-            raise _fault(answer.status, answer.body, METHOD_NOT_FOUND if path == _SEND else TASK_NOT_FOUND)
+            raise _challenged(answer) or _fault(answer.status, answer.body, METHOD_NOT_FOUND if path == _SEND else TASK_NOT_FOUND)
         return answer.body
 
 
@@ -125,6 +125,22 @@ def _parsed(body: bytes) -> Any:
         return parse(body)
     except BadJson as bad:
         raise InvalidAnswer("The agent did not answer in JSON", str(bad)) from None
+
+
+class _Answer(Protocol):
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+def _challenged(answer: _Answer) -> UpstreamFault | None:
+    """Of an answer that wants another credential."""
+    challenge = answer.headers.get("www-authenticate", "")
+    if answer.status != 401 and not (answer.status == 403 and challenge):
+        return None
+    return Challenged(answer.status, challenge, public=f"The agent refused the gateway's credential (HTTP {answer.status})")
 
 
 def _fault(status: int, body: bytes, unknown: int) -> UpstreamFault:

@@ -15,7 +15,9 @@ from adapters.doorbells import Doorbells
 from adapters.egress import Egress
 from adapters.guarded import guarded
 from adapters.mcp_agent import Servers, ToolAgent
+from adapters.mcp_oauth import McpOAuth
 from adapters.openapi_tools import KIND
+from adapters.opened import Opened, carries
 from adapters.vendor import AgentFacts, Features, VendorAgent, agent_of, options_of
 from adapters.vendor_line import Place
 
@@ -24,6 +26,7 @@ GROUP: Final = "interlock.adapters"  # of entry points, by which other distribut
 VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind is looked at, since some bring heavy libraries
     "langgraph": "adapters.langgraph:LangGraph",
 }
+NOTHING: Final[Mapping[str, Any]] = {}
 log = structlog.get_logger()
 
 
@@ -40,6 +43,7 @@ class Catalog:
 
     `grpc` makes the gRPC transport when an agent is first called over it, since its libraries take half a second to load.
     `doorbells` are for agents that push, `servers` are those of tools, MCP's and HTTP APIs, which are called as agents too.
+    `oauth` gets credentials for agents whose entry says of them.
     """
 
     def __init__(
@@ -48,15 +52,18 @@ class Catalog:
         grpc: Callable[[], Transport] | None = None,
         doorbells: Doorbells | None = None,
         servers: Servers | None = None,
+        oauth: McpOAuth | None = None,
     ) -> None:
-        languages: dict[str, Adapter] = {
+        self._languages: dict[str, Adapter] = {
             "a2a": A2AAgent(egress, grpc=grpc, doorbells=doorbells),
         }
+        self._oauth = oauth
+        self._opened: dict[str, Adapter] = {}
         self.bindings = (JSONRPC, HTTP_JSON, GRPC) if grpc else (JSONRPC, HTTP_JSON)  # of A2A, that agents can be called over
         self._egress = egress
         self._places = {**_brought(), **VENDORS}
         self._vendors: dict[str, VendorAgent] = {}
-        self._adapters = {kind: guarded(adapter) for kind, adapter in languages.items()}
+        self._adapters = {kind: guarded(adapter) for kind, adapter in self._languages.items()}
         self._servers = guarded(ToolAgent(servers)) if servers is not None else None
 
     @property
@@ -64,10 +71,14 @@ class Catalog:
         """The kinds an agent may be registered as."""
         return (*dict.fromkeys(("a2a", *sorted(self._places))),)
 
-    def adapter(self, kind: str) -> Adapter:
-        """Raises UnknownKind."""
+    def adapter(self, kind: str, upstream: Mapping[str, Any] = NOTHING) -> Adapter:
+        """For an entry with that `upstream`. Raises UnknownKind."""
         if kind in SERVERS and self._servers is not None:
             return self._servers
+        if upstream and carries(upstream):
+            if kind not in self._opened:
+                self._opened[kind] = guarded(Opened(self._languages.get(kind) or self._vendor(kind), self._oauth))
+            return self._opened[kind]
         if kind not in self._adapters:
             self._adapters[kind] = guarded(self._vendor(kind))
         return self._adapters[kind]

@@ -228,8 +228,8 @@ class Adapter(Protocol):
 class Challenged(UpstreamFault):
     """The other side wants a credential, another one, or one for more. `challenge` is its WWW-Authenticate."""
 
-    def __init__(self, status: int, challenge: str, detail: str = "") -> None:
-        super().__init__("The server refuses the credentials it was shown", detail or f"status {status}")
+    def __init__(self, status: int, challenge: str, detail: str = "", public: str = "") -> None:
+        super().__init__(public or "The server refuses the credentials it was shown", detail or f"status {status}")
         self.status = status
         self.challenge = challenge
 

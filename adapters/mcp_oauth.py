@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from adapters.contract import Challenged, ConsentNeeded, UpstreamFault
+from msgspec import structs
+
+from adapters.contract import Call, Challenged, ConsentNeeded, UpstreamFault
 from adapters.oauth_assertions import OPENID_SCOPES, Asked, Assertions, Identity, check_identity
 from adapters.oauth_discovery import (
     AuthorizationServer,
@@ -328,6 +330,15 @@ class _Visit:
         principal = grant.delegation.principal
         owner = principal.owner if self._terms.personal else ""
         return CredentialKey(principal.tenant, owner, site.at.issuer, site.resource.id)
+
+
+def errand_of(call: Call) -> Errand:
+    target = call.target
+    return Errand(target.tenant, target.name, target.url, target.upstream, call.grant)
+
+
+def with_headers(call: Call, headers: Mapping[str, str]) -> Call:
+    return structs.replace(call, headers={**call.headers, **headers}) if headers else call
 
 
 def _scope(scopes: frozenset[str]) -> dict[str, str]:

@@ -1,21 +1,21 @@
 """Every MCP server behind one call, whether it is reached over HTTP or is a command of the configuration file."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from msgspec.structs import replace
-
 from adapters.calculation import KIND as SANDBOX
 from adapters.contract import Call, UpstreamFault
-from adapters.mcp_oauth import Errand, McpOAuth
+from adapters.mcp_oauth import Errand, McpOAuth, errand_of, with_headers
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_pool import McpPool
 from adapters.mcp_probe import Probe
-from adapters.mcp_wire import McpAnswer, McpRequest, Said
+from adapters.mcp_wire import McpAnswer, McpRefused, McpRequest, Said
 from adapters.openapi_document import Api
 from adapters.openapi_tools import KIND, OpenApi
 from adapters.sandbox_tools import SandboxTools
+from adapters.scrubbing import scrubber_of
 from registry.card import Registration
 
 STDIO: Final = "stdio:"
@@ -70,9 +70,23 @@ class McpTools:
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Makes one request. Raises UpstreamFault, McpRefused, ConsentNeeded and EgressRefused; a result with isError is an answer."""
+        if not call.target.upstream:
+            return await self._called(call, request)
         if self._oauth is not None and AUTH in call.target.upstream:
-            return await self._oauth.authorized(errand_of(call), lambda own: self._called(_with(call, own), request))
-        return await self._called(call, request)
+            return await self._oauth.authorized(errand_of(call), lambda own: self._cleaned(with_headers(call, own), request))
+        return await self._cleaned(call, request)
+
+    async def _cleaned(self, call: Call, request: McpRequest) -> McpAnswer:
+        """Without the secrets that the call carries, whatever the server does with them."""
+        scrubber = scrubber_of(call.headers)
+        if scrubber is None:
+            return await self._called(call, request)
+        try:
+            answer = await self._called(call, dataclasses.replace(request, peer=scrubber.peer(request.peer)))
+        except (UpstreamFault, McpRefused) as error:
+            scrubber.fault(error)
+            raise
+        return McpAnswer(scrubber.bytes(answer.result))
 
     async def _called(self, call: Call, request: McpRequest) -> McpAnswer:
         if call.target.kind == KIND:
@@ -94,9 +108,13 @@ class McpTools:
         elif call.target.url.startswith(STDIO):
             await self._command().listen(call, wanted, listener, session)
         elif self._oauth is not None and AUTH in call.target.upstream:
-            await self._oauth.authorized(errand_of(call), lambda own: self._pool.listen(_with(call, own), wanted, listener, session))
+            await self._oauth.authorized(errand_of(call), lambda own: self._heard(with_headers(call, own), wanted, listener, session))
         else:
-            await self._pool.listen(call, wanted, listener, session)
+            await self._heard(call, wanted, listener, session)
+
+    async def _heard(self, call: Call, wanted: Listening, listener: Listener, session: str) -> None:
+        scrubber = scrubber_of(call.headers) if call.target.upstream else None
+        await self._pool.listen(call, wanted, scrubber.listener(listener) if scrubber else listener, session)
 
     async def watch(self, target: Registration, headers: Mapping[str, str], changed: Callable[[], None]) -> None:
         """Calls `changed` whenever the server says that a list of its changed, until the stream breaks (UpstreamFault).
@@ -153,12 +171,3 @@ class McpTools:
         if self._commands is None:
             raise UpstreamFault("No command is configured for this server")
         return self._commands
-
-
-def errand_of(call: Call) -> Errand:
-    target = call.target
-    return Errand(target.tenant, target.name, target.url, target.upstream, call.grant)
-
-
-def _with(call: Call, headers: Mapping[str, str]) -> Call:
-    return replace(call, headers={**call.headers, **headers}) if headers else call

@@ -186,7 +186,7 @@ class Broker:
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         ref = await _ref_of(self._memory, row, before, sending)
         turn = _turn(sending, target, row, ref)
-        adapter = self._outside.adapters.adapter(target.kind)
+        adapter = self._outside.adapters.adapter(target.kind, target.upstream)
         call = self._ledger.call(grant, target, sending.trail, row.id)
         after = before.last_seq if before else 0
         also = partial(sending.webhook.keep, row=opened.row, after=after) if sending.webhook else None

@@ -183,7 +183,7 @@ class Cancellation:
         await self._ledger.keep_or_spool(grant, call)
         call = replace(call, deadline=min(call.deadline, asyncio.get_running_loop().time() + seconds))
         try:
-            confirmed = await self._outside.adapters.adapter(target.kind).cancel(ref, call)
+            confirmed = await self._outside.adapters.adapter(target.kind, target.upstream).cancel(ref, call)
         except CannotCancel:
             return False
         if not confirmed:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -48,7 +48,7 @@ class Trail(Struct, frozen=True):
 class Adapters(Protocol):
     """adapters/catalog.py."""
 
-    def adapter(self, kind: str) -> Adapter: ...
+    def adapter(self, kind: str, upstream: Mapping[str, Any] = ...) -> Adapter: ...
 
 
 class ToolServers(Protocol):

@@ -82,6 +82,8 @@ class Terms:
                     raise BadRequest(name, "is for operators to set")
         if self.delegation and self.delegation not in DELEGATIONS:
             raise BadRequest("delegation", f"must be one of: {', '.join(DELEGATIONS)}")
+        if self.delegation == "bearer" and "auth" in self.upstream:
+            raise BadRequest("delegation", "bearer leaves no place for the token of upstream.auth: header or none is needed")
         try:
             Permissions.of(self.ceiling or ())
         except BadPermission as error:

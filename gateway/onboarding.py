@@ -171,8 +171,6 @@ class Onboarding:
         offer.terms.check(by)
         if bool(offer.url) == (offer.card is not None):
             raise BadRequest("url", "or card is needed, and not both")
-        if "auth" in offer.terms.upstream:
-            raise BadRequest("upstream.auth", "is for servers")
         if offer.kind not in self._kinds:
             raise BadRequest("kind", f"must be one of: {', '.join(self._kinds)}")
         if offer.name:
@@ -268,7 +266,7 @@ def _delegation(offer: AgentOffer, vendor: bool) -> str:
     """No vendor knows our hop tokens, and whoever holds one may act for the person."""
     if vendor:
         return "none"
-    return "header" if offer.terms.upstream.get("headers") else "bearer"
+    return "header" if offer.terms.upstream.keys() & {"headers", "auth"} else "bearer"
 
 
 def _check_same_host(blank: Candidate, called: str) -> None:

@@ -134,4 +134,4 @@ class Refresh:
 
 def opens_by_itself(entry: Registration) -> bool:
     """Not a server that people's own accounts open: nobody's is used without them."""
-    return bool(entry.upstream.get("auth", SERVICE).get("account") == "service")
+    return entry.family is Family.AGENT or bool(entry.upstream.get("auth", SERVICE).get("account") == "service")

@@ -138,7 +138,7 @@ class Seeds:
 
 def _personal(seed: Surveyed) -> bool:
     """Whether only people's own accounts open it, so that an operator looks at it with theirs, and nothing else does."""
-    auth = seed.upstream.get("auth")
+    auth = seed.upstream.get("auth") if isinstance(seed, ServerSeed) else None
     return isinstance(auth, Mapping) and auth.get("account", "personal") == "personal"
 
 

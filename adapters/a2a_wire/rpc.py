@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 from adapters.a2a_wire import tolerant, v03, v1
 from adapters.a2a_wire.tolerant import PeerEvent
 from adapters.a2a_wire.transport import PeerError
-from adapters.contract import InvalidAnswer, UpstreamFault
+from adapters.contract import Challenged, InvalidAnswer, UpstreamFault
 from adapters.task import Message, StreamResponse, Task, encode
 from policies.strict_json import BadJson, parse
 
@@ -107,15 +107,17 @@ def read_task(body: bytes, request_id: int) -> Task:
     return tolerant.read_task(_result(body, request_id))
 
 
-def http_fault(status: int, body: bytes) -> UpstreamFault:
-    """What an answer other than HTTP 200 means. Its text is not told, only a JSON-RPC code if it has one."""
+def http_fault(status: int, body: bytes, challenge: str = "") -> UpstreamFault:
+    """What an answer other than HTTP 200 means. Its text is not told, only a JSON-RPC code if it has one. `challenge`: WWW-Authenticate."""
+    if status == 401 or (status == 403 and challenge):
+        return Challenged(status, challenge, public=f"The agent refused the gateway's credential (HTTP {status})")
     try:
         code = parse(body)["error"]["code"]
     except (BadJson, KeyError, TypeError, IndexError):
         code = None
     if type(code) is int:
         return _peer_error(code, f"HTTP {status}")
-    if status in (401, 403):
+    if status == 403:
         return UpstreamFault(f"The agent refused the gateway's credential (HTTP {status})")
     return UpstreamFault(f"The agent answered with HTTP {status}")
 

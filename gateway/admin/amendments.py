@@ -137,8 +137,6 @@ class Amendments:
         """The entry as it is to be, and its own keys where they change. Raises BadRequest."""
         ceiling = None if patch.ceiling is None else tuple(patch.ceiling)
         upstream = None if patch.upstream is None else settings_of(patch.upstream)
-        if upstream and "auth" in upstream and entry.family is Family.AGENT:
-            raise BadRequest("upstream.auth", "is for servers")
         if upstream is not None:
             self._onboarding.check_upstream(entry.kind, upstream)
         delegation = keys = rank = jwks = None

@@ -106,7 +106,7 @@ class Gateway:
         self.tools = upstreams.mcp_tools(settings, self.egress, self.oauth)
         self.isolation = calculations.furnish(settings, self.registry, self.tools)
         self.doorbells = Doorbells(settings.public_url)
-        self.catalog = Catalog(self.egress, upstreams.grpc_transport(self.egress, self.parting), self.doorbells, self.tools)
+        self.catalog = Catalog(self.egress, upstreams.grpc_transport(self.egress, self.parting), self.doorbells, self.tools, self.oauth)
         self.onboarding = Onboarding(self.registry, upstreams.sources(settings, self.egress, self.tools, self.catalog), self.catalog.kinds)
         self.renewal = Renewal(self.database, self.registry)
         self.refresh = Refresh(self.registry, self.onboarding, self.renewal, Probes(self.database, now_us))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapters.contract import Call, ConsentNeeded, UpstreamFault
-from adapters.mcp_tools import errand_of
+from adapters.mcp_oauth import errand_of
 from adapters.mcp_wire import McpRefused, McpRequest
 from adapters.openapi_document import read_api
 from policies.credentials import origin_of

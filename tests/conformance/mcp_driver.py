@@ -13,11 +13,12 @@ from msgspec import Raw
 
 from adapters.contract import Call, ConsentNeeded, UpstreamFault
 from adapters.egress import Egress
+from adapters.mcp_oauth import errand_of
 from adapters.mcp_params import headers_for, mirrored
 from adapters.mcp_peer import PeerRefused
 from adapters.mcp_pool import McpPool
 from adapters.mcp_probe import Probe
-from adapters.mcp_tools import McpTools, errand_of
+from adapters.mcp_tools import McpTools
 from adapters.mcp_wire import META, MODERN, McpRefused, McpRequest, envelope_of
 from policies.delegation import Delegation
 from policies.grant import Act, Decision, Grant

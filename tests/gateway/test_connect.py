@@ -128,12 +128,6 @@ async def test_a_server_of_the_file_is_down_until_an_operator_looks_at_it(place:
     assert gateway.registry.find("default", "inventory").status is Status.ACTIVE
 
 
-async def test_authorization_is_for_servers(place: Place) -> None:
-    await place.home.agent(CallbackAgent("sales"))
-    refused = await place.api("PATCH", "/api/agents/sales", json={"upstream": {"auth": {"scopes": ["a"]}}})
-    assert (refused.status_code, refused.json()["detail"]) == (422, "upstream.auth is for servers")
-
-
 async def test_a_modern_client_is_asked_to_visit_the_page_and_goes_on(place: Place) -> None:
     await place.registered()
     asked = (await place.call()).json()["result"]
