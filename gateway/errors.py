@@ -17,6 +17,7 @@ from gateway.explanations import sentence, story
 from gateway.front_door import NoAgentFits
 from gateway.killing import AmbiguousPerson, NotYourself, UnknownKill
 from gateway.ledger import Refused
+from gateway.mailbox import TooMuchKept
 from gateway.offers import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
 from gateway.outbox import UnknownDelivery
 from gateway.places import TooManyStreams
@@ -226,6 +227,9 @@ TABLE: dict[type[Exception], Row] = {
     ),
     TooManyWaiting: Row(
         429, -32012, "too-many-waiting", "As many calls wait for answers as may; answer some, or wait until they end.", acts=True
+    ),
+    TooMuchKept: Row(
+        429, -32012, "too-much-kept", "As much waits for this session as may; read its stream, or answer what you were asked.", acts=True
     ),
     TooManyStreams: Row(429, -32012, "too-many-streams", "You have as many streams open as one person may; close some.", acts=True),
     EndingNotKept: Row(503, -32013, "ending-not-kept", acts=True),

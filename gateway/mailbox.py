@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from gateway.database import Batch, Database, NotRead
 from gateway.loose import let_go
@@ -14,8 +14,13 @@ from policies.bounded import BoundedCache
 
 LOOK_SECONDS = 0.1  # between two looks for letters from other processes, while anybody waits
 KEPT_MAX = 10_000
+FOLDER_ROWS, FOLDER_BYTES = 64, 16 << 20  # of the letters to one session
 log = structlog.get_logger()
 _PUT = "INSERT INTO mail (address, body, until) VALUES (?, ?, ?) ON CONFLICT (address) DO NOTHING"
+
+
+class TooMuchKept(Exception):
+    """As much waits for a session's clients, or for other processes on their behalf, as may."""
 
 
 class Mailbox:
@@ -36,13 +41,26 @@ class Mailbox:
         """Whether there may be other processes."""
         return not self._database.sqlite
 
-    async def send(self, address: str, body: bytes, seconds: float) -> None:
-        """Leaves a letter, to be read for so long. Raises NotKept."""
+    async def send(self, address: str, body: bytes, seconds: float, folder: str = "") -> None:
+        """Leaves a letter, to be read for so long. Raises NotKept.
+
+        Letters of one `folder`, which their addresses begin with, are so many and no more at a time: raises TooMuchKept.
+        """
         if address in self._waiting:
             self._arrive(address, body, seconds)
         if self.shared:
             row = (address, body.decode(), self._now() + int(seconds * 1e6))
-            await self._database.write(lambda batch: batch.run(_PUT, row))
+            if not await self._database.write(lambda batch: _put(batch, row, folder)):
+                raise TooMuchKept
+
+    async def has(self, address: str) -> bool:
+        """Whether a letter lies there. Raises NotRead."""
+        found = select(mail.c.until).where(mail.c.address == address)
+        return await self._database.read(lambda connection: connection.execute(found).first()) is not None
+
+    def drop(self, address: str) -> None:
+        """Takes a letter back; nobody waits for that."""
+        self._database.post(lambda batch: batch.run("DELETE FROM mail WHERE address = ?", (address,)))
 
     async def wait(self, address: str, seconds: float) -> bytes:
         """The letter. Raises TimeoutError when none came."""
@@ -88,6 +106,17 @@ class Mailbox:
 def _letters(connection: Connection, addresses: Sequence[str]) -> list[tuple[str, str, int]]:
     rows = connection.execute(select(mail).where(mail.c.address.in_(addresses))).all()
     return [(row.address, row.body, row.until) for row in rows]
+
+
+def _put(batch: Batch, row: tuple[str, str, int], folder: str) -> bool:
+    """False where the folder is full."""
+    if folder:
+        inside = (mail.c.address >= folder) & (mail.c.address < folder + "~")  # addresses are plain ASCII
+        count, size = batch.connection.execute(select(func.count(), func.sum(func.length(mail.c.body))).where(inside)).one()
+        if count >= FOLDER_ROWS or (size or 0) + len(row[1]) > FOLDER_BYTES:
+            return False
+    batch.run(_PUT, row)
+    return True
 
 
 def _throw_away(batch: Batch, now: int) -> None:

@@ -12,6 +12,7 @@ from gateway.mcp_server.endpoint import Endpoint
 from gateway.mcp_server.exchange import Line
 from gateway.mcp_server.http_sse import HttpSse
 from gateway.mcp_server.listening import Listeners
+from gateway.mcp_server.marks import Marks
 from gateway.mcp_server.methods import Methods
 from gateway.mcp_server.offers import Offers
 from gateway.mcp_server.older_server_tasks import OlderServerTasks
@@ -51,7 +52,7 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     relay = Relay(gateway.broker, catalogue, Callees(Agents(gateway.broker, running), relayed), seal, relisting.now)
     parked = Parked(seal, mailbox, gateway.process, gateway.presence.lives)
     feeds = Feed(gateway.broker, catalogue, changes, watching), TaskFeed(tasks, log)
-    line = Line(mailbox, streams, time.time)
+    line = Line(mailbox, streams, Marks(gateway.keys), time.time)
     listeners = Listeners(admission, feeds, sessions, line, gateway.places)
     methods = Methods(relay, tasks, catalogue, sessions, changes)
     parts = Parts(relay, methods, seal, parked, listeners, line)

@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.asgi import Header
 from gateway.errors import InvalidRequest
+from gateway.mailbox import TooMuchKept
 from gateway.mcp_server.asked import Answered, Asked, envelope
 from gateway.mcp_server.conversations import Conversations
 from gateway.mcp_server.disconnect import ClientLeft
@@ -74,7 +75,7 @@ async def _one(conversations: Conversations, asked: Asked, item: Any, part: Part
         await conversations.take(msgspec.structs.replace(asked, params=answer.document, raw=encode(item)))
     except ClientLeft:
         return b""
-    except (InvalidRequest, BadEnvelope) as error:
+    except (InvalidRequest, BadEnvelope, TooMuchKept) as error:
         refusal = refusal_of(error, legacy=True)
         return encode({"jsonrpc": "2.0", "id": request_id, "error": refusal.error})
     return part.answer

@@ -1,6 +1,7 @@
 """Requests that are more than a question and its answer: with things said and asked meanwhile, in the manner of either era."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -30,6 +31,9 @@ from policies.kills import Kills
 
 ROUNDS = frozenset({"tools/call", "prompts/get", "resources/read"})  # what a modern server may answer with questions
 PASSED_ON = frozenset({PROGRESS, "notifications/roots/list_changed"})  # what servers of this era hear from clients
+LIVE_SECONDS = 0.5  # after which other processes are told of a request that is still under way
+LIVE_LOOKS = 4
+WORK_SECONDS = 3600.0
 encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 Key = tuple[str, type, Any]
@@ -148,13 +152,13 @@ class Conversations:
         if work is not None:
             work.cancel()
         elif key is not None and self._line.mailbox.shared:
-            await self._line.mailbox.send(_address(key), b"{}", LETTER_SECONDS)
+            await self._cancel_there(key)
 
     async def take(self, asked: Asked) -> None:
         """An answer to what a client was asked. Raises InvalidRequest where nobody can have asked."""
         if asked.session is None:
             raise InvalidRequest("an answer needs the session that it was asked in")
-        await take(self._line.mailbox, asked.session, asked.params.get("id"), asked.raw)
+        await take(self._line, asked.session, asked.params.get("id"), asked.raw)
 
     async def close(self, session: Session) -> None:
         """Ends a session with all that goes on in it."""
@@ -211,9 +215,25 @@ class Conversations:
 
     async def _canceled_elsewhere(self, key: Key, work: asyncio.Task[bytes]) -> None:
         """Another process may be told; it is not looked for while most requests end anyway."""
-        await asyncio.sleep(0.5)
-        await self._line.mailbox.wait(_address(key), LETTER_SECONDS * 60)
+        await asyncio.sleep(LIVE_SECONDS)
+        mailbox, live = self._line.mailbox, f"live/{_name(key)}"
+        try:
+            await mailbox.send(live, b"{}", WORK_SECONDS)
+            await mailbox.wait(f"cancel/{_name(key)}", WORK_SECONDS)
+        except TimeoutError:
+            return
+        finally:
+            mailbox.drop(live)
         work.cancel()
+
+    async def _cancel_there(self, key: Key) -> None:
+        """Tells the process that has the request, if one has: nothing is kept for requests that are not under way."""
+        mailbox = self._line.mailbox
+        for _ in range(LIVE_LOOKS):
+            if await mailbox.has(f"live/{_name(key)}"):
+                await mailbox.send(f"cancel/{_name(key)}", b"{}", LETTER_SECONDS)
+                return
+            await asyncio.sleep(LIVE_SECONDS / 2)  # it may have begun just now
 
 
 def _check_streams(asked: Asked) -> None:
@@ -225,8 +245,8 @@ def _key(session: Session | None, request_id: Any) -> Key | None:
     return None if session is None else (session.id, type(request_id), request_id)
 
 
-def _address(key: Key) -> str:
-    return f"cancel/{key[0]}/{key[1].__name__}/{str(key[2])[:200]}"
+def _name(key: Key) -> str:
+    return f"{key[0]}/{key[1].__name__}/{hashlib.sha256(str(key[2]).encode()).hexdigest()}"
 
 
 def _result(asked: Asked, result: bytes) -> bytes:

@@ -11,6 +11,7 @@ from gateway.admission import Admission
 from gateway.asgi import BadHeader, Receive, Scope, Send, check_json, header, read_body, respond
 from gateway.database import NotKept, NotRead
 from gateway.errors import InvalidRequest, http_headers
+from gateway.mailbox import TooMuchKept
 from gateway.mcp_server import modern
 from gateway.mcp_server.asked import Answered, Asked, Batched, envelope, is_plain
 from gateway.mcp_server.batches import answer_batch
@@ -93,7 +94,7 @@ class Endpoint:
             if modern.is_modern(asked.scope, None, LEGACY):
                 raise InvalidRequest("a request is expected")
             await self._conversations.take(await self._in_session(asked))
-        except (InvalidRequest, BadHeader, UnknownSession, modern.BadEnvelope, NotKept, NotRead) as error:
+        except (InvalidRequest, BadHeader, UnknownSession, modern.BadEnvelope, TooMuchKept, NotKept, NotRead) as error:
             refusal = refusal_of(error)
             await respond(send, refusal.status, _error(None, refusal))
             return refusal.reason

@@ -9,14 +9,16 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.mcp_peer import PeerRefused
+from gateway.errors import InvalidRequest
 from gateway.mailbox import Mailbox
+from gateway.mcp_server.marks import Marks
 from gateway.mcp_server.outlet import Outlet, event
 from gateway.mcp_server.sessions import Session
 from gateway.mcp_server.streams import Stream, Streams
 from gateway.mcp_server.wanted import Wanted, lacking
-from policies.ids import new_id
 
 ANSWER_SECONDS = 300.0  # for which a person may think about a question
+ANSWER_MAX = 4 << 20  # bytes
 LETTER_SECONDS = 60.0  # for which an answer is kept for whoever asked
 BEGIN_SECONDS = 2.0  # after which a request that is still under way becomes a stream, which can be gone on with
 UNASKABLE, LATE = -32601, -32001
@@ -43,6 +45,7 @@ class Line:
 
     mailbox: Mailbox
     streams: Streams
+    marks: Marks
     now: Callable[[], float]
 
 
@@ -50,7 +53,7 @@ class Exchange:
     """Without a session nothing can be asked, and nothing gone on with. What is said goes to the request's own stream."""
 
     def __init__(self, line: Line, session: Session | None, outlet: Outlet, wanted: Wanted) -> None:
-        self._mailbox = line.mailbox
+        self._line = line
         self._session = session
         self._outlet = outlet
         self._wanted = wanted
@@ -71,7 +74,7 @@ class Exchange:
         session = self._session
         if session is None or lacking(session.capabilities, method, params):
             raise PeerRefused(UNASKABLE, "The client did not declare that it can be asked this")
-        return await asked(self._mailbox, session, self._say, (method, params))
+        return await asked(self._line, session, self._say, (method, params))
 
     @property
     def streaming(self) -> bool:
@@ -105,14 +108,14 @@ class Exchange:
         return self._outlet.say(self._stream.event(body) if self._stream is not None else event(body))
 
 
-async def asked(mailbox: Mailbox, session: Session, say: Any, question: tuple[str, Raw]) -> Raw:
+async def asked(line: Line, session: Session, say: Any, question: tuple[str, Raw]) -> Raw:
     """Asks the session's client, and waits until it answers, to whichever process. Raises PeerRefused."""
     method, params = question
-    number = new_id("q")
+    number = line.marks.new(session.id)
     if not say(b'{"jsonrpc":"2.0","id":%s,"method":%s,"params":%s}' % (encode(number), encode(method), params)):
         raise PeerRefused(UNASKABLE, "The client reads no questions")
     try:
-        answer = _answer(await mailbox.wait(_address(session, number), ANSWER_SECONDS))
+        answer = _answer(await line.mailbox.wait(_address(session, number), ANSWER_SECONDS))
     except TimeoutError:
         raise PeerRefused(LATE, "The client did not answer in time") from None
     except msgspec.MsgspecError:
@@ -124,10 +127,13 @@ async def asked(mailbox: Mailbox, session: Session, say: Any, question: tuple[st
     return answer.result
 
 
-async def take(mailbox: Mailbox, session: Session, answer_id: Any, raw: bytes) -> None:
-    """An answer that a client sent, for whoever asked it; one to no question of ours is thrown away."""
-    if isinstance(answer_id, str) and 0 < len(answer_id) <= 64:
-        await mailbox.send(_address(session, answer_id), raw, LETTER_SECONDS)
+async def take(line: Line, session: Session, answer_id: Any, raw: bytes) -> None:
+    """An answer that a client sent, for whoever asked it; one to no question of ours is thrown away. Raises InvalidRequest, TooMuchKept."""
+    if not isinstance(answer_id, str) or not line.marks.ours(answer_id, session.id):
+        return
+    if len(raw) > ANSWER_MAX:
+        raise InvalidRequest(f"an answer is larger than {ANSWER_MAX} bytes")
+    await line.mailbox.send(_address(session, answer_id), raw, LETTER_SECONDS, folder=f"answer/{session.id}/")
 
 
 def _address(session: Session, number: str) -> str:

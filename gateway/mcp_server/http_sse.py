@@ -40,11 +40,11 @@ class Line(Outlet):
     def say(self, framed: bytes) -> bool:
         if self._stream_here is not None:
             return self._stream_here.say(framed)
-        self._kept.leave(self._session, QUEUE, framed)
-        return True
+        return self._kept.leave(self._session, QUEUE, framed)
 
     async def finish(self, body: bytes, status: int = 200, headers: Iterable[Header] = (), event_id: str = "") -> None:
-        self.say(event(body, event_id))
+        if not self.say(event(body, event_id)):
+            log.warning("mcp_answer_dropped", size=len(body))
 
     async def end(self) -> None:
         """Others are answered on it too."""
@@ -77,12 +77,14 @@ class HttpSse:
             await asyncio.shield(self._conversations.close(session))
 
     async def take(self, asked: Asked, outlet: Outlet) -> None:
-        """A request or a notification, in its session: taken at once, answered on the stream. Raises UnknownSession where there is none."""
+        """A request or a notification, in its session: taken at once, answered on its stream. Raises UnknownSession, and TooMuchKept."""
         session = asked.session
         assert session is not None
         stream = self._open.get(session.id)
         if stream is None and not self._shared:  # nobody would ever read the answer
             raise UnknownSession
+        if stream is None:
+            await self._streams.check_room(session, QUEUE)
         line = Line(session, self._streams, stream)
         if asked.method == "initialize":
             await self._conversations.initialize_in(asked, line)

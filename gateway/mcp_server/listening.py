@@ -40,7 +40,7 @@ class Listeners:
         self._feed, self._task_feed = feeds
         self._sessions = sessions
         self._streams = line.streams
-        self._mailbox = line.mailbox
+        self._line = line
         self._now = line.now
         self._places = places
         self._closing = False
@@ -93,7 +93,7 @@ class Listeners:
             outlet.say(stream.event(_message(method, params)))
 
         async def ask(method: str, params: Raw) -> Raw:
-            return await ask_client(self._mailbox, session, lambda body: outlet.say(stream.event(body)), (method, params))
+            return await ask_client(self._line, session, lambda body: outlet.say(stream.event(body)), (method, params))
 
         outlet.say(OPENED + stream.first())
         audience = Audience(asked.caller, asked.server, asked.trail, say, session.capabilities, ask, session.id)

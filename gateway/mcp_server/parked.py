@@ -14,7 +14,7 @@ import structlog
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.mcp_peer import Peer, PeerRefused
-from adapters.mcp_wire import MISSING_CAPABILITY
+from adapters.mcp_wire import INVALID_PARAMS, MISSING_CAPABILITY
 from gateway.database import NotKept, NotRead
 from gateway.errors import TooManyWaiting
 from gateway.loose import let_go
@@ -29,6 +29,7 @@ from policies.ids import new_id
 ANSWER_SECONDS = 300.0  # for which a person may think about a question
 KEPT_SECONDS = 300.0  # for which a repeated answer gets the same result again
 REMOTE_SECONDS = 120.0  # for which another process may work on an answer
+RESPONSES_MAX = 4 << 20  # bytes that one process hands to another
 LOOK_SECONDS = 0.5  # between two looks whether that process is still there
 ALL_MAX, HOLDER_MAX, ASKS_MAX = 1000, 20, 16
 UNASKABLE, LATE = -32601, -32001
@@ -236,8 +237,10 @@ class Parked:
         """Hands answers to the process that keeps the call, and waits for what comes of them."""
         if state.process == self._process or not self._mailbox.shared:
             raise bad_state()
-        call = f"{state.parked}/{state.round}"
-        await self._mailbox.send(f"resume/{call}", encode(responses), ANSWER_SECONDS)
+        call, said = f"{state.parked}/{state.round}", encode(responses)
+        if len(said) > RESPONSES_MAX:
+            raise BadEnvelope(INVALID_PARAMS, f"params.inputResponses are larger than {RESPONSES_MAX} bytes")
+        await self._mailbox.send(f"resume/{call}", said, ANSWER_SECONDS)
         try:
             letter = _letter(await self._answer_from(state.process, f"resumed/{call}"))
         except TimeoutError:

@@ -5,15 +5,18 @@ import secrets
 from collections.abc import AsyncGenerator, Callable
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from gateway.database import Database, NotRead
+from gateway.mailbox import TooMuchKept
+from gateway.mcp_server.allowance import Allowance
 from gateway.mcp_server.outlet import event
 from gateway.mcp_server.sessions import Session
 from gateway.tables import mcp_events
 
 KEPT_SECONDS = 600.0
 KEPT_BYTES = 4 << 20  # of one stream, its end not counted
+LEFT_ROWS, LEFT_BYTES = 256, 8 << 20  # that wait to be fetched by the process that has a stream
 RETRY_MS = 1000  # that a client waits before it takes up a stream that broke
 LOOK_SECONDS, LOOK_MAX = 0.1, 1.0  # between two looks for what comes next: longer while nothing does
 LOOKS = 5
@@ -47,13 +50,13 @@ class Stream:
         return event(body, self._keep(body, last=False)) if self._size <= KEPT_BYTES else event(body)
 
     def last(self, body: bytes) -> str:
-        """The id of the message that ends the stream; kept in any case. An empty one ends it without a message."""
+        """The id of the message that ends the stream, however long that was. An empty one ends it without a message."""
         return self._keep(body, last=True)
 
     def _keep(self, body: bytes, *, last: bool) -> str:
         self._seq += 1
-        self._streams.keep(self._session, self.name, _Event(self._seq, last, body.decode()))
-        return f"{self.name}.{self._seq}"
+        kept = self._streams.keep(self._session, self.name, _Event(self._seq, last, body.decode()))
+        return f"{self.name}.{self._seq}" if kept else ""
 
 
 class Streams:
@@ -63,18 +66,31 @@ class Streams:
         self._database = database
         self._now = now
         self._left = 0
+        self._allowance = Allowance(KEPT_SECONDS, lambda: now() / 1e6)
 
     def open(self, session: Session) -> Stream:
         return Stream(self, session)
 
-    def keep(self, session: Session, stream: str, said: _Event) -> None:
+    def keep(self, session: Session, stream: str, said: _Event) -> bool:
+        """False where so much is kept for the session already that this is not."""
+        if not self._allowance.take(session, len(said.body)):
+            return False
         row = {"session": session.id, "stream": stream, "seq": said.seq, "at": self._now(), "last": int(said.last), "body": said.body}
         self._database.post(lambda batch: batch.add(mcp_events, row))
+        return True
 
-    def leave(self, session: Session, stream: str, framed: bytes) -> None:
-        """Leaves an event for the process that has the stream, after those that were left before."""
+    async def check_room(self, session: Session, stream: str) -> None:
+        """Raises TooMuchKept where nobody fetches what is left, or not fast enough, and NotKept."""
+        mine = (mcp_events.c.session == session.id) & (mcp_events.c.stream == stream)
+        query = select(func.count(), func.sum(func.length(mcp_events.c.body))).where(mine)
+        count, size = await self._database.write(lambda batch: batch.connection.execute(query).one())  # with what was left a moment ago
+        if count >= LEFT_ROWS or (size or 0) >= LEFT_BYTES:
+            raise TooMuchKept
+
+    def leave(self, session: Session, stream: str, framed: bytes) -> bool:
+        """Leaves an event for the process that has the stream, after those that were left before; False where there is no room."""
         self._left = max(self._left + 1, self._now() * 1000 + secrets.randbelow(1000))  # two processes hardly ever choose the same
-        self.keep(session, stream, _Event(self._left, False, framed.decode()))
+        return self.keep(session, stream, _Event(self._left, False, framed.decode()))
 
     async def fetched(self, session: Session, stream: str) -> list[bytes]:
         """What others left, once. Raises NotRead."""

@@ -62,6 +62,11 @@ class Events:
                 return json.loads(data)
         return None
 
+    async def address(self) -> str:
+        """Where to post to, which a stream of HTTP+SSE begins with."""
+        assert await anext(self._lines) == "event: endpoint"
+        return (await anext(self._lines)).removeprefix("data: ")
+
     async def first_of(self, method: str) -> Any:
         """The next message with that method; its parameters."""
         while (message := await self.next()) is not None:

@@ -47,14 +47,6 @@ async def test_the_reference_client_of_http_sse_does_what_newer_ones_do(open_hom
     assert person.asked == ["Who are you?"] and person.progress == [1, 2, 3] and "a warning" in person.logs
 
 
-async def opened(events: Any) -> str:
-    """The address that a stream of HTTP+SSE begins with."""
-    lines = events.answer.aiter_lines()
-    assert await anext(lines) == "event: endpoint"
-    events._lines = lines
-    return str((await anext(lines)).removeprefix("data: "))
-
-
 # attack: somebody else posts to the address of a stream
 @SQLITE
 async def test_a_refusal_says_on_the_stream_what_it_says_elsewhere(open_home: House) -> None:
@@ -67,7 +59,7 @@ async def test_a_refusal_says_on_the_stream_what_it_says_elsewhere(open_home: Ho
 async def test_a_stream_is_its_holders_alone_and_ends_with_its_session(open_home: House) -> None:
     await upstream(open_home, "modern", Talker().server)
     async with stream(open_home, "admin", None, {}, "/mcp/desk?mode=all", "GET") as events:
-        address = await opened(events)
+        address = await events.address()
         assert address.startswith("/mcp/desk?mode=all&sessionId=")
         for user, path in (("mel", address), ("admin", address[:-4] + "AAAA"), ("admin", address.replace("/desk", ""))):
             assert (await post(open_home, user, document("ping", {}), {}, path)).status_code == 404
@@ -93,7 +85,7 @@ async def test_what_another_process_takes_is_answered_on_the_stream(tmp_path: Pa
         await upstream(one, "legacy", Talker().server)
         await other.gateway.database.refresh()
         async with stream(one, "admin", None, {}, "/mcp/desk", "GET") as events:
-            address = await opened(events)
+            address = await events.address()
             params = {"protocolVersion": "2024-11-05", "capabilities": ABLE, "clientInfo": {"name": "t", "version": "1"}}
             for home, body in ((other, document("initialize", params, 1)), (one, document("tools/list", {}, 2))):
                 assert (await post(home, "admin", body, {}, address)).status_code == 202
