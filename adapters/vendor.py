@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Final, Literal, Protocol, cast, runtime_checkable
 from weakref import WeakValueDictionary
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -37,8 +38,10 @@ from policies.principal import Principal
 CUT: Final = "The agent's answer broke off"
 UNFINISHED: Final = "The agent's answer ended without an outcome"
 NOT_KNOWN: Final = "Whether the agent stopped is not known"
+MISSET: Final = "The agent's registration has options that its adapter does not take"
 GENERIC: Final = frozenset({"headers", "timeout", "tls", "push", "auth"})  # of an entry's `upstream`, for agents of every kind
 SESSIONS_MAX: Final = 10_000
+STOPPED_MAX: Final = 1_000  # cancellations that are remembered, until their runs end
 MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError)  # what reading an answer of another shape raises
 
 
@@ -155,7 +158,7 @@ def options_of(vendor: Vendor, upstream: Mapping[str, Any]) -> VendorOptions:
     """Raises BadOptions."""
     given = {name: value for name, value in upstream.items() if name not in GENERIC}
     try:
-        return vendor.options.model_validate(given)
+        return vendor.options.model_validate_json(msgspec.json.encode(given))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(str(step)[:100] for step in first["loc"] if str(step).isprintable())
@@ -186,7 +189,7 @@ class VendorAgent:
         self.vendor = vendor
         self._egress = egress
         self._locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
-        self._stopping: dict[tuple[str, str, str], asyncio.Future[CancelOutcome]] = {}  # by the agents' own ids of their runs
+        self._stopping: OrderedDict[tuple[str, str, str], asyncio.Future[CancelOutcome]] = OrderedDict()  # by the agents' ids of runs
         self._sessions: OrderedDict[tuple[str, str, str], str] = OrderedDict()  # the vendor's ids, of turns that followed closely
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
@@ -197,6 +200,8 @@ class VendorAgent:
             async for event in events:
                 if isinstance(event, Ref):
                     self._learn(key, event.ref)
+                    if not run and (before := self._stopping.get((*key[:2], event.ref.task_id))) and before.done():
+                        del self._stopping[(*key[:2], event.ref.task_id)]  # of a turn before this one, where runs have no ids of their own
                     run = event.ref.task_id or run
                 elif isinstance(event, ArtifactPiece):
                     event = await _fetched(line, event)
@@ -208,11 +213,12 @@ class VendorAgent:
         """As Adapter. Raises CannotCancel and UpstreamFault."""
         run = (call.target.tenant, call.target.name, ref.task_id)
         stopping = self._stopping[run] = asyncio.ensure_future(_strictly(self.vendor.cancel(ref, self._line(call))))
+        if len(self._stopping) > STOPPED_MAX:
+            self._stopping.popitem(last=False)
         try:
             outcome = await stopping
         finally:
             stopping.cancel()
-            self._stopping.pop(run, None)
         match outcome:
             case CancelOutcome.CANCELED:
                 return True
@@ -240,7 +246,10 @@ class VendorAgent:
 
     def _line(self, call: Call, session: str = "") -> Line[Any]:
         target = call.target
-        options = options_of(self.vendor, target.upstream)
+        try:
+            options = options_of(self.vendor, target.upstream)
+        except BadOptions as error:  # registered before the adapter was another
+            raise UpstreamFault(MISSET, str(error)) from error
         user = user_id(call.grant.delegation.principal, options)
         url = str(target.facts.get("interface") or target.url)
         return Line(self._egress, Place(url, target.upstream, call.headers, call.deadline, user, session), options)

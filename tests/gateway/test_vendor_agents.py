@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from gateway.prompts import PROMPT_ID
 from registry.card import Status
 from tests.fakes.a2a_agents import serving
 from tests.fakes.graph_server import DECISION, GraphServer
-from tests.fakes.house import House
+from tests.fakes.house import House, house
 from tests.fakes.mcp_tasks import ask
 from tests.fakes.reception import Reception
 
@@ -81,6 +82,15 @@ async def test_options_are_those_of_the_kind(desk: Reception, body: dict[str, An
     answer = await desk.post("/api/agents", **{"url": url, "kind": "langgraph", "name": "other", **body})
     assert answer.status_code in ((422,) if field else (502,)), answer.text
     assert field is None or answer.json()["detail"].startswith(field)
+
+
+async def test_an_agent_of_the_configuration_file_is_one_like_any_other(graph: GraphServer, tmp_path: Path, database_url: str) -> None:
+    async with serving(graph) as url:
+        agents = [{"name": "sales", "url": url, "kind": "langgraph", "upstream": UPSTREAM}]
+        agents.append({"name": "misset", "url": url, "kind": "langgraph", "upstream": {"assistant": ["echo"]}})
+        async with house(tmp_path / "seeded", database_url, agents=agents) as home:
+            assert home.gateway.registry.find("default", "misset").status is Status.DOWN
+            assert text(await said(Reception(home), {"text": "hello"})) == "echo: hello"
 
 
 async def test_only_what_an_agent_answers_is_in_the_artifacts_with_what_it_used(desk: Reception, graph: GraphServer) -> None:

@@ -1,0 +1,247 @@
+"""What the runner does for every vendor: who the person is, whose the session, what is fetched, and how long anything may take."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any, ClassVar
+
+import pytest
+from msgspec.structs import replace
+
+from adapters.contract import AGENT_LATE, ArtifactPiece, Canceled, Done, Event, Failed, InvalidAnswer, Ref, Turn, UpstreamFault, VendorRef
+from adapters.egress import Egress
+from adapters.frames import End, EventMessage, Frame, Head, JsonBody, NdjsonLine, SseFrame, decoder_for
+from adapters.guarded import Guarded
+from adapters.langgraph import LangGraphOptions
+from adapters.task import Artifact, Part
+from adapters.vendor import (
+    MISSET,
+    NOT_KNOWN,
+    AgentFacts,
+    BadOptions,
+    CancelOutcome,
+    Features,
+    Vendor,
+    VendorAgent,
+    VendorOptions,
+    options_of,
+    read,
+    user_id,
+)
+from adapters.vendor_line import NOT_FETCHED, Line, Request, quoted
+from policies.principal import Principal
+from tests.adapters.replay import call_of, gathered, message_of, odd, vendor_of, whole
+from tests.fakes.upstream import Upstream, answer
+
+ALICE = Principal("default", "https://idp.example", "alice@corp.example")
+
+
+class Plain:
+    """A vendor whose answers are events of one text each; `ends` ends the turn."""
+
+    kind: ClassVar[str] = "plain"
+    features: ClassVar[Features] = Features()
+    options: ClassVar[type[VendorOptions]] = VendorOptions
+    outcome = CancelOutcome.CANCELED
+
+    async def describe(self, line: Line[VendorOptions]) -> AgentFacts:
+        return AgentFacts("plain", "Plain.")
+
+    async def run(self, turn: Turn, line: Line[VendorOptions]) -> AsyncIterator[Event]:
+        ref = turn.ref or VendorRef()
+        yield Ref(VendorRef(ref.context_id or f"their-{turn.session}", "run-1"))
+        async with aclosing(read(_Texts(), line.frames(Request("POST", "/run", {"user": line.user})))) as events:
+            async for event in events:
+                yield event
+
+    async def cancel(self, ref: VendorRef, line: Line[VendorOptions]) -> CancelOutcome:
+        return self.outcome
+
+
+class _Texts:
+    def take(self, frame: Frame) -> Iterator[Event]:
+        if isinstance(frame, SseFrame) and frame.data == "end":
+            yield Done()
+        elif isinstance(frame, SseFrame) and frame.event == "file":
+            yield ArtifactPiece(Artifact("file", (Part(url=frame.data, media_type="text/plain"),)))
+
+
+_: type[Vendor] = Plain
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture
+async def egress() -> AsyncIterator[Egress]:
+    made = Egress(["127.0.0.1"])
+    yield made
+    await made.close()
+
+
+def agent(egress: Egress) -> Guarded:
+    return Guarded(VendorAgent(Plain(), egress))
+
+
+def asked(session: str = "s-1") -> Turn:
+    return Turn(message_of({"text": "hello"}), session=session)
+
+
+async def test_a_dripping_answer_ends_with_the_deadline(egress: Egress) -> None:
+    async def drips(head: bytes, _reader: Any, writer: Any) -> None:
+        writer.write(HEAD)
+        while not writer.is_closing():
+            writer.write(b": still here\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with Upstream(drips) as upstream:
+        events = await gathered(agent(egress).run(asked(), call_of("plain", {}, upstream.url, seconds=0.5)))
+    assert isinstance(events[-1], Failed) and events[-1].kind == AGENT_LATE
+
+
+async def test_a_connection_that_breaks_is_a_failure_and_so_is_an_event_without_end(egress: Egress) -> None:
+    async def breaks(head: bytes, _reader: Any, writer: Any) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ndata:")
+        writer.close()
+
+    async def swells(head: bytes, _reader: Any, writer: Any) -> None:
+        writer.write(HEAD + b"data: ")
+        for _ in range(9 << 4):
+            writer.write(b"x" * (1 << 16))
+        writer.close()
+
+    for act in (breaks, swells):
+        async with Upstream(act) as upstream:
+            events = await gathered(agent(egress).run(asked(), call_of("plain", {}, upstream.url)))
+        assert isinstance(events[-1], Failed) and events[-1].kind == InvalidAnswer.kind
+
+
+async def test_an_output_that_is_named_by_its_address_is_fetched_with_the_credential_at_home_only(egress: Egress) -> None:
+    async def stores(head: bytes, _reader: Any, writer: Any) -> None:
+        writer.write(answer(b"report", "200 OK", "Content-Type: text/plain"))
+        writer.close()
+
+    places: list[str] = []
+
+    async def names(head: bytes, _reader: Any, writer: Any) -> None:
+        if head.startswith(b"GET"):
+            writer.write(answer(b"at home", "200 OK", "Content-Type: text/plain"))
+            return
+        writer.write(HEAD + "".join(f"event: file\ndata: {place}\n\n" for place in places).encode() + b"data: end\n\n")
+        writer.close()
+
+    async with Upstream(stores) as store, Upstream(names) as upstream:
+        places += ["/files/1", f"{store.url}/2", "http://169.254.169.254/latest/meta-data/", "file:///etc/passwd"]
+        events = await gathered(agent(egress).run(asked(), call_of("plain", {}, upstream.url)))
+    parts = [event.artifact.parts[0] for event in events if isinstance(event, ArtifactPiece)]
+    assert [base64.b64decode(part.raw) for part in parts[:2] if isinstance(part.raw, str)] == [b"at home", b"report"]
+    assert b"operators-secret-key" in upstream.requests[-1] and b"operators-secret-key" not in store.requests[0]
+    for part in parts[2:]:  # attack: an agent names what only the gateway can reach
+        assert not isinstance(part.raw, str) and isinstance(part.metadata, dict) and part.metadata[NOT_FETCHED]
+
+
+async def test_a_turn_that_follows_closely_goes_on_with_the_session_that_the_one_before_it_opened(egress: Egress) -> None:
+    async def ends(head: bytes, _reader: Any, writer: Any) -> None:
+        writer.write(HEAD + b"data: end\n\n")
+        writer.close()
+
+    async with Upstream(ends) as upstream:
+        one, call = agent(egress), call_of("plain", {}, upstream.url)
+        await gathered(one.run(replace(asked(), ref=VendorRef("opened")), call))
+        for session, theirs in (("s-1", "opened"), ("s-2", "their-s-2")):
+            events = await gathered(one.run(asked(session), call))
+            assert isinstance(events[0], Ref) and events[0].ref.context_id == theirs
+
+
+async def test_a_run_that_ends_because_it_was_canceled_is_canceled(egress: Egress) -> None:
+    asking, going = asyncio.Event(), asyncio.Event()
+
+    async def until_canceled(head: bytes, _reader: Any, writer: Any) -> None:
+        writer.write(HEAD)
+        await writer.drain()
+        asking.set()
+        await going.wait()
+        writer.close()
+
+    class Slow(Plain):
+        async def cancel(self, ref: VendorRef, line: Line[VendorOptions]) -> CancelOutcome:
+            going.set()
+            await ended.wait()
+            return CancelOutcome.CANCELED
+
+    ended = asyncio.Event()
+    async with Upstream(until_canceled) as upstream:
+        one, call = Guarded(VendorAgent(Slow(), egress)), call_of("plain", {}, upstream.url)
+        running = asyncio.create_task(gathered(one.run(asked(), call)))
+        async with asyncio.timeout(20):
+            await asking.wait()
+            canceling = asyncio.create_task(one.cancel(VendorRef("c", "run-1"), call))
+            await going.wait()
+            ended.set()
+            assert await canceling
+            events = await running
+    assert events[-1] == Canceled()
+
+
+@pytest.mark.parametrize(("outcome", "confirmed"), [(CancelOutcome.CANCELED, True), (CancelOutcome.TOO_LATE, False)])
+async def test_a_cancellation_is_what_really_happened(egress: Egress, outcome: CancelOutcome, confirmed: bool) -> None:
+    vendor = Plain()
+    vendor.outcome = outcome
+    assert await Guarded(VendorAgent(vendor, egress)).cancel(VendorRef("c", "r"), call_of("plain", {})) is confirmed
+
+
+async def test_a_cancellation_that_nobody_knows_of_is_none(egress: Egress) -> None:
+    vendor = Plain()
+    vendor.outcome = CancelOutcome.UNKNOWN
+    with pytest.raises(UpstreamFault, match=NOT_KNOWN):
+        await Guarded(VendorAgent(vendor, egress)).cancel(VendorRef("c", "r"), call_of("plain", {}))
+
+
+async def test_options_that_an_adapter_takes_no_more_are_a_failure_that_says_so(egress: Egress) -> None:
+    events = await gathered(agent(egress).run(asked(), call_of("plain", {"gone": 1})))
+    assert events == [Failed(MISSET, detail="upstream.gone is not an option of this kind of agent", kind="UPSTREAM")]
+
+
+def test_options_are_read_as_json_has_them() -> None:
+    options = options_of(vendor_of("langgraph"), {"assistant": "echo", "nodes": ["work"], "timeout": 5, "headers": {}})
+    assert options == LangGraphOptions(assistant="echo", nodes=("work",))
+    with pytest.raises(BadOptions, match=r"upstream\.assistant"):
+        options_of(vendor_of("langgraph"), {"assistant": 7})
+
+
+def test_a_person_is_the_same_to_a_vendor_at_each_call_and_nobody_else() -> None:
+    hidden = VendorOptions()
+    assert user_id(ALICE, hidden) == user_id(Principal("default", "https://idp.example", "alice@corp.example", ("sales",)), hidden)
+    others = [Principal("acme", ALICE.issuer, ALICE.subject), Principal("default", "https://other.example", ALICE.subject)]
+    assert len({user_id(each, hidden) for each in (ALICE, *others)}) == 3
+    assert "alice" not in user_id(ALICE, hidden)
+    assert user_id(ALICE, VendorOptions(user="subject")) == "alice@corp.example"
+
+
+def test_an_id_never_leads_to_another_place() -> None:
+    assert [quoted(text) for text in ("..", ".", "a/b", "a?b#c", "%2F")] == ["%2E%2E", "%2E", "a%2Fb", "a%3Fb%23c", "%252F"]
+
+
+@pytest.mark.parametrize("pieces", [whole, odd], ids=["whole", "pieces"])
+@pytest.mark.parametrize(
+    ("kind", "body", "frames"),
+    [
+        ("application/json; charset=utf-8", b'{"a": 1}', [JsonBody({"a": 1})]),
+        ("application/x-ndjson", b'{"a": 1}\n\n{"b": 2}', [NdjsonLine({"a": 1}), NdjsonLine({"b": 2})]),
+        ("text/event-stream", b"event: x\r\nid: 7\r\ndata: 1\r\n\r\n", [SseFrame("x", "1", "7")]),
+    ],
+)
+def test_bytes_become_frames_however_they_are_cut(kind: str, body: bytes, frames: list[Frame], pieces: Any) -> None:
+    decoder = decoder_for(kind)
+    found = [frame for piece in pieces(body) for frame in decoder.feed(piece)]
+    *rest, end = decoder.finish()
+    assert found + rest == frames
+    assert end.clean  # type: ignore[union-attr]  # the last frame is an End
+    assert not isinstance(frames[0], Head | EventMessage)
+
+
+@pytest.mark.parametrize(("kind", "body"), [("text/event-stream", b"data: 1\n\ndata: 2"), ("application/x-ndjson", b'{"a": 1}\n{"b"')])
+def test_a_body_that_ends_within_a_piece_does_not_end_cleanly(kind: str, body: bytes) -> None:
+    decoder = decoder_for(kind)
+    assert len(decoder.feed(body)) == 1
+    assert decoder.finish() == [End(False)]
