@@ -55,6 +55,7 @@ def decision_record(decision: Decision, principal: Principal) -> dict[str, Any]:
         "arguments": decision.arguments,
         "policy_version": decision.policy_version,
         "trace_id": decision.trace_id,
+        **({"scope": decision.scope} if decision.scope else {}),
         **({"approval": decision.approval, "approvers": decision.approvers} if decision.approval else {}),
     }
 

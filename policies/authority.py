@@ -145,9 +145,7 @@ class Authority:
 
     def suppose(self, who: Supposed, request: Request) -> Decision:
         """What would be ruled. Nobody may do anything by it: no Grant is handed out, and nothing of it is kept."""
-        delegation = Delegation(who.principal, who.scope, math.inf, who.path)
-        caller = Caller(who.principal, delegation, "", "", math.inf, _key(delegation))
-        return self.rule(caller, request).decision
+        return self.rule(_supposed(who), request).decision
 
     def stopping(self, caller: Caller, request: Request, callee: Hop) -> Grant:
         """Leave to have an agent stop a task, which whoever asks has shown to be the caller's own. No policy is asked, since it only ends
@@ -239,6 +237,7 @@ class Authority:
             trace_id=request.trace_id,
             arguments=digest,
             policy_version=self._engine.version,
+            scope=() if delegation.scope == ALL else tuple(sorted(delegation.scope.patterns)),
             **_approved(request.terms.approval, verdict),
         )
 
@@ -348,6 +347,11 @@ def _check_pointer(claims: Claims, delegation: Delegation) -> None:
 def _caller(claims: Claims, delegation: Delegation) -> Caller:
     expires = min(claims.expires, delegation.not_after)
     return Caller(delegation.principal, delegation, claims.client_id, claims.token_id, expires, _key(delegation))
+
+
+def _supposed(who: Supposed) -> Caller:
+    delegation = Delegation(who.principal, who.scope, math.inf, who.path)
+    return Caller(who.principal, delegation, "", "", math.inf, _key(delegation))
 
 
 def _key(delegation: Delegation) -> str:

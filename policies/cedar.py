@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from policies.policy_folder import BadPolicy, Stamp, built_in, operators, stamp
 from policies.policy_reading import Read, Text, read_all, refuse_ambiguous
 from policies.policy_review import Policy, Review, review
 from policies.policy_schema import known_types, schema_document
-from policies.policy_syntax import actions_of, idle, may_apply, reads, reads_input, without_input
+from policies.policy_syntax import actions_of, assumed, idle, may_apply, reads, reads_input, without_input
 from policies.role_rules import role_policies
 
 __all__ = ["BadPolicy", "CedarQuestion", "KnownTool", "PolicyEngine", "RuleSet", "Verdict", "load", "schema_text"]
@@ -48,6 +48,7 @@ class RuleSet:
     asks: Mapping[str, Ask] = field(repr=False, default_factory=dict)  # by @id
     historians: tuple[Policy, ...] = ()  # that look at the history, or want something added up for those that do
     totals: tuple[tuple[Policy, str], ...] = ()  # the argument that is added up for acts to which the policy may apply
+    documents: Mapping[str, dict[str, Any]] = field(repr=False, default_factory=dict)  # all of them, as Cedar's JSON
     own: Mapping[str, Policy] = field(repr=False, default_factory=dict)
     places: Mapping[str, tuple[str, int]] = field(repr=False, default_factory=dict)
     idle: tuple[str, ...] = ()
@@ -84,10 +85,13 @@ def compiled(
         rules |= {f"roles#{index}": policy for index, policy in enumerate(role_policies(roles))}
     except BadPermission as error:
         raise BadPolicy("roles", str(error)) from error
+    return replace(_ruled(rules), own=own.policies, places=own.places, idle=tuple(_idle(own, roles)), unfit=unfit)
+
+
+def _ruled(rules: Mapping[str, dict[str, Any]]) -> RuleSet:
     document = json.dumps(rules, sort_keys=True)
     asks = {key: ask for key, policy in rules.items() if (ask := ask_of(policy)) is not None}
     settled = {key: policy for key, policy in rules.items() if key not in asks}
-    totals = tuple((policy, total) for policy in rules.values() if (total := total_of(policy)))
     return RuleSet(
         policies=_parsed(rules),
         visible=_parsed(without_input(settled)),
@@ -97,11 +101,8 @@ def compiled(
         version=hashlib.sha256(document.encode()).hexdigest()[:12],
         asks={rules[key]["annotations"]["id"]: ask for key, ask in asks.items()},
         historians=tuple(policy for policy in rules.values() if reads(policy["conditions"], "history") or total_of(policy)),
-        totals=totals,
-        own=own.policies,
-        places=own.places,
-        idle=tuple(_idle(own, roles)),
-        unfit=unfit,
+        totals=tuple((policy, total) for policy in rules.values() if (total := total_of(policy))),
+        documents=rules,
     )
 
 
@@ -175,10 +176,13 @@ def no_tools() -> Iterable[KnownTool]:
 class PolicyEngine:
     """Answers from the last good rule set. `healthy` is false while a newer one was refused, `problem` says why."""
 
-    def __init__(self, roles: Mapping[str, Sequence[str]], folder: Path | None = None, tools: Tools = no_tools) -> None:
+    def __init__(
+        self, roles: Mapping[str, Sequence[str]], folder: Path | None = None, tools: Tools = no_tools, rules: RuleSet | None = None
+    ) -> None:
+        """`rules`: those of the folder, where they were read already."""
         self._roles, self._folder, self._tools = roles, folder, tools
         self._stamp = self.stamp()
-        self._rules = load(roles, folder)
+        self._rules = rules or load(roles, folder)
         self._entities: dict[tuple[object, ...], cedarpy.Entities] = {}
         self.problem: BadPolicy | None = None
 
@@ -225,6 +229,10 @@ class PolicyEngine:
         elif self._rules.own:
             self._rules = refitted(self._rules, self._tools())
         return tuple(doubt for doubt in self._rules.doubts if doubt not in before)
+
+    def assuming(self, blind: Collection[str], favourable: bool) -> "PolicyEngine":
+        """One that does not know these attributes of `context`, and takes what depends on them as best for the caller, or as worst."""
+        return PolicyEngine(self._roles, rules=_ruled(assumed(self._rules.documents, blind, favourable)))
 
     def reads_input(self, act: Act) -> bool:
         """Whether any policy that may apply to this act looks at the arguments."""

@@ -71,6 +71,7 @@ class Decision(Struct, frozen=True):
     trace_id: str = ""
     arguments: str = ""  # sha256 of the canonical arguments, where a policy read them
     policy_version: str = ""
+    scope: tuple[str, ...] = ()  # what the token left, where it left less than everything
     approval: str = ""  # that it used, or that it asks for
     approvers: tuple[str, ...] = ()  # tenant|issuer|subject of each
 

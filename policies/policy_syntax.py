@@ -93,6 +93,27 @@ def without_input(rules: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, An
     return kept
 
 
+def assumed(rules: Mapping[str, dict[str, Any]], blind: Collection[str], favourable: bool) -> dict[str, dict[str, Any]]:
+    """What is left when these attributes of `context` are not known: whatever depends on them taken as best for the caller, or worst."""
+    kept = {}
+    for key, policy in rules.items():
+        parts = [part for condition in policy["conditions"] for part in _parts(condition["kind"], condition["body"])]
+        clear = [part for part in parts if not any(reads(part, name) for name in blind)]
+        if len(clear) == len(parts) or (policy["effect"] == "permit") == favourable:
+            kept[key] = policy | {"conditions": clear}
+    return kept
+
+
+def _parts(kind: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """`when { a && b }` is `when { a } when { b }`, and `unless { a || b }` is `unless { a } unless { b }`."""
+    match (kind, body):
+        case ("when", {"&&": sides}) | ("unless", {"||": sides}):
+            yield from _parts(kind, sides["left"])
+            yield from _parts(kind, sides["right"])
+        case _:
+            yield {"kind": kind, "body": body}
+
+
 def misspelt(policy: Mapping[str, Any]) -> str:
     """The first name that nothing will ever have, so that the policy would silently never apply; else the empty string."""
     for node in nodes(policy):

@@ -26,25 +26,36 @@ def api(admission: Admission, routers: Iterable[APIRouter], documented: bool) ->
         app.include_router(router)
 
     async def failed(request: Request, error: Exception) -> JSONResponse:
-        return answer(admission, told(error), error)
+        return echoing(request, answer(admission, told(error), error))
 
     async def misused(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         told_of = answer(admission, Told(Row(error.status_code, -32600, "http", ""), str(error.detail)), error)
         told_of.headers.update(error.headers or {})
-        return told_of
+        return echoing(request, told_of)
 
     async def misread(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        return answer(admission, Told(Row(422, -32602, "bad-request", ""), f"{where}: {first['msg']}"), error)
+        return echoing(request, answer(admission, Told(Row(422, -32602, "bad-request", ""), f"{where}: {first['msg']}"), error))
 
     app.add_exception_handler(HTTPException, misused)
     app.add_exception_handler(RequestValidationError, misread)
     for kind in (*TABLE, Exception):  # each by its name: what only `Exception` catches is raised again, for the server's log
         app.add_exception_handler(kind, failed)
     return app
+
+
+def echoed(request: Request) -> dict[str, str]:
+    """The id that a caller gave the request, where it is fit to be told back."""
+    given = request.headers.get("x-request-id", "")
+    return {"x-request-id": given} if 0 < len(given) <= 256 and given.isascii() and given.isprintable() else {}
+
+
+def echoing(request: Request, answered: JSONResponse) -> JSONResponse:
+    answered.headers.update(echoed(request))
+    return answered
 
 
 def answer(admission: Admission, said: Told, error: Exception) -> JSONResponse:

@@ -23,17 +23,17 @@ def routes(database: Database, admitted: Admitted, allowed: Allowed) -> APIRoute
 
     @router.get("", name="list_audit")
     async def list_audit(caller: Annotated[Caller, Depends(admitted)], wanted: Annotated[Wanted, Depends(_wanted)]) -> JSONResponse:
-        await _demand(caller, allowed)
+        await demand(caller, allowed, READ_AUDIT)
         items, more = await database.read(lambda connection: read_trail(connection, caller.principal.tenant, wanted))
         return JSONResponse({"items": items, "next": more})
 
     return router
 
 
-async def _demand(caller: Caller, allowed: Allowed) -> None:
-    """Refuses with an explanation: that there is an audit is no secret."""
+async def demand(caller: Caller, allowed: Allowed, act: Act) -> None:
+    """Refuses with an explanation: that there is such a thing is no secret."""
     try:
-        await allowed(caller, READ_AUDIT)
+        await allowed(caller, act)
     except Refused as refused:
         if isinstance(refused.ruling, Denial):
             raise Refused(replace(refused.ruling, hidden=False)) from refused

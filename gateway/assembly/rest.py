@@ -2,6 +2,7 @@
 
 import time
 
+from gateway.admin import access as admin_access
 from gateway.admin import agents as admin_agents
 from gateway.admin import audit as admin_audit
 from gateway.admin import deadletters as admin_deadletters
@@ -9,6 +10,7 @@ from gateway.admin import decisions as admin_decisions
 from gateway.admin import discovery as admin_discovery
 from gateway.admin import grants as admin_grants
 from gateway.admin import kills as admin_kills
+from gateway.admin import policies as admin_policies
 from gateway.admin import servers as admin_servers
 from gateway.admin import tasks as admin_tasks
 from gateway.admin import virtual as admin_virtual
@@ -16,7 +18,9 @@ from gateway.admin.amendments import Amendments
 from gateway.admin.api import admitted_by, api
 from gateway.admin.desk import Desk
 from gateway.admission import Admission
+from gateway.assembly import rights
 from gateway.assembly.process import Gateway
+from gateway.evaluations import Evaluations
 from gateway.front import App
 from gateway.oauth import connect as oauth_connect
 from gateway.oauth import metadata as oauth_metadata
@@ -34,6 +38,8 @@ def rest(gateway: Gateway, admission: Admission) -> App:
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
     desk, size = Desk(gateway.registry, may, gateway.allowed, gateway.search, gateway.kills), gateway.settings.server.max_body
     amendments = Amendments(desk, gateway.registry, gateway.onboarding, gateway.renewal, gateway.refresh)
+    evaluations = Evaluations(gateway.authority, gateway.registry, rights.roles_now(gateway.settings))
+    rules = admin_policies.Rules(gateway.settings.roles, gateway.settings.policies or "")
     assertions = ClientAssertions((url, f"{url}/oauth/token"), time.time)
     clients = ClientAuthentication(gateway.registry, assertions, SpentIds(gateway.database, now_us))
     revocation = Revocation(gateway.database, gateway.grants, gateway.spool, now_us, gateway.broker.halt)
@@ -54,6 +60,9 @@ def rest(gateway: Gateway, admission: Admission) -> App:
             admin_audit.routes(gateway.database, admitted, gateway.allowed),
             admin_discovery.catalog_routes(gateway.registry, gateway.front_door, url),
             admin_discovery.routes(desk, admitted, url),
+            admin_access.metadata_routes(url),
+            admin_access.routes(evaluations, admin_access.Desk(may, gateway.allowed), admitted, size),
+            admin_policies.routes(gateway.database, rules, admitted, gateway.allowed, size),
             admin_deadletters.routes(gateway.outbox, admitted, gateway.allowed),
         ],
         documented=gateway.settings.development,

@@ -14,7 +14,7 @@ from policies.ids import new_id
 from policies.keys import SigningKeys
 from policies.kills import Kills
 from policies.permissions import Permissions, ceiling_of
-from policies.surroundings import Surroundings
+from policies.surroundings import RolesNow, Surroundings
 from registry.card import Family
 from registry.store import Registry
 
@@ -42,18 +42,24 @@ def known_tools(registry: Registry) -> Tools:
     return tools
 
 
+def roles_now(settings: Settings) -> RolesNow:
+    """Of development users from the settings, of others as their issuer vouched."""
+
+    def now(issuer: str, subject: str, vouched: Sequence[str]) -> tuple[str, ...]:
+        return settings.roles_of(subject) if issuer == DEVELOPMENT_ISSUER else tuple(vouched)
+
+    return now
+
+
 def surroundings(settings: Settings, registry: Registry, fresh: Callable[[], bool], kills: Kills) -> Surroundings:
     """What rights depend on beside the policies: roles and ceilings as they are now."""
-
-    def roles_now(issuer: str, subject: str, vouched: Sequence[str]) -> tuple[str, ...]:
-        return settings.roles_of(subject) if issuer == DEVELOPMENT_ISSUER else tuple(vouched)
 
     def ceiling_now(tenant: str, agent: str) -> Permissions | None:
         ceiling = registry.ceiling(tenant, agent)
         return None if ceiling is None else ceiling_of(ceiling)
 
     return Surroundings(
-        roles_now=roles_now,
+        roles_now=roles_now(settings),
         ceiling_now=ceiling_now,
         role_permissions={role: Permissions.of(texts) for role, texts in settings.roles.items()},
         new_id=new_id,

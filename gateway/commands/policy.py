@@ -1,5 +1,6 @@
 """policy: the rules that the gateway would load."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,7 @@ import typer
 
 from gateway.commands import home, screen
 from gateway.commands.outcomes import Failed
+from gateway.commands.remote import connect
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -104,6 +106,53 @@ def _told(path: Path, result: "Result") -> dict[str, Any]:
         "missing": list(decision.missing),
         "problems": list(result.problems),
     }
+
+
+@app.command("what-if")
+def what_if(
+    folder: Annotated[Path | None, typer.Argument(help="A folder of .cedar files (default: the gateway's own, as it is now).")] = None,
+    decision: Annotated[list[str] | None, typer.Option("--decision", help="A decision to rule on again (default: the newest).")] = None,
+    only: Annotated[str, typer.Option("--only", help="denied, allowed or all.")] = "denied",
+    limit: Annotated[int, typer.Option("--limit", help="How many at most, up to 500.")] = 100,
+    arguments: Annotated[Path | None, typer.Option("--arguments", help="A JSON file: arguments by decision id.")] = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Rule on past decisions again, by other policies: what would come out otherwise."""
+    body: dict[str, Any] = {"only": only, "limit": limit, "decisions": decision or []}
+    if folder is not None:
+        body["policies"] = _texts(folder)
+    if arguments is not None:
+        body["arguments"] = _json(arguments)
+    with connect() as remote, screen.progress("ruling again…"):
+        found = remote.request("POST", "/api/policies/what-if", body=body)
+    if as_json:
+        screen.data(found)
+        return
+    screen.table(["decision", "person", "act", "then", "now", "because of"], [_replayed(one) for one in found["items"]], "no decisions")
+    summary = found["summary"]
+    screen.say(f"{summary['changed']} of {summary['replayed']} would come out otherwise, {summary['unknown']} can't be told")
+
+
+def _replayed(one: dict[str, Any]) -> tuple[str, ...]:
+    who = " > ".join([one["principal"].split("|", 2)[-1], *one["chain"]])
+    now = one["now"]["ruling"] + (" *" if one["changed"] else "")
+    return one["id"], who, one["permission"], one["then"]["ruling"], now, one["now"]["note"] or ", ".join(one["now"]["policies"])
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    from policies.policy_folder import BadPolicy, operators
+
+    try:
+        return dict(operators(folder))
+    except BadPolicy as error:
+        raise Failed(str(error)) from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise Failed(f"{path}: {error}", 'write {"d_…": {"quantity": 3}}') from error
 
 
 @app.command()

@@ -45,6 +45,7 @@ INSIDE = {
     "policies.approval_rows.ApprovalGone": "the ledger has the act ruled on again",
     "policies.history.HistoryMoved": "the ledger has the act ruled on again",
     "policies.policy_folder.BadPolicy": "start-up, or a reload that keeps the last good set",
+    "gateway.evaluations.BadEvaluation": "answered in the shape of AuthZEN, or as a bad request",
     "policies.policy_cases.BadCases": "printed by the command line",
     "policies.cedar_values.NotExpressible": "a request that Cedar can't express is denied",
     "policies.delegation.CannotNarrow": "the authority turns it into a Denial",

@@ -13,6 +13,8 @@ from policies.ids import new_id, now_us
 from registry.card import Family, Status, Tool
 from registry.rows import Candidate
 from registry.store import Registry
+from tests.fakes.gateway_api import GatewayApi
+from tests.gateway.commands.conftest import CommandLine
 
 BUY = {"type": "object", "properties": {"quantity": {"type": "integer"}}, "required": ["quantity"]}
 LIMIT = 'forbid(principal, action == Action::"shop.buy", resource) when { context.input.%s > 3 };'
@@ -77,3 +79,25 @@ async def test_cases_are_a_table_and_a_failed_one_is_an_exit_code(at_home: Path)
     assert run("test", "nowhere.yaml")[0] == 1
     (at_home / "policies" / "ours.cedar").write_text("permit(")
     assert "ours.cedar:1" in run("test")[1]
+
+
+def test_what_if_sends_the_folder_and_shows_what_would_change(interlock: CommandLine, api: GatewayApi, at_home: Path) -> None:
+    (at_home / "policies" / "ours.cedar").write_text("permit(principal, action, resource);")
+    (at_home / "arguments.json").write_text('{"d_1": {"quantity": 3}}')
+    then, now = {"ruling": "deny", "reason_id": "policy-forbids", "policies": ["x"]}, {"ruling": "allow", "policies": ["y"], "note": ""}
+    item = {"id": "d_1", "at": "", "principal": "default|i|bob", "chain": ["sales"], "permission": "tool:a.b", "then": then, "now": now}
+    found = {"policy_version": "1", "summary": {"replayed": 1, "changed": 1, "unknown": 0}, "items": [{**item, "changed": True}]}
+    api.on("POST /api/policies/what-if", found)
+    ran = interlock("policy", "what-if", "policies", "--decision", "d_1", "--arguments", "arguments.json")
+    assert ran.code == 0 and "bob > sales" in ran.out and "allow *" in ran.out and "1 of 1 would come out otherwise" in ran.out
+    assert api.asked[-1].body == {
+        "only": "denied",
+        "limit": 100,
+        "decisions": ["d_1"],
+        "policies": {"ours.cedar": "permit(principal, action, resource);"},
+        "arguments": {"d_1": {"quantity": 3}},
+    }
+    assert interlock("policy", "what-if", "--json").json == found
+    assert "policies" not in api.asked[-1].body
+    assert interlock("policy", "what-if", "nowhere").code == 1
+    assert interlock("policy", "what-if", "--arguments", "nowhere.json").code == 1

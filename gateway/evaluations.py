@@ -1,0 +1,174 @@
+"""What would be ruled, in the words of AuthZEN 1.0: a subject, an action, a resource, and the context."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.explanations import REASONS
+from policies.acts import named_act
+from policies.authority import Authority, Caller, Request, Supposed
+from policies.delegation import Hop
+from policies.grant import SERVED, Act, Decision, Denial
+from policies.history import History
+from policies.permissions import BadPermission, Permissions, ceiling_of
+from policies.policy_schema import TYPES
+from policies.principal import Principal
+from policies.surroundings import RolesNow
+from policies.terms import PLAIN, Terms
+from registry.card import Family, Registration, Status
+from registry.store import Registry, UnknownName
+
+KINDS: Mapping[str, str] = {kind.lower(): kind for kind in TYPES}
+
+
+class BadEvaluation(Exception):
+    """A question that can't be put; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question. `supposed`: it is about somebody else than whoever asks, or about them with other roles, scopes or agents."""
+
+    person: Principal
+    roles: tuple[str, ...] | None  # None: those of today, as far as we know them
+    act: Act
+    arguments: Mapping[str, Any] | None
+    scope: Permissions
+    chain: tuple[str, ...]
+    supposed: bool
+
+
+def asked_of(caller: Caller, given: Mapping[str, Any]) -> Asked:
+    """Reads one evaluation (AuthZEN 1.0 s5, s6.1). Raises BadEvaluation."""
+    subject, context = _entity(given, "subject"), _object(given, "context")
+    if subject["type"].lower() != "user":
+        raise BadEvaluation("subject.type is user; agents that it goes through are context.chain")
+    me, properties = caller.principal, _object(subject, "properties", "subject.")
+    person = _person(subject["id"], me)
+    own = person.owner == me.owner
+    roles = _texts(properties, "roles", "subject.properties.")
+    try:
+        scope = Permissions.of(_texts(context, "scopes", "context.") or ("*",))
+    except BadPermission as error:
+        raise BadEvaluation(f"context.scopes: {error}") from error
+    arguments = _object(context, "arguments", "context.") if "arguments" in context else None
+    chain = _texts(context, "chain", "context.") or ()
+    supposed = not own or roles is not None or "scopes" in context or "chain" in context
+    return Asked(person, me.roles if own and roles is None else roles, _act(given), arguments, scope, chain, supposed)
+
+
+class Evaluations:
+    """Answers questions. Nobody may do anything by an answer, and none is kept."""
+
+    def __init__(self, authority: Authority, registry: Registry, roles_now: RolesNow) -> None:
+        self._authority = authority
+        self._registry = registry
+        self._roles_now = roles_now
+
+    def evaluate(self, caller: Caller, asked: Asked) -> dict[str, Any]:
+        """The response (AuthZEN 1.0 s6.2). What the caller may not know of is told like what does not exist."""
+        try:
+            if asked.person.tenant != caller.principal.tenant:
+                raise UnknownName(asked.person.tenant)
+            return self._ruled(caller, asked, self._target(caller.principal.tenant, asked.act))
+        except UnknownName:
+            return refused(404, "There is no such subject or resource.")
+
+    def _ruled(self, caller: Caller, asked: Asked, target: Registration | None) -> dict[str, Any]:
+        request = self._request(caller.principal.tenant, asked, target)
+        if asked.supposed:
+            person = asked.person
+            roles = self._roles_now(person.issuer, person.subject, ()) if asked.roles is None else asked.roles
+            path = tuple(self._hop(person.tenant, agent) for agent in asked.chain)
+            supposed = Supposed(Principal(person.tenant, person.issuer, person.subject, roles), asked.scope, path)
+            return _answer(self._authority.suppose(supposed, request))
+        ruling = self._authority.rule(caller, request)
+        if isinstance(ruling, Denial) and ruling.hidden:
+            raise UnknownName(asked.act.resource)
+        return _answer(ruling.decision)
+
+    def _request(self, tenant: str, asked: Asked, target: Registration | None) -> Request:
+        terms = Terms(history=History()) if self._authority.recalls(asked.act) else PLAIN
+        if target is None:
+            return Request(asked.act, tenant, asked.arguments, terms=terms)
+        ceiling = ceiling_of(target.ceiling)
+        if target.family is Family.AGENT:
+            return Request(asked.act, tenant, callee=Hop(target.name, ceiling), terms=terms)
+        return Request(asked.act, tenant, asked.arguments, ceiling, terms=terms)
+
+    def _target(self, tenant: str, act: Act) -> Registration | None:
+        """Raises UnknownName for what is not there to be called."""
+        if act.action not in ("invokeAgent", "callTool", "getPrompt", "readResource"):
+            return None
+        found = self._registry.find(tenant, act.parent)
+        family = Family.AGENT if act.action == "invokeAgent" else Family.SERVER
+        names = {f"{found.name}.{one.name}" for one in (found.tools if act.kind == "Tool" else found.prompts)}
+        if found.family is not family or found.status is not Status.ACTIVE or (act.kind in SERVED and act.resource not in names):
+            raise UnknownName(act.resource)
+        return found
+
+    def _hop(self, tenant: str, agent: str) -> Hop:
+        ceiling = self._registry.ceiling(tenant, agent)
+        if ceiling is None:
+            raise UnknownName(agent)
+        return Hop(agent, ceiling_of(tuple(ceiling)))
+
+
+def refused(status: int, message: str) -> dict[str, Any]:
+    """An evaluation that came to nothing (AuthZEN 1.0 s7.2.1)."""
+    return {"decision": False, "context": {"error": {"status": status, "message": message}}}
+
+
+def _answer(decision: Decision) -> dict[str, Any]:
+    context = {
+        "reason_id": decision.reason_id,
+        "reason": REASONS.get(decision.reason_id, decision.reason_id),
+        "policies": list(decision.policies),
+        "missing": list(decision.missing),
+        "chain": [{"agent": link.agent, "permissions": list(link.permissions)} for link in decision.chain],
+        "policy_version": decision.policy_version,
+    }
+    return {"decision": decision.allowed, "context": context}
+
+
+def _person(text: str, me: Principal) -> Principal:
+    """`tenant|issuer|subject`; a subject alone is of the asker's issuer."""
+    if text.count("|") >= 2:
+        tenant, issuer, subject = text.split("|", 2)
+        return Principal(tenant, issuer, subject)
+    return Principal(me.tenant, me.issuer, text)
+
+
+def _act(given: Mapping[str, Any]) -> Act:
+    action, resource = _object(given, "action").get("name"), _entity(given, "resource")
+    if not isinstance(action, str) or not action:
+        raise BadEvaluation("action.name is a text")
+    kind = KINDS.get(resource["type"].lower(), "")
+    try:
+        return named_act(action, kind, resource["id"])
+    except BadPermission:
+        raise BadEvaluation(f"{action[:100]!r} is no action on a resource of this type and id") from None
+
+
+def _entity(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = _object(given, name)
+    for member in ("type", "id"):
+        if not isinstance(found.get(member), str) or not found[member]:
+            raise BadEvaluation(f"{name}.{member} is a text")
+    return found
+
+
+def _object(given: Mapping[str, Any], name: str, where: str = "") -> Mapping[str, Any]:
+    found = given.get(name, {})
+    if not isinstance(found, dict):
+        raise BadEvaluation(f"{where}{name} is an object")
+    return found
+
+
+def _texts(given: Mapping[str, Any], name: str, where: str) -> tuple[str, ...] | None:
+    found: Sequence[Any] | None = given.get(name)
+    if found is None:
+        return None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise BadEvaluation(f"{where}{name} is a list of texts")
+    return tuple(found)

@@ -1,0 +1,99 @@
+"""Decisions of the past, ruled on again by other policies with what the audit kept of them."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from policies.cedar import PolicyEngine
+from policies.replay import DIGEST_ONLY, HISTORY, NOT_ASKED, OTHER_ARGUMENTS, Outcome, Replay
+
+ROLES = {"sales": ["tool:inventory.*"]}
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    """As policies/audit.py keeps it, of alice who was refused."""
+    return {
+        "decision_id": "d_1",
+        "tenant": "acme",
+        "principal": {"issuer": "https://idp", "subject": "alice"},
+        "roles": ["sales"],
+        "path": [],
+        "action": "callTool",
+        "resource": "inventory.reserve",
+        "permission": "tool:inventory.reserve",
+        "allowed": False,
+        "reason_id": "policy-forbids",
+        "policies": ["limit"],
+        "arguments": "",
+        "task_id": "",
+        **changes,
+    }
+
+
+def again(folder: Path, text: str, past: dict[str, Any], arguments: Any = None) -> Outcome:
+    (folder / "ours.cedar").write_text(text)
+    return Replay(PolicyEngine(ROLES, folder)).again(past, arguments)
+
+
+LIMIT = '@id("limit") forbid(principal, action == Action::"callTool", resource) when { context.input.quantity > 3 };'
+
+
+def test_a_denial_is_lifted_where_the_policy_is_gone(tmp_path: Path) -> None:
+    assert again(tmp_path, "", record()) == Outcome("allow", ("role:sales",))
+    assert again(tmp_path, "", record(roles=[])) == Outcome("deny")
+    assert again(tmp_path, '@id("no") forbid(principal, action, resource);', record(allowed=True, reason_id="allowed")) == Outcome(
+        "deny", ("no",)
+    )
+
+
+def test_what_depends_on_arguments_that_nobody_kept_is_not_made_up(tmp_path: Path) -> None:
+    assert again(tmp_path, LIMIT, record()) == Outcome("unknown", (), DIGEST_ONLY)
+    assert again(tmp_path, LIMIT, record(), {"quantity": 3}) == Outcome("allow", ("role:sales",))
+    assert again(tmp_path, LIMIT, record(), {"quantity": 4}) == Outcome("deny", ("limit",))
+
+
+def test_what_does_not_depend_on_them_is_told_without(tmp_path: Path) -> None:
+    bobs = LIMIT.replace("{ context", '{ principal.subject == "bob" && context')
+    assert again(tmp_path, bobs, record()) == Outcome("allow", ("role:sales",))
+    assert again(tmp_path, LIMIT, record(roles=[])).ruling == "deny"
+    unless = '@id("u") forbid(principal, action, resource) unless { principal.subject == "alice" || context.input.quantity < 3 };'
+    assert again(tmp_path, unless, record()) == Outcome("allow", ("role:sales",))
+
+
+def test_arguments_count_only_where_they_are_those_of_the_decision(tmp_path: Path) -> None:
+    digest = hashlib.sha256(msgspec.json.encode({"quantity": 9})).hexdigest()
+    assert again(tmp_path, LIMIT, record(arguments=digest), {"quantity": 9}) == Outcome("deny", ("limit",))
+    assert again(tmp_path, LIMIT, record(arguments=digest), {"quantity": 1}) == Outcome("unknown", (), OTHER_ARGUMENTS)
+
+
+@pytest.mark.parametrize("reason", ["scope-missing", "ceiling-exceeded", "token-expired", "loop", "own-task"])
+def test_what_policies_did_not_decide_stays_as_it_was(tmp_path: Path, reason: str) -> None:
+    assert again(tmp_path, "", record(reason_id=reason)) == Outcome("same", ("limit",), NOT_ASKED)
+
+
+def test_the_scope_and_the_chain_of_then_are_looked_at(tmp_path: Path) -> None:
+    narrow = '@id("n") forbid(principal, action, resource) unless { context.scopes.contains("*") };'
+    assert again(tmp_path, narrow, record()).ruling == "allow"
+    assert again(tmp_path, narrow, record(scope=["tool:*"])) == Outcome("deny", ("n",))
+    agents = '@id("a") forbid(principal, action, resource) when { context.chain.contains("rogue") && context.depth == 1 };'
+    assert again(tmp_path, agents, record(path=[{"agent": "rogue", "permissions": []}])) == Outcome("deny", ("a",))
+
+
+def test_what_depends_on_the_history_is_not_made_up_either(tmp_path: Path) -> None:
+    text = '@id("h") forbid(principal, action, resource) when { context.history.repeats > 3 };'
+    assert again(tmp_path, text, record()) == Outcome("unknown", (), HISTORY)
+
+
+def test_a_question_is_an_outcome_too(tmp_path: Path) -> None:
+    text = '@id("q") @ask("May it?") forbid(principal, action, resource);'
+    assert again(tmp_path, text, record()) == Outcome("ask", ("q",))
+    assert again(tmp_path, "", record(reason_id="approval-denied")).ruling == "allow"
+
+
+def test_an_act_of_administration_on_one_entry_is_read_back(tmp_path: Path) -> None:
+    past = record(action="registerAgent", resource="sales", permission="registry:write", verb="approve")
+    text = '@id("r") permit(principal, action == Action::"registerAgent", resource) when { resource.permission == "registry:write" };'
+    assert again(tmp_path, text, past) == Outcome("allow", ("r",))
