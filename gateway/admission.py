@@ -4,11 +4,14 @@ from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from gateway.asgi import BadHeader, Scope, header
+from gateway.proofs import Proofs
 from gateway.refusals import Noted
 from policies.authority import Authority, Caller
 from policies.identity import TokenRefused
 from policies.kills import Killed
+from policies.possession import INVALID_TOKEN, ProofRefused
 
+TICKET = b"interlock-ticket"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -32,8 +35,9 @@ def hosts_of(public_url: str, host: str, port: int) -> frozenset[str]:
 class Admission:
     """Asks them."""
 
-    def __init__(self, authority: Authority, public_url: str, hosts: Collection[str], noted: Noted) -> None:
+    def __init__(self, authority: Authority, public_url: str, hosts: Collection[str], noted: Noted, proofs: Proofs) -> None:
         self._authority = authority
+        self._proofs = proofs
         self._noted = noted
         self._public_url = public_url
         self._hosts = frozenset(hosts)
@@ -59,7 +63,7 @@ class Admission:
         """
         self.check_host(scope)
         self.check_origin(scope)
-        return await self.bearer(header(scope, b"authorization"), resource)
+        return await self.bearer(header(scope, b"authorization"), resource, scope)
 
     async def admits(self, scope: Scope, resource: str, allowed: Callable[[Caller], bool]) -> bool:
         """Whether `admit` lets in somebody who is `allowed`."""
@@ -68,21 +72,40 @@ class Admission:
         except (TokenRefused, Killed, WrongHost, ForeignOrigin, BadHeader):
             return False
 
-    async def bearer(self, given: str | None, resource: str) -> Caller:
-        """Who calls, by the value of `Authorization` alone. Raises TokenRefused; the log has the reason."""
+    async def bearer(self, given: str | None, resource: str, scope: Scope | None = None) -> Caller:
+        """Who calls, by the value of `Authorization`, and by what the request in `scope` shows beside it.
+
+        Raises TokenRefused; the log has the reason.
+        """
         try:
+            if scope is not None and (ticket := header(scope, TICKET)) is not None:
+                return await self._with_ticket(scope, ticket)
             if given is None:
                 raise TokenRefused("missing")
             scheme, _, token = given.partition(" ")
-            if scheme.lower() != "bearer" or not token or " " in token or "," in token:
+            bound = scheme.lower() == "dpop"
+            if not (bound or scheme.lower() == "bearer") or not token or " " in token or "," in token:
                 raise TokenRefused("malformed")
-            return await self._authority.admit(token, self._audience(resource))
+            caller = await self._authority.admit(token, self._audience(resource))
+            if caller.thumbprint or bound:
+                await self._check_possession(scope, caller, token, bound)
+            return caller
         except TokenRefused as refused:
             self._noted(refused.reason, resource, given or "")
             raise
         except Killed:
             self._noted("killed", resource, given or "")
             raise
+
+    async def _with_ticket(self, scope: Scope, ticket: str) -> Caller:
+        holder = await self._proofs.holder(scope, ticket)
+        return await self._authority.acting(holder.tenant, holder.agent, holder.grant_id)
+
+    async def _check_possession(self, scope: Scope | None, caller: Caller, token: str, bound: bool) -> None:
+        """A bound token is no bearer token, nor the other way round (RFC 9449 s7.2). Raises ProofRefused."""
+        if not bound or not caller.thumbprint:
+            raise ProofRefused("downgrade" if caller.thumbprint else "unbound", INVALID_TOKEN)
+        await self._proofs.possessed(scope, token, caller.principal.tenant, caller.thumbprint)
 
     def _audience(self, resource: str) -> tuple[str, ...]:
         known = self._audiences.get(resource)
@@ -92,9 +115,11 @@ class Admission:
                 self._audiences[resource] = known
         return known
 
-    def challenge(self, resource: str, error: str = "", scope: str = "") -> str:
-        """The WWW-Authenticate value (RFC 6750 s3, RFC 9728 s5.1)."""
-        parts = [f'Bearer resource_metadata="{self._public_url}/.well-known/oauth-protected-resource{resource}"']
+    def challenge(self, resource: str, error: str = "", scope: str = "", scheme: str = "Bearer") -> str:
+        """The WWW-Authenticate value (RFC 6750 s3, RFC 9728 s5.1, RFC 9449 s7.1)."""
+        parts = [f'{scheme} resource_metadata="{self._public_url}/.well-known/oauth-protected-resource{resource}"']
+        if scheme == "DPoP":
+            parts.append('algs="ES256 RS256"')
         if error:
             parts.append(f'error="{error}"')
         if scope:

@@ -11,7 +11,7 @@ from gateway.admission import Admission, hosts_of
 from gateway.assembly import doors, tool_door
 from gateway.assembly.greeting import greet
 from gateway.assembly.process import Gateway
-from gateway.assembly.rest import rest
+from gateway.assembly.rest import client_authentication, proofs, rest
 from gateway.front import Doors, Front
 from gateway.settings import Settings
 from gateway.visits import Visits
@@ -75,12 +75,13 @@ def from_environment() -> Front:
 def application(gateway: Gateway) -> Front:
     """The ASGI application."""
     settings, url = gateway.settings, gateway.settings.public_url
-    admission = Admission(gateway.authority, url, hosts_of(url, settings.host, settings.port), gateway.refusals.note)
+    clients = client_authentication(gateway)
+    shown = proofs(gateway, clients)
+    admission = Admission(gateway.authority, url, hosts_of(url, settings.host, settings.port), gateway.refusals.note, shown)
     visits, operations = Visits(doors.tracing(gateway), gateway.metrics), doors.operations_of(gateway)
     agents = doors.agent_door(gateway, admission, operations, visits)
-    joined = Doors(
-        agents, tool_door.endpoint(gateway, admission), doors.health(gateway, admission), rest(gateway, admission), gateway.lifespan
-    )
+    administration = rest(gateway, admission, clients, shown)
+    joined = Doors(agents, tool_door.endpoint(gateway, admission), doors.health(gateway, admission), administration, gateway.lifespan)
     if settings.grpc_port:
         gateway.opening.append(lambda: doors.open_grpc(gateway, admission, operations, visits))
     return Front(admission, joined, visits)

@@ -32,6 +32,7 @@ from policies.grant import Denial
 from policies.identity import TokenRefused
 from policies.kills import Killed
 from policies.permissions import BadPermission
+from policies.possession import ProofRefused
 from policies.strict_json import BadJson
 from registry.card import BadCard
 from registry.names import BadName
@@ -165,6 +166,13 @@ TABLE: dict[type[Exception], Row] = {
     BadPermission: Row(400, -32602, "bad-permission"),
     WrongHost: Row(421, -32600, "wrong-host", "The Host header names another host; use the gateway's public URL.", acts=True),
     ForeignOrigin: Row(403, -32600, "foreign-origin", "Requests from pages of another origin are refused.", acts=True),
+    ProofRefused: Row(
+        401,
+        -32016,
+        "unauthenticated",
+        "The token is bound to a key; show a fresh proof (DPoP) that you hold it, for this request.",
+        acts=True,
+    ),
     TokenRefused: Row(401, -32016, "unauthenticated", "A valid bearer token for this resource is needed.", acts=True),
     UnknownName: Row(404, -32011, "unknown", "There is no such agent or server.", acts=True),
     BadRequest: Row(422, -32602, "bad-request"),
@@ -265,6 +273,7 @@ class Told:
     scope: str = ""
     retry_after: int = 0  # seconds
     unnamed: bool = False
+    proof: ProofRefused | None = None  # of the key that the token is bound to
 
     @property
     def jsonrpc_status(self) -> int:
@@ -283,6 +292,8 @@ def told(error: Exception) -> Told:
     if isinstance(error, Refused):
         return _refused(error)
     row = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), UNEXPECTED)
+    if isinstance(error, ProofRefused):
+        return Told(row, row.says, proof=error)
     if isinstance(error, TokenRefused):
         return Told(row, TOKENS.get(error.reason, row.says), unnamed=error.reason == "missing")
     return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0)
@@ -291,12 +302,18 @@ def told(error: Exception) -> Told:
 def http_headers(said: Told, admission: Admission, resource: str) -> list[tuple[bytes, bytes]]:
     """What HTTP wants beside an error: the challenge of RFC 6750 s3, or Retry-After."""
     if said.row.status == 401:
-        challenge = admission.challenge(resource, "" if said.unnamed else "invalid_token")
-    elif said.scope:
-        challenge = admission.challenge(resource, "insufficient_scope", said.scope)
-    else:
-        return [(b"retry-after", str(said.retry_after).encode())] if said.retry_after else []
-    return [(b"www-authenticate", challenge.encode())]
+        return [(name.encode(), value.encode()) for name, value in challenges(said, admission, resource)]
+    if said.scope:
+        return [(b"www-authenticate", admission.challenge(resource, "insufficient_scope", said.scope).encode())]
+    return [(b"retry-after", str(said.retry_after).encode())] if said.retry_after else []
+
+
+def challenges(said: Told, admission: Admission, resource: str) -> list[tuple[str, str]]:
+    """What goes with 401: how to come in (RFC 6750 s3), or what was wrong with a proof (RFC 9449 s7.1 and s9)."""
+    if said.proof is None:
+        return [("www-authenticate", admission.challenge(resource, "" if said.unnamed else "invalid_token"))]
+    challenge = [("www-authenticate", admission.challenge(resource, said.proof.error, scheme="DPoP"))]
+    return [*challenge, ("dpop-nonce", said.proof.nonce)] if said.proof.nonce else challenge
 
 
 def _refused(error: Refused) -> Told:

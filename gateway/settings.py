@@ -44,7 +44,9 @@ class Issuer(_Strict):
     jwks_url: str
     algorithms: list[Literal["ES256", "RS256"]] = ["ES256", "RS256"]
     roles_claim: str = "roles"
-    tenant_claim: str = ""  # empty: everybody of this issuer is in tenant `default`
+    tenant_claim: str = ""  # empty: everybody of this issuer is in its only tenant of `tenants`, or in `default`
+    tenants: list[str] = []  # the only ones that it may speak for; empty: any
+    id_jag: bool = False  # whether its identity assertions (ID-JAG) are exchanged for tokens
 
 
 class Identity(_Strict):

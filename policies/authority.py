@@ -35,6 +35,7 @@ class Caller(Struct, frozen=True):
     token_id: str
     expires: float
     key: str
+    thumbprint: str = ""  # of the key that has to be shown beside the token, where it is bound to one
 
 
 class Request(Struct, frozen=True):
@@ -106,10 +107,12 @@ class Authority:
         if claims.kind == "hop":
             return await self._actor(claims)
         self._around.kills.admit(claims.tenant, claims.issuer, claims.subject)
+        if claims.agent:  # what it may do is the registry's to say, now
+            return _person(self._around, claims)
         known = self._people.get(id(claims))
         if known is not None and known[0] is claims:
             return known[1]
-        caller = self._person(claims)
+        caller = _person(self._around, claims)
         self._people.put(id(claims), (claims, caller), CACHED_SECONDS)
         return caller
 
@@ -241,34 +244,53 @@ class Authority:
             **_approved(request.terms.approval, verdict),
         )
 
-    def _person(self, claims: Claims) -> Caller:
-        principal = self._principal(claims.tenant, claims.issuer, claims.subject, claims.roles)
-        scope = ALL if claims.scope is None else claims.scope
-        return _caller(claims, Delegation(principal, scope, claims.expires))
+    async def acting(self, tenant: str, agent: str, grant_id: str) -> Caller:
+        """An agent that proved who it is, and to have been handed the ticket of a grant. Raises TokenRefused and Killed."""
+        if not self._around.fresh():
+            await self._around.kills.reload()
+        delegation = await self._granted(tenant, grant_id)
+        if delegation.actor != agent:
+            raise TokenRefused("ticket")
+        return _caller(delegation.actor, "", delegation.not_after, _today(self._around, delegation))
 
     async def _actor(self, claims: Claims) -> Caller:
         """An agent with a hop token: the grant row says what it may, the token can only say less."""
-        if not self._around.fresh():
-            self._grants.forget(claims.tenant, claims.grant_id)
-        try:
-            delegation = await self._grants.find(claims.tenant, claims.grant_id)
-        except GrantEnded:
-            raise TokenRefused("grant-ended") from None
+        delegation = await self._granted(claims.tenant, claims.grant_id)
         _check_pointer(claims, delegation)
-        ceilings = [self._around.ceiling_now(claims.tenant, hop.agent) for hop in delegation.path]
-        known = tuple(ceiling for ceiling in ceilings if ceiling is not None)
-        if len(known) < len(ceilings):
-            raise TokenRefused("agent-not-active")
-        principal = delegation.principal
-        now = self._principal(principal.tenant, principal.issuer, principal.subject, principal.roles)
-        limited = delegation.limited(known).of(now)
         try:
-            return _caller(claims, limited.scoped(claims.scope or NONE))
+            return _called(claims, _today(self._around, delegation).scoped(claims.scope or NONE))
         except CannotNarrow:
             raise TokenRefused("scope") from None
 
-    def _principal(self, tenant: str, issuer: str, subject: str, vouched: Sequence[str]) -> Principal:
-        return Principal(tenant, issuer, subject, self._around.roles_now(issuer, subject, vouched))
+    async def _granted(self, tenant: str, grant_id: str) -> Delegation:
+        if not self._around.fresh():
+            self._grants.forget(tenant, grant_id)
+        try:
+            return await self._grants.find(tenant, grant_id)
+        except GrantEnded:
+            raise TokenRefused("grant-ended") from None
+
+
+def _person(around: Surroundings, claims: Claims) -> Caller:
+    principal = _principal(around, claims.tenant, claims.issuer, claims.subject, claims.roles)
+    scope = ALL if claims.scope is None else claims.scope
+    if claims.agent:
+        return _called(claims, _today(around, Delegation(principal, scope, claims.expires, (Hop(claims.agent),))))
+    return _called(claims, Delegation(principal, scope, claims.expires))
+
+
+def _today(around: Surroundings, delegation: Delegation) -> Delegation:
+    """The same authority under the ceilings and with the roles of now. Raises TokenRefused when an agent of the chain may not act."""
+    principal = delegation.principal
+    ceilings = [around.ceiling_now(principal.tenant, hop.agent) for hop in delegation.path]
+    known = tuple(ceiling for ceiling in ceilings if ceiling is not None)
+    if len(known) < len(ceilings):
+        raise TokenRefused("agent-not-active")
+    return delegation.limited(known).of(_principal(around, principal.tenant, principal.issuer, principal.subject, principal.roles))
+
+
+def _principal(around: Surroundings, tenant: str, issuer: str, subject: str, vouched: Sequence[str]) -> Principal:
+    return Principal(tenant, issuer, subject, around.roles_now(issuer, subject, vouched))
 
 
 def _question(caller: Caller, request: Request, arguments: Mapping[str, Any] | None, totals: Collection[str] = ()) -> CedarQuestion:
@@ -344,9 +366,13 @@ def _check_pointer(claims: Claims, delegation: Delegation) -> None:
         raise TokenRefused("chain")
 
 
-def _caller(claims: Claims, delegation: Delegation) -> Caller:
-    expires = min(claims.expires, delegation.not_after)
-    return Caller(delegation.principal, delegation, claims.client_id, claims.token_id, expires, _key(delegation))
+def _called(claims: Claims, delegation: Delegation) -> Caller:
+    caller = _caller(claims.client_id, claims.token_id, min(claims.expires, delegation.not_after), delegation)
+    return replace(caller, thumbprint=claims.thumbprint) if claims.thumbprint else caller
+
+
+def _caller(client_id: str, token_id: str, expires: float, delegation: Delegation) -> Caller:
+    return Caller(delegation.principal, delegation, client_id, token_id, expires, _key(delegation))
 
 
 def _supposed(who: Supposed) -> Caller:

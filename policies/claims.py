@@ -12,6 +12,7 @@ from policies.strict_jwt import TokenRefused, check_times, identifier, one_audie
 DEVELOPMENT_ISSUER = "interlock-development"
 LIFE = 3600.0  # seconds between `iat` and `exp`
 DEVELOPMENT_LIFE = 86_400.0
+ASSERTION_LIFE = 600.0
 ROLES_MAX = 200
 
 
@@ -25,6 +26,8 @@ class TrustedIssuer:
     algorithms: tuple[str, ...] = tuple(sorted(ALGORITHMS))
     roles_claim: str = "roles"  # a name, or a path of names with dots, such as realm_access.roles
     tenant_claim: str = ""
+    tenants: tuple[str, ...] = ()  # the only ones it may speak for; empty: any. The only one of a few needs no claim
+    id_jag: bool = False  # whether its identity assertions are exchanged for tokens of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,23 @@ class Claims:
     task_id: str = ""
     txn: str = ""
     kind: Literal["user", "hop"] = "user"
+    thumbprint: str = ""  # of the key that its bearer has to hold (RFC 9449), where it is bound to one
+    agent: str = ""  # that a person's token was given to, for an assertion of their identity provider
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """What an identity assertion says: who, for which client of ours, and for what."""
+
+    tenant: str
+    issuer: str
+    subject: str
+    roles: tuple[str, ...]
+    scope: Permissions | None
+    client_id: str
+    resource: str  # empty: it names none
+    expires: float
+    token_id: str
 
 
 def development_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
@@ -59,6 +79,7 @@ def development_claims(claims: Mapping[str, Any], audiences: Collection[str], no
         client_id="",
         expires=check_times(claims, now, DEVELOPMENT_LIFE),
         token_id=identifier(claims, "jti"),
+        thumbprint=_thumbprint(claims),
     )
 
 
@@ -83,20 +104,54 @@ def hop_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float
         task_id=identifier(claims, "task") if claims.get("task") != "" else "",  # a tool call alone is no task
         txn=identifier(claims, "txn"),
         kind="hop",
+        thumbprint=_thumbprint(claims),
+    )
+
+
+def person_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
+    """A token that we gave an agent for a person, for an assertion of their identity provider. Raises TokenRefused."""
+    return Claims(
+        tenant=_tenant(claims, "tid"),
+        issuer=identifier(claims, "user_iss"),
+        subject=identifier(claims, "sub"),
+        roles=_roles(claims.get("roles")),
+        scope=_own_scope(claims),
+        audience=one_audience(claims, audiences),
+        client_id=identifier(claims, "client_id"),
+        expires=check_times(claims, now, LIFE),
+        token_id=identifier(claims, "jti"),
+        thumbprint=_thumbprint(claims),
+        agent=identifier(claims, "agent"),
+    )
+
+
+def vouched_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, now: float) -> Vouched:
+    """An identity assertion, whose audience was found to be ours. Raises TokenRefused."""
+    for unwanted in ("act", "cnf"):  # it is the client's to prove who it is, and nobody stands between the person and them
+        if unwanted in claims:
+            raise TokenRefused(unwanted)
+    return Vouched(
+        tenant=_trusted_tenant(claims, trusted),
+        issuer=trusted.issuer,
+        subject=identifier(claims, "sub"),
+        roles=_roles(_claim_at(claims, trusted.roles_claim)),
+        scope=_foreign_scope(claims["scope"]) if "scope" in claims else None,
+        client_id=identifier(claims, "client_id"),
+        resource=identifier(claims, "resource") if "resource" in claims else "",
+        expires=check_times(claims, now, ASSERTION_LIFE),
+        token_id=identifier(claims, "jti"),
     )
 
 
 def external_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, audience: str, now: float) -> Claims:
     """A person's token of an identity provider, whose `audience` was found to be ours. Raises TokenRefused.
 
-    Refused too: a token that somebody acts with for the person (`act`; delegation begins here), and one that is bound to a key
-    (`cnf`), since taking it as a bearer token would be the downgrade that RFC 9449 s7.1 forbids.
+    Refused too: a token that somebody acts with for the person (`act`), since delegation begins here.
     """
-    for unwanted in ("act", "cnf"):
-        if unwanted in claims:
-            raise TokenRefused(unwanted)
+    if "act" in claims:
+        raise TokenRefused("act")
     return Claims(
-        tenant=_tenant(claims, trusted.tenant_claim) if trusted.tenant_claim else "default",
+        tenant=_trusted_tenant(claims, trusted),
         issuer=trusted.issuer,
         subject=identifier(claims, "sub"),
         roles=_roles(_claim_at(claims, trusted.roles_claim)),
@@ -105,7 +160,30 @@ def external_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, audience:
         client_id=identifier(claims, "client_id") if "client_id" in claims else "",
         expires=check_times(claims, now, LIFE),
         token_id=identifier(claims, "jti"),
+        thumbprint=_thumbprint(claims),
     )
+
+
+def _thumbprint(claims: Mapping[str, Any]) -> str:
+    """Empty for a bearer token. One that is bound to something else than a key is refused: taking it as a bearer token would be a downgrade
+    (RFC 9449 s7.2).
+    """
+    if "cnf" not in claims:
+        return ""
+    bound = claims["cnf"]
+    if not isinstance(bound, dict) or bound.keys() != {"jkt"} or not isinstance(bound["jkt"], str) or len(bound["jkt"]) != 43:
+        raise TokenRefused("cnf")
+    return bound["jkt"]
+
+
+def _trusted_tenant(claims: Mapping[str, Any], trusted: TrustedIssuer) -> str:
+    """By the claim, if the issuer may speak for that tenant; without one, its only tenant or the default."""
+    if not trusted.tenant_claim:
+        return trusted.tenants[0] if trusted.tenants else "default"
+    tenant = _tenant(claims, trusted.tenant_claim)
+    if trusted.tenants and tenant not in trusted.tenants:
+        raise TokenRefused("tenant")
+    return tenant
 
 
 def _tenant(claims: Mapping[str, Any], name: str) -> str:

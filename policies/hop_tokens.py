@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
+
 from policies.delegation import CannotNarrow, Delegation
 from policies.grant import Grant
 from policies.grants import GrantEnded, Grants
@@ -41,6 +43,7 @@ class Exchange:
     subject_token: str
     resource: str
     scope: str
+    thumbprint: str = ""  # of the key that the token is to be bound to
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class Exchanged:
     access_token: str
     expires_in: int
     scope: str
-    delegation: Delegation
+    delegation: Delegation | None = None
+    bound: bool = False  # to a key (RFC 9449)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +84,14 @@ class HopTokens:
         self._identity = identity
         self._grants = grants
         self._minting = minting
-        mine = re.escape(minting.issuer)
-        self._resources = re.compile(rf"{mine}/(mcp(/[a-z0-9-]{{1,64}})?|agents/[a-z0-9-]{{1,64}})")
+        self._resources = resources_of(minting.issuer)
 
     def credential(self, grant: Grant, audience: str) -> str:
         """The token that the invoked agent is handed. `audience` is the agent's own URL.
 
         Its scope is what is held under the ceilings, since an exchange refuses a token that says more than that.
         """
-        return self._mint(grant.delegation, grant.delegation.held(), audience, grant.delegation.not_after)[0]
+        return self._mint(grant.delegation, grant.delegation.held(), audience)[0]
 
     async def exchange(self, asked: Exchange) -> Exchanged:
         """A token for one resource of this gateway, for no more than `asked.scope`. Raises ExchangeRefused."""
@@ -102,7 +105,7 @@ class HopTokens:
     async def _exchanged(self, asked: Exchange, claims: Claims) -> Exchanged:
         if not self._resources.fullmatch(asked.resource):
             raise ExchangeRefused("invalid_target", "resource must be the URL of an agent or MCP endpoint of this gateway")
-        requested = _requested(asked.scope)
+        requested = requested_scope(asked.scope)
         if claims.kind != "hop" or claims.tenant != asked.tenant or claims.client_id != asked.agent:
             raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
         try:
@@ -119,8 +122,9 @@ class HopTokens:
             raise ExchangeRefused("invalid_scope", f"not held by this delegation: {refusal.missing or 'anything'}") from None
         if claims.expires <= self._minting.now():
             raise ExchangeRefused("invalid_grant", "the subject_token has expired")
-        token, seconds = self._mint(narrowed, requested, asked.resource, min(claims.expires, delegation.not_after))
-        return Exchanged(token, seconds, str(requested), narrowed)
+        ending = msgspec.structs.replace(narrowed, not_after=min(claims.expires, delegation.not_after))
+        token, seconds = self._mint(ending, requested, asked.resource, asked.thumbprint)
+        return Exchanged(token, seconds, str(requested), narrowed, bool(asked.thumbprint))
 
     async def _claims(self, asked: Exchange) -> Claims:
         try:
@@ -128,9 +132,9 @@ class HopTokens:
         except TokenRefused as refusal:
             raise ExchangeRefused("invalid_grant", f"the subject_token is refused: {refusal.reason}") from None
 
-    def _mint(self, delegation: Delegation, scope: Permissions, audience: str, not_after: float) -> tuple[str, int]:
+    def _mint(self, delegation: Delegation, scope: Permissions, audience: str, thumbprint: str = "") -> tuple[str, int]:
         now = int(self._minting.now())
-        expires = min(now + self._minting.ttl, int(not_after))
+        expires = min(now + self._minting.ttl, int(delegation.not_after))
         principal = delegation.principal
         claims = {
             "iss": self._minting.issuer,
@@ -148,8 +152,14 @@ class HopTokens:
             "iat": now,
             "exp": expires,
             "jti": self._minting.new_id("j"),
+            **({"cnf": {"jkt": thumbprint}} if thumbprint else {}),
         }
         return self._signer.sign(claims, TYPE), max(0, expires - now)
+
+
+def resources_of(issuer: str) -> re.Pattern[str]:
+    """The URLs that a token may be for, character by character: an agent, one MCP server, or all tools."""
+    return re.compile(rf"{re.escape(issuer)}/(mcp(/[a-z0-9-]{{1,64}})?|agents/[a-z0-9-]{{1,64}})")
 
 
 def _errand(claims: Claims, tenant: str) -> Errand | None:
@@ -167,7 +177,7 @@ def _actors(delegation: Delegation) -> dict[str, Any]:
     return nested
 
 
-def _requested(scope: str) -> Permissions:
+def requested_scope(scope: str) -> Permissions:
     """The scope asked for: at least one permission, single spaces, nothing twice."""
     texts = scope.split(" ")
     try:

@@ -6,7 +6,17 @@ from hashlib import sha256
 import structlog
 
 from policies.bounded import BoundedCache
-from policies.claims import DEVELOPMENT_ISSUER, Claims, TrustedIssuer, development_claims, external_claims, hop_claims
+from policies.claims import (
+    DEVELOPMENT_ISSUER,
+    Claims,
+    TrustedIssuer,
+    Vouched,
+    development_claims,
+    external_claims,
+    hop_claims,
+    person_claims,
+    vouched_claims,
+)
 from policies.ids import new_id
 from policies.jwks import Fetch, RemoteKeySet
 from policies.keys import SigningKeys
@@ -17,6 +27,7 @@ __all__ = ["DEVELOPMENT_ISSUER", "Claims", "Identity", "TokenRefused", "TrustedI
 
 # What identity providers commonly send instead of RFC 9068's type. An ID token has it too, but a client for its audience.
 _EXTERNAL_TYPES = ACCESS_TOKEN | {"jwt", ""}
+_ASSERTION_TYPES = frozenset({"oauth-id-jag+jwt", "application/oauth-id-jag+jwt"})  # never that of an access token
 _CACHE_PLACES, _CACHE_SECONDS = 10_000, 60.0
 log = structlog.get_logger()
 
@@ -31,6 +42,8 @@ class Identity:
         names = {trusted.issuer for trusted in issuers}
         if len(names) != len(issuers) or names & {public_url, DEVELOPMENT_ISSUER, ""} or any("|" in name for name in names):
             raise ValueError("issuers need different names, without |, that are not the gateway's or its development issuer's")
+        if any(len(trusted.tenants) > 1 and not trusted.tenant_claim for trusted in issuers):
+            raise ValueError("an issuer with several tenants needs a tenant_claim")
         self._public_url = public_url
         self._keys = keys
         self._development = development
@@ -67,13 +80,27 @@ class Identity:
         issuer = envelope.claims.get("iss")
         if issuer == self._public_url:
             self._check_ours(envelope)
-            return hop_claims(envelope.claims, audiences, self._now())
+            read = hop_claims if "act" in envelope.claims else person_claims
+            return read(envelope.claims, audiences, self._now())
         if issuer == DEVELOPMENT_ISSUER and self._development:
             self._check_ours(envelope)
             return development_claims(envelope.claims, audiences, self._now())
         if not isinstance(issuer, str) or issuer not in self._issuers:
             raise TokenRefused("issuer")
         return await self._read_external(envelope, issuer, audiences)
+
+    async def vouched(self, assertion: str) -> Vouched:
+        """What an identity assertion (ID-JAG) for us says, of an issuer that may make them. Raises TokenRefused."""
+        envelope = open_envelope(assertion)
+        issuer = envelope.claims.get("iss")
+        trusted, keys = self._issuers.get(issuer, (None, None)) if isinstance(issuer, str) else (None, None)
+        if trusted is None or keys is None or not trusted.id_jag:
+            raise TokenRefused("issuer")
+        if envelope.typ not in _ASSERTION_TYPES:
+            raise TokenRefused("type")
+        verify_signature(envelope, await keys.find(envelope.kid))
+        one_audience(envelope.claims, (self._public_url,))
+        return vouched_claims(envelope.claims, trusted, self._now())
 
     def _check_ours(self, envelope: Envelope) -> None:
         if envelope.typ not in ACCESS_TOKEN:

@@ -35,8 +35,8 @@ class Envelope:
     claims: Mapping[str, Any] = field(repr=False)
 
 
-def open_envelope(token: object) -> Envelope:
-    """Checks size and shape, without cryptography. Raises TokenRefused."""
+def take_apart(token: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims of a token of the right size and shape, without cryptography. Raises TokenRefused."""
     if not isinstance(token, str) or len(token) > TOKEN_MAX or token.count(".") != 2:
         raise TokenRefused("shape")
     try:
@@ -49,6 +49,12 @@ def open_envelope(token: object) -> Envelope:
         raise TokenRefused("shape") from None
     if not isinstance(header, dict) or not isinstance(claims, dict):
         raise TokenRefused("shape")
+    return header, claims
+
+
+def open_envelope(token: str) -> Envelope:
+    """Checks size, shape and header, without cryptography. Raises TokenRefused."""
+    header, claims = take_apart(token)
     return Envelope(token, *_header_facts(header), claims)
 
 
@@ -79,17 +85,18 @@ def verify_signature(envelope: Envelope, key: VettedKey | None) -> None:
 
 def check_times(claims: Mapping[str, Any], now: float, life: float) -> float:
     """`iat` and `exp` are needed, `nbf` may be; 30 s of skew. Returns `exp`. Raises TokenRefused."""
-    issued, expires = _seconds(claims, "iat"), _seconds(claims, "exp")
+    issued, expires = seconds(claims, "iat"), seconds(claims, "exp")
     if now - expires > SKEW:
         raise TokenRefused("expired")
-    if issued - now > SKEW or _seconds(claims, "nbf", default=0) - now > SKEW:
+    if issued - now > SKEW or seconds(claims, "nbf", default=0) - now > SKEW:
         raise TokenRefused("not-yet-valid")
     if not 0 < expires - issued <= life:
         raise TokenRefused("lifetime")
     return float(expires)
 
 
-def _seconds(claims: Mapping[str, Any], name: str, default: int | None = None) -> float:
+def seconds(claims: Mapping[str, Any], name: str, default: int | None = None) -> float:
+    """The claim, which has to be a number that is no bool. Raises TokenRefused."""
     value = claims.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):  # NaN and infinities never get past the JSON reader
         raise TokenRefused("times")

@@ -23,8 +23,8 @@ from gateway.a2a_server.grpc_methods import SERVICES, Method, Service
 from gateway.a2a_server.operations import Asked, Operations
 from gateway.a2a_server.parameters import EXTENSIONS, event_id, extensions_of, idempotency_key
 from gateway.admission import Admission
-from gateway.asgi import BadHeader
-from gateway.errors import VersionNotSupported, a2a_details, told
+from gateway.asgi import BadHeader, Scope
+from gateway.errors import VersionNotSupported, a2a_details, challenges, told
 from gateway.visits import Visit, Visits
 from registry.store import UnknownName
 
@@ -50,6 +50,11 @@ class Metadata:
 
     def all(self, key: str) -> list[str]:
         return [value for known, value in self._pairs if known == key]
+
+    def scope(self, path: str) -> Scope:
+        """The call as a request of HTTP, which it is."""
+        headers = [(key.encode(), value.encode("utf-8", "surrogateescape")) for key, value in self._pairs]
+        return {"type": "grpc", "method": "POST", "path": path, "headers": headers}
 
 
 class GrpcDoor:
@@ -130,7 +135,8 @@ class GrpcDoor:
         context, visit = call
         metadata, request = Metadata(context.invocation_metadata() or ()), _message(method, body)
         agent = _agent(request, metadata)
-        caller = await self._admission.bearer(metadata.one("authorization"), f"/agents/{agent}" if AGENT.fullmatch(agent) else "")
+        given, scope = metadata.one("authorization"), metadata.scope(f"/{service.name}/{visit.method}")
+        caller = await self._admission.bearer(given, f"/agents/{agent}" if AGENT.fullmatch(agent) else "", scope)
         if not agent:
             raise BadMessage("tenant", f"is missing: it names the agent, as does {TENANT} in the metadata")
         if not AGENT.fullmatch(agent):
@@ -173,7 +179,7 @@ class GrpcDoor:
         code = grpc.StatusCode[said.row.rpc_code]
         trailing: list[tuple[str, str | bytes]] = [(DETAILS, status_bytes(code.value[0], said.detail, a2a_details(said)))]
         if said.row.status == 401:
-            trailing.append(("www-authenticate", self._admission.challenge("", "" if said.unnamed else "invalid_token")))
+            trailing.extend(challenges(said, self._admission, ""))
         await context.abort(code, said.detail, tuple(trailing))
 
 

@@ -137,8 +137,8 @@ class Gateway:
         around = rights.surroundings(settings, self.registry, lambda: self.database.fresh, self.kills)
         self.authority = Authority(self.identity, self.engine, self.grants, around)
         self.policies = PolicyReload(self.database, self.engine, self.audit, self.authority.forget, lambda: self.registry.generation)
-        minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
-        self.tokens = HopTokens(self.keys, self.identity, self.grants, minting)
+        self.minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
+        self.tokens = HopTokens(self.keys, self.identity, self.grants, self.minting)
 
     def _killing(self) -> Killing:
         archive = Archive(self.database, self.audit, self.spool, new_id, now_us)

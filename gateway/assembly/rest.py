@@ -1,6 +1,7 @@
 """Makes all that the framework serves: the exchange of tokens, administration, discovery."""
 
 import time
+from urllib.parse import urlsplit
 
 from gateway.admin import access as admin_access
 from gateway.admin import agents as admin_agents
@@ -26,13 +27,32 @@ from gateway.oauth import connect as oauth_connect
 from gateway.oauth import metadata as oauth_metadata
 from gateway.oauth import token as oauth_token
 from gateway.oauth.client import ClientAuthentication
+from gateway.oauth.token import Issuing
+from gateway.proofs import Proofs
 from gateway.revocation import Revocation
 from policies.client_assertion import ClientAssertions
 from policies.ids import now_us
+from policies.person_tokens import PersonTokens
+from policies.possession import Possession
 from policies.spent import SpentIds
+from policies.tickets import Tickets
 
 
-def rest(gateway: Gateway, admission: Admission) -> App:
+def client_authentication(gateway: Gateway) -> ClientAuthentication:
+    """How agents prove who they are, at whichever door."""
+    url = gateway.settings.public_url
+    assertions = ClientAssertions((url, f"{url}/oauth/token"), time.time)
+    return ClientAuthentication(gateway.registry, assertions, SpentIds(gateway.database, now_us))
+
+
+def proofs(gateway: Gateway, clients: ClientAuthentication) -> Proofs:
+    """What is asked for beside a token."""
+    url, possession = gateway.settings.public_url, Possession(gateway.keys, SpentIds(gateway.database, now_us), time.time)
+    bases = (url, f"{urlsplit(url).scheme}://{gateway.settings.public_grpc}")
+    return Proofs(clients, Tickets(gateway.database, time.time), possession, bases)
+
+
+def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, shown: Proofs) -> App:
     """All that the framework serves."""
     admitted, may, url = admitted_by(admission), gateway.authority.may, gateway.settings.public_url
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
@@ -40,8 +60,8 @@ def rest(gateway: Gateway, admission: Admission) -> App:
     amendments = Amendments(desk, gateway.registry, gateway.onboarding, gateway.renewal, gateway.refresh)
     evaluations = Evaluations(gateway.authority, gateway.registry, rights.roles_now(gateway.settings))
     rules = admin_policies.Rules(gateway.settings.roles, gateway.settings.policies or "")
-    assertions = ClientAssertions((url, f"{url}/oauth/token"), time.time)
-    clients = ClientAuthentication(gateway.registry, assertions, SpentIds(gateway.database, now_us))
+    redeemer = PersonTokens(gateway.keys, gateway.identity, SpentIds(gateway.database, now_us), gateway.minting)
+    issuing = Issuing(clients, gateway.tokens, redeemer, shown)
     revocation = Revocation(gateway.database, gateway.grants, gateway.spool, now_us, gateway.broker.halt)
     return api(
         admission,
@@ -49,7 +69,7 @@ def rest(gateway: Gateway, admission: Admission) -> App:
             oauth_metadata.routes(url, gateway.keys, issuers),
             oauth_connect.client_routes(gateway.own_client),
             oauth_connect.routes(gateway.connections, gateway.oauth, gateway.own_client, admission.bearer),
-            oauth_token.routes(clients, gateway.tokens, gateway.keep, gateway.refusals.note),
+            oauth_token.routes(issuing, gateway.keep, gateway.refusals.note),
             admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_virtual.routes(desk, gateway.registry, admitted, size),

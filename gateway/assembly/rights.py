@@ -28,7 +28,10 @@ def issuers(settings: Settings) -> list[str]:
 def identity(settings: Settings, keys: SigningKeys, egress: Egress) -> Identity:
     """Whom tokens are believed from."""
     given = settings.identity.issuers
-    issuers = [TrustedIssuer(**{**issuer.model_dump(), "algorithms": tuple(issuer.algorithms)}) for issuer in given]
+    issuers = [
+        TrustedIssuer(**{**issuer.model_dump(), "algorithms": tuple(issuer.algorithms), "tenants": tuple(issuer.tenants)})
+        for issuer in given
+    ]
     return Identity(settings.public_url, keys, issuers, egress.fetch, settings.development)
 
 

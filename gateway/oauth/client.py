@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from gateway.oauth.form import decode
+from gateway.proofs import ASSERTION_TYPE
 from policies.client_assertion import Assertion, ClientAssertions, claimed_client
 from policies.hop_tokens import ExchangeRefused
 from policies.spent import SpentIds
 from policies.strict_jwt import TokenRefused
 from registry.card import Family, Registration, Status
-
-ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 class Clients(Protocol):

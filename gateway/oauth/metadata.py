@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from gateway.oauth.token import TOKEN_EXCHANGE
+from gateway.oauth.token import JWT_BEARER, TOKEN_EXCHANGE
 
 _CACHED = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
 _NAME = "[a-z0-9-]{1,64}"
@@ -52,9 +52,11 @@ def _authorization_server(public_url: str) -> dict[str, Any]:
         "token_endpoint": f"{public_url}/oauth/token",
         "jwks_uri": f"{public_url}/.well-known/jwks.json",
         "response_types_supported": [],
-        "grant_types_supported": [TOKEN_EXCHANGE],
+        "grant_types_supported": [TOKEN_EXCHANGE, JWT_BEARER],
+        "authorization_grant_profiles_supported": ["urn:ietf:params:oauth:grant-profile:id-jag"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "private_key_jwt"],
         "token_endpoint_auth_signing_alg_values_supported": ["ES256", "RS256"],
+        "dpop_signing_alg_values_supported": ["ES256", "RS256"],
     }
 
 
@@ -64,5 +66,6 @@ def _protected_resource(public_url: str, resource: str, issuers: Sequence[str]) 
         "resource": resource,
         "authorization_servers": [*issuers, public_url],
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": ["ES256", "RS256"],
         "resource_name": "Interlock",
     }

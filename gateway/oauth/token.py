@@ -1,20 +1,24 @@
-"""POST /oauth/token: an agent exchanges the token it was handed for a narrower one of its own (RFC 8693)."""
+"""POST /oauth/token: an agent gets a token for the token it was handed (RFC 8693), or for an identity assertion (ID-JAG)."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
-from gateway.asgi import BadHeader, BodyTooLarge, header, read_body
+from gateway.asgi import BadHeader, BodyTooLarge, Scope, header, read_body
 from gateway.oauth.client import ClientAuthentication
 from gateway.oauth.form import FORM_MAX, parse_form
 from gateway.refusals import Noted
 from policies.hop_tokens import Errand, Exchange, Exchanged, ExchangeRefused
+from policies.person_tokens import Redeemed, Redeeming
+from policies.possession import ProofRefused
 from registry.card import Registration
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 WHY_MAX = 256  # characters
 _NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 s5.1
 
@@ -25,11 +29,51 @@ class Exchanger(Protocol):
     async def exchange(self, asked: Exchange) -> Exchanged: ...
 
 
+class Redeemer(Protocol):
+    """policies/person_tokens.py."""
+
+    async def redeem(self, asked: Redeeming) -> Redeemed: ...
+
+
+class Keys(Protocol):
+    """gateway/proofs.py."""
+
+    async def key(self, scope: Scope, tenant: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Issuing:
+    """Who authenticates clients, who makes tokens, and who says which key they are bound to."""
+
+    clients: ClientAuthentication
+    exchanger: Exchanger
+    redeemer: Redeemer
+    keys: Keys
+
+
 Keep = Callable[[Mapping[str, Any]], Awaitable[None]]
 """Makes one audit record durable; raises when it can't, and then no token leaves."""
 
 
-def routes(clients: ClientAuthentication, exchanger: Exchanger, keep: Keep, noted: Noted) -> APIRouter:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Who asks, with what, and the thumbprint of the key that the token is to be bound to, or nothing."""
+
+    client: Registration
+    form: Mapping[str, str]
+    thumbprint: str
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Of the audit's record."""
+        return {"kind": "exchange", "tenant": self.client.tenant, "decision_id": "", "agent": self.client.name}
+
+    @property
+    def bound(self) -> dict[str, str]:
+        return {"thumbprint": self.thumbprint} if self.thumbprint else {}
+
+
+def routes(issuing: Issuing, keep: Keep, noted: Noted) -> APIRouter:
     """The token endpoint. `noted` hears of clients that nobody knows: they are nobody's to keep an audit record of."""
     router = APIRouter(tags=["oauth"])
 
@@ -37,8 +81,15 @@ def routes(clients: ClientAuthentication, exchanger: Exchanger, keep: Keep, note
     async def token(request: Request) -> JSONResponse:
         try:
             form = parse_form(await _body(request), request.headers.get("content-type"))
-            client = await clients.authenticate(_authorization(request), form)
-            return _answer(await _exchanged(client, form, exchanger, keep))
+            client = await issuing.clients.authenticate(_authorization(request), form)
+            given = Given(client, form, await issuing.keys.key(request.scope, client.tenant))
+            if form.get("grant_type") == JWT_BEARER:
+                return _answer(await _redeemed(given, issuing.redeemer, keep))
+            return _answer(await _exchanged(given, issuing.exchanger, keep))
+        except ProofRefused as refusal:
+            return _unproved(refusal)
+        except BadHeader as error:
+            return _refusal(ExchangeRefused("invalid_request", str(error)))
         except ExchangeRefused as refusal:
             if refusal.error == "invalid_client":
                 noted("client", "/oauth/token", request.headers.get("authorization", ""))
@@ -61,20 +112,41 @@ def _authorization(request: Request) -> str | None:
         raise ExchangeRefused("invalid_request", str(error)) from None
 
 
-async def _exchanged(client: Registration, form: Mapping[str, str], exchanger: Exchanger, keep: Keep) -> Exchanged:
+async def _exchanged(given: Given, exchanger: Exchanger, keep: Keep) -> Exchanged:
     """A refusal is kept too, once it is known who asked."""
-    about = {"kind": "exchange", "tenant": client.tenant, "decision_id": "", "agent": client.name}
     try:
-        asked = _asked(client, form)
+        asked = _asked(given)
         exchanged = await exchanger.exchange(asked)
     except ExchangeRefused as refusal:
-        told = {"error": refusal.error, "why": str(refusal)[:WHY_MAX], "resource": form.get("resource", "")[:WHY_MAX]}
-        await keep({**about, **_errand(refusal.errand), "allowed": False, **told})
+        await keep(_refused(given, refusal))
         raise
     delegation = exchanged.delegation
+    assert delegation is not None
     errand = Errand(delegation.principal.issuer, delegation.principal.subject, delegation.txn, delegation.task_id, delegation.grant_id)
-    await keep({**about, **_errand(errand), "allowed": True, "resource": asked.resource, "scope": exchanged.scope})
+    told = {"resource": asked.resource, "scope": exchanged.scope, **given.bound}
+    await keep({**given.about, **_errand(errand), "allowed": True, **told})
     return exchanged
+
+
+async def _redeemed(given: Given, redeemer: Redeemer, keep: Keep) -> Exchanged:
+    """As an exchange, of an identity assertion (RFC 7523 s2.1, ID-JAG)."""
+    form, client = given.form, given.client
+    try:
+        if "assertion" not in form:
+            raise ExchangeRefused("invalid_request", "assertion is missing")
+        asked = (form["assertion"], form.get("resource", ""), form.get("scope", ""), given.thumbprint)
+        redeemed = await redeemer.redeem(Redeeming(client.tenant, client.name, client.client_id, *asked))
+    except ExchangeRefused as refusal:
+        await keep(_refused(given, refusal))
+        raise
+    told = {"resource": form.get("resource", ""), "scope": redeemed.token.scope, **given.bound}
+    await keep({**given.about, **_errand(redeemed.errand), "allowed": True, **told})
+    return redeemed.token
+
+
+def _refused(given: Given, refusal: ExchangeRefused) -> dict[str, Any]:
+    told = {"error": refusal.error, "why": str(refusal)[:WHY_MAX], "resource": given.form.get("resource", "")[:WHY_MAX]}
+    return {**given.about, **_errand(refusal.errand), "allowed": False, **told}
 
 
 def _errand(errand: Errand | None) -> dict[str, Any]:
@@ -85,12 +157,13 @@ def _errand(errand: Errand | None) -> dict[str, Any]:
     return {"txn": errand.txn, "task_id": errand.task_id, "grant_id": errand.grant_id, "principal": principal}
 
 
-def _asked(client: Registration, form: Mapping[str, str]) -> Exchange:
+def _asked(given: Given) -> Exchange:
     """RFC 8693 s2.1. Exactly one resource and an explicit scope: nothing is defaulted to all that is held."""
+    client, form = given.client, given.form
     if "grant_type" not in form:
         raise ExchangeRefused("invalid_request", "grant_type is missing")
     if form["grant_type"] != TOKEN_EXCHANGE:
-        raise ExchangeRefused("unsupported_grant_type", f"only {TOKEN_EXCHANGE} is served here")
+        raise ExchangeRefused("unsupported_grant_type", f"only {TOKEN_EXCHANGE} and {JWT_BEARER} are served here")
     for name in ("subject_token", "subject_token_type", "resource", "scope"):
         if name not in form:
             raise ExchangeRefused("invalid_request", f"{name} is missing")
@@ -100,18 +173,24 @@ def _asked(client: Registration, form: Mapping[str, str]) -> Exchange:
     for name in ("subject_token_type", "requested_token_type"):
         if form.get(name, ACCESS_TOKEN) != ACCESS_TOKEN:
             raise ExchangeRefused("invalid_request", f"{name} must be {ACCESS_TOKEN}")
-    return Exchange(client.tenant, client.name, client.url, form["subject_token"], form["resource"], form["scope"])
+    return Exchange(client.tenant, client.name, client.url, form["subject_token"], form["resource"], form["scope"], given.thumbprint)
 
 
 def _answer(exchanged: Exchanged) -> JSONResponse:
     body = {
         "access_token": exchanged.access_token,
-        "issued_token_type": ACCESS_TOKEN,
-        "token_type": "Bearer",
+        **({} if exchanged.delegation is None else {"issued_token_type": ACCESS_TOKEN}),
+        "token_type": "DPoP" if exchanged.bound else "Bearer",
         "expires_in": exchanged.expires_in,
         "scope": exchanged.scope,
     }
     return JSONResponse(body, headers=_NO_STORE)
+
+
+def _unproved(refusal: ProofRefused) -> JSONResponse:
+    """RFC 9449 s5 and s8."""
+    body = {"error": refusal.error, "error_description": "the DPoP proof is not a fresh one of its key for this request"}
+    return JSONResponse(body, 400, headers={**_NO_STORE, **({"dpop-nonce": refusal.nonce} if refusal.nonce else {})})
 
 
 def _refusal(refusal: ExchangeRefused) -> JSONResponse:

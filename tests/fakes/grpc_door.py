@@ -113,13 +113,13 @@ class Gate:
     def __init__(self) -> None:
         self.resources: list[str] = []
 
-    async def bearer(self, given: str | None, resource: str) -> Any:
+    async def bearer(self, given: str | None, resource: str, scope: Any = None) -> Any:
         self.resources.append(resource)
         if given != "Bearer good":
             raise TokenRefused("missing" if given is None else "malformed")
         return "alice"
 
-    def challenge(self, resource: str, error: str = "", scope: str = "") -> str:
+    def challenge(self, resource: str, error: str = "", scope: str = "", scheme: str = "Bearer") -> str:
         return f"Bearer {error}".strip()
 
 

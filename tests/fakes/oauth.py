@@ -8,6 +8,7 @@ from typing import Any
 from policies.delegation import Delegation, Hop
 from policies.hop_tokens import Exchange, Exchanged, ExchangeRefused
 from policies.permissions import Permissions
+from policies.person_tokens import Redeemed, Redeeming
 from policies.principal import Principal
 from registry.card import Family, Registration, Status
 
@@ -82,6 +83,20 @@ class FakeExchanger:
         alice = Principal("acme", "https://idp.test", "alice")
         scope = Permissions.of(asked.scope.split(" "))
         return Exchanged("new.hop.token", 120, asked.scope, Delegation(alice, scope, 0.0, (Hop("sales"),), 4, "x1", "g1", "T1"))
+
+
+class NoRedeemer:
+    """Takes no identity assertion."""
+
+    async def redeem(self, asked: Redeeming) -> Redeemed:
+        raise ExchangeRefused("invalid_grant", "not here")
+
+
+class NoKeys:
+    """Binds no token."""
+
+    async def key(self, scope: Any, tenant: str) -> str:
+        return ""
 
 
 class Trail:

@@ -108,9 +108,11 @@ async def test_identifiers_are_1_to_256_printable_characters(identity: Identity,
     assert await refusal(identity, issuer.mint(**wrong)) == claim
 
 
-async def test_tokens_that_others_act_with_or_that_are_bound_to_a_key_are_refused(identity: Identity, issuer: FakeIssuer) -> None:
+async def test_tokens_that_others_act_with_or_bound_to_something_strange_are_refused(identity: Identity, issuer: FakeIssuer) -> None:
     assert await refusal(identity, issuer.mint(act={"sub": "agent"})) == "act"
-    assert await refusal(identity, issuer.mint(cnf={"jkt": "x"})) == "cnf"
+    for bound in ({"jkt": "x"}, {"x5t#S256": "A" * 43}, {"jkt": "A" * 43, "jwk": {}}, {"jkt": 5}, {}, None, "A" * 43, []):
+        assert await refusal(identity, issuer.mint(cnf=bound)) == "cnf"
+    assert (await identity.verify(issuer.mint(cnf={"jkt": "A" * 43}), (GW,))).thumbprint == "A" * 43
 
 
 @pytest.mark.parametrize("iss", ["https://evil.test", "https://idp.test/", "HTTPS://idp.test", "", None, 5, ["https://idp.test"]])

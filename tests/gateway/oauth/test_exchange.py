@@ -15,7 +15,8 @@ from sqlalchemy import update
 
 from gateway.database import Database, bump
 from gateway.oauth import token
-from gateway.oauth.client import ASSERTION_TYPE, ClientAuthentication
+from gateway.oauth.client import ClientAuthentication
+from gateway.proofs import ASSERTION_TYPE, Proofs
 from gateway.refusals import Refusals
 from policies.client_assertion import ClientAssertions
 from policies.delegation import Delegation
@@ -26,9 +27,12 @@ from policies.identity import DEVELOPMENT_ISSUER, Identity, mint_user_token
 from policies.ids import new_id
 from policies.keys import SigningKeys
 from policies.permissions import ALL, Permissions
+from policies.person_tokens import PersonTokens
+from policies.possession import Possession
 from policies.principal import Principal
 from policies.spent import SpentIds
 from policies.strict_jwt import open_envelope
+from policies.tickets import Tickets
 from registry.card import Family, Status
 from registry.store import Candidate, Registry
 from registry.tables import registrations
@@ -91,7 +95,11 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
         url = f"https://{name}.test"
         _, secrets[name] = await registry.add(Candidate("acme", name, Family.AGENT, "a2a", url, "operator", Status.ACTIVE))
     assertions = ClientAssertions((f"{GW}/oauth/token",), clock)
-    clients = ClientAuthentication(registry, assertions, SpentIds(database, lambda: int(clock.now * 1e6)))
+    spent = SpentIds(database, lambda: int(clock.now * 1e6))
+    clients = ClientAuthentication(registry, assertions, spent)
+    minting = Minting(GW, 120, new_id, clock)
+    proofs = Proofs(clients, Tickets(database, clock), Possession(keys, spent, clock), (GW, GW))
+    issuing = token.Issuing(clients, tokens, PersonTokens(keys, identity, spent, minting), proofs)
 
     kept: list[Mapping[str, Any]] = []
 
@@ -99,7 +107,7 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
         kept.append(json.loads(json.dumps(record)))
 
     app = FastAPI()
-    app.include_router(token.routes(clients, tokens, keep, Refusals(clock).note))
+    app.include_router(token.routes(issuing, keep, Refusals(clock).note))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=GW) as http:
         yield House(clock, database, keys, identity, grants, tokens, registry, http, secrets, kept)
 

@@ -38,12 +38,13 @@ async def test_our_tokens_verify_with_the_published_keys(http: httpx.AsyncClient
     assert all("d" not in key for key in answer.json()["keys"])
 
 
-async def test_the_authorization_server_offers_the_exchange_alone(http: httpx.AsyncClient) -> None:
+async def test_the_authorization_server_offers_tokens_for_tokens_and_assertions_alone(http: httpx.AsyncClient) -> None:
     document = (await http.get("/.well-known/oauth-authorization-server")).json()
     assert document["issuer"] == GW
     assert document["token_endpoint"] == f"{GW}/oauth/token"
     assert document["jwks_uri"] == f"{GW}/.well-known/jwks.json"
-    assert document["grant_types_supported"] == ["urn:ietf:params:oauth:grant-type:token-exchange"]
+    assert [name.rpartition(":")[2] for name in document["grant_types_supported"]] == ["token-exchange", "jwt-bearer"]
+    assert document["dpop_signing_alg_values_supported"] == ["ES256", "RS256"]
     assert document["token_endpoint_auth_methods_supported"] == ["client_secret_basic", "private_key_jwt"]
     assert "authorization_endpoint" not in document
 

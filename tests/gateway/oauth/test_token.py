@@ -16,7 +16,7 @@ from policies.hop_tokens import Exchange, ExchangeRefused
 from policies.spent import SpentIds
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import EcKey, FakeIssuer
-from tests.fakes.oauth import ACCESS, FORM, SECRET, FakeClients, FakeExchanger, FakeWriter, Trail, agents
+from tests.fakes.oauth import ACCESS, FORM, SECRET, FakeClients, FakeExchanger, FakeWriter, NoKeys, NoRedeemer, Trail, agents
 
 ENDPOINT = "https://gw.test/oauth/token"
 FORM_TYPE = {"content-type": "application/x-www-form-urlencoded"}
@@ -47,7 +47,8 @@ async def http(clients: FakeClients, exchanger: FakeExchanger, trail: Trail) -> 
         clients, ClientAssertions((ENDPOINT, "https://gw.test"), Clock()), SpentIds(FakeWriter(), lambda: 1_800_000_000_000_000)
     )
     app = FastAPI()
-    app.include_router(token.routes(authentication, exchanger, trail, lambda *noted: trail.noted.append(noted)))
+    issuing = token.Issuing(authentication, exchanger, NoRedeemer(), NoKeys())
+    app.include_router(token.routes(issuing, trail, lambda *noted: trail.noted.append(noted)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://gw.test") as client:
         yield client
 
