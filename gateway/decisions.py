@@ -48,6 +48,7 @@ class Kept:
             **story(_decision(record)),
             "at": rfc3339(record["at"]),
             "permission": record["permission"],
+            "scope": record.get("scope", ["*"]),
             "grant_id": record["grant_id"],
             "trace_id": record["trace_id"],
             "policy_version": record["policy_version"],

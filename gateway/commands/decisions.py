@@ -1,5 +1,6 @@
 """why and revoke: what a decision was based on, and the end of a grant."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -43,6 +44,7 @@ def _story(decision: dict[str, Any]) -> None:
             ("at", screen.moment(decision.get("at", ""))),
             ("person", f"{subject} of tenant {tenant}, vouched for by {issuer}"),
             ("roles", ", ".join(decision.get("roles") or [])),
+            ("token", "" if (scope := decision.get("scope") or ["*"]) == ["*"] else f"narrowed to {' '.join(scope)}"),
             ("chain", chain),
             ("asked for", " ".join(filter(None, (decision["action"], decision.get("verb"), decision["resource"])))),
             ("missing", ", ".join(decision["missing"])),
@@ -52,8 +54,17 @@ def _story(decision: dict[str, Any]) -> None:
         ]
     )
     if decision["chain"]:
-        rows = [(link["agent"], " ".join(link["permissions"]) or "nothing") for link in decision["chain"]]
-        screen.table(["agent", f"could do at most, for {subject}"], rows)
+        screen.table(["through", f"could do at most, for {subject}", "this act"], _hops(decision))
+
+
+def _hops(decision: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What was left after each agent: the person's roles, met by the token's scope and by the ceiling of every agent until there."""
+    from policies.permissions import Permissions
+
+    for link in decision["chain"]:
+        held = Permissions(frozenset(link["permissions"]))
+        covered = decision.get("permission") and held.covers(decision["permission"])
+        yield link["agent"], " ".join(link["permissions"]) or "nothing", "yes" if covered else "no"
 
 
 def register(app: typer.Typer) -> None:

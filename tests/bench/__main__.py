@@ -23,6 +23,7 @@ from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy
 from tests.bench.interlock import Home, commit, disk_fsync_ms
 from tests.bench.processes import ROOT, BenchFailure, Running, asgi_server, resident_mb
 from tests.bench.rounds import LoadClient, Plan, Target, measured, say, written
+from tests.bench.ruling import ruling
 from tests.bench.sessions import sessions
 
 RESULT = ROOT / "build" / "bench.json"
@@ -37,7 +38,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
         prog="python -m tests.bench", description="Speed of the gateway beside direct calls and a raw pass-through."
     )
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs, not how fast")
-    parser.add_argument("--only", choices=("mcp", "a2a", "beside"), help="one workload, or what of A2A is measured beside SendMessage")
+    parser.add_argument("--only", choices=("mcp", "a2a", "beside", "ruling"), help="one workload, or what is measured beside them")
     parser.add_argument("--seconds", type=float, help="length of one cell (default 3; quick 0.5)")
     parser.add_argument("--rounds", type=int, help="rounds that the medians are of (default 3; quick 1)")
     parser.add_argument("--cold-starts", type=int, help="how often the gateway is started from nothing (default 3; quick 1; 0: never)")
@@ -47,7 +48,9 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     plan = Plan(targets=tuple(given.targets.split(",")), profile=given.profile)
     if given.quick:
         plan = replace(plan, rounds=1, seconds=0.5, warmup=0.2, users=10, fresh_users=50, cold_starts=1, subscribers=100, sessions=100)
-    if given.only:
+    if given.only == "ruling":
+        plan = replace(plan, targets=(), workloads=(), beside=False)
+    elif given.only:
         plan = replace(plan, workloads=() if given.only == "beside" else (given.only,), beside=given.only == "beside")
     if given.cold_starts is not None:
         plan = replace(plan, cold_starts=given.cold_starts)
@@ -68,12 +71,16 @@ def plain_targets(plan: Plan, folder: Path) -> Iterator[tuple[Running, list[Targ
 
 def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
     """All rows, what is measured once, and the first fault of each job that had any. Raises BenchFailure."""
+    say("50 policies and a thousand entities: a ruling by itself")
+    alone = ruling()
+    if not plan.targets:
+        return [], Whole(ruling=alone), []
     with ExitStack() as stack:
         client = stack.enter_context(LoadClient.started(folder))
         upstream, targets = stack.enter_context(plain_targets(plan, folder))
         fsync = disk_fsync_ms(folder)
         if "interlock" not in plan.targets:
-            return measured(client, plan, targets), Whole(fsync_ms=fsync), client.faults
+            return measured(client, plan, targets), Whole(fsync_ms=fsync, ruling=alone), client.faults
         say(f"cold start, {plan.cold_starts} times")
         colds = [cold_start_s(folder / f"cold-{turn}", upstream) for turn in range(plan.cold_starts)]
         with_grpc = [cold_start_s(folder / f"cold-grpc-{turn}", upstream, grpc=True) for turn in range(plan.cold_starts)]
@@ -101,7 +108,7 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
         say("a policy that reads the arguments")
         runs += input_policy_runs(client, plan, folder / "reading", upstream) if plan.workloads else []
         starts = (median(taken) if taken else None for taken in (colds, with_grpc))
-        return runs, Whole(*starts, waiting, held, idle, loaded, fsync), client.faults
+        return runs, Whole(*starts, waiting, held, idle, loaded, fsync, alone), client.faults
 
 
 def profiles(plan: Plan, folder: Path) -> str:

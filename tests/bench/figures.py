@@ -42,6 +42,14 @@ class Sessions:
 
 
 @dataclass(frozen=True, slots=True)
+class Ruling:
+    """A ruling by itself: `cold` when nothing of it was asked before, `warm` when it was, in CPU."""
+
+    cold_p50_ms: float
+    warm_cpu_us: float
+
+
+@dataclass(frozen=True, slots=True)
 class Whole:
     """What is measured once for the gateway; None: not measured."""
 
@@ -52,6 +60,7 @@ class Whole:
     idle_mb: float | None = None
     loaded_mb: float | None = None
     fsync_ms: float | None = None
+    ruling: Ruling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +161,8 @@ def figures(runs: Sequence[Run], whole: Whole) -> list[Figure]:
         Figure("cold start to first correct call, gRPC on", whole.cold_start_grpc_s, "s", at_most=3.0),
         Figure("memory, idle", whole.idle_mb, "MB", at_most=150.0),
         Figure("memory, after load", whole.loaded_mb, "MB", at_most=200.0),
+        Figure("whole ruling, cold, p50", whole.ruling and whole.ruling.cold_p50_ms, "ms", at_most=1.0),
+        Figure("whole ruling without minting, warm, CPU", whole.ruling and whole.ruling.warm_cpu_us, "us", at_most=60.0),
         Figure("wrong replies", float(sum(run.errors for run in runs)), at_most=0.0),
         Figure("fsync of the disk, p50 (inside every added p50)", whole.fsync_ms, "ms"),
     ]

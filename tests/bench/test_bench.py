@@ -13,9 +13,10 @@ import pytest
 
 from tests.bench import __main__ as command
 from tests.bench import figures
+from tests.bench import ruling as alone
 from tests.bench.echo import THOUSAND, answered
 from tests.bench.echo_agents import card
-from tests.bench.figures import Run, Subscribers, Whole, summed_up
+from tests.bench.figures import Ruling, Run, Subscribers, Whole, summed_up
 from tests.bench.floor import UPSTREAM
 from tests.bench.load import Job, Sample, percentile, run, whole_reply
 from tests.bench.processes import BenchFailure, Running, asgi_server, cpu_seconds, environment, free_port, resident_mb, started
@@ -87,6 +88,15 @@ async def _body(reader: asyncio.StreamReader) -> bytes:
     head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
     length = next(line for line in head.splitlines() if line.startswith("content-length:"))
     return await reader.readexactly(int(length.split(":")[1]))
+
+
+def test_a_ruling_by_itself_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alone, "WARM", 200)
+    monkeypatch.setattr(alone, "COLD", 20)
+    measured_alone = alone.ruling()
+    assert measured_alone.cold_p50_ms > 0 and measured_alone.warm_cpu_us > 0
+    found = {figure.name: figure for figure in figures.figures([], Whole(ruling=Ruling(1.2, 61.0)))}
+    assert found["whole ruling, cold, p50"].missed and found["whole ruling without minting, warm, CPU"].missed
 
 
 def test_a_percentile_is_the_nearest_rank() -> None:

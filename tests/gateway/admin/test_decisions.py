@@ -32,6 +32,13 @@ async def test_a_decision_tells_what_the_refusal_told(home: House) -> None:
     assert (found["outcome"], found["permission"]) == (None, "tool:inventory.reserve")
 
 
+async def test_a_decision_tells_how_the_token_was_narrowed(home: House) -> None:
+    await home.server("inventory", "check", "reserve")
+    answer = await home.call(home.token("alice", scope="tool:inventory.check agent:*"), "/mcp/inventory", "reserve", {})
+    found = (await get(home, f"/api/decisions/{answer.json()['error']['data']['decision_id']}", "alice")).json()
+    assert (found["reason_id"], found["scope"]) == ("scope-missing", ["agent:*", "tool:inventory.check"])
+
+
 async def test_a_decision_that_allowed_says_what_became_of_it(home: House) -> None:
     await home.agent(CallbackAgent("echo"))
     task = (await home.send(home.token("alice"), "echo", "Hi"))["result"]["task"]["id"]

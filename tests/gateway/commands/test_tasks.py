@@ -143,6 +143,16 @@ def test_why_tells_who_through_whom_what_and_what_was_missing(interlock: Command
     assert interlock("why", "d_9", "--json").json == DECISION
 
 
+def test_why_tells_what_was_left_after_each_agent_and_where_the_act_fell_out(interlock: CommandLine, api: GatewayApi) -> None:
+    chain = [{"agent": "support", "permissions": ["agent:*", "tool:inventory.*"]}, {"agent": "sales", "permissions": ["agent:*"]}]
+    told = {**DECISION, "permission": "tool:inventory.reserve", "scope": ["agent:*", "tool:inventory.*"], "chain": chain}
+    api.on("GET /api/decisions/d_9", told)
+    lines = interlock("why", "d_9").out.splitlines()
+    assert any("narrowed to agent:* tool:inventory.*" in line for line in lines)
+    support, sales = (next(line for line in lines if line.strip().startswith(name)) for name in ("support ", "sales "))
+    assert support.rstrip().endswith("yes") and sales.rstrip().endswith("no")
+
+
 def test_revoke_ends_a_grant(interlock: CommandLine, api: GatewayApi) -> None:
     api.on("DELETE /api/grants/g_1", status=204)
     assert interlock("revoke", "g_1", "--json").json == {"id": "g_1", "revoked": True}

@@ -1,0 +1,94 @@
+"""What a ruling costs by itself: verify, narrow and ask Cedar, with 50 policies and 1,000 entities, without a server."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from policies.authority import Authority, Request
+from policies.cedar import PolicyEngine
+from policies.claims import DEVELOPMENT_ISSUER
+from policies.grant import Grant, calling
+from policies.grants import Grants
+from policies.identity import Identity, mint_user_token
+from policies.ids import new_id
+from policies.keys import SigningKeys
+from policies.kills import Kills
+from policies.permissions import ALL, Permissions
+from policies.principal import Principal
+from policies.surroundings import Surroundings
+from tests.bench.figures import Ruling
+from tests.bench.processes import BenchFailure
+
+URL = "http://bench.test"
+PEOPLE, TOOLS = 500, 499  # with the server and the role: 1,000 entities
+POLICIES = 44  # beside three invariants and the role rule's
+ROLES = {"sales": ["tool:crm.*", "agent:*", "prompt:crm.*"]}
+WARM, COLD = 20_000, 500
+
+
+class _NoRows:
+    async def read(self, work: Callable[..., object]) -> object:
+        raise AssertionError("a person's own call has no grant row")
+
+
+def ruling() -> Ruling:
+    """Raises BenchFailure when a ruling is no Grant."""
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(_measured(Path(folder)))
+
+
+async def _measured(folder: Path) -> Ruling:
+    keys = SigningKeys.open(folder)
+    _write_policies(folder / "policies")
+    authority = _authority(keys, folder / "policies")
+    tokens = [mint_user_token(keys, Principal("default", DEVELOPMENT_ISSUER, f"user{number}"), URL) for number in range(PEOPLE)]
+    requests = [Request(calling("crm", f"tool{number}"), "default") for number in range(TOOLS)]
+    cold = [await _timed(authority, tokens[number], requests[number % TOOLS]) for number in range(COLD)]
+    warm = [(tokens[number % 50], requests[number % 20]) for number in range(100)]
+    for token, request in warm:
+        await _timed(authority, token, request)
+    began = time.process_time()
+    for number in range(WARM):
+        token, request = warm[number % len(warm)]
+        authority.rule(await authority.admit(token, (URL,)), request)
+    return Ruling(cold_p50_ms=median(cold) * 1e3, warm_cpu_us=(time.process_time() - began) / WARM * 1e6)
+
+
+async def _timed(authority: Authority, token: str, request: Request) -> float:
+    began = time.perf_counter()
+    ruled = authority.rule(await authority.admit(token, (URL,)), request)
+    taken = time.perf_counter() - began
+    if not isinstance(ruled, Grant):
+        raise BenchFailure(f"the ruling was {ruled.decision.reason_id}, not a Grant")
+    return taken
+
+
+def _authority(keys: SigningKeys, policies: Path) -> Authority:
+    async def fetch(*_: object, **__: object) -> object:
+        raise AssertionError("nothing is fetched for the development issuer")
+
+    around = Surroundings(
+        roles_now=lambda _issuer, _subject, _vouched: ("sales",),
+        ceiling_now=lambda _tenant, _agent: ALL,
+        role_permissions={role: Permissions.of(texts) for role, texts in ROLES.items()},
+        new_id=new_id,
+        now=time.time,
+        fresh=lambda: True,
+        clearance_now=lambda _tenant, _agent: 3,
+        kills=Kills(),
+    )
+    identity = Identity(URL, keys, [], fetch, development=True)  # type: ignore[arg-type]  # answers nothing
+    return Authority(identity, PolicyEngine(ROLES, policies), Grants(_NoRows(), time.time), around)  # type: ignore[arg-type]  # no rows
+
+
+def _write_policies(folder: Path) -> None:
+    folder.mkdir()
+    lines = [
+        f'@id("rule{number}") forbid(principal, action == Action::"callTool", resource == Tool::"crm.tool{number}")'
+        f' when {{ principal.subject == "nobody{number}" && context.depth > 2 }};'
+        for number in range(POLICIES)
+    ]
+    (folder / "bench.cedar").write_text("\n".join(lines))
