@@ -6,7 +6,23 @@ import typer
 from typer.core import TyperGroup
 
 from adapters.version import VERSION
-from gateway.commands import agents, check, deadletters, decisions, keys, kills, machine, policy, screen, send, servers, tasks, tools, trail
+from gateway.commands import (
+    agents,
+    check,
+    connections,
+    deadletters,
+    decisions,
+    keys,
+    kills,
+    machine,
+    policy,
+    screen,
+    send,
+    servers,
+    tasks,
+    tools,
+    trail,
+)
 from gateway.commands.outcomes import Stop
 
 
@@ -58,6 +74,7 @@ for name, group in {
     "agent": agents,
     "server": servers,
     "task": tasks,
+    "connection": connections,
     "deadletter": deadletters,
 }.items():
     app.add_typer(group.app, name=name)

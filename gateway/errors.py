@@ -11,6 +11,7 @@ from adapters.mcp_wire import McpRefused
 from gateway.admission import Admission, ForeignOrigin, WrongHost
 from gateway.asgi import BadHeader, BodyTooLarge, ContentTypeNotSupported
 from gateway.cancellation import NotCancelable
+from gateway.connections import UnknownConnection
 from gateway.database import NotKept, NotRead
 from gateway.decisions import BadCursor, UnknownDecision
 from gateway.explanations import sentence, story
@@ -210,6 +211,7 @@ TABLE: dict[type[Exception], Row] = {
     UnknownTask: Row(404, -32001, "unknown", "There is no such task.", a2a="TASK_NOT_FOUND"),
     UnknownPushConfig: Row(404, -32001, "unknown", "The task has no such push notification config.", a2a="TASK_NOT_FOUND"),
     TooManyPushConfigs: Row(400, -32602, "too-many-push-configs", "configs are as many as one task may have."),
+    UnknownConnection: Row(404, -32011, "unknown", "There is no such connection.", acts=True),
     UnknownDelivery: Row(404, -32011, "unknown", "There is no such dead letter.", acts=True),
     UnknownDecision: Row(404, -32011, "unknown", "There is no such decision.", acts=True),
     UnknownGrant: Row(404, -32011, "unknown", "There is no such grant.", acts=True),

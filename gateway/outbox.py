@@ -7,10 +7,11 @@ to deliver it are one commit, made by whichever process, and tasks without confi
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
+import structlog
 from sqlalchemy import Connection, Select, exists, or_, select, text
 from sqlalchemy.sql import ColumnElement
 
@@ -28,6 +29,9 @@ _ANYTHING = text("SELECT 1 FROM push_configs WHERE live = 1 UNION ALL SELECT 1 F
 _KEY = "tenant = ? AND task_id = ? AND config_id = ? AND seq = ? AND attempts = ?"
 
 
+log = structlog.get_logger()
+
+
 class UnknownDelivery(Exception):
     """No such dead letter in this tenant."""
 
@@ -41,6 +45,19 @@ class Secrets(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "Secrets()"
+
+
+class Sealing(Protocol):
+    """policies/envelope.py."""
+
+    def seal_text(self, place: Sequence[str], text: str) -> str: ...
+
+    def open_text(self, place: Sequence[str], text: str) -> str: ...
+
+
+def webhook_place(tenant: str, task_id: str, config_id: str) -> tuple[str, ...]:
+    """Where what a webhook wants to be shown opens."""
+    return ("webhook", tenant, task_id, config_id)
 
 
 class _Said(msgspec.Struct):
@@ -88,8 +105,9 @@ class _Late:
 class Outbox:
     """Several processes may share it: none takes up what another has under way."""
 
-    def __init__(self, database: Database, new_id: Callable[[str], str], now: Callable[[], int]) -> None:
+    def __init__(self, database: Database, new_id: Callable[[str], str], now: Callable[[], int], sealing: Sealing) -> None:
         self._database = database
+        self._sealing = sealing
         self._new_id = new_id
         self._now = now
 
@@ -169,7 +187,15 @@ class Outbox:
         statement = f"UPDATE deliveries SET attempts = attempts + 1, next_at = ?, updated = ? WHERE {_KEY}"  # noqa: S608 (a constant)
         batch.run(statement, (now + LEASE_US, now, row.tenant, row.task_id, row.config_id, row.seq, row.attempts))
         whose = (row.tenant, row.task_id, row.config_id, row.seq, row.id, row.attempts + 1, row.owner)
-        return Delivery(*whose, url=row.url, version=row.version, secrets=_secrets(row.secrets))
+        return Delivery(*whose, url=row.url, version=row.version, secrets=self._opened(row))
+
+    def _opened(self, row: Any) -> Secrets:
+        """None where they can't be opened: the webhook is told, and may refuse."""
+        try:
+            return _secrets(self._sealing.open_text(webhook_place(row.tenant, row.task_id, row.config_id), row.secrets))
+        except ValueError as error:
+            log.error("webhook_secrets_unusable", task_id=row.task_id, why=str(error))
+            return Secrets()
 
     def _arrived(self, batch: Batch, delivery: Delivery) -> Delivery | None:
         if not batch.run(f"DELETE FROM deliveries WHERE {_KEY}", delivery.key):  # noqa: S608 (a constant)

@@ -15,7 +15,7 @@ from adapters.addresses import EgressRefused
 from adapters.contract import UpstreamFault
 from adapters.task import PushAuthentication, PushConfig
 from gateway.database import Batch, Database
-from gateway.outbox import Secrets
+from gateway.outbox import Sealing, Secrets, webhook_place
 from gateway.tables import push_configs
 from gateway.tasks import TaskRow, UnknownTask
 
@@ -46,6 +46,7 @@ class Webhook:
     config: PushConfig
     version: str
     created: int  # microseconds since 1970
+    sealing: Sealing
 
     def keep(self, batch: Batch, row: TaskRow, after: int) -> None:
         """Keeps it, to be told of the task's events after number `after`. Raises BadMessage for another task, and TooManyPushConfigs."""
@@ -58,6 +59,7 @@ class Webhook:
         said = config.authentication
         scheme, credentials = ("", "") if isinstance(said, UnsetType) else (said.scheme, said.credentials)
         secrets = msgspec.json.encode(Secrets(config.token, scheme, credentials)).decode()
+        secrets = self.sealing.seal_text(webhook_place(row.tenant, row.id, config.id), secrets)
         whose = (row.tenant, row.id, config.id, row.owner, row.agent)
         batch.run(_KEEP, (*whose, config.url, secrets, self.version, after, int(not row.ended), self.created))
 
@@ -66,9 +68,15 @@ class Push:
     """The configs of a task, for its owner alone. What is secret in one goes in and is never shown again."""
 
     def __init__(
-        self, database: Database, vet: Callable[[str], Awaitable[None]], new_id: Callable[[str], str], now: Callable[[], int]
+        self,
+        database: Database,
+        vet: Callable[[str], Awaitable[None]],
+        new_id: Callable[[str], str],
+        now: Callable[[], int],
+        sealing: Sealing,
     ) -> None:
         """`vet` is Egress.vet."""
+        self._sealing = sealing
         self._database = database
         self._vet = vet
         self._new_id = new_id
@@ -98,7 +106,7 @@ class Push:
             raise BadMessage(f"{where}url", f"is refused: {refused.public}") from refused
         except (UpstreamFault, TimeoutError):
             pass  # the name stands for nothing yet; what it stands for then is looked at whenever something is sent
-        return Webhook(msgspec.structs.replace(config, id=config.id or self._new_id("w")), version, self._now())
+        return Webhook(msgspec.structs.replace(config, id=config.id or self._new_id("w")), version, self._now(), self._sealing)
 
     async def get(self, owner: str, row: TaskRow, config_id: str) -> PushConfig:
         """Raises UnknownPushConfig and UnknownTask."""
@@ -125,7 +133,12 @@ class Push:
     async def _read(self, owner: str, row: TaskRow, which: ColumnElement[bool]) -> tuple[PushConfig, ...]:
         _check_owner(owner, row)
         query = select(push_configs).where(_of(row), which).order_by(push_configs.c.created, push_configs.c.id)
-        return await self._database.read(lambda connection: tuple(_shown(found) for found in connection.execute(query)))
+        return await self._database.read(lambda connection: tuple(self._shown(found) for found in connection.execute(query)))
+
+    def _shown(self, found: "Row[Any]") -> PushConfig:
+        place = webhook_place(found.tenant, found.task_id, found.id)
+        scheme = msgspec.json.decode(self._sealing.open_text(place, found.secrets), type=Secrets).scheme
+        return PushConfig(url=found.url, id=found.id, task_id=found.task_id, authentication=PushAuthentication(scheme) if scheme else UNSET)
 
 
 def _of(row: TaskRow) -> ColumnElement[bool]:
@@ -156,8 +169,3 @@ def _public(config: PushConfig, task_id: str) -> PushConfig:
     said = config.authentication
     shown = UNSET if isinstance(said, UnsetType) else PushAuthentication(said.scheme)
     return PushConfig(url=config.url, id=config.id, task_id=task_id, authentication=shown)
-
-
-def _shown(found: "Row[Any]") -> PushConfig:
-    scheme = msgspec.json.decode(found.secrets, type=Secrets).scheme
-    return PushConfig(url=found.url, id=found.id, task_id=found.task_id, authentication=PushAuthentication(scheme) if scheme else UNSET)

@@ -16,7 +16,7 @@ KEY_BITS: Final = 256
 MARK: Final = "sealed:"
 
 
-class CannotOpen(Exception):
+class CannotOpen(ValueError):
     """What is in a row was not sealed for it, was changed, or its key is gone. The text is safe to show."""
 
 

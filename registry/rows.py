@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Row
 
@@ -19,6 +19,29 @@ LISTS: Mapping[str, tuple[str, Callable[..., Any]]] = {  # kind -> what names a 
     "resources": ("uri", Resource),
     "templates": ("uriTemplate", Template),
 }
+
+
+class Sealing(Protocol):
+    """policies/envelope.py."""
+
+    def seal_text(self, place: Sequence[str], text: str) -> str: ...
+
+    def open_text(self, place: Sequence[str], text: str) -> str: ...
+
+
+class Unsealed:
+    """Texts as they are."""
+
+    def seal_text(self, place: Sequence[str], text: str) -> str:
+        return text
+
+    def open_text(self, place: Sequence[str], text: str) -> str:
+        return text
+
+
+def upstream_place(tenant: str, name: str) -> tuple[str, ...]:
+    """Where the settings of an entry for the other side, which may hold secrets, open."""
+    return ("upstream", tenant, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +148,10 @@ def recarded(entry: Registration, candidate: Candidate) -> Registration:
     return replace(found, **{name: getattr(candidate, name) for name in (*LISTS, "withheld")})
 
 
-def registration_of(row: Row[Any]) -> Registration:
-    """A card that today's rules refuse quarantines its agent."""
+def registration_of(row: Row[Any], upstream: str | None = "{}") -> Registration:
+    """A card that today's rules refuse quarantines its agent, and so do settings (`upstream`) that can't be opened."""
     agent = row.family == Family.AGENT
-    status = Status(row.status)
+    status = Status.QUARANTINED if upstream is None else Status(row.status)
     document = json.loads(row.card)
     card: AgentCard | None = None
     if agent and document:
@@ -146,7 +169,7 @@ def registration_of(row: Row[Any]) -> Registration:
         owner=row.owner,
         ceiling=tuple(row.ceiling.split()),
         delegation=row.delegation,
-        upstream=MappingProxyType(json.loads(row.upstream)),
+        upstream=MappingProxyType(json.loads(upstream or "{}")),
         facts=MappingProxyType(json.loads(row.facts)),
         client_id=row.client_id,
         card=card,

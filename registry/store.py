@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
+import structlog
+from sqlalchemy import Connection, Row, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from registry import history, search_terms
@@ -15,11 +16,12 @@ from registry.card import Family, Registration, Status
 from registry.deeds import LOOK, REGISTERED, REMOVED, RENEWED, Deed, record_of
 from registry.history import Entry, Standing
 from registry.names import check_name
-from registry.rows import Candidate, digest, registration_of, row_of, text_of
+from registry.rows import Candidate, Sealing, Unsealed, digest, registration_of, row_of, text_of, upstream_place
 from registry.tables import probes
 from registry.tables import registrations as table
 
 T = TypeVar("T")
+log = structlog.get_logger()
 READ_AT_ONCE = 200
 WAITING_MAX = 20  # entries of one owner that wait for an operator
 __all__ = ["Candidate", "NameTaken", "Outdated", "Registry", "TooManyPending", "UnknownName"]
@@ -94,6 +96,7 @@ class Registry:
         self._new_id = new_id
         self._now = now
         self._loading = asyncio.Lock()
+        self.sealing: Sealing = Unsealed()  # of what operators say of the other side, which has secrets in it
         self._snapshot = _Snapshot({}, {}, {})
         self._built_in: dict[str, Registration] = {}
         self.generation = 0  # counts the snapshots: what was made of an older one may be outdated
@@ -161,7 +164,7 @@ class Registry:
         check_name(candidate.name)
         secret = secrets.token_urlsafe(32)
         now = self._now()
-        row = row_of(candidate) | {
+        row = self._row_of(candidate) | {
             "client_id": self._new_id("client"),
             "client_secret_hash": digest(secret),
             "client_jwks": candidate.jwks,
@@ -201,7 +204,7 @@ class Registry:
             if also is not None:
                 also(connection, moment)
 
-        await self._change(changed, row_of(changed) | keys | {"updated": moment}, deed, note)
+        await self._change(changed, self._row_of(changed) | keys | {"updated": moment}, deed, note)
         return self.find(changed.tenant, changed.name)
 
     async def set_status(self, tenant: str, name: str, status: Status, deed: Deed = LOOK) -> Registration:
@@ -212,7 +215,7 @@ class Registry:
         """A new secret; the old one is void with the same commit. Raises UnknownName and Outdated."""
         secret = secrets.token_urlsafe(32)
         found = self.find(tenant, name)
-        await self._change(found, row_of(found) | {"client_secret_hash": digest(secret), "updated": self._moment(found)}, deed)
+        await self._change(found, self._row_of(found) | {"client_secret_hash": digest(secret), "updated": self._moment(found)}, deed)
         return secret
 
     async def remove(self, tenant: str, name: str, deed: Deed = REMOVED) -> None:
@@ -235,8 +238,21 @@ class Registry:
     async def reload(self) -> None:
         """Reads what changed since the last time. Called at start, after each change here and when the epoch moved."""
         async with self._loading:
-            self._snapshot = await self._database.read(lambda connection: _snapshot(connection, self._snapshot))
+            self._snapshot = await self._database.read(lambda connection: _snapshot(connection, self._snapshot, self._opened))
             self.generation += 1
+
+    def _row_of(self, entry: Candidate | Registration) -> dict[str, Any]:
+        row = row_of(entry)
+        if row["upstream"] != "{}":
+            row["upstream"] = self.sealing.seal_text(upstream_place(entry.tenant, entry.name), row["upstream"])
+        return row
+
+    def _opened(self, row: Row[Any]) -> Registration:
+        try:
+            return registration_of(row, self.sealing.open_text(upstream_place(row.tenant, row.name), row.upstream))
+        except ValueError as error:
+            log.error("settings_unusable", name=row.name, tenant=row.tenant, why=str(error))
+            return registration_of(row, None)
 
     def _moment(self, before: Registration) -> int:
         """Of a change: told in milliseconds it is another than that of the change before, so that it names one state of the entry."""
@@ -285,13 +301,13 @@ def _note(connection: Connection, candidate: Candidate, now: int) -> None:
         history.append(connection, (candidate.tenant, candidate.name), now, entry)
 
 
-def _snapshot(connection: Connection, before: _Snapshot) -> _Snapshot:
+def _snapshot(connection: Connection, before: _Snapshot, opened: Callable[[Row[Any]], Registration]) -> _Snapshot:
     """The rows of now. A row that did not change is not read again, so that one change among many costs little."""
     columns = (table.c.tenant, table.c.name, table.c.updated, table.c.client_id, table.c.client_secret_hash, table.c.client_jwks)
     index = sorted(connection.execute(select(*columns)).all(), key=lambda row: (row.tenant, row.name))  # databases sort as they like
     known = {(row.tenant, row.name): before.clients.get(row.client_id) for row in index}
     fresh = {(row.tenant, row.name) for row in index if (entry := known[row.tenant, row.name]) is None or entry.updated != row.updated}
-    read = _read(connection, sorted(fresh))
+    read = _read(connection, sorted(fresh), opened)
     tenants: dict[str, dict[str, Registration]] = {}
     for row in index:
         entry = read.get((row.tenant, row.name)) or known[row.tenant, row.name]
@@ -302,9 +318,11 @@ def _snapshot(connection: Connection, before: _Snapshot) -> _Snapshot:
     return _Snapshot(tenants, clients, credentials)
 
 
-def _read(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Registration]:
+def _read(
+    connection: Connection, keys: Sequence[tuple[str, str]], opened: Callable[[Row[Any]], Registration]
+) -> dict[tuple[str, str], Registration]:
     found: dict[tuple[str, str], Registration] = {}
     for start in range(0, len(keys), READ_AT_ONCE):
         wanted = select(table).where(tuple_(table.c.tenant, table.c.name).in_(keys[start : start + READ_AT_ONCE]))
-        found |= {(row.tenant, row.name): registration_of(row) for row in connection.execute(wanted)}
+        found |= {(row.tenant, row.name): opened(row) for row in connection.execute(wanted)}
     return found

@@ -77,6 +77,10 @@ class Desk:
                 page.append((score, entry))
         return [one for _, one in page], None
 
+    def known(self, caller: Caller) -> list[Registration]:
+        """All that the caller may know of."""
+        return [entry for entry in self._registry.list(caller.principal.tenant) if self.sees(caller, entry)]
+
     async def visible(self, caller: Caller, wanted: Wanted) -> list[tuple[int, Registration]]:
         """(relevance, agent) of all that fit and may be seen, the best first."""
         scored = await self._search.found(caller.principal.tenant, wanted)

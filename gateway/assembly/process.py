@@ -98,6 +98,7 @@ class Gateway:
         self.identity = rights.identity(settings, self.keys, self.egress)
         self._make_rights(settings)
         self.envelope = upstreams.envelope(settings)
+        self.registry.sealing = self.envelope
         self.mailbox = Mailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
         self.connections = Connections(self.database, self.envelope, self.mailbox, settings.public_url, now_us)
@@ -115,8 +116,8 @@ class Gateway:
         self.planting = Planting(seeds, seeds_of(settings.agents, settings.servers, settings.virtual))
         self.greeting: Callable[[], None] | None = None
         self.memory = self._memory()
-        self.push = Push(self.database, self.egress.vet, new_id, now_us)
-        self.outbox = Outbox(self.database, new_id, now_us)
+        self.push = Push(self.database, self.egress.vet, new_id, now_us, self.envelope)
+        self.outbox = Outbox(self.database, new_id, now_us, self.envelope)
         self.postman = Postman(self.outbox, self.memory.tasks, self.egress, Seal(self.keys, settings.public_url, time.time))
         outside = self._outside()
         self.ledger = Ledger(self.authority, self.tokens, self.memory, outside, self.spool)

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from gateway.admin import access as admin_access
 from gateway.admin import agents as admin_agents
 from gateway.admin import audit as admin_audit
+from gateway.admin import connections as admin_connections
 from gateway.admin import deadletters as admin_deadletters
 from gateway.admin import decisions as admin_decisions
 from gateway.admin import discovery as admin_discovery
@@ -83,6 +84,7 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
             admin_access.metadata_routes(url),
             admin_access.routes(evaluations, admin_access.Desk(may, gateway.allowed), admitted, size),
             admin_policies.routes(gateway.database, rules, admitted, gateway.allowed, size),
+            admin_connections.routes(gateway.vault, desk.known, admitted),
             admin_deadletters.routes(gateway.outbox, admitted, gateway.allowed),
         ],
         documented=gateway.settings.development,

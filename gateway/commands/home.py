@@ -10,10 +10,11 @@ import typer
 from gateway.commands.outcomes import Failed
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from gateway.settings import Settings
     from policies.keys import SigningKeys
+    from policies.vault_keys import VaultKeys
 
 Config = Annotated[Path | None, typer.Option("--config", help="The configuration file (default: interlock.yaml, where it exists).")]
 
@@ -41,6 +42,34 @@ def keys(chosen: "Settings", create: bool = False) -> "SigningKeys":
         raise Failed(f"INTERLOCK_HOME is {chosen.home}, where no folder can be: {error.strerror}", "set it to a folder of yours") from error
     except (KeysUnusable, OSError) as error:
         raise Failed(str(error), "look at the folder's owner and modes; interlock check says what is expected") from error
+
+
+def vault_keys(chosen: "Settings") -> "VaultKeys":
+    """Those that seal credentials. They are made with the signing keys, at the first start."""
+    from gateway.settings import from_environment
+    from policies.key_folder import KeysUnusable
+    from policies.vault_keys import VaultKeys, given_keys
+
+    try:
+        return VaultKeys.open(chosen.home, given_keys(chosen.vault.keys, from_environment))
+    except (KeysUnusable, OSError) as error:
+        raise Failed(str(error), "look at vault.keys, or at the owner and modes of keys/vault") from error
+
+
+@contextmanager
+def engine(chosen: "Settings") -> Iterator["Engine"]:
+    """Of a database that is there and at the newest schema."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from gateway.database import engine_for
+
+    made = engine_for(chosen.database_url)
+    try:
+        yield made
+    except SQLAlchemyError as error:
+        raise Failed(f"the database did not take it: {type(error).__name__}", "interlock check; then interlock migrate") from error
+    finally:
+        made.dispose()
 
 
 def sqlite_file(chosen: "Settings") -> Path | None:

@@ -14,6 +14,7 @@ from gateway.push import Push
 from gateway.tasks import TaskEvent, TaskLog, TaskRow, artifact_body
 from policies.ids import new_id
 from policies.keys import SigningKeys
+from registry.rows import Unsealed
 from tests.fakes.clock import Clock
 
 ALICE, BOB = "default|issuer|alice", "default|issuer|bob"
@@ -32,8 +33,8 @@ class PostOffice:
         self.keys = SigningKeys.open(home)
         self.egress = Egress(allow, lookup=lookup)
         self.tasks = TaskLog(database, self.clock.us, "p1")
-        self.push = Push(database, self.egress.vet, new_id, self.clock.us)
-        self.outbox = Outbox(database, new_id, self.clock.us)
+        self.push = Push(database, self.egress.vet, new_id, self.clock.us, Unsealed())
+        self.outbox = Outbox(database, new_id, self.clock.us, Unsealed())
         self.postman = Postman(self.outbox, self.tasks, self.egress, Seal(self.keys, ISSUER, self.clock), lambda: 0.5)
 
     async def close(self) -> None:

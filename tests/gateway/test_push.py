@@ -12,6 +12,7 @@ from gateway.errors import told
 from gateway.push import CONFIGS_MAX, Push, TooManyPushConfigs, UnknownPushConfig
 from gateway.tables import push_configs
 from gateway.tasks import UnknownTask
+from registry.rows import Unsealed
 from tests.fakes.post_office import ALICE, BOB, PostOffice
 
 URL = "http://127.0.0.1:9001/hook"
@@ -122,7 +123,7 @@ async def inside(host: str, port: int) -> list[str]:
 @pytest.mark.parametrize("url", REFUSED)
 async def test_a_target_that_is_not_public_is_refused_when_it_is_named(url: str) -> None:  # attack SSR-05
     egress = Egress((), lookup=inside)
-    push = Push(None, egress.vet, lambda prefix: prefix, lambda: 0)  # type: ignore[arg-type]  # it must not come to a write
+    push = Push(None, egress.vet, lambda prefix: prefix, lambda: 0, Unsealed())  # type: ignore[arg-type]  # it must not come to a write
     with pytest.raises(BadMessage) as raised:
         await push.vetted(PushConfig(url=url), "1.0", "configuration.taskPushNotificationConfig.")
     assert raised.value.field == "configuration.taskPushNotificationConfig.url"

@@ -10,7 +10,6 @@ BUILT_IN = {name for name, value in vars(builtins).items() if isinstance(value, 
 # Caught by its own package, or raised where there is no caller yet. Everything else needs a row in gateway/errors.py.
 INSIDE = {
     "policies.credentials.NotTheirs": "nobody asks for another's credential; a fault of ours where it is raised",
-    "gateway.connections.UnknownConnection": "answered by a page",
     "adapters.calculation.BadCalculation": "the tool's result says what is wrong with its arguments",
     "adapters.calculation.Busy": "the sandbox's tool raises UpstreamFault",
     "adapters.sandbox.NotJson": "the tool's result says what is wrong with the value",

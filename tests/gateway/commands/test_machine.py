@@ -184,7 +184,7 @@ def test_keys_are_listed_and_rotated(interlock: CommandLine, home: Path) -> None
     old = interlock("keys", "list", "--json").json["items"]
     new = interlock("keys", "rotate", "--json").json["kid"]
     items = interlock("keys", "list", "--json").json["items"]
-    assert [(item["kid"], item["state"]) for item in items] == [(new, "active"), (old[0]["kid"], "retired")]
+    assert [(item["kid"], item["state"]) for item in items if item["use"] == "sign"] == [(new, "active"), (old[0]["kid"], "retired")]
     assert "active" in interlock("keys", "list").out
 
 
@@ -201,3 +201,15 @@ def test_the_http_side_reads_no_settings(interlock: CommandLine, tmp_path: Path)
     (tmp_path / "interlock.yaml").write_text("hosts: all\n")
     with Remote("http://127.0.0.1:1", "") as remote:
         assert remote.url == "http://127.0.0.1:1"
+
+
+def test_the_vaults_key_is_changed_and_everything_opens(interlock: CommandLine, home: Path) -> None:
+    assert interlock("migrate").code == 0
+    assert interlock("token", "--user", "alice").code == 0
+    old = next(item["kid"] for item in interlock("keys", "list", "--json").json["items"] if item["use"] == "seal")
+    done = interlock("keys", "rotate", "--vault", "--json").json
+    assert (done["rows"], done["unusable"], done["dropped"]) == (0, 0, [])
+    items = [(item["kid"], item["state"]) for item in interlock("keys", "list", "--json").json["items"] if item["use"] == "seal"]
+    assert items == [(done["kid"], "active"), (old, "old")]
+    assert interlock("keys", "rotate", "--vault", "--json").json["dropped"] == [old]
+    assert "are wrapped with this key" in interlock("keys", "rotate", "--vault").err

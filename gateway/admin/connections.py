@@ -1,0 +1,74 @@
+"""/api/connections: the accounts that a person has connected, which they see and give up themselves."""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Protocol
+
+import structlog
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+
+from gateway.connections import UnknownConnection
+from gateway.tasks import rfc3339
+from policies.authority import Caller
+from policies.credentials import Credential, CredentialKey, origin_of
+from registry.card import Registration
+
+Admitted = Callable[[Request], Awaitable[Caller]]
+Held = tuple[tuple[CredentialKey, Credential], ...]
+log = structlog.get_logger()
+
+
+class Vault(Protocol):
+    """policies/vault.py."""
+
+    async def owned(self, tenant: str, owner: str) -> Held: ...
+
+    async def forget(self, key: CredentialKey) -> None: ...
+
+
+def routes(vault: Vault, known: Callable[[Caller], list[Registration]], admitted: Admitted) -> APIRouter:
+    """`known` are the entries that a caller may know of. An agent on an errand is not the person."""
+    router = APIRouter(prefix="/api/connections", tags=["connections"])
+
+    async def own(caller: Caller) -> Held:
+        if caller.delegation.path:
+            return ()
+        return await vault.owned(caller.principal.tenant, caller.principal.owner)
+
+    @router.get("", name="list_connections")
+    async def list_connections(caller: Annotated[Caller, Depends(admitted)]) -> JSONResponse:
+        entries = known(caller)
+        return JSONResponse({"items": [_item(key, held, entries) for key, held in await own(caller)], "next": None})
+
+    @router.delete("/{connection_id}", name="forget_connection", status_code=204)
+    async def forget(caller: Annotated[Caller, Depends(admitted)], connection_id: str) -> Response:
+        found = next((key for key, _ in await own(caller) if id_of(key) == connection_id), None)
+        if found is None:
+            raise UnknownConnection
+        await vault.forget(found)
+        log.info("disconnected", issuer=found.issuer, resource=found.resource, principal=found.owner)
+        return Response(status_code=204)
+
+    return router
+
+
+def id_of(key: CredentialKey) -> str:
+    """The same as long as it is the same account at the same place."""
+    return "k_" + hashlib.sha256(json.dumps(key.place).encode()).hexdigest()[:24]
+
+
+def _item(key: CredentialKey, held: Credential, entries: list[Registration]) -> dict[str, Any]:
+    """Nothing that opens anything."""
+    return {
+        "id": id_of(key),
+        "resource": key.resource,
+        "issuer": key.issuer,
+        "names": [entry.name for entry in entries if origin_of(entry.url) == origin_of(key.resource) and "auth" in entry.upstream],
+        "client_id": held.client_id,
+        "scopes": sorted(held.scopes),
+        "renews": bool(held.refresh_token),
+        "since": rfc3339(int(held.obtained * 1e6)) if held.obtained else None,
+        "expires": rfc3339(int(held.expires * 1e6)) if held.expires else None,
+    }
