@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import structlog
 
@@ -39,15 +39,21 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-class Process:
-    """At most one running process. `owned`: by one client; else it serves everybody at once."""
+class Owner(NamedTuple):
+    """A client: what it declared, as JSON, and whether it is of the `initialize` era, in which its command is spoken to where it can be."""
 
-    def __init__(self, name: str, command: Command, clock: Callable[[], float], capabilities: str = "{}", owned: bool = False) -> None:
+    capabilities: str
+    older: bool
+
+
+class Process:
+    """At most one running process. `owner`: whose it is; without one it serves everybody at once."""
+
+    def __init__(self, name: str, command: Command, clock: Callable[[], float], owner: Owner | None = None) -> None:
         self._name = name
         self._command = command
         self._clock = clock
-        self._capabilities = capabilities
-        self._owned = owned
+        self._owner = owner
         self._starting: asyncio.Task[Duplex] | None = None
         self._stopped = False
         self._running: set[asyncio.Task[None]] = set()  # also of processes before this one, which may still be ending
@@ -85,7 +91,7 @@ class Process:
             raise UpstreamFault("The server's command keeps failing", f"{self._failures} times")
         began, child = self._clock(), _Child()
         await self._spawn(child)
-        duplex = child.duplex = Duplex(child.send, self._owned)
+        duplex = child.duplex = Duplex(child.send, self._owner is not None)
         self._child = child
         running = asyncio.create_task(self._run(child, duplex, began))
         self._running.add(running)
@@ -94,12 +100,20 @@ class Process:
             child.stop(UpstreamFault(STOPPED))
         try:
             async with asyncio.timeout(START_SECONDS):
-                await duplex.open(self._capabilities, START_SECONDS, may_be_modern=True)
+                await self._opened(duplex)
         except (UpstreamFault, NotLegacy, TimeoutError) as error:
             child.stop(UpstreamFault(STOPPED))
             raise UpstreamFault(NOT_STARTED, f"no handshake: {error}") from error
         self._duplex = duplex
         return duplex
+
+    async def _opened(self, duplex: Duplex) -> None:
+        capabilities = self._owner.capabilities if self._owner is not None else "{}"
+        if self._owner is not None and self._owner.older:
+            with suppress(NotLegacy):  # it knows the other era only
+                await duplex.open(capabilities, START_SECONDS, may_be_modern=False)
+                return
+        await duplex.open(capabilities, START_SECONDS, may_be_modern=True)
 
     async def _spawn(self, child: "_Child") -> None:
         program = shutil.which(self._command.command)

@@ -14,7 +14,7 @@ from adapters.mcp_listening import Subscribed
 from adapters.mcp_lists import list_all
 from adapters.mcp_peer import Listener, Listening, Peer
 from adapters.mcp_probe import Probe, probed
-from adapters.mcp_process import START_SECONDS, Command, Process
+from adapters.mcp_process import START_SECONDS, Command, Owner, Process
 from adapters.mcp_rounds import Again, WrongEra, answered, settled
 from adapters.mcp_watching import Changed, watch_duplex
 from adapters.mcp_wire import McpAnswer, McpRequest, Said
@@ -40,6 +40,8 @@ class StdioServers:
 
     A process serves all users: whoever configures a command decides that its tools are the same for everybody. On such a channel nothing
     tells for whom a question or a log message is, so a client that can be asked gets a process of its own, as it would without a gateway.
+    A modern client is asked by results, and needs none with a modern command. A command of both eras is spoken to in the client's, since it
+    asks one of the older era while it works, which the other has no way for; with no process left for that, in its own.
     """
 
     def __init__(self, commands: Mapping[str, Command], clock: Callable[[], float]) -> None:
@@ -48,6 +50,7 @@ class StdioServers:
         self._processes: dict[_Whose, Process] = {}
         self._subscribed = Subscribed()
         self._modern: set[str] = set()  # commands whose questions come in results, so that one process is enough
+        self._modern_only: set[str] = set()  # those of them that know no `initialize`
 
     async def probe(self, name: str) -> Probe:
         """Era, version and what it lists. Raises UpstreamFault."""
@@ -122,10 +125,16 @@ class StdioServers:
         if not logs:
             if call.target.name not in self._modern:
                 await self._duplex(everybody, call.deadline - self._clock())
-            if call.target.name in self._modern:
+            if call.target.name in self._modern and (not front or call.target.name in self._modern_only):
                 return everybody
         key = session_key(call, peer, front)
-        return _Whose(call.target.name, key.owner, key.front, key.capabilities)
+        mine = _Whose(call.target.name, key.owner, key.front, key.capabilities)
+        crowded = call.target.name in self._modern and mine not in self._processes and not self._has_room(call.target.name)
+        return everybody if crowded and not logs else mine
+
+    def _has_room(self, name: str) -> bool:
+        own = [other for other in self._processes if other.owner and other.name == name]
+        return len(own) < OWN_MAX or any(not self._processes[other].busy for other in own)
 
     async def _duplex(self, whose: _Whose, seconds: float) -> Duplex:
         process = self._processes.get(whose)
@@ -134,11 +143,13 @@ class StdioServers:
             if command is None:
                 raise UpstreamFault("No command is configured for this server", whose.name)
             await self._make_room(whose)
-            process = Process(whose.name, command, self._clock, whose.capabilities, owned=bool(whose.owner))
+            process = Process(whose.name, command, self._clock, Owner(whose.capabilities, bool(whose.front)) if whose.owner else None)
             process = self._processes.setdefault(whose, process)
         duplex = await process.duplex(seconds)
         if duplex.modern:
             self._modern.add(whose.name)
+            if whose.front:
+                self._modern_only.add(whose.name)
         return duplex
 
     async def _make_room(self, whose: _Whose) -> None:

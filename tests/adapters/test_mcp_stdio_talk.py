@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from adapters import mcp_stdio
 from adapters.contract import UpstreamFault
 from adapters.egress import Egress
 from adapters.mcp_peer import Listening
@@ -65,6 +66,17 @@ async def test_a_modern_command_is_answered_for_an_older_client(tools: McpTools)
     assert text((await tools.call(stdio_call("modern"), talk("all_of_it", peer, False))).result) == "Ada 1 m-1"
     answer = json.loads((await tools.call(stdio_call("modern"), talk("greet", peer, True))).result)
     assert answer["resultType"] == "input_required"
+
+
+async def test_an_older_client_is_asked_by_a_command_of_both_eras_as_the_older_era_does(
+    tools: McpTools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = ScriptedPeer()
+    assert text((await tools.call(stdio_call("modern"), talk("confer", peer, False))).result) == "hello Ada"
+    assert [method for method, _ in peer.asked] == ["elicitation/create"]
+    assert text((await tools.call(stdio_call("modern"), talk("count", ScriptedPeer({}), True, to=1))).result) == "done"
+    monkeypatch.setattr(mcp_stdio, "OWN_MAX", 0)  # nobody gets one of their own any more, and is asked by results
+    assert text((await tools.call(stdio_call("modern", "bob"), talk("greet", peer, False))).result) == "hello Ada"
 
 
 @ERAS

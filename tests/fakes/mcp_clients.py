@@ -69,6 +69,12 @@ async def client_of(home: House, user: str, mode: Mode, server: str = "", **more
 async def upstream(home: House, era: Era, server: MCPServer, name: str = "desk", json_response: bool = False) -> Gate:
     """A reference server of that era behind the gateway, with all that it offers."""
     url, gate = await home.stack.enter_async_context(mcp_server(era, json_response, server))
+    await probed(home, url, name)
+    return gate
+
+
+async def probed(home: House, url: str, name: str = "desk") -> None:
+    """Registers a server with all that it lists."""
     found = await home.gateway.tools.probe(name, url, {})
     lists = {"tools": found.tools, "prompts": found.prompts, "resources": found.resources, "templates": found.templates}
     entry = Candidate(
@@ -84,7 +90,6 @@ async def upstream(home: House, era: Era, server: MCPServer, name: str = "desk",
     )
     await home.gateway.registry.add(entry)
     await home.gateway.database.refresh()
-    return gate
 
 
 def text(result: Any) -> str:

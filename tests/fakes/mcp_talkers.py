@@ -146,6 +146,15 @@ class Talker:
             await context.session.send_tool_list_changed()
             return name
 
+        @self.server.tool()
+        async def shrink(context: Context) -> str:
+            """From now on nobody thinks here."""
+            if "think" in [tool.name for tool in await self.server.list_tools()]:
+                self.server.remove_tool("think")
+            await context.notify_tools_changed()
+            await context.session.send_tool_list_changed()
+            return "shrunk"
+
         async def subscribe(context: ServerRequestContext, params: SubscribeRequestParams) -> EmptyResult:
             self.subscribed.append(str(params.uri))
             return EmptyResult()
