@@ -40,11 +40,13 @@ class Bounds(TypedDict, total=False):
     """Limits of one request: `timeout` in seconds over all of it, `limit` in bytes of the answer (decompressed).
 
     `idempotent`: a repetition does no harm, so a connection that the server closed meanwhile is met with one more try.
+    `fresh`: on a new connection, for what must not be lost with an old one, nor sent twice.
     """
 
     timeout: float
     limit: int
     idempotent: bool
+    fresh: bool
 
 
 async def system_lookup(host: str, port: int) -> Sequence[str]:
@@ -135,6 +137,8 @@ class Egress:
         """Sends one request and reads the whole answer, whatever its status. Redirects are answers too."""
         target = self._asked.get(url) or self._target(url)
         within = (bounds.get("timeout", TIMEOUT), bounds.get("limit", LIMIT))
+        if bounds.get("fresh"):
+            self._pool.let_go(target)
         try:
             return await self._pool.exchange(target, method, headers, body, within)
         except Dropped as error:

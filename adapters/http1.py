@@ -127,6 +127,13 @@ class Pool:
         self._idle.clear()
         self._waiting = 0
 
+    def let_go(self, target: Target) -> None:
+        """Closes what is kept for later: the next request there has a connection that no server can have closed meanwhile."""
+        waiting = self._idle.pop(target[:3], [])
+        self._waiting -= len(waiting)
+        for connection in waiting:
+            connection.close()
+
     def _take(self, target: Target, now: float) -> "_Connection | None":
         """A kept connection that lives, the last used first."""
         waiting = self._idle.get(target[:3])

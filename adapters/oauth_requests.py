@@ -189,7 +189,7 @@ class OAuthRequests:
         Not with a code or a refresh token: one that is shown twice looks stolen, and ends all that was given for it (RFC 9700 s4.14).
         """
         return await self._network.request(
-            "POST", url, headers=headers, body=body, timeout=REQUEST_SECONDS, limit=ANSWER_MAX, idempotent=again
+            "POST", url, headers=headers, body=body, timeout=REQUEST_SECONDS, limit=ANSWER_MAX, idempotent=again, fresh=not again
         )
 
     def _proof(self, at: AuthorizationServer, client: Client) -> tuple[dict[str, str], dict[str, str]]:
