@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from policies.cedar import PolicyEngine
+from policies.cedar import CedarQuestion, PolicyEngine
+from policies.grant import calling
+from policies.principal import Principal
 from policies.replay import DIGEST_ONLY, HISTORY, NOT_ASKED, OTHER_ARGUMENTS, Outcome, Replay
 
 ROLES = {"sales": ["tool:inventory.*"]}
@@ -97,3 +99,11 @@ def test_an_act_of_administration_on_one_entry_is_read_back(tmp_path: Path) -> N
     past = record(action="registerAgent", resource="sales", permission="registry:write", verb="approve")
     text = '@id("r") permit(principal, action == Action::"registerAgent", resource) when { resource.permission == "registry:write" };'
     assert again(tmp_path, text, past) == Outcome("allow", ("r",))
+
+
+def test_what_is_not_known_is_taken_as_best_for_the_caller_or_as_worst(tmp_path: Path) -> None:
+    (tmp_path / "ours.cedar").write_text(LIMIT)
+    engine = PolicyEngine(ROLES, tmp_path)
+    question = CedarQuestion(Principal("acme", "https://idp", "alice", ("sales",)), calling("inventory", "reserve"), "acme")
+    assert engine.assuming({"input"}, favourable=True).decide(question).allowed
+    assert engine.assuming({"input"}, favourable=False).decide(question).policies == ("limit",)
