@@ -65,7 +65,7 @@ def _shallow(value: Any, depth: int) -> bool:
 
 
 def status_bytes(code: int, message: str, details: Iterable[dict[str, Any]]) -> bytes:
-    """google.rpc.Status for DETAILS. Of `details`, JSON with `@type`, ErrorInfo and BadRequest are carried, and no other."""
+    """google.rpc.Status for DETAILS. Of `details`, JSON with `@type`, ErrorInfo, BadRequest and RetryInfo are carried, and no other."""
     status = status_pb2.Status(code=code, message=message)
     for detail in details:
         kind = _DETAILS.get(str(detail["@type"]).rpartition(".")[2])
@@ -89,4 +89,8 @@ def reason_in(details: bytes) -> str:
     return ""
 
 
-_DETAILS: Final[dict[str, type[Protobuf]]] = {"ErrorInfo": error_details_pb2.ErrorInfo, "BadRequest": error_details_pb2.BadRequest}
+_DETAILS: Final[dict[str, type[Protobuf]]] = {
+    "ErrorInfo": error_details_pb2.ErrorInfo,
+    "BadRequest": error_details_pb2.BadRequest,
+    "RetryInfo": error_details_pb2.RetryInfo,
+}

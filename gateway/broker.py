@@ -21,6 +21,7 @@ from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
 from gateway.halt import Halt
 from gateway.ledger import Ledger, Outside, ToolServers, Trail
+from gateway.limits import leave
 from gateway.patience import patient
 from gateway.prompts import answers_to
 from gateway.push import Webhook
@@ -213,7 +214,9 @@ class Broker:
     async def _allow(self, caller: Caller, sending: Sending, target: Registration, row: TaskRow) -> tuple[Grant, TaskRow]:
         if target.family is Family.SERVER:
             self.known(caller, target.name)
-        grant = await self._ledger.granted(caller, _asked(sending, target, row))
+        request = _asked(sending, target, row)
+        self._under_way.hold(row.id, self._outside.limits.enter(caller, request.act, sending.message))
+        grant = await self._ledger.granted(caller, request)
         return grant, msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
 
     async def _run(self, ready: _Ready) -> Turned:
@@ -240,17 +243,22 @@ class Broker:
     async def reach(self, caller: Caller, asked: ServerCall) -> McpAnswer:
         """Asks an MCP server: a decision and its record, but no task."""
         target = self.find(caller, asked.server, Family.SERVER)
-        request = Request(asked.act, target.tenant, asked.arguments, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id)
-        grant = await self._ledger.granted(caller, request)
-        await self._ledger.keep(grant)
-        call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
+        shares = self._outside.limits.enter(caller, asked.act, asked.request.params)
+        kept: Grant | None = None
         outcome = "failed"
         try:
+            request = Request(asked.act, target.tenant, asked.arguments, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id)
+            grant = await self._ledger.granted(caller, request)
+            await self._ledger.keep(grant)
+            kept = grant
+            call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
             answer = await _answer(self._outside.tools, call, asked.request, self._under_way)
             outcome = "ok"
             return answer
         finally:
-            self._ledger.post_outcome(grant, outcome)
+            leave(shares)
+            if kept is not None:
+                self._ledger.post_outcome(kept, outcome)
 
     async def listen(self, caller: Caller, asked: ServerListening) -> None:
         """Listens to an MCP server until it ends the stream; a decision and its record, as for a read."""
@@ -259,14 +267,7 @@ class Broker:
         grant = await self._ledger.granted(caller, request)
         await self._ledger.keep(grant)
         call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
-        waiting = self._under_way.begin_call(grant)
-        try:
-            await self._outside.tools.listen(call, asked.wanted, asked.listener, asked.session)
-        except asyncio.CancelledError:
-            self._under_way.check_cut(waiting)
-            raise
-        finally:
-            self._under_way.end_call(waiting)
+        await _listen(self._outside.tools, call, asked, self._under_way)
 
     async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Stopped:
         """Has a task of the caller's stopped, and those it caused. Raises as Cancellation does, and UnknownTask."""
@@ -343,6 +344,17 @@ def _new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:
         idempotency_key=None if sending.idempotency_key is None else scoped_key(caller, sending.idempotency_key),
         request_digest=digest(sending.message) if sending.idempotency_key is not None else "",
     )
+
+
+async def _listen(tools: ToolServers, call: Call, asked: ServerListening, under_way: UnderWay) -> None:
+    waiting = under_way.begin_call(call.grant)
+    try:
+        await tools.listen(call, asked.wanted, asked.listener, asked.session)
+    except asyncio.CancelledError:
+        under_way.check_cut(waiting)
+        raise
+    finally:
+        under_way.end_call(waiting)
 
 
 async def _answer(tools: ToolServers, call: Call, request: McpRequest, under_way: UnderWay) -> McpAnswer:

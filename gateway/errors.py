@@ -18,6 +18,7 @@ from gateway.explanations import sentence, story
 from gateway.front_door import NoAgentFits
 from gateway.killing import AmbiguousPerson, NotYourself, UnknownKill
 from gateway.ledger import Refused
+from gateway.limits import BudgetSpent, LimitReached, PayloadTooLarge, RateLimited, TooManyCalls
 from gateway.mailbox import TooMuchKept
 from gateway.offers import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
 from gateway.outbox import UnknownDelivery
@@ -232,6 +233,10 @@ TABLE: dict[type[Exception], Row] = {
     VersionNotSupported: Row(400, -32009, "version-not-supported", a2a="VERSION_NOT_SUPPORTED", rpc=PRECONDITION),
     Refused: Row(403, -32010, "denied", rides=True),
     Killed: Row(403, -32010, "killed", "An operator of the gateway has stopped this.", rides=True),
+    RateLimited: Row(429, -32012, "rate-limited", acts=True),
+    TooManyCalls: Row(429, -32012, "too-many-calls", acts=True),
+    BudgetSpent: Row(429, -32012, "budget-spent", acts=True),
+    PayloadTooLarge: Row(413, -32602, "payload-too-large", acts=True),
     TooManyTasks: Row(
         429, -32012, "too-many-tasks", "The task has caused as many tasks as may be under way; wait until some end.", acts=True
     ),
@@ -298,6 +303,8 @@ def told(error: Exception) -> Told:
         return Told(row, row.says, proof=error)
     if isinstance(error, TokenRefused):
         return Told(row, TOKENS.get(error.reason, row.says), unnamed=error.reason == "missing")
+    if isinstance(error, LimitReached):
+        return Told(row, str(error), retry_after=error.retry_after)
     return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0)
 
 
@@ -340,6 +347,8 @@ def a2a_details(said: Told) -> list[dict[str, Any]]:
         "reason": row.a2a or row.reason.upper().replace("-", "_"),
         "domain": A2A_DOMAIN if row.a2a else OUR_DOMAIN,
     }
+    if row.status == 429:
+        return [info, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{said.retry_after}s"}]
     if said.decision is not None:
         info["metadata"] = {"decision_id": said.decision["id"], "reason_id": said.decision["reason_id"]}
         return [info, {"@type": "interlock/decision", **said.decision}]
@@ -349,6 +358,8 @@ def a2a_details(said: Told) -> list[dict[str, Any]]:
 def mcp_data(said: Told) -> dict[str, Any]:
     """`error.data` for MCP clients."""
     data: dict[str, Any] = {"reason_id": said.row.reason}
+    if said.row.status == 429:
+        data["retryAfter"] = said.retry_after  # seconds
     if said.decision is not None:
         data |= {"decision_id": said.decision["id"], **said.decision}
     return data

@@ -43,6 +43,11 @@ class Halt:
         self._version = 0
         self.also: list[Callable[[Kills], Awaitable[None]]] = []
 
+    @property
+    def under_way(self) -> int:
+        """Turns and calls, of everybody."""
+        return len(self._under_way.turns) + len(self._under_way.calls)
+
     async def killed(self, kills: Kills) -> int:
         """Ends what was begun for or through what is stopped now; returns how many turns and calls those were."""
         count = self._end(KILLED, kills.granted)

@@ -1,8 +1,9 @@
 """The ledger: asks for a ruling, keeps it before anything follows from it, and makes the Call that a Grant allows."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -15,6 +16,7 @@ from adapters.contract import Adapter, Call
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpAnswer, McpRequest
 from gateway.database import Batch, NotKept
+from gateway.limits import Limits
 from gateway.spool import Spool
 from gateway.tasks import KeyUsed, TaskEnded, TaskRow
 from gateway.turns import Memory, Turned
@@ -61,13 +63,14 @@ class ToolServers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Whom we call: one adapter per kind of agent, the MCP upstreams, and what the operator lets us send along."""
+    """Whom we call: one adapter per kind of agent, the MCP upstreams, what may be sent along, and how much there may be."""
 
     adapters: Adapters
     tools: ToolServers
     headers: Callable[[Registration], Mapping[str, str]]
     agent_timeout: float
     tool_timeout: float
+    limits: Limits = field(default_factory=lambda: Limits((), time.monotonic, time.time))
 
 
 class Ledger:

@@ -75,10 +75,32 @@ class Vault(_Strict):
     keys: list[str] = []  # env:NAME or files, the one that seals first; empty: made and kept in INTERLOCK_HOME/keys/vault
 
 
+def _whom(kinds: tuple[str, ...], given: str) -> str:
+    """Raises ValueError for what is not one of `kinds`, a colon and a name."""
+    kind, _, name = given.partition(":")
+    if given and (kind not in kinds or not name):
+        raise ValueError(f"{given!r} is not {' or '.join(f'{kind}:NAME' for kind in kinds)}, where NAME may be *")
+    return given
+
+
+class LimitSeed(_Strict):
+    """One limit (gateway/limits.py). What is left out is without limit."""
+
+    who: Annotated[str, AfterValidator(lambda given: _whom(("user", "agent", "tenant"), given))] = ""
+    what: Annotated[str, AfterValidator(lambda given: _whom(("agent", "server", "tool"), given))] = ""
+    rate: float | None = Field(None, gt=0)
+    burst: float | None = Field(None, ge=1)
+    concurrent: int | None = Field(None, ge=0)
+    calls_per_day: int | None = Field(None, ge=0)
+    cost_per_day: float | None = Field(None, ge=0)
+    max_bytes: int | None = Field(None, ge=0)
+
+
 class Limits(_Strict):
     agent_timeout: float = Field(120.0, gt=0)  # seconds one turn of an agent may take
     tool_timeout: float = Field(60.0, gt=0)  # seconds one tool call may take
     answer_size: int = Field(8 << 20, ge=1024)  # bytes of one answer of an upstream
+    per: list[LimitSeed] = []
 
 
 class Telemetry(_Strict):

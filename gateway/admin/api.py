@@ -68,10 +68,12 @@ def answer(admission: Admission, said: Told, error: Exception) -> JSONResponse:
     return JSONResponse(problem(said), said.row.status, headers, PROBLEM)
 
 
-def admitted_by(admission: Admission) -> Callable[[Request], Awaitable[Caller]]:
-    """The dependency of every route that is not public: a token made for the gateway as a whole."""
+def admitted_by(admission: Admission, asked: Callable[[Caller], None]) -> Callable[[Request], Awaitable[Caller]]:
+    """The dependency of every route that is not public: a token made for the gateway as a whole. `asked` may refuse a request too many."""
 
     async def admitted(request: Request) -> Caller:
-        return await admission.admit(request.scope, "/api")
+        caller = await admission.admit(request.scope, "/api")
+        asked(caller)
+        return caller
 
     return admitted

@@ -15,6 +15,8 @@ from gateway import logs
 from gateway.asgi import Receive, Scope, Send
 from gateway.assembly import calculations, rights, upstreams
 from gateway.broker import Broker
+from gateway.budgets import SECONDS as BUDGET_SECONDS
+from gateway.budgets import Budgets
 from gateway.collector import settle
 from gateway.connections import Connections
 from gateway.database import Database, bump, engine_for
@@ -119,6 +121,9 @@ class Gateway:
         self.push = Push(self.database, self.egress.vet, new_id, now_us, self.envelope)
         self.outbox = Outbox(self.database, new_id, now_us, self.envelope)
         self.postman = Postman(self.outbox, self.memory.tasks, self.egress, Seal(self.keys, settings.public_url, time.time))
+        self.limits = rights.limits(settings)
+        self.budgets = Budgets(self.database, self.audit, self.limits, now_us)
+        self.metrics.gauge("calls_under_way", "Turns and calls that are under way.", lambda: self.broker.halt.under_way)
         outside = self._outside()
         self.ledger = Ledger(self.authority, self.tokens, self.memory, outside, self.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.authority.may)
@@ -151,7 +156,10 @@ class Gateway:
 
     def _outside(self) -> Outside:
         limits, credentials = self.settings.limits, lambda target: upstream_headers(target.upstream)
-        return Outside(self.catalog, self.tools, credentials, limits.agent_timeout, limits.tool_timeout)
+        return Outside(self.catalog, self.tools, credentials, limits.agent_timeout, limits.tool_timeout, self.limits)
+
+    async def _sweep_limits(self) -> None:
+        self.limits.sweep()
 
     async def keep(self, record: Mapping[str, object]) -> None:
         await self.database.write(lambda batch: self.audit.append(batch, record))
@@ -204,6 +212,9 @@ class Gateway:
         await self.pulse.begin(self.broker)
         self.pulse.repeat(LOOK_SECONDS, self.policies.look)
         self.pulse.repeat(LOOK_SECONDS, KeyReload(self.database, self.keys).look)
+        await self.budgets.round()
+        self.pulse.repeat(BUDGET_SECONDS, self.budgets.round)
+        self.pulse.repeat(SWEEP_SECONDS, self._sweep_limits)
         self.pulse.repeat(HALT_SECONDS, lambda: self.broker.halt.look(self.kills))
         self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
         self.pulse.repeat(SWEEP_SECONDS, self.connections.sweep)
@@ -224,6 +235,7 @@ class Gateway:
         await self.broker.close()
         await asyncio.gather(*(part() for part in self.parting))
         await self.pulse.end()
+        await self.budgets.close()
         await self.postman.close()
         await self.tools.close()
         await self.egress.close()

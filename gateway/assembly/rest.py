@@ -55,7 +55,7 @@ def proofs(gateway: Gateway, clients: ClientAuthentication) -> Proofs:
 
 def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, shown: Proofs) -> App:
     """All that the framework serves."""
-    admitted, may, url = admitted_by(admission), gateway.authority.may, gateway.settings.public_url
+    admitted, may, url = admitted_by(admission, gateway.limits.request), gateway.authority.may, gateway.settings.public_url
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
     desk, size = Desk(gateway.registry, may, gateway.allowed, gateway.search, gateway.kills), gateway.settings.server.max_body
     amendments = Amendments(desk, gateway.registry, gateway.onboarding, gateway.renewal, gateway.refresh)
@@ -70,7 +70,7 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
             oauth_metadata.routes(url, gateway.keys, issuers),
             oauth_connect.client_routes(gateway.own_client),
             oauth_connect.routes(gateway.connections, gateway.oauth, gateway.own_client, admission.bearer),
-            oauth_token.routes(issuing, gateway.keep, gateway.refusals.note),
+            oauth_token.routes(issuing, gateway.keep, gateway.refusals.note, gateway.limits.ask),
             admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_virtual.routes(desk, gateway.registry, admitted, size),

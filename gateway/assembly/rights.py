@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from adapters.egress import Egress
+from gateway.limits import Limit, Limits
 from gateway.settings import Settings
 from gateway.tool_schemas import tools_of
 from policies.argument_types import KnownTool
@@ -23,6 +24,11 @@ def issuers(settings: Settings) -> list[str]:
     """Who vouches for people."""
     known = [issuer.issuer for issuer in settings.identity.issuers]
     return [*known, DEVELOPMENT_ISSUER] if settings.development else known
+
+
+def limits(settings: Settings) -> Limits:
+    """How much may be asked for."""
+    return Limits([Limit(**seed.model_dump()) for seed in settings.limits.per], time.monotonic, time.time)
 
 
 def identity(settings: Settings, keys: SigningKeys, egress: Egress) -> Identity:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from gateway.asgi import BadHeader, BodyTooLarge, Scope, header, read_body
+from gateway.limits import LimitReached
 from gateway.oauth.client import ClientAuthentication
 from gateway.oauth.form import FORM_MAX, parse_form
 from gateway.refusals import Noted
@@ -51,6 +52,7 @@ class Issuing:
     keys: Keys
 
 
+Asked = Callable[[str, str], None]  # gateway/limits.py Limits.ask
 Keep = Callable[[Mapping[str, Any]], Awaitable[None]]
 """Makes one audit record durable; raises when it can't, and then no token leaves."""
 
@@ -73,8 +75,11 @@ class Given:
         return {"thumbprint": self.thumbprint} if self.thumbprint else {}
 
 
-def routes(issuing: Issuing, keep: Keep, noted: Noted) -> APIRouter:
-    """The token endpoint. `noted` hears of clients that nobody knows: they are nobody's to keep an audit record of."""
+def routes(issuing: Issuing, keep: Keep, noted: Noted, asked: Asked) -> APIRouter:
+    """The token endpoint. `noted` hears of clients that nobody knows: they are nobody's to keep an audit record of.
+
+    `asked` may refuse an agent that comes too fast.
+    """
     router = APIRouter(tags=["oauth"])
 
     @router.post("/oauth/token")
@@ -82,6 +87,7 @@ def routes(issuing: Issuing, keep: Keep, noted: Noted) -> APIRouter:
         try:
             form = parse_form(await _body(request), request.headers.get("content-type"))
             client = await issuing.clients.authenticate(_authorization(request), form)
+            asked(f"{client.tenant}||", client.name)
             given = Given(client, form, await issuing.keys.key(request.scope, client.tenant))
             if form.get("grant_type") == JWT_BEARER:
                 return _answer(await _redeemed(given, issuing.redeemer, keep))
@@ -90,6 +96,9 @@ def routes(issuing: Issuing, keep: Keep, noted: Noted) -> APIRouter:
             return _unproved(refusal)
         except BadHeader as error:
             return _refusal(ExchangeRefused("invalid_request", str(error)))
+        except LimitReached as reached:
+            body = {"error": "temporarily_unavailable", "error_description": _description(str(reached))}
+            return JSONResponse(body, 429, headers={**_NO_STORE, "retry-after": str(reached.retry_after)})
         except ExchangeRefused as refusal:
             if refusal.error == "invalid_client":
                 noted("client", "/oauth/token", request.headers.get("authorization", ""))

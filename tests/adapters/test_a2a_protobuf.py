@@ -165,3 +165,10 @@ def test_details_are_those_of_google_rpc() -> None:
     assert request.field_violations[0].field == "message.parts"
     assert reason_in(status.SerializeToString()) == "TASK_NOT_FOUND"
     assert reason_in(b"\xff\xff garbage") == reason_in(b"") == ""
+
+
+def test_when_to_come_again_is_carried() -> None:  # attack PRO-12
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}]
+    status = status_pb2.Status.FromString(status_bytes(8, "too fast", details))
+    found = error_details_pb2.RetryInfo()
+    assert status.details[0].Unpack(found) and found.retry_delay.seconds == 7
