@@ -36,20 +36,20 @@ def routes(killing: Killing, admitted: Admitted, may: May, allowed: Allowed, max
     """
     router = APIRouter(prefix="/api/kill", tags=["kill"])
 
-    async def operator(request: Request) -> Caller:
-        caller = await admitted(request)
+    async def check(caller: Caller) -> None:
         if caller.delegation.path:
             raise UnknownKill
         if not may(caller, KILL):
             await _demand(caller, allowed)
-        return caller
 
     @router.get("", name="list_kills")
-    async def list_kills(caller: Annotated[Caller, Depends(operator)]) -> JSONResponse:
+    async def list_kills(caller: Annotated[Caller, Depends(admitted)]) -> JSONResponse:
+        await check(caller)
         return JSONResponse({"items": [shown(kill) for kill in killing.listed(caller.principal.tenant)], "next": None})
 
     @router.post("", name="kill", status_code=201)
-    async def kill(caller: Annotated[Caller, Depends(operator)], request: Request) -> JSONResponse:
+    async def kill(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
+        await check(caller)
         body = await read_model(request, KillBody, max_body)
         if "\0" in body.name + body.reason:
             raise BadRequest("name", "must be plain text")
@@ -60,7 +60,8 @@ def routes(killing: Killing, admitted: Admitted, may: May, allowed: Allowed, max
         return JSONResponse({**shown(made), "ended": ended}, 201)
 
     @router.delete("/{kill_id}", name="lift_kill", status_code=204)
-    async def lift(caller: Annotated[Caller, Depends(operator)], kill_id: str) -> Response:
+    async def lift(caller: Annotated[Caller, Depends(admitted)], kill_id: str) -> Response:
+        await check(caller)
         await killing.lift(caller.principal, kill_id)
         return Response(status_code=204)
 

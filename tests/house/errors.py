@@ -33,6 +33,7 @@ INSIDE = {
     "gateway.under_way.Abandoned": "the broker answers with the task, which has ended",
     "gateway.tasks.KeyUsed": "the broker answers with the task of the faster request",
     "gateway.schemas.BadSchema": "whoever asks decides what that means",
+    "gateway.limits.LimitReached": "what is raised is one of its three kinds, each with a row",
     "gateway.settings.BadSettings": "start-up: printed by the command line",
     "gateway.commands.outcomes.Failed": "an exit code of the command line",
     "gateway.commands.outcomes.NotReachable": "an exit code of the command line",
