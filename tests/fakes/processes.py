@@ -42,7 +42,7 @@ class ScriptedAgents:
         self.gate = asyncio.Event()
         self.script: Script = self._done
 
-    def adapter(self, kind: str) -> "ScriptedAgents":
+    def adapter(self, kind: str, upstream: Any = None) -> "ScriptedAgents":
         return self
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
