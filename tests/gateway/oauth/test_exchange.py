@@ -107,7 +107,7 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
         kept.append(json.loads(json.dumps(record)))
 
     app = FastAPI()
-    app.include_router(token.routes(issuing, keep, Refusals(clock).note))
+    app.include_router(token.routes(issuing, keep, Refusals(clock).note, lambda *_: None))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=GW) as http:
         yield House(clock, database, keys, identity, grants, tokens, registry, http, secrets, kept)
 

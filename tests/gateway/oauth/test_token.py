@@ -48,7 +48,7 @@ async def http(clients: FakeClients, exchanger: FakeExchanger, trail: Trail) -> 
     )
     app = FastAPI()
     issuing = token.Issuing(authentication, exchanger, NoRedeemer(), NoKeys())
-    app.include_router(token.routes(issuing, trail, lambda *noted: trail.noted.append(noted)))
+    app.include_router(token.routes(issuing, trail, lambda *noted: trail.noted.append(noted), lambda *_: None))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://gw.test") as client:
         yield client
 
