@@ -319,3 +319,45 @@ async def test_the_gateway_describes_itself_to_authorization_servers(place: Plac
         assert document["token_endpoint_auth_method"] == method
         assert "refresh_token" in document["grant_types"]
         assert "client_secret" not in document
+
+
+# attack DLG-11
+async def test_without_the_persons_credential_every_door_asks_and_nothing_shared_is_used(place: Place) -> None:
+    await place.registered()
+    url = (await place.call()).json()["result"]["inputRequests"]["connect"]["params"]["url"]
+    await place.connect(url, "alice")
+    assert (await place.call()).json()["result"]["content"][0]["text"] == "read"
+    (mine,) = (await place.api("GET", "/api/connections", "alice")).json()["items"]
+    assert mine["names"] == ["inventory"]
+    assert (await place.api("DELETE", f"/api/connections/{mine['id']}", "alice")).status_code == 204
+    place.server.shown.clear()
+    assert (await place.call()).json()["result"]["inputRequests"]["connect"]["params"]["mode"] == "url"
+    sent = await place.home.send(place.home.token("alice"), "inventory", "tool: read {}")
+    assert sent["result"]["task"]["status"]["state"] == "TASK_STATE_AUTH_REQUIRED"
+    assert set(place.server.shown) == {""}  # the operator's own is there, and stays where it is
+    assert place.app.calls == ["read"]
+
+
+@pytest.mark.parametrize(
+    ("upstream", "field"),
+    [
+        ({"account": "mine"}, "upstream.account"),
+        ({"account": "person"}, "upstream.auth"),
+        ({"account": "person", "auth": {"account": "service"}}, "upstream.auth.account"),
+        ({"account": "service", "auth": {}}, "upstream.auth.account"),
+        ({"account": "person", "auth": {}, "headers": {"X-Api-Key": "everybodys"}}, "upstream.headers"),
+        ({"auth": {"grant": "magic"}}, "upstream.auth.grant"),
+        ({"auth": {"grant": "id-jag"}}, "upstream.auth.provider"),
+        ({"auth": {"grant": "exchange", "account": "service"}}, "upstream.auth.grant"),
+        ({"auth": {"provider": {"issuer": "https://idp", "client_id": "us"}}}, "upstream.auth.provider"),
+        ({"auth": {"authorization_servers": ["a b"]}}, "upstream.auth.authorization_servers"),
+        ({"auth": {"client_secret": "file:/etc/passwd", "client_id": "x", "issuer": "https://as"}}, "upstream.auth.client_secret"),
+        ({"auth": {"assertion": "file:/etc/passwd"}}, "upstream.auth.assertion"),
+    ],
+)
+async def test_whose_account_is_used_is_said_without_contradiction(place: Place, upstream: dict[str, Any], field: str) -> None:
+    offer = {"name": "inventory", "url": f"{place.server.origin}/mcp", "upstream": upstream}
+    refused = await place.api("POST", "/api/servers", json=offer)
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith(field)
+    assert place.server.shown == []
