@@ -1,0 +1,58 @@
+"""Exchanges with agents of vendors that nobody recorded: written by hand, from documentation, and played as recordings are."""
+
+import json as codec
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from adapters.contract import Answer, Event, Turn, VendorRef
+from adapters.guarded import Guarded
+from adapters.vendor import AgentFacts, CancelOutcome, agent_of, options_of
+from adapters.vendor_line import Line, Place
+from tests.adapters.replay import ReplayEgress, call_of, gathered, message_of, vendor_of
+
+SESSION = "5f0c2a52-0000-5000-8000-000000000001"
+JSON = {"content-type": "application/json"}
+
+
+def exchange(
+    method: str, path: str, body: Any = None, status: int = 200, json: Any = None, sse: Sequence[Any] | None = None
+) -> dict[str, Any]:
+    """A request that has to be made, and its answer: one JSON, or a stream of them."""
+    request = {"method": method, "path": path, "json": body}
+    if sse is None:
+        return {"seq": -1, "request": request, "response": {"status": status, "headers": JSON, "json": json}}
+    raw = "".join(f"data: {codec.dumps(each)}\n\n" for each in sse)
+    return {"seq": -1, "request": request, "response": {"status": 200, "headers": {"content-type": "text/event-stream"}, "stream_raw": raw}}
+
+
+async def asked(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str, Any]] | ReplayEgress, **turn: Any) -> list[Event]:
+    """The events of one turn. `send`, `ref`, `answers`, `stream`, `ours`: as of a replay."""
+    egress = talk if isinstance(talk, ReplayEgress) else ReplayEgress(tuple(talk), {"ours": turn.get("ours", ())})
+    agent = Guarded(agent_of(vendor_of(kind), egress))  # type: ignore[arg-type]  # it does what is needed
+    answers: tuple[Answer, ...] = turn.get("answers", ())
+    ref: VendorRef | None = turn.get("ref")
+    message = message_of(turn.get("send", {"text": "hello"}))
+    events = await gathered(
+        agent.run(Turn(message, ref, turn.get("stream", True), answers=answers, session=SESSION), call_of(kind, upstream))
+    )
+    if not isinstance(talk, ReplayEgress):
+        assert egress.problems == []
+        assert egress._left == [], "not everything was asked"
+    return events
+
+
+async def described(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str, Any]]) -> AgentFacts:
+    """What an agent is said to be."""
+    return await vendor_of(kind).describe(_line(kind, upstream, talk))
+
+
+async def canceled(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str, Any]], ref: VendorRef) -> CancelOutcome:
+    """What came of a cancellation."""
+    return await vendor_of(kind).cancel(ref, _line(kind, upstream, talk))
+
+
+def _line(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str, Any]]) -> Line[Any]:
+    call = call_of(kind, upstream)
+    place = Place(call.target.url, upstream, call.headers, call.deadline, "u-1", SESSION)
+    egress: Any = ReplayEgress(tuple(talk), {})
+    return Line(egress, place, options_of(vendor_of(kind), upstream))
