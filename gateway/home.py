@@ -25,7 +25,7 @@ def prepared(home: Path, public_url: str, alone: bool) -> IO[str] | None:
     """The folder, which says where we serve; with `alone` locked for this process. Raises HomeInUse and HomeOpen."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     _close(home)
-    lock = _locked(home) if alone else None
+    lock = locked(home) if alone else None
     if alone:
         (home / DATABASE).touch(mode=0o600)  # SQLite gives its log the mode of its file
     (home / "serving.json").write_text(msgspec.json.encode({"url": public_url}).decode())
@@ -46,7 +46,8 @@ def _close(home: Path) -> None:
         raise HomeOpen(f"{home}: everybody may write there; give the gateway a folder of its own, of mode 0700")
 
 
-def _locked(home: Path) -> IO[str]:
+def locked(home: Path) -> IO[str]:
+    """For this process alone, until it is closed. Raises HomeInUse."""
     lock = (home / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

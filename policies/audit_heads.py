@@ -14,12 +14,18 @@ TYPE = "interlock-audit-head+jwt"
 COMPACT_AFTER = 3600  # lines, an hour of work
 
 
-class Signer(Protocol):
+class Verifier(Protocol):
+    """policies/keys.py, or policies/published_keys.py."""
+
+    def verify(self, token: str, typ: str) -> Mapping[str, Any]:
+        """Raises ValueError."""
+        ...
+
+
+class Signer(Verifier, Protocol):
     """policies/keys.py."""
 
     def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
-
-    def verify(self, token: str, typ: str) -> Mapping[str, Any]: ...
 
 
 class HeadsFile:
@@ -44,6 +50,13 @@ class HeadsFile:
         self._lines += 1
         if self._lines >= COMPACT_AFTER:
             self.compact()
+        return signed
+
+    def note(self, claims: Mapping[str, Any], typ: str) -> str:
+        """Signs and writes another statement, which no compaction drops; returns the signed form."""
+        signed = self._signer.sign(claims, typ)
+        with self._alone():
+            _append(self._path, signed.encode() + b"\n")
         return signed
 
     def compact(self) -> None:

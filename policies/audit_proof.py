@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from policies.audit import ZERO
-from policies.audit_heads import TYPE, Signer
+from policies.audit_cuts import stated
+from policies.audit_heads import TYPE, Verifier
 from policies.tables import audit as audit_table
 
 COPIES = ("chain", "seq", "tenant", "kind", "at", "decision_id", "txn")
@@ -35,6 +36,7 @@ class Proof:
     records: int = 0
     chains: int = 0
     heads: int = 0
+    cuts: int = 0
     unwitnessed: int = 0
     flaws: list[Flaw] = field(default_factory=list)
 
@@ -45,25 +47,31 @@ class Proof:
 
 def rows_of(connection: Connection) -> Iterator[Mapping[str, Any]]:
     """All records of a database, in the order of their chains."""
-    found = connection.execution_options(yield_per=1000).execute(select(audit_table).order_by(audit_table.c.chain, audit_table.c.seq))
+    query = select(audit_table).order_by(audit_table.c.chain, audit_table.c.seq)
+    found = connection.execute(query, execution_options={"yield_per": 1000})
     for row in found:
         yield dict(row._mapping)
 
 
-def prove(rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Signer, later: Iterable[str] = ()) -> Proof:
+def prove(rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Verifier, later: Iterable[str] = ()) -> Proof:
     """Checks records (dicts of COLUMNS) and signed heads against each other.
 
     Rows of one chain must stand in order; that is what finds a reordering. `later` are heads read after the rows, of a gateway at
     work: they name records that may not have been there yet, and only say which chains are its own.
     """
     proof = Proof()
+    heads, cuts = stated(heads, signer)
+    proof.cuts = sum(len(each) for each in cuts.values())
     hashes: dict[str, dict[int, str]] = {}
+    begins: dict[str, int] = {}  # the records of a chain before its first, which a cut covers
     before: list[tuple[str, Mapping[str, Any]]] = []
     begun: set[str] = set()  # chains that may have ended before their first head could be signed: a first record tells of nothing
     for row in rows:
         chain, seq = str(row.get("chain")), row.get("seq")
+        if chain not in hashes:
+            begins[chain] = _gone(row, cuts.get(chain, {}))
         known = hashes.setdefault(chain, {})
-        _check_row(proof, row, known)
+        _check_row(proof, row, known, begins[chain])
         proof.records += 1
         if isinstance(seq, int):
             known[seq] = str(row.get("hash"))
@@ -74,8 +82,9 @@ def prove(rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Signe
     witnessed: dict[str, int] = {}
     for signed in heads:
         _check_signed(proof, hashes, signed, (signer, witnessed))
-    for chain, head in before:
-        _check_head(proof, hashes, head, f"the first record of chain {chain}")
+    for chain, head in [*before, *_witnesses(cuts)]:
+        if begins.get(str(head.get("chain")), 0) < _number(head):
+            _check_head(proof, hashes, head, f"the first record of chain {chain}" if chain else "the statement of a cut")
     own = witnessed.keys() | _chains_of(later, signer)
     for chain, known in hashes.items():
         if chain not in own and not (len(known) == 1 and chain in begun):
@@ -84,7 +93,24 @@ def prove(rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Signe
     return proof
 
 
-def _chains_of(heads: Iterable[str], signer: Signer) -> set[str]:
+def _gone(first: Mapping[str, Any], cuts: Mapping[int, str]) -> int:
+    """How many records may be missing before the first of a chain: none, unless a signed cut reaches up to it."""
+    seq = first.get("seq")
+    if not isinstance(seq, int) or seq < 2 or max(cuts, default=0) < seq - 1:
+        return 0
+    return seq - 1 if cuts.get(seq - 1, first.get("prev")) == first.get("prev") else 0
+
+
+def _witnesses(cuts: Mapping[str, Mapping[int, str]]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [("", {"chain": chain, "seq": seq, "hash": digest}) for chain, each in cuts.items() for seq, digest in each.items()]
+
+
+def _number(head: Mapping[str, Any]) -> int:
+    seq = head.get("seq")
+    return seq if isinstance(seq, int) else 0
+
+
+def _chains_of(heads: Iterable[str], signer: Verifier) -> set[str]:
     chains = set()
     for signed in heads:
         try:
@@ -100,14 +126,14 @@ def _witness(witnessed: dict[str, int], head: Mapping[str, Any]) -> None:
         witnessed[chain] = max(seq, witnessed.get(chain, 0))
 
 
-def _check_row(proof: Proof, row: Mapping[str, Any], known: Mapping[int, str]) -> None:
+def _check_row(proof: Proof, row: Mapping[str, Any], known: Mapping[int, str], gone: int) -> None:
     chain, seq = str(row.get("chain")), row.get("seq")
     at = seq if isinstance(seq, int) else 0
     body, prev = str(row.get("body")), str(row.get("prev"))
-    expected = len(known) + 1
+    expected = gone + len(known) + 1
     if seq != expected:
         proof.flaws.append(Flaw(chain, at, f"record {expected} was expected here: records are missing or out of order"))
-    elif prev != known.get(expected - 1, ZERO):
+    elif prev != known.get(expected - 1, prev if gone and not known else ZERO):
         proof.flaws.append(Flaw(chain, at, "it does not continue the record before it"))
     if hashlib.sha256(prev.encode() + body.encode()).hexdigest() != row.get("hash"):
         proof.flaws.append(Flaw(chain, at, "its content does not match its hash"))
@@ -132,7 +158,7 @@ def _genesis_heads(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [head for head in found if isinstance(head, dict)] if isinstance(found, list) else []
 
 
-def _check_signed(proof: Proof, hashes: Mapping[str, Mapping[int, str]], signed: str, by: tuple[Signer, dict[str, int]]) -> None:
+def _check_signed(proof: Proof, hashes: Mapping[str, Mapping[int, str]], signed: str, by: tuple[Verifier, dict[str, int]]) -> None:
     signer, witnessed = by
     proof.heads += 1
     try:

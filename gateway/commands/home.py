@@ -81,8 +81,8 @@ def sqlite_file(chosen: "Settings") -> Path | None:
 
 
 @contextmanager
-def reading(chosen: "Settings") -> Iterator["Connection"]:
-    """A connection that only reads. It is not made, and not migrated, by this."""
+def reading(chosen: "Settings", only: bool = True) -> Iterator["Connection"]:
+    """A connection that only reads, or with `only` false writes too. The database is not made, and not migrated, by this."""
     from sqlalchemy.exc import DBAPIError
 
     from gateway.database import engine_for
@@ -95,7 +95,7 @@ def reading(chosen: "Settings") -> Iterator["Connection"]:
     engine = engine_for(chosen.database_url)
     try:
         with engine.connect() as connection:
-            yield connection.execution_options(interlock_read=True)
+            yield connection.execution_options(interlock_read=True) if only else connection
     except DBAPIError as error:
         raise Failed(f"the database can't be read: {type(error.orig).__name__}", "interlock check; then interlock migrate") from error
     finally:

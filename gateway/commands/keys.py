@@ -78,5 +78,11 @@ def _rotate_vault(config: Path | None, as_json: bool) -> None:
         screen.note("vault.keys sets the keys: to change them put the new one first, restart, run this, then take the old one away")
 
 
+@app.command()
+def export(config: home.Config = None) -> None:
+    """Write all public keys there ever were, as a JWK Set: with it `audit verify FILE --keys` needs no gateway."""
+    screen.data(home.keys(home.settings(config)).published())
+
+
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

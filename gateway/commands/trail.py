@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.commands import home, screen
+from gateway.commands import home, retention, screen
 from gateway.commands.outcomes import Failed, WrongUsage
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
+    from policies.audit_heads import Verifier
     from policies.audit_proof import Proof
 
 LOOK_EVERY = 0.5  # seconds between two looks of `tail --follow`
 app = typer.Typer(help="The audit trail.", no_args_is_help=True)
+app.command()(retention.prune)
 
 
 @app.command()
@@ -26,13 +28,15 @@ def verify(
     heads: Annotated[
         Path | None, typer.Option(help="Heads that you kept elsewhere, besides those of the export or of INTERLOCK_HOME.")
     ] = None,
+    keys: Annotated[Path | None, typer.Option(help="The public keys that you trust (interlock keys export), for a FILE elsewhere.")] = None,
     config: home.Config = None,
     as_json: screen.AsJson = False,
 ) -> None:
     """Find any edit, deletion or reordering, and a cut up to the last kept head."""
-    chosen = home.settings(config)
+    if keys is not None and file is None:
+        raise WrongUsage("--keys is for a FILE", "interlock audit export -o FILE; interlock audit verify FILE --keys KEYS")
     with screen.progress("verifying…"):
-        proof = _proof_of_file(chosen, file, heads) if file else _proof_of_database(chosen, heads)
+        proof = _proof_of_file(file, heads, _trusted(keys, config)) if file else _proof_of_database(home.settings(config), heads)
     flaws = [{"chain": flaw.chain, "seq": flaw.seq, "problem": flaw.problem} for flaw in proof.flaws]
     if as_json:
         screen.data(
@@ -41,6 +45,7 @@ def verify(
                 "records": proof.records,
                 "chains": proof.chains,
                 "heads": proof.heads,
+                "cuts": proof.cuts,
                 "unwitnessed": proof.unwitnessed,
                 "flaws": flaws,
             }
@@ -81,7 +86,9 @@ def export(
                 target.writelines(f"{line}\n" for line in lines)
         except OSError as error:
             raise Failed(f"{output} was not written: {error.strerror}") from error
-    screen.note(f"written to {output}; check it anywhere beside these keys: interlock audit verify {output}")
+    screen.note(
+        f"written to {output}; check it beside these keys, or anywhere with --keys (interlock keys export): interlock audit verify {output}"
+    )
 
 
 @app.command()
@@ -107,7 +114,23 @@ def tail(
 
 
 def _counts(proof: "Proof") -> list[tuple[int, str]]:
-    return [(proof.records, "record"), (proof.chains, "chain"), (proof.heads, "signed head")]
+    cuts = [(proof.cuts, "cut")] if proof.cuts else []
+    return [(proof.records, "record"), (proof.chains, "chain"), (proof.heads, "signed head"), *cuts]
+
+
+def _trusted(keys: Path | None, config: Path | None) -> "Verifier":
+    """The keys of a file, which needs no gateway and no database, or those of this machine."""
+    if keys is None:
+        return home.keys(home.settings(config))
+    from policies.jwks import BadKeySet
+    from policies.published_keys import PublishedKeys
+
+    try:
+        return PublishedKeys(json.loads(keys.read_text()))
+    except (OSError, ValueError, BadKeySet) as error:
+        raise WrongUsage(
+            f"{keys} is no set of public keys: {error}", "make one beside the gateway: interlock keys export > FILE"
+        ) from error
 
 
 def _proof_of_database(chosen: "Settings", heads: Path | None) -> "Proof":
@@ -120,7 +143,7 @@ def _proof_of_database(chosen: "Settings", heads: Path | None) -> "Proof":
         return prove(rows_of(connection), signed, home.keys(chosen), later)
 
 
-def _proof_of_file(chosen: "Settings", file: Path, heads: Path | None) -> "Proof":
+def _proof_of_file(file: Path, heads: Path | None, trusted: "Verifier") -> "Proof":
     from policies.audit_proof import prove
 
     rows: list[Mapping[str, Any]] = []
@@ -135,7 +158,7 @@ def _proof_of_file(chosen: "Settings", file: Path, heads: Path | None) -> "Proof
                     rows.append(document)
     except OSError as error:
         raise WrongUsage(f"{file} can't be read: {error.strerror}", "make an export: interlock audit export -o FILE") from error
-    return prove(rows, signed, home.keys(chosen))
+    return prove(rows, signed, trusted)
 
 
 def _document(file: Path, number: int, line: str) -> dict[str, Any]:

@@ -44,6 +44,7 @@ INSIDE = {
     "policies.approval.NotShowable": "the ledger refuses the act",
     "policies.approval_rows.ApprovalGone": "the ledger has the act ruled on again",
     "policies.history.HistoryMoved": "the ledger has the act ruled on again",
+    "policies.published_keys.NotSigned": "a ValueError: a flaw of the audit",
     "policies.policy_folder.BadPolicy": "start-up, or a reload that keeps the last good set",
     "gateway.evaluations.BadEvaluation": "answered in the shape of AuthZEN, or as a bad request",
     "policies.policy_cases.BadCases": "printed by the command line",

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from gateway.database import Database, engine_for
+from gateway.home import locked
 from policies.audit import Audit
 from policies.audit_heads import HeadsFile
 from policies.ids import now_us
@@ -80,7 +82,7 @@ def spoil(home: Path, statement: str) -> None:
 def test_a_sound_trail_is_said_to_be_sound(interlock: CommandLine, home: Path) -> None:
     ran = interlock("audit", "verify", "--json")
     assert ran.code == 0
-    assert ran.json == {"sound": True, "records": 6, "chains": 1, "heads": 1, "unwitnessed": 0, "flaws": []}
+    assert ran.json == {"sound": True, "records": 6, "chains": 1, "heads": 1, "cuts": 0, "unwitnessed": 0, "flaws": []}
     assert "sound" in interlock("audit", "verify").out
 
 
@@ -164,3 +166,88 @@ def test_without_a_database_it_is_said_and_none_is_made(interlock: CommandLine, 
 
 def test_a_file_that_is_not_there_is_wrong_usage(interlock: CommandLine, home: Path) -> None:
     assert interlock("audit", "verify", "nowhere.jsonl").code == 2
+
+
+def age(home: Path) -> None:
+    """A gateway of long ago wrote there too."""
+    asyncio.run(_aged(home))
+
+
+async def _aged(home: Path) -> None:
+    database = Database(engine_for(f"sqlite:///{home / 'interlock.db'}"))
+    database.start()
+    audit = Audit("a_old", lambda: 1_000_000)
+    database.enlist(audit)
+    heads = HeadsFile(home / "audit.heads", SigningKeys.open(home), now_us)
+    await database.write(lambda batch: audit.open(batch.connection, batch))
+    for number in range(4):
+        record = decision(number) | {"at": 2_000_000 + number}
+        await database.write(lambda batch, record=record: audit.append(batch, record))  # type: ignore[misc]  # the default binds the loop's value
+    heads.keep(audit.head)
+    database.close()
+
+
+# attack LOG-04
+def test_what_is_old_can_go_and_the_rest_still_proves_itself(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
+    age(home)
+    before = interlock("audit", "verify", "--json").json
+    told = interlock("audit", "prune", "--before", "2000-01-01", "--json").json
+    assert (told["removed"], told["records"]) == (False, 4)
+    assert interlock("audit", "verify", "--json").json["records"] == before["records"]
+    ran = interlock("audit", "prune", "--before", "2000-01-01", "--yes", "--archive", "old.jsonl")
+    assert ran.code == 0 and "4 records of 1 chain removed" in ran.out
+    after = interlock("audit", "verify", "--json").json
+    assert (after["sound"], after["records"], after["cuts"]) == (True, before["records"] - 4 + 2, 1)
+    archived = [json.loads(line) for line in (tmp_path / "old.jsonl").read_text().splitlines()]
+    assert [row["seq"] for row in archived] == [1, 2, 3, 4]
+    told_of = json.loads(interlock("audit", "tail", "-n", "1", "--json").out)
+    assert (told_of["kind"], told_of["cut"]["hash"]) == ("cut", archived[-1]["hash"])
+    spoil(home, "DELETE FROM audit WHERE chain = 'a_old'")
+    assert interlock("audit", "verify").code == 1
+
+
+# attack LOG-04
+def test_without_its_statement_a_cut_is_found(interlock: CommandLine, home: Path) -> None:
+    age(home)
+    assert interlock("audit", "prune", "--before", "2000-01-01", "--yes").code == 0
+    heads = home / "audit.heads"
+    lines = heads.read_text().splitlines()
+    cuts = [line for line in lines if b"audit-cut" in urlsafe_b64decode(line.partition(".")[0] + "==")]
+    assert len(cuts) == 1
+    heads.write_text("".join(f"{line}\n" for line in lines if line not in cuts))
+    assert interlock("audit", "verify").code == 1
+
+
+WRONG = [("--before", "yesterday"), ("--before", "2999-01-01"), ("--before", "2000-01-01", "--archive", "there")]
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_a_prune_that_can_not_be_meant_is_refused(interlock: CommandLine, home: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    age(home)
+    (tmp_path / "there").write_text("mine")
+    assert interlock("audit", "prune", *arguments, "--yes").code == 2
+    assert interlock("audit", "verify", "--json").json["cuts"] == 0
+    assert (tmp_path / "there").read_text() == "mine"
+
+
+def test_a_gateway_at_work_on_sqlite_is_not_pruned(interlock: CommandLine, home: Path) -> None:
+    age(home)
+    with locked(home):
+        ran = interlock("audit", "prune", "--before", "2000-01-01", "--yes")
+    assert ran.code == 1 and "stop the gateway" in ran.err
+
+
+# attack LOG-04
+def test_an_export_is_verified_elsewhere_with_public_keys_alone(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
+    assert interlock("audit", "export", "-o", "copy.jsonl").code == 0
+    interlock("keys", "rotate")
+    (tmp_path / "keys.json").write_text(interlock("keys", "export").out)
+    shutil.rmtree(home)
+    ran = interlock("audit", "verify", "copy.jsonl", "--keys", "keys.json", "--json")
+    assert ran.json["sound"] and not home.exists()
+    edited = (tmp_path / "copy.jsonl").read_text().replace("bob", "eve", 1)
+    (tmp_path / "copy.jsonl").write_text(edited)
+    assert interlock("audit", "verify", "copy.jsonl", "--keys", "keys.json").code == 1
+    assert interlock("audit", "verify", "--keys", "keys.json").code == 2
+    (tmp_path / "keys.json").write_text("{}")
+    assert interlock("audit", "verify", "copy.jsonl", "--keys", "keys.json").code == 2
