@@ -14,7 +14,7 @@ PROGRESS = awk '/^(Collecting|Processing|Requirement already satisfied)/ {if (++
 	/^Installing collected/ {print "  installing them"; fflush()}'
 COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) pyproject.toml
 
-.PHONY: help setup demo test check bench conformance serve lock
+.PHONY: help setup demo test check bench conformance serve lock sbom
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -38,6 +38,9 @@ bench: setup ## figures against direct calls and a raw pass-through, also in bui
 
 conformance: setup ## the public A2A and MCP kits against the gateway (docs/conformance.md), also in build/conformance.json
 	@$(RUN) -m tests.conformance
+
+sbom: setup ## what the product is made of, as CycloneDX in build/sbom.json
+	@mkdir -p build; $(RUN) -m tests.house.sbom requirements.lock >build/sbom.json; echo "written to build/sbom.json"
 
 serve: setup ## the gateway alone, on http://127.0.0.1:8080
 	@exec $(RUN) -m gateway serve

@@ -118,12 +118,9 @@ class Authority:
 
     def rule(self, caller: Caller, request: Request) -> Ruling:
         """Grant or Denial, with the decision that explains it. What is decided must be kept before it takes effect."""
-        digest = ""
-        arguments: Mapping[str, Any] | None = None
-        if request.arguments is not None and self._engine.reads_input(request.act):
-            arguments = request.arguments
-            digest = hashlib.sha256(_canonical(arguments)).hexdigest()
-        verdict = self._verdict(caller, request, arguments, digest)
+        told = "" if request.arguments is None else hashlib.sha256(_canonical(request.arguments)).hexdigest()
+        read = told and self._engine.reads_input(request.act)
+        verdict = self._verdict(caller, request, request.arguments if read else None, told if read else "")
         if verdict.reason_id == ASKS:
             verdict = _answered(caller, request, verdict, self._around.now())
         elif request.terms.history is not None and not request.terms.countable(self._engine.totals(request.act), request.arguments):
@@ -134,7 +131,7 @@ class Authority:
                 child = _child(self._around.new_id("g"), caller, request, request.callee)
             except CannotNarrow as refusal:
                 verdict = _Verdict(reason_id=refusal.reason_id)
-        decision = self._decision(caller, request, verdict, digest)
+        decision = self._decision(caller, request, verdict, told)
         if verdict.reason_id == ASKS:
             ask = self._engine.asking(verdict.policies)
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)

@@ -15,7 +15,10 @@ from gateway.tables import tasks as tasks_table
 from tests.fakes.house import CallbackAgent, House
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-GUARD: Final = "admitted_by.<locals>.admitted"
+GUARDS: Final = {  # each admits the caller first
+    "gateway.admin.api.admitted_by.<locals>.admitted",
+    "gateway.admin.kills.routes.<locals>.operator",
+}
 UNGUARDED: Final = {  # (methods, path) of the framework's routes without the guard -> what stands in its place
     "GET /.well-known/ai-catalog.json": "public: active agents of the default tenant",
     "GET /.well-known/jwks.json": "public keys",
@@ -81,7 +84,7 @@ def framework(home: House) -> Iterator[Route]:
 
 def guarded(route: Route) -> bool:
     needs = getattr(getattr(route, "dependant", None), "dependencies", [])
-    return any(each.call.__qualname__ == GUARD for each in needs)
+    return any(f"{each.call.__module__}.{each.call.__qualname__}" in GUARDS for each in needs)
 
 
 def named(route: Route) -> str:
@@ -168,7 +171,11 @@ async def test_nobody_administers_without_a_right(home: House) -> None:
 
 def _theirs(route: Route, who: str) -> bool:
     """Another tenant's operator acts in their own tenant; a person reads what they registered with any token of theirs."""
-    own = ("register_virtual_server", "list_audit", "list_deadletters", "list_kills") if who == "other tenant" else ("show_virtual_server",)
+    own = (
+        ("register_virtual_server", "list_audit", "list_deadletters", "kill", "list_kills")
+        if who == "other tenant"
+        else ("show_virtual_server",)
+    )
     return route.name in own and who != "user"
 
 
