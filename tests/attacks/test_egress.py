@@ -20,10 +20,6 @@ ALLOWED = "127.0.0.3"  # as a host of the internet would be
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 STOCK = {"get": {"operationId": "stock", "responses": {}}}
 DOCUMENT = {"openapi": "3.1.0", "info": {"title": "x", "version": "1"}, "paths": {"/stock": STOCK}}
-    "openapi": "3.1.0",
-    "info": {"title": "x", "version": "1"},
-    "paths": {"/stock": {"get": {"operationId": "stock", "responses": {}}}},
-}
 Ask = Callable[[House, str], Awaitable[bool]]
 
 
