@@ -53,6 +53,7 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "list_servers": "what they may see",
     "list_virtual_servers": "what they may see",
     "list_tasks": "their own",
+    "list_connections": "their own",
     "ard_agents": "what they may see",
     "ard_search": "what they may see",
     "ard_explore": "what they may see",
