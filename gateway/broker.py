@@ -1,81 +1,42 @@
 """The broker: find, allow, keep, send. The only file that knows the order, for every door alike."""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import msgspec
 import structlog
-from msgspec import Struct
 
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.addresses import EgressRefused
-from adapters.contract import Adapter, Call, Turn, UpstreamFault, VendorRef
-from adapters.mcp_agent import wanted
-from adapters.mcp_peer import Listener, Listening
+from adapters.contract import Adapter, Call, Turn, UpstreamFault
 from adapters.mcp_wire import McpAnswer, McpRequest
-from adapters.task import INTERRUPTED, Message, TaskState
+from adapters.task import INTERRUPTED
 from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
 from gateway.halt import Halt
-from gateway.ledger import Ledger, Outside, ToolServers, Trail
+from gateway.ledger import Ledger, Outside, ToolServers, Trail, while_moving
 from gateway.limits import leave
+from gateway.parking import Parking, Waiting
 from gateway.patience import patient
-from gateway.prompts import answers_to
-from gateway.push import Webhook
-from gateway.task_reader import TaskReader, digest, front_door_key, scoped_key, session_of
+from gateway.sending import Sending, ServerCall, ServerListening, asked_of, how_sent, kept_webhook, new_row, ref_of, request_of, turn_of
+from gateway.task_reader import TaskReader, front_door_key
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
 from gateway.under_way import Abandoned, UnderWay
 from gateway.vigil import Vigil
 from policies.authority import Caller, Request
-from policies.delegation import Hop
-from policies.grant import Act, Grant, calling, invoking
-from policies.permissions import ceiling_of
-from registry.card import FEATURES, Family, Registration, Status
+from policies.grant import Grant, Question, calling, invoking
+from registry.card import Family, Registration, Status
 from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
 from registry.tool_agent import as_agent
 
+__all__ = ["Broker", "Sending", "ServerCall", "ServerListening"]
 log = structlog.get_logger()
-_ref = msgspec.json.Decoder(VendorRef).decode
 
 
-class Sending(Struct, frozen=True):
-    """A message on its way to an agent. `watched`: its events are wanted as they happen."""
-
-    agent: str
-    message: Message
-    trail: Trail
-    skill: str = ""
-    accepted_output_modes: tuple[str, ...] = ()
-    idempotency_key: str | None = None
-    watched: bool = False
-    webhook: Webhook | None = None  # to be told of the task's events
-    metadata: Mapping[str, Any] | None = None  # of the request
-
-
-class ServerCall(Struct, frozen=True):
-    """A request on its way to an MCP server: a tool's call, a prompt, a resource. `arguments` are what policies may look at."""
-
-    server: str
-    act: Act
-    arguments: Mapping[str, Any] | None
-    request: McpRequest
-    trail: Trail
-
-
-class ServerListening(Struct, frozen=True):
-    """To be told what an MCP server says outside of requests. `session` is the front's, of the initialize era."""
-
-    server: str
-    act: Act
-    wanted: Listening
-    listener: Listener
-    trail: Trail
-    session: str = ""
+Rows = tuple[TaskRow | None, TaskRow]  # a task as it was, if it is not new, and as it is to be
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +66,7 @@ class Broker:
         self._under_way = UnderWay()
         self._vigil = Vigil(memory.tasks, memory.now)
         self.halt = Halt(memory, self._turns, self._under_way, self._vigil)
+        self.parking = Parking(ledger, memory, self._turns)
         self._cancellation = Cancellation(registry, ledger, memory, outside, self._turns)
 
     def find(self, caller: Caller, name: str, family: Family) -> Registration:
@@ -141,11 +103,14 @@ class Broker:
         ready = await self._ready(caller, msgspec.structs.replace(sending, watched=True))
         if isinstance(ready, Turned):
             return ready
+        self._begin(ready)
+        return await self._reader.whole(ready.opened) if sending.message.task_id else ready.opened
+
+    def _begin(self, ready: _Ready) -> None:
         running = asyncio.create_task(self._run(ready))
         key = ready.opened.row.id
         self._background[key] = running
         running.add_done_callback(lambda done: self._ended(key, done))
-        return await self._reader.whole(ready.opened) if sending.message.task_id else ready.opened
 
     def _ended(self, key: str, done: "asyncio.Task[Turned]") -> None:
         self._background.pop(key, None)
@@ -163,13 +128,20 @@ class Broker:
         if (repeated := await self._repeated(caller, sending)) is not None:
             return repeated
         before = await self._continued(caller, sending)
-        row = before or _new_row(self._memory, caller, sending)
+        row = before or new_row(self._memory, caller, sending)
         parent = caller.delegation.task_id
         self._under_way.enter(row.id, parent)
         if before:
             self._vigil.end(row.id)
         try:
-            return await self._opened(caller, sending, target, (before, row))
+            if target.family is Family.SERVER:
+                self.known(caller, target.name)
+            asked = asked_of(sending, target, row)
+            self._under_way.hold(row.id, self._outside.limits.enter(caller, asked.act, sending.message))
+            ready = await while_moving(partial(self._opened, caller, sending, target, asked, (before, row)))
+            if isinstance(ready, Turned):
+                self._under_way.leave(row.id, parent)  # it waits
+            return ready
         except KeyUsed:
             self._under_way.leave(row.id, parent)
             if (repeated := await self._repeated(caller, sending)) is None:
@@ -179,20 +151,21 @@ class Broker:
             self._under_way.leave(row.id, parent)
             raise
 
-    async def _opened(self, caller: Caller, sending: Sending, target: Registration, rows: tuple[TaskRow | None, TaskRow]) -> _Ready:
+    async def _opened(self, caller: Caller, sending: Sending, target: Registration, asked: Request, rows: Rows) -> _Ready | Turned:
         """Ruled on and kept; nothing has left yet."""
         before, row = rows
-        grant, row = await self._allow(caller, sending, target, row)
+        grant = await self._ledger.ruling(caller, asked)
         message = msgspec.structs.replace(sending.message, context_id=row.context_id, task_id=row.id)
+        if isinstance(grant, Question):
+            waiting = Waiting(row, before, message, target, how_sent(sending), kept_webhook(sending, row, before))
+            return await self.parking.park(caller, waiting, asked, grant)
+        row = msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
-        ref = await _ref_of(self._memory, row, before, sending)
-        turn = _turn(sending, target, row, ref)
+        turn = turn_of(sending, target, row, await ref_of(self._memory, row, before, sending))
         adapter = self._outside.adapters.adapter(target.kind, target.upstream)
         call = self._ledger.call(grant, target, sending.trail, row.id)
-        after = before.last_seq if before else 0
-        also = partial(sending.webhook.keep, row=opened.row, after=after) if sending.webhook else None
         held = self._memory.tasks.tail(row) if sending.watched else None
-        await self._ledger.open(call, opened, before, also)
+        await self._ledger.open(call, opened, before, kept_webhook(sending, opened.row, before))
         return _Ready(opened, turn, call, adapter, caller.delegation.task_id, held)
 
     async def _continued(self, caller: Caller, sending: Sending) -> TaskRow | None:
@@ -209,15 +182,8 @@ class Broker:
             raise BadMessage("message.contextId", "is not the context of the task named in message.taskId")
         if row.ended or row.state in RUNNING:
             raise TaskEnded
+        await self.parking.check(row, message)
         return row
-
-    async def _allow(self, caller: Caller, sending: Sending, target: Registration, row: TaskRow) -> tuple[Grant, TaskRow]:
-        if target.family is Family.SERVER:
-            self.known(caller, target.name)
-        request = _asked(sending, target, row)
-        self._under_way.hold(row.id, self._outside.limits.enter(caller, request.act, sending.message))
-        grant = await self._ledger.granted(caller, request)
-        return grant, msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
 
     async def _run(self, ready: _Ready) -> Turned:
         opened, grant = ready.opened, ready.call.grant
@@ -247,10 +213,7 @@ class Broker:
         kept: Grant | None = None
         outcome = "failed"
         try:
-            request = Request(asked.act, target.tenant, asked.arguments, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id)
-            grant = await self._ledger.granted(caller, request)
-            await self._ledger.keep(grant)
-            kept = grant
+            kept = grant = await self._ledger.kept(caller, request_of(target, asked, asked.arguments, asked.approval), target)
             call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
             answer = await _answer(self._outside.tools, call, asked.request, self._under_way)
             outcome = "ok"
@@ -263,9 +226,7 @@ class Broker:
     async def listen(self, caller: Caller, asked: ServerListening) -> None:
         """Listens to an MCP server until it ends the stream; a decision and its record, as for a read."""
         target = self.find(caller, asked.server, Family.SERVER)
-        request = Request(asked.act, target.tenant, None, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id)
-        grant = await self._ledger.granted(caller, request)
-        await self._ledger.keep(grant)
+        grant = await self._ledger.kept(caller, request_of(target, asked, None))
         call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
         await _listen(self._outside.tools, call, asked, self._under_way)
 
@@ -273,6 +234,11 @@ class Broker:
         """Has a task of the caller's stopped, and those it caused. Raises as Cancellation does, and UnknownTask."""
         row = await self._reader.row(caller, agent, task_id)
         return await self._cancellation.cancel(caller, row, trail, self._under_way.abandon)
+
+    def take_up(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned, held: object) -> None:
+        """Runs a turn that was kept, of a task that waited until now."""
+        self._under_way.enter(opened.row.id, "")
+        self._begin(_Ready(opened, turn, call, adapter, "", held))
 
     async def recover(self) -> int:
         """Ends tasks whose turn was under way in a process that is no more, or was lost in this one; returns how many."""
@@ -285,65 +251,6 @@ class Broker:
         await self._vigil.close()
         await self.halt.close()
         await self._turns.close()
-
-
-def _asked(sending: Sending, target: Registration, row: TaskRow) -> Request:
-    """To delegate to an agent, or to call the tool of a server that the message names. Raises BadMessage."""
-    ceiling, trace_id = ceiling_of(target.ceiling), sending.trail.trace_id
-    if target.family is Family.SERVER:
-        tool, arguments = wanted(sending.message)
-        if all(each.name != tool for each in target.tools):
-            raise BadMessage("message.parts", "names no tool of this server")
-        act = calling(target.name, tool)
-        return Request(act, target.tenant, arguments, ceiling, task_id=row.id, txn=row.txn, trace_id=trace_id)
-    return Request(
-        act=invoking(target.name, sending.skill),
-        tenant=target.tenant,
-        callee=Hop(target.name, ceiling),
-        task_id=row.id,
-        txn=row.txn,
-        trace_id=trace_id,
-    )
-
-
-def _turn(sending: Sending, target: Registration, row: TaskRow, ref: VendorRef | None) -> Turn:
-    """Raises BadAnswer for a message that does not answer what the task waits for."""
-    watched = sending.watched or bool(row.parent_id)  # who is to be told of a cancellation has to name its task early
-    turn = Turn(sending.message, ref, watched, sending.accepted_output_modes, sending.metadata)
-    if FEATURES not in target.facts:
-        return turn
-    answers = answers_to((ref.prompts or ()) if ref else (), sending.message)
-    return msgspec.structs.replace(turn, answers=answers, session=session_of(row))
-
-
-async def _ref_of(memory: Memory, row: TaskRow, before: TaskRow | None, sending: Sending) -> VendorRef | None:
-    """The agent's own ids: of the task that goes on, or of the last task in the same context."""
-    if before:
-        return _ref(before.vendor_ref)
-    if not sending.message.context_id:
-        return None
-    last = await memory.tasks.before(row)
-    return VendorRef(context_id=_ref(last.vendor_ref).context_id) if last else None
-
-
-def _new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:
-    now, message = memory.now(), sending.message
-    return TaskRow(
-        tenant=caller.principal.tenant,
-        id=memory.new_id("t"),
-        owner=caller.principal.owner,
-        context_id=message.context_id or memory.new_id("c"),
-        agent=sending.agent,
-        state=TaskState.SUBMITTED,
-        parent_id=caller.delegation.task_id,
-        txn=caller.delegation.txn or memory.new_id("x"),
-        decision_id="",
-        grant_id="",
-        created=now,
-        updated=now,
-        idempotency_key=None if sending.idempotency_key is None else scoped_key(caller, sending.idempotency_key),
-        request_digest=digest(sending.message) if sending.idempotency_key is not None else "",
-    )
 
 
 async def _listen(tools: ToolServers, call: Call, asked: ServerListening, under_way: UnderWay) -> None:

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from adapters.version import VERSION
 from gateway.commands import (
     agents,
+    approvals,
     check,
     connections,
     deadletters,
@@ -75,6 +76,7 @@ for name, group in {
     "server": servers,
     "task": tasks,
     "connection": connections,
+    "approval": approvals,
     "deadletter": deadletters,
 }.items():
     app.add_typer(group.app, name=name)

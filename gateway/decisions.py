@@ -122,4 +122,6 @@ def _decision(record: Mapping[str, Any]) -> Decision:
         task_id=record["task_id"],
         txn=record["txn"],
         trace_id=record["trace_id"],
+        approval=record.get("approval", ""),
+        approvers=tuple(record.get("approvers", ())),
     )

@@ -9,25 +9,31 @@ from adapters.catalog import UnknownKind
 from adapters.contract import ConsentNeeded, InvalidAnswer, UpstreamFault
 from adapters.mcp_wire import McpRefused
 from gateway.admission import Admission, ForeignOrigin, WrongHost
+from gateway.approvals import ApprovalClosed, NotAPerson, OwnApproval, UnknownApproval, VotedAlready
 from gateway.asgi import BadHeader, BodyTooLarge, ContentTypeNotSupported
+from gateway.asking import TooManyQuestions
 from gateway.cancellation import NotCancelable
 from gateway.connections import UnknownConnection
 from gateway.database import NotKept, NotRead
 from gateway.decisions import BadCursor, UnknownDecision
+from gateway.error_row import PRECONDITION
+from gateway.error_row import RPC_CODES as RPC_CODES
+from gateway.error_row import Row as Row
 from gateway.explanations import sentence, story
 from gateway.front_door import NoAgentFits
 from gateway.killing import AmbiguousPerson, NotYourself, UnknownKill
-from gateway.ledger import Refused
+from gateway.ledger import ApprovalNeeded, Refused
 from gateway.limits import BudgetSpent, LimitReached, PayloadTooLarge, RateLimited, TooManyCalls
 from gateway.mailbox import TooMuchKept
 from gateway.offers import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
 from gateway.outbox import UnknownDelivery
+from gateway.parking import AwaitsApproval
 from gateway.places import TooManyStreams
 from gateway.prompts import BadAnswer
 from gateway.push import TooManyPushConfigs, UnknownPushConfig
 from gateway.revocation import UnknownGrant
 from gateway.task_reader import IdempotencyConflict
-from gateway.tasks import TaskEnded, UnknownTask
+from gateway.tasks import TaskEnded, UnknownTask, rfc3339
 from gateway.turns import EndingNotKept
 from gateway.under_way import TooManyTasks
 from policies.grant import Denial
@@ -113,47 +119,6 @@ class VersionNotSupported(Exception):
         self.supported = supported
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """`status` is HTTP's, `code` JSON-RPC's, `reason` the reason_id. `says` empty: the exception's own message is safe to show.
-
-    `rpc` is the name of a google.rpc code, which gRPC answers with too; empty: the one that goes with `status`.
-    `acts`: HTTP itself must act, so `status` is that of an A2A answer in JSON-RPC too, which else is 200.
-    `rides`: an MCP answer has 200, since what was called went wrong, not the request.
-    """
-
-    status: int
-    code: int
-    reason: str
-    says: str = ""
-    a2a: str = ""  # the ErrorInfo reason, where A2A 1.0 s5.4 names the error
-    rpc: str = ""
-    acts: bool = False
-    rides: bool = False
-
-    @property
-    def rpc_code(self) -> str:
-        return self.rpc or RPC_CODES.get(self.status, "UNKNOWN")
-
-
-PRECONDITION = "FAILED_PRECONDITION"
-RPC_CODES = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    405: "UNIMPLEMENTED",
-    409: "ABORTED",
-    413: "INVALID_ARGUMENT",
-    415: "INVALID_ARGUMENT",
-    421: "INVALID_ARGUMENT",
-    422: "INVALID_ARGUMENT",
-    429: "RESOURCE_EXHAUSTED",
-    500: "INTERNAL",
-    502: "UNAVAILABLE",
-    503: "UNAVAILABLE",
-}
-
 TABLE: dict[type[Exception], Row] = {
     BadJson: Row(400, -32700, "bad-json"),
     InvalidRequest: Row(400, -32600, "invalid-request"),
@@ -222,6 +187,9 @@ TABLE: dict[type[Exception], Row] = {
     BadCursor: Row(400, -32602, "bad-cursor"),
     NotCancelable: Row(400, -32002, "not-cancelable", "The task can't be canceled.", "TASK_NOT_CANCELABLE", PRECONDITION),
     TaskEnded: Row(400, -32004, "task-not-waiting", "The task does not wait for a message.", "UNSUPPORTED_OPERATION", PRECONDITION),
+    AwaitsApproval: Row(
+        400, -32004, "awaits-approval", "The task waits for approval, and goes on by itself.", "UNSUPPORTED_OPERATION", PRECONDITION
+    ),
     PushNotSupported: Row(
         400, -32003, "push-not-supported", "Push notifications are not offered.", "PUSH_NOTIFICATION_NOT_SUPPORTED", PRECONDITION
     ),
@@ -237,6 +205,13 @@ TABLE: dict[type[Exception], Row] = {
     TooManyCalls: Row(429, -32012, "too-many-calls", acts=True),
     BudgetSpent: Row(429, -32012, "budget-spent", acts=True),
     PayloadTooLarge: Row(413, -32602, "payload-too-large", acts=True),
+    ApprovalNeeded: Row(403, -32010, "approval-needed", rides=True),
+    UnknownApproval: Row(404, -32011, "unknown", "There is no such approval.", acts=True),
+    OwnApproval: Row(403, -32010, "approval-own", "Somebody else has to decide on what you ask for."),
+    NotAPerson: Row(403, -32010, "approval-by-agent", "People decide, not agents on their errands: use your own token."),
+    VotedAlready: Row(409, -32014, "approval-voted", "You have said what you think of it; somebody else has to."),
+    ApprovalClosed: Row(409, -32014, "approval-closed", "It is decided, used or too old; look at it again."),
+    TooManyQuestions: Row(429, -32012, "too-many-questions", "As many of your acts wait for people as may.", acts=True),
     TooManyTasks: Row(
         429, -32012, "too-many-tasks", "The task has caused as many tasks as may be under way; wait until some end.", acts=True
     ),
@@ -278,6 +253,7 @@ class Told:
     detail: str
     decision: dict[str, Any] | None = None
     scope: str = ""
+    approval: dict[str, Any] | None = None  # that is waited for
     retry_after: int = 0  # seconds
     unnamed: bool = False
     proof: ProofRefused | None = None  # of the key that the token is bound to
@@ -330,9 +306,20 @@ def _refused(error: Refused) -> Told:
     if isinstance(ruling, Denial) and ruling.hidden:
         hidden = TABLE[HIDDEN.get(ruling.decision.act.action, UnknownName)]
         return Told(hidden, hidden.says)
+    if isinstance(error, ApprovalNeeded):
+        return _needed(error)
     row = TABLE[Refused]
     scope = ruling.scope if isinstance(ruling, Denial) else ""
-    return Told(row, sentence(ruling.decision), story(ruling.decision), scope)
+    said = f" They said: {ruling.note}" if isinstance(ruling, Denial) and ruling.note else ""
+    return Told(row, sentence(ruling.decision) + said, story(ruling.decision), scope)
+
+
+def _needed(error: ApprovalNeeded) -> Told:
+    pending = error.pending
+    until = rfc3339(pending.expires)
+    detail = f"{pending.prompt} Approval {pending.id} waits for somebody who may decide, until {until}; then do exactly the same again."
+    approval = {"id": pending.id, "state": pending.state, "prompt": pending.prompt, "expires": until, "needed": pending.needed}
+    return Told(TABLE[ApprovalNeeded], detail, story(error.ruling.decision), approval=approval)
 
 
 def a2a_details(said: Told) -> list[dict[str, Any]]:
@@ -362,6 +349,8 @@ def mcp_data(said: Told) -> dict[str, Any]:
         data["retryAfter"] = said.retry_after  # seconds
     if said.decision is not None:
         data |= {"decision_id": said.decision["id"], **said.decision}
+    if said.approval is not None:
+        data["approval"] = said.approval
     return data
 
 
@@ -377,4 +366,5 @@ def problem(said: Told) -> dict[str, Any]:
         "decision_id": decision.get("id", ""),
         "task_id": decision.get("task_id", ""),
         **({"decision": decision} if decision else {}),
+        **({"approval": said.approval} if said.approval else {}),
     }

@@ -16,6 +16,20 @@ REASONS = {
     "token-expired": "The token has expired.",
     "loop": "The agent is in the chain already.",
     "too-deep": "The chain of agents is as long as it may get.",
+    "approval-needed": "People have to allow it first.",
+    "approval-denied": "Somebody who may decide has denied it.",
+    "approval-unknown": "There is no such approval.",
+    "approval-expired": "The approval is too old.",
+    "approval-used": "The approval has been used; it is good for one act.",
+    "approval-other-act": "The approval is for something else.",
+    "approval-other-arguments": "The approval is for other arguments.",
+    "approval-other-definition": "The definition has changed since it was approved.",
+    "approval-other-task": "The approval is for another task.",
+    "approval-other-chain": "The approval is for another chain of agents.",
+    "approval-too-large": "The arguments are too large to be shown to whoever has to approve of them.",
+    "sensitivity-exceeds-clearance": "What it tells is more sensitive than an agent in the chain may know.",
+    "taint-exceeds-clearance": "The errand has seen what is more sensitive than its receiver may know.",
+    "not-countable": "An argument that is added up is not a whole number from 0 on.",
 }
 
 
@@ -46,6 +60,7 @@ def story(decision: Decision) -> dict[str, Any]:
         "policies": list(decision.policies),
         "missing": list(decision.missing),
         "task_id": decision.task_id,
+        **({"approval": decision.approval, "approvers": list(decision.approvers)} if decision.approval else {}),
     }
 
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -15,20 +15,27 @@ from sqlalchemy.exc import IntegrityError
 from adapters.contract import Adapter, Call
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpAnswer, McpRequest
+from gateway.asking import Asking, Matter, Pending, defined, shown
 from gateway.database import Batch, NotKept
 from gateway.limits import Limits
 from gateway.spool import Spool
 from gateway.tasks import KeyUsed, TaskEnded, TaskRow
 from gateway.turns import Memory, Turned
+from policies.approval import NotShowable
+from policies.approval_rows import ApprovalGone, use
 from policies.audit import decision_record
-from policies.authority import Authority, Caller, Request
+from policies.authority import Authority, Caller, Request, errand_of
 from policies.delegation import Hop
-from policies.grant import Act, Decision, Denial, Grant, Question
+from policies.grant import Act, Decision, Denial, Grant, Question, Ruling
+from policies.history import HIGHEST, HistoryMoved, leave
 from policies.hop_tokens import HopTokens
 from policies.identity import TokenRefused
 from policies.tickets import TICKET, keep_ticket, new_ticket
 from registry.card import Family, Registration
 
+T = TypeVar("T")
+TRIES = 100  # to rule on an act whose errand goes on meanwhile
+BUSY = "the errand went on again and again meanwhile"
 log = structlog.get_logger()
 
 
@@ -38,6 +45,14 @@ class Refused(Exception):
     def __init__(self, ruling: Denial | Question) -> None:
         super().__init__(ruling.decision.reason_id)
         self.ruling = ruling
+
+
+class ApprovalNeeded(Refused):
+    """People have to allow the act first. They are asked; the same call goes through once when they have."""
+
+    def __init__(self, ruling: Question, pending: Pending) -> None:
+        super().__init__(ruling)
+        self.pending = pending
 
 
 class Trail(Struct, frozen=True):
@@ -82,16 +97,90 @@ class Ledger:
         self._memory = memory
         self._outside = outside
         self._spool = spool
+        self._asking = Asking(memory)
 
-    async def granted(self, caller: Caller, request: Request) -> Grant:
-        """The Grant, not kept yet. Any other ruling is kept, and raised as Refused."""
-        ruling = self._authority.rule(caller, request)
+    async def kept(self, caller: Caller, request: Request, target: Registration | None = None) -> Grant:
+        """The Grant, kept. `target` as for `granted`. Raises Refused."""
+        for _ in range(TRIES):
+            grant = await self.granted(caller, request, target)
+            try:
+                await self.keep(grant)
+            except HistoryMoved:
+                continue
+            except ApprovalGone:
+                request = replace(request, terms=replace(request.terms, named=grant.decision.approval))
+                continue
+            return grant
+        raise NotKept(BUSY)
+
+    async def granted(self, caller: Caller, request: Request, target: Registration | None = None) -> Grant:
+        """The Grant, not kept yet. Any other ruling is kept, and raised as Refused.
+
+        `target`: whose act people can be asked about; where that may be, they are, unless they said something before.
+        """
+        request, ruling = await self._ruled(caller, request)
         if isinstance(ruling, Grant):
             return ruling
+        if isinstance(ruling, Question):
+            if target is None or request.arguments is None:
+                raise await self.refusal(caller, denied(ruling, "policy-forbids"))
+            return await self._allowed(caller, request, ruling, target)
+        raise await self.refusal(caller, ruling)
+
+    async def ruling(self, caller: Caller, request: Request) -> Grant | Question:
+        """What the authority says, not kept yet. A denial is kept, and raised as Refused."""
+        _, ruling = await self._ruled(caller, request)
+        if isinstance(ruling, Denial):
+            raise await self.refusal(caller, ruling)
+        return ruling
+
+    async def refusal(self, caller: Caller, ruling: Denial | Question) -> Refused:
+        """Keeps a ruling that is not a Grant; returns what to raise."""
         record = decision_record(ruling.decision, caller.principal)
         _log_refusal(ruling.decision)
         await self._memory.database.write(lambda batch: self._memory.audit.append(batch, record))
-        raise Refused(ruling)
+        return Refused(ruling)
+
+    async def _ruled(self, caller: Caller, request: Request) -> tuple[Request, Ruling]:
+        recalls = self._authority.recalls(request.act)
+        if recalls or request.terms.clearance < HIGHEST:
+            request = await self._asking.recalled(caller, request, recalls)
+        return request, self._authority.rule(caller, request)
+
+    async def _allowed(self, caller: Caller, request: Request, question: Question, target: Registration) -> Grant:
+        """The Grant that people's approval makes of a question. Raises ApprovalNeeded, and Refused when they said no."""
+        definition = defined(target, request.act)
+        try:
+            what = shown(request.arguments or {}, definition)
+        except NotShowable:
+            raise await self.refusal(caller, denied(question, "approval-too-large")) from None
+        errand = errand_of(caller, request)
+        approval = await self._asking.said(errand, request, what)
+        if approval is not None or request.terms.named:
+            request = replace(request, terms=replace(request.terms, exact=what, approval=approval))
+            ruling = self._authority.rule(caller, request)
+            if isinstance(ruling, Grant):
+                return ruling
+            if isinstance(ruling, Denial):
+                raise await self.refusal(caller, ruling)
+            if approval is not None and approval.state == "pending":
+                again = Question(replace(ruling.decision, approval=approval.id), approval.prompt, approval.needed)
+                await self.refusal(caller, again)
+                raise ApprovalNeeded(again, Pending(approval.id, approval.prompt, approval.expires, approval.needed))
+        await self._asking.check_room(errand)
+        asked, pending, row = self._asking.posed(question, Matter(caller, request, what, definition))
+        await self._pose(caller, asked, row)
+        raise ApprovalNeeded(asked, pending)
+
+    async def _pose(self, caller: Caller, asked: Question, row: dict[str, Any]) -> None:
+        record = decision_record(asked.decision, caller.principal)
+        _log_refusal(asked.decision)
+
+        def work(batch: Batch) -> None:
+            self._memory.audit.append(batch, record)
+            self._asking.keep(batch, row)
+
+        await self._memory.database.write(work)
 
     def stopping(self, caller: Caller, request: Request, callee: Hop) -> Grant:
         """The Grant to have a task stopped that is the caller's own, not kept yet. Raises CannotNarrow."""
@@ -114,6 +203,7 @@ class Ledger:
         record = decision_record(decision, grant.delegation.principal)
 
         def work(batch: Batch) -> None:
+            _settle(batch, grant)
             memory.audit.append(batch, record)
             if grant.delegation.grant_id != decision.grant_id:
                 memory.grants.add(batch, grant.delegation, decision.grant_id, decision.at)
@@ -124,12 +214,13 @@ class Ledger:
     async def open(self, call: Call, opened: Turned, before: TaskRow | None, also: Callable[[Batch], None] | None = None) -> None:
         """Keeps the decision, the grant with its ticket, the task with its first events and what `also` adds, in one commit.
 
-        Raises KeyUsed.
+        Raises KeyUsed, and HistoryMoved or ApprovalGone when it has to be ruled on again.
         """
         memory, row, grant = self._memory, opened.row, call.grant
         record = decision_record(grant.decision, grant.delegation.principal)
 
         def work(batch: Batch) -> None:
+            _settle(batch, grant)
             memory.audit.append(batch, record)
             if grant.delegation.grant_id != grant.decision.grant_id:  # a tool is called with the caller's own
                 memory.grants.add(batch, grant.delegation, grant.decision.grant_id, row.updated)
@@ -141,15 +232,11 @@ class Ledger:
             if also:
                 also(batch)
 
-        try:
-            await memory.database.write(work)
-        except TaskEnded:
-            if before:
-                raise
-            raise TokenRefused("grant-ended") from None
-        except IntegrityError as error:
-            raise (NotKept("an id was taken") if row.idempotency_key is None else KeyUsed()) from error
-        memory.tasks.moved(row, opened.events)
+        await kept_opening(memory, work, opened, before)
+
+    async def resumed(self, tenant: str, grant_id: str, task_id: str) -> Caller:
+        """See Authority.resumed."""
+        return await self._authority.resumed(tenant, grant_id, task_id)
 
     def call(self, grant: Grant, target: Registration, trail: Trail, key: str) -> Call:
         """The leave to call `target`, with the credential it is to see. `key` is the call's idempotency key."""
@@ -192,6 +279,44 @@ def _keep_ticket(batch: Batch, call: Call | None, now_us: int) -> None:
     """With the grant that it stands for, where the agent is handed one."""
     if call is not None and call.target.delegation == "ticket" and TICKET in call.headers:
         keep_ticket(batch, call.headers[TICKET], call.grant.delegation, now_us)
+
+
+async def while_moving(attempt: Callable[[], Awaitable[T]]) -> T:
+    """What `attempt` comes to, which rules anew each time that its errand went on meanwhile. Raises NotKept when that does not end."""
+    for _ in range(TRIES):
+        try:
+            return await attempt()
+        except HistoryMoved:
+            continue
+    raise NotKept(BUSY)
+
+
+def _settle(batch: Batch, grant: Grant) -> None:
+    """Uses what the Grant depends on, and leaves its mark. Raises HistoryMoved, ApprovalGone."""
+    decision, tenant = grant.decision, grant.delegation.principal.tenant
+    if decision.approval:
+        use(batch, tenant, decision.approval, decision.id, decision.at)
+    if grant.mark is not None and decision.txn:
+        leave(batch, (tenant, decision.txn), grant.mark, decision.at)
+
+
+def denied(question: Question, reason_id: str) -> Denial:
+    """A question that nobody can be asked."""
+    return Denial(replace(question.decision, reason_id=reason_id))
+
+
+async def kept_opening(memory: Memory, work: Callable[[Batch], None], opened: Turned, before: TaskRow | None) -> None:
+    """Runs `work`, which keeps the first events of a task or its next ones, and tells whoever follows it. Raises KeyUsed."""
+    row = opened.row
+    try:
+        await memory.database.write(work)
+    except TaskEnded:
+        if before:
+            raise
+        raise TokenRefused("grant-ended") from None
+    except IntegrityError as error:
+        raise (NotKept("an id was taken") if row.idempotency_key is None else KeyUsed()) from error
+    memory.tasks.moved(row, opened.events)
 
 
 def _log_refusal(decision: Decision) -> None:

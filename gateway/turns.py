@@ -137,6 +137,20 @@ class Turns:
         turned = _with(Turned(row, ()), row, TaskEvent(row.last_seq + 1, at, "message", encode(message).decode()))
         return self._status(turned, TaskState.WORKING, None, at)
 
+    def parked(self, old: TaskRow | None, new: TaskRow, message: Message, text: str) -> Turned:
+        """A task, new or not, that waits for people before anybody is told of the message; `text` says for what."""
+        at = self._memory.now()
+        if old is None:
+            opened = Turned(*self._memory.tasks.opening(new, message))
+        else:
+            row = replace(new, last_seq=old.last_seq)
+            opened = _with(Turned(row, ()), row, TaskEvent(row.last_seq + 1, at, "message", encode(message).decode()))
+        return self._status(opened, TaskState.AUTH_REQUIRED, self.says(new, text), at)
+
+    def going_on(self, old: TaskRow, new: TaskRow) -> Turned:
+        """A task that waited and works now."""
+        return self._status(Turned(replace(new, last_seq=old.last_seq), ()), TaskState.WORKING, None, self._memory.now())
+
     async def end(self, turned: Turned, event: Event) -> Turned:
         """Ends a task by the gateway's own hand, whatever its turn adds meanwhile. One that has ended stays as it is."""
         while not turned.row.ended:

@@ -13,12 +13,13 @@ from policies.approval import ASKABLE, Approval, Errand
 from policies.bounded import BoundedCache
 from policies.cedar import CedarQuestion, PolicyEngine
 from policies.delegation import CannotNarrow, Delegation, Hop
-from policies.grant import SERVED, Act, Decision, Denial, Grant, Link, Question, Ruling
+from policies.grant import Act, Decision, Denial, Grant, Question, Ruling
 from policies.grants import GrantEnded
 from policies.history import Mark
 from policies.identity import Claims, TokenRefused
 from policies.permissions import ALL, NONE, Permissions
 from policies.principal import Principal
+from policies.rights import links, rights_of, visible
 from policies.surroundings import GrantRows, Surroundings, Verifier
 from policies.terms import ASKS, PLAIN, Terms
 
@@ -61,6 +62,7 @@ class _Verdict(Struct, frozen=True):
     hidden: bool = False
     scope: str = ""
     note: str = ""  # of whoever denied it
+    why: str = "allowed"
 
 
 class Supposed(Struct, frozen=True):
@@ -123,7 +125,11 @@ class Authority:
         verdict = self._verdict(caller, request, request.arguments if read else None, told if read else "")
         if verdict.reason_id == ASKS:
             verdict = _answered(caller, request, verdict, self._around.now())
-        elif request.terms.history is not None and not request.terms.countable(self._engine.totals(request.act), request.arguments):
+        if (
+            not verdict.reason_id
+            and request.terms.history is not None
+            and not request.terms.countable(self._engine.totals(request.act), request.arguments)
+        ):
             verdict = _Verdict("not-countable", verdict.policies)
         child: Delegation | None = None
         if verdict.reason_id in ("", ASKS) and request.callee is not None:
@@ -131,7 +137,7 @@ class Authority:
                 child = _child(self._around.new_id("g"), caller, request, request.callee)
             except CannotNarrow as refusal:
                 verdict = _Verdict(reason_id=refusal.reason_id)
-        decision = self._decision(caller, request, verdict, told)
+        decision = _decision(self._around, (self._engine.version, told), caller, request, verdict)
         if verdict.reason_id == ASKS:
             ask = self._engine.asking(verdict.policies)
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)
@@ -143,6 +149,12 @@ class Authority:
         """Whether a policy wants to know what the errand did before."""
         return self._engine.recalls(act)
 
+    async def resumed(self, tenant: str, grant_id: str, task_id: str) -> Caller:
+        """Whoever left their authority behind, with what is left of it now. `task_id`: in which they asked. Raises TokenRefused."""
+        self._grants.forget(tenant, grant_id)
+        now = _today(self._around, await self._granted(tenant, grant_id))
+        return _caller(now.actor, "", now.not_after, now.rooted(grant_id, task_id, now.txn))
+
     def suppose(self, who: Supposed, request: Request) -> Decision:
         """What would be ruled. Nobody may do anything by it: no Grant is handed out, and nothing of it is kept."""
         return self.rule(_supposed(who), request).decision
@@ -152,7 +164,7 @@ class Authority:
         what was allowed once; the agent is handed no more than the caller has now. Raises CannotNarrow.
         """
         child = _child(self._around.new_id("g"), caller, request, callee)
-        return Grant(self._decision(caller, request, _Verdict(), "", "own-task"), child)
+        return Grant(_decision(self._around, (self._engine.version, ""), caller, request, _Verdict(why="own-task")), child)
 
     def may(self, caller: Caller, act: Act) -> bool:
         """Whether `act` could be allowed with some arguments: for lists. Leaves no trace."""
@@ -216,30 +228,7 @@ class Authority:
         return _Verdict("user-lacks-permission", (), (f"{act.permission} (user)",), hidden), True
 
     def _visible(self, caller: Caller, act: Act) -> bool:
-        return _visible(_rights(self._around, caller), caller.delegation, act)
-
-    def _decision(self, caller: Caller, request: Request, verdict: _Verdict, digest: str, why: str = "allowed") -> Decision:
-        delegation = caller.delegation
-        return Decision(
-            id=self._around.new_id("d"),
-            at=int(self._around.now() * 1_000_000),
-            allowed=not verdict.reason_id,
-            reason_id=verdict.reason_id or why,
-            principal=caller.principal.owner,
-            roles=caller.principal.roles,
-            chain=_links(_rights(self._around, caller), delegation),
-            act=request.act,
-            policies=verdict.policies,
-            missing=verdict.missing,
-            grant_id=delegation.grant_id,
-            task_id=request.task_id or delegation.task_id,
-            txn=request.txn or delegation.txn,
-            trace_id=request.trace_id,
-            arguments=digest,
-            policy_version=self._engine.version,
-            scope=() if delegation.scope == ALL else tuple(sorted(delegation.scope.patterns)),
-            **_approved(request.terms.approval, verdict),
-        )
+        return visible(rights_of(self._around.role_permissions, caller.principal.roles), caller.delegation, act)
 
     async def acting(self, tenant: str, agent: str, grant_id: str) -> Caller:
         """An agent that proved who it is, and to have been handed the ticket of a grant. Raises TokenRefused and Killed."""
@@ -305,30 +294,29 @@ def _question(caller: Caller, request: Request, arguments: Mapping[str, Any] | N
     )
 
 
-def _rights(around: Surroundings, caller: Caller) -> Permissions:
-    """What the person's roles permit."""
-    patterns = [around.role_permissions.get(role, NONE).patterns for role in caller.principal.roles]
-    return Permissions(frozenset().union(*patterns))
-
-
-def _visible(rights: Permissions, delegation: Delegation, act: Act) -> bool:
-    """Whether the caller may know of the resource: a right of the person's touches it, or the acting agent's ceiling does."""
-    family = act.permission.split(":", 1)[0]
-    whole = f"{family}:{act.parent}" + (".*" if act.kind in SERVED else "")
-    if rights.touches(whole):
-        return True
-    path = delegation.path
-    return bool(path) and path[-1].ceiling != ALL and path[-1].ceiling.touches(whole)
-
-
-def _links(rights: Permissions, delegation: Delegation) -> tuple[Link, ...]:
-    """Each agent of the chain, with what it could do at most for this person."""
-    links: list[Link] = []
-    held = rights.meet(delegation.scope)
-    for hop in delegation.path:
-        held = held.meet(hop.ceiling)
-        links.append(Link(hop.agent, tuple(sorted(held.patterns))))
-    return tuple(links)
+def _decision(around: Surroundings, basis: tuple[str, str], caller: Caller, request: Request, verdict: _Verdict) -> Decision:
+    """`basis`: the version of the policies, and the digest of what they read of the arguments."""
+    delegation = caller.delegation
+    return Decision(
+        id=around.new_id("d"),
+        at=int(around.now() * 1_000_000),
+        allowed=not verdict.reason_id,
+        reason_id=verdict.reason_id or verdict.why,
+        principal=caller.principal.owner,
+        roles=caller.principal.roles,
+        chain=links(rights_of(around.role_permissions, caller.principal.roles), delegation),
+        act=request.act,
+        policies=verdict.policies,
+        missing=verdict.missing,
+        grant_id=delegation.grant_id,
+        task_id=request.task_id or delegation.task_id,
+        txn=request.txn or delegation.txn,
+        trace_id=request.trace_id,
+        arguments=basis[1],
+        policy_version=basis[0],
+        scope=() if delegation.scope == ALL else tuple(sorted(delegation.scope.patterns)),
+        **_approved(request.terms.approval, verdict),
+    )
 
 
 def _child(grant_id: str, caller: Caller, request: Request, callee: Hop) -> Delegation:
@@ -342,6 +330,10 @@ def errand_of(caller: Caller, request: Request) -> Errand:
     chain = tuple(hop.agent for hop in delegation.path)
     txn, task_id = request.txn or delegation.txn, request.task_id or delegation.task_id
     return Errand(principal.tenant, principal.owner, chain, txn, task_id)
+
+
+def _countable(engine: PolicyEngine, request: Request) -> bool:
+    return request.terms.history is None or request.terms.countable(engine.totals(request.act), request.arguments)
 
 
 def _mark(engine: PolicyEngine, request: Request) -> Mark:

@@ -12,6 +12,7 @@ from adapters.catalog import Catalog
 from adapters.doorbells import Doorbells
 from adapters.egress import Egress
 from gateway import logs
+from gateway.approvals import Approvals
 from gateway.asgi import Receive, Scope, Send
 from gateway.assembly import calculations, rights, upstreams
 from gateway.broker import Broker
@@ -40,6 +41,7 @@ from gateway.push import Push
 from gateway.refresh import ROUND_SECONDS, Refresh
 from gateway.refusals import Refusals
 from gateway.reloads import LOOK_SECONDS, KeyReload, PolicyReload
+from gateway.resuming import Resuming
 from gateway.settings import Settings, upstream_headers
 from gateway.spool import SPOOL_SECONDS, Spool
 from gateway.tasks import POLL_SECONDS, TaskLog, is_over
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 SWEEP_SECONDS = 60.0
+RESUME_SECONDS = 1.0
 CHECKPOINT_SECONDS = 1.0
 
 
@@ -130,6 +133,7 @@ class Gateway:
         self.broker = Broker(self.registry, self.ledger, self.memory, outside, self.front_door)
         self.killing = self._killing()
         heads = HeadsFile(settings.home / "audit.heads", self.keys, now_us)
+        self.resuming, self.approvals = self._people(outside)
         self.presence = Presence(self.database, self.process, now_us)
         self.pulse = Pulse(self.database, self.audit, heads, self.presence)
         heads.compact()
@@ -154,6 +158,10 @@ class Gateway:
         tasks = TaskLog(self.database, now_us, self.process)
         return Memory(self.database, self.audit, self.grants, tasks, new_id, now_us)
 
+    def _people(self, outside: Outside) -> tuple[Resuming, Approvals]:
+        """What goes on when people have decided, and how they do."""
+        return Resuming(self.broker, self.ledger, self.memory, outside), Approvals(self.database, self.audit, now_us)
+
     def _outside(self) -> Outside:
         limits, credentials = self.settings.limits, lambda target: upstream_headers(target.upstream)
         return Outside(self.catalog, self.tools, credentials, limits.agent_timeout, limits.tool_timeout, self.limits)
@@ -173,9 +181,7 @@ class Gateway:
 
     async def allowed(self, caller: Caller, act: Act) -> Grant:
         """The Grant for an act of administration, kept; raises Refused."""
-        grant = await self.ledger.granted(caller, Request(act, caller.principal.tenant))
-        await self.ledger.keep(grant)
-        return grant
+        return await self.ledger.kept(caller, Request(act, caller.principal.tenant))
 
     async def lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI lifespan: start before the first request, stop after the last."""
@@ -217,6 +223,8 @@ class Gateway:
         self.pulse.repeat(SWEEP_SECONDS, self._sweep_limits)
         self.pulse.repeat(HALT_SECONDS, lambda: self.broker.halt.look(self.kills))
         self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
+        self.pulse.repeat(SWEEP_SECONDS, self.approvals.sweep)
+        self.pulse.repeat(RESUME_SECONDS, self.resuming.round)
         self.pulse.repeat(SWEEP_SECONDS, self.connections.sweep)
         self.pulse.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         if not self.database.sqlite:

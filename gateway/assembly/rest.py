@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from gateway.admin import access as admin_access
 from gateway.admin import agents as admin_agents
+from gateway.admin import approvals as admin_approvals
 from gateway.admin import audit as admin_audit
 from gateway.admin import connections as admin_connections
 from gateway.admin import deadletters as admin_deadletters
@@ -78,6 +79,7 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
             admin_decisions.routes(gateway.database, admitted, may),
             admin_grants.routes(revocation, admitted, may),
             admin_kills.routes(gateway.killing, admitted, may, gateway.allowed, size),
+            admin_approvals.routes(gateway.approvals, admitted, may, gateway.allowed, gateway.resuming.round),
             admin_audit.routes(gateway.database, admitted, gateway.allowed),
             admin_discovery.catalog_routes(gateway.registry, gateway.front_door, url),
             admin_discovery.routes(desk, admitted, url),

@@ -81,6 +81,18 @@ def refresh(name: Name, as_json: screen.AsJson = False) -> None:
     screen.data(agent) if as_json else _show(agent)
 
 
+@app.command("set")
+def set_clearance(
+    name: Name,
+    clearance: Annotated[int, typer.Option(help="The most sensitive that it may be told, 0 to 3.")],
+    as_json: screen.AsJson = False,
+) -> None:
+    """Say what an agent may be told."""
+    with connect() as remote, screen.progress("changing…"):
+        agent = remote.request("PATCH", f"/api/agents/{quoted(name)}", body={"clearance": clearance})
+    screen.data(agent) if as_json else _show(agent)
+
+
 @app.command()
 def rm(name: Name, as_json: screen.AsJson = False) -> None:
     """Remove an agent."""
@@ -144,7 +156,7 @@ def _skills(agent: dict[str, Any]) -> list[str]:
 
 
 def _show(agent: dict[str, Any]) -> None:
-    names = ("name", "status", "kind", "url", "delegation", "signature", "owner", "client_id", "created", "updated")
+    names = ("name", "status", "kind", "url", "delegation", "clearance", "signature", "owner", "client_id", "created", "updated")
     pairs: list[tuple[str, object]] = [(name, agent.get(name)) for name in names]
     ceiling = agent.get("ceiling")
     pairs += [("at most", " ".join(ceiling) if isinstance(ceiling, list) else ceiling), ("skills", ", ".join(_skills(agent)))]

@@ -12,7 +12,23 @@ from gateway.commands.outcomes import WrongUsage
 from gateway.commands.remote import connect, quoted
 
 Name = Annotated[str, typer.Argument(help="The server's name.", metavar="NAME")]
-FIELDS = ("name", "status", "killed", "url", "era", "tools", "prompts", "resources", "templates", "waiting", "owner", "created", "updated")
+FIELDS = (
+    "name",
+    "status",
+    "killed",
+    "url",
+    "era",
+    "tools",
+    "prompts",
+    "resources",
+    "templates",
+    "waiting",
+    "sensitivity",
+    "clearance",
+    "owner",
+    "created",
+    "updated",
+)
 KINDS = ("tools", "prompts", "resources", "templates")
 app = typer.Typer(help="Servers of tools: register, list, show, look at again, approve, remove; virtual ones.", no_args_is_help=True)
 app.add_typer(virtual.app, name="virtual")
@@ -64,6 +80,34 @@ def refresh(name: Name, as_json: screen.AsJson = False) -> None:
     with connect() as remote, screen.progress("asking for its tools…"):
         server = remote.request("POST", f"/api/servers/{quoted(name)}/refresh")
     screen.data(server) if as_json else _told(server)
+
+
+@app.command("set")
+def set_labels(
+    name: Name,
+    sensitivity: Annotated[int | None, typer.Option(help="Of what it tells, 0 to 3.")] = None,
+    clearance: Annotated[int | None, typer.Option(help="The most sensitive that an errand may have seen that calls it, 0 to 3.")] = None,
+    tool_sensitivity: Annotated[
+        list[str] | None, typer.Option(help="Of one tool, where it differs; may be given again. All are replaced.", metavar="TOOL=N")
+    ] = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Say how sensitive what a server tells is, and what it may be told."""
+    single = None if tool_sensitivity is None else dict(_labelled(each) for each in tool_sensitivity)
+    given = {"sensitivity": sensitivity, "clearance": clearance, "sensitivities": single}
+    body = {key: value for key, value in given.items() if value is not None}
+    if not body:
+        raise WrongUsage("nothing is to be set", "give --sensitivity, --clearance or --tool-sensitivity")
+    with connect() as remote, screen.progress("changing…"):
+        server = remote.request("PATCH", f"/api/servers/{quoted(name)}", body=body)
+    screen.data(server) if as_json else _told(server)
+
+
+def _labelled(text: str) -> tuple[str, int]:
+    tool, _, label = text.rpartition("=")
+    if not tool or not label.isdecimal():
+        raise WrongUsage(f"{text} is not TOOL=N", "such as find_customer=2")
+    return tool, int(label)
 
 
 @app.command()

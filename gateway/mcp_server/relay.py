@@ -30,6 +30,7 @@ from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
 from gateway.mcp_server.uris import result_outward
 from policies.grant import Act, calling, getting, reading
 
+APPROVAL = "dev.interlock/approval"  # in `_meta`: the approval that a client means, if not any that fits
 NOT_OURS_TO_PASS_ON = frozenset(  # of `_meta`: the client's trace, which joins none of ours, and what looks like a credential
     {"traceparent", "tracestate", "baggage", "authorization", "proxy-authorization", "cookie", "x-api-key", "dpop"}
     | {"interlock-delegation", "interlock-ticket", "interlock-client-assertion"}
@@ -166,7 +167,7 @@ class Relay:
 
     async def _reach(self, asked: Asked, act: Act, arguments: Mapping[str, Any] | None, request: McpRequest) -> bytes:
         try:
-            answer = await self._broker.reach(asked.caller, ServerCall(act.parent, act, arguments, request, asked.trail))
+            answer = await self._broker.reach(asked.caller, ServerCall(act.parent, act, arguments, request, asked.trail, _approval(asked)))
         except ConsentNeeded as needed:
             return self._consent(asked, needed)
         return self._outward(asked, act.parent, answer.result)
@@ -196,7 +197,7 @@ class Relay:
             request = self._tasks.declaring(asked, target.server, request)
         elif target.tasks and asked.modern:
             request = self._tasks.augmented(asked, target, request)
-        return ServerCall(target.server, calling(target.server, target.tool), arguments, request, asked.trail)
+        return ServerCall(target.server, calling(target.server, target.tool), arguments, request, asked.trail, _approval(asked))
 
     def _tool_request(self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None) -> McpRequest:
         if not target.marks:
@@ -242,3 +243,9 @@ class Relay:
             sealed = Sealed(self._seal.until(STATE_SECONDS), state)
             members["requestState"] = self._seal.close(sealed, self.bound(asked))
         return encode(members)
+
+
+def _approval(asked: Asked) -> str:
+    meta = asked.params.get("_meta") if isinstance(asked.params, dict) else None
+    named = meta.get(APPROVAL) if isinstance(meta, dict) else None
+    return named if isinstance(named, str) else ""

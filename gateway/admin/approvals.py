@@ -1,0 +1,72 @@
+"""/api/approvals: what waits for people, shown exactly to those who decide, and their decisions."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse
+from msgspec.structs import replace
+from pydantic import BaseModel, Field
+
+from gateway.admin.bodies import Body, read_model
+from gateway.approvals import REASON_MAX, Approvals, Page, Vote
+from gateway.ledger import Refused
+from policies.approval import DECIDE
+from policies.authority import Caller
+from policies.grant import Act, Denial, Grant
+
+Admitted = Callable[[Request], Awaitable[Caller]]
+Allowed = Callable[[Caller, Act], Awaitable[Grant]]
+May = Callable[[Caller, Act], bool]
+BODY_MAX = 16_384
+
+
+class DecisionBody(Body):
+    decision: Literal["approve", "deny"]
+    reason: str = Field("", max_length=REASON_MAX)
+
+
+class Sought(BaseModel):
+    state: Literal["", "pending", "approved", "denied", "used", "expired", "void"] = ""
+    cursor: str = Field("", max_length=100)
+    limit: int = Field(50, ge=1, le=200)
+
+
+def routes(approvals: Approvals, admitted: Admitted, may: May, allowed: Allowed, decided: Callable[[], Awaitable[Any]]) -> APIRouter:
+    """`may` and `allowed` as elsewhere; `decided` lets tasks go on that waited. Agents see what their errand waits for."""
+    router = APIRouter(prefix="/api/approvals", tags=["approvals"])
+
+    def decides(caller: Caller) -> bool:
+        return not caller.delegation.path and may(caller, DECIDE)
+
+    @router.get("", name="list_approvals")
+    async def list_approvals(caller: Annotated[Caller, Depends(admitted)], sought: Annotated[Sought, Query()]) -> JSONResponse:
+        whose = Page("" if decides(caller) else caller.principal.owner, caller.delegation.txn if caller.delegation.path else "")
+        page = Page(whose.owner, whose.txn, sought.state, sought.cursor, sought.limit)
+        items, more = await approvals.page(caller.principal.tenant, page)
+        return JSONResponse({"items": items, "next": more})
+
+    @router.get("/{approval_id}", name="show_approval")
+    async def show(caller: Annotated[Caller, Depends(admitted)], approval_id: str) -> JSONResponse:
+        return JSONResponse(await approvals.find(caller, approval_id, decides(caller)), headers={"cache-control": "no-store"})
+
+    @router.post("/{approval_id}/decision", name="decide_approval")
+    async def decide(caller: Annotated[Caller, Depends(admitted)], approval_id: str, request: Request) -> JSONResponse:
+        body = await read_model(request, DecisionBody, BODY_MAX)
+        await approvals.check_voter(caller, approval_id)
+        grant = await _demand(caller, allowed)
+        told = await approvals.vote(caller, approval_id, Vote(body.decision == "approve", body.reason), grant.decision.id)
+        await decided()
+        return JSONResponse(told)
+
+    return router
+
+
+async def _demand(caller: Caller, allowed: Allowed) -> Grant:
+    """Refuses with an explanation, whichever approval it is about."""
+    try:
+        return await allowed(caller, DECIDE)
+    except Refused as refused:
+        if isinstance(refused.ruling, Denial):
+            raise Refused(replace(refused.ruling, hidden=False)) from refused
+        raise

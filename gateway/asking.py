@@ -1,0 +1,146 @@
+"""Asking people about one act: what they are shown, what they said before, and the history that a ruling may depend on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import Connection, func, select
+
+from gateway.database import Batch
+from gateway.turns import Memory
+from policies import approval_rows
+from policies.approval import Approval, Errand, Exact, described, exact
+from policies.authority import Caller, Request, errand_of
+from policies.grant import Act, Question
+from policies.history import History, glance, recall
+from policies.tables import approvals
+from policies.terms import PLAIN, Terms
+from registry.card import CLEARANCE_MAX, Registration
+from registry.pins import pin
+
+PENDING_MAX = 50  # questions of one person that wait for somebody
+_encode = msgspec.json.Encoder().encode
+
+
+class TooManyQuestions(Exception):
+    """As many questions of one person wait for somebody as may."""
+
+
+class Pending(Struct, frozen=True):
+    """A question that people have been asked. `expires` in microseconds."""
+
+    id: str
+    prompt: str
+    expires: int
+    needed: int
+    state: str = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """What people are asked about. `definition`: of the tool, prompt or agent. `grant_id`: what a kept task goes on with."""
+
+    caller: Caller
+    request: Request
+    what: Exact
+    definition: Mapping[str, Any]
+    grant_id: str = ""
+    errand: Mapping[str, Any] | None = None
+
+
+def terms_of(target: Registration, act: Act, named: str = "") -> Terms:
+    """What a ruling on a call of `target` has to know beside the act. `named`: an approval that the caller means."""
+    if not named and not target.sensitivity and not target.sensitivities and target.clearance == CLEARANCE_MAX:
+        return PLAIN
+    return Terms(target.sensitivity_of(_own_name(act)), target.clearance, named=named)
+
+
+def defined(target: Registration, act: Act) -> Mapping[str, Any]:
+    """The definition that is approved along with a call: a tool's, a prompt's, or the agent's card."""
+    if act.kind == "Agent":
+        return target.card.document if target.card is not None else {}
+    offered = target.tools if act.kind == "Tool" else target.prompts if act.kind == "Prompt" else ()
+    return next((one.definition for one in offered if one.name == _own_name(act)), {"url": target.url})
+
+
+def _own_name(act: Act) -> str:
+    """Of a tool or a prompt, as its server calls it."""
+    return act.resource.removeprefix(f"{act.parent}.")
+
+
+def shown(arguments: Mapping[str, Any], definition: Mapping[str, Any]) -> Exact:
+    """Raises NotShowable."""
+    return exact(arguments, pin(definition))
+
+
+class Asking:
+    """Reads and writes for the ledger."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    async def recalled(self, caller: Caller, request: Request, whole: bool) -> Request:
+        """The request with the history of its errand: all of it, or what one row tells. A person's own call begins an errand."""
+        errand = errand_of(caller, request)
+        history = History()
+        if errand.txn:
+            look = recall if whole else glance
+            history = await self._memory.database.read(lambda connection: look(connection, errand.tenant, errand.txn))
+        terms = request.terms if request.terms is not PLAIN else Terms()
+        return replace(request, terms=replace(terms, history=history))
+
+    async def said(self, errand: Errand, request: Request, what: Exact) -> Approval | None:
+        """The approval that the caller names, or else the newest that is about this very act and still good."""
+        now, named = self._memory.now(), request.terms.named
+
+        def work(connection: Connection) -> Approval | None:
+            if named:
+                return approval_rows.find(connection, errand.tenant, named)
+            found = approval_rows.matching(connection, errand.tenant, errand.owner, what.arguments_hash)
+            return next((one for one in found if not one.unfit(errand, request.act.permission, what, now)), None)
+
+        return await self._memory.database.read(work)
+
+    async def check_room(self, errand: Errand) -> None:
+        """Raises TooManyQuestions."""
+        mine = (approvals.c.tenant == errand.tenant) & (approvals.c.owner == errand.owner) & (approvals.c.state == "pending")
+        query = select(func.count()).where(mine, approvals.c.expires > self._memory.now())
+        if await self._memory.database.read(lambda connection: connection.execute(query).scalar_one()) >= PENDING_MAX:
+            raise TooManyQuestions
+
+    def posed(self, question: Question, matter: Matter) -> tuple[Question, Pending, dict[str, Any]]:
+        """The question under the id of its approval, as callers see that, and its row."""
+        decision = replace(question.decision, approval=self._memory.new_id("ap"))
+        errand, request = errand_of(matter.caller, matter.request), matter.request
+        expires = decision.at + question.seconds * 1_000_000
+        if matter.grant_id:
+            expires = min(expires, int(matter.caller.delegation.not_after * 1_000_000))
+        row = {
+            "tenant": errand.tenant,
+            "id": decision.approval,
+            "owner": errand.owner,
+            "txn": errand.txn,
+            "task_id": errand.task_id,
+            "grant_id": matter.grant_id,
+            "decision_id": decision.id,
+            "act": _encode(msgspec.structs.asdict(request.act)).decode(),
+            "chain": _encode(errand.chain).decode(),
+            "definition": matter.what.definition,
+            "arguments_hash": matter.what.arguments_hash,
+            "arguments": matter.what.arguments,
+            "described": described(matter.definition),
+            "policies": _encode(decision.policies).decode(),
+            "prompt": question.prompt,
+            "needed": question.needed,
+            "created": decision.at,
+            "expires": expires,
+            "errand": _encode(matter.errand or {}).decode(),
+        }
+        asked = Question(decision, question.prompt, question.needed, question.seconds)
+        return asked, Pending(decision.approval, question.prompt, expires, question.needed), row
+
+    def keep(self, batch: Batch, row: dict[str, Any]) -> None:
+        approval_rows.keep(batch, row)

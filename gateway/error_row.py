@@ -1,0 +1,45 @@
+"""One row of the table of errors: what an exception is in each protocol."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`status` is HTTP's, `code` JSON-RPC's, `reason` the reason_id. `says` empty: the exception's own message is safe to show.
+
+    `rpc` is the name of a google.rpc code, which gRPC answers with too; empty: the one that goes with `status`.
+    `acts`: HTTP itself must act, so `status` is that of an A2A answer in JSON-RPC too, which else is 200.
+    `rides`: an MCP answer has 200, since what was called went wrong, not the request.
+    """
+
+    status: int
+    code: int
+    reason: str
+    says: str = ""
+    a2a: str = ""  # the ErrorInfo reason, where A2A 1.0 s5.4 names the error
+    rpc: str = ""
+    acts: bool = False
+    rides: bool = False
+
+    @property
+    def rpc_code(self) -> str:
+        return self.rpc or RPC_CODES.get(self.status, "UNKNOWN")
+
+
+PRECONDITION = "FAILED_PRECONDITION"
+RPC_CODES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    409: "ABORTED",
+    413: "INVALID_ARGUMENT",
+    415: "INVALID_ARGUMENT",
+    421: "INVALID_ARGUMENT",
+    422: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+}

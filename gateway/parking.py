@@ -1,0 +1,166 @@
+"""Parking: tasks that wait until people allow what they were sent for, and go on or end by what these say."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, select
+
+from adapters.contract import Failed
+from adapters.task import Message, TaskState, encode
+from gateway.asking import Asking, Matter, defined, shown
+from gateway.credential_texts import check_answer
+from gateway.database import Batch
+from gateway.ledger import Ledger, denied, kept_opening
+from gateway.tasks import TaskEnded, TaskRecord, TaskRow, rfc3339
+from gateway.turns import Memory, Turned, Turns
+from policies import approval_rows
+from policies.approval import Approval, Exact, NotShowable
+from policies.audit import decision_record
+from policies.authority import Caller, Request, errand_of
+from policies.grant import Act, Question
+from policies.tables import approvals
+from registry.card import Registration
+from registry.pins import pin
+
+AT_ONCE = 100
+_CLOSE = "UPDATE approvals SET state = ?, closed = ? WHERE tenant = ? AND id = ? AND closed IS NULL"
+_message = msgspec.json.Decoder(Message).decode
+
+
+class AwaitsApproval(TaskEnded):
+    """The task waits for people's approval, which no message stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A task that is to wait. `before`: as it was, if it is not new. `how`: what else its sending said."""
+
+    row: TaskRow
+    before: TaskRow | None
+    message: Message
+    target: Registration
+    how: Mapping[str, Any]
+    also: Callable[[Batch], None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A task whose people have spoken, or kept silent for too long."""
+
+    approval: Approval
+    grant_id: str
+    how: Mapping[str, Any]
+    arguments: str
+    arguments_hash: str
+
+
+class Parking:
+    """What waits is a row, with the authority that it goes on with as a grant; nobody holds anything in memory for it."""
+
+    def __init__(self, ledger: Ledger, memory: Memory, turns: Turns) -> None:
+        self._ledger = ledger
+        self._memory = memory
+        self._turns = turns
+        self._asking = Asking(memory)
+
+    async def park(self, caller: Caller, waiting: Waiting, request: Request, question: Question) -> Turned:
+        """The task as it waits (A2A 1.0 s7.6), with the question. Raises Refused, TooManyQuestions and as Ledger.open."""
+        definition = defined(waiting.target, request.act)
+        try:
+            what = shown(request.arguments if request.arguments is not None else sent(waiting.message, waiting.how), definition)
+        except NotShowable:
+            raise await self._ledger.refusal(caller, denied(question, "approval-too-large")) from None
+        await self._asking.check_room(errand_of(caller, request))
+        left = caller.delegation.rooted(self._memory.new_id("g"), waiting.row.id, waiting.row.txn)
+        matter = Matter(caller, request, what, definition, left.grant_id, waiting.how)
+        asked, pending, approval = self._asking.posed(question, matter)
+        text = (
+            f"{pending.prompt} Approval {pending.id} waits for somebody who may decide, until {rfc3339(pending.expires)}. "
+            "The task goes on by itself then; no message stands for it."
+        )
+        row = msgspec.structs.replace(waiting.row, decision_id=asked.decision.id, grant_id=left.grant_id)
+        opened = self._turns.parked(waiting.before, row, waiting.message, text)
+        memory, record = self._memory, decision_record(asked.decision, caller.principal)
+
+        def work(batch: Batch) -> None:
+            memory.audit.append(batch, record)
+            memory.grants.add(batch, left, caller.delegation.grant_id, asked.decision.at)
+            approval_rows.keep(batch, approval)
+            if waiting.before:
+                memory.tasks.advance(batch, waiting.before, opened.row, opened.events)
+            else:
+                memory.tasks.open(batch, opened.row, opened.events)
+            if waiting.also:
+                waiting.also(batch)
+
+        await kept_opening(memory, work, opened, waiting.before)
+        if waiting.before is None:
+            return opened
+        whole = await memory.tasks.record(row.tenant, row.owner, row.id)
+        return Turned(whole.row, whole.events)
+
+    async def due(self) -> list[Due]:
+        """At most a hundred. One that comes up in several processes is taken by one."""
+        now = self._memory.now()
+        spoken = (approvals.c.state != "pending") | (approvals.c.expires <= now)
+        query = select(approvals).where(approvals.c.closed.is_(None), approvals.c.grant_id != "", spoken).limit(AT_ONCE)
+
+        def due(row: "Row[Any]", approval: Approval) -> Due:
+            if approval.expires <= now and approval.state in ("pending", "approved"):
+                approval = msgspec.structs.replace(approval, state="expired")
+            return Due(approval, row.grant_id, json.loads(row.errand), row.arguments, row.arguments_hash)
+
+        return await self._memory.database.read(
+            lambda connection: [due(row, approval_rows.approval_of(connection, row)) for row in connection.execute(query).all()]
+        )
+
+    async def check(self, row: TaskRow, message: Message) -> None:
+        """Whether a message can answer what a task waits for. Raises AwaitsApproval and BadMessage."""
+        if row.state is not TaskState.AUTH_REQUIRED:
+            return
+        check_answer(message)
+        mine = (approvals.c.tenant == row.tenant) & (approvals.c.grant_id == row.grant_id) & (approvals.c.task_id == row.id)
+        query = select(approvals.c.id).where(mine, approvals.c.closed.is_(None), approvals.c.grant_id != "")
+        if await self._memory.database.read(lambda connection: connection.execute(query).first()) is not None:
+            raise AwaitsApproval
+
+    def going_on(self, old: TaskRow, new: TaskRow) -> Turned:
+        """The task as it works from now on; nothing is kept yet."""
+        return self._turns.going_on(old, new)
+
+    async def end(self, due: Due, record: TaskRecord, why: str) -> None:
+        """The task is rejected, and the approval of no more use."""
+        await self._turns.end(Turned(record.row, record.events), Failed(why, rejected=True))
+        await self.close(due)
+
+    async def close(self, due: Due) -> None:
+        """What was allowed, but not done, is void."""
+        state = due.approval.state if due.approval.state in ("denied", "expired") else "void"
+        where, now = (due.approval.errand.tenant, due.approval.id), self._memory.now()
+        await self._memory.database.write(lambda batch: batch.run(_CLOSE, (state, now, *where)))
+
+
+def sent(message: Message, how: Mapping[str, Any]) -> dict[str, Any]:
+    """What a message to an agent says, without the ids of its way."""
+    said = msgspec.json.decode(encode(message))
+    return {"message": {name: said[name] for name in ("parts", "metadata", "extensions") if name in said}, **how}
+
+
+def exactly(due: Due, target: Registration, act: Act) -> Exact:
+    """What people were shown, beside the definition as it is now."""
+    return Exact(due.arguments, due.arguments_hash, pin(defined(target, act)))
+
+
+def last_message(record: TaskRecord) -> Message:
+    """What the task was sent last, which it waits with."""
+    return _message(next(event.body for event in reversed(record.events) if event.kind == "message"))
+
+
+def said_of(approval: Approval) -> str:
+    """Why a task does not go on, by what people said."""
+    if approval.state == "denied":
+        return f"Denied by somebody who may decide: {approval.reason}" if approval.reason else "Denied by somebody who may decide."
+    return "Nobody who may decide allowed it in time."

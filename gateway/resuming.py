@@ -1,0 +1,84 @@
+"""Resuming: goes on with tasks that people allowed, as far as the authority still allows them, and ends the others."""
+
+import asyncio
+
+from msgspec.structs import replace
+
+from adapters.a2a_wire.v1 import BadMessage
+from adapters.task import TaskState
+from gateway.broker import Broker
+from gateway.explanations import sentence
+from gateway.ledger import Ledger, Outside, Refused, Trail
+from gateway.parking import Due, exactly, last_message, said_of
+from gateway.sending import Sending, asked_of, ref_of, turn_of
+from gateway.tasks import TaskEnded, TaskRecord
+from gateway.turns import Memory
+from policies.approval_rows import ApprovalGone
+from policies.grant import Question
+from policies.history import HistoryMoved
+from policies.identity import TokenRefused
+from registry.card import Family
+from registry.store import UnknownName
+
+STALE = "What it was asked with does not hold any more; send it again."
+
+
+class Resuming:
+    """One round after the other; any process may take up any task."""
+
+    def __init__(self, broker: Broker, ledger: Ledger, memory: Memory, outside: Outside) -> None:
+        self._broker = broker
+        self._ledger = ledger
+        self._memory = memory
+        self._outside = outside
+        self._busy = asyncio.Lock()
+
+    async def round(self) -> int:
+        """How many there were."""
+        async with self._busy:
+            due = await self._broker.parking.due()
+            for each in due:
+                where = each.approval.errand
+                record = await self._memory.tasks.record(where.tenant, where.owner, where.task_id)
+                await self._one(each, record)
+        return len(due)
+
+    async def _one(self, due: Due, record: TaskRecord) -> None:
+        parking = self._broker.parking
+        if record.row.state is not TaskState.AUTH_REQUIRED or record.row.grant_id != due.grant_id:
+            await parking.close(due)
+        elif due.approval.state != "approved":
+            await parking.end(due, record, said_of(due.approval))
+        else:
+            await self._allowed(due, record)
+
+    async def _allowed(self, due: Due, record: TaskRecord) -> None:
+        try:
+            await self._go_on(due, record)
+        except (ApprovalGone, TaskEnded, HistoryMoved):
+            return  # another process has it, or its errand goes on: the next round sees
+        except Refused as refused:
+            await self._broker.parking.end(due, record, sentence(refused.ruling.decision))
+        except (TokenRefused, UnknownName, BadMessage):
+            await self._broker.parking.end(due, record, STALE)
+
+    async def _go_on(self, due: Due, record: TaskRecord) -> None:
+        """Asks the authority again, as things are now: what people allowed is no authority by itself."""
+        row, memory = record.row, self._memory
+        caller = await self._ledger.resumed(row.tenant, due.grant_id, row.parent_id)
+        target = self._broker.find(caller, row.agent, Family.AGENT)
+        how = {**due.how, "accepted_output_modes": tuple(due.how.get("accepted_output_modes", ()))}
+        known = row if row.vendor_ref != "{}" else None  # to its agent
+        message = replace(last_message(record), task_id=row.id if known else "")
+        sending = Sending(row.agent, message, Trail(), watched=True, **how)
+        asked = asked_of(sending, target, row)
+        terms = replace(asked.terms, exact=exactly(due, target, asked.act), approval=due.approval)
+        grant = await self._ledger.ruling(caller, replace(asked, terms=terms))
+        if isinstance(grant, Question):
+            raise Refused(grant)
+        new = replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
+        turn = turn_of(sending, target, row, await ref_of(memory, row, known, sending))
+        call = self._ledger.call(grant, target, sending.trail, row.id)
+        held, opened = memory.tasks.tail(row), self._broker.parking.going_on(row, new)
+        await self._ledger.open(call, opened, row)
+        self._broker.take_up(self._outside.adapters.adapter(target.kind, target.upstream), turn, call, opened, held)

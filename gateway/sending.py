@@ -1,0 +1,147 @@
+"""What doors ask of the broker, and what follows from it before anything is ruled on: the request, the row, the turn."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from adapters.a2a_wire.v1 import BadMessage
+from adapters.contract import Turn, VendorRef
+from adapters.mcp_agent import wanted
+from adapters.mcp_peer import Listener, Listening
+from adapters.mcp_wire import McpRequest
+from adapters.task import Message, TaskState
+from gateway.asking import terms_of
+from gateway.database import Batch
+from gateway.ledger import Trail
+from gateway.prompts import answers_to
+from gateway.push import Webhook
+from gateway.task_reader import digest, scoped_key, session_of
+from gateway.tasks import TaskRow
+from gateway.turns import Memory
+from policies.authority import Caller, Request
+from policies.delegation import Hop
+from policies.grant import Act, calling, invoking
+from policies.permissions import ceiling_of
+from registry.card import FEATURES, Family, Registration
+
+_ref = msgspec.json.Decoder(VendorRef).decode
+
+
+class Sending(Struct, frozen=True):
+    """A message on its way to an agent. `watched`: its events are wanted as they happen."""
+
+    agent: str
+    message: Message
+    trail: Trail
+    skill: str = ""
+    accepted_output_modes: tuple[str, ...] = ()
+    idempotency_key: str | None = None
+    watched: bool = False
+    webhook: Webhook | None = None  # to be told of the task's events
+    metadata: Mapping[str, Any] | None = None  # of the request
+
+
+class ServerCall(Struct, frozen=True):
+    """A request on its way to an MCP server: a tool's call, a prompt, a resource. `arguments` are what policies may look at."""
+
+    server: str
+    act: Act
+    arguments: Mapping[str, Any] | None
+    request: McpRequest
+    trail: Trail
+    approval: str = ""  # that the caller means
+
+
+class ServerListening(Struct, frozen=True):
+    """To be told what an MCP server says outside of requests. `session` is the front's, of the initialize era."""
+
+    server: str
+    act: Act
+    wanted: Listening
+    listener: Listener
+    trail: Trail
+    session: str = ""
+
+
+def request_of(
+    target: Registration, asked: ServerCall | ServerListening, arguments: Mapping[str, Any] | None, approval: str = ""
+) -> Request:
+    """What is to be ruled on of a request to a server."""
+    terms = terms_of(target, asked.act, approval)
+    return Request(asked.act, target.tenant, arguments, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id, terms=terms)
+
+
+def how_sent(sending: Sending) -> dict[str, Any]:
+    """What a sending says beside its message, of what a task that waits goes on with."""
+    said = {"skill": sending.skill, "accepted_output_modes": list(sending.accepted_output_modes), "metadata": sending.metadata}
+    return {name: one for name, one in said.items() if one}
+
+
+def kept_webhook(sending: Sending, row: TaskRow, before: TaskRow | None) -> Callable[[Batch], None] | None:
+    after = before.last_seq if before else 0
+    return partial(sending.webhook.keep, row=row, after=after) if sending.webhook else None
+
+
+def asked_of(sending: Sending, target: Registration, row: TaskRow) -> Request:
+    """To delegate to an agent, or to call the tool of a server that the message names. Raises BadMessage."""
+    ceiling, trace_id = ceiling_of(target.ceiling), sending.trail.trace_id
+    if target.family is Family.SERVER:
+        tool, arguments = wanted(sending.message)
+        if all(each.name != tool for each in target.tools):
+            raise BadMessage("message.parts", "names no tool of this server")
+        act = calling(target.name, tool)
+        terms = terms_of(target, act)
+        return Request(act, target.tenant, arguments, ceiling, task_id=row.id, txn=row.txn, trace_id=trace_id, terms=terms)
+    act = invoking(target.name, sending.skill)
+    return Request(
+        act=act,
+        tenant=target.tenant,
+        terms=terms_of(target, act),
+        callee=Hop(target.name, ceiling),
+        task_id=row.id,
+        txn=row.txn,
+        trace_id=trace_id,
+    )
+
+
+def turn_of(sending: Sending, target: Registration, row: TaskRow, ref: VendorRef | None) -> Turn:
+    """Raises BadAnswer for a message that does not answer what the task waits for."""
+    watched = sending.watched or bool(row.parent_id)  # who is to be told of a cancellation has to name its task early
+    turn = Turn(sending.message, ref, watched, sending.accepted_output_modes, sending.metadata)
+    if FEATURES not in target.facts:
+        return turn
+    answers = answers_to((ref.prompts or ()) if ref else (), sending.message)
+    return msgspec.structs.replace(turn, answers=answers, session=session_of(row))
+
+
+async def ref_of(memory: Memory, row: TaskRow, before: TaskRow | None, sending: Sending) -> VendorRef | None:
+    """The agent's own ids: of the task that goes on, or of the last task in the same context."""
+    if before:
+        return _ref(before.vendor_ref)
+    if not sending.message.context_id:
+        return None
+    last = await memory.tasks.before(row)
+    return VendorRef(context_id=_ref(last.vendor_ref).context_id) if last else None
+
+
+def new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:
+    now, message = memory.now(), sending.message
+    return TaskRow(
+        tenant=caller.principal.tenant,
+        id=memory.new_id("t"),
+        owner=caller.principal.owner,
+        context_id=message.context_id or memory.new_id("c"),
+        agent=sending.agent,
+        state=TaskState.SUBMITTED,
+        parent_id=caller.delegation.task_id,
+        txn=caller.delegation.txn or memory.new_id("x"),
+        decision_id="",
+        grant_id="",
+        created=now,
+        updated=now,
+        idempotency_key=None if sending.idempotency_key is None else scoped_key(caller, sending.idempotency_key),
+        request_digest=digest(sending.message) if sending.idempotency_key is not None else "",
+    )
