@@ -1,7 +1,7 @@
 """The halt: ends what goes on in this process by a leave that is no more, since it was revoked or somebody was stopped."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 from sqlalchemy import select
@@ -101,20 +101,24 @@ class Halt:
         for task_id in [task_id for task_id, grant in self._vigil.watched.items() if over(grant)]:
             self._vigil.end(task_id)
         turns = {task_id: grant for task_id, grant in self._under_way.turns.items() if over(grant) and task_id not in self._ending}
-        for task_id, grant in turns.items():
-            self._ending[task_id] = asyncio.create_task(self._end_turn(task_id, grant, why))
-            self._ending[task_id].add_done_callback(lambda _, key=task_id: self._ending.pop(key, None))  # type: ignore[misc]  # bound now
+        if turns:
+            ending = asyncio.create_task(self._end_turns(turns, why))
+            self._ending |= dict.fromkeys(turns, ending)
+            ending.add_done_callback(lambda _: [self._ending.pop(task_id, None) for task_id in turns])
         if calls or turns:
             log.warning("halted", why=why.lower(), calls=len(calls), turns=len(turns))
         return len(calls) + len(turns)
 
-    async def _end_turn(self, task_id: str, grant: Grant, why: str) -> None:
-        """Its task first, so that whoever waits for the turn is told of the ending; but not for long."""
-        principal = grant.delegation.principal
-        ending = asyncio.ensure_future(self._end_found(principal.tenant, principal.owner, task_id, why))
-        await asyncio.wait([ending], timeout=PATIENCE_SECONDS)
-        self._under_way.abandon(task_id)
-        await ending
+    async def _end_turns(self, turns: Mapping[str, Grant], why: str) -> None:
+        """Their tasks first, so that whoever waits for a turn is told of its ending, and no agent goes on with what another one of them
+        was told; but not for long.
+        """
+        whose = [(task_id, grant.delegation.principal) for task_id, grant in turns.items()]
+        endings = [asyncio.ensure_future(self._end_found(one.tenant, one.owner, task_id, why)) for task_id, one in whose]
+        await asyncio.wait(endings, timeout=PATIENCE_SECONDS)
+        for task_id in turns:
+            self._under_way.abandon(task_id)
+        await asyncio.gather(*endings)
 
     async def _end_found(self, tenant: str, owner: str, task_id: str, why: str) -> None:
         try:

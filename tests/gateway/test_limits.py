@@ -291,15 +291,17 @@ async def test_requests_of_administration_and_exchanges_are_limited_by_rate(tmp_
         assert tokens == ["200", "429"]
 
 
-async def test_agents_that_call_each_other_end_by_the_depth_of_the_chain(home: House) -> None:  # attack PRO-12
+async def test_agents_that_call_each_other_end_by_the_chain_they_are_in(home: House) -> None:  # attack PRO-12
     begun: list[str] = []
+    told: list[str] = []
 
     def passing(name: str, following: str) -> CallbackAgent:
         async def act(token: str, text: str) -> str:
             begun.append(name)
-            mine = await home.exchanged(name, token, f"/agents/{following}", f"agent:{following}")
+            mine = await home.exchanged(name, token, f"/agents/{following}", "agent:*")
             answer = await home.send(mine, following, text)
-            return answer["error"]["message"] if "error" in answer else "passed on"
+            told.append(json.dumps(answer))
+            return "passed on"
 
         return CallbackAgent(name, act)
 
@@ -307,3 +309,4 @@ async def test_agents_that_call_each_other_end_by_the_depth_of_the_chain(home: H
     await home.agent(passing("pong", "ping"))
     task = (await home.send(home.token("alice"), "ping", "hi"))["result"]["task"]
     assert task["status"]["state"] == "TASK_STATE_COMPLETED" and begun == ["ping", "pong"]
+    assert '"loop"' in told[0] and '"TASK_STATE_COMPLETED"' in told[1]
