@@ -32,8 +32,26 @@ class Trouble:
 def troubles(chosen: "Settings", environment: Mapping[str, str]) -> Iterator[Trouble]:
     """All that is found, in the order of the file."""
     yield from strangers(environment)
+    yield from _exposed(chosen)
     yield from _roles(chosen)
     yield from _seeds(chosen)
+
+
+def _exposed(chosen: "Settings") -> Iterator[Trouble]:
+    """What is meant for one machine and is on a network."""
+    from gateway.settings import LOOPBACK
+
+    if chosen.host in LOOPBACK:
+        return
+    if chosen.development:
+        yield Trouble(
+            "identity.development", f"anybody who can read {chosen.home} is anybody here, on a network", "for a try only", fatal=False
+        )
+        return
+    public = urlsplit(chosen.public_url)
+    if public.scheme != "https" and public.hostname not in LOOPBACK:
+        todo = "end TLS before the gateway, and set server.public_url to the https:// address that clients use"
+        yield Trouble("server.public_url", f"{chosen.public_url} would have tokens cross a network for everybody to read", todo)
 
 
 def strangers(environment: Mapping[str, str]) -> Iterator[Trouble]:

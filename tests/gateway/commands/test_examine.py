@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.commands.examine import troubles
+from gateway.settings import load
 from policies.claims import DEVELOPMENT_ISSUER
 from policies.keys import SigningKeys
 from tests.fakes.gateway_api import GatewayApi
@@ -156,3 +158,26 @@ def test_short_help_and_the_version_are_there_and_help_tells_of_the_environment(
     words = interlock("--help").out
     for name in ("INTERLOCK_URL", "INTERLOCK_TOKEN", "INTERLOCK_HOME"):
         assert name in words
+
+
+# attack ADM-06
+@pytest.mark.parametrize(
+    ("host", "environment", "fatal"),
+    [
+        ("0.0.0.0", {}, True),
+        ("0.0.0.0", {"INTERLOCK_SERVER__PUBLIC_URL": "http://agents.example.com"}, True),
+        ("0.0.0.0", {"INTERLOCK_SERVER__PUBLIC_URL": "https://agents.example.com"}, False),
+        ("0.0.0.0", {"INTERLOCK_SERVER__PUBLIC_URL": "http://localhost:8080"}, False),
+        ("0.0.0.0", {"INTERLOCK_IDENTITY__DEVELOPMENT": "on"}, False),
+        ("127.0.0.1", {}, False),
+    ],
+)
+def test_a_network_is_served_over_tls_or_not_at_all(
+    host: str, environment: dict[str, str], fatal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    chosen = load(None, host=host)
+    assert any(trouble.fatal for trouble in troubles(chosen, {})) is fatal
+    explicit = "INTERLOCK_IDENTITY__DEVELOPMENT" in environment
+    assert chosen.development is (host == "127.0.0.1" or explicit)
