@@ -44,9 +44,8 @@ def _exposed(chosen: "Settings") -> Iterator[Trouble]:
     if chosen.host in LOOPBACK:
         return
     if chosen.development:
-        yield Trouble(
-            "identity.development", f"anybody who can read {chosen.home} is anybody here, on a network", "for a try only", fatal=False
-        )
+        problem = f"whoever can read {chosen.home} is anybody they like here, on a network"
+        yield Trouble("identity.development", problem, "set identity.issuers; this is for a try", fatal=False)
         return
     public = urlsplit(chosen.public_url)
     if public.scheme != "https" and public.hostname not in LOOPBACK:

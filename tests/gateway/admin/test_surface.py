@@ -15,10 +15,7 @@ from gateway.tables import tasks as tasks_table
 from tests.fakes.house import CallbackAgent, House
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-GUARDS: Final = {  # each admits the caller first
-    "gateway.admin.api.admitted_by.<locals>.admitted",
-    "gateway.admin.kills.routes.<locals>.operator",
-}
+GUARDS: Final = {"gateway.admin.api.admitted_by.<locals>.admitted"}  # each admits the caller first
 UNGUARDED: Final = {  # (methods, path) of the framework's routes without the guard -> what stands in its place
     "GET /.well-known/ai-catalog.json": "public: active agents of the default tenant",
     "GET /.well-known/jwks.json": "public keys",
