@@ -51,6 +51,7 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "list_virtual_servers": "what they may see",
     "list_tasks": "their own",
     "list_connections": "their own",
+    "list_approvals": "what they asked for, or may decide",
     "ard_agents": "what they may see",
     "ard_search": "what they may see",
     "ard_explore": "what they may see",
