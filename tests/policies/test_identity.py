@@ -285,3 +285,29 @@ async def test_the_other_form_of_a_signature_is_the_same_token_id(identity: Iden
 async def test_an_empty_scope_is_a_token_that_permits_nothing(identity: Identity, keys: SigningKeys) -> None:
     claims = await identity.verify(mint_user_token(keys, ALICE, GW, ""), {GW})
     assert claims.scope is not None and not claims.scope.patterns
+
+
+async def test_an_issuer_speaks_for_its_own_tenants_alone(issuer: FakeIssuer, keys: SigningKeys) -> None:  # attack TEN-03, TEN-04
+    bounded = TrustedIssuer(issuer.url, issuer.jwks_url, tenant_claim="tid", tenants=("acme", "labs"))
+    identity = Identity(GW, keys, [bounded], issuer.fetch)
+    for tenant in ("acme", "labs"):
+        assert (await identity.verify(issuer.mint(tid=tenant), (GW,))).tenant == tenant
+    for tenant in ("evil", "default", "Acme", "acme "):
+        assert await refusal(identity, issuer.mint(tid=tenant)) == "tenant"
+    single = Identity(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url, tenants=("acme",))], issuer.fetch)
+    assert (await single.verify(issuer.mint(tid="evil"), (GW,))).tenant == "acme"  # nobody asked for the claim
+    with pytest.raises(ValueError, match="tenant_claim"):
+        Identity(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url, tenants=("acme", "labs"))], issuer.fetch)
+
+
+async def test_two_issuers_vouch_for_different_people_of_one_tenant(issuer: FakeIssuer, keys: SigningKeys, clock: Clock) -> None:
+    other = FakeIssuer("https://other.test", GW, clock)  # attack TEN-03
+
+    async def fetch(url: str, *, limit: int = 1 << 20, timeout: float = 10.0) -> Any:  # noqa: ASYNC109 - the port's shape
+        return await (other if url.startswith(other.url) else issuer).fetch(url, limit=limit, timeout=timeout)
+
+    trusted = [TrustedIssuer(each.url, each.jwks_url, tenant_claim="tid", tenants=("acme",)) for each in (issuer, other)]
+    identity = Identity(GW, keys, trusted, fetch)
+    one, two = [await identity.verify(each.mint(tid="acme"), (GW,)) for each in (issuer, other)]
+    assert (one.tenant, one.subject) == (two.tenant, two.subject) == ("acme", "alice")
+    assert one.issuer != two.issuer  # the owner of what they do is tenant, issuer and subject together
