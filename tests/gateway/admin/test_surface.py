@@ -63,6 +63,7 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
 BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused before anybody asks for rights
     "register_virtual_server": {"name": "other", "tools": ["crm.*"]},
     "kill": {"kind": "agent", "name": "sales"},
+    "decide_approval": {"decision": "approve"},
     "ard_search": {"query": {"text": "quote"}},
     "ard_explore": {"query": {"text": "quote"}, "resultType": {"facets": [{"field": "tags"}]}},
 }
