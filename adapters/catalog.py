@@ -26,6 +26,7 @@ GROUP: Final = "interlock.adapters"  # of entry points, by which other distribut
 VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind is looked at, since some bring heavy libraries
     "adk": "adapters.adk:Adk",
     "langgraph": "adapters.langgraph:LangGraph",
+    "openai-responses": "adapters.openai_responses:OpenAIResponses",
 }
 NOTHING: Final[Mapping[str, Any]] = {}
 log = structlog.get_logger()

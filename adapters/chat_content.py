@@ -1,9 +1,11 @@
 """The content of a chat message as models' protocols have it: a text, or a list of blocks."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from adapters.task import Part
+
+ASKING: Final = ("question", "message", "text", "prompt", "description")  # members of what an agent asks that are for people
 
 
 def content_of(parts: Iterable[Part]) -> str | list[dict[str, Any]]:
@@ -17,6 +19,13 @@ def text_in(content: Any) -> str:
     if isinstance(content, str):
         return content
     return "".join(block["text"] for block in content or () if isinstance(block, dict) and block.get("type") == "text")
+
+
+def question_in(value: Any) -> str:
+    """What of a question's data is for people; empty where nothing is."""
+    if isinstance(value, dict):
+        return next((value[name] for name in ASKING if isinstance(value.get(name), str)), "")
+    return value if isinstance(value, str) else ""
 
 
 def _block(part: Part) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
-from adapters.chat_content import content_of, text_in
+from adapters.chat_content import content_of, question_in, text_in
 from adapters.contract import AgentFault, ArtifactPiece, Ask, Done, Event, Failed, Prompt, Ref, Turn, VendorRef, usage
 from adapters.frames import End, Frame, Head, JsonBody, SseFrame
 from adapters.task import Artifact, Message, Part
@@ -16,7 +16,6 @@ INTERRUPT: Final = "__interrupt__"
 ERROR: Final = "__error__"
 MESSAGES: Final = "messages"
 STATE: Final = "state"  # the artifact of what a graph's state has beside its messages
-ASKING: Final = ("question", "message", "text", "prompt", "description")  # members of an interrupt's value that are for people
 
 
 class LangGraphOptions(VendorOptions):
@@ -183,7 +182,7 @@ def _failed(said: Mapping[str, Any]) -> Failed:
 def _prompt(interrupt: Mapping[str, Any]) -> Prompt:
     value, schema = interrupt["value"], interrupt.get("response_schema")
     if isinstance(value, dict):
-        return Prompt(interrupt["id"], next((value[name] for name in ASKING if isinstance(value.get(name), str)), ""), value, schema)
+        return Prompt(interrupt["id"], question_in(value), value, schema)
     return Prompt(interrupt["id"], value if isinstance(value, str) else str(value), schema=schema)
 
 
