@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 from msgspec import UNSET
 
+from adapters.chat_content import question_in
 from adapters.contract import AgentFault, Answer, ArtifactPiece, Ask, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
 from adapters.frames import End, Frame, JsonBody, SseFrame
 from adapters.task import Artifact, Part
@@ -191,7 +192,7 @@ def _prompt(call: Mapping[str, Any]) -> Prompt:
     if name == INPUT:
         wanted = args.get("responseSchema") or args.get("response_schema")
         return Prompt(call["id"], args.get("message") or "", args.get("payload"), wanted, token=token)
-    return Prompt(call["id"], str(args.get("question") or args.get("message") or ""), {"call": name, "args": args}, token=token)
+    return Prompt(call["id"], question_in(args), {"call": name, "args": args}, token=token)
 
 
 _: type[Vendor] = Adk

@@ -25,6 +25,7 @@ SERVERS = frozenset({"mcp", KIND, SANDBOX})  # the kinds of servers; no agent is
 GROUP: Final = "interlock.adapters"  # of entry points, by which other distributions bring vendors
 VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind is looked at, since some bring heavy libraries
     "adk": "adapters.adk:Adk",
+    "ag-ui": "adapters.ag_ui:AgUi",
     "langgraph": "adapters.langgraph:LangGraph",
     "openai-responses": "adapters.openai_responses:OpenAIResponses",
 }

@@ -1,7 +1,10 @@
 """The content of a chat message as models' protocols have it: a text, or a list of blocks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET
 
 from adapters.task import Part
 
@@ -26,6 +29,33 @@ def question_in(value: Any) -> str:
     if isinstance(value, dict):
         return next((value[name] for name in ASKING if isinstance(value.get(name), str)), "")
     return value if isinstance(value, str) else ""
+
+
+def sources_of(parts: Iterable[Part]) -> str | list[dict[str, Any]]:
+    """As `content_of`, for protocols that name the kind of a medium and its source."""
+    blocks = [_medium(part) for part in parts]
+    return str(blocks[0]["text"]) if len(blocks) == 1 and blocks[0]["type"] == "text" else blocks
+
+
+def recent(messages: Sequence[dict[str, Any]], size: int) -> list[dict[str, Any]]:
+    """The last of a conversation, from something that the user said on; only its texts. `size`: characters, as JSON."""
+    texts = [{**each, "content": text_in(each.get("content"))} for each in messages]
+    first = len(texts)
+    for place in reversed(range(len(texts))):
+        size -= len(msgspec.json.encode(texts[place]))
+        if size >= 0 and texts[place]["role"] == "user":
+            first = place
+    return texts[first:]
+
+
+def _medium(part: Part) -> dict[str, Any]:
+    if isinstance(part.text, str):
+        return {"type": "text", "text": part.text}
+    if not isinstance(part.raw, str) and not isinstance(part.url, str):
+        return {"type": "text", "text": msgspec.json.encode(None if part.data is UNSET else part.data).decode()}
+    form, kind = part.media_type.partition("/")[0], part.media_type or "application/octet-stream"
+    source = {"type": "data", "value": part.raw} if isinstance(part.raw, str) else {"type": "url", "value": part.url}
+    return {"type": form if form in ("image", "audio", "video") else "document", "source": {**source, "mimeType": kind}}
 
 
 def _block(part: Part) -> dict[str, Any]:

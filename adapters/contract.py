@@ -43,13 +43,15 @@ class Answer(Struct, frozen=True):
 class VendorRef(Struct, frozen=True):
     """The agent's own ids of this conversation; kept by the gateway as soon as `Ref` arrives, shown to nobody else.
 
-    `prompts` are those that its task waits for: the gateway's to write, from the Ask that ended the turn.
+    `prompts` are those that its task waits for: the gateway's to write, from the Ask that ended the turn. `kept` is what the adapter
+    has to know of the session in its later tasks too, where the agent itself keeps nothing: small, since it is written with each task.
     """
 
     context_id: str = ""
     task_id: str = ""
     extra: Mapping[str, Any] = msgspec.field(default_factory=dict)
     prompts: tuple[Prompt, ...] | UnsetType = UNSET
+    kept: Mapping[str, Any] | UnsetType = UNSET
 
 
 class Turn(Struct, frozen=True):

@@ -109,13 +109,13 @@ class Opened:
 def _parked(turn: Turn, consent_id: str) -> VendorRef:
     ref = turn.ref or VendorRef()
     waits = {"message": msgspec.json.encode(turn.message).decode(), "task_id": ref.task_id, "extra": dict(ref.extra)}
-    return VendorRef(ref.context_id, consent_id, {WAITS: waits})
+    return VendorRef(ref.context_id, consent_id, {WAITS: waits}, kept=ref.kept)
 
 
 def _before(ref: VendorRef) -> VendorRef:
     """The agent's own ids, which a consent stands in front of."""
     waits = ref.extra[WAITS]
-    return VendorRef(ref.context_id, waits["task_id"], waits["extra"])
+    return VendorRef(ref.context_id, waits["task_id"], waits["extra"], kept=ref.kept)
 
 
 def _unparked(turn: Turn) -> Turn:

@@ -182,13 +182,21 @@ def said(text: str, message_id: str = "m-agent") -> Message:
     return Message(message_id, Role.AGENT, (Part(text=text),))
 
 
+class _Gate:
+    """Where the turns of one session wait, as long as any does. `last`: what the one before told of the agent's session."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.last: VendorRef | None = None
+
+
 class VendorAgent:
     """An Adapter around a Vendor: one turn at a time in each session, outputs fetched, and answers of another shape refused."""
 
     def __init__(self, vendor: Vendor, egress: Egress) -> None:
         self.vendor = vendor
         self._egress = egress
-        self._locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
+        self._gates: WeakValueDictionary[tuple[str, str, str], _Gate] = WeakValueDictionary()
         self._stopping: OrderedDict[tuple[str, str, str], asyncio.Future[CancelOutcome]] = OrderedDict()  # by the agents' ids of runs
         self._sessions: OrderedDict[tuple[str, str, str], str] = OrderedDict()  # the vendor's ids, of turns that followed closely
 
@@ -196,9 +204,10 @@ class VendorAgent:
         """Raises UpstreamFault."""
         line = self._line(call, turn.session)
         key, run = (call.target.tenant, call.target.name, turn.session), ""
-        async with self._alone(key), aclosing(_strict(self.vendor.run(self._known(key, turn), line))) as events:
+        async with self._alone(key) as gate, aclosing(_strict(self.vendor.run(self._known(key, turn, gate.last), line))) as events:
             async for event in events:
                 if isinstance(event, Ref):
+                    gate.last = event.ref
                     self._learn(key, event.ref)
                     if not run and (before := self._stopping.get((*key[:2], event.ref.task_id))) and before.done():
                         del self._stopping[(*key[:2], event.ref.task_id)]  # of a turn before this one, where runs have no ids of their own
@@ -255,17 +264,19 @@ class VendorAgent:
         return Line(self._egress, Place(url, target.upstream, call.headers, call.deadline, user, session), options)
 
     @asynccontextmanager
-    async def _alone(self, key: tuple[str, str, str]) -> AsyncIterator[None]:
+    async def _alone(self, key: tuple[str, str, str]) -> AsyncIterator[_Gate]:
         """Turns of one session wait for each other; the deadline of the call ends the wait."""
-        lock = self._locks.get(key)
-        if lock is None:
-            lock = self._locks[key] = asyncio.Lock()
-        async with lock:
-            yield
+        gate = self._gates.get(key)
+        if gate is None:
+            gate = self._gates[key] = _Gate()
+        async with gate.lock:
+            yield gate
 
-    def _known(self, key: tuple[str, str, str], turn: Turn) -> Turn:
-        """With the vendor's session, where a turn just before this one opened it."""
+    def _known(self, key: tuple[str, str, str], turn: Turn, last: VendorRef | None) -> Turn:
+        """With the vendor's session, where a turn just before this one opened it, and what the turn that this one waited for kept."""
         ref = turn.ref or VendorRef()
+        if last is not None and last.context_id:
+            return replace(turn, ref=replace(ref, context_id=last.context_id, kept=last.kept))
         if ref.context_id or key not in self._sessions:
             return turn
         return replace(turn, ref=replace(ref, context_id=self._sessions[key]))

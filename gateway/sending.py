@@ -124,7 +124,10 @@ async def ref_of(memory: Memory, row: TaskRow, before: TaskRow | None, sending: 
     if not sending.message.context_id:
         return None
     last = await memory.tasks.before(row)
-    return VendorRef(context_id=_ref(last.vendor_ref).context_id) if last else None
+    if last is None:
+        return None
+    ref = _ref(last.vendor_ref)
+    return VendorRef(context_id=ref.context_id, kept=ref.kept)
 
 
 def new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:

@@ -153,6 +153,28 @@ async def test_a_turn_that_follows_closely_goes_on_with_the_session_that_the_one
             assert isinstance(events[0], Ref) and events[0].ref.context_id == theirs
 
 
+async def test_a_turn_that_waited_goes_on_with_what_the_one_before_it_kept(egress: Egress) -> None:
+    going, before = asyncio.Event(), []
+
+    class Keeping(Plain):
+        async def run(self, turn: Turn, line: Line[VendorOptions]) -> AsyncIterator[Event]:
+            ref = turn.ref or VendorRef()
+            before.append(ref.kept)
+            yield Ref(VendorRef("theirs", f"run-{len(before)}", kept={"runs": len(before)}))
+            await going.wait()
+            yield Done()
+
+    one, call = VendorAgent(Keeping(), egress), call_of("plain", {})
+    told = replace(asked(), ref=VendorRef("theirs", kept={"runs": 0}))
+    turns = [asyncio.create_task(gathered(one.run(told, call))) for _ in range(2)]
+    await asyncio.sleep(0)  # both have been at the gate now
+    going.set()
+    await asyncio.gather(*turns)
+    assert before == [{"runs": 0}, {"runs": 1}]
+    await gathered(one.run(told, call))
+    assert before[2] == {"runs": 0}  # nobody was waited for: what the database has is newer
+
+
 async def test_a_run_that_ends_because_it_was_canceled_is_canceled(egress: Egress) -> None:
     asking, going = asyncio.Event(), asyncio.Event()
 
