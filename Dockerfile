@@ -1,5 +1,7 @@
 # The gateway as an image: docker build -t interlock .
-# Runs with a read-only root file system: docker run --read-only -v interlock:/data -p 127.0.0.1:8080:8080 interlock
+# Runs with a read-only root file system, here to try it out, with the development issuer and on this machine alone:
+#   docker run --read-only -v interlock:/data -p 127.0.0.1:8080:8080 -e INTERLOCK_IDENTITY__DEVELOPMENT=on interlock
+# For others it stands behind TLS: -e INTERLOCK_SERVER__PUBLIC_URL=https://… and the issuers of interlock.yaml, or it does not start.
 # For a release, pin the base by digest: --build-arg BASE=python:3.13-slim@sha256:…
 ARG BASE=python:3.13-slim
 

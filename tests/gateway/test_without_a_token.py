@@ -13,6 +13,7 @@ from tests.house.source import ROOT
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 PUBLIC = {
     "/.well-known/ai-catalog.json",
+    "/.well-known/authzen-configuration",
     "/.well-known/jwks.json",
     "/.well-known/oauth-client",
     "/.well-known/oauth-client-keys",
