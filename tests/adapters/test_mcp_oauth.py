@@ -23,7 +23,7 @@ async def test_a_call_without_consent_names_the_page_and_goes_on_after_it(bench:
     assert "https://gw.test/connect/callback" in bench.issuer.last("register")["redirect_uris"]
 
 
-async def test_the_resource_stands_in_both_requests_and_pkce_is_s256(bench: Bench) -> None:
+async def test_the_resource_stands_in_both_requests_and_pkce_is_s256(bench: Bench) -> None:  # attack VLT-03
     await bench.connected()
     resource = f"{bench.server.origin}/mcp"
     assert bench.issuer.last("authorize")["resource"] == bench.issuer.last("token")["resource"] == resource
@@ -31,7 +31,7 @@ async def test_the_resource_stands_in_both_requests_and_pkce_is_s256(bench: Benc
 
 
 @pytest.mark.parametrize("ways", [Ways(pkce=None), Ways(pkce=["plain"])])
-async def test_no_consent_without_s256(bench: Bench) -> None:
+async def test_no_consent_without_s256(bench: Bench) -> None:  # attack VLT-03
     with pytest.raises(UpstreamFault, match="no consent that is safe"):
         await bench.does()
 
@@ -136,7 +136,7 @@ async def test_what_the_operator_registered_is_used_at_its_issuer_only(bench: Be
         await bench.does()
 
 
-async def test_credentials_of_one_issuer_are_never_shown_to_another(bench: Bench) -> None:
+async def test_credentials_of_one_issuer_are_never_shown_to_another(bench: Bench) -> None:  # attack VLT-05
     await bench.connected()
     async with authorization_server() as other:
         bench.moved_to(other)  # type: ignore[attr-defined]  # see the fixture
@@ -146,7 +146,7 @@ async def test_credentials_of_one_issuer_are_never_shown_to_another(bench: Bench
         assert other.count("token") == 1  # the other's refresh token was not tried
 
 
-async def test_nobody_gets_a_token_of_somebody_else(bench: Bench) -> None:
+async def test_nobody_gets_a_token_of_somebody_else(bench: Bench) -> None:  # attack DLG-11
     await bench.connected(user="alice")
     with pytest.raises(ConsentNeeded):
         await bench.does(user="bob")

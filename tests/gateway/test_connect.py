@@ -238,7 +238,7 @@ async def test_a_page_tells_a_stranger_nothing(place: Place) -> None:
     assert there.headers["cache-control"] == "no-store"
 
 
-async def test_an_answer_counts_once_and_only_with_its_state_and_issuer(place: Place) -> None:
+async def test_an_answer_counts_once_and_only_with_its_state_and_issuer(place: Place) -> None:  # attack VLT-03
     await place.registered()
     url = (await place.call()).json()["result"]["inputRequests"]["connect"]["params"]["url"]
     before = place.issuer.count("token")

@@ -44,7 +44,7 @@ def test_what_is_below_the_level_is_not_written(sink: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\r\nb", "\x1b[2Ja", "a\x7fb", "a\x9bb", "a\u2028b", "a\u202eb", "\x00", "\ud800"])
-def test_control_characters_arrive_escaped_on_one_line(sink: io.StringIO, text: str) -> None:
+def test_control_characters_arrive_escaped_on_one_line(sink: io.StringIO, text: str) -> None:  # attack LOG-01
     structlog.get_logger().info("said", text=text)
     written = sink.getvalue()
     assert written.count("\n") == 1
@@ -67,7 +67,7 @@ def test_control_characters_arrive_escaped_on_one_line(sink: io.StringIO, text: 
         {"password": b"abcdef"},
     ],
 )
-def test_secrets_are_hidden_by_name_and_by_shape(fields: dict[str, Any]) -> None:
+def test_secrets_are_hidden_by_name_and_by_shape(fields: dict[str, Any]) -> None:  # attack LOG-02
     written = line({"event": "x", **fields}, "")
     assert HIDDEN in written
     assert not any(secret in written for secret in ("abc", "YWxp", "eyJ"))
@@ -78,7 +78,7 @@ def test_ordinary_fields_are_shown(fields: dict[str, Any]) -> None:
     assert json.loads(line({"event": "x", **fields}, "")).items() >= fields.items()
 
 
-def test_long_and_deep_values_are_bounded() -> None:
+def test_long_and_deep_values_are_bounded() -> None:  # attack LOG-01
     deep: list[Any] = []
     for _ in range(5000):
         deep = [deep]

@@ -81,7 +81,6 @@ async def test_a_config_for_another_task_is_refused(office: PostOffice) -> None:
     assert raised.value.field == "taskId"
 
 
-# attack SSR-05, with the forms of SSR-01
 REFUSED = [
     "http://169.254.169.254/latest/meta-data/",
     "http://[::ffff:169.254.169.254]/",
@@ -121,7 +120,7 @@ async def inside(host: str, port: int) -> list[str]:
 
 
 @pytest.mark.parametrize("url", REFUSED)
-async def test_a_target_that_is_not_public_is_refused_when_it_is_named(url: str) -> None:  # attack SSR-05
+async def test_a_target_that_is_not_public_is_refused_when_it_is_named(url: str) -> None:  # attack SSR-05, with the forms of SSR-01
     egress = Egress((), lookup=inside)
     push = Push(None, egress.vet, lambda prefix: prefix, lambda: 0, Unsealed())  # type: ignore[arg-type]  # it must not come to a write
     with pytest.raises(BadMessage) as raised:
