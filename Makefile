@@ -14,7 +14,7 @@ PROGRESS = awk '/^(Collecting|Processing|Requirement already satisfied)/ {if (++
 	/^Installing collected/ {print "  installing them"; fflush()}'
 COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) pyproject.toml
 
-.PHONY: help setup demo test check bench conformance serve lock sbom
+.PHONY: help setup demo test check bench attacks conformance serve lock sbom
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -35,6 +35,9 @@ check: setup ## linters, types, direction of imports, rules of the house
 
 bench: setup ## figures against direct calls and a raw pass-through, also in build/bench.json
 	@$(RUN) -m tests.bench
+
+attacks: setup ## the catalogue of attacks, each by its tests: a table, also in build/attacks.json
+	@$(RUN) -m tests.attacks
 
 conformance: setup ## the public A2A and MCP kits against the gateway (docs/conformance.md), also in build/conformance.json
 	@$(RUN) -m tests.conformance

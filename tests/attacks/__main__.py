@@ -14,9 +14,7 @@ from tests.attacks.marks import Attack, catalogue, marked
 from tests.house.source import ROOT
 
 DOORS = ("jsonrpc-1.0", "jsonrpc-0.3", "rest-1.0", "rest-0.3", "grpc-1.0", "grpc-0.3", "mcp-2026", "mcp-2025", "mcp-sse", "api")
-FAMILIES = {"jsonrpc-1.0": "a2a", "jsonrpc-0.3": "a2a", "rest-1.0": "a2a", "rest-0.3": "a2a"}
 BASES = ("sqlite", "postgres")
-WIDTH = {"id": 8, "title": 58, "tests": 6, "outcome": 12}
 
 
 @dataclass
@@ -67,7 +65,7 @@ def _outcome(attack: Attack, counts: Mapping[str, int]) -> str:
 def line_of(attack: Attack, tests: tuple[str, ...], outcomes: Mapping[str, str]) -> Line:
     names = set(tests)
     run = [test for test in outcomes if test.partition("[")[0] in names]
-    counts = Counter(outcomes[test] for test in run)
+    counts = dict(Counter(outcomes[test] for test in run))
     files = tuple(sorted({test.partition("::")[0].removeprefix("tests/") for test in run}))
     told = (attack.id, attack.area, attack.title, attack.expected)
     return Line(*told, _outcome(attack, counts), _named(DOORS, run), _named(BASES, run), files, counts, attack.not_yet)
