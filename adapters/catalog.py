@@ -27,6 +27,7 @@ VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind
     "adk": "adapters.adk:Adk",
     "ag-ui": "adapters.ag_ui:AgUi",
     "langgraph": "adapters.langgraph:LangGraph",
+    "llama-agents": "adapters.llama_agents:LlamaAgents",
     "openai-responses": "adapters.openai_responses:OpenAIResponses",
 }
 NOTHING: Final[Mapping[str, Any]] = {}

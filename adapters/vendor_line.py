@@ -112,8 +112,11 @@ class Line(Generic[O_co]):
             names = _small(answer.headers)
             if not 200 <= answer.status < 300 and answer.status not in request.also:
                 raise self._hushed(fault_of(answer.status, names, await _some(answer)))
-            decoder = decoder_for(names.get("content-type", ""), more)
             yield Head(names)
+            if answer.status == 204:
+                yield End(True)
+                return
+            decoder = decoder_for(names.get("content-type", ""), more)
             try:
                 async for chunk in answer:
                     for frame in decoder.feed(chunk):

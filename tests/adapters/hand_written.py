@@ -56,3 +56,9 @@ def _line(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str, Any]]) -
     place = Place(call.target.url, upstream, call.headers, call.deadline, "u-1", SESSION)
     egress: Any = ReplayEgress(tuple(talk), {})
     return Line(egress, place, options_of(vendor_of(kind), upstream))
+
+
+async def polled(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str, Any]], ref: VendorRef) -> list[Event]:
+    """What came of looking after a task that waits."""
+    vendor: Any = vendor_of(kind)
+    return [event async for event in vendor.poll(ref, _line(kind, upstream, talk))]
