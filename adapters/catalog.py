@@ -29,6 +29,7 @@ VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind
     "langgraph": "adapters.langgraph:LangGraph",
     "llama-agents": "adapters.llama_agents:LlamaAgents",
     "openai-responses": "adapters.openai_responses:OpenAIResponses",
+    "rest": "adapters.rest_template:RestTemplate",
 }
 NOTHING: Final[Mapping[str, Any]] = {}
 log = structlog.get_logger()

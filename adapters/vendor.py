@@ -162,10 +162,9 @@ def options_of(vendor: Vendor, upstream: Mapping[str, Any]) -> VendorOptions:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(str(step)[:100] for step in first["loc"] if str(step).isprintable())
-        problem = (
-            "is not an option of this kind of agent" if first["type"] == "extra_forbidden" else first["msg"][:1].lower() + first["msg"][1:]
-        )
-        raise BadOptions(f"upstream.{field}", problem) from None
+        told = first["msg"].removeprefix("Value error, ")
+        problem = "is not an option of this kind of agent" if first["type"] == "extra_forbidden" else told[:1].lower() + told[1:]
+        raise BadOptions(f"upstream.{field}".rstrip("."), problem) from None
 
 
 def user_id(principal: Principal, options: VendorOptions) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from adapters.contract import UpstreamFault
+from adapters.contract import Unreachable, UpstreamFault
 from adapters.egress import Egress, EgressRefused
 from adapters.frames import Decoders, End, Frame, Head, decoder_for, parsed
 from adapters.task import Part
@@ -20,6 +20,7 @@ ANSWER_MAX: Final = 8 << 20  # bytes of an answer that is read as a whole
 ERROR_MAX: Final = 64 << 10  # bytes of an answer that tells of an error
 FILE_MAX: Final = 8 << 20  # bytes of an output that is fetched
 FILE_SECONDS: Final = 30.0
+TROUBLES_MAX: Final = 3  # in a row, that an agent which is asked over and over is forgiven
 NOT_FETCHED: Final = "urn:interlock:a2a:not-fetched"  # in the metadata of a part: why its address stands in place of what is there
 JSON: Final = "application/json"
 
@@ -102,6 +103,21 @@ class Line(Generic[O_co]):
         if not 200 <= answer.status < 300 and answer.status not in request.also:
             raise self._hushed(fault_of(answer.status, names, answer.body))
         return Answered(answer.status, names, parsed(answer.body) if answer.body.strip() else None)
+
+    async def polled(self, request: Request, every: float) -> AsyncGenerator[Any, None]:
+        """The JSON of an answer, over and over, with a pause of `every` seconds before each. Raises UpstreamFault."""
+        troubles = 0
+        while True:
+            await asyncio.sleep(min(every, self.seconds))
+            try:
+                value = await self.json(request)
+            except UpstreamFault as fault:
+                troubles += 1
+                if troubles > TROUBLES_MAX or not (fault.retryable or isinstance(fault, Unreachable)):
+                    raise
+                continue
+            troubles = 0
+            yield value
 
     async def frames(self, request: Request, more: Decoders | None = None) -> AsyncGenerator[Frame, None]:
         """An answer while it arrives, from its Head to its End, which is not clean when the connection breaks. Raises UpstreamFault."""
