@@ -6,6 +6,7 @@ import pytest
 
 from adapters.contract import Answer, ArtifactPiece, Canceled, Done, Event, Failed, Progress, Prompt, Ref, VendorRef
 from adapters.egress import Fetched
+from adapters.rest_options import States
 from adapters.vendor import BadOptions, CancelOutcome, options_of
 from tests.adapters.hand_written import SESSION, asked, canceled, described, exchange
 from tests.adapters.replay import ReplayEgress, outcome, vendor_of
@@ -48,6 +49,11 @@ async def test_a_turn_is_polled_until_it_is_over_and_says_what_it_does_once() ->
 async def test_a_poll_ends_by_a_state_that_is_known(told: Any, ending: type[Event], kind: str) -> None:
     event = (await asked("rest", upstream(), run_of(told)))[-1]
     assert isinstance(event, ending) and getattr(event, "kind", "") == kind
+
+
+def test_a_state_is_of_its_own_type() -> None:
+    states = States(done=(1,), failed=(False,))
+    assert [states.of(word) for word in (1, True, 0, False, "1", [1], None)] == ["done", "", "", "failed", "", "", ""]
 
 
 class Flaky(ReplayEgress):

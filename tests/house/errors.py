@@ -16,6 +16,7 @@ INSIDE = {
     "adapters.sandbox.TooLarge": "as NotJson",
     "adapters.contract.CannotCancel": "the task is withdrawn from its agent",
     "adapters.vendor.BadOptions": "onboarding names the field",
+    "adapters.expressions.BadExpression": "raised while options are read, which makes it BadOptions",
     "adapters.http1.Dropped": "the egress guard tries again, or raises UpstreamFault",
     "adapters.http1.TooLarge": "the egress guard raises UpstreamFault",
     "adapters.mcp_peer.PeerRefused": "the pool answers the server that asked, or refuses the call",
