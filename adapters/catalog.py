@@ -26,6 +26,7 @@ GROUP: Final = "interlock.adapters"  # of entry points, by which other distribut
 VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind is looked at, since some bring heavy libraries
     "adk": "adapters.adk:Adk",
     "ag-ui": "adapters.ag_ui:AgUi",
+    "crewai": "adapters.crewai:CrewAI",
     "langgraph": "adapters.langgraph:LangGraph",
     "llama-agents": "adapters.llama_agents:LlamaAgents",
     "openai-responses": "adapters.openai_responses:OpenAIResponses",
