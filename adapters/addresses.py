@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from urllib.parse import unquote
 
 from yarl import URL
 
@@ -69,7 +70,7 @@ class Targets:
         if not host or port is None:
             raise EgressRefused("the URL has no host")
         self._check_host(host, port)
-        return url
+        return _as_written(url, text)
 
     def vet(self, host: str, port: int, addresses: Iterable[str]) -> None:
         """Every address that `host` stands for has to be fit. Raises EgressRefused when one is not."""
@@ -103,6 +104,15 @@ class Targets:
         if any(address.version == network.version and address in network for network in REFUSED):
             return False
         return named or port in PUBLIC_PORTS
+
+
+def _as_written(url: URL, text: str) -> URL:
+    """With its path as the text encodes it, which signatures are made over, where that is the same path."""
+    path = text.split("//", 1)[-1].partition("?")[0].partition("#")[0].partition("/")
+    written = path[1] + path[2]
+    if "%" not in written or written == url.raw_path or unquote(written) != unquote(url.raw_path):
+        return url
+    return URL.build(scheme=url.scheme, authority=url.raw_authority, path=written, query_string=url.raw_query_string, encoded=True)
 
 
 def grpc_url(target: str) -> str:

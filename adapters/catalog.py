@@ -26,6 +26,8 @@ GROUP: Final = "interlock.adapters"  # of entry points, by which other distribut
 VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind is looked at, since some bring heavy libraries
     "adk": "adapters.adk:Adk",
     "ag-ui": "adapters.ag_ui:AgUi",
+    "agentcore": "adapters.agentcore:AgentCore",
+    "bedrock": "adapters.bedrock:Bedrock",
     "crewai": "adapters.crewai:CrewAI",
     "langgraph": "adapters.langgraph:LangGraph",
     "llama-agents": "adapters.llama_agents:LlamaAgents",
@@ -71,6 +73,12 @@ class Catalog:
         self._vendors: dict[str, VendorAgent] = {}
         self._adapters = {kind: guarded(adapter) for kind, adapter in self._languages.items()}
         self._servers = guarded(ToolAgent(servers)) if servers is not None else None
+        self._read_text: Callable[[str], str] = str
+
+    def reading(self, read_text: Callable[[str], str]) -> "Catalog":
+        """The same, that knows what options of vendors such as `env:NAME` stand for."""
+        self._read_text = read_text
+        return self
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -107,7 +115,7 @@ class Catalog:
 
     def _vendor(self, kind: str) -> VendorAgent:
         if kind not in self._vendors:
-            self._vendors[kind] = agent_of(self._loaded(kind)(), self._egress)
+            self._vendors[kind] = agent_of(self._loaded(kind)(), self._egress, self._read_text)
         return self._vendors[kind]
 
     def _loaded(self, kind: str) -> Any:

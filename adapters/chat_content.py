@@ -24,6 +24,11 @@ def text_in(content: Any) -> str:
     return "".join(block["text"] for block in content or () if isinstance(block, dict) and block.get("type") == "text")
 
 
+def as_text(value: Any) -> str:
+    """A text as itself, anything else as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
 def question_in(value: Any) -> str:
     """What of a question's data is for people; empty where nothing is."""
     if isinstance(value, dict):

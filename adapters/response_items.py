@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET
 
+from adapters.chat_content import as_text
 from adapters.contract import CITATIONS, Answer, ArtifactPiece, Event, Progress, Prompt, PromptKind, usage
 from adapters.task import Artifact, Part
 from adapters.vendor import said
@@ -40,11 +41,6 @@ def devui_answers(answers: Iterable[Answer]) -> list[dict[str, Any]]:
         else:
             requests[prompt.id] = {"response": value}
     return [_from_user(content + ([{"type": "workflow_hil_response", "responses": requests}] if requests else []))]
-
-
-def as_text(value: Any) -> str:
-    """A text as itself, anything else as JSON."""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def is_aside(item: Mapping[str, Any]) -> bool:

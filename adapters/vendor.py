@@ -154,9 +154,9 @@ async def read(reader: Reader, frames: AsyncGenerator[Frame, None]) -> AsyncGene
                     return
 
 
-def options_of(vendor: Vendor, upstream: Mapping[str, Any]) -> VendorOptions:
-    """Raises BadOptions."""
-    given = {name: value for name, value in upstream.items() if name not in GENERIC}
+def options_of(vendor: Vendor, upstream: Mapping[str, Any], read_text: Callable[[str], str] = str) -> VendorOptions:
+    """`read_text` makes the values of such as stand for one, `env:NAME`. Raises BadOptions."""
+    given = {name: read_text(value) if isinstance(value, str) else value for name, value in upstream.items() if name not in GENERIC}
     try:
         return vendor.options.model_validate_json(msgspec.json.encode(given))
     except ValidationError as error:
@@ -192,9 +192,11 @@ class _Gate:
 class VendorAgent:
     """An Adapter around a Vendor: one turn at a time in each session, outputs fetched, and answers of another shape refused."""
 
-    def __init__(self, vendor: Vendor, egress: Egress) -> None:
+    def __init__(self, vendor: Vendor, egress: Egress, read_text: Callable[[str], str] = str) -> None:
+        """`read_text`: what an option `env:NAME` stands for."""
         self.vendor = vendor
         self._egress = egress
+        self._read_text = read_text
         self._gates: WeakValueDictionary[tuple[str, str, str], _Gate] = WeakValueDictionary()
         self._stopping: OrderedDict[tuple[str, str, str], asyncio.Future[CancelOutcome]] = OrderedDict()  # by the agents' ids of runs
         self._sessions: OrderedDict[tuple[str, str, str], str] = OrderedDict()  # the vendor's ids, of turns that followed closely
@@ -238,7 +240,7 @@ class VendorAgent:
 
     async def describe(self, place: Place) -> AgentFacts:
         """Raises UpstreamFault, EgressRefused and BadOptions."""
-        options = options_of(self.vendor, place.upstream)
+        options = options_of(self.vendor, place.upstream, self._read_text)
         try:
             return await self.vendor.describe(Line(self._egress, place, options))
         except MALFORMED as error:
@@ -255,7 +257,7 @@ class VendorAgent:
     def _line(self, call: Call, session: str = "") -> Line[Any]:
         target = call.target
         try:
-            options = options_of(self.vendor, target.upstream)
+            options = options_of(self.vendor, target.upstream, self._read_text)
         except BadOptions as error:  # registered before the adapter was another
             raise UpstreamFault(MISSET, str(error)) from error
         user = user_id(call.grant.delegation.principal, options)
@@ -299,8 +301,8 @@ class PollingAgent(VendorAgent):
                 yield await _fetched(line, event) if isinstance(event, ArtifactPiece) else event
 
 
-def agent_of(vendor: Vendor, egress: Egress) -> VendorAgent:
-    return PollingAgent(vendor, egress) if isinstance(vendor, Polling) else VendorAgent(vendor, egress)
+def agent_of(vendor: Vendor, egress: Egress, read_text: Callable[[str], str] = str) -> VendorAgent:
+    return (PollingAgent if isinstance(vendor, Polling) else VendorAgent)(vendor, egress, read_text)
 
 
 async def _strict(events: AsyncIterator[Event]) -> AsyncGenerator[Event, None]:

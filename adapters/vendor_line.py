@@ -44,7 +44,8 @@ class Place(Struct, frozen=True):
 class Request(Struct, frozen=True):
     """`path` is below the agent's URL, or a URL, which gets the agent's credential only at the agent's own origin.
 
-    `body`: bytes as they are, UNSET for none, anything else as JSON. `also`: statuses beside 2xx that are answers, not faults.
+    `body`: bytes as they are, UNSET for none, anything else as JSON. `headers` stand in place of the credential's where both have one.
+    `also`: statuses beside 2xx that are answers, not faults. `secrets`: what no log may have, beside the credential.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Request(Struct, frozen=True):
     body: Any = UNSET
     headers: Mapping[str, str] = {}
     also: tuple[int, ...] = ()
+    secrets: tuple[str, ...] = ()
 
 
 class Answered(Struct, frozen=True):
@@ -101,7 +103,7 @@ class Line(Generic[O_co]):
         )
         names = _small(answer.headers)
         if not 200 <= answer.status < 300 and answer.status not in request.also:
-            raise self._hushed(fault_of(answer.status, names, answer.body))
+            raise self._hushed(fault_of(answer.status, names, answer.body), request)
         return Answered(answer.status, names, parsed(answer.body) if answer.body.strip() else None)
 
     async def polled(self, request: Request, every: float) -> AsyncGenerator[Any, None]:
@@ -127,7 +129,7 @@ class Line(Generic[O_co]):
         async with stream as answer:
             names = _small(answer.headers)
             if not 200 <= answer.status < 300 and answer.status not in request.also:
-                raise self._hushed(fault_of(answer.status, names, await _some(answer)))
+                raise self._hushed(fault_of(answer.status, names, await _some(answer)), request)
             yield Head(names)
             if answer.status == 204:
                 yield End(True)
@@ -163,16 +165,17 @@ class Line(Generic[O_co]):
         absolute = request.path.startswith(("https://", "http://"))
         url = request.path if absolute else self.url + request.path
         credentials = self._place.headers if _origin(url) == _origin(self.url) else {}
-        headers = {**credentials, **request.headers}
+        own = {name.lower() for name in request.headers}
+        headers = {name: value for name, value in credentials.items() if name.lower() not in own} | dict(request.headers)
         if request.body is UNSET:
             return url, headers, None
         if isinstance(request.body, bytes):
             return url, headers, request.body
         return url, {"content-type": JSON, **headers}, msgspec.json.encode(request.body)
 
-    def _hushed(self, fault: UpstreamFault) -> UpstreamFault:
+    def _hushed(self, fault: UpstreamFault, request: Request) -> UpstreamFault:
         """Without what an agent echoes of the credentials that it was shown."""
-        for secret in self._place.headers.values():
+        for secret in (*self._place.headers.values(), *request.secrets):
             for word in (secret, secret.rpartition(" ")[2]):
                 if len(word) >= 8:
                     fault.detail = fault.detail.replace(word, "…")

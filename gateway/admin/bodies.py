@@ -12,6 +12,7 @@ from policies.strict_json import parse
 
 M = TypeVar("M", bound=BaseModel)
 FILE_ONLY = frozenset({"command", "args", "env"})  # what starts a program on our machine is said in the configuration file
+SELF_ONLY = frozenset({"ambient"})  # what shows the machine's own credential to somebody
 
 
 class Body(BaseModel):
@@ -91,6 +92,9 @@ class ServerTermsBody(TermsBody):
 def settings_of(upstream: UpstreamBody | None) -> dict[str, Any]:
     """An entry's settings for the other side. Raises BadRequest."""
     settings = upstream.model_dump(exclude_none=True, exclude_defaults=True) if upstream else {}
+    for name, value in (upstream.model_extra or {}).items() if upstream else ():
+        if name in SELF_ONLY or (isinstance(value, str) and value.startswith(("env:", "file:"))):
+            raise BadRequest(f"upstream.{_shown(name)}", "reads the gateway's environment: that is for the configuration file")
     for name in sorted(settings.keys() & {"tls", "push"}):
         raise BadRequest(f"upstream.{name}", "is not a member of this request")
     for name, value in settings.get("headers", {}).items():

@@ -42,7 +42,7 @@ from gateway.refresh import ROUND_SECONDS, Refresh
 from gateway.refusals import Refusals
 from gateway.reloads import LOOK_SECONDS, KeyReload, PolicyReload
 from gateway.resuming import Resuming
-from gateway.settings import Settings, upstream_headers
+from gateway.settings import Settings, from_environment, upstream_headers
 from gateway.spool import SPOOL_SECONDS, Spool
 from gateway.tasks import POLL_SECONDS, TaskLog, is_over
 from gateway.telemetry import current_trace_id
@@ -112,7 +112,8 @@ class Gateway:
         self.tools = upstreams.mcp_tools(settings, self.egress, self.oauth)
         self.isolation = calculations.furnish(settings, self.registry, self.tools)
         self.doorbells = Doorbells(settings.public_url)
-        self.catalog = Catalog(self.egress, upstreams.grpc_transport(self.egress, self.parting), self.doorbells, self.tools, self.oauth)
+        transport = upstreams.grpc_transport(self.egress, self.parting)
+        self.catalog = Catalog(self.egress, transport, self.doorbells, self.tools, self.oauth).reading(from_environment)
         self.onboarding = Onboarding(self.registry, upstreams.sources(settings, self.egress, self.tools, self.catalog), self.catalog.kinds)
         self.renewal = Renewal(self.database, self.registry)
         self.refresh = Refresh(self.registry, self.onboarding, self.renewal, Probes(self.database, now_us))

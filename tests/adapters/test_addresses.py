@@ -149,3 +149,27 @@ def test_nothing_that_is_not_global_is_ever_fit(address: ipaddress.IPv4Address |
     if inner:
         with pytest.raises(EgressRefused):
             Targets().vet("agents.example", 443, [str(address)])
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("https://aws.example/runtimes/arn%3Aaws%2Fa/invocations?q=1", "/runtimes/arn%3Aaws%2Fa/invocations?q=1"),
+        ("https://aws.example/a%20b/%7Ec", "/a%20b/%7Ec"),
+        ("https://aws.example/a/../b", "/b"),
+        ("https://aws.example/plain", "/plain"),
+    ],
+)
+def test_a_path_keeps_its_encoding_which_signatures_are_made_over(text: str, path: str) -> None:
+    assert Targets().check(text).raw_path_qs == path
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "0x7f.1"])
+def test_an_encoded_path_opens_no_other_host(host: str) -> None:
+    with pytest.raises(EgressRefused):
+        Targets().check(f"http://{host}/a%3Ab")
+
+
+def test_an_encoded_path_changes_nothing_else() -> None:
+    url = Targets(["::1"]).check("http://[::1]:8080/a%3Ab?x=%3A")
+    assert (url.raw_host, url.port, str(url)) == ("::1", 8080, "http://[::1]:8080/a%3Ab?x=:")

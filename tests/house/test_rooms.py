@@ -8,7 +8,7 @@ from functools import cache
 from tests.house.source import PRODUCT, ROOT, Source, product
 
 ROOMS = {
-    *("a2a", "aiohttp", "cedarpy", "dbos", "fastapi", "google", "grpc", "httpx", "httpx2"),
+    *("a2a", "aiohttp", "botocore", "cedarpy", "dbos", "fastapi", "google", "grpc", "httpx", "httpx2"),
     *("jmespath", "jose", "mcp", "mcp_types", "pydantic_monty"),
 }
 FREE = {  # used where they are needed; an addition is decided here

@@ -167,6 +167,8 @@ WRONG: list[tuple[Any, str]] = [
     ({"card": card(ELSEWHERE, "1.0"), "delegation": "shout"}, "delegation"),
     ({"card": card(ELSEWHERE, "1.0"), "upstream": {"headers": {"X": "a\r\nb"}}}, "upstream.headers"),
     ({"card": card(ELSEWHERE, "1.0"), "upstream": {"headers": {"X": "env:HOME"}}}, "upstream.headers.X"),
+    ({"kind": "bedrock", "upstream": {"agent": "A", "alias": "B", "session_token": "env:HOME"}}, "upstream.session_token"),
+    ({"kind": "bedrock", "upstream": {"agent": "A", "alias": "B", "ambient": True}}, "upstream.ambient"),
     ({"card": card(ELSEWHERE, "1.0"), "upstream": {"timeout": -1.0}}, "upstream.timeout"),
     ({"card": card(ELSEWHERE, "1.0"), "upstream": {"tls": "yes"}}, "upstream.tls"),
     ({"card": card(ELSEWHERE, "1.0"), "upstream": {"proxy": "x"}}, "upstream.proxy"),
