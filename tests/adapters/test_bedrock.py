@@ -82,7 +82,7 @@ async def test_several_calls_are_several_prompts_and_their_results_go_back_toget
 
 @pytest.mark.parametrize(("wants", "value"), [("USER_CONFIRMATION", False), ("USER_CONFIRMATION_AND_RESULT", {"approved": False})])
 async def test_a_denial_is_an_answer_without_a_result(wants: str, value: Any) -> None:
-    (prompt,) = (await told(control(function(wants))))[-1].prompts  # type: ignore[union-attr]  # an Ask
+    (prompt,) = (await told(control(function(wants))))[-1].prompts  # type: ignore[union-attr]  # an Ask has prompts, and this is one
     egress_body = {"functionResult": {"actionGroup": "money", "function": "refund", "confirmationState": "DENY"}}
     talk = exchange({"sessionState": {"returnControlInvocationResults": [egress_body]}}, chunk("as you like"))
     assert isinstance((await asked("bedrock", UPSTREAM, [talk], answers=(Answer(prompt, value),)))[-1], Done)
