@@ -1,5 +1,6 @@
 """What every test may ask for: an empty, migrated database of each kind."""
 
+import logging
 import shutil
 import tempfile
 import uuid
@@ -7,11 +8,22 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from gateway.database import Database, engine_for
 from gateway.migrations.run import upgrade
+
+
+@pytest.fixture(autouse=True)
+def _no_log_of_another_test() -> None:
+    """A gateway of an earlier test logs to what was stderr then, which may be closed by now."""
+    root = logging.getLogger()
+    root.handlers = [each for each in root.handlers if not getattr(getattr(each, "_stream", None), "closed", False)]
+    sink = getattr(structlog.get_config()["logger_factory"], "_file", None)
+    if sink is not None and sink.closed:
+        structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
