@@ -1,0 +1,56 @@
+"""What is in an activity beside its text: files, cards, citations, questions, and where to log in."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from adapters.contract import Prompt, PromptKind
+from adapters.task import Part
+
+CARDS: Final = "application/vnd.microsoft.card."
+SIGN_IN: Final = (f"{CARDS}oauth", f"{CARDS}signin")
+
+
+def attached(part: Part) -> dict[str, Any]:
+    kind = part.media_type or "application/octet-stream"
+    url = part.url if isinstance(part.url, str) else f"data:{kind};base64,{part.raw}"
+    return {"contentType": kind, "contentUrl": url, "name": part.filename or "file"}
+
+
+def stream_of(activity: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = activity.get("channelData")
+    found: Mapping[str, Any] = next((each for each in activity.get("entities") or () if each.get("type") == "streaminfo"), {})
+    return {**(data if isinstance(data, dict) else {}), **found}
+
+
+def attachments(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return message.get("attachments") or []
+
+
+def citations(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    looks = [claim.get("appearance") or {} for each in message.get("entities") or () for claim in each.get("citation") or ()]
+    return [{"url": look.get("url") or "", "title": look.get("name") or "", "text": look.get("abstract") or ""} for look in looks]
+
+
+def part_of(attachment: Mapping[str, Any]) -> Part:
+    kind, url, name = str(attachment["contentType"]), attachment.get("contentUrl"), attachment.get("name") or ""
+    if not url:
+        return Part(data=attachment["content"], media_type=kind)
+    if str(url).startswith("data:"):
+        return Part(raw=str(url).partition("base64,")[2], media_type=kind, filename=name)
+    return Part(url=str(url), media_type=kind, filename=name)
+
+
+def question(message: Mapping[str, Any]) -> Prompt:
+    choices = [
+        {"title": each.get("title"), "value": each["value"]} for each in (message.get("suggestedActions") or {}).get("actions") or ()
+    ]
+    cards = [each["content"] for each in attachments(message) if str(each.get("contentType")).startswith(CARDS)]
+    data = {**({"choices": choices} if choices else {}), **({"cards": cards} if cards else {})}
+    return Prompt(str(message.get("id") or "question"), str(message["text"]), data or None)
+
+
+def login(card: Mapping[str, Any], number: int) -> Prompt:
+    """Where to log in; the answer is the code that is shown there. What could be exchanged for a token is not passed on."""
+    content = card["content"]
+    url = next((str(each["value"]) for each in content.get("buttons") or () if str(each.get("value")).startswith("https://")), "")
+    return Prompt(f"login-{number}", str(content.get("text") or ""), schema={"type": "string"}, kind=PromptKind.AUTH, url=url)
