@@ -30,6 +30,7 @@ VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind
     "agentcore": "adapters.agentcore:AgentCore",
     "bedrock": "adapters.bedrock:Bedrock",
     "crewai": "adapters.crewai:CrewAI",
+    "dify": "adapters.dify:Dify",
     "langgraph": "adapters.langgraph:LangGraph",
     "llama-agents": "adapters.llama_agents:LlamaAgents",
     "openai-responses": "adapters.openai_responses:OpenAIResponses",
