@@ -33,6 +33,7 @@ VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind
     "dify": "adapters.dify:Dify",
     "langgraph": "adapters.langgraph:LangGraph",
     "llama-agents": "adapters.llama_agents:LlamaAgents",
+    "openai-agents": "adapters.openai_agents:OpenAIAgents",
     "openai-responses": "adapters.openai_responses:OpenAIResponses",
     "rest": "adapters.rest_template:RestTemplate",
 }

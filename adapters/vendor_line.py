@@ -158,10 +158,13 @@ class Line(Generic[O_co]):
             for frame in decoder.finish():
                 yield frame
 
-    async def fetched(self, part: Part) -> Part:
-        """What is at a part's address, in its place; the part as it was, saying why, where that can't be had."""
+    async def fetched(self, part: Part, more: Mapping[str, str] | None = None) -> Part:
+        """What is at a part's address, in its place; the part as it was, saying why, where that can't be had.
+
+        `more`: headers that the agent's own origin wants beside the credential.
+        """
         url = urljoin(f"{self.url}/", str(part.url))
-        headers = self._place.headers if _origin(url) == _origin(self.url) else {}
+        headers = {**(more or {}), **self._place.headers} if _origin(url) == _origin(self.url) else {}
         seconds = min(self.seconds, FILE_SECONDS)
         try:
             answer = await self._egress.request("GET", url, headers=headers, body=None, timeout=seconds, limit=FILE_MAX, idempotent=True)
