@@ -92,12 +92,9 @@ async def _published(line: Line[AgentsOptions], session: str, turn: str) -> Asyn
     path = f"/agents/sessions/{quoted(session)}/artifacts"
     for file in (await line.json(_request("GET", f"{path}?limit={PAGE}&order=desc")))["data"]:
         if file["turn_id"] == turn:
-            answer = await line.fetched(Part(url=f"{path.removeprefix('/')}/{quoted(file['id'])}/content", filename=_name(file["path"])), BETA)
-            yield ArtifactPiece(Artifact(file["id"], (answer,), name=_name(file["path"])))
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]
+            name = file["path"].rpartition("/")[2]
+            named = Part(url=f"{path.removeprefix('/')}/{quoted(file['id'])}/content", filename=name)
+            yield ArtifactPiece(Artifact(file["id"], (await line.fetched(named, BETA),), name=name))
 
 
 def _opening(turn: Turn, options: AgentsOptions) -> dict[str, Any]:
@@ -147,7 +144,7 @@ class TurnReader:
             case {"type": "agent.session.requires_action", "session": {"required_actions": actions}} if self._answered is not None:
                 yield from self._asked([each for each in actions if each.get("call_id", each.get("request_id")) not in self._answered])
             case {"type": "agent.session.failed" | "agent.session.environment.failed" | "error"}:
-                yield Failed(FAILED, detail=str(event.get("error") or event.get("environment") or (event.get("session") or {}).get("error")))
+                yield Failed(FAILED, detail=str({name: event.get(name) for name in ("error", "environment", "session")}))
 
     def _of_turn(self, kind: str, event: Mapping[str, Any]) -> Iterator[Event]:
         turn = event.get("turn") or {}
