@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from gateway.database import Database, engine_for
 from gateway.migrations.run import upgrade
+
+# A loaded machine makes no law untrue: examples may take their time.
+settings.register_profile("interlock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("interlock")
 
 
 @pytest.fixture(autouse=True)
