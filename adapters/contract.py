@@ -100,6 +100,12 @@ class ArtifactPiece(Struct, frozen=True):
     last_chunk: bool = True
 
 
+class Withheld(Struct, frozen=True):
+    """What an agent gave and its contract does not allow: kept for the record, handed to nobody. The gateway's own, never an adapter's."""
+
+    artifact: Artifact
+
+
 class Ask(Struct, frozen=True):
     """The agent waits for input (`auth` false) or for an authorization given out of band. Ends the turn.
 
@@ -154,7 +160,7 @@ def usage(
     return {USAGE: known} if known else {}
 
 
-Event = Ref | Progress | ArtifactPiece | Ask | Replied | Done | Failed | Canceled
+Event = Ref | Progress | ArtifactPiece | Withheld | Ask | Replied | Done | Failed | Canceled
 USAGE = "urn:interlock:a2a:usage"  # in the metadata of a task: model, input_tokens, output_tokens, total_tokens, as far as known
 CITATIONS = "urn:interlock:a2a:citations"  # in the metadata of a part: a list of {url, title, text, …}
 AGENT_LATE = "AGENT_LATE"  # the kind of a Failed whose agent did not answer in time

@@ -19,7 +19,19 @@ from gateway.ledger import Ledger, Outside, ToolServers, Trail, while_moving
 from gateway.limits import leave
 from gateway.parking import Parking, Waiting
 from gateway.patience import patient
-from gateway.sending import Sending, ServerCall, ServerListening, asked_of, how_sent, kept_webhook, new_row, ref_of, request_of, turn_of
+from gateway.sending import (
+    Errand,
+    Sending,
+    ServerCall,
+    ServerListening,
+    asked_of,
+    check_handoff,
+    how_sent,
+    kept_webhook,
+    new_row,
+    request_of,
+    turn_for,
+)
 from gateway.task_reader import TaskReader, front_door_key
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
@@ -155,14 +167,14 @@ class Broker:
         """Ruled on and kept; nothing has left yet."""
         before, row = rows
         grant = await self._ledger.ruling(caller, asked)
+        check_handoff(sending, target, before)
         message = msgspec.structs.replace(sending.message, context_id=row.context_id, task_id=row.id)
         if isinstance(grant, Question):
             waiting = Waiting(row, before, message, target, how_sent(sending), kept_webhook(sending, row, before))
             return await self.parking.park(caller, waiting, asked, grant)
         row = msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
-        turn = turn_of(sending, target, row, await ref_of(self._memory, row, before, sending))
-        adapter = self._outside.adapters.adapter(target.kind, target.upstream)
+        turn, adapter = await turn_for(self._memory, self._outside.adapters, sending, Errand(grant, target, row, before))
         call = self._ledger.call(grant, target, sending.trail, row.id)
         held = self._memory.tasks.tail(row) if sending.watched else None
         await self._ledger.open(call, opened, before, kept_webhook(sending, opened.row, before))

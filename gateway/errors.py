@@ -14,6 +14,7 @@ from gateway.asgi import BadHeader, BodyTooLarge, ContentTypeNotSupported
 from gateway.asking import TooManyQuestions
 from gateway.cancellation import NotCancelable
 from gateway.connections import UnknownConnection
+from gateway.contracts import ContractBroken
 from gateway.database import NotKept, NotRead
 from gateway.decisions import BadCursor, UnknownDecision
 from gateway.error_row import PRECONDITION
@@ -127,6 +128,7 @@ TABLE: dict[type[Exception], Row] = {
     WrongVerb: Row(405, -32601, "wrong-verb"),
     BadMessage: Row(400, -32602, "bad-params"),
     BadAnswer: Row(400, -32602, "bad-answer"),
+    ContractBroken: Row(400, -32602, "contract-broken"),
     BadHeader: Row(400, -32600, "bad-header", acts=True),
     BodyTooLarge: Row(413, -32600, "body-too-large", acts=True),
     ContentTypeNotSupported: Row(415, -32005, "content-type", "The body must be application/json.", a2a="CONTENT_TYPE_NOT_SUPPORTED"),

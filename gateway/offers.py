@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.contracts import BadContract, check_contracts
 from policies.grant import Grant
 from policies.permissions import BadPermission, Permissions
-from registry.card import CLEARANCE_MAX
+from registry.card import CLEARANCE_MAX, Endpoint
 from registry.deeds import REGISTERED, Deed
 
 DELEGATIONS = ("bearer", "header", "ticket", "none")
@@ -24,6 +25,22 @@ AUTH_TEXTS: Mapping[str, tuple[str, ...]] = {
 }
 AUTH_LISTS = ("scopes", "authorization_servers")
 PROVIDER_TEXTS: Mapping[str, tuple[str, ...]] = {"issuer": (), "client_id": (), "client_secret": (), "method": METHODS}
+CONTEXTS = ("none", "summary")
+ENDPOINTS_MAX = 16
+WEIGHT_MAX = 100
+RESERVED = (
+    "ceiling",
+    "delegation",
+    "upstream",
+    "trusted_keys",
+    "rank",
+    "sensitivity",
+    "clearance",
+    "sensitivities",
+    "contracts",
+    "context",
+    "endpoints",
+)
 ACCOUNTS = ("person", "service")
 SHARED_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"})
 
@@ -72,12 +89,14 @@ class Terms:
     sensitivity: int | None = None  # of what a server tells, 0..3
     clearance: int | None = None  # the most sensitive that it may be told, 0..3
     sensitivities: Mapping[str, int] | None = None  # of single tools
+    contracts: Mapping[str, Mapping[str, Any]] | None = None  # of an agent's skills
+    context: str | None = None  # what it is told of the conversation that a message comes from
+    endpoints: tuple[Endpoint, ...] | None = None  # at which it is called besides
 
     def check(self, by: "Registrant") -> None:
         """Nobody but an operator says what an agent may do, what is sent along, and whom to trust. Raises BadRequest naming the field."""
         if not by.operator:
-            reserved = ("ceiling", "delegation", "upstream", "trusted_keys", "rank", "sensitivity", "clearance", "sensitivities")
-            for name in reserved:
+            for name in RESERVED:
                 if getattr(self, name) not in (None, "", {}, ()) and (name, getattr(self, name)) != ("rank", 0):
                     raise BadRequest(name, "is for operators to set")
         if self.delegation and self.delegation not in DELEGATIONS:
@@ -89,6 +108,7 @@ class Terms:
         except BadPermission as error:
             raise BadRequest("ceiling", f"has an entry that is no permission: {error}") from error
         self._check_labels()
+        self._check_calls()
         self._check_upstream()
 
     def _check_labels(self) -> None:
@@ -97,6 +117,21 @@ class Terms:
         for name, label in labels.items():
             if label is not None and (isinstance(label, bool) or not 0 <= label <= CLEARANCE_MAX):
                 raise BadRequest(name, f"must be a whole number from 0 to {CLEARANCE_MAX}")
+
+    def _check_calls(self) -> None:
+        """How an agent is called."""
+        try:
+            check_contracts(self.contracts or {})
+        except BadContract as error:
+            raise BadRequest(error.field, error.problem) from error
+        if self.context is not None and self.context not in CONTEXTS:
+            raise BadRequest("context", f"must be one of: {', '.join(CONTEXTS)}")
+        endpoints = self.endpoints or ()
+        if len(endpoints) > ENDPOINTS_MAX or len({each.url for each in endpoints}) < len(endpoints):
+            raise BadRequest("endpoints", f"must be at most {ENDPOINTS_MAX}, none of them twice")
+        for at, each in enumerate(endpoints):
+            if isinstance(each.weight, bool) or not 0 <= each.weight <= WEIGHT_MAX:
+                raise BadRequest(f"endpoints[{at}].weight", f"must be a whole number from 0 to {WEIGHT_MAX}")
 
     def _check_upstream(self) -> None:
         if not isinstance(self.upstream.get("tls", True), bool):

@@ -13,6 +13,7 @@ from adapters.egress import EgressRefused
 from adapters.mcp_tools import STDIO
 from adapters.openapi_tools import KIND as OPENAPI
 from gateway.card_source import CardSource, Read, Unverified
+from gateway.endpoints import Endpoints
 from gateway.offers import AgentOffer, BadRequest, Registrant, ServerOffer, Terms, UrlRefused
 from gateway.server_source import Servers, ServerSource
 from gateway.vendor_source import NoVendors, Vendors, VendorSource
@@ -59,6 +60,7 @@ class Onboarding:
         self._cards = outside.cards
         self._servers = ServerSource(outside.cards, outside.mcp, outside.credentials)
         self._vendors = VendorSource(outside.vendors, outside.cards, outside.credentials)
+        self.endpoints = Endpoints(outside.cards, self._vendors)
         self._keys = outside.keys
         self._kinds = kinds
 
@@ -84,9 +86,10 @@ class Onboarding:
         """What to register for a seed of the configuration file. Raises NotReached, and BadName."""
         check_name(seed.name)
         by = Registrant(TENANT, OPERATOR, operator=True)
-        delegation = seed.delegation if isinstance(seed, AgentSeed) else ""
-        given = (seed.trusted_keys, seed.rank) if isinstance(seed, AgentSeed) else ((), 0)
-        terms = Terms(seed.ceiling, delegation, seed.upstream, *given)
+        terms = Terms(seed.ceiling, "", seed.upstream)
+        if isinstance(seed, AgentSeed):
+            keys, calls = seed.trusted_keys, (seed.contracts, seed.context, seed.endpoints)
+            terms = Terms(seed.ceiling, seed.delegation, seed.upstream, keys, seed.rank, None, None, None, *calls)
         try:
             if isinstance(seed, AgentSeed):
                 return await self._agent(by, AgentOffer(seed.url, seed.card, seed.name, seed.kind, terms))
@@ -197,6 +200,7 @@ class Onboarding:
         )
         async with _in_time():
             found = await (self._vendors.told(blank, offer.url) if vendor else self._carded(blank, offer, keys))
+            await self.endpoints.check(found)
         doubtful = bool(found.facts["warnings"]) and by.operator
         assert found.card is not None  # it was read
         return replace(found, name=offer.name or _name_of(found.card), status=Status.PENDING if doubtful else found.status)
@@ -251,8 +255,9 @@ class Onboarding:
 
 
 def _labels(terms: Terms) -> dict[str, Any]:
-    """How sensitive it is, and what it may be told, as far as the operator says."""
-    said = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
+    """How sensitive it is, what it may be told, and how it is called, as far as the operator says."""
+    said: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
+    said |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints}
     return {name: label for name, label in said.items() if label is not None}
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+from registry.card import Endpoint
 from registry.seeds import AgentSeed, Seed, Seeds, ServerSeed, VirtualSeed
 from registry.selection import Selection
 
@@ -25,6 +26,9 @@ def seeds_of(agents: Iterable[Any], servers: Iterable[Any], virtual: Iterable[An
                 trusted_keys=tuple(each.trusted_keys),
                 rank=each.rank,
                 clearance=each.clearance,
+                contracts=each.contracts,
+                context=each.context,
+                endpoints=tuple(Endpoint(one.url, one.weight) for one in each.endpoints),
             )
             for each in agents
         ),

@@ -10,7 +10,7 @@ from gateway.broker import Broker
 from gateway.explanations import sentence
 from gateway.ledger import Ledger, Outside, Refused, Trail
 from gateway.parking import Due, exactly, last_message, said_of
-from gateway.sending import Sending, asked_of, ref_of, turn_of
+from gateway.sending import Errand, Sending, asked_of, check_handoff, turn_for
 from gateway.tasks import TaskEnded, TaskRecord
 from gateway.turns import Memory
 from policies.approval_rows import ApprovalGone
@@ -77,8 +77,9 @@ class Resuming:
         if isinstance(grant, Question):
             raise Refused(grant)
         new = replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
-        turn = turn_of(sending, target, row, await ref_of(memory, row, known, sending))
+        check_handoff(sending, target, known)
+        turn, adapter = await turn_for(memory, self._outside.adapters, sending, Errand(grant, target, row, known))
         call = self._ledger.call(grant, target, sending.trail, row.id)
         held, opened = memory.tasks.tail(row), self._broker.parking.going_on(row, new)
         await self._ledger.open(call, opened, row)
-        self._broker.take_up(self._outside.adapters.adapter(target.kind, target.upstream), turn, call, opened, held)
+        self._broker.take_up(adapter, turn, call, opened, held)

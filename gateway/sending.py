@@ -8,14 +8,16 @@ import msgspec
 from msgspec import Struct
 
 from adapters.a2a_wire.v1 import BadMessage
-from adapters.contract import Turn, VendorRef
+from adapters.contract import Adapter, Turn, VendorRef
 from adapters.mcp_agent import wanted
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpRequest
 from adapters.task import Message, TaskState
 from gateway.asking import terms_of
+from gateway.contracts import check_input, contract_of
 from gateway.database import Batch
-from gateway.ledger import Trail
+from gateway.handoff import SUMMARY, contracted, plain, skill_of, with_context
+from gateway.ledger import Adapters, Trail
 from gateway.prompts import answers_to
 from gateway.push import Webhook
 from gateway.task_reader import digest, scoped_key, session_of
@@ -23,7 +25,7 @@ from gateway.tasks import TaskRow
 from gateway.turns import Memory
 from policies.authority import Caller, Request
 from policies.delegation import Hop
-from policies.grant import Act, calling, invoking
+from policies.grant import Act, Grant, calling, invoking
 from policies.permissions import ceiling_of
 from registry.card import FEATURES, Family, Registration
 
@@ -42,6 +44,15 @@ class Sending(Struct, frozen=True):
     watched: bool = False
     webhook: Webhook | None = None  # to be told of the task's events
     metadata: Mapping[str, Any] | None = None  # of the request
+
+
+class Errand(Struct, frozen=True):
+    """Where a message goes that is allowed: `before` is the task as it was, if it is not new."""
+
+    grant: Grant
+    target: Registration
+    row: TaskRow
+    before: TaskRow | None = None
 
 
 class ServerCall(Struct, frozen=True):
@@ -110,11 +121,31 @@ def asked_of(sending: Sending, target: Registration, row: TaskRow) -> Request:
 def turn_of(sending: Sending, target: Registration, row: TaskRow, ref: VendorRef | None) -> Turn:
     """Raises BadAnswer for a message that does not answer what the task waits for."""
     watched = sending.watched or bool(row.parent_id)  # who is to be told of a cancellation has to name its task early
-    turn = Turn(sending.message, ref, watched, sending.accepted_output_modes, sending.metadata)
+    turn = Turn(plain(sending.message), ref, watched, sending.accepted_output_modes, sending.metadata)
     if FEATURES not in target.facts:
         return turn
     answers = answers_to((ref.prompts or ()) if ref else (), sending.message)
     return msgspec.structs.replace(turn, answers=answers, session=session_of(row))
+
+
+def check_handoff(sending: Sending, target: Registration, before: TaskRow | None) -> None:
+    """Whether a message that begins a task keeps the agent's contract; an answer is to a question. Raises ContractBroken."""
+    if before is None and (target.contracts or FEATURES in target.facts):
+        check_input(contract_of(target, sending.skill), sending.message)
+
+
+async def turn_for(memory: Memory, adapters: Adapters, sending: Sending, errand: Errand) -> tuple[Turn, Adapter]:
+    """What the agent is to do, and who has it do that, within its contract. Raises BadAnswer and UnknownKind."""
+    target, row, before = errand.target, errand.row, errand.before
+    turn = turn_of(sending, target, row, await ref_of(memory, row, before, sending))
+    adapter = adapters.adapter(target.kind, target.upstream)
+    if target.contracts:
+        output = contract_of(target, sending.skill or (await skill_of(memory.tasks, before) if before else "")).output
+        adapter = adapter if output is None else contracted(adapter, output)
+    if target.context == SUMMARY and not turn.answers:
+        told = await with_context(memory.tasks, target, errand.grant, row, turn.message)
+        turn = msgspec.structs.replace(turn, message=told)
+    return turn, adapter
 
 
 async def ref_of(memory: Memory, row: TaskRow, before: TaskRow | None, sending: Sending) -> VendorRef | None:

@@ -111,6 +111,13 @@ class Telemetry(_Strict):
 Label = Annotated[int, Field(ge=0, le=3)]
 
 
+class EndpointSeed(_Strict):
+    """One more address of an agent."""
+
+    url: str
+    weight: int = Field(1, ge=0, le=100)  # its share of new tasks
+
+
 class AgentSeed(_Strict):
     """An agent of the configuration file, registered at start. Either `url` or `card`."""
 
@@ -124,6 +131,9 @@ class AgentSeed(_Strict):
     delegation: Literal["bearer", "header", "ticket", "none", ""] = ""
     upstream: dict[str, Any] = {}
     clearance: Label = 3  # the most sensitive that the agent may be told
+    contracts: dict[str, dict[str, Any]] = {}  # what its skills take in and give out
+    context: Literal["none", "summary"] = "none"
+    endpoints: list[EndpointSeed] = []
 
 
 class ServerSeed(_Strict):

@@ -59,6 +59,9 @@ class UnknownTask(Exception):
     """No such task for this caller: of another owner, or of nobody."""
 
 
+WITHHELD = "withheld"  # kind of an event for the record alone: what its agent gave against its contract
+
+
 class TaskEnded(Exception):
     """The task has reached a terminal state, or another hand moved it on."""
 
@@ -80,7 +83,7 @@ class TaskEvent(Struct, frozen=True):
 
     seq: int
     at: int  # microseconds since 1970
-    kind: str  # status | message | artifact
+    kind: str  # status | message | artifact | withheld
     body: str
 
 
@@ -156,8 +159,8 @@ def shown(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
             last_chunk='"lastChunk":true,' in event.body[-40:],
         )
         return StreamResponse(artifact_update=update)
-    message = _message(event.body)
-    return StreamResponse(message=message) if message.role is Role.AGENT else None
+    message = None if event.kind == WITHHELD else _message(event.body)
+    return StreamResponse(message=message) if message is not None and message.role is Role.AGENT else None
 
 
 def status_body(status: TaskStatus, noted: Mapping[str, Any] | None = None) -> str:

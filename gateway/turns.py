@@ -29,13 +29,14 @@ from adapters.contract import (
     Replied,
     Turn,
     UpstreamFault,
+    Withheld,
 )
 from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
 from gateway.database import Batch, Database, NotKept, NotRead
 from gateway.late import STOP, TURN, Late
 from gateway.prompts import asking, keeping
 from gateway.showing import Showing
-from gateway.tasks import TaskEnded, TaskEvent, TaskLog, TaskRecord, TaskRow, artifact_body, rfc3339, status_body
+from gateway.tasks import WITHHELD, TaskEnded, TaskEvent, TaskLog, TaskRecord, TaskRow, artifact_body, rfc3339, status_body
 from policies.audit import Audit
 from policies.grants import Grants
 
@@ -240,6 +241,8 @@ class Turns:
         if isinstance(event, ArtifactPiece):
             body = artifact_body(event.artifact, event.append, event.last_chunk)
             return _with(turned, row, TaskEvent(row.last_seq + 1, at, "artifact", body))
+        if isinstance(event, Withheld):
+            return _with(turned, row, TaskEvent(row.last_seq + 1, at, WITHHELD, encode(event.artifact).decode()))
         if isinstance(event, Replied):
             message = _ours(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
             return replace(self._status(turned, TaskState.COMPLETED, message, at), reply=message)

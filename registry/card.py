@@ -125,6 +125,14 @@ class Withheld:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One more address at which the same agent is called. `weight`: its share of new tasks; 0: only when no other can be reached."""
+
+    url: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """An agent, a server or a virtual server under its name in one tenant, ready to be called."""
 
@@ -156,6 +164,9 @@ class Registration:
     sensitivity: int = 0  # 0..3, of what a server tells
     clearance: int = CLEARANCE_MAX  # 0..3: the most sensitive that it may be told
     sensitivities: Mapping[str, int] = field(default_factory=dict)  # of single tools
+    contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # skill, empty for all -> JSON Schemas: input, output
+    context: str = "none"  # none | summary: what an agent is told of the conversation that a message comes from
+    endpoints: tuple[Endpoint, ...] = ()  # beside `url`
 
     def sensitivity_of(self, tool: str) -> int:
         """Of what this tool tells; of anything but a tool, its server's."""

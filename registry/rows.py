@@ -9,7 +9,20 @@ from typing import Any, Protocol
 
 from sqlalchemy import Row
 
-from registry.card import CLEARANCE_MAX, AgentCard, BadCard, Family, Prompt, Registration, Resource, Status, Template, Tool, Withheld
+from registry.card import (
+    CLEARANCE_MAX,
+    AgentCard,
+    BadCard,
+    Endpoint,
+    Family,
+    Prompt,
+    Registration,
+    Resource,
+    Status,
+    Template,
+    Tool,
+    Withheld,
+)
 from registry.card_reader import read_card
 from registry.selection import Selection
 
@@ -72,6 +85,9 @@ class Candidate:
     sensitivity: int = 0
     clearance: int = CLEARANCE_MAX
     sensitivities: Mapping[str, int] = field(default_factory=dict)
+    contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    context: str = "none"
+    endpoints: tuple[Endpoint, ...] = ()
     jwks: str = ""  # the key set that it proves itself with at the token endpoint, as JSON
 
 
@@ -97,7 +113,21 @@ def row_of(entry: Candidate | Registration) -> dict[str, Any]:
         "sensitivity": entry.sensitivity,
         "clearance": entry.clearance,
         "sensitivities": json.dumps(dict(entry.sensitivities)),
+        "terms": _terms_text(entry),
     }
+
+
+def _terms_text(entry: Candidate | Registration) -> str:
+    """What differs from what every agent is called with."""
+    endpoints = [{"url": each.url, "weight": each.weight} for each in entry.endpoints]
+    said = {"contracts": dict(entry.contracts), "context": entry.context if entry.context != "none" else "", "endpoints": endpoints}
+    return json.dumps({name: value for name, value in said.items() if value})
+
+
+def _terms_of(text: str) -> dict[str, Any]:
+    said = json.loads(text)
+    endpoints = tuple(Endpoint(**each) for each in said.get("endpoints", ()))
+    return {"contracts": MappingProxyType(said.get("contracts", {})), "context": said.get("context", "none"), "endpoints": endpoints}
 
 
 def text_of(entry: Candidate | Registration) -> str:
@@ -134,6 +164,9 @@ class Amendment:
     sensitivity: int | None = None
     clearance: int | None = None
     sensitivities: Mapping[str, int] | None = None
+    contracts: Mapping[str, Mapping[str, Any]] | None = None
+    context: str | None = None
+    endpoints: tuple[Endpoint, ...] | None = None
 
 
 def amended(entry: Registration, amendment: Amendment) -> Registration:
@@ -182,6 +215,7 @@ def registration_of(row: Row[Any], upstream: str | None = "{}") -> Registration:
         sensitivity=row.sensitivity,
         clearance=row.clearance,
         sensitivities=MappingProxyType(json.loads(row.sensitivities)),
+        **_terms_of(row.terms),
         **_content(row.family, document),
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from registry.card import CLEARANCE_MAX, Family, Registration, Status
+from registry.card import CLEARANCE_MAX, Endpoint, Family, Registration, Status
 from registry.deeds import Deed
 from registry.pins import first_seen
 from registry.renewal import Renewal
@@ -34,6 +34,9 @@ class AgentSeed:
     trusted_keys: tuple[Mapping[str, Any], ...] = ()
     rank: int = 0
     clearance: int = CLEARANCE_MAX
+    contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    context: str = "none"
+    endpoints: tuple[Endpoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +167,10 @@ def _terms(seed: Surveyed, candidate: Candidate | None) -> Amendment:
 
 
 def _labels(seed: Surveyed) -> dict[str, Any]:
-    """How sensitive it is, and what it may be told."""
+    """How sensitive it is, what it may be told, and how agents are called."""
     if isinstance(seed, AgentSeed):
-        return {"clearance": seed.clearance}
+        calls = {"contracts": dict(seed.contracts), "context": seed.context, "endpoints": seed.endpoints}
+        return {"clearance": seed.clearance, **calls}
     return {"clearance": seed.clearance, "sensitivity": seed.sensitivity, "sensitivities": dict(seed.sensitivities)}
 
 

@@ -30,6 +30,7 @@ registrations = Table(
     Column("sensitivity", BigInteger, nullable=False, server_default="0"),  # 0..3: of what a server tells
     Column("clearance", BigInteger, nullable=False, server_default="3"),  # 0..3: the most sensitive that it may be told
     Column("sensitivities", Text, nullable=False, server_default="{}"),  # JSON: tool -> 0..3, where it differs from its server
+    Column("terms", Text, nullable=False, server_default="{}"),  # JSON of what agents are called with: contracts, context, endpoints
     Index("registrations_family", "tenant", "family"),
 )
 

@@ -143,9 +143,10 @@ def _head(desk: Desk, caller: Caller, entry: Registration) -> dict[str, Any]:
 
 def _whole(desk: Desk, caller: Caller, entry: Registration) -> dict[str, Any]:
     """With all that is for operators and for who registered it."""
-    shown = {**_head(desk, caller, entry), "card": entry.card.document if entry.card else None}
+    shown = {**_head(desk, caller, entry), "card": entry.card.document if entry.card else None, "contracts": dict(entry.contracts)}
     if desk.controls(caller, entry):
         facts = entry.facts
         shown |= {"signed_by": facts.get("signed_by", ""), "warnings": facts.get("warnings", []), "source": facts.get("source", "")}
+        shown |= {"context": entry.context, "endpoints": [{"url": each.url, "weight": each.weight} for each in entry.endpoints]}
         shown |= {"rank": entry.rank, "trusted_keys": [key.get("kid") for key in entry.trusted_keys]}
     return shown

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from gateway.admin.bodies import Body, UpstreamBody, settings_of
+from gateway.admin.bodies import Body, EndpointBody, UpstreamBody, endpoints_of, settings_of
 from gateway.admin.desk import Desk, check_changeable, deed_of, registering
 from gateway.card_source import Unverified
 from gateway.offers import BadRequest, PreconditionFailed, PreconditionRequired, Registrant, Terms
@@ -13,7 +13,7 @@ from gateway.onboarding import Onboarding
 from gateway.refresh import Refresh
 from gateway.tasks import rfc3339
 from policies.authority import Caller
-from registry.card import Family, Registration, Status
+from registry.card import Endpoint, Family, Registration, Status
 from registry.deeds import Deed
 from registry.drift import SHOWN_MAX
 from registry.health import Health
@@ -50,6 +50,9 @@ class AgentPatch(Patch):
     trusted_keys: list[dict[str, Any]] | None = Field(None, max_length=50)
     rank: int | None = Field(None, ge=-1000, le=1000)
     jwks: dict[str, Any] | None = None
+    contracts: dict[str, dict[str, Any]] | None = None
+    context: str | None = None
+    endpoints: list[EndpointBody] | None = Field(None, max_length=100)
 
 
 class Amendments:
@@ -74,6 +77,8 @@ class Amendments:
             check_seen(match)
         found = await self._moved(entry, patch.url) if patch.url is not None else None
         changed, jwks = self._on_terms(entry, patch)
+        if changed.endpoints != entry.endpoints:
+            await self._onboarding.endpoints.check(changed)
         if changed != entry or jwks is not None:
             changed = await self._registry.update(changed, deed, jwks=jwks)
         if found is not None:
@@ -148,10 +153,12 @@ class Amendments:
             if "jwks" in patch.model_fields_set:
                 jwks = self._onboarding.key_set(patch.jwks)
         sensitivity, single = (patch.sensitivity, patch.sensitivities) if isinstance(patch, ServerPatch) else (None, None)
-        terms = Terms(ceiling, delegation or "", upstream or {}, sensitivity=sensitivity, clearance=patch.clearance, sensitivities=single)
-        terms.check(Registrant(entry.tenant, entry.owner, operator=True))
         status = None  # which comes later, by itself
-        return amended(entry, Amendment(ceiling, delegation, upstream, keys, rank, status, sensitivity, patch.clearance, single)), jwks
+        calls = _calls(patch)
+        labels = (sensitivity, patch.clearance, single)
+        Terms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls).check(Registrant(entry.tenant, entry.owner, operator=True))
+        amendment = Amendment(ceiling, delegation, upstream, keys, rank, status, *labels, *calls)
+        return amended(entry, amendment), jwks
 
     async def _moved(self, entry: Registration, url: str) -> Candidate:
         """What is found at another address. Raises BadRequest, BadCard and UpstreamFault."""
@@ -166,6 +173,11 @@ class Amendments:
         if patch.status == "active" and entry.status is not Status.DOWN:
             return await self._renewal.approve(entry, deed=deed)
         return await self._registry.set_status(entry.tenant, entry.name, Status(patch.status), deed)
+
+
+def _calls(patch: Patch) -> tuple[Mapping[str, Mapping[str, Any]] | None, str | None, tuple[Endpoint, ...] | None]:
+    """How an agent is to be called from now on, as far as the patch says: contracts, context, endpoints."""
+    return (patch.contracts, patch.context, endpoints_of(patch.endpoints)) if isinstance(patch, AgentPatch) else (None, None, None)
 
 
 def check_match(entry: Registration, match: str | None) -> None:

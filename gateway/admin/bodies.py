@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gateway.asgi import read_body
 from gateway.offers import BadRequest, Terms
 from policies.strict_json import parse
+from registry.card import Endpoint
 
 M = TypeVar("M", bound=BaseModel)
 FILE_ONLY = frozenset({"command", "args", "env"})  # what starts a program on our machine is said in the configuration file
@@ -55,6 +56,17 @@ class UpstreamBody(Body):
     auth: AuthBody | None = None
 
 
+class EndpointBody(Body):
+    """One more address of the same agent."""
+
+    url: str = Field(max_length=2048)
+    weight: int = 1
+
+
+def endpoints_of(given: list[EndpointBody] | None) -> tuple[Endpoint, ...] | None:
+    return None if given is None else tuple(Endpoint(each.url, each.weight) for each in given)
+
+
 class TermsBody(Body):
     """What operators may add to a registration."""
 
@@ -74,9 +86,19 @@ class AgentTermsBody(TermsBody):
 
     trusted_keys: list[dict[str, Any]] | None = Field(None, max_length=50)
     rank: int | None = Field(None, ge=-1000, le=1000)
+    contracts: dict[str, dict[str, Any]] | None = None
+    context: str | None = None
+    endpoints: list[EndpointBody] | None = Field(None, max_length=100)
 
     def terms(self) -> Terms:
-        return replace(super().terms(), trusted_keys=tuple(self.trusted_keys or ()), rank=self.rank or 0)
+        return replace(
+            super().terms(),
+            trusted_keys=tuple(self.trusted_keys or ()),
+            rank=self.rank or 0,
+            contracts=self.contracts,
+            context=self.context,
+            endpoints=endpoints_of(self.endpoints),
+        )
 
 
 class ServerTermsBody(TermsBody):

@@ -12,7 +12,7 @@ from adapters.task import encode
 from gateway.database import Database
 from gateway.places import Places
 from gateway.task_pages import Page, read_page, sees
-from gateway.tasks import TaskEvent, TaskLog, TaskRecord, TaskRow, UnknownTask, one_by_one, rfc3339
+from gateway.tasks import WITHHELD, TaskEvent, TaskLog, TaskRecord, TaskRow, UnknownTask, one_by_one, rfc3339
 from gateway.traces import read_trace
 from policies.authority import Caller
 
@@ -39,10 +39,11 @@ def routes(database: Database, log: TaskLog, admitted: Admitted, places: Places)
         row = await _seen(log, caller, task_id)
         after = _number(request.headers.get("last-event-id", ""))
         if request.headers.get("accept", "").startswith("application/json"):
-            return JSONResponse({"items": [event_json(event) for event in await log.events(row, after)], "next": None})
+            items = [event_json(event) for event in await log.events(row, after) if _told(caller, event)]
+            return JSONResponse({"items": items, "next": None})
         place = places.take(caller.principal.owner)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        stream = _stream(one_by_one(log.follow(row, after)))
+        stream = _stream(event async for event in one_by_one(log.follow(row, after)) if _told(caller, event))
         return StreamingResponse(place.during(stream), media_type="text/event-stream", headers=headers)
 
     @router.get("/{task_id}/trace", name="task_trace")
@@ -52,6 +53,11 @@ def routes(database: Database, log: TaskLog, admitted: Admitted, places: Places)
         return JSONResponse(found.to_json())
 
     return router
+
+
+def _told(caller: Caller, event: TaskEvent) -> bool:
+    """What broke a contract is for the person to look at, and for no agent on their errands."""
+    return event.kind != WITHHELD or not caller.delegation.actor
 
 
 def _page(

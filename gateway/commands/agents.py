@@ -11,6 +11,7 @@ from gateway.commands.outcomes import WrongUsage
 from gateway.commands.remote import connect, quoted
 
 Name = Annotated[str, typer.Argument(help="The agent's name.", metavar="NAME")]
+CONTRACTS = "A JSON file: {skill: {input: schema, output: schema}}, with an empty skill for all (docs/handoff.md)."
 app = typer.Typer(help="Agents: register, list, find, show, look at again, approve, remove, renew secrets.", no_args_is_help=True)
 
 
@@ -26,11 +27,13 @@ def add(  # noqa: PLR0913 (each is an option of the command)
     delegation: Annotated[
         str | None, typer.Option(help="How it is handed what a person delegated: bearer, header, ticket or none.")
     ] = None,
+    contracts: Annotated[Path | None, typer.Option(help=CONTRACTS)] = None,
     as_json: screen.AsJson = False,
 ) -> None:
     """Register an agent; by others than operators it waits for approval."""
     options = dict(map(_option, option or ())) or None
     given = {"name": name, "kind": kind, "ceiling": ceiling or None, "delegation": delegation, "upstream": options}
+    given["contracts"] = None if contracts is None else _contracts(contracts)
     with connect() as remote, screen.progress("reading the card…"):
         body = {**_source(source), **{key: value for key, value in given.items() if value is not None}}
         agent = remote.request("POST", "/api/agents", body=body)
@@ -82,14 +85,24 @@ def refresh(name: Name, as_json: screen.AsJson = False) -> None:
 
 
 @app.command("set")
-def set_clearance(
+def set_terms(
     name: Name,
-    clearance: Annotated[int, typer.Option(help="The most sensitive that it may be told, 0 to 3.")],
+    clearance: Annotated[int | None, typer.Option(help="The most sensitive that it may be told, 0 to 3.")] = None,
+    contracts: Annotated[Path | None, typer.Option(help=CONTRACTS)] = None,
+    context: Annotated[str | None, typer.Option(help="What it is told of the conversation before: none or summary.")] = None,
+    endpoint: Annotated[
+        list[str] | None, typer.Option(help="One more address, with its weight; may be repeated, `none` for none.", metavar="URL[=WEIGHT]")
+    ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Say what an agent may be told."""
+    """Say what an agent may be told, what it takes in and gives out, and where else it is called."""
+    given = {"clearance": clearance, "context": context, "contracts": None if contracts is None else _contracts(contracts)}
+    given["endpoints"] = None if not endpoint else [_endpoint(each) for each in endpoint if each != "none"]
+    body = {key: value for key, value in given.items() if value is not None}
+    if not body:
+        raise WrongUsage("nothing is to be set", "give --clearance, --contracts, --context or --endpoint")
     with connect() as remote, screen.progress("changing…"):
-        agent = remote.request("PATCH", f"/api/agents/{quoted(name)}", body={"clearance": clearance})
+        agent = remote.request("PATCH", f"/api/agents/{quoted(name)}", body=body)
     screen.data(agent) if as_json else _show(agent)
 
 
@@ -136,6 +149,21 @@ def _option(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except (ValueError, RecursionError):
         return name, value
+
+
+def _contracts(path: Path) -> Any:
+    """What a file says, in JSON."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise WrongUsage(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise WrongUsage(f"{path} is not JSON: {error}", "give {skill: {input: schema, output: schema}} (docs/handoff.md)") from error
+
+
+def _endpoint(text: str) -> dict[str, Any]:
+    url, equals, weight = text.rpartition("=")
+    return {"url": url, "weight": int(weight)} if equals and weight.isdigit() else {"url": text}
 
 
 def _source(text: str) -> dict[str, Any]:

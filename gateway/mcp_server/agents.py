@@ -10,6 +10,7 @@ from adapters.mcp_peer import Peer
 from adapters.mcp_wire import INVALID_PARAMS
 from adapters.task import Message, Part, Role
 from gateway.broker import Broker, Sending
+from gateway.contracts import ContractBroken
 from gateway.mcp_server.agent_tasks import AgentTasks
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import BadEnvelope
@@ -19,6 +20,7 @@ from gateway.tasks import TaskEnded, UnknownTask, fold
 from policies.ids import new_id
 from registry.signing import SKILL_SELECTION
 
+PART = "message.parts[0].data"
 IDS = ("context_id", "task_id")
 NO_SUCH_TASK = "arguments.task_id names no task of this agent that waits for an answer in this conversation"
 NEEDS_TASKS = "this tool can only be called by clients that take tasks"
@@ -41,6 +43,8 @@ class Agents:
             if _wants_more(asked, peer):
                 return await self._tasks.call(asked, sending, peer)
             turned = await self._broker.send(asked.caller, sending)
+        except ContractBroken as broken:
+            raise BadEnvelope(INVALID_PARAMS, str(broken).replace(PART, "arguments", 1)) from None
         except (UnknownTask, TaskEnded, BadMessage):
             raise BadEnvelope(INVALID_PARAMS, NO_SUCH_TASK) from None
         result = tool_result(fold(turned.row, turned.events))

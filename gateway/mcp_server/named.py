@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from adapters.mcp_params import Mirrored, mirrored
+from adapters.task import TaskState
 from gateway.mcp_server.names import exposed
 from gateway.mcp_server.skill_forms import PLAIN, SkillForm, forms_of
 from gateway.mcp_server.uris import document_outward
@@ -15,6 +16,8 @@ from registry.card import Family, Registration, Tool
 
 OLDER_ERAS = ("legacy", "sse")  # of servers, as they are registered
 KNOWN_MAX = 10_000  # registrations that are kept ready
+CONTRACT = "urn:interlock:contract:output"
+COMPLETED = TaskState.COMPLETED.value
 encode = msgspec.json.Encoder().encode
 AGENT_INPUT = {
     "type": "object",
@@ -137,16 +140,26 @@ def _agent(entry: Registration, separator: str) -> Named:
     definitions = {
         f"{entry.name}/{skill.id}": _agent_tool(skill.name, skill.description, forms.get(skill.id, PLAIN)) for skill in entry.card.skills
     }
-    whole = _agent_tool(entry.card.name, entry.card.description, PLAIN)
-    return Named({entry.name: AgentTool(entry.name), **tools}, {}, {}, {entry.name: whole, **definitions})
+    form = forms.get("", PLAIN)
+    whole = _agent_tool(entry.card.name, entry.card.description, form)
+    return Named({entry.name: AgentTool(entry.name, form=form), **tools}, {}, {}, {entry.name: whole, **definitions})
 
 
 def _agent_tool(title: str, description: str, form: SkillForm) -> dict[str, Any]:
     """`execution` is for clients of 2025-11-25."""
-    schemas = {"inputSchema": form.schema or AGENT_INPUT, "outputSchema": AGENT_OUTPUT}
+    schemas = {"inputSchema": form.schema or AGENT_INPUT, "outputSchema": _output(form.output)}
     return {
         "title": title,
         "description": description,
         **schemas,
         "execution": {"taskSupport": "required" if form.required else "optional"},
     }
+
+
+def _output(schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a call comes to: of a task that is completed, with data as the agent's contract has it."""
+    if schema is None:
+        return AGENT_OUTPUT
+    inner = {"$id": CONTRACT, **schema}  # a document of its own, to which its references are
+    done = {"properties": {"data": {"items": inner}}, "required": ["data"]}
+    return {**AGENT_OUTPUT, "if": {"properties": {"state": {"const": COMPLETED}}}, "then": done}

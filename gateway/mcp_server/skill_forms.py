@@ -4,21 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
+from gateway.contracts import FORMS, contract_of, forms_in, is_sound
 from registry.card import Registration
 
-FORMS = "urn:interlock:a2a:skill-forms:1"  # params: {"skills": {id: {"inputSchema": {…}, "taskSupport": "required"}}}
-SCHEMA_MAX = 1 << 16  # bytes
-DEPTH_MAX = 32
-encode = msgspec.json.Encoder().encode
+__all__ = ["FORMS", "PLAIN", "SkillForm", "forms_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class SkillForm:
-    """`schema` None: plain words. `required`: who takes no tasks can't call it."""
+    """`schema` None: plain words. `output`: of the first data part that comes back. `required`: who takes no tasks can't call it."""
 
     schema: Mapping[str, Any] | None = field(default=None, repr=False)
+    output: Mapping[str, Any] | None = field(default=None, repr=False)
     required: bool = False
 
 
@@ -26,30 +23,25 @@ PLAIN = SkillForm()
 
 
 def forms_of(entry: Registration) -> dict[str, SkillForm]:
-    """By skill. What is not sound is left out: the skill then takes plain words, as any other."""
-    capabilities: Any = entry.card.document.get("capabilities") if entry.card else None
-    extensions = capabilities.get("extensions") if isinstance(capabilities, dict) else None
-    for each in extensions if isinstance(extensions, list) else ():
-        params = each.get("params") if isinstance(each, dict) and each.get("uri") == FORMS else None
-        skills = params.get("skills") if isinstance(params, dict) else None
-        if isinstance(skills, dict):
-            return {skill: _form(said) for skill, said in skills.items() if isinstance(said, dict)}
-    return {}
+    """By skill, and for the agent as a whole. What is not sound is left out: the skill then takes plain words, as any other.
+
+    What an operator declares counts before what the card says; where either is of another type than an object, a tool can't have it.
+    """
+    said = forms_in(entry)
+    skills = [skill.id for skill in entry.card.skills] if entry.card else []
+    found = {skill: _form(entry, skill, said.get(skill, {})) for skill in ("", *skills)}
+    return {skill: form for skill, form in found.items() if form != PLAIN}
 
 
-def _form(said: Mapping[str, Any]) -> SkillForm:
-    schema = said.get("inputSchema")
-    sound = isinstance(schema, dict) and schema.get("type") == "object" and _is_sound(schema) and len(encode(schema)) <= SCHEMA_MAX
-    return SkillForm(schema if sound else None, said.get("taskSupport") == "required")
+def _form(entry: Registration, skill: str, said: Mapping[str, Any]) -> SkillForm:
+    contract = contract_of(entry, skill)
+    if not skill and not contract.declared:
+        return PLAIN
+    schema = _object(contract.input)
+    if contract.input is None and isinstance(told := said.get("inputSchema"), dict) and is_sound(told):
+        schema = _object(told)
+    return SkillForm(schema, _object(contract.output), said.get("taskSupport") == "required")
 
 
-def _is_sound(schema: Any, depth: int = 0) -> bool:
-    """Not too deep, and without references to other documents."""
-    if depth > DEPTH_MAX:
-        return False
-    if isinstance(schema, dict):
-        reference = schema.get("$ref", "#")
-        if not isinstance(reference, dict) and not str(reference).startswith("#"):
-            return False
-        return all(_is_sound(value, depth + 1) for value in schema.values())
-    return not isinstance(schema, list) or all(_is_sound(value, depth + 1) for value in schema)
+def _object(schema: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return schema if schema is not None and schema.get("type") == "object" else None
