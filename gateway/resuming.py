@@ -2,12 +2,14 @@
 
 import asyncio
 
+import structlog
 from msgspec.structs import replace
 
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.task import TaskState
 from gateway.broker import Broker
 from gateway.explanations import sentence
+from gateway.halt import KILLED, SAYS
 from gateway.ledger import Ledger, Outside, Refused, Trail
 from gateway.parking import Due, exactly, last_message, said_of
 from gateway.sending import Errand, Sending, asked_of, check_handoff, turn_for
@@ -17,10 +19,12 @@ from policies.approval_rows import ApprovalGone
 from policies.grant import Question
 from policies.history import HistoryMoved
 from policies.identity import TokenRefused
+from policies.kills import Killed
 from registry.card import Family
 from registry.store import UnknownName
 
 STALE = "What it was asked with does not hold any more; send it again."
+log = structlog.get_logger()
 
 
 class Resuming:
@@ -38,13 +42,15 @@ class Resuming:
         async with self._busy:
             due = await self._broker.parking.due()
             for each in due:
-                where = each.approval.errand
-                record = await self._memory.tasks.record(where.tenant, where.owner, where.task_id)
-                await self._one(each, record)
+                try:
+                    await self._one(each)
+                except Exception as error:  # noqa: BLE001 (the root of what goes on with one task, for which no other has to wait)
+                    log.error("not_resumed", task_id=each.approval.errand.task_id, error=type(error).__name__)
         return len(due)
 
-    async def _one(self, due: Due, record: TaskRecord) -> None:
-        parking = self._broker.parking
+    async def _one(self, due: Due) -> None:
+        parking, where = self._broker.parking, due.approval.errand
+        record = await self._memory.tasks.record(where.tenant, where.owner, where.task_id)
         if record.row.state is not TaskState.AUTH_REQUIRED or record.row.grant_id != due.grant_id:
             await parking.close(due)
         elif due.approval.state != "approved":
@@ -59,6 +65,8 @@ class Resuming:
             return  # another process has it, or its errand goes on: the next round sees
         except Refused as refused:
             await self._broker.parking.end(due, record, sentence(refused.ruling.decision))
+        except Killed:
+            await self._broker.parking.end(due, record, SAYS[KILLED])
         except (TokenRefused, UnknownName, BadMessage):
             await self._broker.parking.end(due, record, STALE)
 

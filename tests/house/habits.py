@@ -23,6 +23,7 @@ ROOTS = (
     "gateway.mcp_server",
     "gateway.oauth",
     "gateway.postman",
+    "gateway.resuming",
     "gateway.pulse",
     "gateway.transactions",
     "gateway.turns",
