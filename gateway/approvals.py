@@ -56,10 +56,10 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which approvals: those of one person, or everybody's; `state` empty: all. `txn`: an agent sees those of its errand."""
+    """Which approvals: those of one person, or everybody's; `state` empty: all. `errand` (txn and task): an agent sees those of its own."""
 
     owner: str = ""
-    txn: str = ""
+    errand: tuple[str, str] | None = None
     state: str = ""
     cursor: str = ""
     limit: int = 50
@@ -76,8 +76,9 @@ class Approvals:
     async def page(self, tenant: str, page: Page) -> tuple[list[dict[str, Any]], str | None]:
         """The newest first, without what is asked for exactly. Raises BadCursor."""
         query = select(approvals).where(approvals.c.tenant == tenant)
-        for column, value in ((approvals.c.owner, page.owner), (approvals.c.txn, page.txn)):
-            query = query.where(column == value) if value else query
+        query = query.where(approvals.c.owner == page.owner) if page.owner else query
+        if page.errand is not None:
+            query = query.where((approvals.c.txn == page.errand[0]) | (approvals.c.task_id == page.errand[1]))
         if page.state:
             query = query.where(_in_state(page.state, self._now()))
         if page.cursor:
@@ -199,7 +200,8 @@ def _found(connection: Connection, row: "Row[Any]") -> "Row[Any]":
 
 def _concerns(row: "Row[Any]", caller: Caller) -> bool:
     """The person whose it is; an agent, where its own errand led to it."""
-    return bool(row.owner == caller.principal.owner and (not caller.delegation.path or row.txn == caller.delegation.txn))
+    mine = caller.delegation
+    return bool(row.owner == caller.principal.owner and (not mine.path or row.txn == mine.txn or row.task_id == mine.task_id))
 
 
 def _state(row: "Row[Any]", now: int) -> str:

@@ -75,7 +75,7 @@ class Approval(Struct, frozen=True):
             return "approval-other-act"
         if mine.chain != errand.chain:
             return "approval-other-chain"
-        if (mine.txn, mine.task_id) != (errand.txn, errand.task_id):
+        if mine.task_id != errand.task_id or (not mine.task_id and mine.txn != errand.txn):  # no task is of two errands
             return "approval-other-task"
         if self.arguments_hash != what.arguments_hash:
             return "approval-other-arguments"

@@ -17,6 +17,7 @@ from policies.grant import Act, Decision, Denial, Grant, Question, Ruling
 from policies.grants import GrantEnded
 from policies.history import Mark
 from policies.identity import Claims, TokenRefused
+from policies.kills import Killed
 from policies.permissions import ALL, NONE, Permissions
 from policies.principal import Principal
 from policies.rights import links, rights_of, visible
@@ -110,7 +111,7 @@ class Authority:
             return await self._actor(claims)
         self._around.kills.admit(claims.tenant, claims.issuer, claims.subject)
         if claims.agent:  # what it may do is the registry's to say, now
-            return _person(self._around, claims)
+            return self._vouched(claims)
         known = self._people.get(id(claims))
         if known is not None and known[0] is claims:
             return known[1]
@@ -248,6 +249,13 @@ class Authority:
         except CannotNarrow:
             raise TokenRefused("scope") from None
 
+    def _vouched(self, claims: Claims) -> Caller:
+        """An agent that a person's identity provider vouched for."""
+        caller = _person(self._around, claims)
+        if self._around.kills.active and self._around.kills.delegated(caller.delegation):
+            raise Killed
+        return caller
+
     async def _granted(self, tenant: str, grant_id: str) -> Delegation:
         if not self._around.fresh():
             self._grants.forget(tenant, grant_id)
@@ -261,8 +269,17 @@ def _person(around: Surroundings, claims: Claims) -> Caller:
     principal = _principal(around, claims.tenant, claims.issuer, claims.subject, claims.roles)
     scope = ALL if claims.scope is None else claims.scope
     if claims.agent:
-        return _called(claims, _today(around, Delegation(principal, scope, claims.expires, (Hop(claims.agent),))))
+        begun = Delegation(principal, scope, claims.expires, (Hop(claims.agent),))
+        return _called(claims, _today(around, begun.rooted("", _standing(principal, claims.agent), claims.txn)))
     return _called(claims, Delegation(principal, scope, claims.expires))
+
+
+def _standing(principal: Principal, agent: str) -> str:
+    """What stands for the task that an agent would have been sent with, whichever of its tokens for a person it comes with.
+
+    It tells what the agent began from what the person did, and both from what other agents did.
+    """
+    return "v_" + hashlib.sha256(f"{principal.owner}\n{agent}".encode()).hexdigest()[:32]
 
 
 def _today(around: Surroundings, delegation: Delegation) -> Delegation:

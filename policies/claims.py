@@ -120,6 +120,7 @@ def person_claims(claims: Mapping[str, Any], audiences: Collection[str], now: fl
         client_id=identifier(claims, "client_id"),
         expires=check_times(claims, now, LIFE),
         token_id=identifier(claims, "jti"),
+        txn=identifier(claims, "txn"),
         thumbprint=_thumbprint(claims),
         agent=identifier(claims, "agent"),
     )

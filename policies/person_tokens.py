@@ -75,6 +75,7 @@ class PersonTokens:
             "agent": asked.agent,
             "roles": list(vouched.roles),
             "scope": str(scope),
+            "txn": self._minting.new_id("x"),  # what is done with it is one errand
             "iat": now,
             "exp": now + LIFE,
             "jti": self._minting.new_id("j"),

@@ -41,8 +41,8 @@ def routes(approvals: Approvals, admitted: Admitted, may: May, allowed: Allowed,
 
     @router.get("", name="list_approvals")
     async def list_approvals(caller: Annotated[Caller, Depends(admitted)], sought: Annotated[Sought, Query()]) -> JSONResponse:
-        whose = Page("" if decides(caller) else caller.principal.owner, caller.delegation.txn if caller.delegation.path else "")
-        page = Page(whose.owner, whose.txn, sought.state, sought.cursor, sought.limit)
+        owner, mine = "" if decides(caller) else caller.principal.owner, caller.delegation
+        page = Page(owner, (mine.txn, mine.task_id) if mine.path else None, sought.state, sought.cursor, sought.limit)
         items, more = await approvals.page(caller.principal.tenant, page)
         return JSONResponse({"items": items, "next": more})
 
