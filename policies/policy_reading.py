@@ -42,26 +42,27 @@ def read_all(texts: Iterable[Text], to_json: ToJson, user_of: str) -> Read:
             place = (file, line_of(text, index))
             if problem := misspelt(policy):
                 raise BadPolicy(file, f"policy {index + 1}: {problem}", place[1])
-            _check_annotations(file, policy, place[1])
+            policy = _checked(file, policy, place[1])
             policy["annotations"] = {**policy.get("annotations", {})}
             name = policy["annotations"]["id"] = policy["annotations"].get("id") or f"{file}#{index + 1}"
             if not is_template:
-                read.add(f"{file}#{index + 1}", grouped(policy), place)
+                read.add(f"{file}#{index + 1}", policy, place)
             elif name in read.templates:
                 raise BadPolicy(file, f'@id("{name}") is taken by another template', place[1])
             else:
-                read.templates[name], read.unused[name] = grouped(policy), place
+                read.templates[name], read.unused[name] = policy, place
     for number, (link, policy) in enumerate(linked(links, read.templates, user_of), 1):
         read.add(f"{LINKS}#{number}", policy, (LINKS, link.line))
         read.unused.pop(link.template, None)
     return read
 
 
-def _check_annotations(file: str, policy: Policy, line: int) -> None:
-    """Raises BadPolicy."""
+def _checked(file: str, policy: Policy, line: int) -> Policy:
+    """As it applies to tools. Raises BadPolicy."""
     try:
         ask_of(policy)
         total_of(policy)
+        return grouped(policy)
     except ValueError as error:
         raise BadPolicy(file, str(error), line) from error
 

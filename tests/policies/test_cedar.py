@@ -270,6 +270,37 @@ def test_only_policies_whose_scope_fits_make_an_act_depend_on_its_arguments(tmp_
     assert tuple(act for act in (RESERVE, READ, SALES, QUOTE) if rules.reads_input(act)) == applies
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'action == Action::"callTool"',
+        'Action::"callTool" == action',
+        '!(action != Action::"callTool")',
+        'action in [Action::"callTool", Action::"getPrompt"]',
+        '[Action::"callTool", Action::"getPrompt"].contains(action)',
+        '[Action::"inventory.reserve", Action::"callTool"].contains(action) && resource is Tool',
+    ],
+)
+def test_a_forbid_of_tools_forbids_each_of_them_however_it_is_written(tmp_path: Path, condition: str) -> None:
+    rules = engine(
+        tmp_path, f'@id("all") permit(principal, action, resource); @id("no") forbid(principal, action, resource) when {{ {condition} }};'
+    )
+    assert [rules.decide(ask(BOB, act)).allowed for act in (RESERVE, READ, SALES)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        '[action].containsAny([Action::"callTool"])',
+        '(if context.depth > 1 then Action::"callTool" else Action::"invokeAgent") == action',
+        '{a: action}.a == Action::"callTool"',
+    ],
+)
+def test_a_forbid_that_would_meet_no_tool_is_refused(tmp_path: Path, condition: str) -> None:
+    with pytest.raises(BadPolicy, match="action in Action"):
+        engine(tmp_path, f"forbid(principal, action, resource) when {{ {condition} }};")
+
+
 def test_an_act_without_reading_policies_does_not_depend_on_its_arguments(plain: PolicyEngine) -> None:
     assert not any(plain.reads_input(act) for act in FAMILY_ACTS)
 
