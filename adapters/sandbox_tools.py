@@ -1,7 +1,9 @@
 """The built-in server `sandbox`, called as MCP servers are: its one tool calculates."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from adapters.calculation import DEFINITION, KIND, TOOL, BadCalculation, Busy, Calculated, Calculator
@@ -11,6 +13,7 @@ from policies.strict_json import parse
 from registry.card import Family, Registration, Status, Tool
 
 META: Final = "dev.interlock/isolation"
+OWN_MAX: Final = 16  # calculations of one person that run or wait, which leaves places for others
 
 
 class SandboxTools:
@@ -20,6 +23,7 @@ class SandboxTools:
         self._made = made
         self._clock = clock
         self._sandbox: Calculator | None = None
+        self._under_way: Counter[str] = Counter()
 
     @property
     def calculator(self) -> Calculator:
@@ -35,8 +39,9 @@ class SandboxTools:
             raise McpRefused(-32602, "no such tool")
         try:
             code, inputs = _arguments(parse(request.params).get("arguments", {}))
-            async with asyncio.timeout(call.deadline - self._clock()):
-                done = await self.calculator.run(code, inputs)
+            with self._place(call.grant.delegation.principal.owner):
+                async with asyncio.timeout(call.deadline - self._clock()):
+                    done = await self.calculator.run(code, inputs)
         except BadCalculation as error:
             return _answer(request, {"content": [{"type": "text", "text": str(error)}], "isError": True})
         except Busy:
@@ -44,6 +49,19 @@ class SandboxTools:
         except TimeoutError:
             raise UpstreamFault("The sandbox did not answer in time") from None
         return _answer(request, _told(done))
+
+    @contextmanager
+    def _place(self, owner: str) -> Iterator[None]:
+        """Raises Busy."""
+        if self._under_way[owner] >= OWN_MAX:
+            raise Busy
+        self._under_way[owner] += 1
+        try:
+            yield
+        finally:
+            self._under_way[owner] -= 1
+            if not self._under_way[owner]:
+                del self._under_way[owner]
 
     async def close(self) -> None:
         if self._sandbox is not None:
