@@ -28,6 +28,7 @@ VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind
     "adk": "adapters.adk:Adk",
     "ag-ui": "adapters.ag_ui:AgUi",
     "agentcore": "adapters.agentcore:AgentCore",
+    "agentforce": "adapters.agentforce:Agentforce",
     "bedrock": "adapters.bedrock:Bedrock",
     "crewai": "adapters.crewai:CrewAI",
     "dify": "adapters.dify:Dify",
