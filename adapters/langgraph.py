@@ -42,8 +42,7 @@ class LangGraph:
         return AgentFacts(name, str(found[0].get("description") or f"The LangGraph assistant {name}."))
 
     async def run(self, turn: Turn, line: Line[LangGraphOptions]) -> AsyncIterator[Event]:
-        ref = turn.ref or VendorRef()
-        thread = ref.context_id or str((await line.json(Request("POST", "/threads", {})))["thread_id"])
+        thread = (turn.ref.context_id if turn.ref else "") or str((await line.json(Request("POST", "/threads", {})))["thread_id"])
         yield Ref(VendorRef(thread))
         modes = ["updates", "messages-tuple", "values"] if turn.stream else ["updates", "values"]
         body = {"assistant_id": line.options.assistant, **_said(turn), "stream_mode": modes, "multitask_strategy": "reject"}
@@ -84,13 +83,12 @@ class GraphReader:
     """Of a stream of `updates`, `messages` and `values`, or of the body of a wait. There is no end marker: the end of the body is it."""
 
     def __init__(self, thread: str, nodes: tuple[str, ...] = ()) -> None:
-        self._thread = thread
-        self._nodes = nodes
+        self._thread, self._nodes = thread, nodes
         self._run = ""
         self._old: set[str] | None = None  # messages from before this run
         self._state: dict[str, Any] = {}
         self._before: dict[str, Any] = {}
-        self._interrupts: list[dict[str, Any]] = []
+        self._interrupts: dict[str, dict[str, Any]] = {}  # by their ids: nodes that run side by side ask one after another
         self._streamed: dict[str, str] = {}  # text by the id of its message
         self._moved = False
 
@@ -99,12 +97,11 @@ class GraphReader:
             case Head(headers):
                 yield from self._named(headers.get("content-location", "").rpartition("/runs/")[2])
             case JsonBody(value):
-                self._old = set()
+                self._old, self._moved = set(), True
                 yield from self._values(value)
-                self._moved = True
             case SseFrame(event):
                 yield from self._event(event.partition("|")[0], frame.json())
-            case End():
+            case End() if self._moved:
                 yield from self._end()
 
     def _named(self, run: str) -> Iterator[Event]:
@@ -133,16 +130,20 @@ class GraphReader:
             self._old, self._before = {_id(each) for each in rest.get(MESSAGES, [])}, rest
         else:
             self._moved = True
-        self._state, self._interrupts = rest, state.get(INTERRUPT) or []
+        self._state = rest
+        self._asked(state)
 
     def _updated(self, update: dict[str, Any]) -> None:
         """What values say again, where they come too."""
         self._moved = True
-        self._interrupts = update.get(INTERRUPT) or self._interrupts
+        self._asked(update)
         for name, changed in update.items():
             if name != INTERRUPT and isinstance(changed, dict) and self._old is None:
                 messages = [*self._state.get(MESSAGES, []), *changed.get(MESSAGES, [])]
                 self._state = {**self._state, **changed, **({MESSAGES: messages} if messages else {})}
+
+    def _asked(self, told: Mapping[str, Any]) -> None:
+        self._interrupts |= {each["id"]: each for each in told.get(INTERRUPT) or ()}
 
     def _token(self, chunk: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[Event]:
         text, known = text_in(chunk["content"]), _id(chunk) in self._streamed
@@ -152,8 +153,6 @@ class GraphReader:
         yield ArtifactPiece(Artifact(_id(chunk), (Part(text=text),)), append=known, last_chunk=False)
 
     def _end(self) -> Iterator[Event]:
-        if not self._moved:
-            return
         answers = list(self._answers())
         for message in answers:
             text = text_in(message["content"])
@@ -163,7 +162,7 @@ class GraphReader:
         if others and others != {name: value for name, value in self._before.items() if name in others}:
             yield ArtifactPiece(Artifact(STATE, (Part(data=others, media_type="application/json"),), name=STATE))
         if self._interrupts:
-            yield Ask(prompts=tuple(map(_prompt, self._interrupts)))
+            yield Ask(prompts=tuple(map(_prompt, self._interrupts.values())))
         else:
             yield Done(metadata=_usage(answers))
 
