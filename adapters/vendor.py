@@ -21,6 +21,7 @@ from adapters.contract import (
     Call,
     Canceled,
     CannotCancel,
+    Done,
     Event,
     Failed,
     InvalidAnswer,
@@ -215,7 +216,7 @@ class VendorAgent:
                     run = event.ref.task_id or run
                 elif isinstance(event, ArtifactPiece):
                     event = await _fetched(line, event)
-                elif isinstance(event, Failed) and await self._stopped((*key[:2], run)):
+                elif isinstance(event, Failed | Done) and await self._stopped((*key[:2], run)):
                     event = Canceled()
                 yield event
 
@@ -247,7 +248,7 @@ class VendorAgent:
             raise _unreadable(error) from error
 
     async def _stopped(self, run: tuple[str, str, str]) -> bool:
-        """Whether a run ended without an answer because somebody has just had it canceled."""
+        """Whether a run ended because somebody has just had it canceled. There are agents whose streams end then as if all was said."""
         stopping = self._stopping.get(run)
         if stopping is None:
             return False

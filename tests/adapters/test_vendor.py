@@ -175,7 +175,8 @@ async def test_a_turn_that_waited_goes_on_with_what_the_one_before_it_kept(egres
     assert before[2] == {"runs": 0}  # nobody was waited for: what the database has is newer
 
 
-async def test_a_run_that_ends_because_it_was_canceled_is_canceled(egress: Egress) -> None:
+@pytest.mark.parametrize("last", [b"", b"data: end\n\n"], ids=["breaks off", "ends as if all was said"])
+async def test_a_run_that_ends_because_it_was_canceled_is_canceled(egress: Egress, last: bytes) -> None:
     asking, going = asyncio.Event(), asyncio.Event()
 
     async def until_canceled(head: bytes, _reader: Any, writer: Any) -> None:
@@ -183,6 +184,7 @@ async def test_a_run_that_ends_because_it_was_canceled_is_canceled(egress: Egres
         await writer.drain()
         asking.set()
         await going.wait()
+        writer.write(last)
         writer.close()
 
     class Slow(Plain):
