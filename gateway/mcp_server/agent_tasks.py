@@ -169,7 +169,7 @@ class AgentTasks:
 
     async def _outcome(self, asked: Asked, record: TaskRecord) -> bytes:
         if not asked.modern:
-            return encode(tool_result(record.task()))
+            return encode(tool_result(record))
         capabilities, answered = asked.capabilities, await self.answered(record)
         questions = {key: question for key, question in questions_of(record).items() if key not in answered}
         if questions and not any(lacking(capabilities, each["method"], Raw(encode(each["params"]))) for each in questions.values()):
@@ -177,7 +177,7 @@ class AgentTasks:
             return encode({"resultType": "input_required", "inputRequests": questions, "requestState": state})
         if takes_tasks(capabilities) and not record.row.ended and not questions:
             return encode({"resultType": "task", **created(record)})
-        return encode({"resultType": "complete", **tool_result(record.task())})
+        return encode({"resultType": "complete", **tool_result(record)})
 
 
 def skill_of(record: TaskRecord) -> str:

@@ -16,7 +16,7 @@ from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.task_words import check_declared, takes_tasks, tool_result
 from gateway.mcp_server.tools import AgentTool
-from gateway.tasks import TaskEnded, UnknownTask, fold
+from gateway.tasks import TaskEnded, TaskRecord, UnknownTask
 from policies.ids import new_id
 from registry.signing import SKILL_SELECTION
 
@@ -47,7 +47,7 @@ class Agents:
             raise BadEnvelope(INVALID_PARAMS, str(broken).replace(PART, "arguments", 1)) from None
         except (UnknownTask, TaskEnded, BadMessage):
             raise BadEnvelope(INVALID_PARAMS, NO_SUCH_TASK) from None
-        result = tool_result(fold(turned.row, turned.events))
+        result = tool_result(TaskRecord(turned.row, turned.events))
         return encode({"resultType": "complete", **result} if asked.modern else result)
 
 

@@ -1,16 +1,17 @@
 """Tasks in the words of MCP: of the extension io.modelcontextprotocol/tasks, and of the experiment of 2025-11-25 before it."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
 from adapters.mcp_wire import META, MISSING_CAPABILITY
-from adapters.task import TERMINAL, Message, Task, TaskState, text_of
+from adapters.task import TERMINAL, Message, Task, TaskArtifactUpdateEvent, TaskState, text_of
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.questions import questions_of
 from gateway.tasks import TaskRecord, rfc3339
+from gateway.tasks import shown as streamed
 from gateway.turns import ERROR
 
 TASKS = META + "tasks"
@@ -63,7 +64,7 @@ def detailed(record: TaskRecord, answered: Container[str] = ()) -> dict[str, Any
             open_now = {key: question for key, question in questions_of(record).items() if key not in answered}
             return {**shown, "inputRequests": open_now} if open_now else {**shown, "status": "working"}
         case "completed":
-            return {**shown, "result": tool_result(record.task())}
+            return {**shown, "result": tool_result(record)}
         case "failed":
             return {**shown, "error": {"code": BROKE, "message": shown.get("statusMessage", "The agent failed.")}}
     return shown
@@ -75,18 +76,30 @@ def older(shown: Mapping[str, Any]) -> dict[str, Any]:
     return {OLDER_NAMES.get(name, name): value for name, value in shown.items() if name not in apart}
 
 
-def tool_result(task: Task) -> dict[str, Any]:
+def tool_result(record: TaskRecord) -> dict[str, Any]:
     """An agent's task as a tool result: its text, its data, and the task for whoever wants more. A task that failed is an error result."""
+    task = record.task()
     said = [artifact.parts for artifact in task.artifacts]
     if isinstance(task.status.message, Message):
         said.append(task.status.message.parts)
-    text = "\n".join(part for part in map(text_of, said) if part)
+    text = "\n".join(part for part in (*_texts(record), _said(task)) if part)
     data = [part.data for parts in said for part in parts if part.data is not UNSET]
     state = task.status.state
     content: dict[str, Any] = {"task_id": task.id, "context_id": task.context_id, "state": state.value, "text": text}
     failed = state in TERMINAL and state is not TaskState.COMPLETED
     shown = [{"type": "text", "text": text}, *({"type": "text", "text": encode(each).decode()} for each in data)]
     return {"content": shown, "structuredContent": content | ({"data": data} if data else {}), "isError": failed}
+
+
+def _texts(record: TaskRecord) -> Iterator[str]:
+    """Of each artifact. What came piece by piece, as the tokens of a model do, is one text."""
+    found: dict[str, str] = {}
+    for event in record.events:
+        told = streamed(record.row, event) if event.kind == "artifact" else None
+        if told is not None and isinstance(update := told.artifact_update, TaskArtifactUpdateEvent):
+            name, text = update.artifact.artifact_id, text_of(update.artifact.parts)
+            found[name] = found.get(name, "") + text if update.append else text
+    yield from found.values()
 
 
 def _said(task: Task) -> str:
