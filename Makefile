@@ -12,16 +12,16 @@ RUN := $(VENV)/bin/python
 # One line for every twenty packages, so that the first minute is not silent.
 PROGRESS = awk '/^(Collecting|Processing|Requirement already satisfied)/ {if (++n % 20 == 0) {print "  " n " packages found"; fflush()}} \
 	/^Installing collected/ {print "  installing them"; fflush()}'
-COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) pyproject.toml
+COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup demo test check bench attacks conformance serve lock sbom
+.PHONY: help setup demo test check bench attacks conformance test-vendors serve lock sbom
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 setup: $(VENV)/installed ## the virtual environment .venv, from the hashed lock
 
-demo: setup ## two agents of different vendors delegate, allowed and refused (DEMO_EXIT=1 ends by itself)
-	@$(RUN) -m examples.demo
+demo: setup $(if $(filter langgraph,$(SALES)),build/vendors/langgraph/installed) ## two agents of different vendors delegate (DEMO_EXIT=1 ends by itself, SALES=langgraph)
+	@SALES=$(SALES) $(RUN) -m examples.demo
 
 test: setup ## the whole test suite
 	@$(RUN) -m pytest -q -n 2 --dist loadfile
@@ -42,6 +42,9 @@ attacks: setup ## the catalogue of attacks, each by its tests: a table, also in 
 conformance: setup ## the public A2A and MCP kits against the gateway (docs/conformance.md), also in build/conformance.json
 	@$(RUN) -m tests.conformance
 
+test-vendors: setup build/vendors/langgraph/installed build/vendors/adk/installed ## live servers of vendors, and every recording, also in build/vendors.json
+	@$(RUN) -m tests.vendors
+
 sbom: setup ## what the product is made of, as CycloneDX in build/sbom.json
 	@mkdir -p build; $(RUN) -m tests.house.sbom requirements.lock >build/sbom.json; echo "written to build/sbom.json"
 
@@ -61,8 +64,20 @@ $(VENV)/installed: $(VENV)/locked pyproject.toml
 	else $(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .; fi
 	@touch $@
 
+# The servers of vendors, each in an environment of its own: of the demo's other sales agent, and of `make test-vendors`.
+build/vendors/langgraph/installed: examples/langgraph_sales/requirements.lock
+build/vendors/adk/installed: tests/vendors/adk/requirements.lock
+build/vendors/%/installed:
+	@mkdir -p build/vendors; .ci/venv "$(PYTHON)" "$(UV)" $(@D)
+	@count=$$(grep -c '^[a-z]' $<); echo "Installing the server of $* in $(@D): $$count packages (a minute or so, the first time only)"; \
+	if [ -n "$(UV)" ]; then $(UV) --no-config pip install --quiet --python $(@D)/bin/python --require-hashes -r $<; \
+	else $(@D)/bin/python -m pip install --disable-pip-version-check --no-color --require-hashes -r $< | $(PROGRESS); fi
+	@touch $@
+
 lock: ## pin again after pyproject.toml changed (UPGRADE=1: the newest of everything), hashes and no hosts
 	@uv="$(UV)"; if [ -z "$$uv" ]; then echo "Installing uv into build/uv"; \
 	$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --disable-pip-version-check --quiet uv && uv=build/uv/bin/uv; fi; \
-	echo "requirements.lock";     "$$uv" pip compile $(COMPILE) -o requirements.lock; \
-	echo "requirements-dev.lock"; "$$uv" pip compile $(COMPILE) --extra dev -o requirements-dev.lock
+	echo "requirements.lock";     "$$uv" pip compile $(COMPILE) pyproject.toml -o requirements.lock; \
+	echo "requirements-dev.lock"; "$$uv" pip compile $(COMPILE) pyproject.toml --extra dev -o requirements-dev.lock; \
+	for folder in examples/langgraph_sales tests/vendors/adk; do \
+	echo "$$folder/requirements.lock"; "$$uv" pip compile $(COMPILE) $$folder/requirements.in -o $$folder/requirements.lock; done

@@ -74,9 +74,9 @@ class SupportAgent(AgentExecutor):
 
 
 def outcome(task: dict[str, Any]) -> list[Any]:
-    """The parts of what sales made. Raises Refused when its task did not complete."""
+    """The parts of what sales made. Raises Refused when its task did not complete, or the order it tells of is refused."""
     parts = [part for artifact in task.get("artifacts", []) for part in artifact["parts"]]
-    if task["status"]["state"] != "TASK_STATE_COMPLETED":
+    if task["status"]["state"] != "TASK_STATE_COMPLETED" or find(parts, "order") == "refused":
         raise Refused(find(parts, "reason") or find(task["status"], "text"), find(parts, "decision_id"))
     return [new_text_part(part["text"]) if "text" in part else new_data_part(part["data"]) for part in parts]
 

@@ -1,4 +1,4 @@
-"""`make demo`: plays the story and leaves the gateway up until Ctrl-C; with DEMO_EXIT=1 it ends by itself."""
+"""`make demo`: plays the story and leaves the gateway up until Ctrl-C; DEMO_EXIT=1 ends it by itself, SALES is the sales agent."""
 
 import os
 import shutil
@@ -9,17 +9,21 @@ from pathlib import Path
 from time import monotonic
 
 from examples.demo.programs import Programs
+from examples.demo.sales import SALES
 from examples.demo.screen import Screen, StepFailed
 from examples.demo.story import Story
 
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    screen = Screen()
+    screen, sales = Screen(), os.environ.get("SALES", "")
+    if sales not in SALES:
+        print(f"demo: SALES={sales} is unknown; there is {', '.join(filter(None, SALES))}, or none of these", file=sys.stderr)
+        return 2
     home = Path(tempfile.mkdtemp(prefix="interlock-demo-"))
     programs = Programs(home)
     try:
-        return tell(screen, Story(screen, programs, home))
+        return tell(screen, Story(screen, programs, home, SALES[sales]))
     except KeyboardInterrupt:
         return 130
     finally:

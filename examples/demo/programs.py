@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -57,12 +58,16 @@ class Programs:
 
     def start(self, module: str, port: int, *arguments: str, **environment: str) -> Program:
         """`python -m module --port …` in a session of its own, so that Ctrl-C reaches the demo alone."""
-        name = module.rpartition(".")[2]
+        command = [sys.executable, "-m", module, *arguments, "--port", str(port)]
+        return self.run(module.rpartition(".")[2], command, port, self.home, **environment)
+
+    def run(self, name: str, command: Sequence[str | Path], port: int, folder: Path, **environment: str) -> Program:
+        """Any command that serves on that port, likewise."""
         log = self.home / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments, "--port", str(port)],
-                cwd=self.home,
+                command,
+                cwd=folder,
                 env=surroundings(**environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -4,28 +4,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from examples.demo.command_line import CommandLine
 from examples.demo.outside import Outside, parts_of
 from examples.demo.programs import HOST, Program, Programs, free_port
+from examples.demo.sales import Sales
 from examples.demo.screen import Screen, StepFailed
 
 CONFIG = Path(__file__).with_name("interlock.yaml")
 ORDER = "I'd like to order 2 of SKU-7, please."
 CEILINGS = {"support": ["agent:sales", "tool:inventory.*"], "sales": ["tool:inventory.*"]}
-SPEAKS = {"support": "A2A 1.0", "sales": "A2A 0.3", "inventory": "MCP 2026-07-28"}
 LAST = "inventory.reserve_stock"
 
 
 class Story:
     """The demo's steps, in their order. Each raises StepFailed when something is not as it should be."""
 
-    def __init__(self, screen: Screen, programs: Programs, home: Path) -> None:
+    def __init__(self, screen: Screen, programs: Programs, home: Path, sales: Sales) -> None:
         self.screen = screen
         self.programs = programs
         self.home = home
         self.interlock_home = home / "interlock"
+        self.sales = sales
 
     def play(self) -> None:
         self.start()
@@ -42,12 +41,13 @@ class Story:
         arguments = ("serve", "--config", str(CONFIG))
         gateway = self.programs.start("gateway", port, *arguments, INTERLOCK_HOME=str(self.interlock_home))
         inventory = self.programs.start("examples.inventory_server", free_port())
-        support, sales = (self._agent(name) for name in ("support", "sales"))
+        support = self._support()
+        sales = self.sales.start(self.programs, self.url, self._credentials("sales"))
         self.targets = {"support": support.url, "sales": sales.url, "inventory": inventory.url + "/mcp"}
         for program, about, path in (
             (gateway, "the gateway", "/readyz"),
             (support, "support, a customer-service agent (A2A 1.0, a2a-sdk)", "/.well-known/agent-card.json"),
-            (sales, "sales, a sales agent (only A2A 0.3)", "/.well-known/agent-card.json"),
+            (sales, self.sales.about, self.sales.ready),
             (inventory, "inventory, an MCP server (mcp SDK)", "/"),
         ):
             with self.screen.waiting(f"{about} on {program.url}"):
@@ -58,16 +58,16 @@ class Story:
         self.screen.step("An operator registers them over HTTP and sets what each agent may do at most")
         self.admin = admin = Outside(self.url, self.interlock.token("admin"))
         server = admin.register("/api/servers", name="inventory", url=self.targets["inventory"])
-        agents = [admin.register("/api/agents", name=n, url=self.targets[n], ceiling=CEILINGS[n]) for n in ("support", "sales")]
+        more = {"support": {}, "sales": self.sales.registration}
+        agents = [admin.register("/api/agents", name=n, url=self.targets[n], ceiling=CEILINGS[n], **more[n]) for n in more]
         for agent in agents:
             self._hand_over(agent)
-        rows = [(a["name"], SPEAKS[a["name"]], a["status"], " ".join(CEILINGS[a["name"]])) for a in agents]
-        self.screen.table(["name", "speaks", "status", "at most"], [*rows, ("inventory", SPEAKS["inventory"], server["status"], "")])
+        speaks = {"support": "A2A 1.0", "sales": self.sales.speaks}
+        rows = [(a["name"], speaks[a["name"]], a["status"], " ".join(CEILINGS[a["name"]])) for a in agents]
+        self.screen.table(["name", "speaks", "status", "at most"], [*rows, ("inventory", "MCP 2026-07-28", server["status"], "")])
         states = {one["status"] for one in (server, *agents)}
         self.screen.check(states == {"active"}, "all three are active", states)
-        answer = httpx.post(self.targets["sales"], json={"jsonrpc": "2.0", "id": 1, "method": "SendMessage"}, trust_env=False).json()
-        code = answer.get("error", {}).get("code")
-        self.screen.check(code == -32601, "sales itself refuses the methods of A2A 1.0: what reaches it was translated", answer)
+        self.sales.prove(self.screen, self.targets["sales"])
 
     def alice(self) -> None:
         self.screen.step("alice (role sales) asks support for an order; support asks sales; sales reserves the stock")
@@ -118,10 +118,9 @@ class Story:
         self.interlock.show("audit", "verify", str(copy), succeeds=False)
         self.screen.check(True, "the flipped byte was found")
 
-    def _agent(self, name: str) -> Program:
-        port = free_port()
-        arguments = ("--gateway", self.url, "--credentials", str(self._credentials(name)))
-        return self.programs.start(f"examples.{name}_agent", port, *arguments)
+    def _support(self) -> Program:
+        arguments = ("--gateway", self.url, "--credentials", str(self._credentials("support")))
+        return self.programs.start("examples.support_agent", free_port(), *arguments)
 
     def _credentials(self, name: str) -> Path:
         return self.home / f"{name}.json"

@@ -6,6 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from examples.demo import __main__ as demo
+from examples.demo import sales
 from examples.demo.outside import members, parts_of
 from examples.demo.programs import Programs, free_port
 from examples.demo.screen import Screen, StepFailed
@@ -30,6 +32,29 @@ def test_a_program_that_ends_at_once_fails_the_step_and_leaves_its_last_words(tm
     with pytest.raises(StepFailed, match="does not answer"):
         program.wait_until_ready("/")
     assert "No module named examples.no_such_program" in program.last_words()
+    programs.stop()
+
+
+def test_a_sales_agent_that_nobody_knows_is_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("SALES", "crewai")
+    assert demo.main() == 2
+    assert "there is langgraph" in capsys.readouterr().err
+
+
+def test_a_graph_without_its_server_says_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sales, "LANGGRAPH", tmp_path)
+    programs = Programs(tmp_path)
+    with pytest.raises(StepFailed, match="make demo SALES=langgraph installs it"):
+        sales.SALES["langgraph"].start(programs, "http://127.0.0.1:1", tmp_path / "sales.json")
+    assert programs.started == []
+
+
+def test_any_command_is_a_program_with_a_log_and_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder, programs = tmp_path / "inside", Programs(tmp_path)
+    folder.mkdir()
+    program = programs.run("there", ["sh", "-c", "pwd; echo $SAID"], free_port(), folder, SAID="hello")
+    assert program.process.wait(20) == 0
+    assert program.last_words().splitlines() == [str(folder), "hello"]
     programs.stop()
 
 

@@ -39,7 +39,9 @@ async def test_an_order_goes_to_sales_with_a_token_of_its_own(serve: Serve, fake
 
 
 @pytest.mark.parametrize(
-    "answer", [sales_task("TASK_STATE_FAILED", {"data": REFUSED}), {"error": DENIAL}], ids=["further down", "at the door"]
+    "answer",
+    [sales_task("TASK_STATE_FAILED", {"data": REFUSED}), sales_task("TASK_STATE_COMPLETED", {"data": REFUSED}), {"error": DENIAL}],
+    ids=["further down", "as an answer", "at the door"],
 )
 async def test_a_refusal_is_reported_with_its_decision(serve: Serve, fake_gateway: FakeGateway, answer: dict[str, Any]) -> None:
     fake_gateway.sales = answer
