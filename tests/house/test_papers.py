@@ -9,13 +9,14 @@ from tests.house import papers
 from tests.house.source import ROOT, texts
 
 LOCKS = ("requirements.lock", "requirements-dev.lock")
+VENDORS = ("examples/langgraph_sales/requirements.lock", "tests/vendors/adk/requirements.lock")
 
 
 def test_no_file_names_a_registry_host_or_a_place_of_one_machine() -> None:
     assert [problem for path, text in texts() for problem in papers.strangers(path, text)] == []
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", LOCKS + VENDORS)
 def test_a_lock_has_hashes_for_every_pin_and_no_address(lock: str) -> None:
     assert papers.loose_pins(lock, (ROOT / lock).read_text()) == []
 

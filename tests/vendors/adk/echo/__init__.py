@@ -1,0 +1,3 @@
+"""An ADK app."""
+
+from . import agent as agent
