@@ -1,35 +1,64 @@
-"""Every recording of a vendor, played back to its adapter as the suite does it: a row for each of its expectation files."""
+"""Every recording of a vendor, played back as the suite does it: to the vendor's adapter, or to the one of A2A where it speaks that."""
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from inspect import isawaitable
+from typing import Any
 
+from tests.adapters import test_a2a_dialects as dialects
 from tests.adapters import test_contract as contract
 from tests.adapters.replay import Expectation, expectations, odd, whole
 from tests.vendors.rows import RECORDING, Row
 
+Check = Callable[[], Awaitable[None] | None]
+DIALECT: dict[str, Callable[[dict[str, Any]], Awaitable[None] | None]] = {
+    "state": dialects.test_a_recorded_turn_comes_out_as_expected,
+    "asks": dialects.test_a_recorded_question_keeps_what_is_needed_to_answer_it,
+    "cancels": dialects.test_a_recorded_cancellation_tells_the_truth,
+    "reads": dialects.test_a_recorded_task_is_read,
+    "refused": dialects.test_a_recorded_refusal_is_told_by_its_code,
+    "card": dialects.test_a_recorded_card_says_which_version_to_speak,
+}
 
-async def replayed(every: Sequence[Expectation] | None = None) -> list[Row]:
+
+async def replayed() -> list[Row]:
     """All there are, of every vendor."""
-    found = expectations() if every is None else every
-    return [Row(each.vendor, each.scenario, RECORDING, await why_not(each)) for each in found]
+    return [*await of_adapters(expectations()), *await of_dialects(dialects.EXPECTED)]
 
 
-async def why_not(expectation: Expectation) -> str:
+async def of_adapters(expected: Sequence[Expectation]) -> list[Row]:
+    """A row for each expectation file."""
+    return [Row(each.vendor, each.scenario, RECORDING, await why_not(_checks(each))) for each in expected]
+
+
+async def of_dialects(expected: Sequence[dict[str, Any]]) -> list[Row]:
+    """A row for each exchange; a turn may have several."""
+    rows = []
+    for each in expected:
+        vendor, _, name = each["recording"].partition("/")
+        checks = (lambda check=check, each=each: check(each) for member, check in DIALECT.items() if member in each)
+        rows.append(Row(vendor, f"{name}:{','.join(map(str, each['seqs']))}", RECORDING, await why_not(checks)))
+    return rows
+
+
+async def why_not(checks: Iterator[Check]) -> str:
     """What did not come out as expected; nothing when all did."""
     try:
-        await _check(expectation)
-    except AssertionError as wrong:
+        for check in checks:
+            done = check()
+            if isawaitable(done):
+                await done
+    except (AssertionError, LookupError, TypeError, ValueError, AttributeError) as wrong:
         place = traceback.extract_tb(wrong.__traceback__)[-1]
-        return f"{place.line}: {wrong}" if str(wrong) else f"not so: {place.line}"
+        return f"{place.line}: {wrong!r}" if str(wrong) else f"not so: {place.line}"
     return ""
 
 
-async def _check(expectation: Expectation) -> None:
-    """Raises AssertionError."""
+def _checks(expectation: Expectation) -> Iterator[Check]:
     for pieces in (whole, odd):
         if "turns" in expectation.said:
-            await contract.test_a_recording_comes_out_as_expected(expectation, pieces)
+            yield lambda pieces=pieces: contract.test_a_recording_comes_out_as_expected(expectation, pieces)
         for body in expectation.said.get("bodies", ()):
-            contract.test_a_body_is_read_as_expected(expectation, body, pieces)
+            yield lambda pieces=pieces, body=body: contract.test_a_body_is_read_as_expected(expectation, body, pieces)
     if "describe" in expectation.said:
-        await contract.test_an_agent_is_described_as_expected(expectation)
+        yield lambda: contract.test_an_agent_is_described_as_expected(expectation)
