@@ -20,7 +20,7 @@ URI_MAX: Final = 2048
 NOT_OFFERED: Final = frozenset({-32600, -32601, -32602})  # what servers answer to a method that they do not have
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _NAME: Final = re.compile(r"[ -~]{1,128}")
-_SCALARS: Final = frozenset({"string", "integer", "boolean"})
+_SCALARS: Final = ("string", "integer", "boolean")  # compared, never hashed: a stranger's `type` may be a list
 _DATA: Final = frozenset({"default", "examples", "const", "enum"})
 
 Definition = dict[str, Any]

@@ -23,6 +23,7 @@ UNSAID: Final = {
 }
 YES: Final = frozenset({"yes", "y", "true", "approve", "approved", "accept", "ok"})
 NO: Final = frozenset({"no", "n", "false", "deny", "denied", "reject", "decline"})
+SIMPLE: Final = ("string", "number", "integer", "boolean")  # compared, never hashed: an agent's `type` may be a list
 _MARK: Final = '"prompts":['
 _ref = msgspec.json.Decoder(VendorRef).decode
 log = structlog.get_logger()
@@ -149,4 +150,4 @@ def is_simple(schema: Mapping[str, Any]) -> bool:
     members = schema.get("properties")
     if schema.get("type") != "object" or not isinstance(members, Mapping):
         return False
-    return all(isinstance(each, Mapping) and each.get("type") in ("string", "number", "integer", "boolean") for each in members.values())
+    return all(isinstance(each, Mapping) and each.get("type") in SIMPLE for each in members.values())

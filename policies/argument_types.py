@@ -101,7 +101,7 @@ class _Reader:
         if kind == "array":
             element = self.read(given.get("items", {}), (*path, "[]"), depth + 1)
             return {"type": "Set", "element": element} if element else self._give_up(path, "it is a list of what has no single type")
-        if kind in _LEAVES:
+        if isinstance(kind, str) and kind in _LEAVES:
             return dict(_LEAVES[kind])
         return self._give_up(path, "it has no single type")
 

@@ -7,10 +7,9 @@ import msgspec
 
 from adapters.contract import Prompt
 from adapters.task import Part
-from gateway.prompts import PROMPT_ID, VALUE, answers_no, is_simple, words
+from gateway.prompts import PROMPT_ID, SIMPLE, VALUE, answers_no, is_simple, words
 
 FIELD: Final = "answer"  # of the form that stands for a question in plain words
-SIMPLE: Final = ("string", "number", "integer", "boolean")
 SCHEMA_SHOWN: Final = 2000  # characters
 
 

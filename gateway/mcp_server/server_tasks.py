@@ -208,7 +208,7 @@ class RelayedTasks:
     async def _detailed(self, asked: Asked, task: ServerTask) -> dict[str, Any]:
         text = await self._request(asked, task, "tasks/get", {})
         shown: dict[str, Any] = checked(text, _object)
-        if shown.get("status") not in STATUSES:
+        if not isinstance(shown.get("status"), str) or shown["status"] not in STATUSES:
             raise UpstreamFault(NOT_VALID, "no task")
         if shown["status"] == "input_required":
             check_askable(asked.capabilities, questions_in(members_of(text)))

@@ -137,7 +137,7 @@ async def test_a_server_without_tools_has_none(pool: McpPool) -> None:
         assert (await pool.probe(url, {})).tools == []
 
 
-def marked(mark: Any, kind: str = "string") -> dict[str, Any]:
+def marked(mark: Any, kind: Any = "string") -> dict[str, Any]:
     return {"type": kind, "x-mcp-header": mark}
 
 
@@ -154,6 +154,8 @@ def marked(mark: Any, kind: str = "string") -> dict[str, Any]:
         ({"name": "a", "inputSchema": {"properties": {"r": marked("Region"), "s": marked("region")}}}, False),
         ({"name": "a", "inputSchema": {"properties": {"r": marked("a b\r\n")}}}, False),
         ({"name": "a", "inputSchema": {"properties": {"r": marked("R", "number")}}}, False),
+        ({"name": "a", "inputSchema": {"properties": {"r": marked("R", ["string", "null"])}}}, False),
+        ({"name": "a", "inputSchema": {"properties": {"r": marked("R", {})}}}, False),
         ({"name": "a", "inputSchema": {"properties": {"r": marked(7)}}}, False),
         ({"name": "a", "inputSchema": {"items": marked("R")}}, False),
         ({"name": "a", "inputSchema": {"anyOf": [{"properties": {"r": marked("R")}}]}}, False),

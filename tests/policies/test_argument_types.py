@@ -61,6 +61,9 @@ def test_what_cedar_has_a_type_for_gets_it(schema: Any, expected: Any) -> None:
         {"type": "object"},
         {"type": "object", "additionalProperties": {"type": "integer"}},
         {"type": "file"},
+        {"type": [["string"]]},
+        {"type": [{}, "null"]},
+        {"type": {"of": "string"}},
         17,
     ],
 )

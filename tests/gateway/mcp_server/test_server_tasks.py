@@ -51,6 +51,15 @@ async def test_canceling_reaches_the_server(open_home: House) -> None:
     assert server.tasks["task-1"]["status"] == "cancelled"
 
 
+@pytest.mark.parametrize("status", ["resting", ["working"], {}, None])
+async def test_a_server_whose_task_is_in_no_state_is_said_to_be_at_fault(open_home: House, status: Any) -> None:
+    server = await desk(open_home)
+    task = await task_of(open_home)
+    server.tasks["task-1"]["status"] = status
+    error = (await ask(open_home, "tasks/get", {"taskId": task}, path="/mcp/desk"))["error"]
+    assert error["code"] == -32015
+
+
 # attack: the server's own id, another user's task, another path, a tool that may not be called any more
 async def test_nobody_reaches_a_servers_task_but_who_called_the_tool_and_may_call_it(open_home: House) -> None:
     server = await desk(open_home)
