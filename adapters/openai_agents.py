@@ -124,7 +124,7 @@ class TurnReader:
         self.root = root
         self._answered = answered
         self._aside: set[str] = set()
-        self._streamed: set[str] = set()
+        self._streamed: dict[str, str] = {}
 
     def take(self, frame: Frame) -> Iterator[Event]:
         if isinstance(frame, SseFrame) and frame.data != "[DONE]":
@@ -153,10 +153,9 @@ class TurnReader:
                 self._aside.add(item["id"])
             case "output_text.delta", {"item_id": name, "delta": text} if name not in self._aside:
                 yield ArtifactPiece(Artifact(name, (Part(text=text),)), append=name in self._streamed, last_chunk=False)
-                self._streamed.add(name)
+                self._streamed[name] = self._streamed.get(name, "") + text
             case "item.done", {"item": {"id": name} as item} if item.get("role") != "user":
-                yield from outputs_of(name, item, name in self._streamed)
-                self._streamed.add(name)
+                yield from outputs_of(name, item, self._streamed)
             case "completed", _:
                 yield Done(metadata=usage_of("", event.get("usage") or turn.get("usage")))
             case "failed", _:

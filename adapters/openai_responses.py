@@ -100,7 +100,7 @@ class ResponseReader:
         self._run = ""
         self._structured = False
         self._aside: set[str] = set()  # items that are not the answer
-        self._streamed: set[str] = set()
+        self._streamed: dict[str, str] = {}
         self._whole: set[str] = set()
         self._open: dict[str, Prompt] = {}
         self._foreign = ""
@@ -133,7 +133,7 @@ class ResponseReader:
     def _delta(self, name: str, text: str) -> Iterator[Event]:
         if name not in self._aside and not self._structured:
             yield ArtifactPiece(Artifact(name, (Part(text=text),)), append=name in self._streamed, last_chunk=False)
-            self._streamed.add(name)
+            self._streamed[name] = self._streamed.get(name, "") + text
 
     def _named(self, response: Mapping[str, Any]) -> Iterator[Event]:
         self._structured = is_structured(response)
@@ -179,7 +179,7 @@ class ResponseReader:
         elif kind in UNANSWERABLE:
             self._foreign = kind
         else:
-            yield from outputs_of(name, item, name in self._streamed, self._structured)
+            yield from outputs_of(name, item, self._streamed, self._structured)
 
 
 def _broken(event: Mapping[str, Any]) -> Iterator[Event]:

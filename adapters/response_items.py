@@ -53,14 +53,25 @@ def is_structured(response: Mapping[str, Any]) -> bool:
     return ((response.get("text") or {}).get("format") or {}).get("type") in STRUCTURED
 
 
-def outputs_of(name: str, item: Mapping[str, Any], streamed: bool, structured: bool = False) -> Iterator[Event]:
-    """What an item is of an answer, and the text of it that was `streamed` already is not told again."""
+def outputs_of(name: str, item: Mapping[str, Any], streamed: Mapping[str, str], structured: bool = False) -> Iterator[Event]:
+    """What an item is of an answer; the texts that were `streamed`, by the ids of their items, are not told again."""
     if item["type"] == "message" and is_aside(item):
-        yield Progress(said("".join(str(block.get("text") or "") for block in item["content"]), f"m-{name}"))
-    elif item["type"] == "message" and (parts := tuple(_parts(item, streamed, structured))):
-        yield ArtifactPiece(Artifact(name, parts), append=streamed)
+        yield Progress(said(_text_of(item), f"m-{name}"))
+    elif item["type"] == "message":
+        name = _known_as(name, _text_of(item), streamed)
+        if parts := tuple(_parts(item, name in streamed, structured)):
+            yield ArtifactPiece(Artifact(name, parts), append=name in streamed)
     elif item["type"] == "image_generation_call" and item.get("result"):
         yield ArtifactPiece(Artifact(name, (Part(raw=item["result"], media_type=f"image/{item.get('output_format') or 'png'}"),)))
+
+
+def _known_as(name: str, text: str, streamed: Mapping[str, str]) -> str:
+    """The id under which a text was streamed: some servers have another for it at the end."""
+    return name if name in streamed else next((known for known, told in streamed.items() if told == text), name)
+
+
+def _text_of(item: Mapping[str, Any]) -> str:
+    return "".join(str(block.get("text") or block.get("refusal") or "") for block in item["content"])
 
 
 def _parts(item: Mapping[str, Any], streamed: bool, structured: bool) -> Iterator[Part]:

@@ -41,7 +41,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def line_to(url: str, egress: Any = None, **options: Any) -> Line[AwsOptions]:
-    place = Place(url, {}, {"Authorization": "Bearer of-the-gateway", "traceparent": "00-1"}, 1e9)
+    place = Place(url, {}, {"authorization": "Bearer of-the-gateway", "traceparent": "00-1"}, 1e9)
     return Line(egress, place, AwsOptions(**options))
 
 

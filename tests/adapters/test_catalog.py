@@ -5,6 +5,7 @@ import pytest
 from adapters.catalog import Catalog, UnknownKind
 from adapters.egress import Egress
 from adapters.guarded import Guarded
+from adapters.vendor_line import Place
 
 
 def test_every_kind_is_guarded() -> None:
@@ -16,3 +17,10 @@ def test_every_kind_is_guarded() -> None:
 def test_an_unknown_kind_is_an_error_of_its_own() -> None:
     with pytest.raises(UnknownKind):
         Catalog(Egress()).adapter("telepathy")
+
+
+async def test_an_option_that_names_a_variable_is_read_where_it_is_used() -> None:
+    values = {"env:RUNTIME": "arn:aws:bedrock-agentcore:us-east-1:1:runtime/claims"}
+    catalog = Catalog(Egress()).reading(lambda text: values.get(text, text))
+    facts = await catalog.describe("agentcore", Place("https://aws.example", {"runtime": "env:RUNTIME"}, {}, 1e9))
+    assert facts.name == "claims"

@@ -135,3 +135,21 @@ async def test_a_workflow_s_input_is_the_schema_of_its_skill() -> None:
     about = {"name": "refunds", "type": "workflow", "description": None, "input_schema": schema}
     facts = await described("openai-responses", DEVUI, [exchange("GET", "/entities/flow/info", json=about)])
     assert facts.description == "The workflow refunds." and [skill.schema for skill in facts.skills] == [schema]
+
+
+async def test_a_text_that_ends_under_another_id_than_it_was_streamed_under_is_told_once() -> None:
+    ending = {"id": "msg_other", "type": "message", "content": [{"type": "output_text", "text": "Hello", "annotations": []}]}
+    talk = [
+        exchange(
+            "POST",
+            "/responses",
+            None,
+            sse=[
+                {"type": "response.output_text.delta", "item_id": "msg_1", "delta": "Hel"},
+                {"type": "response.output_text.delta", "item_id": "msg_1", "delta": "lo"},
+                {"type": "response.completed", "response": response("resp_1", [ending])},
+            ],
+        )
+    ]
+    events = await asked("openai-responses", PLAIN, talk)
+    assert "".join(event.artifact.parts[0].text for event in events if hasattr(event, "artifact")) == "Hello"
