@@ -29,6 +29,7 @@ VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind
     "ag-ui": "adapters.ag_ui:AgUi",
     "agentcore": "adapters.agentcore:AgentCore",
     "agentforce": "adapters.agentforce:Agentforce",
+    "anthropic-agents": "adapters.anthropic_agents:AnthropicAgents",
     "bedrock": "adapters.bedrock:Bedrock",
     "crewai": "adapters.crewai:CrewAI",
     "dify": "adapters.dify:Dify",

@@ -7,7 +7,7 @@ import pytest
 from msgspec import UNSET
 
 from adapters.agentforce import MessageReader
-from adapters.contract import Answer, Ask, Done, Event, Failed, Progress, Prompt, PromptKind, Ref, VendorRef
+from adapters.contract import Answer, ArtifactPiece, Ask, Done, Event, Failed, Progress, Prompt, PromptKind, Ref, VendorRef
 from adapters.frames import End, Head, JsonBody, SseFrame
 from adapters.vendor import BadOptions, CancelOutcome, options_of, parse
 from tests.adapters.hand_written import SESSION, asked, canceled, exchange
@@ -60,7 +60,9 @@ async def test_data_is_said_as_text_and_a_file_is_refused_before_anything_is_sen
 
 
 def test_an_inform_that_says_the_same_says_nothing_new_and_another_replaces_it() -> None:
-    assert outcome(read(chunk("a"), chunk("b"), inform("ab"), END))["artifacts"] == [{"text": "ab"}]
+    events = read(chunk("a"), chunk("b"), inform("ab"), END)
+    assert outcome(events)["artifacts"] == [{"text": "ab"}]
+    assert sum(isinstance(event, ArtifactPiece) for event in events) == 2
     assert outcome(read(chunk("a"), inform("other"), inform("more"), END))["artifacts"] == [{"text": "other"}, {"text": "more"}]
 
 
