@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import UNSET
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from adapters.contract import InvalidAnswer, Prompt, PromptKind, Turn
+from adapters.contract import InvalidAnswer, Prompt, PromptKind, Turn, VendorRef
 from adapters.expressions import BadExpression, compiled, filled, fits
 from adapters.frames import UNREADABLE
 from adapters.task import Part
@@ -190,10 +190,14 @@ def context_of(turn: Turn, line: Line[RestOptions], session: str) -> dict[str, A
         "files": [{"name": part.filename, "mediaType": part.media_type, **_content(part)} for part in parts if _content(part)],
         "user": line.user,
         "session": session,
-        "run": turn.ref.task_id if turn.ref else "",
+        "run": run_of(turn.ref) if turn.ref else "",
         "answers": [{"id": each.prompt.id, "value": each.value, "token": each.prompt.token} for each in turn.answers],
         **({"answer": first.value, "prompt": first.prompt.id, "token": first.prompt.token} if first else {}),
     }
+
+
+def run_of(ref: VendorRef) -> str:
+    return "" if ref.task_id == ref.context_id else ref.task_id
 
 
 def _content(part: Part) -> dict[str, str]:

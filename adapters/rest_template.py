@@ -23,7 +23,7 @@ from adapters.contract import (
 )
 from adapters.expressions import compiled
 from adapters.frames import End, Frame, JsonBody, NdjsonLine, SseFrame
-from adapters.rest_options import Answered, Missing, Polled, RestOptions, context_of
+from adapters.rest_options import Answered, Missing, Polled, RestOptions, context_of, run_of
 from adapters.task import Artifact, Part
 from adapters.vendor import UNFINISHED, AgentFacts, CancelOutcome, Features, SkillFacts, Vendor, VendorOptions, read, said
 from adapters.vendor_faults import FAILED
@@ -51,8 +51,8 @@ class RestTemplate:
     async def run(self, turn: Turn, line: Line[RestOptions]) -> AsyncIterator[Event]:
         told, ref = line.options, turn.ref or VendorRef()
         sent = (told.resume if turn.answers else None) or (told.stream if turn.stream else None) or told.start
-        reader = RestReader(told.answer, ref.context_id or turn.session, ref.task_id if turn.answers else "")
-        yield Ref(VendorRef(reader.session, reader.run))
+        reader = RestReader(told.answer, ref.context_id or turn.session, run_of(ref) if turn.answers else "")
+        yield Ref(reader.ref)
         frames = line.frames(sent.request(context_of(turn, line, reader.session)))
         async with aclosing(read(reader, frames)) as events:
             async for event in events:
@@ -66,7 +66,7 @@ class RestTemplate:
                 yield event
 
     async def cancel(self, ref: VendorRef, line: Line[RestOptions]) -> CancelOutcome:
-        told, context = line.options, {"user": line.user, "session": ref.context_id, "run": ref.task_id}
+        told, context = line.options, {"user": line.user, "session": ref.context_id, "run": run_of(ref)}
         if told.cancel is None:
             return CancelOutcome.UNSUPPORTED
         try:
@@ -106,6 +106,11 @@ class RestReader:
         self.session = session
         self.run = run
 
+    @property
+    def ref(self) -> VendorRef:
+        """A turn that has no name of its own goes by its session's, so that none is taken for one of another conversation."""
+        return VendorRef(self.session, self.run or self.session)
+
     def take(self, frame: Frame) -> Iterator[Event]:
         match frame:
             case JsonBody(value) | NdjsonLine(value):
@@ -129,7 +134,7 @@ class RestReader:
         session, run = self._at("session", value) or self.session, self._at("run", value) or self.run
         if (session, run) != (self.session, self.run):
             self.session, self.run = str(session), str(run)
-            yield Ref(VendorRef(self.session, self.run))
+            yield Ref(self.ref)
         state, error = self.state(value, name), self._at("error", value)
         if error or state == "failed":
             yield Failed(FAILED, detail=str(error or self._at("status", value) or name))

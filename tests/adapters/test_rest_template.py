@@ -31,7 +31,7 @@ async def test_a_turn_is_polled_until_it_is_over_and_says_what_it_does_once() ->
     busy = {"state": "busy", "note": "reading"}
     events = await asked("rest", upstream(), run_of(busy, busy, {"state": "over", "out": "yes"}))
     assert [event.message.parts[0].text for event in events if isinstance(event, Progress) and event.message] == ["reading"]
-    assert [event.ref for event in events if isinstance(event, Ref)] == [VendorRef(SESSION), VendorRef(SESSION, "r 1")]
+    assert [event.ref for event in events if isinstance(event, Ref)] == [VendorRef(SESSION, SESSION), VendorRef(SESSION, "r 1")]
     assert outcome(events)["artifacts"] == [{"text": "yes"}]
 
 
@@ -143,7 +143,8 @@ async def test_a_cancellation_is_told_as_it_is(cancel: Any, status: int, stop: A
 
 
 async def test_a_run_without_a_name_is_told_nothing() -> None:
-    assert await canceled("rest", upstream(cancel=STOP), [], VendorRef("s-1")) is CancelOutcome.UNSUPPORTED
+    for ref in (VendorRef("s-1"), VendorRef("s-1", "s-1")):
+        assert await canceled("rest", upstream(cancel=STOP), [], ref) is CancelOutcome.UNSUPPORTED
 
 
 async def test_its_form_is_its_skills() -> None:
