@@ -18,6 +18,7 @@ from adapters.contract import (
     ENDINGS,
     Adapter,
     ArtifactPiece,
+    Ask,
     Call,
     Canceled,
     CannotCancel,
@@ -41,6 +42,7 @@ UNFINISHED: Final = "The agent's answer ended without an outcome"
 NOT_KNOWN: Final = "Whether the agent stopped is not known"
 MISSET: Final = "The agent's registration has options that its adapter does not take"
 GENERIC: Final = frozenset({"headers", "timeout", "tls", "push", "auth"})  # of an entry's `upstream`, for agents of every kind
+PAGES: Final = ("https://", "http://")
 SESSIONS_MAX: Final = 10_000
 STOPPED_MAX: Final = 1_000  # cancellations that are remembered, until their runs end
 MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError)  # what reading an answer of another shape raises
@@ -311,9 +313,16 @@ async def _strict(events: AsyncIterator[Event]) -> AsyncGenerator[Event, None]:
     try:
         async with aclosing(cast("AsyncGenerator[Event, None]", events)) as arriving:
             async for event in arriving:
-                yield event
+                yield _leading_to_pages(event) if isinstance(event, Ask) else event
     except MALFORMED as error:
         raise _unreadable(error) from error
+
+
+def _leading_to_pages(ask: Ask) -> Ask:
+    """People are sent to pages alone: an address of any other kind is left out."""
+    if all(not prompt.url or prompt.url.startswith(PAGES) for prompt in ask.prompts):
+        return ask
+    return replace(ask, prompts=tuple(each if each.url.startswith(PAGES) else replace(each, url="") for each in ask.prompts))
 
 
 async def _strictly(outcome: Awaitable[CancelOutcome]) -> CancelOutcome:

@@ -9,7 +9,21 @@ from typing import Any, ClassVar
 import pytest
 from msgspec.structs import replace
 
-from adapters.contract import AGENT_LATE, ArtifactPiece, Canceled, Done, Event, Failed, InvalidAnswer, Ref, Turn, UpstreamFault, VendorRef
+from adapters.contract import (
+    AGENT_LATE,
+    ArtifactPiece,
+    Ask,
+    Canceled,
+    Done,
+    Event,
+    Failed,
+    InvalidAnswer,
+    Prompt,
+    Ref,
+    Turn,
+    UpstreamFault,
+    VendorRef,
+)
 from adapters.egress import Egress
 from adapters.frames import End, EventMessage, Frame, Head, JsonBody, NdjsonLine, SseFrame, decoder_for
 from adapters.guarded import Guarded
@@ -65,6 +79,8 @@ class _Texts:
             yield Done()
         elif isinstance(frame, SseFrame) and frame.event == "file":
             yield ArtifactPiece(Artifact("file", (Part(url=frame.data, media_type="text/plain"),)))
+        elif isinstance(frame, SseFrame) and frame.event == "login":
+            yield Ask(prompts=(Prompt("p-1", "Log in", url=frame.data), Prompt("p-2")))
 
 
 _: type[Vendor] = Plain
@@ -138,6 +154,23 @@ async def test_an_output_that_is_named_by_its_address_is_fetched_with_the_creden
     assert b"operators-secret-key" in upstream.requests[-1] and b"operators-secret-key" not in store.requests[0]
     for part in parts[2:]:  # attack: an agent names what only the gateway can reach
         assert not isinstance(part.raw, str) and isinstance(part.metadata, dict) and part.metadata[NOT_FETCHED]
+
+
+@pytest.mark.parametrize(
+    "place", ["https://login.example/x", "javascript:alert(1)", "data:text/html,x", "//login.example", "file:///etc/passwd"]
+)
+async def test_people_are_sent_to_pages_alone(egress: Egress, place: str) -> None:
+    async def asks(head: bytes, reader: Any, writer: Any) -> None:
+        writer.write(HEAD + f"event: login\ndata: {place}\n\n".encode())
+        writer.close()
+
+    async with Upstream(asks) as upstream:
+        events = await gathered(
+            VendorAgent(Plain(), egress).run(Turn(message_of({"text": "hi"}), session="s"), call_of("plain", {}, upstream.url))
+        )
+    ending = events[-1]
+    assert isinstance(ending, Ask)
+    assert [(prompt.id, prompt.url) for prompt in ending.prompts] == [("p-1", place if place.startswith("https:") else ""), ("p-2", "")]
 
 
 async def test_a_turn_that_follows_closely_goes_on_with_the_session_that_the_one_before_it_opened(egress: Egress) -> None:
