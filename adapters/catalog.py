@@ -17,7 +17,7 @@ from adapters.guarded import guarded
 from adapters.mcp_agent import Servers, ToolAgent
 from adapters.mcp_oauth import McpOAuth
 from adapters.openapi_tools import KIND
-from adapters.opened import Opened, carries
+from adapters.opened import carries, opened
 from adapters.vendor import AgentFacts, Features, VendorAgent, agent_of, options_of
 from adapters.vendor_line import Place
 
@@ -96,7 +96,7 @@ class Catalog:
             return self._servers
         if upstream and carries(upstream):
             if kind not in self._opened:
-                self._opened[kind] = guarded(Opened(self._languages.get(kind) or self._vendor(kind), self._oauth))
+                self._opened[kind] = guarded(opened(self._languages.get(kind) or self._vendor(kind), self._oauth))
             return self._opened[kind]
         if kind not in self._adapters:
             self._adapters[kind] = guarded(self._vendor(kind))

@@ -1,24 +1,22 @@
 """An MCP server as an agent: a message names one of its tools, and the tool's result is the artifact of the task."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, structs
 
 from adapters.a2a_wire.v1 import BadMessage
+from adapters.consent_waits import parked, question
 from adapters.contract import (
     Adapter,
     ArtifactPiece,
-    Ask,
     Call,
     CannotCancel,
     ConsentNeeded,
     Done,
     Event,
     Failed,
-    Ref,
     Turn,
     UpstreamFault,
     VendorRef,
@@ -39,8 +37,6 @@ class Servers(Protocol):
     """adapters/mcp_tools.py."""
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
-
-    async def consented(self, consent_id: str, seconds: float) -> bool: ...
 
 
 class Wanted(NamedTuple):
@@ -91,18 +87,8 @@ class ToolAgent:
             for event in await self._called(asked, call):
                 yield event
         except ConsentNeeded as needed:
-            yield Ref(VendorRef(task_id=needed.id, extra={"tool": asked.tool, "arguments": asked.arguments}))
-            parts = (Part(text=str(needed)), Part(url=needed.url, media_type="text/html"))
-            yield Ask(Message(f"m-{needed.id}", Role.AGENT, parts), auth=True)
-
-    async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
-        """Goes on by itself when the person has consented."""
-        asked, left = ref.extra, call.deadline - asyncio.get_running_loop().time()
-        if not await self._servers.consented(ref.task_id, left / 2):  # the other half is for the call
-            return
-        data = Part(data={"tool": asked.get("tool"), "arguments": asked.get("arguments", {})})
-        async for event in self.run(Turn(Message("", Role.USER, (data,))), call):
-            yield event
+            yield parked(structs.replace(turn, ref=None), call, needed)
+            yield question(needed)
 
     async def _called(self, asked: Wanted, call: Call) -> list[Event]:
         params = encode(modern_params({"name": asked.tool, "arguments": asked.arguments, "_meta": {}}))

@@ -78,10 +78,6 @@ class Consents(Protocol):
         """The same page for the same consent, as long as it is good."""
         ...
 
-    async def wait(self, consent_id: str, seconds: float) -> bool:
-        """Whether it was given by then."""
-        ...
-
 
 class McpOAuth:
     """`terms` reads an entry's `upstream`, or gives None where no authorization is set up. `own.now` counts seconds since 1970."""

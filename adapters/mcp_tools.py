@@ -60,10 +60,6 @@ class McpTools:
             return await self._pool.probe(url, headers)
         return await self._oauth.authorized(errand, lambda own: self._pool.probe(url, {**headers, **own}))
 
-    async def consented(self, consent_id: str, seconds: float) -> bool:
-        """Whether a person gave a consent within that time; it is waited for."""
-        return self._oauth is not None and await self._oauth.consents.wait(consent_id, seconds)
-
     async def read(self, source: str, headers: Mapping[str, str]) -> Api:
         """The HTTP API that an OpenAPI document describes. Raises UpstreamFault and EgressRefused."""
         return await self._api().read(source, headers)

@@ -1,22 +1,16 @@
 """Agents that a credential opens: the person's own or the operator's, which goes no further than there."""
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
-import msgspec
-from msgspec import structs
-
-from adapters.contract import Adapter, Ask, Call, CannotCancel, ConsentNeeded, Event, Ref, Turn, UpstreamFault, VendorRef, Watcher
+from adapters.consent_waits import before, parked, question, unparked, waits
+from adapters.contract import Adapter, Call, CannotCancel, ConsentNeeded, Event, Turn, UpstreamFault, VendorRef, Watcher
 from adapters.mcp_oauth import McpOAuth, errand_of, with_headers
 from adapters.scrubbing import scrubber_of
-from adapters.task import Message, Part, Role
 
 T = TypeVar("T")
 AUTH: Final = "auth"
-WAITS: Final = "waits_for_consent"  # in a ref: what goes on when the person has consented
-_waiting: Final = msgspec.json.Decoder(Message).decode
 
 
 def carries(upstream: Mapping[str, Any]) -> bool:
@@ -33,7 +27,8 @@ class _Begun(NamedTuple):
 class Opened:
     """An Adapter around another, which raises Challenged before its first event where it is refused.
 
-    A call that needs a consent waits with its message, and goes on by itself. Secrets that it carried are taken out of all that comes.
+    A call that needs a consent waits with its message, which a turn with its ref goes on with. Secrets that it carried are taken out of
+    all that comes.
     """
 
     def __init__(self, inner: Adapter, oauth: McpOAuth | None) -> None:
@@ -42,32 +37,17 @@ class Opened:
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """As the adapter inside; where a consent is needed that is the ending."""
-        turn = _unparked(turn)
+        turn = unparked(turn)
         try:
             async for event in self._events(call, lambda opened: self._inner.run(turn, opened)):
                 yield event
         except ConsentNeeded as needed:
-            yield Ref(_parked(turn, needed.id))
-            parts = (Part(text=str(needed)), Part(url=needed.url, media_type="text/html"))
-            yield Ask(Message(f"m-{needed.id}", Role.AGENT, parts), auth=True)
-
-    async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
-        """What waits for a consent goes on with it; else as the adapter inside."""
-        if WAITS not in ref.extra:
-            if isinstance(self._inner, Watcher):
-                inner = self._inner
-                async for event in self._events(call, lambda opened: inner.watch(ref, opened)):
-                    yield event
-            return
-        left = call.deadline - asyncio.get_running_loop().time()
-        if self._oauth is None or not await self._oauth.consents.wait(ref.task_id, left / 2):  # the other half is for the call
-            return
-        async for event in self.run(Turn(Message("", Role.USER, ()), ref, stream=True), call):
-            yield event
+            yield parked(turn, call, needed)
+            yield question(needed)
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
-        if WAITS in ref.extra:
-            ref = _before(ref)
+        if waits(ref):
+            ref = before(ref)
             if not ref.task_id:
                 raise CannotCancel
         return await self._sent(call, lambda opened: self._inner.cancel(ref, opened))
@@ -106,26 +86,20 @@ class Opened:
         return await self._oauth.authorized(errand_of(call), cleaned)
 
 
-def _parked(turn: Turn, consent_id: str) -> VendorRef:
-    ref = turn.ref or VendorRef()
-    waits = {"message": msgspec.json.encode(turn.message).decode(), "task_id": ref.task_id, "extra": dict(ref.extra)}
-    return VendorRef(ref.context_id, consent_id, {WAITS: waits}, kept=ref.kept)
+class OpenedWatcher(Opened):
+    """The same around an adapter that is a Watcher too."""
+
+    async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
+        """As the adapter inside."""
+        inner = cast("Watcher", self._inner)
+        async for event in self._events(call, lambda opened: inner.watch(ref, opened)):
+            yield event
 
 
-def _before(ref: VendorRef) -> VendorRef:
-    """The agent's own ids, which a consent stands in front of."""
-    waits = ref.extra[WAITS]
-    return VendorRef(ref.context_id, waits["task_id"], waits["extra"], kept=ref.kept)
-
-
-def _unparked(turn: Turn) -> Turn:
-    """With the message that waited: what is said meanwhile is for the gateway, which has asked."""
-    if turn.ref is None or WAITS not in turn.ref.extra:
-        return turn
-    message = _waiting(turn.ref.extra[WAITS]["message"].encode())
-    before = _before(turn.ref)
-    return structs.replace(turn, message=message, ref=before if before != VendorRef() else None)
+def opened(inner: Adapter, oauth: McpOAuth | None) -> Opened:
+    """A Watcher only where the adapter inside is one."""
+    return OpenedWatcher(inner, oauth) if isinstance(inner, Watcher) else Opened(inner, oauth)
 
 
 _: type[Adapter] = Opened
-_watches: type[Watcher] = Opened
+_watches: type[Watcher] = OpenedWatcher

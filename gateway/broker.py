@@ -26,7 +26,9 @@ from gateway.sending import (
     ServerListening,
     asked_of,
     check_handoff,
+    granted,
     how_sent,
+    kept_beside,
     kept_webhook,
     new_row,
     request_of,
@@ -172,12 +174,12 @@ class Broker:
         if isinstance(grant, Question):
             waiting = Waiting(row, before, message, target, how_sent(sending), kept_webhook(sending, row, before))
             return await self.parking.park(caller, waiting, asked, grant)
-        row = msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
+        row, left = self.parking.left_behind(caller, target, granted(row, grant))
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         turn, adapter = await turn_for(self._memory, self._outside.adapters, sending, Errand(grant, target, row, before))
         call = self._ledger.call(grant, target, sending.trail, row.id)
         held = self._memory.tasks.tail(row) if sending.watched else None
-        await self._ledger.open(call, opened, before, kept_webhook(sending, opened.row, before))
+        await self._ledger.open(call, opened, before, kept_beside(kept_webhook(sending, opened.row, before), left))
         return _Ready(opened, turn, call, adapter, caller.delegation.task_id, held)
 
     async def _continued(self, caller: Caller, sending: Sending) -> TaskRow | None:

@@ -1,6 +1,5 @@
 """Consents that people are asked for: one page each, for one person, for ten minutes, whichever process they come to."""
 
-import asyncio
 import hashlib
 import hmac
 import secrets
@@ -13,12 +12,12 @@ from sqlalchemy import Row, select
 
 from adapters.contract import ConsentNeeded
 from adapters.mcp_oauth import Consent
-from gateway.database import Batch, Database, NotRead
-from gateway.mailbox import Mailbox
+from gateway.database import Batch, Database
 from gateway.tables import connections as table
 from policies.envelope import CannotOpen, Envelope, Sealed
 
 LIFE_SECONDS = 600.0
+GIVEN_SECONDS = 7 * 86_400.0  # for which a process may be away before a task that waits is not taken up any more
 PER_OWNER = 20
 _ADD = (
     "INSERT INTO connections (id, tenant, owner, consent, state, browser, kek_id, wrapped, body, until, given) "
@@ -27,6 +26,7 @@ _ADD = (
 _MAKE_ROOM = (
     "DELETE FROM connections WHERE id IN (SELECT id FROM connections WHERE owner = ? AND given = 0 ORDER BY until DESC LIMIT 1000 OFFSET ?)"
 )
+_SWEEP = "DELETE FROM connections WHERE (given = 0 AND until < ?) OR until < ?"
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -58,12 +58,11 @@ class Connection:
 
 
 class Connections:
-    """`mailbox` tells those who wait, in whichever process. `now` counts microseconds since 1970."""
+    """What waits for one is a task's row (gateway/consented.py). `now` counts microseconds since 1970."""
 
-    def __init__(self, database: Database, envelope: Envelope, mailbox: Mailbox, public_url: str, now: Callable[[], int]) -> None:
+    def __init__(self, database: Database, envelope: Envelope, public_url: str, now: Callable[[], int]) -> None:
         self._database = database
         self._envelope = envelope
-        self._mailbox = mailbox
         self._public_url = public_url
         self._now = now
 
@@ -103,25 +102,12 @@ class Connections:
     async def given(self, connection: Connection) -> None:
         """The person has consented, and the credential is kept."""
         await self._database.write(lambda batch: batch.run("UPDATE connections SET given = 1 WHERE id = ?", (connection.id,)))
-        await self._mailbox.send(_address(connection.id), b"{}", LIFE_SECONDS)
-
-    async def wait(self, connection_id: str, seconds: float) -> bool:
-        """Whether the person has consented by then. It takes all of the time where nobody can any more."""
-        letter = asyncio.create_task(self._mailbox.wait(_address(connection_id), max(0.0, seconds)))
-        try:
-            await asyncio.sleep(0)  # it listens before the row is looked at, so that nothing falls between
-            if await self._is_given(connection_id):
-                return True
-            await asyncio.wait([letter])
-            return letter.exception() is None
-        finally:
-            letter.cancel()
-            await asyncio.gather(letter, return_exceptions=True)
 
     async def sweep(self) -> None:
-        """Throws away what nobody waits for any more; to be called now and then."""
-        long_over = self._now() - int(LIFE_SECONDS * 1e6)
-        await self._database.write(lambda batch: batch.run("DELETE FROM connections WHERE until < ?", (long_over,)))
+        """Throws away what nobody waits for any more; to be called now and then. What was given is kept for tasks that go on with it."""
+        now = self._now()
+        over = (now - int(LIFE_SECONDS * 1e6), now - int(GIVEN_SECONDS * 1e6))
+        await self._database.write(lambda batch: batch.run(_SWEEP, over))
 
     async def _made(self, consent: Consent, digest: str) -> str:
         made = Connection(_secret(), consent, _secret(), _secret())
@@ -142,13 +128,6 @@ class Connections:
         if row is None:
             raise UnknownConnection
         return row
-
-    async def _is_given(self, connection_id: str) -> bool:
-        wanted = select(table.c.given).where(table.c.id == connection_id)
-        try:
-            return bool(await self._database.read(lambda connection: connection.execute(wanted).scalar()))
-        except NotRead:
-            return False
 
     def _opened(self, row: "Row[Any]") -> Connection:
         """Raises UnknownConnection."""
@@ -177,10 +156,6 @@ def is_of(connection: Connection, cookies: Mapping[str, str]) -> bool:
     name = cookie_name(connection)
     shown = cookies.get(name) or cookies.get(f"__Host-{name}", "")
     return bool(connection.browser) and hmac.compare_digest(connection.browser, _digest(shown))
-
-
-def _address(connection_id: str) -> str:
-    return f"consent/{_digest(connection_id)}"
 
 
 def _secret() -> str:

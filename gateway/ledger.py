@@ -234,9 +234,9 @@ class Ledger:
 
         await kept_opening(memory, work, opened, before)
 
-    async def resumed(self, tenant: str, grant_id: str, task_id: str) -> Caller:
+    async def resumed(self, tenant: str, grant_id: str, task_id: str, callee: str = "") -> Caller:
         """See Authority.resumed."""
-        return await self._authority.resumed(tenant, grant_id, task_id)
+        return await self._authority.resumed(tenant, grant_id, task_id, callee)
 
     def call(self, grant: Grant, target: Registration, trail: Trail, key: str) -> Call:
         """The leave to call `target`, with the credential it is to see. `key` is the call's idempotency key."""

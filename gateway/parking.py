@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 from sqlalchemy import Row, select
 
 from adapters.contract import Failed
+from adapters.opened import AUTH
 from adapters.task import Message, TaskState, encode
 from gateway.asking import Asking, Matter, defined, shown
 from gateway.credential_texts import check_answer
@@ -133,8 +135,23 @@ class Parking:
 
     async def end(self, due: Due, record: TaskRecord, why: str) -> None:
         """The task is rejected, and the approval of no more use."""
-        await self._turns.end(Turned(record.row, record.events), Failed(why, rejected=True))
+        await self.reject(Turned(record.row, record.events), Failed(why, rejected=True))
         await self.close(due)
+
+    async def reject(self, waiting: Turned, why: Failed) -> None:
+        """Ends a task that can't go on."""
+        await self._turns.end(waiting, why)
+
+    def left_behind(self, caller: Caller, target: Registration, row: TaskRow) -> tuple[TaskRow, Callable[[Batch], None] | None]:
+        """Where people's own accounts open a server: what a person's call can go on with when they have consented, a grant of its own.
+
+        An agent's call has one, and what is sent to an agent has the one that this is handed.
+        """
+        if row.grant_id or AUTH not in target.upstream:
+            return row, None
+        left = caller.delegation.rooted(self._memory.new_id("g"), row.id, row.txn)
+        keep = partial(self._memory.grants.add, delegation=left, parent_id="", now_us=row.updated)
+        return msgspec.structs.replace(row, grant_id=left.grant_id), keep
 
     async def close(self, due: Due) -> None:
         """What was allowed, but not done, is void."""

@@ -96,6 +96,17 @@ def kept_webhook(sending: Sending, row: TaskRow, before: TaskRow | None) -> Call
     return partial(sending.webhook.keep, row=row, after=after) if sending.webhook else None
 
 
+def kept_beside(*keeps: Callable[[Batch], None] | None) -> Callable[[Batch], None] | None:
+    """All of them in one."""
+    some = [keep for keep in keeps if keep is not None]
+
+    def together(batch: Batch) -> None:
+        for keep in some:
+            keep(batch)
+
+    return together if some else None
+
+
 def asked_of(sending: Sending, target: Registration, row: TaskRow) -> Request:
     """To delegate to an agent, or to call the tool of a server that the message names. Raises BadMessage."""
     ceiling, trace_id = ceiling_of(target.ceiling), sending.trail.trace_id
@@ -159,6 +170,11 @@ async def ref_of(memory: Memory, row: TaskRow, before: TaskRow | None, sending: 
         return None
     ref = _ref(last.vendor_ref)
     return VendorRef(context_id=ref.context_id, kept=ref.kept)
+
+
+def granted(row: TaskRow, grant: Grant) -> TaskRow:
+    """The task under what it is worked on with."""
+    return msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
 
 
 def new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:

@@ -13,6 +13,7 @@ def _only(where: str) -> dict[str, Any]:
 
 
 RUNNING = _only("runner <> ''")
+AWAITING = _only("state = 'TASK_STATE_AUTH_REQUIRED'")
 KEYED = _only("idempotency_key IS NOT NULL")
 LIVE = _only("live = 1")
 PENDING = _only("state = 'pending'")
@@ -42,6 +43,7 @@ tasks = Table(
     Index("tasks_context", "tenant", "owner", "context_id", "agent"),
     Index("tasks_txn", "tenant", "txn"),
     Index("tasks_runner", "runner", **RUNNING),
+    Index("tasks_awaiting", "tenant", "owner", **AWAITING),
     Index("tasks_idempotency", "tenant", "owner", "agent", "idempotency_key", unique=True, **KEYED),
 )
 

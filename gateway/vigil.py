@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 import structlog
 
+from adapters.consent_waits import waits
 from adapters.contract import Adapter, Call, Event, Turn, VendorRef, Watcher
 from adapters.task import INTERRUPTED, Message, Role
 from gateway.database import NotRead
@@ -34,9 +35,9 @@ class Vigil:
 
     def begin(self, adapter: Adapter, grant: Grant, renewed: Callable[[], Call], turned: Turned, go_on: GoOn) -> None:
         """Watches a task that waits now. `renewed` makes the call anew, whose tokens do not last as long; `go_on` runs what follows."""
-        key = turned.row.id
-        if not isinstance(adapter, Watcher) or not _ref(turned.row.vendor_ref).task_id or len(self._watches) >= WATCHED_MAX:
-            return
+        key, ref = turned.row.id, _ref(turned.row.vendor_ref)
+        if not isinstance(adapter, Watcher) or not ref.task_id or waits(ref) or len(self._watches) >= WATCHED_MAX:
+            return  # what waits for a consent is a row, for whichever process
         self.end(key)
         self.watched[key] = grant
         watch = self._watches[key] = asyncio.create_task(self._watch(adapter, renewed, turned, go_on))

@@ -73,6 +73,10 @@ class Delegation(Struct, frozen=True):
         """The same authority under the grant row that stands for it."""
         return replace(self, grant_id=grant_id, task_id=task_id, txn=txn)
 
+    def without(self, agent: str) -> "Delegation":
+        """What the last agent, if it is this one, can be handed anew: no more than it has."""
+        return replace(self, path=self.path[:-1]) if agent and self.actor == agent else self
+
     def narrow(self, agent: str, ceiling: Permissions, requested: Permissions, not_after: float) -> "Delegation":
         """The authority handed to `agent`: an intersection, so never more than this one. The only way to make a child.
 

@@ -20,6 +20,7 @@ from gateway.budgets import SECONDS as BUDGET_SECONDS
 from gateway.budgets import Budgets
 from gateway.collector import settle
 from gateway.connections import Connections
+from gateway.consented import Consented
 from gateway.database import Database, bump, engine_for
 from gateway.errors import REASONS
 from gateway.front_door import FrontDoor
@@ -106,7 +107,7 @@ class Gateway:
         self.registry.sealing = self.envelope
         self.mailbox = Mailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
-        self.connections = Connections(self.database, self.envelope, self.mailbox, settings.public_url, now_us)
+        self.connections = Connections(self.database, self.envelope, settings.public_url, now_us)
         self.own_client = upstreams.own_client(settings, self.keys)
         self.oauth = upstreams.oauth(self.egress, self.own_client, self.vault, self.connections)
         self.tools = upstreams.mcp_tools(settings, self.egress, self.oauth)
@@ -135,6 +136,7 @@ class Gateway:
         self.killing = self._killing()
         heads = HeadsFile(settings.home / "audit.heads", self.keys, now_us)
         self.resuming, self.approvals = self._people(outside)
+        self.consented = Consented(self.broker, self.ledger, self.memory, outside)
         self.presence = Presence(self.database, self.process, now_us)
         self.pulse = Pulse(self.database, self.audit, heads, self.presence)
         heads.compact()
@@ -226,6 +228,7 @@ class Gateway:
         self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
         self.pulse.repeat(SWEEP_SECONDS, self.approvals.sweep)
         self.pulse.repeat(RESUME_SECONDS, self.resuming.round)
+        self.pulse.repeat(RESUME_SECONDS, self.consented.round)
         self.pulse.repeat(SWEEP_SECONDS, self.connections.sweep)
         self.pulse.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         if not self.database.sqlite:

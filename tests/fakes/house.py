@@ -38,6 +38,7 @@ class CallbackAgent:
         self.name = name
         self.act = act or self._echo
         self.artifacts = 1
+        self.state = "TASK_STATE_COMPLETED"
         self.more: list[dict[str, Any]] = []  # parts of each artifact, beside the text
         self.metadata: dict[str, Any] = {}  # of its tasks
         self.tokens: list[str] = []
@@ -58,22 +59,28 @@ class CallbackAgent:
         headers = {key.decode(): value.decode() for key, value in scope["headers"]}
         request = json.loads(body)
         self.headers.append(headers)
+        if "message" not in request["params"]:
+            await _answered(send, {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32601, "message": "no such method"}})
+            return
         self.requests.append(request)
         self.tokens.append(headers.get("authorization", "").removeprefix("Bearer "))
         said = await self.act(self.tokens[-1], request["params"]["message"]["parts"][0].get("text", ""))
         task = {
             "id": f"{self.name}-task-{len(self.requests)}",
             "contextId": request["params"]["message"].get("contextId") or f"{self.name}-context",
-            "status": {"state": "TASK_STATE_COMPLETED"},
+            "status": {"state": self.state},
             "metadata": self.metadata,
             "artifacts": [
                 {"artifactId": f"answer-{number}" if number else "answer", "parts": [{"text": said}, *self.more]}
                 for number in range(self.artifacts)
             ],
         }
-        answer = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": {"task": task}}).encode()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
-        await send({"type": "http.response.body", "body": answer})
+        await _answered(send, {"jsonrpc": "2.0", "id": request["id"], "result": {"task": task}})
+
+
+async def _answered(send: Any, answer: dict[str, Any]) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
 
 
 class ToolServer:

@@ -46,9 +46,6 @@ class Asked:
         self.consents.append(consent)
         return ConsentNeeded(f"https://gw.test/connect/{len(self.consents)}", str(len(self.consents)), consent.server)
 
-    async def wait(self, consent_id: str, seconds: float) -> bool:
-        return False
-
 
 class Bench:
     """The outbound stack against one authorization server and one server. `way` may be changed before the first call."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from registry.card import Status
+from tests.fakes.a2a_agents import serving
 from tests.fakes.house import ROLES, USERS, CallbackAgent, House, ToolServer, house
 from tests.fakes.reception import Reception
 from tests.fakes.waiting import until
@@ -221,6 +222,26 @@ async def test_a_task_that_waits_goes_on_by_itself_when_it_is_approved(asking: H
     await until(completed, every=0.02)
     assert [one["params"]["message"]["parts"][0]["text"] for one in sales.requests] == ["an offer for 40 chairs"]
     assert await asking.gateway.resuming.round() == 0
+
+
+async def test_a_task_goes_on_in_a_process_that_never_saw_it(tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "ours.cedar").write_text(POLICY)
+    settings: dict[str, Any] = {"policies": str(tmp_path / "policies"), "roles": WITH_CHIEF, "users": PEOPLE}
+    sales = CallbackAgent("sales")
+    async with serving(sales) as url:
+        async with house(tmp_path / "home", database_url, **settings) as first:
+            await first.registered("sales", url)
+            task = (await first.send(first.token("alice"), "sales", "an offer"))["result"]["task"]
+            approval = (await Reception(first).ask("GET", "/api/approvals", "carol")).json()["items"][0]["id"]
+        async with house(tmp_path / "home", database_url, **settings) as second:
+            assert (await vote(second, approval)).status_code == 200
+
+            async def completed() -> bool:
+                return await state_of(second, task["id"]) == "TASK_STATE_COMPLETED"
+
+            await until(completed, every=0.02)
+    assert len(sales.requests) == 1
 
 
 async def test_a_task_that_is_denied_or_waits_too_long_is_rejected_with_the_reason(asking: House) -> None:

@@ -1,8 +1,6 @@
 """Claims about the consents that people are asked for: one page each, for one person, in whichever process."""
 
-import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,8 @@ from sqlalchemy import select
 
 from adapters.mcp_oauth import Consent
 from adapters.oauth_discovery import AuthorizationServer
-from gateway.connections import LIFE_SECONDS, PER_OWNER, Connections, UnknownConnection, cookie_name
-from gateway.database import Database, engine_for
-from gateway.mailbox import Mailbox
+from gateway.connections import GIVEN_SECONDS, LIFE_SECONDS, PER_OWNER, Connections, UnknownConnection, cookie_name
+from gateway.database import Database
 from gateway.tables import connections as table
 from policies.credentials import Client, CredentialKey
 from policies.envelope import Envelope
@@ -48,7 +45,7 @@ def now() -> Now:
 @pytest.fixture
 def opened(tmp_path: Path, now: Now) -> Open:
     envelope = Envelope(VaultKeys.open(tmp_path))
-    return lambda database: Connections(database, envelope, Mailbox(database, now), "https://gw", now)
+    return lambda database: Connections(database, envelope, "https://gw", now)
 
 
 @pytest.fixture
@@ -110,26 +107,6 @@ async def test_nobodys_pages_push_out_somebody_elses(connections: Connections, n
         await connections.find(pages[0].id)
 
 
-async def test_whoever_waits_hears_of_a_consent_that_another_process_took(opened: Open, database_url: str, database: Database) -> None:
-    """Before it was given and after. Processes share the table; on SQLite there is but one."""
-    async with AsyncExitStack() as stack:
-        second = database
-        if not database.sqlite:
-            second = Database(engine_for(database_url))
-            second.start()
-            stack.callback(second.close)
-        here = opened(database)
-        there = here if database.sqlite else opened(second)
-        asked = await here.find((await here.ask(consent())).id)
-        waiting = asyncio.create_task(here.wait(asked.id, 30))
-        await asyncio.sleep(0)
-        cookie = await there.admit(asked)
-        await there.given(await there.returned(asked.state, {cookie_name(asked): cookie}))
-        assert await waiting
-        assert await here.wait(asked.id, 30)
-        assert not await here.wait("another", 0.01)
-
-
 async def test_secrets_of_a_page_show_neither_in_words_nor_in_rows(connections: Connections, database: Database) -> None:
     asked = await connections.find((await connections.ask(consent())).id)
     cookie = await connections.admit(asked)
@@ -147,3 +124,17 @@ async def test_a_sweep_leaves_what_is_good(connections: Connections, now: Now) -
     assert await connections.find(second.id)
     with pytest.raises(UnknownConnection):
         await connections.find(first.id)
+
+
+async def test_what_was_given_is_kept_for_tasks_that_nobody_took_up_yet(connections: Connections, now: Now, database: Database) -> None:
+    asked = await connections.find((await connections.ask(consent())).id)
+    cookie = await connections.admit(asked)
+    await connections.given(await connections.returned(asked.state, {cookie_name(asked): cookie}))
+
+    async def swept(seconds: float) -> bool:
+        now.now += int(seconds * 1e6)
+        await connections.sweep()
+        return await database.read(lambda connection: connection.execute(select(table.c.given)).scalar()) is None
+
+    assert not await swept(LIFE_SECONDS * 3)
+    assert await swept(GIVEN_SECONDS)

@@ -11,11 +11,14 @@ from tests.house.source import Source
 
 # Doors and roots of tasks, where nothing is left above that could answer. Prefixes of module names.
 ROOTS = (
+    "adapters.mcp_pool",
+    "adapters.mcp_stdio",
     "gateway.a2a_server",
     "gateway.admin",
     "gateway.assembly",
     "gateway.cli",
     "gateway.commands",
+    "gateway.consented",
     "gateway.console",
     "gateway.database",
     "gateway.health",
@@ -25,12 +28,11 @@ ROOTS = (
     "gateway.postman",
     "gateway.resuming",
     "gateway.pulse",
+    "gateway.resuming",
     "gateway.transactions",
     "gateway.turns",
     "gateway.workflows",
     "gateway.writer",
-    "adapters.mcp_pool",
-    "adapters.mcp_stdio",
     "policies.identity",  # whatever goes wrong while a token is read, nobody comes in
     "policies.jwks",  # whatever goes wrong while keys are fetched, the last good set stays
 )

@@ -123,6 +123,8 @@ def _connections() -> None:
     op.create_index("connections_owner", "connections", ["owner", "until"])
     op.create_index("connections_state", "connections", ["state"])
     op.create_index("connections_until", "connections", ["until"])
+    where = sa.text("state = 'TASK_STATE_AUTH_REQUIRED'")
+    op.create_index("tasks_awaiting", "tasks", ["tenant", "owner"], sqlite_where=where, postgresql_where=where)
 
 
 def upgrade() -> None:
@@ -137,6 +139,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("tasks_awaiting", "tasks")
     for name in ("connections", "vault_leases", "vault_clients", "vault"):
         op.drop_table(name)
     op.drop_table("mcp_questions")

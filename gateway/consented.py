@@ -1,0 +1,111 @@
+"""Goes on with tasks whose people have consented meanwhile, as far as the authority still allows them, and ends the others."""
+
+import asyncio
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+from sqlalchemy import ColumnElement, Connection, select, text
+
+from adapters.a2a_wire.v1 import BadMessage
+from adapters.consent_waits import unsent, waits
+from adapters.contract import Failed, VendorRef
+from gateway.asking import TooManyQuestions
+from gateway.broker import Broker
+from gateway.explanations import sentence
+from gateway.halt import KILLED, SAYS
+from gateway.ledger import Ledger, Outside, Refused, Trail
+from gateway.parking import Waiting
+from gateway.resuming import STALE
+from gateway.sending import Errand, Sending, asked_of, granted, how_sent, turn_for
+from gateway.tables import connections, tasks
+from gateway.tasks import TaskEnded, TaskRow, row_of
+from gateway.turns import Memory, Turned
+from policies.approval_rows import ApprovalGone
+from policies.grant import Question
+from policies.history import HistoryMoved
+from policies.identity import TokenRefused
+from policies.kills import Killed
+from policies.tables import approvals
+from registry.card import Family
+from registry.store import UnknownName
+
+AT_ONCE = 100
+_ref = msgspec.json.Decoder(VendorRef).decode
+log = structlog.get_logger()
+
+
+class Consented:
+    """One round after the other; any process may take up any task, whichever it was that parked it."""
+
+    def __init__(self, broker: Broker, ledger: Ledger, memory: Memory, outside: Outside) -> None:
+        self._broker = broker
+        self._ledger = ledger
+        self._memory = memory
+        self._outside = outside
+        self._busy = asyncio.Lock()
+
+    async def round(self) -> int:
+        """How many there were."""
+        async with self._busy:
+            due = await self._memory.database.read(_due)
+            for row in due:
+                try:
+                    await self._one(row)
+                except Exception as error:  # noqa: BLE001 (the root of what goes on with one task, for which no other has to wait)
+                    log.error("not_resumed", task_id=row.id, error=type(error).__name__)
+        return len(due)
+
+    async def _one(self, row: TaskRow) -> None:
+        try:
+            await self._go_on(row)
+        except (TaskEnded, HistoryMoved, ApprovalGone):
+            return  # another process has it, or its errand goes on: the next round sees
+        except Refused as refused:
+            await self._end(row, sentence(refused.ruling.decision))
+        except Killed:
+            await self._end(row, SAYS[KILLED])
+        except (TokenRefused, UnknownName, BadMessage, TooManyQuestions):
+            await self._end(row, STALE)
+
+    async def _go_on(self, row: TaskRow) -> None:
+        """Asks the authority again, as things are now: a consent opens a door elsewhere, and is no leave to go there."""
+        memory, kept = self._memory, unsent(_ref(row.vendor_ref))
+        caller = await self._ledger.resumed(row.tenant, row.grant_id, row.parent_id, row.agent)
+        target = self._broker.find(caller, row.agent, Family.AGENT)
+        message = replace(kept.message, context_id=row.context_id, task_id=row.id)
+        how = (kept.skill, kept.accepted_output_modes)
+        sending = Sending(row.agent, message, Trail(), *how, watched=True, metadata=kept.metadata)
+        asked = asked_of(sending, target, row)
+        grant = await self._ledger.ruling(caller, asked)
+        if isinstance(grant, Question):
+            await self._broker.parking.park(caller, Waiting(row, row, message, target, how_sent(sending), None), asked, grant)
+            return
+        turn, adapter = await turn_for(memory, self._outside.adapters, sending, Errand(grant, target, row, row))
+        call = self._ledger.call(grant, target, sending.trail, row.id)
+        held, opened = memory.tasks.tail(row), self._broker.parking.going_on(row, granted(row, grant))
+        await self._ledger.open(call, opened, row)
+        self._broker.take_up(adapter, turn, call, opened, held)
+
+    async def _end(self, row: TaskRow, why: str) -> None:
+        record = await self._memory.tasks.record(row.tenant, row.owner, row.id)
+        await self._broker.parking.reject(Turned(record.row, record.events), Failed(why, rejected=True))
+
+
+def _due(connection: Connection) -> list[TaskRow]:
+    """Tasks that wait for a consent which was given, and for no approval. The first condition is that of their index."""
+    query = (
+        select(tasks)
+        .join(connections, (connections.c.tenant == tasks.c.tenant) & (connections.c.owner == tasks.c.owner))
+        .where(text("tasks.state = 'TASK_STATE_AUTH_REQUIRED'"), connections.c.given == 1)
+        .where(tasks.c.vendor_ref.like("%" + connections.c.id + "%"))
+        .where(~select(approvals.c.id).where(*_open_approval()).exists())
+        .limit(AT_ONCE)
+    )
+    rows = [row_of(found) for found in connection.execute(query).all()]
+    return [row for row in rows if waits(_ref(row.vendor_ref))]
+
+
+def _open_approval() -> tuple[ColumnElement[bool], ...]:
+    same = approvals.c.tenant == tasks.c.tenant, approvals.c.task_id == tasks.c.id, approvals.c.grant_id == tasks.c.grant_id
+    return (*same, approvals.c.closed.is_(None))
