@@ -14,6 +14,7 @@ from adapters.contract import ConsentNeeded
 from adapters.mcp_oauth import Consent
 from gateway.database import Batch, Database
 from gateway.tables import connections as table
+from policies.credentials import CredentialKey
 from policies.envelope import CannotOpen, Envelope, Sealed
 
 LIFE_SECONDS = 600.0
@@ -28,6 +29,9 @@ _MAKE_ROOM = (
 )
 _SWEEP = "DELETE FROM connections WHERE (given = 0 AND until < ?) OR until < ?"
 _encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+Note = Callable[[Batch, Mapping[str, Any]], None]
 
 
 class UnknownConnection(Exception):
@@ -58,13 +62,14 @@ class Connection:
 
 
 class Connections:
-    """What waits for one is a task's row (gateway/consented.py). `now` counts microseconds since 1970."""
+    """What waits for one is a task's row (gateway/consented.py). `now` counts microseconds since 1970; `note` keeps an audit record."""
 
-    def __init__(self, database: Database, envelope: Envelope, public_url: str, now: Callable[[], int]) -> None:
+    def __init__(self, database: Database, envelope: Envelope, public_url: str, now: Callable[[], int], note: Note) -> None:
         self._database = database
         self._envelope = envelope
         self._public_url = public_url
         self._now = now
+        self._note = note
 
     async def ask(self, consent: Consent) -> ConsentNeeded:
         """The same page for the same consent, which is of one person, client, scopes and redirect, as long as it is good."""
@@ -101,7 +106,14 @@ class Connections:
 
     async def given(self, connection: Connection) -> None:
         """The person has consented, and the credential is kept."""
-        await self._database.write(lambda batch: batch.run("UPDATE connections SET given = 1 WHERE id = ?", (connection.id,)))
+        consent = connection.consent
+        record = record_of(consent.key, "connected", server=consent.server, scopes=sorted(consent.scopes))
+
+        def work(batch: Batch) -> None:
+            batch.run("UPDATE connections SET given = 1 WHERE id = ?", (connection.id,))
+            self._note(batch, record)
+
+        await self._database.write(work)
 
     async def sweep(self) -> None:
         """Throws away what nobody waits for any more; to be called now and then. What was given is kept for tasks that go on with it."""
@@ -139,6 +151,13 @@ class Connections:
 
     def _needed(self, connection_id: str, consent: Consent) -> ConsentNeeded:
         return ConsentNeeded(f"{self._public_url}/connect/{connection_id}", connection_id, consent.server)
+
+
+def record_of(key: CredentialKey, act: str, **more: Any) -> dict[str, Any]:
+    """The audit's record of an account that was `connected` or `forgotten`."""
+    _, issuer, subject = key.owner.split("|", 2)
+    about = {"kind": "connection", "tenant": key.tenant, "decision_id": "", "txn": "", "act": act}
+    return {**about, "principal": {"issuer": issuer, "subject": subject}, "issuer": key.issuer, "resource": key.resource, **more}
 
 
 def place_of(connection_id: str) -> tuple[str, ...]:

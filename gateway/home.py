@@ -21,6 +21,14 @@ class HomeOpen(OSError):
     """Others may write where the signing keys and the audit's heads are kept, and it is not ours to change."""
 
 
+def absent(home: Path, database_url: str) -> dict[str, Path]:
+    """What a first start makes and is not there yet: where each will be. What the operator brings is made by nobody."""
+    places = {"signing keys": home / "keys", "vault keys": home / "keys" / "vault", "audit heads": home / "audit.heads"}
+    missing = {what: path.absolute() for what, path in places.items() if not path.exists()}
+    file = database_url.removeprefix("sqlite:///")
+    return missing | ({"database": Path(file)} if file != database_url and not Path(file).exists() else {})
+
+
 def prepared(home: Path, public_url: str, alone: bool) -> IO[str] | None:
     """The folder, which says where we serve; with `alone` locked for this process. Raises HomeInUse and HomeOpen."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -2,20 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Protocol
 
 import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from gateway.connections import UnknownConnection
+from gateway.connections import UnknownConnection, record_of
 from gateway.tasks import rfc3339
 from policies.authority import Caller
 from policies.credentials import Credential, CredentialKey, origin_of
 from registry.card import Registration
 
 Admitted = Callable[[Request], Awaitable[Caller]]
+Note = Callable[[Mapping[str, Any]], Awaitable[None]]
 Held = tuple[tuple[CredentialKey, Credential], ...]
 log = structlog.get_logger()
 
@@ -28,8 +29,8 @@ class Vault(Protocol):
     async def forget(self, key: CredentialKey) -> None: ...
 
 
-def routes(vault: Vault, known: Callable[[Caller], list[Registration]], admitted: Admitted) -> APIRouter:
-    """`known` are the entries that a caller may know of. An agent on an errand is not the person."""
+def routes(vault: Vault, known: Callable[[Caller], list[Registration]], note: Note, admitted: Admitted) -> APIRouter:
+    """`known` are the entries that a caller may know of; `note` keeps an audit record. An agent on an errand is not the person."""
     router = APIRouter(prefix="/api/connections", tags=["connections"])
 
     async def own(caller: Caller) -> Held:
@@ -47,6 +48,7 @@ def routes(vault: Vault, known: Callable[[Caller], list[Registration]], admitted
         found = next((key for key, _ in await own(caller) if id_of(key) == connection_id), None)
         if found is None:
             raise UnknownConnection
+        await note(record_of(found, "forgotten"))
         await vault.forget(found)
         log.info("disconnected", issuer=found.issuer, resource=found.resource, principal=found.owner)
         return Response(status_code=204)

@@ -25,7 +25,9 @@ def greet(gateway: Gateway) -> None:
     settings = gateway.settings
     known = {family.value: [entry.name for entry in gateway.registry.list("default", family)] for family in Family}
     sandbox = gateway.isolation.kind if gateway.isolation else "off"
-    log.info("serving", url=settings.public_url, grpc=settings.public_grpc, version=VERSION, next=todo(gateway), sandbox=sandbox, **known)
+    made = {"made": gateway.made} if gateway.made else {}
+    said = {"grpc": settings.public_grpc, "version": VERSION, "next": todo(gateway), "sandbox": sandbox, **made, **known}
+    log.info("serving", url=settings.public_url, **said)
 
 
 def lines(gateway: Gateway) -> Iterator[str]:
@@ -37,6 +39,8 @@ def lines(gateway: Gateway) -> Iterator[str]:
     if gateway.isolation is not None:
         yield f"  sandbox  {_sandbox(gateway.isolation)}"
     yield f"  people   {_people(gateway)}"
+    for number, (what, path) in enumerate(gateway.made.items()):
+        yield f"  {'' if number else 'made':8} {what}: {path}"
     yield "  next     in another terminal" + (", in this folder:" if settings.home == USUAL_HOME else ":")
     yield from (f"             {step}" for step in todo(gateway))
 

@@ -25,12 +25,14 @@ from gateway.database import Database, bump, engine_for
 from gateway.errors import REASONS
 from gateway.front_door import FrontDoor
 from gateway.halt import LOOK_SECONDS as HALT_SECONDS
-from gateway.home import prepared
+from gateway.home import absent, prepared
 from gateway.killing import Archive, Killing
 from gateway.ledger import Ledger, Outside
 from gateway.mailbox import Mailbox
 from gateway.metrics import Metrics
 from gateway.migrations import HEAD
+from gateway.old_grants import SWEEP_SECONDS as GRANTS_SECONDS
+from gateway.old_grants import OldGrants
 from gateway.onboarding import Onboarding
 from gateway.outbox import Outbox
 from gateway.places import Places
@@ -81,6 +83,7 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._absent = absent(settings.home, settings.database_url)
         self._lock = prepared(settings.home, settings.public_url, settings.database_url.startswith("sqlite"))
         logs.configure(settings.telemetry.log_level, current_trace_id)
         self.exporter: Otlp | None = None
@@ -107,7 +110,7 @@ class Gateway:
         self.registry.sealing = self.envelope
         self.mailbox = Mailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
-        self.connections = Connections(self.database, self.envelope, settings.public_url, now_us)
+        self.connections = Connections(self.database, self.envelope, settings.public_url, now_us, self.audit.append)
         self.own_client = upstreams.own_client(settings, self.keys)
         self.oauth = upstreams.oauth(self.egress, self.own_client, self.vault, self.connections)
         self.tools = upstreams.mcp_tools(settings, self.egress, self.oauth)
@@ -134,12 +137,9 @@ class Gateway:
         self.front_door = FrontDoor(self.registry, self.database, self.authority.may)
         self.broker = Broker(self.registry, self.ledger, self.memory, outside, self.front_door)
         self.killing = self._killing()
-        heads = HeadsFile(settings.home / "audit.heads", self.keys, now_us)
-        self.resuming, self.approvals = self._people(outside)
-        self.consented = Consented(self.broker, self.ledger, self.memory, outside)
+        self._ask_people(outside)
         self.presence = Presence(self.database, self.process, now_us)
-        self.pulse = Pulse(self.database, self.audit, heads, self.presence)
-        heads.compact()
+        self.pulse = Pulse(self.database, self.audit, self._heads(), self.presence)
 
     def _make_rights(self, settings: Settings) -> None:
         """Who may what, and what was taken back of it."""
@@ -161,9 +161,16 @@ class Gateway:
         tasks = TaskLog(self.database, now_us, self.process)
         return Memory(self.database, self.audit, self.grants, tasks, new_id, now_us)
 
-    def _people(self, outside: Outside) -> tuple[Resuming, Approvals]:
-        """What goes on when people have decided, and how they do."""
-        return Resuming(self.broker, self.ledger, self.memory, outside), Approvals(self.database, self.audit, now_us)
+    def _ask_people(self, outside: Outside) -> None:
+        """How people decide, and what goes on when they have."""
+        self.approvals = Approvals(self.database, self.audit, now_us)
+        self.resuming = Resuming(self.broker, self.ledger, self.memory, outside)
+        self.consented = Consented(self.broker, self.ledger, self.memory, outside)
+
+    def _heads(self) -> HeadsFile:
+        heads = HeadsFile(self.settings.home / "audit.heads", self.keys, now_us)
+        heads.compact()
+        return heads
 
     def _outside(self) -> Outside:
         limits, credentials = self.settings.limits, lambda target: upstream_headers(target.upstream)
@@ -171,6 +178,11 @@ class Gateway:
 
     async def _sweep_limits(self) -> None:
         self.limits.sweep()
+
+    @property
+    def made(self) -> dict[str, str]:
+        """What this start made that was not there: where each is. Secrets are in some of it, and never here."""
+        return {what: str(path) for what, path in self._absent.items() if path.exists()}
 
     async def keep(self, record: Mapping[str, object]) -> None:
         await self.database.write(lambda batch: self.audit.append(batch, record))
@@ -230,6 +242,7 @@ class Gateway:
         self.pulse.repeat(RESUME_SECONDS, self.resuming.round)
         self.pulse.repeat(RESUME_SECONDS, self.consented.round)
         self.pulse.repeat(SWEEP_SECONDS, self.connections.sweep)
+        self.pulse.repeat(GRANTS_SECONDS, OldGrants(self.database, now_us).sweep)
         self.pulse.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
         if not self.database.sqlite:
             self.pulse.repeat(POLL_SECONDS, self.memory.tasks.look)

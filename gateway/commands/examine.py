@@ -96,6 +96,7 @@ def _seeds(chosen: "Settings") -> Iterator[Trouble]:
             yield from _named(where, seed)
             yield from _ceiling(where, seed)
             yield from _target(where, seed)
+            yield from _shared(where, seed)
 
 
 def _named(where: str, seed: Any) -> Iterator[Trouble]:
@@ -114,6 +115,14 @@ def _ceiling(where: str, seed: Any) -> Iterator[Trouble]:
         Permissions.of(seed.ceiling)
     except BadPermission as error:
         yield Trouble(f"{where}: ceiling", str(error), "see docs/permissions.md")
+
+
+def _shared(where: str, seed: Any) -> Iterator[Trouble]:
+    """Credentials that everybody who may call it shares, which nobody said aloud."""
+    if seed.upstream.get("headers") and "account" not in seed.upstream and "auth" not in seed.upstream:
+        problem = "its upstream.headers are one account, which everybody who may call it shares"
+        todo = "say so with upstream.account: service; or with account: person and auth: {} each person connects their own"
+        yield Trouble(f"{where}: upstream", problem, todo, fatal=False)
 
 
 def _target(where: str, seed: Any) -> Iterator[Trouble]:

@@ -45,7 +45,7 @@ def now() -> Now:
 @pytest.fixture
 def opened(tmp_path: Path, now: Now) -> Open:
     envelope = Envelope(VaultKeys.open(tmp_path))
-    return lambda database: Connections(database, envelope, "https://gw", now)
+    return lambda database: Connections(database, envelope, "https://gw", now, lambda batch, record: None)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from policies.tables import grants
 from tests.fakes.a2a_agents import loopback, serving
 from tests.fakes.authorization_server import AuthorizationServer, Plain, Protected, authorization_server, protected
 from tests.fakes.house import CallbackAgent, house
+from tests.gateway.test_audit_complete import records
 from tests.gateway.test_connect import Place, address
 from tests.gateway.test_connect_agents import Agents
 
@@ -78,6 +79,8 @@ async def test_a_task_goes_on_in_a_process_that_never_saw_it(town: Town, name: s
     async with town.process() as second:
         await second.connect(page(task), "alice")
         over = await second.over(name, task["id"])
+        told = (await records(second.home, "connection"))[-1]
+        assert (told["act"], told["server"], told["principal"]["subject"]) == ("connected", name, "alice")
         assert over["status"]["state"] == "TASK_STATE_COMPLETED"
         assert over["artifacts"][0]["parts"][0]["text"] == said
 

@@ -61,6 +61,26 @@ async def test_a_program_gets_the_same_as_a_line_of_the_log(tmp_path: Path, data
     assert line["next"][-1] == 'interlock send support "hello"'
 
 
+async def test_the_first_start_says_once_what_it_made_and_where_and_no_secret(
+    tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "home"
+    places = {"signing keys": folder / "keys", "vault keys": folder / "keys" / "vault", "audit heads": folder / "audit.heads"}
+    places["database"] = folder / "interlock.db"
+    async with house(folder, f"sqlite:///{folder / 'interlock.db'}") as first:
+        said = told(first)
+        greet(first.gateway)
+    for what, path in places.items():
+        assert f"{what}: {path}\n" in said
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"serving"' in line]
+    assert line["made"] == {what: str(path) for what, path in places.items()}
+    for file in (folder / "keys").rglob("*.json"):
+        secret = json.loads(file.read_text())
+        assert not any(isinstance(one, str) and len(one) > 30 and one in said for one in secret.values()), file
+    async with house(folder, f"sqlite:///{folder / 'interlock.db'}") as second:
+        assert second.gateway.made == {} and "made" not in told(second)
+
+
 def test_the_line_comes_when_the_gateway_can_be_reached(tmp_path: Path, database_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

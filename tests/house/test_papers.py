@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 from tests.house import papers
-from tests.house.source import ROOT, texts
+from tests.house.source import ROOT, product, texts
 
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 VENDORS = ("examples/langgraph_sales/requirements.lock", "tests/vendors/adk/requirements.lock")
@@ -50,3 +50,10 @@ GOOD = "aio==1.2 ; python_full_version < '3.13' \\\n    --hash=sha256:" + "0" * 
 def test_a_loose_pin_is_found(lock: str) -> None:
     assert papers.loose_pins("x.lock", GOOD) == []
     assert papers.loose_pins("x.lock", GOOD + lock)
+
+
+def test_each_kind_of_audit_record_is_in_the_guide_and_no_other() -> None:
+    places = ("gateway/", "policies/", "registry/")
+    made = {kind for source in product() if source.path.startswith(places) for kind in re.findall(r'"kind": "([a-z]+)"', source.text)}
+    told = set(re.findall(r"`([a-z]+)`", "".join(re.findall(r"(?m)^\| (`[^|]+) \|", (ROOT / "docs" / "audit.md").read_text()))))
+    assert made - {"when"} == told  # a part of a rule is no record

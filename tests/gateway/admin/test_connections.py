@@ -9,6 +9,7 @@ import pytest
 
 from policies.credentials import Credential, CredentialKey
 from tests.fakes.house import CallbackAgent, House, house
+from tests.gateway.test_audit_complete import records
 
 PERSON = "default|interlock-development|{}"
 HUSH = "hush-hush-4711"
@@ -62,6 +63,8 @@ async def test_a_person_gives_up_their_own_and_nobody_elses(home: House) -> None
         assert (await ask(home, "DELETE", f"/api/connections/{bobs['id']}", home.token(user))).status_code == 404
     assert (await ask(home, "DELETE", f"/api/connections/{bobs['id']}", home.token("bob"))).status_code == 204
     assert await listed(home, home.token("bob")) == []
+    (record,) = await records(home, "connection")
+    assert (record["act"], record["principal"]["subject"], record["resource"]) == ("forgotten", "bob", bobs["resource"])
     assert len(await listed(home, home.token("alice"))) == 1
     assert (await ask(home, "DELETE", f"/api/connections/{bobs['id']}", home.token("bob"))).status_code == 404
 

@@ -89,6 +89,20 @@ def test_what_works_but_hardly_as_it_was_meant_is_a_warning_and_no_failure(inter
     assert 'User::"bob" is nobody' in interlock("policy", "check").err
 
 
+def test_an_account_that_everybody_shares_is_pointed_at_until_somebody_says_that_it_is_meant(
+    interlock: CommandLine, tmp_path: Path
+) -> None:
+    said = "  - {name: NAME, url: http://127.0.0.1:1, upstream: {headers: {X-Api-Key: env:NONE}MORE}}\n"
+    quiet = said.replace("NAME", "quiet", 1).replace("MORE", "")
+    aloud = said.replace("NAME", "aloud", 1).replace("MORE", ", account: service")
+    (tmp_path / "interlock.yaml").write_text(f"servers:\n{quiet}{aloud}")
+    ran = interlock("check", "--json")
+    assert ran.code == 0
+    looks = {one["name"]: one["detail"] + "; " + one["todo"] for one in ran.json["checks"] if one["todo"]}
+    assert [name for name in looks if "servers" in name] == ["servers[0] quiet: upstream"]
+    assert "everybody" in looks["servers[0] quiet: upstream"] and "account: service" in looks["servers[0] quiet: upstream"]
+
+
 @pytest.mark.parametrize("command", [("serve", "--port", "1"), ("token", "--user", "alice")])
 def test_a_home_that_is_no_folder_is_said(interlock: CommandLine, tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "home").write_text("")
