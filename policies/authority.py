@@ -151,9 +151,7 @@ class Authority:
         return self._engine.recalls(act)
 
     async def resumed(self, tenant: str, grant_id: str, task_id: str, callee: str = "") -> Caller:
-        """Whoever left their authority behind, with what is left of it now. `task_id`: in which they asked. `callee`: the agent whose the
-        grant is, where it is to be called again. Raises TokenRefused and Killed.
-        """
+        """Who left authority behind, with what is left of it: in `task_id`; `callee` is to be called again. Raises TokenRefused, Killed."""
         self._grants.forget(tenant, grant_id)
         now = _today(self._around, await self._granted(tenant, grant_id)).without(callee)
         return _caller(now.actor, "", now.not_after, now.rooted(grant_id, task_id, now.txn))

@@ -89,8 +89,8 @@ async def test_a_consent_that_came_just_before_the_end_of_a_process_is_found_at_
     async with town.process() as first:
         await town.furnish(first)
         task = await waiting(first, "vendor", "hello")
-        async with first.home.gateway.consented._busy:  # it comes no further
-            await first.connect(page(task), "alice")
+        await first.home.gateway.consented._busy.acquire()  # it comes no further
+        await first.connect(page(task), "alice")
     assert vendor.requests == []
     async with town.process() as second:
         assert (await second.over("vendor", task["id"]))["status"]["state"] == "TASK_STATE_COMPLETED"
