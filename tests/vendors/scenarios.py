@@ -247,6 +247,12 @@ async def native_graph_asks(scene: Scene) -> None:
     ends(await scene.says({"text": "yes"}, taskId=task["id"]), DONE, "decision was: yes")
 
 
+async def native_graph_form(scene: Scene) -> None:
+    """Its question is an artifact of data, which stays beside the answer."""
+    forms, words = await scene.alice.calls(scene.agent, "approve it", {"answer": "yes"})
+    same((len(forms), words.partition(" {")[0]), (1, "decision was: yes"), (forms, words))
+
+
 async def native_app_waits(scene: Scene) -> None:
     """Its own dialect: a function response with the id of the call."""
     task = await scene.says({"text": "approve it"})
@@ -279,7 +285,7 @@ OWN: Mapping[str, Mapping[str, Scenario]] = {
         "mcp_form_declined": app_form_declined,
         "cancel": cancel,
     },
-    "langgraph-a2a": {"question": native_graph_asks, "cancel": native_graph_cancel},
+    "langgraph-a2a": {"question": native_graph_asks, "mcp_form": native_graph_form, "cancel": native_graph_cancel},
     "adk-a2a": {"question": native_app_waits, "cancel": cancel},
 }
 
