@@ -135,6 +135,17 @@ async def test_a_mistake_is_refused_by_its_member(home: House) -> None:
         assert answer.json()["detail"].startswith(problem), answer.text
 
 
+async def test_the_same_description_comes_over_the_api(home: House, service: ReportServer) -> None:
+    url = home.gateway.registry.find("default", "reports").url
+    agent = next(each for each in described(url.removesuffix("/api")) if each["name"] == "reports")
+    agent["upstream"]["headers"] = {"authorization": KEY}
+    made = await Reception(home).post("/api/agents", **{**agent, "name": "again"})
+    assert made.status_code == 201, made.text
+    assert KEY not in made.text
+    task = await said(home, "again", {"text": "Does Ada pay?"})
+    assert state(await said(home, "again", {"text": "yes"}, taskId=task["id"])) == "COMPLETED"
+
+
 async def test_its_card_says_what_the_operator_said(home: House) -> None:
     entry = home.gateway.registry.find("default", "reports")
     assert entry.status is Status.ACTIVE and entry.card is not None
