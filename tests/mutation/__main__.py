@@ -1,0 +1,148 @@
+"""`python -m tests.mutation`: how many small changes to policies/ the tests notice; a table, build/mutation.json, exit 1 below 90 %."""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+
+from tests.house.source import ROOT
+from tests.mutation.mutants import Mutant, mutants
+from tests.mutation.plan import modules, tests_of
+from tests.mutation.trial import tried, warm
+
+WANTED = 0.9
+SHORTEST = 60.0  # seconds that a mutant has at least; what takes longer than its tests do without it is noticed
+
+
+@dataclass
+class Module:
+    """What became of a module's mutants. `there` of them could be tried, and a sample was."""
+
+    name: str
+    there: int = 0
+    tried: int = 0
+    noticed: int = 0
+    survivors: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Running:
+    module: Module
+    mutant: Mutant | None
+    process: BaseProcess
+    ends: float
+
+
+def score(found: list[Module]) -> float:
+    total = sum(module.tried for module in found)
+    return sum(module.noticed for module in found) / total if total else 0.0
+
+
+class Trials:
+    """Tries mutants, so many at once, until all are tried or the time is over."""
+
+    def __init__(self, jobs: int, until: float) -> None:
+        self._jobs = jobs
+        self._until = until
+        self._running: list[Running] = []
+
+    def sound(self, module: str) -> float:
+        """For how long the tests run when nothing is changed, in seconds. Raises SystemExit where they fail."""
+        began = time.monotonic()
+        process = get_context("fork").Process(target=tried, args=(module, None, tests_of(module)))
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"The tests of policies/{module}.py fail as it is: {' '.join(tests_of(module))}")
+        return time.monotonic() - began
+
+    def go(self, work: Iterator[tuple[Module, Mutant, str, float]]) -> None:
+        for module, mutant, source, patience in work:
+            while len(self._running) >= self._jobs:
+                self._reap()
+            if time.monotonic() > self._until:
+                break
+            process = get_context("fork").Process(target=tried, args=(module.name, mutant.applied(source), tests_of(module.name)))
+            process.start()
+            self._running.append(Running(module, mutant, process, time.monotonic() + patience))
+        while self._running:
+            self._reap()
+
+    def _reap(self) -> None:
+        """Waits for one to end, or for the time of one to be over."""
+        wait([each.process.sentinel for each in self._running], max(0.0, min(each.ends for each in self._running) - time.monotonic()))
+        for each in list(self._running):
+            late = each.process.is_alive() and time.monotonic() >= each.ends
+            if late and each.process.pid:
+                os.killpg(each.process.pid, signal.SIGKILL)
+            elif each.process.is_alive():
+                continue
+            each.process.join()
+            self._running.remove(each)
+            self._count(each)
+
+    @staticmethod
+    def _count(ended: Running) -> None:
+        assert ended.mutant is not None
+        ended.module.tried += 1
+        if ended.process.exitcode:
+            ended.module.noticed += 1
+            return
+        ended.module.survivors.append(f"policies/{ended.module.name}.py:{ended.mutant.line} {ended.mutant.kind}")
+        print(f"  not noticed: {ended.module.survivors[-1]}", flush=True)
+
+
+def sampled(given: argparse.Namespace, found: list[Module], trials: Trials) -> Iterator[tuple[Module, Mutant, str, float]]:
+    for name in given.modules or modules():
+        source = (ROOT / "policies" / f"{name}.py").read_text(encoding="utf-8")
+        every = mutants(source)
+        module = Module(name, len(every))
+        found.append(module)
+        chosen = every if given.all else random.Random(f"{given.seed} {name}").sample(every, min(given.sample, len(every)))
+        if not chosen:
+            continue
+        patience = max(SHORTEST, 5 * trials.sound(name))
+        print(f"{name}: {len(chosen)} of {len(every)}", flush=True)
+        yield from ((module, mutant, source, patience) for mutant in sorted(chosen, key=lambda each: each.line))
+
+
+def report(found: list[Module]) -> int:
+    print(f"\n{'module':<20}{'mutants':>8}{'tried':>7}{'noticed':>9}{'score':>8}")
+    for module in found:
+        share = f"{100 * module.noticed / module.tried:.0f} %" if module.tried else "-"
+        print(f"{module.name:<20}{module.there:>8}{module.tried:>7}{module.noticed:>9}{share:>8}")
+    tried_, there = sum(module.tried for module in found), sum(module.there for module in found)
+    print(f"\n{100 * score(found):.1f} % of {tried_} noticed, out of {there} there are; wanted: {100 * WANTED:.0f} %")
+    (ROOT / "build").mkdir(exist_ok=True)
+    shown = {"score": score(found), "tried": tried_, "there": there, "modules": [asdict(module) for module in found]}
+    (ROOT / "build" / "mutation.json").write_text(json.dumps(shown, indent=1) + "\n", encoding="utf-8")
+    print("written to build/mutation.json")
+    return 0 if score(found) >= WANTED else 1
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("modules", nargs="*", help="modules of policies/, all when none is named")
+    parser.add_argument("--sample", type=int, default=12, help="mutants of each module, the same ones each time")
+    parser.add_argument("--all", action="store_true", help="every mutant there is")
+    parser.add_argument("--seed", default="1", help="another one chooses other mutants")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
+    parser.add_argument("--minutes", type=float, default=45, help="no more are begun after so long")
+    given = parser.parse_args(arguments)
+    warm()
+    found: list[Module] = []
+    trials = Trials(given.jobs, time.monotonic() + 60 * given.minutes)
+    trials.go(sampled(given, found, trials))
+    return report(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

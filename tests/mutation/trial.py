@@ -1,0 +1,80 @@
+"""One mutant's trial: a process of its own, forked with the libraries loaded, in which the module is the changed one."""
+
+import ast
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import CodeType, ModuleType
+
+import pytest
+
+from tests.house.source import PRODUCT, ROOT
+
+MEMORY = Path("/dev/shm")  # where there is no disk to wait for
+LOOK = (
+    "import sys, pytest; import gateway.app, gateway.assembly.process, tests.fakes.reception, tests.fakes.reference_clients, hypothesis;"
+    "print(*[n for n, m in sys.modules.items() if getattr(m, '__file__', None)], sep=chr(10))"
+)
+OURS = (*PRODUCT, "tests", "conftest")
+
+
+def warm() -> None:
+    """Loads what the tests will load of other people's libraries, and nothing of ours. Raises CalledProcessError."""
+    listed = subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.split():
+        if name.partition(".")[0] not in (*OURS, "__main__"):
+            with contextlib.suppress(ImportError):
+                import_module(name)
+
+
+class _Changed(SourceFileLoader):
+    """Loads a module from another tree than its file's."""
+
+    def __init__(self, name: str, path: str, tree: ast.Module) -> None:
+        super().__init__(name, path)
+        self._tree = tree
+
+    def get_code(self, fullname: str) -> CodeType:
+        code: CodeType = compile(self._tree, self.path, "exec")
+        return code
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, name: str, path: Path, tree: ast.Module) -> None:
+        self._name = name
+        self._path = str(path)
+        self._tree = tree
+
+    def find_spec(self, fullname: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname != self._name:
+            return None
+        return spec_from_file_location(fullname, self._path, loader=_Changed(fullname, self._path, self._tree))
+
+
+class _OnSqlite:
+    """Leaves out what needs a server."""
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Function]) -> None:
+        items[:] = [item for item in items if "postgres" not in item.name and "postgres_url" not in getattr(item, "fixturenames", ())]
+
+
+def tried(module: str, tree: ast.Module | None, tests: list[str]) -> None:
+    """Ends this process: 0 where no test noticed, 1 where one did. Without a tree the module is as it is."""
+    os.setpgid(0, 0)  # whatever the tests start ends with it
+    silent = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(silent, stream)
+    path = ROOT / "policies" / f"{module}.py"
+    if tree is not None:
+        sys.meta_path.insert(0, _Finder(f"policies.{module}", path, tree))
+    with tempfile.TemporaryDirectory(prefix="interlock-mutant-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", f"--basetemp={folder}/tests", f"--rootdir={ROOT}"]
+        code = pytest.main([*options, *tests], [_OnSqlite()])
+    os._exit(0 if code == 0 else 1)
