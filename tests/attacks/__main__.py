@@ -22,8 +22,10 @@ class Outcomes:
     """What became of each test, by pytest's id of it."""
 
     of: dict[str, str] = field(default_factory=dict)
+    doors: dict[str, set[str]] = field(default_factory=dict)  # that a test names by record_property
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.doors.setdefault(report.nodeid, set()).update(str(value) for name, value in report.user_properties if name == "door")
         if report.failed or (report.when == "call" and self.of.get(report.nodeid) != "failed") or report.skipped:
             self.of[report.nodeid] = report.outcome
 
@@ -62,13 +64,15 @@ def _outcome(attack: Attack, counts: Mapping[str, int]) -> str:
     return "NOT RUN" if counts else "NO TEST"
 
 
-def line_of(attack: Attack, tests: tuple[str, ...], outcomes: Mapping[str, str]) -> Line:
+def line_of(attack: Attack, tests: tuple[str, ...], outcomes: Outcomes) -> Line:
     names = set(tests)
-    run = [test for test in outcomes if test.partition("[")[0] in names]
-    counts = dict(Counter(outcomes[test] for test in run))
+    run = [test for test in outcomes.of if test.partition("[")[0] in names]
+    counts = dict(Counter(outcomes.of[test] for test in run))
+    told_of = set(_named(DOORS, run)).union(*(outcomes.doors.get(test, ()) for test in run))
+    doors = tuple(door for door in DOORS if door in told_of)
     files = tuple(sorted({test.partition("::")[0].removeprefix("tests/") for test in run}))
     told = (attack.id, attack.area, attack.title, attack.expected)
-    return Line(*told, _outcome(attack, counts), _named(DOORS, run), _named(BASES, run), files, counts, attack.not_yet)
+    return Line(*told, _outcome(attack, counts), doors, _named(BASES, run), files, counts, attack.not_yet)
 
 
 def row_of(line: Line) -> str:
@@ -101,7 +105,7 @@ def main(arguments: list[str]) -> int:
     outcomes = Outcomes()
     wanted = sorted({test for each in tests.values() for test in each})
     ended = pytest.main(["-q", "-n", given.jobs, "--dist", "loadfile", "-p", "no:cacheprovider", *wanted], [outcomes]) if wanted else 0
-    failed = report([line_of(attack, tests[attack.id], outcomes.of) for attack in known])
+    failed = report([line_of(attack, tests[attack.id], outcomes) for attack in known])
     return 1 if failed or ended else 0
 
 

@@ -3,7 +3,7 @@
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from tests.fakes.issuer import EcKey, b64, compact, hs256
 from tests.fakes.reference_clients import every_door
 from tests.fakes.upstream import Upstream, answer
 
+CEILING = ("agent:*", "tool:inventory.*")
 USERS = {"alice": {"roles": ["member"]}, "bob": {"roles": ["narrow"]}}
+Record = Callable[[str, object], None]
 Forge = Callable[[House, str], list[str]]
 
 
@@ -120,8 +122,7 @@ FORGED: dict[str, Forge] = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_no_door_takes_a_token_that_is_not_right(closed: House, door: str) -> None:
+async def test_no_door_takes_a_token_that_is_not_right(closed: House, record_property: Record) -> None:
     """attacks TOK-01, TOK-02, TOK-03, TOK-05, TOK-07, TOK-09, TOK-12, TOK-13"""
     await closed.registered("sales", "http://127.0.0.1:9/")
     await closed.server("inventory", "check", url="http://127.0.0.1:9")
@@ -130,21 +131,23 @@ async def test_no_door_takes_a_token_that_is_not_right(closed: House, door: str)
         writer.write(answer(b"{}"))
 
     async with Upstream(heard) as canary:
-        for attack, forge in {"TOK-01": lambda *_: ["x y", "x"], **FORGED}.items():
-            for number, token in enumerate(forge(closed, canary.url)):
-                knocked = await knock(closed, door, token)
-                assert (knocked.admitted, knocked.done) == (False, False), (attack, number, knocked.text)
+        for door in DOORS:
+            record_property("door", door)
+            for attack, forge in {"TOK-01": lambda *_: ["x y", "x"], **FORGED}.items():
+                for number, token in enumerate(forge(closed, canary.url)):
+                    knocked = await knock(closed, door, token)
+                    assert (knocked.admitted, knocked.done) == (False, False), (door, attack, number, knocked.text)
+            for good in (closed.token("alice"), signed(closed)):  # so nothing else was wrong with them
+                assert (await knock(closed, door, good)).admitted, door
         assert canary.connections == 0
-    assert (await knock(closed, door, closed.token("alice"))).admitted
-    assert (await knock(closed, door, signed(closed))).admitted  # so nothing else was wrong with them
 
 
 class Errand:
     """The agent `support`, which does with its token what a test wants, while its task runs."""
 
-    def __init__(self, home: House, door: str) -> None:
+    def __init__(self, home: House) -> None:
         self.home = home
-        self.door = door
+        self.door = ""
         self.wanted: Callable[[str], Awaitable[None]]
         self.agent = CallbackAgent("support", self._act)
         self.sales = CallbackAgent("sales")
@@ -153,9 +156,20 @@ class Errand:
         self.failure: AssertionError | None = None
 
     async def ready(self) -> None:
-        await self.home.agent(self.agent, ("agent:*", "tool:inventory.*"))
+        await self.home.agent(self.agent, CEILING)
         await self.home.agent(self.sales)
         self.server = await self.home.server("inventory", "check")
+
+    def doors(self, record: Record) -> Iterator[str]:
+        """Each where a chain may come in, one after the other."""
+        for self.door in (*A2A, *MCP):
+            record("door", self.door)
+            yield self.door
+
+    async def allowed(self, *ceiling: str) -> None:
+        registry = self.home.gateway.registry
+        await registry.update(replace(registry.find("default", "support"), ceiling=ceiling))
+        await self.home.gateway.database.refresh()
 
     @property
     def reached(self) -> int:
@@ -186,17 +200,13 @@ class Errand:
 
 
 @pytest.fixture
-async def errand(shop: House, door: str) -> Errand:
-    built = Errand(shop, door)
+async def errand(shop: House) -> Errand:
+    built = Errand(shop)
     await built.ready()
     return built
 
 
-ERRANDS = pytest.mark.parametrize("door", (*A2A, *MCP))
-
-
-@ERRANDS
-async def test_no_door_lets_a_chain_do_more_than_all_of_it_may(errand: Errand) -> None:
+async def test_no_door_lets_a_chain_do_more_than_all_of_it_may(errand: Errand, record_property: Record) -> None:
     """attacks DLG-01, DLG-02, DLG-05, DLG-06"""
     forged = {"X-User": "alice", "X-Forwarded-User": "alice", "baggage": "user=alice,act=sales", "Interlock-Delegation": "alice"}
 
@@ -204,63 +214,64 @@ async def test_no_door_lets_a_chain_do_more_than_all_of_it_may(errand: Errand) -
         onward = await errand.exchanged(token)
         for headers in ({}, forged):
             knocked = await errand.knock(onward, headers=headers)
-            assert not knocked.done, (headers, knocked.text)  # DLG-01, DLG-06
+            assert not knocked.done, (errand.door, headers, knocked.text)  # DLG-01, DLG-06
 
     async def for_alice(token: str) -> None:
         if errand.door in A2A:
             looped = await errand.knock(await errand.exchanged(token, "support"), agent="support")
-            assert not looped.done and ("loop" in looped.text or "in the chain already" in looped.text)  # DLG-05
+            assert not looped.done, errand.door  # DLG-05
+            assert "loop" in looped.text or "in the chain already" in looped.text
         onward = await errand.exchanged(token)
-        assert (await errand.knock(onward)).done
-        registry = errand.home.gateway.registry
-        await registry.update(replace(registry.find("default", "support"), ceiling=("agent:other",)))
-        await errand.home.gateway.database.refresh()
-        assert not (await errand.knock(onward)).done  # DLG-02
+        assert (await errand.knock(onward)).done, errand.door
+        await errand.allowed("agent:other")
+        assert not (await errand.knock(onward)).done, errand.door  # DLG-02
 
-    await errand.of("bob", for_bob)
-    assert errand.reached == 0
-    await errand.of("alice", for_alice)
-    assert errand.reached == 1
+    for number, _ in enumerate(errand.doors(record_property)):
+        await errand.of("bob", for_bob)
+        assert errand.reached == number
+        await errand.of("alice", for_alice)
+        assert errand.reached == number + 1
+        await errand.allowed(*CEILING)
 
 
-@ERRANDS
-async def test_a_hop_token_opens_its_own_door_while_its_task_runs_and_no_other(errand: Errand) -> None:
+async def test_a_hop_token_opens_its_own_door_while_its_task_runs_and_no_other(errand: Errand, record_property: Record) -> None:
     """attacks TOK-11, TOK-07"""
     kept: list[str] = []
 
     async def wanted(token: str) -> None:
         onward = await errand.exchanged(token)
-        assert (await errand.knock(onward)).done
-        for door in DOORS:
-            if resource(door) != resource(errand.door):
-                assert not (await knock(errand.home, door, onward)).admitted, door
-        assert not (await errand.knock(token)).admitted  # what it was handed itself is for nobody but it
+        assert (await errand.knock(onward)).done, errand.door
+        for other in DOORS:
+            if resource(other) != resource(errand.door):
+                assert not (await knock(errand.home, other, onward)).admitted, (errand.door, other)
+        assert not (await errand.knock(token)).admitted, errand.door  # what it was handed itself is for nobody but it
         kept.extend((token, onward))
 
-    await errand.of("alice", wanted)
-    for token in kept:
-        assert not (await errand.knock(token)).admitted
-    assert errand.reached == 1
+    for number, door in enumerate(errand.doors(record_property)):
+        await errand.of("alice", wanted)
+        for token in kept:
+            assert not (await errand.knock(token)).admitted, door
+        assert errand.reached == number + 1
 
 
-@ERRANDS
-async def test_another_tenants_person_of_the_same_name_gets_nothing_by_naming_ours(errand: Errand) -> None:
+async def test_another_tenants_person_of_the_same_name_gets_nothing_by_naming_ours(errand: Errand, record_property: Record) -> None:
     """attacks TEN-03, TEN-04"""
     named = {"X-Tenant": "default", "X-Tenant-Id": "default", "tenant": "default"}
-    for headers in ({}, named):
-        knocked = await errand.knock(errand.home.token("alice", tenant="rival"), headers=headers)
-        assert not knocked.done, knocked.text
-    assert errand.reached == 0
-    assert (await errand.knock(errand.home.token("alice"), headers=named)).done
+    for number, door in enumerate(errand.doors(record_property)):
+        for headers in ({}, named):
+            knocked = await errand.knock(errand.home.token("alice", tenant="rival"), headers=headers)
+            assert not knocked.done, (door, knocked.text)
+        assert errand.reached == number
+        assert (await errand.knock(errand.home.token("alice"), headers=named)).done, door
 
 
-@ERRANDS
-async def test_nothing_that_came_in_by_any_door_goes_out(errand: Errand) -> None:
+async def test_nothing_that_came_in_by_any_door_goes_out(errand: Errand, record_property: Record) -> None:
     """attack DLG-08"""
     token = errand.home.token("alice")
     brought = {name: f"canary-{name}" for name in ("cookie", "x-api-key", "proxy-authorization", "x-amz-security-token")}
-    assert (await errand.knock(token, headers=brought)).done
+    for door in errand.doors(record_property):
+        assert (await errand.knock(token, headers=brought)).done, door
     seen = json.dumps([errand.sales.headers, errand.sales.requests]).encode() + b"".join(errand.server.bytes)
-    assert len(seen) > 100
+    assert errand.reached == len(A2A) + len(MCP)
     assert b"canary-" not in seen
     assert token.encode() not in seen and token.split(".")[2].encode() not in seen

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.attacks.__main__ import line_of, report, row_of
+from tests.attacks.__main__ import Outcomes, line_of, report, row_of
 from tests.attacks.marks import Attack
 
 ATTACK = Attack("TOK-12", "token", "Stolen", "401")
@@ -22,7 +22,7 @@ TEST = "tests/gateway/test_x.py::test_a"
     ],
 )
 def test_an_outcome_is_that_of_all_its_tests(outcomes: dict[str, str], reason: str, outcome: str) -> None:
-    line = line_of(Attack("TOK-12", "token", "Stolen", "401", reason), (TEST,), outcomes)
+    line = line_of(Attack("TOK-12", "token", "Stolen", "401", reason), (TEST,), Outcomes(outcomes, {TEST: {"api"}}))
     assert line.outcome == outcome
     if len(outcomes) == 2:
         assert (line.doors, line.databases, line.files) == (("grpc-1.0", "api"), ("sqlite", "postgres"), ("gateway/test_x.py",))
@@ -36,5 +36,5 @@ def test_one_that_is_not_answered_ends_with_1(
     outcome: str, code: int, tmp_path: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("tests.attacks.__main__.ROOT", tmp_path)
-    assert report([line_of(ATTACK, (TEST,), {TEST: outcome})]) == code
+    assert report([line_of(ATTACK, (TEST,), Outcomes({TEST: outcome}))]) == code
     assert "of 1" in capsys.readouterr().out

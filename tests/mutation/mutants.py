@@ -62,7 +62,7 @@ def _unseen(node: ast.AST) -> Iterator[ast.AST]:
         yield node.returns
     elif isinstance(node, ast.JoinedStr):
         yield from (part for part in node.values if isinstance(part, ast.Constant))
-    elif isinstance(node, ast.Expr) and (isinstance(node.value, ast.Constant) or _logs(node.value)):
+    elif isinstance(node, ast.Expr) and (isinstance(node.value, ast.Constant) or _logs(node.value) or _repeats(node.value)):
         yield node
     elif isinstance(node, ast.ClassDef):
         yield from node.decorator_list
@@ -71,6 +71,11 @@ def _unseen(node: ast.AST) -> Iterator[ast.AST]:
 def _logs(value: ast.AST) -> bool:
     call = value.func if isinstance(value, ast.Call) else None
     return isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name) and call.value.id in QUIET
+
+
+def _repeats(value: ast.AST) -> bool:
+    """`super().__init__(…)` with what an exception has anyway."""
+    return ast.unparse(value).startswith("super().__init__(")
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, Change]]:

@@ -1,0 +1,64 @@
+"""What counts as a small change, and that a trial sees the changed module and no other."""
+
+import ast
+
+import pytest
+
+from tests.house.source import ROOT
+from tests.mutation import plan
+from tests.mutation.__main__ import Module, score
+from tests.mutation.mutants import mutants
+
+SOURCE = '''
+"""A text for people."""
+_log = structlog.get_logger()
+
+def f(a: int, b: "B") -> bool:
+    """Another."""
+    if a < 3 and not b:
+        raise ValueError("is too small")
+    _log.info("seen")
+    check(a)
+    return a + 1 in ("x",)
+'''
+
+
+def changed(source: str = SOURCE) -> dict[str, str]:
+    return {f"{mutant.line} {mutant.kind}": ast.unparse(mutant.applied(source)) for mutant in mutants(source)}
+
+
+def test_each_kind_of_change_is_made_where_it_can_be() -> None:
+    assert set(changed()) == {
+        "7 Lt -> LtE", "7 and -> or", "7 not removed", "7 number + 1", "8 raise removed", "10 call removed",
+        "11 returns None", "11 In -> NotIn", "11 Add -> Sub", "11 number + 1", "11 text",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("7 Lt -> LtE", "if a <= 3 and (not b):"),
+        ("7 and -> or", "if a < 3 or not b:"),
+        ("7 not removed", "if a < 3 and b:"),
+        ("8 raise removed", "pass"),
+        ("10 call removed", "pass"),
+        ("11 returns None", "return None"),
+        ("11 text", "return a + 1 in ('xX',)"),
+    ],
+)
+def test_one_change_is_one(kind: str, line: str) -> None:
+    before, after = ast.unparse(ast.parse(SOURCE)).splitlines(), changed()[kind].splitlines()
+    differing = [new.strip() for old, new in zip(before, after, strict=True) if old != new]
+    assert differing == [line]
+
+
+def test_every_module_has_tests_that_are_there() -> None:
+    assert set(plan.ALSO) <= set(plan.modules())
+    for module in plan.modules():
+        assert plan.tests_of(module), module
+        assert [path for path in plan.tests_of(module) if not (ROOT / path).exists()] == []
+
+
+def test_the_score_is_over_all_that_were_tried() -> None:
+    assert score([Module("a", 10, 4, 4), Module("b", 10, 4, 2), Module("c", 5)]) == 0.75
+    assert score([]) == 0.0
