@@ -99,7 +99,6 @@ class LimitSeed(_Strict):
 class Limits(_Strict):
     agent_timeout: float = Field(120.0, gt=0)  # seconds one turn of an agent may take
     tool_timeout: float = Field(60.0, gt=0)  # seconds one tool call may take
-    answer_size: int = Field(8 << 20, ge=1024)  # bytes of one answer of an upstream
     per: list[LimitSeed] = []
 
 
@@ -187,7 +186,7 @@ class Settings(BaseSettings):
     virtual: list[VirtualSeed] = []
     sandbox: Literal["auto", "on", "off"] = "auto"  # the built-in server for calculations; auto: where bubblewrap works, or in development
     policies: str = ""  # a folder of .cedar files
-    workflows: str = ""  # a folder of workflow documents
+    workflows: str = ""  # a folder of workflow documents, which nothing reads yet
     cards: Cards = Cards()
     egress: Egress = Egress()
     vault: Vault = Vault()

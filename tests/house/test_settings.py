@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from gateway.settings import Settings
-from tests.house.source import ROOT
+from tests.house.source import ROOT, product
 
 MOST = 40
 ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
@@ -47,6 +47,13 @@ def test_there_are_at_most_40_settings() -> None:
 def test_every_setting_has_a_row_in_the_docs_and_no_row_is_left_over() -> None:
     documented = ROW.findall((ROOT / "docs" / "settings.md").read_text())
     assert sorted(documented) == sorted(paths(Settings))
+
+
+def test_every_setting_is_read_by_the_product_unless_its_row_says_that_nothing_does() -> None:
+    code = "\n".join(source.text for source in product() if source.module != "gateway.settings")
+    unread = [path for path in paths(Settings) if not members(path) and not re.search(rf"\.{path.rpartition('.')[2]}\b", code)]
+    rows = (ROOT / "docs" / "settings.md").read_text().splitlines()
+    assert unread == [row.split("`")[1] for row in rows if "Nothing reads it yet" in row]
 
 
 def test_nested_settings_are_found() -> None:
