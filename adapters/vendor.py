@@ -345,5 +345,4 @@ async def _fetched(line: Line[Any], piece: ArtifactPiece) -> ArtifactPiece:
     return replace(piece, artifact=replace(piece.artifact, parts=tuple(whole)))
 
 
-Made = Callable[[], Vendor]
 _: type[Adapter] = VendorAgent

@@ -126,11 +126,7 @@ class Authority:
         verdict = self._verdict(caller, request, request.arguments if read else None, told if read else "")
         if verdict.reason_id == ASKS:
             verdict = _answered(caller, request, verdict, self._around.now())
-        if (
-            not verdict.reason_id
-            and request.terms.history is not None
-            and not request.terms.countable(self._engine.totals(request.act), request.arguments)
-        ):
+        if not verdict.reason_id and not _countable(self._engine, request):
             verdict = _Verdict("not-countable", verdict.policies)
         child: Delegation | None = None
         if verdict.reason_id in ("", ASKS) and request.callee is not None:

@@ -56,7 +56,7 @@ class Exchanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class Pointer:
     """Whose, and which: what a token of ours points to."""
 
     issuer: str
@@ -67,13 +67,13 @@ class Errand:
 
 
 class ExchangeRefused(Exception):
-    """`error` is an OAuth error code; `description` is safe to show. `errand`, where the token told one, is for the audit."""
+    """`error` is an OAuth error code; `description` is safe to show. `pointer`, where the token told one, is for the audit."""
 
     def __init__(self, error: str, description: str) -> None:
         super().__init__(description)
         self.error = error
         self.description = description
-        self.errand: Errand | None = None
+        self.pointer: Pointer | None = None
 
 
 class HopTokens:
@@ -99,7 +99,7 @@ class HopTokens:
         try:
             return await self._exchanged(asked, claims)
         except ExchangeRefused as refusal:
-            refusal.errand = _errand(claims, asked.tenant)
+            refusal.pointer = _pointed(claims, asked.tenant)
             raise
 
     async def _exchanged(self, asked: Exchange, claims: Claims) -> Exchanged:
@@ -162,11 +162,11 @@ def resources_of(issuer: str) -> re.Pattern[str]:
     return re.compile(rf"{re.escape(issuer)}/(mcp(/[a-z0-9-]{{1,64}})?|agents/[a-z0-9-]{{1,64}})")
 
 
-def _errand(claims: Claims, tenant: str) -> Errand | None:
+def _pointed(claims: Claims, tenant: str) -> Pointer | None:
     """Nothing of another tenant's."""
     if claims.kind != "hop" or claims.tenant != tenant:
         return None
-    return Errand(claims.issuer, claims.subject, claims.txn, claims.task_id, claims.grant_id)
+    return Pointer(claims.issuer, claims.subject, claims.txn, claims.task_id, claims.grant_id)
 
 
 def _actors(delegation: Delegation) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from policies.claims import Vouched
-from policies.hop_tokens import TYPE, Errand, Exchanged, ExchangeRefused, Minting, Signer, requested_scope, resources_of
+from policies.hop_tokens import TYPE, Exchanged, ExchangeRefused, Minting, Pointer, Signer, requested_scope, resources_of
 from policies.identity import Identity, TokenRefused
 from policies.permissions import Permissions
 from policies.spent import SpentIds
@@ -28,7 +28,7 @@ class Redeeming:
 @dataclass(frozen=True, slots=True)
 class Redeemed:
     token: Exchanged
-    errand: Errand
+    pointer: Pointer
 
 
 class PersonTokens:
@@ -53,7 +53,7 @@ class PersonTokens:
         scope = _scope(asked.scope, vouched)
         if not await self._spent.spend(asked.tenant, f"id-jag {vouched.issuer} {vouched.token_id}", vouched.expires):
             raise ExchangeRefused("invalid_grant", "the assertion was used before")
-        return Redeemed(self._mint(asked, vouched, resource, scope), Errand(vouched.issuer, vouched.subject, "", "", ""))
+        return Redeemed(self._mint(asked, vouched, resource, scope), Pointer(vouched.issuer, vouched.subject, "", "", ""))
 
     def _resource(self, asked: str, vouched: Vouched) -> str:
         resource = asked or vouched.resource

@@ -26,7 +26,7 @@ STOPS: Mapping[str, bool | None] = {"execute_all": None, "deny_on_first_deny": F
 _CACHED = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
 
 
-class Desk:
+class Askers:
     """Lets questions about others through for those who may ask them: `allowed` keeps that they did, and raises Refused."""
 
     def __init__(self, may: May, allowed: Allowed) -> None:
@@ -56,7 +56,7 @@ def metadata_routes(public_url: str) -> APIRouter:
     return router
 
 
-def routes(evaluations: Evaluations, desk: Desk, admitted: Admitted, max_body: int) -> APIRouter:
+def routes(evaluations: Evaluations, askers: Askers, admitted: Admitted, max_body: int) -> APIRouter:
     """AuthZEN 1.0 s6 and s7."""
     router = APIRouter(prefix="/access/v1", tags=["access"])
 
@@ -65,7 +65,7 @@ def routes(evaluations: Evaluations, desk: Desk, admitted: Admitted, max_body: i
             asked = asked_of(caller, document)
         except BadEvaluation as error:
             raise InvalidRequest(str(error)) from error
-        await desk.admit(caller, asked.supposed)
+        await askers.admit(caller, asked.supposed)
         return evaluations.evaluate(caller, asked)
 
     @router.post("/evaluation", name="access_evaluation")
@@ -79,7 +79,7 @@ def routes(evaluations: Evaluations, desk: Desk, admitted: Admitted, max_body: i
         if not given:
             return told(request, await one(caller, document))
         stop, questions = _stop(document), _questions(caller, document, given)
-        await desk.admit(caller, any(isinstance(asked, Asked) and asked.supposed for asked in questions))
+        await askers.admit(caller, any(isinstance(asked, Asked) and asked.supposed for asked in questions))
         answers: list[dict[str, Any]] = []
         for asked in questions:
             answers.append(evaluations.evaluate(caller, asked) if isinstance(asked, Asked) else refused(400, asked))

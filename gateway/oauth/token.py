@@ -12,7 +12,7 @@ from gateway.limits import LimitReached
 from gateway.oauth.client import ClientAuthentication
 from gateway.oauth.form import FORM_MAX, parse_form
 from gateway.refusals import Noted
-from policies.hop_tokens import Errand, Exchange, Exchanged, ExchangeRefused
+from policies.hop_tokens import Exchange, Exchanged, ExchangeRefused, Pointer
 from policies.person_tokens import Redeemed, Redeeming
 from policies.possession import ProofRefused
 from registry.card import Registration
@@ -131,9 +131,9 @@ async def _exchanged(given: Given, exchanger: Exchanger, keep: Keep) -> Exchange
         raise
     delegation = exchanged.delegation
     assert delegation is not None
-    errand = Errand(delegation.principal.issuer, delegation.principal.subject, delegation.txn, delegation.task_id, delegation.grant_id)
+    pointer = Pointer(delegation.principal.issuer, delegation.principal.subject, delegation.txn, delegation.task_id, delegation.grant_id)
     told = {"resource": asked.resource, "scope": exchanged.scope, **given.bound}
-    await keep({**given.about, **_errand(errand), "allowed": True, **told})
+    await keep({**given.about, **_pointed(pointer), "allowed": True, **told})
     return exchanged
 
 
@@ -149,21 +149,21 @@ async def _redeemed(given: Given, redeemer: Redeemer, keep: Keep) -> Exchanged:
         await keep(_refused(given, refusal))
         raise
     told = {"resource": form.get("resource", ""), "scope": redeemed.token.scope, **given.bound}
-    await keep({**given.about, **_errand(redeemed.errand), "allowed": True, **told})
+    await keep({**given.about, **_pointed(redeemed.pointer), "allowed": True, **told})
     return redeemed.token
 
 
 def _refused(given: Given, refusal: ExchangeRefused) -> dict[str, Any]:
     told = {"error": refusal.error, "why": str(refusal)[:WHY_MAX], "resource": given.form.get("resource", "")[:WHY_MAX]}
-    return {**given.about, **_errand(refusal.errand), "allowed": False, **told}
+    return {**given.about, **_pointed(refusal.pointer), "allowed": False, **told}
 
 
-def _errand(errand: Errand | None) -> dict[str, Any]:
+def _pointed(pointer: Pointer | None) -> dict[str, Any]:
     """Whose task it was for; of a refusal only what a token told that we had signed for this tenant."""
-    if errand is None:
+    if pointer is None:
         return {"txn": ""}
-    principal = {"issuer": errand.issuer, "subject": errand.subject}
-    return {"txn": errand.txn, "task_id": errand.task_id, "grant_id": errand.grant_id, "principal": principal}
+    principal = {"issuer": pointer.issuer, "subject": pointer.subject}
+    return {"txn": pointer.txn, "task_id": pointer.task_id, "grant_id": pointer.grant_id, "principal": principal}
 
 
 def _asked(given: Given) -> Exchange:
