@@ -22,10 +22,10 @@ async def test_a_ring_ends_a_pause_even_when_it_came_before_it() -> None:
         waiting = asyncio.create_task(bell.pause(60))
         await asyncio.sleep(0)
         bell.ring()
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 10)
         bell.ring()
         bell.ring()
-        await asyncio.wait_for(bell.pause(60), 5)
+        await asyncio.wait_for(bell.pause(60), 10)
 
 
 async def test_without_a_ring_a_pause_ends_by_itself() -> None:

@@ -143,7 +143,7 @@ async def test_what_comes_while_nothing_is_asked_ends_the_connection() -> None:
     async with pooled() as pool, Upstream(handler) as upstream:
         assert (await ask(pool, upstream)).body == b"mine"
         late.set()
-        await asyncio.wait_for(sent.wait(), 5)
+        await asyncio.wait_for(sent.wait(), 10)
         assert (await ask(pool, upstream)).body == b"mine"
         assert upstream.connections == 2
 
@@ -163,7 +163,7 @@ async def test_a_request_that_is_late_or_given_up_leaves_no_connection_behind() 
         with pytest.raises(TimeoutError):
             await ask(pool, upstream, seconds=0.05)
         given_up = asyncio.create_task(ask(pool, upstream))
-        await asyncio.wait_for(two.wait(), 5)
+        await asyncio.wait_for(two.wait(), 10)
         given_up.cancel()
         await asyncio.gather(given_up, return_exceptions=True)
         answered.set()
@@ -182,7 +182,7 @@ async def test_who_finds_no_free_place_waits_for_one_within_its_time() -> None:
 
     async with pooled(size=2) as pool, Upstream(handler) as upstream:
         asking = [asyncio.create_task(ask(pool, upstream)) for _ in range(6)]
-        await asyncio.wait_for(two.wait(), 5)
+        await asyncio.wait_for(two.wait(), 10)
         with pytest.raises(TimeoutError):
             await ask(pool, upstream, seconds=0.05)
         go.set()
@@ -213,7 +213,7 @@ async def test_a_connection_that_idles_is_closed() -> None:
 
     async with pooled(idle=0.05) as pool, Upstream(handler) as upstream:
         await ask(pool, upstream)
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 10)
 
 
 async def test_the_next_address_is_tried_when_the_first_does_not_answer() -> None:

@@ -46,7 +46,7 @@ async def test_events_pass_while_the_answer_is_still_open() -> None:
     async def one_by_one(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 20\r\n\r\ndata: one\n")
         await writer.drain()
-        await asyncio.wait_for(seen.wait(), 5)
+        await asyncio.wait_for(seen.wait(), 10)
         writer.write(b"data: two\n")
 
     async with Upstream(one_by_one) as upstream, before(upstream) as url, aiohttp.ClientSession() as client, client.get(url) as reply:

@@ -176,7 +176,7 @@ async def test_a_lying_stream_has_one_end_of_a_kind_that_each_door_can_tell(ever
         assert told == ({"reason": why} if why else {}), what
         assert SECRET not in str(found)
         assert await ends_of(every_home, found.id) == [f"TASK_STATE_{state}"], what
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             if what == "never stops":
                 await liars[name].left.wait()  # we hung up, and read no more than we keep
                 assert liars[name].sent < 60 << 20

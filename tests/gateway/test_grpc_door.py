@@ -344,7 +344,7 @@ async def test_a_client_that_does_not_wait_for_the_end_stops_nothing(way: str) -
         with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
             await calling
         slow.end.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             await slow.ended.wait()
 
 
@@ -367,7 +367,7 @@ async def test_a_listener_that_leaves_ends_its_stream_alone() -> None:
         heard = [await listening.read() for _ in EVENTS]
         assert len(heard) == len(EVENTS)
         listening.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             await left.wait()
         assert await door.call(GET, ASKING, GOOD)
 

@@ -167,4 +167,4 @@ async def test_while_it_runs_the_log_hears_of_a_new_head_now_and_then(
     async with house(tmp_path / "home", database_url) as home:
         capsys.readouterr()
         await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
-        await until(lambda: '"audit_head"' in capsys.readouterr().err, seconds=5, every=0.05)
+        await until(lambda: '"audit_head"' in capsys.readouterr().err, seconds=10, every=0.05)

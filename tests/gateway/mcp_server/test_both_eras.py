@@ -86,7 +86,7 @@ async def test_a_call_that_is_given_up_is_cancelled_at_the_server(open_home: Hou
             with pytest.raises(MCPError):
                 await client.call_tool("slow", {}, read_timeout_seconds=1.5)
             assert talker.started.is_set()
-            await asyncio.wait_for(talker.cancelled.wait(), 5)
+            await asyncio.wait_for(talker.cancelled.wait(), 10)
 
 
 @ERAS

@@ -119,9 +119,9 @@ async def test_a_call_that_waits_for_its_person_ends_when_its_client_leaves(open
         "tools/call", {"name": "hold", "arguments": {}, "inputResponses": answers, "requestState": result["requestState"]}, ABLE
     )
     going_on = asyncio.create_task(over_a_socket(open_home, body, headers))
-    await asyncio.wait_for(talker.started.wait(), 5)
+    await asyncio.wait_for(talker.started.wait(), 10)
     going_on.cancel()
-    await asyncio.wait_for(talker.cancelled.wait(), 5)
+    await asyncio.wait_for(talker.cancelled.wait(), 10)
     await until(lambda: all(running.work is None or running.work.done() for running in parked._calls.values()))
     gone = await post(open_home, "admin", body, headers)
     assert gone.json()["error"]["code"] == -32602

@@ -100,7 +100,7 @@ async def test_a_long_request_becomes_a_stream_and_goes_on_when_its_client_leave
     mine = {"mcp-session-id": await session(open_home)}
     async with stream(open_home, "admin", called("slow"), mine) as events:
         reading = asyncio.create_task(events.next())
-        await asyncio.wait_for(talker.started.wait(), 5)
+        await asyncio.wait_for(talker.started.wait(), 10)
         await until(lambda: bool(events.last_id), every=0.01)
         reading.cancel()
     assert events.retry_ms == 1000  # SEP-1699: when to come back is said before it is needed
@@ -116,7 +116,7 @@ async def test_a_request_is_cancelled_by_whoever_made_it_and_by_nobody_else(open
     await upstream(open_home, "legacy", talker.server)
     mine, other = [{"mcp-session-id": await session(open_home)} for _ in range(2)]
     calling = asyncio.create_task(post(open_home, "admin", called("slow"), mine))
-    await asyncio.wait_for(talker.started.wait(), 5)
+    await asyncio.wait_for(talker.started.wait(), 10)
 
     def cancelled(request_id: Any) -> dict[str, Any]:
         return {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": request_id}}
@@ -126,7 +126,7 @@ async def test_a_request_is_cancelled_by_whoever_made_it_and_by_nobody_else(open
     await asyncio.wait([calling], timeout=0.3)  # what is not to happen has its time
     assert not talker.cancelled.is_set() and not calling.done()
     await post(open_home, "admin", cancelled(7), mine)
-    await asyncio.wait_for(talker.cancelled.wait(), 5)
+    await asyncio.wait_for(talker.cancelled.wait(), 10)
     ended = await calling
     assert (ended.status_code, ended.content) == (202, b"")
 
@@ -189,9 +189,9 @@ async def test_a_request_is_cancelled_through_another_process(tmp_path: Path, po
         await other.gateway.database.refresh()
         mine = {"mcp-session-id": await session(one)}
         calling = asyncio.create_task(post(one, "admin", called("slow"), mine))
-        await asyncio.wait_for(talker.started.wait(), 5)
+        await asyncio.wait_for(talker.started.wait(), 10)
         await post(other, "admin", {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}, mine)
-        await asyncio.wait_for(talker.cancelled.wait(), 5)
+        await asyncio.wait_for(talker.cancelled.wait(), 10)
         assert (await calling).status_code == 202
 
 
@@ -230,11 +230,11 @@ async def test_a_stream_that_is_gone_on_with_ends_with_its_client_its_session_or
     again = [{**mine, "last-event-id": f"never-said-{number}.0"} for number in range(door + 1)]
     async with AsyncExitStack() as open_streams:
         first, *others = [await open_streams.enter_async_context(stream(open_home, "admin", None, each, verb="GET")) for each in again]
-        assert await asyncio.wait_for(first.next(), 5) is None  # it made room
+        assert await asyncio.wait_for(first.next(), 10) is None  # it made room
         assert open_home.gateway.places.taken(OWNER) == door
         await open_home.http.delete("/mcp/desk", headers={**mine, "authorization": f"Bearer {open_home.token('admin')}"})
         for each in others[1:]:
-            assert await asyncio.wait_for(each.next(), 8) is None
+            assert await asyncio.wait_for(each.next(), 10) is None
     await until(lambda: open_home.gateway.places.taken(OWNER) == 0, every=0.05)
 
 

@@ -89,13 +89,13 @@ async def test_what_another_process_takes_is_answered_on_the_stream(tmp_path: Pa
             params = {"protocolVersion": "2024-11-05", "capabilities": ABLE, "clientInfo": {"name": "t", "version": "1"}}
             for home, body in ((other, document("initialize", params, 1)), (one, document("tools/list", {}, 2))):
                 assert (await post(home, "admin", body, {}, address)).status_code == 202
-                assert (await asyncio.wait_for(events.next(), 5))["id"] == body["id"]
+                assert (await asyncio.wait_for(events.next(), 10))["id"] == body["id"]
             called = document("tools/call", {"name": "greet", "arguments": {}}, 3)
             calling = asyncio.create_task(post(other, "admin", called, {}, address))
-            question = await asyncio.wait_for(events.next(), 5)
+            question = await asyncio.wait_for(events.next(), 10)
             answer = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"name": "Ada"}}}
             assert (await post(one, "admin", answer, {}, address)).status_code == 202
-            assert (await asyncio.wait_for(events.next(), 5))["result"]["content"][0]["text"] == "hello Ada"
+            assert (await asyncio.wait_for(events.next(), 10))["result"]["content"][0]["text"] == "hello Ada"
             assert (await calling).status_code == 202
 
 
