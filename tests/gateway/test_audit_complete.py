@@ -5,11 +5,13 @@ import json
 from collections import Counter
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from policies.tables import audit as audit_table
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.reception import Reception
+from tests.fakes.reference_clients import EVERY_DOOR, client_of, sent
 
 
 async def records(home: House, kind: str = "decision") -> list[dict[str, Any]]:
@@ -71,6 +73,39 @@ async def test_every_message_has_its_record_with_its_chain(home: House) -> None:
         before = await records(home)
         await home.send(home.token(user), "sales", "reserve it")
         await one(home, before, user, "agent:sales", False)
+
+
+# attack LOG-04
+@pytest.mark.parametrize("door", EVERY_DOOR)
+async def test_every_message_has_one_record_at_every_door_of_a2a(every_home: House, door: str) -> None:
+    home = every_home
+    sales = await home.agent(CallbackAgent("sales"))
+    before = await records(home)
+    async with client_of(home, door) as client:
+        assert (await sent(client, "hello")).id
+    await one(home, before, "alice", "agent:sales", True)
+    before = await records(home)
+    async with client_of(home, door, "nora") as client:
+        with pytest.raises(Exception, match=r"."):  # of each transport its own
+            await sent(client, "hello")
+    await one(home, before, "nora", "agent:sales", False)
+    assert len(sales.requests) == 1
+
+
+# attack LOG-04
+async def test_every_call_of_an_agent_as_a_tool_has_one_record(home: House) -> None:
+    sales = await home.agent(CallbackAgent("sales"))
+    for user, tool, permission, allowed in (
+        ("alice", "sales", "agent:sales", True),
+        ("alice", "sales_quote", "agent:sales/quote", True),
+        ("nora", "sales", "agent:sales", False),
+        ("nora", "sales_quote", "agent:sales/quote", False),
+    ):
+        before = await records(home)
+        answer = (await home.call(home.token(user), "/mcp", tool, {"message": "hello"})).json()
+        assert ("result" in answer) == allowed, answer
+        await one(home, before, user, permission, allowed)
+    assert len(sales.requests) == 2
 
 
 # attack LOG-04

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes.house import CAPABILITIES, CallbackAgent, House
 from tests.fakes.proofs import Prover
+from tests.fakes.reference_clients import GRPC, client_of, sent
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 SEND = {"message": {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": "hi"}]}}
@@ -105,3 +106,25 @@ async def test_pro_13_a_version_that_is_not_served_is_called_that(home: House) -
         answer = await go(home, WAYS[way], {"authorization": f"Bearer {home.token('alice')}"})
         assert "VERSION_NOT_SUPPORTED" in answer.text or "-32009" in answer.text or "-32601" in answer.text, (way, answer.text)
     assert agent.requests == []
+
+
+@pytest.mark.parametrize("door", GRPC)
+async def test_pro_13_grpc_is_no_weaker_way_in(every_home: House, door: str) -> None:  # attack PRO-13
+    """Bound tokens without their proof, those for others or of nobody, and what the person may not: as over HTTP."""
+    home = every_home
+    agent = await home.agent(CallbackAgent("sales"))
+    now = int(time.time())
+    person = {"iss": "interlock-development", "sub": "alice", "tid": "default", "aud": home.url, "iat": now, "exp": now + 60, "jti": "u"}
+    stolen = home.gateway.keys.sign({**person, "cnf": {"jkt": Prover(time.time).thumbprint}}, "at+jwt")
+    shown = [f"Bearer {token}" for token in ("x.y.z", stolen, home.token("alice", audience="https://evil.test"), home.token("nora"))]
+    shown += [f"Bearer {home.token('alice', scope='agent:other')}", f"Bearer {home.token('alice', tenant='rival')}", ""]
+    tries = [{"authorization": each} for each in shown] + [{"authorization": "", "interlock-ticket": "it_" + "A" * 43}]
+    good = {"authorization": f"Bearer {home.token('alice')}"}
+    tries += [{**good, "a2a-version": version} for version in ("0.1", "9.9", "1.0, 0.3")]
+    for headers in tries:
+        async with client_of(home, door, headers=headers) as client:
+            with pytest.raises(Exception, match=r"."):  # of each transport its own
+                await sent(client, "hi")
+    assert agent.requests == []
+    async with client_of(home, door, headers=good) as client:
+        assert (await sent(client, "hi")).id

@@ -15,6 +15,7 @@ from policies.tables import tickets
 from registry.card import Status
 from tests.fakes.house import CAPABILITIES, CallbackAgent, House, house
 from tests.fakes.issuer import FakeIssuer
+from tests.fakes.reference_clients import GRPC, client_of, sent, texts
 
 TICKET = "interlock-ticket"
 
@@ -99,6 +100,30 @@ async def test_the_person_behind_a_ticket_may_still_not_do_what_they_may_not(rea
     await ready.send(ready.token("bob"), "support", "go")
     assert seen[0]["error"]["data"]["reason_id"] == "user-lacks-permission"
     assert ready.tools.calls == []  # type: ignore[attr-defined]  # see above
+
+
+# attack TOK-11
+@pytest.mark.parametrize("door", GRPC)
+async def test_over_grpc_a_ticket_opens_with_its_agents_proof_and_not_without(every_home: House, door: str) -> None:
+    home, seen = every_home, dict[str, str]()
+
+    async def support(ticket: dict[str, str]) -> str:
+        ways = {"both": {**ticket, **basic(home, "support")}, "ticket": ticket, "proof": basic(home, "support")}
+        ways["another's proof"] = {**ticket, **basic(home, "sales")}
+        for way, shown in ways.items():
+            async with client_of(home, door, headers={"authorization": "", **shown}) as client:
+                try:
+                    seen[way] = texts(await sent(client, "go"))[0]
+                except Exception as error:  # noqa: BLE001 (of each transport its own)
+                    seen[way] = str(error)
+        return "done"
+
+    sales = await home.agent(CallbackAgent("sales"))
+    await home.agent(TicketAgent("support", support), ("agent:sales",), delegation="ticket")
+    await home.send(home.token("alice"), "support", "go")
+    assert seen.pop("both") == "sales got: go"
+    assert len(seen) == 3 and all("unauthenticated" in said.lower() or "token" in said.lower() for said in seen.values()), seen
+    assert len(sales.requests) == 1
 
 
 # attack TOK-11, DLG-06

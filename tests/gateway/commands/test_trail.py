@@ -16,6 +16,7 @@ from policies.audit import Audit
 from policies.audit_heads import HeadsFile
 from policies.ids import now_us
 from policies.keys import SigningKeys
+from tests.fakes.house import house
 from tests.gateway.commands.conftest import CommandLine
 
 
@@ -110,6 +111,41 @@ def test_an_export_is_verified_on_its_own(interlock: CommandLine, home: Path, tm
     assert interlock("audit", "export", "-o", "copy.jsonl").code == 0
     assert (tmp_path / "copy.jsonl").read_text() == exported
     assert interlock("audit", "verify", "copy.jsonl", "--json").json["sound"]
+
+
+def test_an_export_of_several_processes_is_verified_elsewhere_with_the_public_keys_alone(
+    interlock: CommandLine, tmp_path: Path, postgres_url: str
+) -> None:
+    interlock.environment["INTERLOCK_DATABASE__URL"] = postgres_url
+
+    async def two() -> None:
+        """Two gateways at work at once, on one database and one home."""
+        async with house(tmp_path / "home", postgres_url) as first, house(tmp_path / "home", postgres_url) as second:
+            await first.server("inventory", "check")
+            await second.gateway.database.refresh()
+            for built in (first, second, first):
+                await built.call(built.token("alice"), "/mcp/inventory", "check", {})
+                await built.call(built.token("nora"), "/mcp/inventory", "check", {})
+
+    asyncio.run(two())
+    assert interlock("audit", "export", "-o", "copy.jsonl").code == 0
+    (tmp_path / "keys.json").write_text(interlock("keys", "export").out)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "copy.jsonl").rename(elsewhere / "copy.jsonl")
+    del interlock.environment["INTERLOCK_DATABASE__URL"]
+    interlock.environment["INTERLOCK_HOME"] = str(elsewhere / "none")
+    asked = ("audit", "verify", str(elsewhere / "copy.jsonl"), "--keys", str(tmp_path / "keys.json"), "--json")
+    proof = interlock(*asked).json
+    assert (proof["sound"], proof["chains"], proof["flaws"]) == (True, 2, []) and proof["heads"] >= 2
+    assert proof["records"] >= 2 + 6 and not (elsewhere / "none").exists()
+    lines = (elsewhere / "copy.jsonl").read_text().splitlines()
+    of = {
+        name: [line for line in lines if f'"chain": "{name}"' in line] for name in {json.loads(line).get("chain") for line in lines} if name
+    }
+    for name, mine in of.items():
+        (elsewhere / "copy.jsonl").write_text("\n".join(line for line in lines if line not in mine or "sig" in line) + "\n")
+        assert interlock(*asked).code == 1, name  # a whole chain that vanishes is missed
 
 
 def _flip(line: str) -> str:
