@@ -54,7 +54,9 @@ class A2AAgent:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         grpc: Callable[[], Transport] | None = None,
         doorbells: Doorbells | None = None,
+        may_ask_again: Callable[[Call], bool] = lambda call: True,
     ) -> None:
+        self._may_ask_again = may_ask_again
         self._transports: dict[str, Transport] = {JSONRPC: JsonRpcTransport(egress), HTTP_JSON: RestTransport(egress)}
         self._grpc = grpc
         self._doorbells = doorbells
@@ -175,6 +177,8 @@ class A2AAgent:
             except (PeerError, InvalidAnswer):
                 raise
             except UpstreamFault:
+                if not self._may_ask_again(call):
+                    raise
                 await self._pause(delay)
         return await self._task(call, task_id)
 

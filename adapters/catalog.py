@@ -18,6 +18,7 @@ from adapters.mcp_agent import Servers, ToolAgent
 from adapters.mcp_oauth import McpOAuth
 from adapters.openapi_tools import KIND
 from adapters.opened import carries, opened
+from adapters.resilience import Resilience
 from adapters.vendor import AgentFacts, Features, VendorAgent, agent_of, options_of
 from adapters.vendor_line import Place
 
@@ -67,16 +68,18 @@ class Catalog:
         servers: Servers | None = None,
         oauth: McpOAuth | None = None,
     ) -> None:
+        resilience = Resilience()
         self._languages: dict[str, Adapter] = {
-            "a2a": A2AAgent(egress, grpc=grpc, doorbells=doorbells),
+            "a2a": A2AAgent(egress, grpc=grpc, doorbells=doorbells, may_ask_again=resilience.may_ask_again),
         }
         self._oauth = oauth
         self._opened: dict[str, Adapter] = {}
         self.bindings = (JSONRPC, HTTP_JSON, GRPC) if grpc else (JSONRPC, HTTP_JSON)  # of A2A, that agents can be called over
         self._egress = egress
+        self.resilience = resilience
         self._places = {**_brought(), **VENDORS}
         self._vendors: dict[str, VendorAgent] = {}
-        self._adapters = {kind: guarded(adapter) for kind, adapter in self._languages.items()}
+        self._adapters = {kind: guarded(adapter, resilience) for kind, adapter in self._languages.items()}
         self._servers = guarded(ToolAgent(servers)) if servers is not None else None
         self._read_text: Callable[[str], str] = str
 
@@ -96,10 +99,10 @@ class Catalog:
             return self._servers
         if upstream and carries(upstream):
             if kind not in self._opened:
-                self._opened[kind] = guarded(opened(self._languages.get(kind) or self._vendor(kind), self._oauth))
+                self._opened[kind] = guarded(opened(self._languages.get(kind) or self._vendor(kind), self._oauth), self.resilience)
             return self._opened[kind]
         if kind not in self._adapters:
-            self._adapters[kind] = guarded(self._vendor(kind))
+            self._adapters[kind] = guarded(self._vendor(kind), self.resilience)
         return self._adapters[kind]
 
     def is_vendor(self, kind: str) -> bool:

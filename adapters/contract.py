@@ -163,6 +163,7 @@ def usage(
 Event = Ref | Progress | ArtifactPiece | Withheld | Ask | Replied | Done | Failed | Canceled
 USAGE = "urn:interlock:a2a:usage"  # in the metadata of a task: model, input_tokens, output_tokens, total_tokens, as far as known
 CITATIONS = "urn:interlock:a2a:citations"  # in the metadata of a part: a list of {url, title, text, …}
+ENDPOINT = "interlock.endpoint"  # in the `extra` of a VendorRef: where the agent has the task, if not where it is registered
 AGENT_LATE = "AGENT_LATE"  # the kind of a Failed whose agent did not answer in time
 ENDINGS = (Ask, Replied, Done, Failed, Canceled)
 
@@ -176,6 +177,7 @@ class UpstreamFault(Exception):
     kind = "UPSTREAM"
     retryable = False
     retry_after: float | None = None
+    unsent = False  # not a byte of it has reached anybody
 
     def __init__(self, public: str, detail: str = "") -> None:
         super().__init__(public)
@@ -205,6 +207,8 @@ class CannotCancel(Exception):
 
 class NotSent(UpstreamFault):
     """There was no time or no room left to send it, so nothing is known of the other side."""
+
+    unsent = True
 
 
 class Unreachable(UpstreamFault):

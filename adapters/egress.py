@@ -13,7 +13,7 @@ from yarl import URL
 
 from adapters.addresses import EgressRefused, Targets
 from adapters.contract import Unreachable, UpstreamFault
-from adapters.http1 import Dropped, Fetched, Pool, Target, TooLarge, Ways
+from adapters.http1 import Dropped, Fetched, NotConnected, Pool, Target, TooLarge, Ways
 
 __all__ = ["Bounds", "Egress", "EgressRefused", "Fetched", "Pinned", "Streamed", "system_lookup"]
 
@@ -144,11 +144,11 @@ class Egress:
         except Dropped as error:
             if not bounds.get("idempotent"):
                 raise _fault(error) from error
-        except (TooLarge, OSError, ValueError) as error:
+        except (NotConnected, TooLarge, OSError, ValueError) as error:
             raise _fault(error) from error
         try:
             return await self._pool.exchange(target, method, headers, body, within)
-        except (TooLarge, OSError, ValueError) as error:
+        except (NotConnected, TooLarge, OSError, ValueError) as error:
             raise _fault(error) from error
 
     @asynccontextmanager
@@ -268,6 +268,13 @@ async def _whole(answer: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 def _fault(error: Exception) -> UpstreamFault:
+    cause = error.error if isinstance(error, NotConnected) else error
+    fault = _fault_of(cause)
+    fault.unsent = cause is not error or isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    return fault
+
+
+def _fault_of(error: Exception) -> UpstreamFault:
     detail = f"{type(error).__name__}: {error}"[:500]
     if isinstance(error, TooLarge):
         return UpstreamFault("the upstream's answer is too large", str(error))

@@ -5,37 +5,71 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import cast
 
-from adapters.contract import AGENT_LATE, ENDINGS, Adapter, Call, Event, Failed, InvalidAnswer, Turn, UpstreamFault, VendorRef, Watcher
+from adapters.contract import (
+    AGENT_LATE,
+    ENDINGS,
+    Adapter,
+    Call,
+    Event,
+    Failed,
+    InvalidAnswer,
+    Ref,
+    Turn,
+    Unreachable,
+    UpstreamFault,
+    VendorRef,
+    Watcher,
+)
 from adapters.egress import EgressRefused
+from adapters.resilience import Resilience, Shut
 
 LATE = "The agent did not answer in time"
 SILENT = "The agent's answer broke off"
 
 
 class Guarded:
-    """An Adapter around another. Nothing follows an ending, and the adapter inside is closed when it came."""
+    """An Adapter around another. Nothing follows an ending, and the adapter inside is closed when it came.
 
-    def __init__(self, inner: Adapter) -> None:
+    What surely was not sent, or not taken, is tried again or elsewhere, as far as `resilience` has it.
+    """
+
+    def __init__(self, inner: Adapter, resilience: Resilience | None = None) -> None:
         self._inner = inner
+        self._resilience = resilience or Resilience()
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """The events of the adapter inside up to its ending, or a Failed in its place."""
-        bound = _Bound(call.deadline)
+        bound, visit = _Bound(call.deadline), self._resilience.visit(turn.ref, call)
         try:
-            async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.run(turn, call))) as events:
-                while True:
+            while True:
+                visit.enter()
+                async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.run(turn, visit.call))) as events:
                     event = await _next(events, bound)
-                    yield event
-                    if isinstance(event, ENDINGS):
+                    delay = None
+                    if bound.fault is None:
+                        visit.heard()
+                    elif (delay := visit.failed(bound.fault, bound.left)) is None:
+                        yield event
                         return
+                    while delay is None:
+                        yield visit.marked(event) if isinstance(event, Ref) else event
+                        if isinstance(event, ENDINGS):
+                            if bound.fault is not None:
+                                visit.broke(bound.fault)
+                            return
+                        event = await _next(events, bound)
+                await self._resilience.pause(delay)
+        except Shut as shut:
+            yield Failed(shut.public, detail=shut.detail, kind=shut.kind, retryable=True)
         finally:
+            visit.leave()
             bound.lift()
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """As the adapter inside. Who can't be reached, or is late, has neither confirmed nor refused: raises UpstreamFault."""
         try:
             async with asyncio.timeout_at(call.deadline):
-                return await self._inner.cancel(ref, call)
+                return await self._inner.cancel(ref, self._resilience.at(ref, call))
         except EgressRefused as refused:
             raise UpstreamFault(refused.public) from None
         except TimeoutError:
@@ -47,7 +81,7 @@ class GuardedWatcher(Guarded):
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         """As the adapter inside: nothing by the deadline, or when the agent is not reached, as long as nothing has moved."""
-        inner = cast("Watcher", self._inner)
+        inner, call = cast("Watcher", self._inner), self._resilience.at(ref, call)
         moved, bound = False, _Bound(call.deadline)
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", inner.watch(ref, call))) as events:
@@ -63,15 +97,17 @@ class GuardedWatcher(Guarded):
             bound.lift()
 
 
-def guarded(inner: Adapter) -> Guarded:
+def guarded(inner: Adapter, resilience: Resilience | None = None) -> Guarded:
     """A Watcher only where the adapter inside is one: who can't see a task move is not asked over and over whether it did."""
-    return GuardedWatcher(inner) if isinstance(inner, Watcher) else Guarded(inner)
+    return GuardedWatcher(inner, resilience) if isinstance(inner, Watcher) else Guarded(inner, resilience)
 
 
 class _Bound:
     """A deadline over all waits for one adapter, and nothing between them: one timer for a turn, not one for each event."""
 
     def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self.fault: UpstreamFault | None = None  # that the last event stands for
         self._timer = asyncio.get_running_loop().call_at(deadline, self._reached)
         self._waits: asyncio.Task[object] | None = None
         self._over = False
@@ -91,6 +127,11 @@ class _Bound:
         finally:
             self._waits = None
 
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self._deadline - asyncio.get_running_loop().time()
+
     def lift(self) -> None:
         self._timer.cancel()
 
@@ -101,16 +142,20 @@ class _Bound:
 
 
 async def _next(events: AsyncIterator[Event], bound: _Bound) -> Event:
+    bound.fault = None
     try:
         return await bound.next(events)
     except StopAsyncIteration:
-        return Failed(SILENT, detail="the adapter yielded no ending", kind=InvalidAnswer.kind)
-    except UpstreamFault as fault:
-        return Failed(fault.public, detail=fault.detail, kind=fault.kind, retryable=fault.retryable)
+        bound.fault = InvalidAnswer(SILENT, "the adapter yielded no ending")
+    except UpstreamFault as broken:
+        bound.fault = broken
     except EgressRefused as refused:
-        return Failed(refused.public, kind=UpstreamFault.kind)
+        bound.fault = UpstreamFault(refused.public)
     except TimeoutError:
+        bound.fault = Unreachable(LATE)
         return Failed(LATE, kind=AGENT_LATE)
+    fault = bound.fault
+    return Failed(fault.public, detail=fault.detail, kind=fault.kind, retryable=fault.retryable)
 
 
 _: type[Adapter] = Guarded

@@ -31,6 +31,14 @@ class TooLarge(Exception):
     """The answer has more bytes than allowed, of headers or (unpacked) of body."""
 
 
+class NotConnected(Exception):
+    """There is no connection, so nothing was sent. `error` says why not."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Dropped(ConnectionError):
     """The connection ended without an answer, which is how a kept connection looks that the server closed."""
 
@@ -170,7 +178,13 @@ class Pool:
         self._sweeping = loop.call_later(self._ways.idle, self._sweep, loop) if kept else None
 
     async def _connected(self, target: Target, deadline: float) -> "_Connection":
-        """A new connection to the first address that answers."""
+        """A new connection to the first address that answers. Raises NotConnected."""
+        try:
+            return await self._connect(target, deadline)
+        except OSError as error:
+            raise NotConnected(error) from error
+
+    async def _connect(self, target: Target, deadline: float) -> "_Connection":
         loop = asyncio.get_running_loop()
         last = min(deadline, loop.time() + self._ways.connect)
         async with asyncio.timeout_at(last):

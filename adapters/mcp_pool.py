@@ -5,9 +5,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from adapters.breaker import Breaker
 from adapters.contract import Call, NotSent, Unreachable, UpstreamFault
 from adapters.egress import LIMIT, Egress
-from adapters.mcp_breaker import Breaker
 from adapters.mcp_get_streams import GetStreams
 from adapters.mcp_http import McpHttp
 from adapters.mcp_legacy import SUBSCRIBE, UNSUBSCRIBE, LegacyRequests

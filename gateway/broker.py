@@ -177,7 +177,7 @@ class Broker:
         row, left = self.parking.left_behind(caller, target, granted(row, grant))
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         turn, adapter = await turn_for(self._memory, self._outside.adapters, sending, Errand(grant, target, row, before))
-        call = self._ledger.call(grant, target, sending.trail, row.id)
+        call = self._ledger.call(grant, target, sending.trail, row.id, self._under_way.last(row.parent_id))
         held = self._memory.tasks.tail(row) if sending.watched else None
         await self._ledger.open(call, opened, before, kept_beside(kept_webhook(sending, opened.row, before), left))
         return _Ready(opened, turn, call, adapter, caller.delegation.task_id, held)
@@ -200,11 +200,11 @@ class Broker:
         return row
 
     async def _run(self, ready: _Ready) -> Turned:
-        opened, grant = ready.opened, ready.call.grant
+        opened, call = ready.opened, ready.call
         try:
-            turned = await self._under_way.run(opened.row.id, self._turns.run(ready.adapter, ready.turn, ready.call, opened), grant)
+            turned = await self._under_way.run(opened.row.id, self._turns.run(ready.adapter, ready.turn, call, opened), call)
             if turned.row.state in INTERRUPTED:
-                self._vigil.begin(ready.adapter, grant, partial(self._ledger.renewed, ready.call), turned, self._go_on)
+                self._vigil.begin(ready.adapter, call.grant, partial(self._ledger.renewed, call), turned, self._go_on)
             return turned
         except Abandoned:
             return await self._reader.whole(opened)
@@ -228,7 +228,7 @@ class Broker:
         outcome = "failed"
         try:
             kept = grant = await self._ledger.kept(caller, request_of(target, asked, asked.arguments, asked.approval), target)
-            call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
+            call = self._ledger.call(grant, target, asked.trail, grant.decision.id, self._under_way.last(caller.delegation.task_id))
             answer = await _answer(self._outside.tools, call, asked.request, self._under_way)
             outcome = "ok"
             return answer

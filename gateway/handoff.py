@@ -138,8 +138,14 @@ def plain(message: Message) -> Message:
     """Without what only the gateway says: nobody else tells an agent what was said before."""
     if message.metadata is UNSET or CONTEXT not in message.metadata:
         return message
-    rest = {name: value for name, value in message.metadata.items() if name != CONTEXT}
-    return replace(message, metadata=rest or UNSET)
+    return replace(message, metadata=without(message.metadata) or UNSET)
+
+
+def without(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The same of metadata."""
+    if metadata is None or CONTEXT not in metadata:
+        return cast("dict[str, Any] | None", metadata)
+    return {name: value for name, value in metadata.items() if name != CONTEXT}
 
 
 async def with_context(tasks: TaskLog, target: Registration, grant: Grant, row: TaskRow, message: Message) -> Message:

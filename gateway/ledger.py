@@ -1,6 +1,7 @@
 """The ledger: asks for a ruling, keeps it before anything follows from it, and makes the Call that a Grant allows."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from gateway.asking import Asking, Matter, Pending, defined, shown
 from gateway.database import Batch, NotKept
 from gateway.limits import Limits
 from gateway.spool import Spool
-from gateway.tasks import KeyUsed, TaskEnded, TaskRow
+from gateway.tasks import KeyUsed, TaskEnded, TaskRow, rfc3339
 from gateway.turns import Memory, Turned
 from policies.approval import NotShowable
 from policies.approval_rows import ApprovalGone, use
@@ -31,11 +32,12 @@ from policies.history import HIGHEST, HistoryMoved, leave
 from policies.hop_tokens import HopTokens
 from policies.identity import TokenRefused
 from policies.tickets import TICKET, keep_ticket, new_ticket
-from registry.card import Family, Registration
+from registry.card import FEATURES, Family, Registration
 
 T = TypeVar("T")
 TRIES = 100  # to rule on an act whose errand goes on meanwhile
 BUSY = "the errand went on again and again meanwhile"
+DEADLINE = "Interlock-Deadline"  # header: until when an agent has time, in UTC
 log = structlog.get_logger()
 
 
@@ -238,8 +240,11 @@ class Ledger:
         """See Authority.resumed."""
         return await self._authority.resumed(tenant, grant_id, task_id, callee)
 
-    def call(self, grant: Grant, target: Registration, trail: Trail, key: str) -> Call:
-        """The leave to call `target`, with the credential it is to see. `key` is the call's idempotency key."""
+    def call(self, grant: Grant, target: Registration, trail: Trail, key: str, last: float = math.inf) -> Call:
+        """The leave to call `target`, with the credential it is to see. `key` is the call's idempotency key.
+
+        `last`: when whoever causes the call is over, on the event loop's clock; a call never outlives that.
+        """
         limit = self._outside.agent_timeout if target.family is Family.AGENT else self._outside.tool_timeout
         headers = {**trail.headers, **self._outside.headers(target)}
         if target.family is Family.AGENT and target.delegation == "ticket":
@@ -250,7 +255,10 @@ class Ledger:
                 headers["Interlock-Delegation"] = token
             else:
                 headers["Authorization"] = f"Bearer {token}"
-        deadline = asyncio.get_running_loop().time() + float(target.upstream.get("timeout", limit))
+        now = asyncio.get_running_loop().time()
+        deadline = min(last, now + float(target.upstream.get("timeout", limit)))
+        if target.family is Family.AGENT and FEATURES not in target.facts:
+            headers[DEADLINE] = rfc3339(self._memory.now() + int((deadline - now) * 1e6))
         return Call(grant, target, deadline, headers, key)
 
     def renewed(self, call: Call) -> Call:

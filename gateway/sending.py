@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from adapters.a2a_wire.v1 import BadMessage
-from adapters.contract import Adapter, Turn, VendorRef
+from adapters.contract import ENDPOINT, Adapter, Turn, VendorRef
 from adapters.mcp_agent import wanted
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpRequest
@@ -16,7 +16,7 @@ from adapters.task import Message, TaskState
 from gateway.asking import terms_of
 from gateway.contracts import check_input, contract_of
 from gateway.database import Batch
-from gateway.handoff import SUMMARY, contracted, plain, skill_of, with_context
+from gateway.handoff import SUMMARY, contracted, plain, skill_of, with_context, without
 from gateway.ledger import Adapters, Trail
 from gateway.prompts import answers_to
 from gateway.push import Webhook
@@ -132,7 +132,7 @@ def asked_of(sending: Sending, target: Registration, row: TaskRow) -> Request:
 def turn_of(sending: Sending, target: Registration, row: TaskRow, ref: VendorRef | None) -> Turn:
     """Raises BadAnswer for a message that does not answer what the task waits for."""
     watched = sending.watched or bool(row.parent_id)  # who is to be told of a cancellation has to name its task early
-    turn = Turn(plain(sending.message), ref, watched, sending.accepted_output_modes, sending.metadata)
+    turn = Turn(plain(sending.message), ref, watched, sending.accepted_output_modes, without(sending.metadata))
     if FEATURES not in target.facts:
         return turn
     answers = answers_to((ref.prompts or ()) if ref else (), sending.message)
@@ -169,7 +169,8 @@ async def ref_of(memory: Memory, row: TaskRow, before: TaskRow | None, sending: 
     if last is None:
         return None
     ref = _ref(last.vendor_ref)
-    return VendorRef(context_id=ref.context_id, kept=ref.kept)
+    where = {ENDPOINT: ref.extra[ENDPOINT]} if ENDPOINT in ref.extra else {}
+    return VendorRef(context_id=ref.context_id, extra=where, kept=ref.kept)
 
 
 def granted(row: TaskRow, grant: Grant) -> TaskRow:

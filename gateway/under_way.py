@@ -1,6 +1,7 @@
 """The turns and calls of this process that are under way, and how many tasks each task has caused."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
@@ -25,6 +26,16 @@ class Share(Protocol):
     def free(self) -> None: ...
 
 
+class Leave(Protocol):
+    """adapters.contract.Call."""
+
+    @property
+    def grant(self) -> Grant: ...
+
+    @property
+    def deadline(self) -> float: ...
+
+
 class UnderWay:
     """The turns of this process, from before their first commit to after their last, and how many each task has caused.
 
@@ -39,6 +50,7 @@ class UnderWay:
         self._shares: dict[str, list[Sequence[Share]]] = {}
         self._cut: dict[asyncio.Task[Any], Exception] = {}
         self.turns: dict[str, Grant] = {}
+        self.deadlines: dict[str, float] = {}  # of the turns, on the event loop's clock
         self.calls: dict[asyncio.Task[Any], Grant] = {}
 
     def enter(self, task_id: str, parent: str) -> None:
@@ -62,16 +74,21 @@ class UnderWay:
                 for share in shares:
                     share.free()
 
+    def last(self, task_id: str) -> float:
+        """When the turn of a task is over at the latest; of one that is not under way here, nobody knows."""
+        return self.deadlines.get(task_id, math.inf) if task_id else math.inf
+
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._tasks
 
-    async def run(self, task_id: str, turn: Coroutine[Any, Any, T], grant: Grant) -> T:
+    async def run(self, task_id: str, turn: Coroutine[Any, Any, T], leave: Leave) -> T:
         """Runs a turn, in the task that waits for it, which may be told meanwhile to give up on it. Raises Abandoned."""
         waiting = asyncio.current_task()
         if waiting is None:
             raise RuntimeError("a turn runs in a task")
         self._waiting[task_id] = waiting
-        self.turns[task_id] = grant
+        self.turns[task_id] = leave.grant
+        self.deadlines[task_id] = leave.deadline
         try:
             return await turn
         except asyncio.CancelledError:
@@ -82,6 +99,7 @@ class UnderWay:
         finally:
             self._waiting.pop(task_id, None)
             self.turns.pop(task_id, None)
+            self.deadlines.pop(task_id, None)
             self._abandoned.discard(task_id)
 
     def abandon(self, task_id: str) -> None:

@@ -1,6 +1,6 @@
 """Changes of registered agents and servers: on other terms, at another address, looked at again, approved."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -64,6 +64,7 @@ class Amendments:
         self._onboarding = onboarding
         self._renewal = renewal
         self._refresh = refresh
+        self.calls: Callable[[Registration], Mapping[str, Any]] = lambda entry: {}  # how it stands with those of an agent
 
     async def patch(self, caller: Caller, entry: Registration, patch: Patch, match: str | None = None) -> Registration:
         """`entry` is what the caller may see; `match` the If-Match header. Nothing is changed when any part of it can't be.
@@ -114,6 +115,8 @@ class Amendments:
             told["health"] = health_json(await self._refresh.health(entry))
         if not self._desk.controls(caller, entry):
             return told
+        if entry.family is Family.AGENT:
+            told["calls"] = calls_json(self.calls(entry))
         drift = (await self._renewal.drift(entry))[:SHOWN_MAX]
         told["drift"] = [change.shown() for change in drift]
         if entry.family is Family.SERVER:
@@ -201,6 +204,19 @@ def health_json(health: Health) -> dict[str, Any]:
         "failures": health.failures,
         "problem": health.note,
     }
+
+
+def calls_json(state: Mapping[str, Any]) -> dict[str, Any]:
+    """How calls of an agent go, as this process sees it."""
+    if not state:
+        return {}
+    fault = state["last_fault"]
+    endpoints = [{**each, "since": _time(each["since"])} for each in state["endpoints"]]
+    return {**state, "last_fault": fault and {**fault, "at": _time(fault["at"])}, "endpoints": endpoints}
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else rfc3339(int(seconds * 1e6))
 
 
 def version_json(version: Version) -> dict[str, Any]:

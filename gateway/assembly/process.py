@@ -173,6 +173,9 @@ class Gateway:
         return heads
 
     def _outside(self) -> Outside:
+        resilience = self.catalog.resilience
+        self.metrics.gauge("agent_retries", "Calls of agents that were tried again.", lambda: resilience.retries)
+        self.metrics.gauge("agents_ejected", "Endpoints of agents that are left alone for a while.", lambda: resilience.ejected)
         limits, credentials = self.settings.limits, lambda target: upstream_headers(target.upstream)
         return Outside(self.catalog, self.tools, credentials, limits.agent_timeout, limits.tool_timeout, self.limits)
 

@@ -192,7 +192,22 @@ def _show(agent: dict[str, Any]) -> None:
     pairs.append(("killed", "an operator has stopped it: interlock kill list" if agent.get("killed") else ""))
     pairs.append(("problem", agent.get("quarantine") or health.get("problem")))
     screen.fields(pairs)
+    _show_calls(agent.get("calls") or {}, str(agent.get("name")))
     _show_drift(agent)
+
+
+def _show_calls(calls: dict[str, Any], name: str) -> None:
+    """Where it is called and how that goes, where there is anything to tell."""
+    endpoints = calls.get("endpoints") or []
+    fault = calls.get("last_fault")
+    if len(endpoints) < 2 and not fault:
+        return
+    rows = [(each["url"], each["weight"], each["state"], each["faults"], each["since"] or "") for each in endpoints]
+    screen.table(["endpoint", "weight", "state", "faults in a row", "since"], rows)
+    if fault:
+        screen.note(f"last fault of {name}: {fault['problem']}, at {fault['at']}")
+    retries = calls.get("retries") or {}
+    screen.note(f"tried again: {retries.get('used', 0)}; as many may be at once now: {retries.get('left', 0)}")
 
 
 def _show_drift(agent: dict[str, Any]) -> None:

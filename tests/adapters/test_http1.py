@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from adapters.http1 import Dropped, Fetched, Pool, Target, TooLarge, Ways
+from adapters.http1 import Dropped, Fetched, NotConnected, Pool, Target, TooLarge, Ways
 from tests.adapters.test_a2a_channels import certificate
 from tests.fakes.upstream import Handler, Upstream, answer
 
@@ -258,8 +258,9 @@ async def test_a_server_must_prove_the_name_that_was_asked_for(tmp_path: Path, h
         if reached:
             assert (await asking).body == b"ok"
         else:
-            with pytest.raises(ssl.SSLCertVerificationError):
+            with pytest.raises(NotConnected) as refused:
                 await asking
+            assert isinstance(refused.value.error, ssl.SSLCertVerificationError)
     finally:
         await pool.close()
         server.close()

@@ -33,6 +33,7 @@ INSIDE = {
     "gateway.mcp_server.modern.BadEnvelope": "the MCP door answers it with its own code",
     "gateway.under_way.Abandoned": "the broker answers with the task, which has ended",
     "gateway.tasks.KeyUsed": "the broker answers with the task of the faster request",
+    "adapters.http1.NotConnected": "the egress guard raises UpstreamFault",
     "gateway.contracts.BadContract": "a BadRequest that names the member",
     "gateway.schemas.BadSchema": "whoever asks decides what that means",
     "gateway.limits.LimitReached": "what is raised is one of its three kinds, each with a row",

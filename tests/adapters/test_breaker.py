@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse, Response
 
+from adapters.breaker import FAULTS_MAX, OPEN, PAUSE_MAX_SECONDS, PAUSE_SECONDS, Breaker
 from adapters.contract import NotSent, UpstreamFault
 from adapters.egress import CONNECTIONS, Egress
-from adapters.mcp_breaker import FAULTS_MAX, OPEN, PAUSE_MAX_SECONDS, PAUSE_SECONDS, Breaker
 from adapters.mcp_pool import McpPool
 from adapters.mcp_wire import McpRefused
 from tests.adapters.test_mcp_pool import call_of, egress, fault_of, ok, pool, request_of, text

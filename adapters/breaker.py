@@ -1,4 +1,4 @@
-"""A breaker per server: who can't be reached is left alone for a while, then tried by one call before all others."""
+"""A breaker per server or agent: who can't be reached is left alone for a while, then tried by one call before all others."""
 
 from collections.abc import Callable, Hashable
 from typing import Final
@@ -12,30 +12,43 @@ SERVERS_KEPT: Final = 4096
 OPEN: Final = "The server could not be reached several times; it is tried again soon"
 
 
-class _Trouble:
-    __slots__ = ("faults", "pause", "trying", "until")
+class Trouble:
+    """Of one that had faults since it last answered. Times are on the breaker's clock."""
+
+    __slots__ = ("faults", "pause", "since", "trying", "until")
 
     def __init__(self) -> None:
         self.faults = 0
-        self.until = 0.0  # on the clock; nobody is let through before
+        self.since = 0.0  # when it was first left alone
+        self.until = 0.0  # nobody is let through before
         self.pause = PAUSE_SECONDS
         self.trying = False
+
+    @property
+    def open(self) -> bool:
+        return self.faults >= FAULTS_MAX
 
 
 class Breaker:
     """Knows only servers that had faults since they last answered: for all others `troubled` is empty, and nothing need be asked."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], says: str = OPEN) -> None:
         self._clock = clock
-        self.troubled: dict[Hashable, _Trouble] = {}
+        self._says = says
+        self.troubled: dict[Hashable, Trouble] = {}
+
+    def shuts_out(self, server: Hashable) -> bool:
+        """Whether nobody is let through to it now."""
+        trouble = self.troubled.get(server)
+        return trouble is not None and trouble.open and (trouble.trying or self._clock() < trouble.until)
 
     def enter(self, server: Hashable) -> None:
         """Raises UpstreamFault where the server is left alone. Whoever enters calls `well`, `fault` or `undecided` afterwards."""
         trouble = self.troubled.get(server)
-        if trouble is None or trouble.faults < FAULTS_MAX:
+        if trouble is None or not trouble.open:
             return
-        if trouble.trying or self._clock() < trouble.until:
-            raise UpstreamFault(OPEN, f"{trouble.faults} faults in a row")
+        if self.shuts_out(server):
+            raise UpstreamFault(self._says, f"{trouble.faults} faults in a row")
         trouble.trying = True
 
     def well(self, server: Hashable) -> None:
@@ -46,11 +59,12 @@ class Breaker:
         """It could not be reached, or its answer broke off."""
         if server not in self.troubled and len(self.troubled) >= SERVERS_KEPT:
             self.troubled.clear()
-        trouble = self.troubled.setdefault(server, _Trouble())
+        trouble = self.troubled.setdefault(server, Trouble())
         trouble.faults += 1
         if trouble.trying:
             trouble.pause = min(PAUSE_MAX_SECONDS, 2 * trouble.pause)
-        if trouble.faults >= FAULTS_MAX:
+        if trouble.open:
+            trouble.since = trouble.since or self._clock()
             trouble.until = self._clock() + trouble.pause
         trouble.trying = False
 
