@@ -34,8 +34,8 @@ REFUSED: Final = "The server refuses what it was given a moment ago"
 NOBODY: Final = "The server is opened by people's own accounts, and nobody asks"
 
 
-class Errand(NamedTuple):
-    """Who goes where: a call's Grant and server. Without a Grant the gateway itself looks at what a server offers."""
+class Approach(NamedTuple):
+    """Who comes to which door: a call's Grant and server. Without a Grant the gateway itself looks at what a server offers."""
 
     tenant: str
     server: str
@@ -94,14 +94,14 @@ class McpOAuth:
         self._assertions = Assertions(network, own, vault, self._ask_identity)
         self._sites: BoundedCache[tuple[str, str], Site] = BoundedCache(SITES_KEPT, own.now)
 
-    async def authorized(self, errand: Errand, send: Callable[[Mapping[str, str]], Awaitable[T]]) -> T:
+    async def authorized(self, approach: Approach, send: Callable[[Mapping[str, str]], Awaitable[T]]) -> T:
         """What `send` gives with the headers that open the server. Raises ConsentNeeded, UpstreamFault, EgressRefused, and as `send`."""
-        terms = self._terms(errand.upstream)
+        terms = self._terms(approach.upstream)
         if terms is None:
             return await send({})
-        visit = _Visit(self, errand, terms)
+        visit = _Visit(self, approach, terms)
         shown = await visit.known()
-        if shown is None and terms.personal and errand.upstream.get("headers"):  # never with what is everybody's alone
+        if shown is None and terms.personal and approach.upstream.get("headers"):  # never with what is everybody's alone
             shown = await visit.answer(Challenged(401, ""), None)
         for _ in range(ROUNDS_MAX):
             try:
@@ -134,20 +134,20 @@ class McpOAuth:
             check_identity(given.id_token, Identity(at, consent.client, consent.key), nonce_for(verifier), self.now())
         await self._vault.keep(consent.key, replace(given, redirect=consent.redirect))
 
-    async def site(self, errand: Errand, terms: AuthTerms, told: str = "", fresh: bool = False) -> Site:
+    async def site(self, approach: Approach, terms: AuthTerms, told: str = "", fresh: bool = False) -> Site:
         """Where tokens for a server come from. Raises UpstreamFault."""
-        place = (errand.url, terms.issuer)
+        place = (approach.url, terms.issuer)
         known = self._sites.get(place)
         if known is not None and not fresh:
             return known
-        if told and not same_site(errand.url, told):
+        if told and not same_site(approach.url, told):
             raise UpstreamFault("The server's resource metadata is at another site", told[:200])
-        resource = await resource_of(self._network.fetch, errand.url, told)
+        resource = await resource_of(self._network.fetch, approach.url, told)
         if resource is None and terms.issuer:  # the operator knows what the server does not say
-            resource = Resource(errand.url, (terms.issuer,), frozenset())
+            resource = Resource(approach.url, (terms.issuer,), frozenset())
         if resource is None:
             raise UpstreamFault("The server wants authorization and does not say whose", told[:200])
-        issuer = terms.issuer or chosen(errand.url, resource.issuers, terms.listed)
+        issuer = terms.issuer or chosen(approach.url, resource.issuers, terms.listed)
         if issuer not in resource.issuers:
             raise UpstreamFault("The server names another authorization server than is set up for it", resource.issuers[0][:200])
         found = Site(resource, await server_of(self._network.fetch, issuer))
@@ -178,26 +178,26 @@ class McpOAuth:
                 await self._vault.keep_client(tenant, known)
             return known
 
-    async def token(self, errand: Errand, terms: AuthTerms, site: Site, form: Mapping[str, str], asked: frozenset[str]) -> Credential:
-        client = await self.client(errand.tenant, terms, site.at)
+    async def token(self, approach: Approach, terms: AuthTerms, site: Site, form: Mapping[str, str], asked: frozenset[str]) -> Credential:
+        client = await self.client(approach.tenant, terms, site.at)
         try:
             return await self._requests.token(site.at, client, {**form, "resource": site.resource.id}, asked)
         except OAuthRefused as refused:
             if refused.error == "invalid_client":
-                await self._vault.forget_client(errand.tenant, site.at.issuer)
+                await self._vault.forget_client(approach.tenant, site.at.issuer)
             raise
 
-    async def ask(self, errand: Errand, terms: AuthTerms, site: Site, key: CredentialKey, scopes: frozenset[str]) -> ConsentNeeded:
+    async def ask(self, approach: Approach, terms: AuthTerms, site: Site, key: CredentialKey, scopes: frozenset[str]) -> ConsentNeeded:
         if not site.at.pkce or not site.at.authorization_endpoint:
             raise UpstreamFault("The authorization server offers no consent that is safe", "no S256, or no authorization endpoint")
         more = frozenset({OFFLINE}) if OFFLINE in site.at.scopes else frozenset()
-        client = await self.client(errand.tenant, terms, site.at)
-        return await self.consents.ask(Consent(key, errand.server, site.at, client, scopes | more, self._own.redirect))
+        client = await self.client(approach.tenant, terms, site.at)
+        return await self.consents.ask(Consent(key, approach.server, site.at, client, scopes | more, self._own.redirect))
 
-    async def vouched(self, errand: Errand, terms: AuthTerms, site: Site, scopes: frozenset[str]) -> Credential:
+    async def vouched(self, approach: Approach, terms: AuthTerms, site: Site, scopes: frozenset[str]) -> Credential:
         """By an assertion; the person is asked for nothing here, and nobody else's account is used where it is refused."""
-        client = await self.client(errand.tenant, terms, site.at)
-        asked = Asked(errand.server, errand.grant if terms.personal else None, site.at, client, site.resource.id, scopes)
+        client = await self.client(approach.tenant, terms, site.at)
+        asked = Asked(approach.server, approach.grant if terms.personal else None, site.at, client, site.resource.id, scopes)
         return await self._assertions.token(terms, asked)
 
     async def _ask_identity(self, identity: Identity, server: str) -> ConsentNeeded:
@@ -221,25 +221,25 @@ class McpOAuth:
 class _Visit:
     """One call, from its first request to its last."""
 
-    def __init__(self, oauth: McpOAuth, errand: Errand, terms: AuthTerms) -> None:
+    def __init__(self, oauth: McpOAuth, approach: Approach, terms: AuthTerms) -> None:
         self._oauth = oauth
-        self._errand = errand
+        self._approach = approach
         self._terms = terms
         self._refreshed = False
 
     async def known(self) -> Credential | None:
         """What there is already for this person at this server, renewed where it ends."""
-        grant, found = self._errand.grant, None
+        grant, found = self._approach.grant, None
         if grant is None:
             return None
-        for key, held in await self._oauth.vault.find(grant, origin_of(self._errand.url), self._terms.personal):
+        for key, held in await self._oauth.vault.find(grant, origin_of(self._approach.url), self._terms.personal):
             ours = self._terms.issuer in ("", key.issuer) and self._oauth.fits(self._terms, held)
-            if ours and covers(key.resource, self._errand.url):
+            if ours and covers(key.resource, self._approach.url):
                 found = (key, held)
         if found is None or not found[1].expires or found[1].expires - EARLY_SECONDS > self._oauth.now():
             return found and found[1]
         key, held = found
-        site = await self._oauth.site(self._errand, self._terms)
+        site = await self._oauth.site(self._approach, self._terms)
         async with self._oauth.vault.alone(key.place):
             newer = await self._oauth.vault.read(grant, key)
             return newer if newer != held or key != self._key(site, grant) else await self._renewed(site, key, held)
@@ -250,10 +250,10 @@ class _Visit:
         wider = challenged.status == 403
         if wider and challenge.error != "insufficient_scope":
             raise challenged
-        grant = self._errand.grant
+        grant = self._approach.grant
         if grant is None:
             return await self._own_look(challenge, shown)
-        site = await self._oauth.site(self._errand, self._terms, challenge.metadata, fresh=shown is not None and not wider)
+        site = await self._oauth.site(self._approach, self._terms, challenge.metadata, fresh=shown is not None and not wider)
         key = self._key(site, grant)
         async with self._oauth.vault.alone(key.place):
             held = await self._oauth.vault.read(grant, key)
@@ -275,11 +275,11 @@ class _Visit:
                 raise UpstreamFault(REFUSED, "insufficient_scope, for scopes that were asked for already")
             scopes |= narrow.asked | narrow.scopes
         if self._terms.grant in WITH_ASSERTION:
-            credential = await self._oauth.vouched(self._errand, self._terms, site, scopes)
+            credential = await self._oauth.vouched(self._approach, self._terms, site, scopes)
             await self._oauth.vault.keep(key, credential)
             return credential
         if self._terms.personal:
-            raise await self._oauth.ask(self._errand, self._terms, site, key, scopes)
+            raise await self._oauth.ask(self._approach, self._terms, site, key, scopes)
         credential = await self._service(site, scopes)
         await self._oauth.vault.keep(key, credential)
         return credential
@@ -287,15 +287,15 @@ class _Visit:
     async def _service(self, site: Site, scopes: frozenset[str]) -> Credential:
         """The gateway's own account."""
         if self._terms.grant in WITH_ASSERTION:
-            return await self._oauth.vouched(self._errand, self._terms, site, scopes)
+            return await self._oauth.vouched(self._approach, self._terms, site, scopes)
         form = {"grant_type": "client_credentials", **_scope(scopes)}
-        return await self._oauth.token(self._errand, self._terms, site, form, scopes)
+        return await self._oauth.token(self._approach, self._terms, site, form, scopes)
 
     async def _own_look(self, challenge: Challenge, shown: Credential | None) -> Credential:
         """For a look at what a server offers, which is nobody's call: only by the gateway's own account, and kept nowhere."""
         if self._terms.personal or shown is not None:
             raise UpstreamFault(NOBODY if self._terms.personal else REFUSED)
-        site = await self._oauth.site(self._errand, self._terms, challenge.metadata)
+        site = await self._oauth.site(self._approach, self._terms, challenge.metadata)
         return await self._service(site, (challenge.scopes or site.resource.scopes) | self._terms.scopes)
 
     async def _renewed(self, site: Site, key: CredentialKey, held: Credential) -> Credential | None:
@@ -304,14 +304,14 @@ class _Visit:
             await self._oauth.vault.forget(key)
             return None
         self._refreshed = True
-        client = await self._oauth.client(self._errand.tenant, self._terms, site.at)
+        client = await self._oauth.client(self._approach.tenant, self._terms, site.at)
         same = client.client_id == held.client_id and held.endpoint in ("", site.at.token_endpoint)
         if not same:  # RFC 6749 s10.4: the token is bound to whom it was given to, and goes nowhere but whence it came
             await self._oauth.vault.forget(key)
             return None
         form = {"grant_type": "refresh_token", "refresh_token": held.refresh_token}
         try:
-            fresh = await self._oauth.token(self._errand, self._terms, site, form, held.scopes)
+            fresh = await self._oauth.token(self._approach, self._terms, site, form, held.scopes)
         except OAuthRefused:
             await self._oauth.vault.forget(key)
             return None
@@ -321,16 +321,16 @@ class _Visit:
 
     def _key(self, site: Site, grant: Grant) -> CredentialKey:
         """Raises UpstreamFault where the token would go to another origin than it is for."""
-        if origin_of(site.resource.id) != origin_of(self._errand.url):
+        if origin_of(site.resource.id) != origin_of(self._approach.url):
             raise UpstreamFault("The server's resource metadata is of another resource")
         principal = grant.delegation.principal
         owner = principal.owner if self._terms.personal else ""
         return CredentialKey(principal.tenant, owner, site.at.issuer, site.resource.id)
 
 
-def errand_of(call: Call) -> Errand:
+def approach_of(call: Call) -> Approach:
     target = call.target
-    return Errand(target.tenant, target.name, target.url, target.upstream, call.grant)
+    return Approach(target.tenant, target.name, target.url, target.upstream, call.grant)
 
 
 def with_headers(call: Call, headers: Mapping[str, str]) -> Call:

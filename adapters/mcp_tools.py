@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from adapters.calculation import KIND as SANDBOX
 from adapters.contract import Call, UpstreamFault
-from adapters.mcp_oauth import Errand, McpOAuth, errand_of, with_headers
+from adapters.mcp_oauth import Approach, McpOAuth, approach_of, with_headers
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_pool import McpPool
 from adapters.mcp_probe import Probe
@@ -52,13 +52,13 @@ class McpTools:
         self._commands = commands
         self.sandbox: SandboxTools | None = None  # where it is offered
 
-    async def probe(self, name: str, url: str, headers: Mapping[str, str], errand: Errand | None = None) -> Probe:
-        """What the server is. Raises UpstreamFault and EgressRefused, and ConsentNeeded where the errand has a Grant."""
+    async def probe(self, name: str, url: str, headers: Mapping[str, str], approach: Approach | None = None) -> Probe:
+        """What the server is. Raises UpstreamFault and EgressRefused, and ConsentNeeded where the approach has a Grant."""
         if url.startswith(STDIO):
             return await self._command().probe(name)
-        if self._oauth is None or errand is None or AUTH not in errand.upstream:
+        if self._oauth is None or approach is None or AUTH not in approach.upstream:
             return await self._pool.probe(url, headers)
-        return await self._oauth.authorized(errand, lambda own: self._pool.probe(url, {**headers, **own}))
+        return await self._oauth.authorized(approach, lambda own: self._pool.probe(url, {**headers, **own}))
 
     async def read(self, source: str, headers: Mapping[str, str]) -> Api:
         """The HTTP API that an OpenAPI document describes. Raises UpstreamFault and EgressRefused."""
@@ -69,7 +69,7 @@ class McpTools:
         if not call.target.upstream:
             return await self._called(call, request)
         if self._oauth is not None and AUTH in call.target.upstream:
-            return await self._oauth.authorized(errand_of(call), lambda own: self._cleaned(with_headers(call, own), request))
+            return await self._oauth.authorized(approach_of(call), lambda own: self._cleaned(with_headers(call, own), request))
         return await self._cleaned(call, request)
 
     async def _cleaned(self, call: Call, request: McpRequest) -> McpAnswer:
@@ -104,7 +104,7 @@ class McpTools:
         elif call.target.url.startswith(STDIO):
             await self._command().listen(call, wanted, listener, session)
         elif self._oauth is not None and AUTH in call.target.upstream:
-            await self._oauth.authorized(errand_of(call), lambda own: self._heard(with_headers(call, own), wanted, listener, session))
+            await self._oauth.authorized(approach_of(call), lambda own: self._heard(with_headers(call, own), wanted, listener, session))
         else:
             await self._heard(call, wanted, listener, session)
 
@@ -122,8 +122,8 @@ class McpTools:
         if self._oauth is not None and AUTH in target.upstream:
             if not self._oauth.opens_by_itself(target.upstream):
                 return  # nobody's account is used without them
-            errand = Errand(target.tenant, target.name, target.url, target.upstream, None)
-            await self._oauth.authorized(errand, lambda own: self._pool.watch(target, {**headers, **own}, changed))
+            approach = Approach(target.tenant, target.name, target.url, target.upstream, None)
+            await self._oauth.authorized(approach, lambda own: self._pool.watch(target, {**headers, **own}, changed))
         elif target.url.startswith(STDIO):
             await self._command().watch(target.name, changed)
         else:

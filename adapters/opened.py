@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from adapters.consent_waits import before, parked, question, unparked, waits
 from adapters.contract import Adapter, Call, CannotCancel, ConsentNeeded, Event, Turn, UpstreamFault, VendorRef, Watcher
-from adapters.mcp_oauth import McpOAuth, errand_of, with_headers
+from adapters.mcp_oauth import McpOAuth, approach_of, with_headers
 from adapters.scrubbing import scrubber_of
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class Opened:
 
         if self._oauth is None or AUTH not in call.target.upstream:
             return await cleaned({})
-        return await self._oauth.authorized(errand_of(call), cleaned)
+        return await self._oauth.authorized(approach_of(call), cleaned)
 
 
 class OpenedWatcher(Opened):

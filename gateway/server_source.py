@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from adapters.mcp_oauth import Errand
+from adapters.mcp_oauth import Approach
 from adapters.openapi_document import read_api
 from adapters.openapi_tools import KIND as OPENAPI
 from gateway.card_source import CardSource
@@ -50,7 +50,7 @@ class Described(Protocol):
 class Servers(Protocol):
     """adapters/mcp_tools.py."""
 
-    async def probe(self, name: str, url: str, headers: Mapping[str, str], errand: Errand | None = None) -> Probed: ...
+    async def probe(self, name: str, url: str, headers: Mapping[str, str], approach: Approach | None = None) -> Probed: ...
 
     async def read(self, source: str, headers: Mapping[str, str]) -> Described: ...
 
@@ -79,8 +79,8 @@ class ServerSource:
             return await self._described(offer, offer.openapi)
         if not command:
             await self._cards.vet_callee("url", offer.url)
-        errand = Errand(by.tenant, offer.name, offer.url, offer.terms.upstream, by.grant)
-        probed = await self._servers.probe(offer.name, offer.url, self._credentials(offer.terms.upstream), errand)
+        approach = Approach(by.tenant, offer.name, offer.url, offer.terms.upstream, by.grant)
+        probed = await self._servers.probe(offer.name, offer.url, self._credentials(offer.terms.upstream), approach)
         lists = {"tools": probed.tools, "prompts": probed.prompts, "resources": probed.resources, "templates": probed.templates}
         return Found("mcp", offer.url, probed.facts, lists)
 

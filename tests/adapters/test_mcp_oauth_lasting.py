@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapters.contract import Call, ConsentNeeded, UpstreamFault
-from adapters.mcp_oauth import errand_of
+from adapters.mcp_oauth import approach_of
 from adapters.mcp_wire import McpRefused, McpRequest
 from adapters.openapi_document import read_api
 from policies.credentials import origin_of
@@ -155,16 +155,16 @@ async def test_a_service_account_is_widened_by_the_gateway_itself(bench: Bench) 
 
 async def test_a_look_at_what_a_server_offers_uses_the_lookers_own_account_or_the_services(bench: Bench) -> None:
     with pytest.raises(ConsentNeeded):
-        await bench.looks(errand_of(bench.call()))
+        await bench.looks(approach_of(bench.call()))
     await bench.consent()
-    probe = await bench.looks(errand_of(bench.call()))
+    probe = await bench.looks(approach_of(bench.call()))
     assert [tool["name"] for tool in probe.tools] == ["read", "write"]
-    nobody = errand_of(bench.call())._replace(grant=None)
+    nobody = approach_of(bench.call())._replace(grant=None)
     with pytest.raises(UpstreamFault, match="nobody asks"):
         await bench.looks(nobody)
     bench.issuer.clients["ours"] = ("client_secret_basic", "x")
     bench.auth = {"account": "service", "issuer": bench.issuer.issuer, "client_id": "ours", "client_secret": "x"}
-    probe = await bench.looks(errand_of(bench.call())._replace(grant=None))
+    probe = await bench.looks(approach_of(bench.call())._replace(grant=None))
     assert len(probe.tools) == 2
 
 

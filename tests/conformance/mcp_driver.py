@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from adapters.contract import Call, ConsentNeeded, UpstreamFault
 from adapters.egress import Egress
-from adapters.mcp_oauth import errand_of
+from adapters.mcp_oauth import approach_of
 from adapters.mcp_params import headers_for, mirrored
 from adapters.mcp_peer import PeerRefused
 from adapters.mcp_pool import McpPool
@@ -103,8 +103,8 @@ async def drive(url: str, scenario: str, context: Mapping[str, Any]) -> None:
 
     try:
         looking = call(url, {}, upstream, clock() + SECONDS)
-        errand = errand_of(looking) if "account" not in upstream.get("auth", {}) else errand_of(looking)._replace(grant=None)
-        found = await with_consent(partial(tools.probe, "kit", url, {}, errand))
+        approach = approach_of(looking) if "account" not in upstream.get("auth", {}) else approach_of(looking)._replace(grant=None)
+        found = await with_consent(partial(tools.probe, "kit", url, {}, approach))
         for number, (tool, arguments) in enumerate(wishes(scenario, found, context)):
             made = call(url, found.facts, upstream, clock() + SECONDS), request(found, number, tool, arguments, scenario == ROUNDS)
             try:

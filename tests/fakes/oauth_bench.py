@@ -10,7 +10,7 @@ import pytest
 
 from adapters.contract import Call, ConsentNeeded
 from adapters.egress import Egress
-from adapters.mcp_oauth import Consent, Errand, McpOAuth
+from adapters.mcp_oauth import Approach, Consent, McpOAuth
 from adapters.mcp_pool import McpPool
 from adapters.mcp_probe import Probe
 from adapters.mcp_tools import McpTools
@@ -84,8 +84,8 @@ class Bench:
         answer = await self.tools.call(self.call(user), request)
         return str(json.loads(answer.result)["content"][0]["text"])
 
-    async def looks(self, errand: Errand) -> Probe:
-        return await self.tools.probe("crm", errand.url, {}, errand)
+    async def looks(self, approach: Approach) -> Probe:
+        return await self.tools.probe("crm", approach.url, {}, approach)
 
     async def consent(self, consent: Consent | None = None, **changed: str) -> None:
         """The person agrees, and comes back with what the server says, `changed`."""
