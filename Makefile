@@ -14,7 +14,7 @@ PROGRESS = awk '/^(Collecting|Processing|Requirement already satisfied)/ {if (++
 	/^Installing collected/ {print "  installing them"; fflush()}'
 COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup demo test check bench attacks mutation conformance test-vendors serve lock sbom
+.PHONY: help setup demo test check bench attacks isolation mutation conformance test-vendors serve lock sbom
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -38,6 +38,9 @@ bench: setup ## figures against direct calls and a raw pass-through, also in bui
 
 attacks: setup ## the catalogue of attacks, each by its tests: a table, also in build/attacks.json
 	@$(RUN) -m tests.attacks
+
+isolation: setup ## two people, 20,000 calls over 64 connections, nothing of one at the other; also in build/isolation.json
+	@$(RUN) -m tests.isolation
 
 mutation: setup ## how many small changes to policies/ the tests notice, by a sample (MUTANTS=--all: by all), also in build/mutation.json
 	@$(RUN) -m tests.mutation $(MUTANTS)
