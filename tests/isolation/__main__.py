@@ -28,6 +28,7 @@ def report(found: Found) -> int:
     for kind, count in found.kinds.items():
         print(f"  {kind:<16}{count:>7}")
     print(f"  {found.upstream_sessions} sessions at the server, {found.hop_tokens} hop tokens at the agent")
+    print(f"  {found.repeated} requests repeated")
     print(f"  crossings: {len(found.crossed)}")
     for line in found.crossed[:20]:
         print(f"    {line}")

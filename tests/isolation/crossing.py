@@ -47,6 +47,7 @@ class Found:
     crossed: list[str] = field(default_factory=list)
     upstream_sessions: int = 0
     hop_tokens: int = 0
+    repeated: int = 0
 
 
 class Bank(Plain):
@@ -114,6 +115,7 @@ class Crossing:
 
     def __init__(self, home: House, gate: Gate, http: httpx.AsyncClient) -> None:
         self.digests: dict[str, str] = {}
+        self.repeated = 0  # requests, because their connection was gone
         self._home = home
         self._gate = gate
         self._http = http
@@ -152,7 +154,7 @@ class Crossing:
                 found.crossed += [f"{kind} of {user}: {wrong}"] if wrong else []
 
         await asyncio.gather(*(caller() for _ in range(width)))
-        found.seconds = time.monotonic() - began
+        found.seconds, found.repeated = time.monotonic() - began, self.repeated
         found.crossed += self._afterwards()
         found.upstream_sessions, found.hop_tokens = len(self._gate.sessions), len(set(self._agent.tokens))
         return found
@@ -179,7 +181,12 @@ class Crossing:
 
     async def _post(self, path: str, user: str, method: str, params: Any, headers: dict[str, str]) -> httpx.Response:
         sent = {"authorization": f"Bearer {self._tokens[user]}", "accept": EVENTS, **headers}
-        return await self._http.post(path, json=document(method, params, 7), headers=sent)
+        for _ in range(5):
+            try:
+                return await self._http.post(path, json=document(method, params, 7), headers=sent)
+            except httpx.TransportError:  # a connection that the server let go of just then
+                self.repeated += 1
+        return httpx.Response(503, json={})
 
     async def _credential(self, user: str, text: str) -> str:
         return differs(await self.tool("inventory", "read", user, text), [self.digests[user], text])

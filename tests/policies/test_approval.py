@@ -1,0 +1,80 @@
+"""An approval is good for the very act that was shown, and for whatever differs in anything it says why not."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from policies.approval import ASKABLE, SHOWN_MAX, Approval, Errand, Exact, NotShowable, described, exact, shown
+
+ERRAND = Errand("acme", "acme|idp|alice", ("support", "sales"), "x1", "t1")
+WHAT = exact({"amount": 5, "to": "bob"}, "d1")
+APPROVAL = Approval("ap_1", ERRAND, "tool:crm.refund", "d1", WHAT.arguments_hash, ("large",), "approved", 1000)
+NOW = 999
+
+
+def unfit(
+    approval: Approval = APPROVAL, errand: Errand = ERRAND, permission: str = "tool:crm.refund", what: Exact = WHAT, now: int = NOW
+) -> str:
+    return approval.unfit(errand, permission, what, now)
+
+
+def test_it_is_good_for_what_was_shown() -> None:
+    assert unfit() == ""
+    assert all(unfit(replace(APPROVAL, state=state)) == "" for state in ("approved", "pending", "denied"))
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"errand": replace(ERRAND, tenant="evil")}, "approval-unknown"),
+        ({"errand": replace(ERRAND, owner="acme|idp|bob")}, "approval-unknown"),
+        ({"permission": "tool:crm.delete"}, "approval-other-act"),
+        ({"errand": replace(ERRAND, chain=("support",))}, "approval-other-chain"),
+        ({"errand": replace(ERRAND, chain=("sales", "support"))}, "approval-other-chain"),
+        ({"errand": replace(ERRAND, task_id="t2")}, "approval-other-task"),
+        ({"errand": replace(ERRAND, task_id="")}, "approval-other-task"),
+        ({"what": exact({"amount": 6, "to": "bob"}, "d1")}, "approval-other-arguments"),
+        ({"what": exact({"amount": 5, "to": "bob"}, "d2")}, "approval-other-definition"),
+        ({"approval": replace(APPROVAL, state="used")}, "approval-used"),
+        ({"approval": replace(APPROVAL, state="expired")}, "approval-expired"),
+        ({"approval": replace(APPROVAL, state="void")}, "approval-expired"),
+        ({"now": 1000}, "approval-expired"),
+        ({"now": 1001}, "approval-expired"),
+    ],
+)
+def test_for_anything_else_it_says_why_not(given: dict[str, Any], reason: str) -> None:  # attack DLG-13
+    assert unfit(**given) == reason
+
+
+def test_a_call_of_no_task_is_known_by_its_errand() -> None:
+    direct = replace(APPROVAL, errand=replace(ERRAND, task_id=""))
+    assert unfit(direct, direct.errand) == ""
+    assert unfit(direct, replace(direct.errand, txn="x2")) == "approval-other-task"
+    assert unfit(APPROVAL, replace(ERRAND, txn="x2")) == ""  # no task is of two errands
+
+
+def test_the_hash_is_that_of_the_canonical_form() -> None:
+    assert exact({"to": "bob", "amount": 5.0}, "d1") == WHAT
+    assert WHAT.arguments == '{"amount":5,"to":"bob"}'
+    assert shown(WHAT.arguments) == {"amount": 5, "to": "bob"} and shown("") is None
+
+
+@pytest.mark.parametrize("arguments", [{"n": float("nan")}, {"n": 2**60}, {"text": "x" * SHOWN_MAX}])
+def test_what_nobody_can_be_shown_nobody_approves_of(arguments: dict[str, Any]) -> None:
+    with pytest.raises(NotShowable):
+        exact(arguments, "d1")
+
+
+def test_as_much_as_people_are_shown_is_shown() -> None:
+    whole = {"text": "x" * (SHOWN_MAX - len('{"text":""}'))}
+    assert len(exact(whole, "d1").arguments) == SHOWN_MAX
+
+
+@pytest.mark.parametrize(("definition", "said"), [({"description": "x" * 4001}, "x" * 4000), ({"description": 5}, ""), ({}, "")])
+def test_a_definition_says_what_it_is_in_short(definition: dict[str, Any], said: str) -> None:
+    assert described(definition) == said
+
+
+def test_people_are_asked_about_four_kinds_of_acts() -> None:
+    assert {"callTool", "getPrompt", "readResource", "invokeAgent"} == ASKABLE
