@@ -1,6 +1,5 @@
 """Spans with W3C trace context: one in ten is kept, and every one around an error or a refusal."""
 
-import hashlib
 import random
 import re
 import time
@@ -197,13 +196,11 @@ class Tracing:
         export: Export | None = None,
         now: Callable[[], int] = time.time_ns,
         chance: Callable[[], float] = random.random,
-        salt: bytes = b"",
     ) -> None:
         self.export = export
         self.now = now
         self._sample = sample
         self._chance = chance
-        self._salt = salt[:64]
 
     def start(self, name: str, kind: Kind = Kind.SERVER, traceparent: str | None = None) -> Span:
         """The root of a trace of our own. A caller's `traceparent` becomes a link: it joins no trace and decides no sampling."""
@@ -216,7 +213,3 @@ class Tracing:
 
     def child(self, parent: Span, name: str, kind: Kind = Kind.INTERNAL) -> Span:
         return Span(self, name, kind, parent)
-
-    def user_hash(self, owner: str) -> str:
-        """A pseudonym of a person: the same within one installation, and no name outside it."""
-        return hashlib.blake2b(owner.encode(), key=self._salt, digest_size=8).hexdigest()
