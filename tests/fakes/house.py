@@ -235,3 +235,10 @@ async def open_house(home: Path, database_url: str, **settings: Any) -> AsyncIte
         server = {"public_url": f"http://127.0.0.1:{listener.getsockname()[1]}"}
         async with house(home, database_url, server=server, **settings) as built, serving(built.app, listener):
             yield built
+
+
+@asynccontextmanager
+async def two(home: Path, database_url: str) -> AsyncIterator[tuple[House, House]]:
+    """Two processes that share a home and a database. Only the first is reached over a socket."""
+    async with open_house(home, database_url) as one, house(home, database_url, server={"public_url": one.url}) as other:
+        yield one, other

@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from policies.identity import DEVELOPMENT_ISSUER
 from policies.ids import now_us
 from policies.tables import audit as audit_table
 from policies.tables import grants as grants_table
-from tests.fakes.house import CallbackAgent, House, house
+from tests.fakes.house import CallbackAgent, House, house, two
 from tests.fakes.mcp_clients import upstream
 from tests.fakes.mcp_talkers import Talker
 from tests.fakes.mcp_wire import ABLE, modern, post, session
@@ -260,30 +259,28 @@ async def test_sessions_streams_and_parked_calls_of_a_killed_person_end(open_hom
     assert open_home.gateway.broker._under_way.calls == {}
 
 
-@asynccontextmanager
-async def two(tmp_path: Path, url: str) -> AsyncIterator[tuple[House, House]]:
-    """Two processes of one gateway."""
-    async with AsyncExitStack() as stack:
-        here = await stack.enter_async_context(house(tmp_path / "home", url))
-        yield here, await stack.enter_async_context(house(tmp_path / "home", url))
+async def delegated(here: House, there: House, worker: Held) -> "asyncio.Task[Any]":
+    """alice's message to an agent that has sent a worker, in a process where nobody kills or revokes."""
+
+    async def delegate(token: str, text: str) -> str:
+        mine = await there.exchanged("front", token, "/agents/worker", "agent:worker")
+        return json.dumps(await there.send(mine, "worker", text))
+
+    await here.agent(worker.agent)
+    await here.agent(CallbackAgent("front", delegate))
+    there.secrets = here.secrets
+    await there.gateway.database.refresh()
+    running = asyncio.create_task(there.send(there.token("alice"), "front", "hello"))
+    await until(lambda: len(worker.tokens) == 1)
+    return running
 
 
 async def test_what_is_killed_in_one_process_ends_in_another(
     tmp_path: Path, postgres_url: str, record_property: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     worker = Held("worker")
-    async with two(tmp_path, postgres_url) as (here, there):
-
-        async def delegate(token: str, text: str) -> str:
-            mine = await there.exchanged("front", token, "/agents/worker", "agent:worker")
-            return json.dumps(await there.send(mine, "worker", text))
-
-        await here.agent(worker.agent)
-        await here.agent(CallbackAgent("front", delegate))
-        there.secrets = here.secrets
-        await there.gateway.database.refresh()
-        running = asyncio.create_task(there.send(there.token("alice"), "front", "hello"))
-        await until(lambda: len(worker.tokens) == 1)
+    async with two(tmp_path / "home", postgres_url) as (here, there):
+        running = await delegated(here, there, worker)
         began = time.monotonic()
         assert (await killed(here, "user", "alice"))["ended"] == 0
         async with asyncio.timeout(10):
@@ -299,18 +296,8 @@ async def test_what_is_killed_in_one_process_ends_in_another(
 
 async def test_a_revoked_grant_ends_the_turns_under_it_and_below_it_in_every_process(tmp_path: Path, postgres_url: str) -> None:
     worker = Held("worker")
-    async with two(tmp_path, postgres_url) as (here, there):
-
-        async def delegate(token: str, text: str) -> str:
-            mine = await there.exchanged("front", token, "/agents/worker", "agent:worker")
-            return json.dumps(await there.send(mine, "worker", text))
-
-        await here.agent(worker.agent)
-        await here.agent(CallbackAgent("front", delegate))
-        there.secrets = here.secrets
-        await there.gateway.database.refresh()
-        running = asyncio.create_task(there.send(there.token("alice"), "front", "hello"))
-        await until(lambda: len(worker.tokens) == 1)
+    async with two(tmp_path / "home", postgres_url) as (here, there):
+        running = await delegated(here, there, worker)
         query = select(grants_table.c.id).where(grants_table.c.parent_id == "")
         root = await here.gateway.database.read(lambda connection: connection.execute(query).scalar())
         headers = {"authorization": f"Bearer {here.token('alice')}"}

@@ -1,8 +1,7 @@
 """Clients of the initialize era: their sessions, streams, questions and cancellations, at one process and at another."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from gateway.mcp_server import listening, sessions
 from policies.identity import DEVELOPMENT_ISSUER
-from tests.fakes.house import House, house, open_house
+from tests.fakes.house import House, two
 from tests.fakes.mcp_clients import upstream
 from tests.fakes.mcp_talkers import Talker
 from tests.fakes.mcp_wire import ABLE, document, modern, post, session, stream
@@ -25,16 +24,6 @@ GREET = document("tools/call", {"name": "greet", "arguments": {}}, 7)
 
 def called(tool: str, request_id: Any = 7, **arguments: Any) -> dict[str, Any]:
     return document("tools/call", {"name": tool, "arguments": arguments, "_meta": {"progressToken": "p"}}, request_id)
-
-
-@asynccontextmanager
-async def two(tmp_path: Path, database_url: str) -> AsyncIterator[tuple[House, House]]:
-    """Two processes that share a home and a database."""
-    async with (
-        open_house(tmp_path / "home", database_url) as one,
-        house(tmp_path / "home", database_url, server={"public_url": one.url}) as other,
-    ):
-        yield one, other
 
 
 @SQLITE
@@ -153,7 +142,7 @@ async def test_a_reader_that_stalls_holds_nobody_up_but_itself(open_home: House)
 
 
 async def test_a_session_is_known_to_every_process_until_one_ends_it(tmp_path: Path, postgres_url: str) -> None:
-    async with two(tmp_path, postgres_url) as (one, other):
+    async with two(tmp_path / "home", postgres_url) as (one, other):
         await upstream(one, "legacy", Talker().server)
         await other.gateway.database.refresh()
         mine = {"mcp-session-id": await session(one)}
@@ -169,7 +158,7 @@ async def test_a_session_is_known_to_every_process_until_one_ends_it(tmp_path: P
 
 
 async def test_a_question_is_answered_and_a_stream_gone_on_with_at_another_process(tmp_path: Path, postgres_url: str) -> None:
-    async with two(tmp_path, postgres_url) as (one, other):
+    async with two(tmp_path / "home", postgres_url) as (one, other):
         await upstream(one, "legacy", Talker().server)
         await other.gateway.database.refresh()
         mine = {"mcp-session-id": await session(one, capabilities=ABLE)}
@@ -184,7 +173,7 @@ async def test_a_question_is_answered_and_a_stream_gone_on_with_at_another_proce
 
 async def test_a_request_is_cancelled_through_another_process(tmp_path: Path, postgres_url: str) -> None:
     talker = Talker()
-    async with two(tmp_path, postgres_url) as (one, other):
+    async with two(tmp_path / "home", postgres_url) as (one, other):
         await upstream(one, "legacy", talker.server)
         await other.gateway.database.refresh()
         mine = {"mcp-session-id": await session(one)}

@@ -1,8 +1,6 @@
 """Calls that wait for answers: what brings them back, who may, how often, where, and what ends them."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from gateway.mcp_server import parked
 from registry.card import Family, Status
 from registry.rows import Candidate, offered
-from tests.fakes.house import House, house, open_house
+from tests.fakes.house import House, two
 from tests.fakes.mcp_clients import upstream
 from tests.fakes.mcp_servers import scripted_server
 from tests.fakes.mcp_talkers import Talker
@@ -197,18 +195,8 @@ async def test_a_server_that_asks_in_no_known_way_is_at_fault_itself(open_home: 
     assert [answer.json()["error"]["code"] for answer in (newer, older)] == [-32015, -32015]
 
 
-@asynccontextmanager
-async def two(tmp_path: Path, database_url: str) -> AsyncIterator[tuple[House, House]]:
-    """Two processes that share a home and a database."""
-    async with (
-        open_house(tmp_path / "home", database_url) as one,
-        house(tmp_path / "home", database_url, server={"public_url": one.url}) as other,
-    ):
-        yield one, other
-
-
 async def test_any_process_takes_the_answers(tmp_path: Path, postgres_url: str) -> None:
-    async with two(tmp_path, postgres_url) as (one, other):
+    async with two(tmp_path / "home", postgres_url) as (one, other):
         await upstream(one, "legacy", Talker().server)
         await other.gateway.database.refresh()
         key, state = await questioned(one)
@@ -222,7 +210,7 @@ async def test_any_process_takes_the_answers(tmp_path: Path, postgres_url: str) 
 
 
 async def test_what_fails_elsewhere_is_told_as_if_it_failed_here(tmp_path: Path, postgres_url: str) -> None:
-    async with two(tmp_path, postgres_url) as (one, other):
+    async with two(tmp_path / "home", postgres_url) as (one, other):
         await upstream(one, "legacy", Talker().server)
         await other.gateway.database.refresh()
         key, state = await questioned(one)
@@ -233,7 +221,7 @@ async def test_what_fails_elsewhere_is_told_as_if_it_failed_here(tmp_path: Path,
 
 
 async def test_whose_process_is_no_more_is_told_at_once_to_begin_again(tmp_path: Path, postgres_url: str) -> None:
-    async with two(tmp_path, postgres_url) as (one, other):
+    async with two(tmp_path / "home", postgres_url) as (one, other):
         await upstream(one, "legacy", Talker().server)
         await other.gateway.database.refresh()
         key, state = await questioned(one)
