@@ -74,8 +74,7 @@ class Resilience:
 
     def at(self, ref: VendorRef, call: Call) -> Call:
         """The same call to the endpoint that has the task."""
-        url = ref.extra.get(ENDPOINT) if call.target.endpoints else None
-        return call if url is None else _sent_to(call, str(url))
+        return _sent_to(call, _kept(ref, call.target)) if call.target.endpoints else call
 
     def may_ask_again(self, call: Call) -> bool:
         """Whether a question that changes nothing may be put once more."""
@@ -150,7 +149,7 @@ class Visit:
         self._entered = False
         self.url = _url(call.target)
         if self._stays and ref is not None:
-            self.url = str(ref.extra.get(ENDPOINT, self.url))
+            self.url = _kept(ref, call.target)
 
     def enter(self) -> None:
         """Before an attempt. Raises Shut where the agent is left alone."""
@@ -222,6 +221,12 @@ def weights_of(target: Registration) -> Mapping[str, int]:
 
 def _url(target: Registration) -> str:
     return str(target.facts.get("interface") or target.url)
+
+
+def _kept(ref: VendorRef, target: Registration) -> str:
+    """Where a task is; no address that the operator has taken from the entry is ever called again."""
+    url = ref.extra.get(ENDPOINT)
+    return str(url) if url is not None and any(each.url == url for each in target.endpoints) else _url(target)
 
 
 def _place(target: Registration, url: str) -> Place:

@@ -163,3 +163,11 @@ async def test_an_endpoint_that_breaks_down_costs_no_call_once_it_is_known() -> 
     tried.agent.broken[A] = unconnected()
     ended = list(itertools.chain.from_iterable([await tried.run() for _ in range(30)]))
     assert sum(isinstance(event, Done) for event in ended) == 30 and tried.agent.asked.count(A) == FAULTS_MAX
+
+
+async def test_an_endpoint_that_was_taken_away_is_called_no_more_for_no_task() -> None:
+    tried = Tried(Endpoint(C))
+    ref = VendorRef("context", "task", {ENDPOINT: B})
+    await tried.run(ref)
+    await tried.adapter.cancel(ref, tried.call)
+    assert tried.agent.asked == [A, A]
