@@ -106,10 +106,8 @@ class Asking:
 
     async def check_room(self, errand: Errand) -> None:
         """Raises TooManyQuestions."""
-        mine = (approvals.c.tenant == errand.tenant) & (approvals.c.owner == errand.owner) & (approvals.c.state == "pending")
-        query = select(func.count()).where(mine, approvals.c.expires > self._memory.now())
-        if await self._memory.database.read(lambda connection: connection.execute(query).scalar_one()) >= PENDING_MAX:
-            raise TooManyQuestions
+        now = self._memory.now()
+        await self._memory.database.read(lambda connection: _check_room(connection, errand.tenant, errand.owner, now))
 
     def posed(self, question: Question, matter: Matter) -> tuple[Question, Pending, dict[str, Any]]:
         """The question under the id of its approval, as callers see that, and its row."""
@@ -143,4 +141,13 @@ class Asking:
         return asked, Pending(decision.approval, question.prompt, expires, question.needed), row
 
     def keep(self, batch: Batch, row: dict[str, Any]) -> None:
+        """Raises TooManyQuestions: whoever asked at the same moment may have come first."""
+        _check_room(batch.connection, row["tenant"], row["owner"], row["created"])
         approval_rows.keep(batch, row)
+
+
+def _check_room(connection: Connection, tenant: str, owner: str, now: int) -> None:
+    mine = (approvals.c.tenant == tenant) & (approvals.c.owner == owner) & (approvals.c.state == "pending")
+    query = select(func.count()).where(mine, approvals.c.expires > now)
+    if connection.execute(query).scalar_one() >= PENDING_MAX:
+        raise TooManyQuestions

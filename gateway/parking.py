@@ -85,12 +85,12 @@ class Parking:
         )
         row = msgspec.structs.replace(waiting.row, decision_id=asked.decision.id, grant_id=left.grant_id)
         opened = self._turns.parked(waiting.before, row, waiting.message, text)
-        memory, record = self._memory, decision_record(asked.decision, caller.principal)
+        memory, asking, record = self._memory, self._asking, decision_record(asked.decision, caller.principal)
 
         def work(batch: Batch) -> None:
             memory.audit.append(batch, record)
             memory.grants.add(batch, left, caller.delegation.grant_id, asked.decision.at)
-            approval_rows.keep(batch, approval)
+            asking.keep(batch, approval)
             if waiting.before:
                 memory.tasks.advance(batch, waiting.before, opened.row, opened.events)
             else:

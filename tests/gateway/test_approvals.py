@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.asking import PENDING_MAX
 from registry.card import Status
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import ROLES, USERS, CallbackAgent, House, ToolServer, house
@@ -289,3 +290,15 @@ async def test_a_canceled_task_can_not_be_approved_any_more(asking: House) -> No
     (item,) = (await Reception(asking).ask("GET", "/api/approvals", "carol")).json()["items"]
     assert (await vote(asking, item["id"])).json()["reason_id"] == "approval-closed"
     assert sales.requests == []
+
+
+async def test_nobody_asks_more_than_people_can_answer_however_many_at_once(asking: House, inventory: ToolServer) -> None:
+    sales = await asking.agent(CallbackAgent("sales"))
+    asked, parked = await asyncio.gather(
+        asyncio.gather(*(reserve(asking, amount=100 + at) for at in range(40))),
+        asyncio.gather(*(asking.send(asking.token("alice"), "sales", f"offer {at}") for at in range(20))),
+    )
+    waiting = [one["approval"]["id"] for one in asked if "approval" in one]
+    waits = [one for one in parked if "result" in one]
+    assert len(set(waiting)) + len(waits) == PENDING_MAX, (len(waiting), len(waits))
+    assert sales.requests == [] and inventory.calls == []
