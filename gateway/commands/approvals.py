@@ -79,7 +79,7 @@ def _show(approval: Mapping[str, Any]) -> None:
             ("question", approval["prompt"]),
             ("asked by", _who(approval)),
             ("for", f"{approval['action']} {approval['resource']}"),
-            ("arguments", None if arguments is None else json.dumps(arguments, ensure_ascii=False, sort_keys=True)),
+            ("arguments", None if arguments is None else exactly(arguments)),
             ("sha256", approval.get("arguments_sha256")),
             ("description", approval.get("description")),
             ("definition", approval.get("definition_sha256")),
@@ -91,6 +91,12 @@ def _show(approval: Mapping[str, Any]) -> None:
             ("until", screen.moment(approval["expires"])),
         ]
     )
+
+
+def exactly(arguments: Any) -> str:
+    """JSON in which nothing hides: what can't be seen, such as a space of no width, stands there as its number."""
+    text = json.dumps(arguments, ensure_ascii=False, sort_keys=True)
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
 
 
 def _who(approval: Mapping[str, Any]) -> str:

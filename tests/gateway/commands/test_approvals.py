@@ -36,6 +36,16 @@ def test_what_waits_is_listed_with_who_asks(interlock: CommandLine, api: Gateway
     assert interlock("approval", "list", "--state", "all", "--json").json == {"items": []}
 
 
+def test_nothing_hides_in_what_is_shown(interlock: CommandLine, api: GatewayApi) -> None:  # attack INJ-01
+    api.on(
+        "GET /api/approvals/ap_1",
+        {**WHOLE, "arguments": {"to": "ann\u200be\u2060@fair\u061c.example", "city": "Zürich", "tag": "\U000e0041"}},
+    )
+    shown = "".join(interlock("approval", "show", "ap_1").out.split())
+    assert "ann\\u200be\\u2060@fair\\u061c.example" in shown and "Zürich" in shown and "\\udb40\\udc41" in shown
+    assert not {"\u200b", "\u2060", "\u061c", "\U000e0041"} & set(shown)
+
+
 def test_one_is_shown_to_the_letter(interlock: CommandLine, api: GatewayApi) -> None:
     api.on("GET /api/approvals/ap_1", WHOLE)
     shown = interlock("approval", "show", "ap_1").out
