@@ -386,7 +386,7 @@ def _key(delegation: Delegation) -> str:
     """All of a delegation that rulings depend on."""
     principal = delegation.principal
     path = ">".join(f"{hop.agent}[{hop.ceiling}]" for hop in delegation.path)
-    return "\n".join((principal.owner, ",".join(principal.roles), str(delegation.scope), path, delegation.grant_id))
+    return "\n".join((principal.owner, ",".join(principal.roles), str(delegation.scope), path, delegation.grant_id, delegation.task_id))
 
 
 def _approved(approval: Approval | None, verdict: _Verdict) -> dict[str, Any]:

@@ -21,6 +21,8 @@ when { context.history.totals.amount + context.input.amount > 100 };
 forbid(principal, action == Action::"callTool", resource == Tool::"inventory.drop");
 @id("offer") @ask("Offers are looked at first")
 forbid(principal, action == Action::"invokeAgent", resource == Agent::"offers");
+@id("busy")
+forbid(principal, action == Action::"callTool", resource == Tool::"inventory.check") when { context.task != "" };
 """
 
 
@@ -160,3 +162,16 @@ async def test_what_a_stopped_agent_left_waiting_keeps_nobody_waiting(home: Hous
         return [await state(task) for task in waiting] == ["TASK_STATE_REJECTED", "TASK_STATE_COMPLETED"]
 
     await until(over, every=0.02)
+
+
+async def test_what_would_be_ruled_without_a_task_is_not_believed_of_one(home: House, issuer: FakeIssuer) -> None:
+    await home.server("inventory", "check")
+    token = await vouched(home, issuer)
+    subject = {"type": "user", "id": f"default|{issuer.url}|alice", "properties": {"roles": ["sales"]}}
+    resource, context = {"type": "tool", "id": "inventory.check"}, {"scopes": ["*"], "chain": ["desk"], "arguments": {}}
+    asked = {"subject": subject, "action": {"name": "callTool"}, "resource": resource, "context": context}
+    admin = {"authorization": f"Bearer {home.token('admin')}"}
+    supposed = (await home.http.post("/access/v1/evaluation", json=asked, headers=admin)).json()
+    assert supposed["decision"] is True, supposed
+    refused = (await home.call(token, "/mcp", "inventory_check", {})).json()["error"]["data"]
+    assert (refused["reason_id"], refused["policies"]) == ("policy-forbids", ["busy"])
