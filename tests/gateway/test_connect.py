@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from html import unescape
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -319,6 +320,18 @@ async def test_the_gateway_describes_itself_to_authorization_servers(place: Plac
         assert document["token_endpoint_auth_method"] == method
         assert "refresh_token" in document["grant_types"]
         assert "client_secret" not in document
+
+
+async def test_a_server_whose_address_was_edited_is_shown_no_credential(place: Place) -> None:  # attack VLT-05
+    await place.registered()
+    await place.connect((await place.call()).json()["result"]["inputRequests"]["connect"]["params"]["url"], "alice")
+    assert (await place.call()).json()["result"]["content"][0]["text"] == "read"
+    registry = place.home.gateway.registry
+    async with protected(Plain(), lambda: place.issuer) as elsewhere:  # which trusts the very same authorization server
+        await registry.update(replace(registry.find("default", "inventory"), url=f"{elsewhere.origin}/mcp"))
+        await place.home.gateway.database.refresh()
+        assert (await place.call()).json()["result"]["inputRequests"]["connect"]["params"]["mode"] == "url"
+        assert set(elsewhere.shown) == {""}
 
 
 # attack DLG-11
