@@ -30,14 +30,15 @@ def report(found: Found) -> int:
     print(f"  {found.upstream_sessions} sessions at the server, {found.hop_tokens} hop tokens at the agent")
     print(f"  {found.repeated} requests repeated")
     print(f"  crossings: {len(found.crossed)}")
-    for line in found.crossed[:20]:
+    print(f"  without an answer: {len(found.unanswered)}")
+    for line in (*found.crossed[:20], *found.unanswered[:5]):
         print(f"    {line}")
     (ROOT / "build").mkdir(exist_ok=True)
     (ROOT / "build" / "isolation.json").write_text(
         json.dumps({**vars(found), "kinds": dict(found.kinds)}, indent=1) + "\n", encoding="utf-8"
     )
     print("written to build/isolation.json")
-    return 1 if found.crossed else 0
+    return 1 if found.crossed or found.unanswered else 0
 
 
 def main(arguments: list[str]) -> int:
