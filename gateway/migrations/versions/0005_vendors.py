@@ -9,3 +9,7 @@ down_revision = "0004"
 
 def upgrade() -> None:
     op.add_column("registrations", sa.Column("terms", sa.Text(), nullable=False, server_default="{}"))
+
+
+def downgrade() -> None:
+    op.drop_column("registrations", "terms")
