@@ -38,6 +38,11 @@ class Pending(Struct, frozen=True):
     needed: int
     state: str = "pending"
 
+    @property
+    def sentence(self) -> str:
+        """The question with a mark at its end, so that other sentences can follow."""
+        return self.prompt if self.prompt.endswith((".", "!", "?", "…")) else f"{self.prompt}."
+
 
 @dataclass(frozen=True, slots=True)
 class Matter:

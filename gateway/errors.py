@@ -319,7 +319,7 @@ def _refused(error: Refused) -> Told:
 def _needed(error: ApprovalNeeded) -> Told:
     pending = error.pending
     until = rfc3339(pending.expires)
-    detail = f"{pending.prompt} Approval {pending.id} waits for somebody who may decide, until {until}; then do exactly the same again."
+    detail = f"{pending.sentence} Approval {pending.id} waits for somebody who may decide, until {until}; then do exactly the same again."
     approval = {"id": pending.id, "state": pending.state, "prompt": pending.prompt, "expires": until, "needed": pending.needed}
     return Told(TABLE[ApprovalNeeded], detail, story(error.ruling.decision), approval=approval)
 

@@ -80,7 +80,7 @@ class Parking:
         matter = Matter(caller, request, what, definition, left.grant_id, waiting.how)
         asked, pending, approval = self._asking.posed(question, matter)
         text = (
-            f"{pending.prompt} Approval {pending.id} waits for somebody who may decide, until {rfc3339(pending.expires)}. "
+            f"{pending.sentence} Approval {pending.id} waits for somebody who may decide, until {rfc3339(pending.expires)}. "
             "The task goes on by itself then; no message stands for it."
         )
         row = msgspec.structs.replace(waiting.row, decision_id=asked.decision.id, grant_id=left.grant_id)

@@ -188,6 +188,9 @@ def _show(agent: dict[str, Any]) -> None:
     pairs: list[tuple[str, object]] = [(name, agent.get(name)) for name in names]
     ceiling = agent.get("ceiling")
     pairs += [("at most", " ".join(ceiling) if isinstance(ceiling, list) else ceiling), ("skills", ", ".join(_skills(agent)))]
+    pairs.append(("contracts", ", ".join(skill or "(all skills)" for skill in agent.get("contracts") or {})))
+    pairs.append(("context", agent.get("context") if agent.get("context") != "none" else ""))
+    pairs.append(("endpoints", ", ".join(f"{each['url']}={each['weight']}" for each in agent.get("endpoints") or [])))
     health = agent.get("health") or {}
     pairs.append(("killed", "an operator has stopped it: interlock kill list" if agent.get("killed") else ""))
     pairs.append(("problem", agent.get("quarantine") or health.get("problem")))

@@ -23,7 +23,7 @@ def why(
 
 
 def revoke(
-    grant_id: Annotated[str, typer.Argument(help="The grant's id.", metavar="GRANT_ID")],
+    grant_id: Annotated[str, typer.Argument(help="The grant's id, as `interlock why` shows it.", metavar="GRANT_ID")],
     as_json: screen.AsJson = False,
 ) -> None:
     """End a grant: the agents that act under it, and all that they handed on, may do nothing more."""
@@ -53,6 +53,7 @@ def _story(decision: dict[str, Any]) -> None:
             ("approved by", ", ".join(one.split("|", 2)[-1] for one in decision.get("approvers") or [])),
             ("outcome", decision.get("outcome")),
             ("task", decision["task_id"]),
+            ("grant", decision.get("grant_id")),
         ]
     )
     if decision["chain"]:

@@ -18,7 +18,7 @@ class What(StrEnum):
 
 
 def kill(
-    what: Annotated[What, typer.Argument(help="What to stop; `list` shows what is stopped.", metavar="agent|server|user|list")],
+    what: Annotated[What, typer.Argument(help="agent, server or user; `list` shows what is stopped.", metavar="WHAT")],
     name: Annotated[str, typer.Argument(help="Its name; of a person the subject, or tenant|issuer|subject.", metavar="NAME")] = "",
     reason: Annotated[str, typer.Option(help="Why, for operators and the audit.")] = "",
     lift: Annotated[bool, typer.Option("--lift", help="Let it go on instead.")] = False,

@@ -1,6 +1,7 @@
 """policy: the rules that the gateway would load."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +38,8 @@ def check(
         screen.data({"version": rules.version, "policies": names, "doubts": rules.doubts})
         return
     screen.say(f"{len(rules.names)} policies are sound, version {rules.version}")
-    screen.say("\n".join(f"  {name}" for name in names))
+    several = Counter(rules.names.values())
+    screen.say("\n".join(f"  {name}" + (f" ({several[name]} policies)" if several[name] > 1 else "") for name in names))
     for doubt in rules.doubts:
         screen.complain(f"doubtful: {doubt}")
 
@@ -55,13 +57,13 @@ def test(
     failed = [result for _, result in results if result.problems]
     if as_json:
         screen.data({"ok": not failed, "cases": [_told(path, result) for path, result in results]})
-    else:
+    elif results:
         rows = [("failed" if one.problems else "ok", one.case.name, one.got, _because(one), "; ".join(one.problems)) for _, one in results]
-        screen.table(["case", "name", "ruling", "because of", "problem"], rows, "no cases")
+        screen.table(["case", "name", "ruling", "because of", "problem"], rows)
     if failed or not results:
         raise Failed(
             f"{len(failed)} of {len(results)} cases failed" if results else "there are no cases",
-            "interlock policy test FILE" if not results else "",
+            "write NAME.test.yaml beside the policies (docs/policies.md), or: interlock policy test FILE" if not results else "",
         )
 
 
@@ -143,9 +145,12 @@ def _texts(folder: Path) -> dict[str, str]:
     from policies.policy_folder import BadPolicy, operators
 
     try:
-        return dict(operators(folder))
+        texts = dict(operators(folder))
     except BadPolicy as error:
         raise Failed(str(error)) from error
+    if not texts:
+        raise Failed(f"{folder} holds no policies", "give a folder of .cedar files, or none for the gateway's own")
+    return texts
 
 
 def _json(path: Path) -> Any:

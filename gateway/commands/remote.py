@@ -22,6 +22,15 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 DENIED = -32010  # JSON-RPC: denied by policy (on both doors)
 UNKNOWN = (-32001, -32011)  # a task; an agent or a server
 WHO_ARE_YOU = "set INTERLOCK_TOKEN: export INTERLOCK_TOKEN=$(interlock token --user alice)"
+ANYTHING = "interlock agent list, server list, tools and task list show what there is for you"
+ELSEWHERE = {  # what there is none of, as the gateway's answer calls it, and where such things are shown
+    "approval": "interlock approval list --state all shows those that you may see",
+    "connection": "interlock connection list shows yours",
+    "dead letter": "interlock deadletter list shows yours",
+    "decision": "refusals name theirs; the audit has all: interlock audit tail",
+    "grant": "interlock why DECISION_ID shows the grant that an agent acted under",
+    "is stopped": "interlock kill list shows what is",
+}
 NO_GATEWAY = "does INTERLOCK_URL point to an Interlock gateway?"
 ANSWER_SECONDS = 150.0  # a turn of an agent may take 120
 
@@ -178,9 +187,10 @@ def stop_of(document: Mapping[str, Any], status: int) -> Stop:
     if status == 403 or inner.get("code") == DENIED:
         return _refusal(inner, text)
     if status in (429, 503):
-        return Failed(text, "the gateway is busy: try again in a moment")
+        spent = _found(document, "reason_id") == "budget-spent"
+        return Failed(text, "budgets begin anew at midnight, UTC" if spent else "the gateway is busy: try again in a moment")
     if status == 404 or inner.get("code") in UNKNOWN:
-        return Failed(text, "interlock agent list, server list, tools and task list show what there is for you")
+        return Failed(text, next((todo for word, todo in ELSEWHERE.items() if word in text), ANYTHING))
     return Failed(text)
 
 

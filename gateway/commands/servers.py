@@ -49,7 +49,7 @@ def add(
     if as_json:
         screen.data(server)
         return
-    screen.fields([(field, _count(server.get(field))) for field in FIELDS])
+    screen.fields(_fields(server))
     if server.get("status") == "pending":
         screen.note(f"an operator has to approve it: interlock server approve {name}")
 
@@ -101,6 +101,12 @@ def set_labels(
     with connect() as remote, screen.progress("changing…"):
         server = remote.request("PATCH", f"/api/servers/{quoted(name)}", body=body)
     screen.data(server) if as_json else _told(server)
+
+
+def _fields(server: Mapping[str, Any]) -> list[tuple[str, object]]:
+    pairs: list[tuple[str, object]] = [(field, _count(server.get(field))) for field in FIELDS]
+    single = " ".join(f"{tool}={label}" for tool, label in (server.get("sensitivities") or {}).items())
+    return [*pairs, ("of single tools", f"sensitivity {single}" if single else "")]
 
 
 def _labelled(text: str) -> tuple[str, int]:
@@ -162,7 +168,7 @@ def _offer(url: str, openapi: bool, base: str) -> dict[str, Any]:
 
 def _told(server: Mapping[str, Any]) -> None:
     """A server, and what of it waits for an operator, with the difference."""
-    screen.fields([(field, _count(server.get(field))) for field in FIELDS])
+    screen.fields(_fields(server))
     waiting = [one for one in server.get("withheld", ()) if one["state"] != "gone"]
     if not waiting:
         return

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from policies.audit_heads import Verifier
     from policies.audit_proof import Proof
 
+# What a record that is no decision tells of itself in one line, in this order.
+TELLING = ("verb", "verdict", "act", "family", "name", "approval", "agent", "status", "resource", "grant_id", "limit", "error", "reason", "count")
 LOOK_EVERY = 0.5  # seconds between two looks of `tail --follow`
 app = typer.Typer(help="The audit trail.", no_args_is_help=True)
 app.command()(retention.prune)
@@ -205,13 +207,22 @@ def _newest(connection: Any, shown: Mapping[str, int], limit: int) -> list[dict[
     return [json.loads(row.body) for row in reversed(rows)]
 
 
+def _told(record: Mapping[str, Any]) -> str:
+    """Who did what, of a record that is neither a decision nor an outcome."""
+    who = (record.get("principal") or {}).get("subject", "")
+    target = record.get("target") or {}
+    said = [target.get("kind", ""), target.get("name", ""), *(record.get(name) or "" for name in TELLING)]
+    what = " ".join(str(each) for each in said if each and isinstance(each, str | int))
+    return ": ".join(filter(None, (who, what)))
+
+
 def _line(record: Mapping[str, Any]) -> str:
     """A record as one line for people."""
     at = datetime.fromtimestamp(record["at"] / 1e6, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if record["kind"] == "outcome":
         return f"{at}  {record['outcome']:<8} {record['decision_id']}  after {record['duration_us'] / 1000:.1f} ms"
     if record["kind"] != "decision":
-        return f"{at}  {record['kind']:<8} chain {record['chain']}, record {record['seq']}"
+        return f"{at}  {record['kind']:<8} {_told(record) or f'chain {record["chain"]}, record {record["seq"]}'}"
     who = " > ".join([record["principal"]["subject"], *(link["agent"] for link in record["path"])])
     ruling = "allowed" if record["allowed"] else "refused"
     why = "" if record["allowed"] else f" ({record['reason_id']})"

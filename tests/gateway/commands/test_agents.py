@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from gateway.errors import TABLE
 from tests.fakes.gateway_api import GatewayApi
 from tests.gateway.commands.conftest import CommandLine
 
@@ -196,3 +199,34 @@ def test_what_a_server_changed_is_shown_and_approved_one_by_one(interlock: Comma
     asked = api.asked[-1]
     assert asked.body == {"tools": ["check"], "resources": ["note://1"]} and asked.headers["if-match"] == '"2026-11-21T00:00:00Z"'
     assert interlock("server", "approve", "inventory", "--only", "agents:x").code == 2
+
+
+def test_what_was_set_is_shown(interlock: CommandLine, api: GatewayApi) -> None:
+    told = {"contracts": {"quote": {}, "": {}}, "context": "summary", "endpoints": [{"url": "http://b.example", "weight": 2}]}
+    api.on("GET /api/agents/sales", {**AGENT, **told})
+    shown = interlock("agent", "show", "sales").out
+    assert all(text in shown for text in ("quote, (all skills)", "summary", "http://b.example=2"))
+    api.on("GET /api/agents/sales", {**AGENT, "contracts": {}, "context": "none", "endpoints": []})
+    shown = interlock("agent", "show", "sales").out
+    assert not any(text in shown for text in ("contracts", "context", "endpoints"))
+    api.on("GET /api/servers/inventory", {**SERVER, "sensitivity": 2, "sensitivities": {"find": 0, "drop": 3}})
+    assert "find=0 drop=3" in interlock("server", "show", "inventory").out
+
+
+@pytest.mark.parametrize(
+    ("said", "todo"),
+    [
+        ("There is no such approval.", "interlock approval list"),
+        ("There is no such connection.", "interlock connection list"),
+        ("There is no such dead letter.", "interlock deadletter list"),
+        ("There is no such decision.", "interlock audit tail"),
+        ("There is no such grant.", "interlock why"),
+        ("Nothing of that name or id is stopped.", "interlock kill list"),
+        ("There is no such agent or server.", "interlock agent list, server list"),
+    ],
+)
+def test_where_to_look_depends_on_what_is_not_there(interlock: CommandLine, api: GatewayApi, said: str, todo: str) -> None:
+    assert any(row.says == said for row in TABLE.values())
+    api.on("GET /api/agents/x", {"detail": said, "status": 404}, 404)
+    ran = interlock("agent", "show", "x")
+    assert ran.code == 1 and said in ran.err and todo in ran.err

@@ -185,12 +185,15 @@ def test_keys_are_listed_and_rotated(interlock: CommandLine, home: Path) -> None
     new = interlock("keys", "rotate", "--json").json["kid"]
     items = interlock("keys", "list", "--json").json["items"]
     assert [(item["kid"], item["state"]) for item in items if item["use"] == "sign"] == [(new, "active"), (old[0]["kid"], "retired")]
-    assert "active" in interlock("keys", "list").out
+    shown = interlock("keys", "list").out
+    assert "active" in shown and not any(item["created"] in shown for item in items)  # times as in all tables
 
 
 def test_policy_check_reads_the_operators_folder(interlock: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "mine.cedar").write_text('@id("mine")\nforbid(principal, action, resource) when { context.depth > 2 };')
     assert "mine" in interlock("policy", "check", str(tmp_path), "--json").json["policies"]
+    shown = interlock("policy", "check", str(tmp_path)).out
+    assert int(shown.split()[0]) == sum(int(line.split("(")[1].split()[0]) if "(" in line else 1 for line in shown.splitlines()[1:])
     (tmp_path / "mine.cedar").write_text("forbid(principal, action")
     ran = interlock("policy", "check", str(tmp_path))
     assert ran.code == 1

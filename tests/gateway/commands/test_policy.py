@@ -66,7 +66,8 @@ async def test_the_schema_has_the_arguments_of_registered_tools(at_home: Path) -
 
 async def test_cases_are_a_table_and_a_failed_one_is_an_exit_code(at_home: Path) -> None:
     case = "{name: alice sells, who: alice, act: 'tool:shop.buy', expect: %s}"
-    assert run("test")[0] == 1  # none is no success
+    code, said = run("test")
+    assert code == 1 and said.count("no cases") == 1 and ".test.yaml" in said  # none is no success
     (at_home / "policies" / "shop.test.yaml").write_text(f"cases: [{case % 'allow'}]")
     code, said = run("test")
     assert code == 0 and "alice sells" in said and "role:member" in said
@@ -101,3 +102,9 @@ def test_what_if_sends_the_folder_and_shows_what_would_change(interlock: Command
     assert "policies" not in api.asked[-1].body
     assert interlock("policy", "what-if", "nowhere").code == 1
     assert interlock("policy", "what-if", "--arguments", "nowhere.json").code == 1
+
+
+def test_a_folder_without_policies_is_not_taken_for_policies(interlock: CommandLine, api: GatewayApi, at_home: Path) -> None:
+    (at_home / "empty").mkdir()
+    ran = interlock("policy", "what-if", "empty")
+    assert ran.code == 1 and "holds no policies" in ran.err and not api.asked

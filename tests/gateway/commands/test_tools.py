@@ -143,6 +143,7 @@ class TestFailures:
             (Answer({"detail": "No token."}, 401), 3, "interlock token --user"),
             (Answer({"detail": "Not yours.", "reason_id": "insufficient-scope", "missing": ["tool:x"]}, 403), 3, "missing: tool:x"),
             (Answer({"detail": "Wait.", "status": 429}, 429), 1, "try again in a moment"),
+            (Answer({"detail": "Spent.", "status": 429, "reason_id": "budget-spent"}, 429), 1, "midnight, UTC"),
             (Answer({"detail": "There is no such thing."}, 404), 1, "server list"),
             (Answer(refused(-32011, "There is no such server."), 404), 1, "server list"),
             (Answer(refused(-32602, "Unknown tool: x"), 400), 1, "Unknown tool: x"),

@@ -287,3 +287,22 @@ def test_an_export_is_verified_elsewhere_with_public_keys_alone(interlock: Comma
     assert interlock("audit", "verify", "--keys", "keys.json").code == 2
     (tmp_path / "keys.json").write_text("{}")
     assert interlock("audit", "verify", "copy.jsonl", "--keys", "keys.json").code == 2
+
+
+WHO = {"issuer": "https://idp.example", "subject": "carol"}
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"kind": "vote", "principal": WHO, "verdict": "approve", "approval": "ap_1", "reason": "fine"}, "carol: approve ap_1 fine"),
+        ({"kind": "kill", "principal": WHO, "target": {"kind": "agent", "name": "sales"}, "reason": "it leaks"}, "carol: agent sales it leaks"),
+        ({"kind": "registry", "principal": WHO, "verb": "register", "family": "server", "name": "crm"}, "carol: register server crm"),
+        ({"kind": "exchange", "agent": "sales", "allowed": False, "error": "invalid_grant"}, "sales invalid_grant"),
+        ({"kind": "limited", "principal": WHO, "limit": "Too fast.", "reason": "TooFast", "count": 3}, "carol: Too fast. TooFast 3"),
+        ({"kind": "genesis", "before": []}, "chain p_9, record 7"),
+    ],
+)
+def test_the_tail_says_in_a_line_what_people_and_agents_did(record: dict[str, Any], said: str) -> None:
+    line = _line({"chain": "p_9", "seq": 7, "at": now_us(), "tenant": "default", "decision_id": "", "txn": "", **record})
+    assert line.split(maxsplit=2)[2].removeprefix(record["kind"]).strip() == said
