@@ -69,7 +69,9 @@ def _decide(approval_id: str, decision: str, reason: str, as_json: bool) -> None
         screen.note(f"{len(approval['votes'])} of {approval['needed']} have approved; somebody else has to as well")
     elif approval["state"] == "approved":
         until = screen.moment(approval["expires"])
-        screen.note(f"a task that waits for it goes on by itself; else {_who(approval)} may now do exactly the same again, once, until {until}")
+        screen.note(
+            f"a task that waits for it goes on by itself; else {_who(approval)} may now do exactly the same again, once, until {until}"
+        )
 
 
 def _show(approval: Mapping[str, Any]) -> None:

@@ -35,7 +35,9 @@ def list_keys(config: home.Config = None, as_json: screen.AsJson = False) -> Non
     if as_json:
         screen.data({"items": items})
         return
-    rows = [(one["use"], one["kid"], one["state"], screen.moment(one["created"] or ""), screen.moment(one["retired"] or "")) for one in items]
+    rows = [
+        (one["use"], one["kid"], one["state"], screen.moment(one["created"] or ""), screen.moment(one["retired"] or "")) for one in items
+    ]
     screen.table(["use", "kid", "state", "created", "retired"], rows)
 
 

@@ -18,7 +18,22 @@ if TYPE_CHECKING:
     from policies.audit_proof import Proof
 
 # What a record that is no decision tells of itself in one line, in this order.
-TELLING = ("verb", "verdict", "act", "family", "name", "approval", "agent", "status", "resource", "grant_id", "limit", "error", "reason", "count")
+TELLING = (
+    "verb",
+    "verdict",
+    "act",
+    "family",
+    "name",
+    "approval",
+    "agent",
+    "status",
+    "resource",
+    "grant_id",
+    "limit",
+    "error",
+    "reason",
+    "count",
+)
 LOOK_EVERY = 0.5  # seconds between two looks of `tail --follow`
 app = typer.Typer(help="The audit trail.", no_args_is_help=True)
 app.command()(retention.prune)
@@ -213,7 +228,7 @@ def _told(record: Mapping[str, Any]) -> str:
     target = record.get("target") or {}
     said = [target.get("kind", ""), target.get("name", ""), *(record.get(name) or "" for name in TELLING)]
     what = " ".join(str(each) for each in said if each and isinstance(each, str | int))
-    return ": ".join(filter(None, (who, what)))
+    return ": ".join(filter(None, (who, what))) or f"chain {record['chain']}, record {record['seq']}"
 
 
 def _line(record: Mapping[str, Any]) -> str:
@@ -222,7 +237,7 @@ def _line(record: Mapping[str, Any]) -> str:
     if record["kind"] == "outcome":
         return f"{at}  {record['outcome']:<8} {record['decision_id']}  after {record['duration_us'] / 1000:.1f} ms"
     if record["kind"] != "decision":
-        return f"{at}  {record['kind']:<8} {_told(record) or f'chain {record["chain"]}, record {record["seq"]}'}"
+        return f"{at}  {record['kind']:<8} {_told(record)}"
     who = " > ".join([record["principal"]["subject"], *(link["agent"] for link in record["path"])])
     ruling = "allowed" if record["allowed"] else "refused"
     why = "" if record["allowed"] else f" ({record['reason_id']})"

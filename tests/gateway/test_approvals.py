@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.asking import PENDING_MAX
+from gateway.asking import PENDING_MAX, Pending
 from registry.card import Status
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import ROLES, USERS, CallbackAgent, House, ToolServer, house
@@ -302,3 +302,8 @@ async def test_nobody_asks_more_than_people_can_answer_however_many_at_once(aski
     waits = [one for one in parked if "result" in one]
     assert len(set(waiting)) + len(waits) == PENDING_MAX, (len(waiting), len(waits))
     assert sales.requests == [] and inventory.calls == []
+
+
+@pytest.mark.parametrize(("prompt", "sentence"), [("A second person decides", "A second person decides."), ("Really?", "Really?")])
+def test_a_question_is_a_sentence_where_others_follow(prompt: str, sentence: str) -> None:
+    assert Pending("ap_1", prompt, 0, 1).sentence == sentence

@@ -6,10 +6,12 @@ import shutil
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from gateway.commands.trail import _line
 from gateway.database import Database, engine_for
 from gateway.home import locked
 from policies.audit import Audit
@@ -296,7 +298,10 @@ WHO = {"issuer": "https://idp.example", "subject": "carol"}
     ("record", "said"),
     [
         ({"kind": "vote", "principal": WHO, "verdict": "approve", "approval": "ap_1", "reason": "fine"}, "carol: approve ap_1 fine"),
-        ({"kind": "kill", "principal": WHO, "target": {"kind": "agent", "name": "sales"}, "reason": "it leaks"}, "carol: agent sales it leaks"),
+        (
+            {"kind": "kill", "principal": WHO, "target": {"kind": "agent", "name": "sales"}, "reason": "it leaks"},
+            "carol: agent sales it leaks",
+        ),
         ({"kind": "registry", "principal": WHO, "verb": "register", "family": "server", "name": "crm"}, "carol: register server crm"),
         ({"kind": "exchange", "agent": "sales", "allowed": False, "error": "invalid_grant"}, "sales invalid_grant"),
         ({"kind": "limited", "principal": WHO, "limit": "Too fast.", "reason": "TooFast", "count": 3}, "carol: Too fast. TooFast 3"),
