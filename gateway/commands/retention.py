@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +31,7 @@ def prune(
     from policies.audit_cuts import carry_out, due
     from policies.audit_cuts import records as going
 
-    with _alone(chosen), home.reading(chosen, only=False) as connection:
+    with _alone(chosen) if confirmed else nullcontext(), home.reading(chosen, only=not confirmed) as connection:
         cuts = due(connection, moment)
         if confirmed and cuts:
             if archive is not None:
