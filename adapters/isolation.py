@@ -1,6 +1,7 @@
 """What keeps a calculation's worker apart from everything else: bubblewrap where it works, limits of the system everywhere."""
 
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -53,9 +54,9 @@ def isolation(interpreter: str | None = None) -> Isolation:
 
 
 def launcher(found: Isolation, folder: Path) -> Path:
-    """A program that starts one worker; the pool of workers takes a path and nothing else. Other processes may write the same."""
+    """A program that starts one worker; the pool of workers takes a path and nothing else. Others may write the same at once."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path, fresh = folder / f"{found.kind}.sh", folder / f"{found.kind}.{os.getpid()}.new"
+    path, fresh = folder / f"{found.kind}.sh", folder / f"{found.kind}.{secrets.token_hex(8)}.new"
     fresh.write_text(_script(found.command))
     fresh.chmod(0o700)
     fresh.replace(path)

@@ -53,6 +53,8 @@ def postgres_template() -> Iterator[str]:
         url = make_url(server.get_uri())
         admin = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
+            connection.execute(text("ALTER SYSTEM SET fsync = off"))  # no test cuts the power
+            connection.execute(text("SELECT pg_reload_conf()"))
             connection.execute(text("CREATE DATABASE template_interlock"))
         admin.dispose()
         template = url.set(database="template_interlock").render_as_string(hide_password=False)

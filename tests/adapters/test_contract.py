@@ -14,6 +14,7 @@ from adapters.contract import Event, Failed, Turn
 from adapters.egress import Fetched
 from adapters.frames import End, Frame, Head, SseFrame, decoder_for
 from adapters.guarded import Guarded
+from adapters.resilience import Resilience
 from adapters.vendor import CUT, BadOptions, Features, Polling, VendorOptions, agent_of, options_of, parse
 from adapters.vendor_faults import BUSY, REFUSES, UPSTREAM
 from adapters.vendor_line import Line, Place
@@ -217,9 +218,13 @@ class _Says:
         return self.body
 
 
+async def _at_once(_: float) -> None:
+    """Nobody waits for the time that an agent asks for."""
+
+
 async def _asked(kind: str, answer: Callable[[], tuple[int, Mapping[str, str], bytes]]) -> list[Event]:
     upstream = next(each.said["upstream"] for each in ALL if each.kind == kind)
-    agent = Guarded(agent_of(vendor_of(kind), _Says(answer)))  # type: ignore[arg-type]  # it does what is needed
+    agent = Guarded(agent_of(vendor_of(kind), _Says(answer)), Resilience(pause=_at_once))  # type: ignore[arg-type]  # it does what is needed
     return await gathered(agent.run(Turn(message_of({"text": "hello"}), session="s", stream=True), call_of(kind, upstream)))
 
 

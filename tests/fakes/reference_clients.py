@@ -94,10 +94,11 @@ async def every_door(folder: Path, database_url: str, **settings: Any) -> AsyncI
     """A gateway on loopback, with gRPC."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    async with open_house(folder, database_url, grpc_port=port, **settings) as home:
-        for opens in home.gateway.opening:
-            await opens()
-        yield home
+        async with open_house(folder, database_url, grpc_port=port, **settings) as home:
+            free.close()  # held until now, so that HTTP did not get it
+            for opens in home.gateway.opening:
+                await opens()
+            yield home
 
 
 @asynccontextmanager

@@ -41,13 +41,13 @@ async def behind(tmp_path: Path, database_url: str) -> AsyncIterator[Behind]:
     pem, key = certificate("127.0.0.1")
     with loopback() as listener, socket.create_server(("127.0.0.1", 0)) as free:
         ports = listener.getsockname()[1], free.getsockname()[1]
-        free.close()
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(tls_front(showing(tmp_path, pem, key, "http/1.1"), ports[0]))
             over_grpc = await stack.enter_async_context(tls_front(showing(tmp_path, pem, key, "h2"), ports[1]))
             server = {"public_url": f"https://127.0.0.1:{http.port}", "public_grpc": f"127.0.0.1:{over_grpc.port}"}
             home = await stack.enter_async_context(house(tmp_path / "home", database_url, server=server, grpc_port=ports[1]))
             await stack.enter_async_context(serving(home.app, listener))
+            free.close()  # held until now, so that nobody else got it
             for opens in home.gateway.opening:
                 await opens()
             await home.agent(CallbackAgent("sales"))

@@ -69,11 +69,12 @@ def texts(task: Task) -> list[str]:
 async def clients(tmp_path: Path, database_url: str) -> AsyncIterator[Clients]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    async with house(tmp_path / "home", database_url, grpc_port=port) as home:
-        for opens in home.gateway.opening:
-            await opens()
-        async with insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Clients(home, channel)
+        async with house(tmp_path / "home", database_url, grpc_port=port) as home:
+            free.close()  # held until now, so that nobody else got it
+            for opens in home.gateway.opening:
+                await opens()
+            async with insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield Clients(home, channel)
 
 
 @asynccontextmanager
