@@ -3,36 +3,25 @@
 import asyncio
 
 import msgspec
-import structlog
 from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection, select, text
 
-from adapters.a2a_wire.v1 import BadMessage
 from adapters.consent_waits import unsent, waits
 from adapters.contract import Failed, VendorRef
-from gateway.asking import TooManyQuestions
 from gateway.broker import Broker
-from gateway.explanations import sentence
-from gateway.halt import KILLED, SAYS
-from gateway.ledger import Ledger, Outside, Refused, Trail
+from gateway.ledger import Ledger, Outside, Trail
 from gateway.parking import Waiting
-from gateway.resuming import STALE
+from gateway.resuming import each_by_itself, end_of
 from gateway.sending import Errand, Sending, asked_of, granted, how_sent, turn_for
 from gateway.tables import connections, tasks
-from gateway.tasks import TaskEnded, TaskRow, row_of
+from gateway.tasks import TaskRow, row_of
 from gateway.turns import Memory, Turned
-from policies.approval_rows import ApprovalGone
 from policies.grant import Question
-from policies.history import HistoryMoved
-from policies.identity import TokenRefused
-from policies.kills import Killed
 from policies.tables import approvals
 from registry.card import Family
-from registry.store import UnknownName
 
 AT_ONCE = 100
 _ref = msgspec.json.Decoder(VendorRef).decode
-log = structlog.get_logger()
 
 
 class Consented:
@@ -49,24 +38,11 @@ class Consented:
         """How many there were."""
         async with self._busy:
             due = await self._memory.database.read(_due)
-            for row in due:
-                try:
-                    await self._one(row)
-                except Exception as error:  # noqa: BLE001 (the root of what goes on with one task, for which no other has to wait)
-                    log.error("not_resumed", task_id=row.id, error=type(error).__name__)
-        return len(due)
+            return await each_by_itself((row.id, self._one(row)) for row in due)
 
     async def _one(self, row: TaskRow) -> None:
-        try:
-            await self._go_on(row)
-        except (TaskEnded, HistoryMoved, ApprovalGone):
-            return  # another process has it, or its errand goes on: the next round sees
-        except Refused as refused:
-            await self._end(row, sentence(refused.ruling.decision))
-        except Killed:
-            await self._end(row, SAYS[KILLED])
-        except (TokenRefused, UnknownName, BadMessage, TooManyQuestions):
-            await self._end(row, STALE)
+        if why := await end_of(self._go_on(row)):
+            await self._end(row, why)
 
     async def _go_on(self, row: TaskRow) -> None:
         """Asks the authority again, as things are now: a consent opens a door elsewhere, and is no leave to go there."""

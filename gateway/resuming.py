@@ -1,12 +1,14 @@
 """Resuming: goes on with tasks that people allowed, as far as the authority still allows them, and ends the others."""
 
 import asyncio
+from collections.abc import Awaitable, Iterable
 
 import structlog
 from msgspec.structs import replace
 
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.task import TaskState
+from gateway.asking import TooManyQuestions
 from gateway.broker import Broker
 from gateway.explanations import sentence
 from gateway.halt import KILLED, SAYS
@@ -27,6 +29,33 @@ STALE = "What it was asked with does not hold any more; send it again."
 log = structlog.get_logger()
 
 
+async def each_by_itself(due: Iterable[tuple[str, Awaitable[None]]]) -> int:
+    """How many there were, (task id, what goes on with it): one after the other, and none that fails holds up another."""
+    count = 0
+    for task_id, going_on in due:
+        count += 1
+        try:
+            await going_on
+        except Exception as error:  # noqa: BLE001 (the root of what goes on with one task)
+            log.error("not_resumed", task_id=task_id, error=type(error).__name__)
+    return count
+
+
+async def end_of(going_on: Awaitable[None]) -> str:
+    """Why a task can't go on, for everybody; empty where it does, or where the next round sees, since another process has it."""
+    try:
+        await going_on
+    except (ApprovalGone, TaskEnded, HistoryMoved):
+        return ""
+    except Refused as refused:
+        return sentence(refused.ruling.decision)
+    except Killed:
+        return SAYS[KILLED]
+    except (TokenRefused, UnknownName, BadMessage, TooManyQuestions):
+        return STALE
+    return ""
+
+
 class Resuming:
     """One round after the other; any process may take up any task."""
 
@@ -41,12 +70,7 @@ class Resuming:
         """How many there were."""
         async with self._busy:
             due = await self._broker.parking.due()
-            for each in due:
-                try:
-                    await self._one(each)
-                except Exception as error:  # noqa: BLE001 (the root of what goes on with one task, for which no other has to wait)
-                    log.error("not_resumed", task_id=each.approval.errand.task_id, error=type(error).__name__)
-        return len(due)
+            return await each_by_itself((each.approval.errand.task_id, self._one(each)) for each in due)
 
     async def _one(self, due: Due) -> None:
         parking, where = self._broker.parking, due.approval.errand
@@ -55,20 +79,8 @@ class Resuming:
             await parking.close(due)
         elif due.approval.state != "approved":
             await parking.end(due, record, said_of(due.approval))
-        else:
-            await self._allowed(due, record)
-
-    async def _allowed(self, due: Due, record: TaskRecord) -> None:
-        try:
-            await self._go_on(due, record)
-        except (ApprovalGone, TaskEnded, HistoryMoved):
-            return  # another process has it, or its errand goes on: the next round sees
-        except Refused as refused:
-            await self._broker.parking.end(due, record, sentence(refused.ruling.decision))
-        except Killed:
-            await self._broker.parking.end(due, record, SAYS[KILLED])
-        except (TokenRefused, UnknownName, BadMessage):
-            await self._broker.parking.end(due, record, STALE)
+        elif why := await end_of(self._go_on(due, record)):
+            await parking.end(due, record, why)
 
     async def _go_on(self, due: Due, record: TaskRecord) -> None:
         """Asks the authority again, as things are now: what people allowed is no authority by itself."""
