@@ -14,9 +14,11 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from tests.house.source import ROOT
+from tests.mutation.equal import reason
 from tests.mutation.mutants import Mutant, mutants
 from tests.mutation.plan import modules, tests_of
-from tests.mutation.trial import tried, warm
+from tests.mutation.reach import Reach
+from tests.mutation.trial import sound, tried, warm
 
 WANTED = 0.9
 SHORTEST = 60.0  # seconds that a mutant has at least; what takes longer than its tests do without it is noticed
@@ -28,6 +30,7 @@ class Module:
 
     name: str
     there: int = 0
+    equal: int = 0  # of these, that change nothing
     tried: int = 0
     noticed: int = 0
     survivors: list[str] = field(default_factory=list)
@@ -37,7 +40,7 @@ class Module:
 @dataclass
 class Running:
     module: Module
-    mutant: Mutant | None
+    mutant: Mutant
     process: BaseProcess
     ends: float
 
@@ -55,22 +58,29 @@ class Trials:
         self._until = until
         self._running: list[Running] = []
 
-    def sound(self, module: str) -> float | None:
-        """For how long the tests run when nothing is changed, in seconds; None where they fail as it is."""
-        began = time.monotonic()
-        process = get_context("fork").Process(target=tried, args=(module, None, tests_of(module)))
+    def sound(self, module: str) -> Reach | None:
+        """Which tests reach what, when nothing is changed; None where they fail as it is."""
+        ours, theirs = get_context("fork").Pipe(duplex=False)
+        process = get_context("fork").Process(target=sound, args=(module, tests_of(module), theirs))
         process.start()
+        theirs.close()
+        try:
+            reach: Reach | None = ours.recv()
+        except EOFError:
+            reach = None
         process.join()
-        return None if process.exitcode else time.monotonic() - began
+        return reach
 
-    def go(self, work: Iterator[tuple[Module, Mutant, str, float]]) -> None:
-        for module, mutant, source, patience in work:
+    def go(self, work: Iterator[tuple[Module, Mutant, str, Reach]]) -> None:
+        for module, mutant, source, reach in work:
             while len(self._running) >= self._jobs:
                 self._reap()
             if time.monotonic() > self._until:
                 break
-            process = get_context("fork").Process(target=tried, args=(module.name, mutant.applied(source), tests_of(module.name)))
+            tests = reach.tests(mutant.line)
+            process = get_context("fork").Process(target=tried, args=(module.name, mutant.applied(source), tests))
             process.start()
+            patience = max(SHORTEST, 5 * sum(reach.seconds[test] for test in tests))
             self._running.append(Running(module, mutant, process, time.monotonic() + patience))
         while self._running:
             self._reap()
@@ -90,7 +100,6 @@ class Trials:
 
     @staticmethod
     def _count(ended: Running) -> None:
-        assert ended.mutant is not None
         ended.module.tried += 1
         if ended.process.exitcode:
             ended.module.noticed += 1
@@ -99,30 +108,30 @@ class Trials:
         print(f"  not noticed: {ended.module.survivors[-1]}", flush=True)
 
 
-def sampled(given: argparse.Namespace, found: list[Module], trials: Trials) -> Iterator[tuple[Module, Mutant, str, float]]:
+def sampled(given: argparse.Namespace, found: list[Module], trials: Trials) -> Iterator[tuple[Module, Mutant, str, Reach]]:
     for name in given.modules or modules():
         source = (ROOT / "policies" / f"{name}.py").read_text(encoding="utf-8")
-        every = mutants(source)
-        module = Module(name, len(every))
+        there = mutants(source)
+        every = [mutant for mutant in there if not reason(name, source, mutant)]
+        module = Module(name, len(there), len(there) - len(every))
         found.append(module)
         chosen = every if given.all else random.Random(f"{given.seed} {name}").sample(every, min(given.sample, len(every)))
         if not chosen:
             continue
-        needed = trials.sound(name)
-        if needed is None:
+        reach = trials.sound(name)
+        if reach is None:
             module.broken = True
             print(f"{name}: its tests fail as it is: {' '.join(tests_of(name))}", flush=True)
             continue
-        patience = max(SHORTEST, 5 * needed)
         print(f"{name}: {len(chosen)} of {len(every)}", flush=True)
-        yield from ((module, mutant, source, patience) for mutant in sorted(chosen, key=lambda each: each.line))
+        yield from ((module, mutant, source, reach) for mutant in sorted(chosen, key=lambda each: each.line))
 
 
 def report(found: list[Module]) -> int:
-    print(f"\n{'module':<20}{'mutants':>8}{'tried':>7}{'noticed':>9}{'score':>8}")
+    print(f"\n{'module':<20}{'mutants':>8}{'equal':>7}{'tried':>7}{'noticed':>9}{'score':>8}")
     for module in found:
         share = f"{100 * module.noticed / module.tried:.0f} %" if module.tried else "broken" if module.broken else "-"
-        print(f"{module.name:<20}{module.there:>8}{module.tried:>7}{module.noticed:>9}{share:>8}")
+        print(f"{module.name:<20}{module.there:>8}{module.equal:>7}{module.tried:>7}{module.noticed:>9}{share:>8}")
     tried_, there = sum(module.tried for module in found), sum(module.there for module in found)
     print(f"\n{100 * score(found):.1f} % of {tried_} noticed, out of {there} there are; wanted: {100 * WANTED:.0f} %")
     (ROOT / "build").mkdir(exist_ok=True)

@@ -7,7 +7,9 @@ import pytest
 from tests.house.source import ROOT
 from tests.mutation import plan
 from tests.mutation.__main__ import Module, score
+from tests.mutation.equal import EQUAL, matched
 from tests.mutation.mutants import mutants
+from tests.mutation.reach import EVERYWHERE, Reach, functions
 
 SOURCE = '''
 """A text for people."""
@@ -59,6 +61,20 @@ def test_every_module_has_tests_that_are_there() -> None:
         assert [path for path in plan.tests_of(module) if not (ROOT / path).exists()] == []
 
 
+def test_what_is_called_equal_is_there_has_a_reason_and_is_little() -> None:
+    sources = {module: (ROOT / "policies" / f"{module}.py").read_text(encoding="utf-8") for module in plan.modules()}
+    found = {module: mutants(source) for module, source in sources.items()}
+    assert set().union(*(matched(module, sources[module], found[module]) for module in sources)) == set(EQUAL)
+    assert all(len(why.split()) > 3 for why in EQUAL.values())
+    assert len(EQUAL) < 0.05 * sum(len(each) for each in found.values())
+
+
+def test_a_mutant_is_tried_by_the_tests_that_run_its_function_the_quick_ones_first() -> None:
+    reach = Reach(functions(SOURCE), {"slow": 2.0, "quick": 0.1, "other": 0.5}, {5: {"slow", "quick"}})
+    assert reach.tests(8) == ["quick", "slow"]
+    assert (reach.function(3), reach.tests(3)) == (EVERYWHERE, ["quick", "other", "slow"])
+
+
 def test_the_score_is_over_all_that_were_tried() -> None:
-    assert score([Module("a", 10, 4, 4), Module("b", 10, 4, 2), Module("c", 5)]) == 0.75
+    assert score([Module("a", 10, 0, 4, 4), Module("b", 10, 1, 4, 2), Module("c", 5)]) == 0.75
     assert score([]) == 0.0
