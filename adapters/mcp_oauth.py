@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from msgspec import structs
 
 from adapters.contract import Call, Challenged, ConsentNeeded, UpstreamFault
-from adapters.oauth_assertions import OPENID_SCOPES, Asked, Assertions, Identity, check_identity
+from adapters.oauth_assertions import OPENID_SCOPES, Assertions, Identity, Wanted, check_identity
 from adapters.oauth_discovery import (
     AuthorizationServer,
     Challenge,
@@ -197,7 +197,7 @@ class McpOAuth:
     async def vouched(self, approach: Approach, terms: AuthTerms, site: Site, scopes: frozenset[str]) -> Credential:
         """By an assertion; the person is asked for nothing here, and nobody else's account is used where it is refused."""
         client = await self.client(approach.tenant, terms, site.at)
-        asked = Asked(approach.server, approach.grant if terms.personal else None, site.at, client, site.resource.id, scopes)
+        asked = Wanted(approach.server, approach.grant if terms.personal else None, site.at, client, site.resource.id, scopes)
         return await self._assertions.token(terms, asked)
 
     async def _ask_identity(self, identity: Identity, server: str) -> ConsentNeeded:

@@ -27,7 +27,7 @@ PROVIDERS_KEPT: Final = 100
 NOBODY: Final = "The identity provider vouches for people, and nobody asks"
 
 
-class Asked(NamedTuple):
+class Wanted(NamedTuple):
     """Whom a token is for: at `at`, as `client`, for `resource` with `scopes`. Without a Grant it is for the gateway itself."""
 
     server: str
@@ -47,7 +47,7 @@ class Identity:
     key: CredentialKey
 
 
-class Ask(Protocol):
+class Invite(Protocol):
     """Has a person connect with their identity provider."""
 
     def __call__(self, identity: Identity, server: str) -> Awaitable[ConsentNeeded]: ...
@@ -56,7 +56,7 @@ class Ask(Protocol):
 class Assertions:
     """What gets tokens without asking the person at each server."""
 
-    def __init__(self, network: Network, own: OwnClient, vault: Vault, ask: Ask) -> None:
+    def __init__(self, network: Network, own: OwnClient, vault: Vault, ask: Invite) -> None:
         self._fetch = network.fetch
         self._requests = OAuthRequests(network, own)
         self._own = own
@@ -64,7 +64,7 @@ class Assertions:
         self._ask = ask
         self._providers: BoundedCache[str, AuthorizationServer] = BoundedCache(PROVIDERS_KEPT, own.now)
 
-    async def token(self, terms: AuthTerms, asked: Asked) -> Credential:
+    async def token(self, terms: AuthTerms, asked: Wanted) -> Credential:
         """Raises ConsentNeeded, OAuthRefused and UpstreamFault."""
         scope = {"scope": " ".join(sorted(asked.scopes))} if asked.scopes else {}
         if terms.grant == EXCHANGE:
@@ -80,7 +80,7 @@ class Assertions:
             form = {"grant_type": BEARER_GRANT, "assertion": terms.assertion or self._word(asked)}
         return await self._requests.token(asked.at, asked.client, {**form, **scope, "resource": asked.resource}, asked.scopes)
 
-    def _word(self, asked: Asked) -> str:
+    def _word(self, asked: Wanted) -> str:
         """The gateway's own, for this authorization server alone: about the person of the Grant, or about itself."""
         now, grant = int(self._own.now()), asked.grant
         who: Mapping[str, Any] = {"sub": asked.client.client_id}
@@ -90,7 +90,7 @@ class Assertions:
         claims = {"iss": self._own.issuer, "aud": asked.at.issuer, "client_id": asked.client.client_id, "resource": asked.resource}
         return self._own.sign({**claims, **who, "jti": secrets.token_urlsafe(16), "iat": now, "exp": now + ASSERTION_SECONDS}, "JWT")
 
-    async def _vouched(self, provider: ProviderTerms, asked: Asked, scope: Mapping[str, str]) -> str:
+    async def _vouched(self, provider: ProviderTerms, asked: Wanted, scope: Mapping[str, str]) -> str:
         """An ID-JAG for the person (draft-ietf-oauth-identity-assertion-authz-grant-04 s4). Raises as `token`."""
         grant = asked.grant
         if grant is None:

@@ -20,7 +20,7 @@ from gateway.limits import leave
 from gateway.parking import Parking, Waiting
 from gateway.patience import patient
 from gateway.sending import (
-    Errand,
+    Allowed,
     Sending,
     ServerCall,
     ServerListening,
@@ -176,7 +176,7 @@ class Broker:
             return await self.parking.park(caller, waiting, asked, grant)
         row, left = self.parking.left_behind(caller, target, granted(row, grant))
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
-        turn, adapter = await turn_for(self._memory, self._outside.adapters, sending, Errand(grant, target, row, before))
+        turn, adapter = await turn_for(self._memory, self._outside.adapters, sending, Allowed(grant, target, row, before))
         call = self._ledger.call(grant, target, sending.trail, row.id, self._under_way.last(row.parent_id))
         held = self._memory.tasks.tail(row) if sending.watched else None
         await self._ledger.open(call, opened, before, kept_beside(kept_webhook(sending, opened.row, before), left))

@@ -12,7 +12,7 @@ from gateway.broker import Broker
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.parking import Waiting
 from gateway.resuming import each_by_itself, end_of
-from gateway.sending import Errand, Sending, asked_of, granted, how_sent, turn_for
+from gateway.sending import Allowed, Sending, asked_of, granted, how_sent, turn_for
 from gateway.tables import connections, tasks
 from gateway.tasks import TaskRow, row_of
 from gateway.turns import Memory, Turned
@@ -57,7 +57,7 @@ class Consented:
         if isinstance(grant, Question):
             await self._broker.parking.park(caller, Waiting(row, row, message, target, how_sent(sending), None), asked, grant)
             return
-        turn, adapter = await turn_for(memory, self._outside.adapters, sending, Errand(grant, target, row, row))
+        turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, row))
         call = self._ledger.call(grant, target, sending.trail, row.id)
         held, opened = memory.tasks.tail(row), self._broker.parking.going_on(row, granted(row, grant))
         await self._ledger.open(call, opened, row)

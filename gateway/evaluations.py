@@ -26,7 +26,7 @@ class BadEvaluation(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Evaluation:
     """One question. `supposed`: it is about somebody else than whoever asks, or about them with other roles, scopes or agents."""
 
     person: Principal
@@ -38,7 +38,7 @@ class Asked:
     supposed: bool
 
 
-def asked_of(caller: Caller, given: Mapping[str, Any]) -> Asked:
+def asked_of(caller: Caller, given: Mapping[str, Any]) -> Evaluation:
     """Reads one evaluation (AuthZEN 1.0 s5, s6.1). Raises BadEvaluation."""
     subject, context = _entity(given, "subject"), _object(given, "context")
     if subject["type"].lower() != "user":
@@ -54,7 +54,7 @@ def asked_of(caller: Caller, given: Mapping[str, Any]) -> Asked:
     arguments = _object(context, "arguments", "context.") if "arguments" in context else None
     chain = _texts(context, "chain", "context.") or ()
     supposed = not own or roles is not None or "scopes" in context or "chain" in context
-    return Asked(person, me.roles if own and roles is None else roles, _act(given), arguments, scope, chain, supposed)
+    return Evaluation(person, me.roles if own and roles is None else roles, _act(given), arguments, scope, chain, supposed)
 
 
 class Evaluations:
@@ -65,7 +65,7 @@ class Evaluations:
         self._registry = registry
         self._roles_now = roles_now
 
-    def evaluate(self, caller: Caller, asked: Asked) -> dict[str, Any]:
+    def evaluate(self, caller: Caller, asked: Evaluation) -> dict[str, Any]:
         """The response (AuthZEN 1.0 s6.2). What the caller may not know of is told like what does not exist."""
         try:
             if asked.person.tenant != caller.principal.tenant:
@@ -74,7 +74,7 @@ class Evaluations:
         except UnknownName:
             return refused(404, "There is no such subject or resource.")
 
-    def _ruled(self, caller: Caller, asked: Asked, target: Registration | None) -> dict[str, Any]:
+    def _ruled(self, caller: Caller, asked: Evaluation, target: Registration | None) -> dict[str, Any]:
         request = self._request(caller.principal.tenant, asked, target)
         if asked.supposed:
             person = asked.person
@@ -87,7 +87,7 @@ class Evaluations:
             raise UnknownName(asked.act.resource)
         return _answer(ruling.decision)
 
-    def _request(self, tenant: str, asked: Asked, target: Registration | None) -> Request:
+    def _request(self, tenant: str, asked: Evaluation, target: Registration | None) -> Request:
         terms = Terms(history=History()) if self._authority.recalls(asked.act) else PLAIN
         if target is None:
             return Request(asked.act, tenant, asked.arguments, terms=terms)

@@ -78,7 +78,7 @@ class Registrant:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class OperatorTerms:
     """What only operators set. `ceiling` None: no limit of its own."""
 
     ceiling: tuple[str, ...] | None = None
@@ -216,7 +216,7 @@ class AgentOffer:
     card: Mapping[str, Any] | None = None
     name: str = ""
     kind: str = "a2a"
-    terms: Terms = Terms()
+    terms: OperatorTerms = OperatorTerms()
     jwks: Mapping[str, Any] | None = None  # the keys that it proves itself with at the token endpoint
 
 
@@ -226,5 +226,5 @@ class ServerOffer:
 
     name: str
     url: str
-    terms: Terms = Terms()
+    terms: OperatorTerms = OperatorTerms()
     openapi: str | Mapping[str, Any] | None = None

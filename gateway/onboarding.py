@@ -14,7 +14,7 @@ from adapters.mcp_tools import STDIO
 from adapters.openapi_tools import KIND as OPENAPI
 from gateway.card_source import CardSource, Read, Unverified
 from gateway.endpoints import Endpoints
-from gateway.offers import AgentOffer, BadRequest, Registrant, ServerOffer, Terms, UrlRefused
+from gateway.offers import AgentOffer, BadRequest, OperatorTerms, Registrant, ServerOffer, UrlRefused
 from gateway.server_source import Servers, ServerSource
 from gateway.vendor_source import NoVendors, Vendors, VendorSource
 from policies.grant import Grant
@@ -86,10 +86,10 @@ class Onboarding:
         """What to register for a seed of the configuration file. Raises NotReached, and BadName."""
         check_name(seed.name)
         by = Registrant(TENANT, OPERATOR, operator=True)
-        terms = Terms(seed.ceiling, "", seed.upstream)
+        terms = OperatorTerms(seed.ceiling, "", seed.upstream)
         if isinstance(seed, AgentSeed):
             keys, calls = seed.trusted_keys, (seed.contracts, seed.context, seed.endpoints)
-            terms = Terms(seed.ceiling, seed.delegation, seed.upstream, keys, seed.rank, None, None, None, *calls)
+            terms = OperatorTerms(seed.ceiling, seed.delegation, seed.upstream, keys, seed.rank, None, None, None, *calls)
         try:
             if isinstance(seed, AgentSeed):
                 return await self._agent(by, AgentOffer(seed.url, seed.card, seed.name, seed.kind, terms))
@@ -136,7 +136,7 @@ class Onboarding:
         source = str(entry.facts.get("source", "")) or None
         if entry.kind == OPENAPI and source is None:
             return unchanged(entry)  # the document came with the registration
-        offer = ServerOffer(entry.name, entry.url, Terms(upstream=entry.upstream), source)
+        offer = ServerOffer(entry.name, entry.url, OperatorTerms(upstream=entry.upstream), source)
         return await self._server(by, offer, command=entry.url == STDIO)
 
     def check_upstream(self, kind: str, upstream: Mapping[str, Any]) -> None:
@@ -254,7 +254,7 @@ class Onboarding:
         )
 
 
-def _labels(terms: Terms) -> dict[str, Any]:
+def _labels(terms: OperatorTerms) -> dict[str, Any]:
     """How sensitive it is, what it may be told, and how it is called, as far as the operator says."""
     said: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
     said |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints}

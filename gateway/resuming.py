@@ -14,7 +14,7 @@ from gateway.explanations import sentence
 from gateway.halt import KILLED, SAYS
 from gateway.ledger import Ledger, Outside, Refused, Trail
 from gateway.parking import Due, exactly, last_message, said_of
-from gateway.sending import Errand, Sending, asked_of, check_handoff, turn_for
+from gateway.sending import Allowed, Sending, asked_of, check_handoff, turn_for
 from gateway.tasks import TaskEnded, TaskRecord
 from gateway.turns import Memory
 from policies.approval_rows import ApprovalGone
@@ -98,7 +98,7 @@ class Resuming:
             raise Refused(grant)
         new = replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
         check_handoff(sending, target, known)
-        turn, adapter = await turn_for(memory, self._outside.adapters, sending, Errand(grant, target, row, known))
+        turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, known))
         call = self._ledger.call(grant, target, sending.trail, row.id)
         held, opened = memory.tasks.tail(row), self._broker.parking.going_on(row, new)
         await self._ledger.open(call, opened, row)

@@ -46,8 +46,8 @@ class Sending(Struct, frozen=True):
     metadata: Mapping[str, Any] | None = None  # of the request
 
 
-class Errand(Struct, frozen=True):
-    """Where a message goes that is allowed: `before` is the task as it was, if it is not new."""
+class Allowed(Struct, frozen=True):
+    """A sending once it is allowed, and where it goes: `before` is the task as it was, if it is not new."""
 
     grant: Grant
     target: Registration
@@ -145,16 +145,16 @@ def check_handoff(sending: Sending, target: Registration, before: TaskRow | None
         check_input(contract_of(target, sending.skill), sending.message)
 
 
-async def turn_for(memory: Memory, adapters: Adapters, sending: Sending, errand: Errand) -> tuple[Turn, Adapter]:
+async def turn_for(memory: Memory, adapters: Adapters, sending: Sending, allowed: Allowed) -> tuple[Turn, Adapter]:
     """What the agent is to do, and who has it do that, within its contract. Raises BadAnswer and UnknownKind."""
-    target, row, before = errand.target, errand.row, errand.before
+    target, row, before = allowed.target, allowed.row, allowed.before
     turn = turn_of(sending, target, row, await ref_of(memory, row, before, sending))
     adapter = adapters.adapter(target.kind, target.upstream)
     if target.contracts:
         output = contract_of(target, sending.skill or (await skill_of(memory.tasks, before) if before else "")).output
         adapter = adapter if output is None else contracted(adapter, output)
     if target.context == SUMMARY and not turn.answers:
-        told = await with_context(memory.tasks, target, errand.grant, row, turn.message)
+        told = await with_context(memory.tasks, target, allowed.grant, row, turn.message)
         turn = msgspec.structs.replace(turn, message=told)
     return turn, adapter
 

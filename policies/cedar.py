@@ -9,9 +9,9 @@ from typing import Any
 
 import cedarpy
 
+from policies.annotations import Ask, ask_of, together, total_of
 from policies.argument_types import KnownTool
 from policies.argument_types import Path as InputPath
-from policies.asking import Ask, ask_of, together, total_of
 from policies.cedar_question import CedarQuestion, Verdict, context_text, slice_text
 from policies.cedar_values import cedar_value
 from policies.grant import Act

@@ -21,7 +21,7 @@ from policies.ids import new_id
 from policies.jwks import Fetch, RemoteKeySet
 from policies.keys import SigningKeys
 from policies.principal import Principal
-from policies.strict_jwt import ACCESS_TOKEN, TOKEN_MAX, Envelope, TokenRefused, one_audience, open_envelope, verify_signature
+from policies.strict_jwt import ACCESS_TOKEN, TOKEN_MAX, TokenRefused, UnverifiedToken, one_audience, open_envelope, verify_signature
 
 __all__ = ["DEVELOPMENT_ISSUER", "Claims", "Identity", "TokenRefused", "TrustedIssuer", "mint_user_token"]
 
@@ -76,7 +76,7 @@ class Identity:
         """Forgets every verified token: keys or issuers changed."""
         self._cache.clear()
 
-    async def _read(self, envelope: Envelope, audiences: Collection[str]) -> Claims:
+    async def _read(self, envelope: UnverifiedToken, audiences: Collection[str]) -> Claims:
         issuer = envelope.claims.get("iss")
         if issuer == self._public_url:
             self._check_ours(envelope)
@@ -102,19 +102,19 @@ class Identity:
         one_audience(envelope.claims, (self._public_url,))
         return vouched_claims(envelope.claims, trusted, self._now())
 
-    def _check_ours(self, envelope: Envelope) -> None:
+    def _check_ours(self, envelope: UnverifiedToken) -> None:
         if envelope.typ not in ACCESS_TOKEN:
             raise TokenRefused("type")
         verify_signature(envelope, self._keys.find(envelope.kid))
 
-    async def _read_external(self, envelope: Envelope, issuer: str, audiences: Collection[str]) -> Claims:
+    async def _read_external(self, envelope: UnverifiedToken, issuer: str, audiences: Collection[str]) -> Claims:
         trusted, keys = self._issuers[issuer]
         if envelope.typ not in _EXTERNAL_TYPES:
             raise TokenRefused("type")
         verify_signature(envelope, await keys.find(envelope.kid))
         return external_claims(envelope.claims, trusted, self._external_audience(envelope, trusted, audiences), self._now())
 
-    def _external_audience(self, envelope: Envelope, trusted: TrustedIssuer, audiences: Collection[str]) -> str:
+    def _external_audience(self, envelope: UnverifiedToken, trusted: TrustedIssuer, audiences: Collection[str]) -> str:
         """The one of `audiences` that the token is for. Where the issuer knows us by another name, that stands for our public URL."""
         if self._public_url not in audiences:  # what is not a door of the gateway, takes no tokens of people
             raise TokenRefused("audience")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from policies.asking import ask_of, total_of
+from policies.annotations import ask_of, total_of
 from policies.policy_actions import grouped
 from policies.policy_folder import LINKS, BadPolicy
 from policies.policy_links import linked

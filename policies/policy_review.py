@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from policies.annotations import total_of
 from policies.argument_types import ArgumentTypes, Path
-from policies.asking import total_of
 from policies.input_paths import input_paths
 from policies.policy_schema import GROUP, schema_document
 from policies.policy_syntax import counted_call, fits, meant, nodes, reads_input

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from policies.jwks import BadKeySet, VettedKey, vet
 from policies.spent import SpentIds
-from policies.strict_jwt import SKEW, Envelope, TokenRefused, identifier, seconds, take_apart, verify_signature
+from policies.strict_jwt import SKEW, TokenRefused, UnverifiedToken, identifier, seconds, take_apart, verify_signature
 
 AGE_MAX = 60.0  # seconds since `iat` for which a proof without a nonce is fresh
 NONCE_SECONDS = 120.0  # after which a new one is given out; the one before still counts
@@ -148,8 +148,8 @@ def _check_request(claims: Mapping[str, Any], shown: Shown) -> None:
         raise ProofRefused("ath")
 
 
-def _envelope(proof: str, key: VettedKey) -> Envelope:
-    return Envelope(proof, key.kid, key.alg, "dpop+jwt", {})
+def _envelope(proof: str, key: VettedKey) -> UnverifiedToken:
+    return UnverifiedToken(proof, key.kid, key.alg, "dpop+jwt", {})
 
 
 def _encoded(raw: bytes) -> str:

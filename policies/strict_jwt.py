@@ -25,7 +25,7 @@ class TokenRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class UnverifiedToken:
     """A token taken apart. Nothing in it is true before `verify_signature`; it serves to choose the key set to verify with."""
 
     token: str = field(repr=False)
@@ -52,10 +52,10 @@ def take_apart(token: object) -> tuple[dict[str, Any], dict[str, Any]]:
     return header, claims
 
 
-def open_envelope(token: str) -> Envelope:
+def open_envelope(token: str) -> UnverifiedToken:
     """Checks size, shape and header, without cryptography. Raises TokenRefused."""
     header, claims = take_apart(token)
-    return Envelope(token, *_header_facts(header), claims)
+    return UnverifiedToken(token, *_header_facts(header), claims)
 
 
 def _header_facts(header: dict[str, Any]) -> tuple[str, str, str]:
@@ -71,7 +71,7 @@ def _header_facts(header: dict[str, Any]) -> tuple[str, str, str]:
     return str(kid), alg, typ.lower()
 
 
-def verify_signature(envelope: Envelope, key: VettedKey | None) -> None:
+def verify_signature(envelope: UnverifiedToken, key: VettedKey | None) -> None:
     """The algorithm is the key's own: one that the header names instead refuses. Raises TokenRefused."""
     if key is None:
         raise TokenRefused("kid")

@@ -12,7 +12,7 @@ from gateway.admin.policies import WRITE_POLICY
 from gateway.asgi import check_json, read_body
 from gateway.decisions import READ_AUDIT
 from gateway.errors import InvalidRequest
-from gateway.evaluations import Asked, BadEvaluation, Evaluations, asked_of, refused
+from gateway.evaluations import BadEvaluation, Evaluation, Evaluations, asked_of, refused
 from policies.authority import Caller
 from policies.grant import Act
 from policies.strict_json import parse
@@ -79,10 +79,10 @@ def routes(evaluations: Evaluations, askers: Askers, admitted: Admitted, max_bod
         if not given:
             return told(request, await one(caller, document))
         stop, questions = _stop(document), _questions(caller, document, given)
-        await askers.admit(caller, any(isinstance(asked, Asked) and asked.supposed for asked in questions))
+        await askers.admit(caller, any(isinstance(asked, Evaluation) and asked.supposed for asked in questions))
         answers: list[dict[str, Any]] = []
         for asked in questions:
-            answers.append(evaluations.evaluate(caller, asked) if isinstance(asked, Asked) else refused(400, asked))
+            answers.append(evaluations.evaluate(caller, asked) if isinstance(asked, Evaluation) else refused(400, asked))
             if answers[-1]["decision"] is stop:
                 break
         return told(request, {"evaluations": answers})
@@ -113,12 +113,12 @@ def _stop(document: Mapping[str, Any]) -> bool | None:
     return STOPS[semantic]
 
 
-def _questions(caller: Caller, document: Mapping[str, Any], given: Any) -> list[Asked | str]:
+def _questions(caller: Caller, document: Mapping[str, Any], given: Any) -> list[Evaluation | str]:
     """Each with the defaults of the whole; of one that can't be put, why."""
     if not isinstance(given, list) or len(given) > AT_ONCE:
         raise InvalidRequest(f"evaluations is a list of at most {AT_ONCE}")
     defaults = {name: document[name] for name in DEFAULTS if name in document}
-    read: list[Asked | str] = []
+    read: list[Evaluation | str] = []
     for each in given:
         if not isinstance(each, dict):
             raise InvalidRequest("an evaluation is an object")

@@ -8,7 +8,7 @@ from pydantic import Field
 from gateway.admin.bodies import Body, EndpointBody, UpstreamBody, endpoints_of, settings_of
 from gateway.admin.desk import Desk, check_changeable, deed_of, registering
 from gateway.card_source import Unverified
-from gateway.offers import BadRequest, PreconditionFailed, PreconditionRequired, Registrant, Terms
+from gateway.offers import BadRequest, OperatorTerms, PreconditionFailed, PreconditionRequired, Registrant
 from gateway.onboarding import Onboarding
 from gateway.refresh import Refresh
 from gateway.tasks import rfc3339
@@ -159,7 +159,9 @@ class Amendments:
         status = None  # which comes later, by itself
         calls = _calls(patch)
         labels = (sensitivity, patch.clearance, single)
-        Terms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls).check(Registrant(entry.tenant, entry.owner, operator=True))
+        OperatorTerms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls).check(
+            Registrant(entry.tenant, entry.owner, operator=True)
+        )
         amendment = Amendment(ceiling, delegation, upstream, keys, rank, status, *labels, *calls)
         return amended(entry, amendment), jwks
 

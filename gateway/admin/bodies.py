@@ -7,7 +7,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.asgi import read_body
-from gateway.offers import BadRequest, Terms
+from gateway.offers import BadRequest, OperatorTerms
 from policies.strict_json import parse
 from registry.card import Endpoint
 
@@ -75,10 +75,10 @@ class TermsBody(Body):
     upstream: UpstreamBody | None = None
     clearance: int | None = None
 
-    def terms(self) -> Terms:
+    def terms(self) -> OperatorTerms:
         """Raises BadRequest."""
         ceiling = None if self.ceiling is None else tuple(self.ceiling)
-        return Terms(ceiling, self.delegation, settings_of(self.upstream), clearance=self.clearance)
+        return OperatorTerms(ceiling, self.delegation, settings_of(self.upstream), clearance=self.clearance)
 
 
 class AgentTermsBody(TermsBody):
@@ -90,7 +90,7 @@ class AgentTermsBody(TermsBody):
     context: str | None = None
     endpoints: list[EndpointBody] | None = Field(None, max_length=100)
 
-    def terms(self) -> Terms:
+    def terms(self) -> OperatorTerms:
         return replace(
             super().terms(),
             trusted_keys=tuple(self.trusted_keys or ()),
@@ -107,7 +107,7 @@ class ServerTermsBody(TermsBody):
     sensitivity: int | None = None
     sensitivities: dict[str, int] | None = Field(None, max_length=2000)
 
-    def terms(self) -> Terms:
+    def terms(self) -> OperatorTerms:
         return replace(super().terms(), sensitivity=self.sensitivity, sensitivities=self.sensitivities)
 
 

@@ -21,9 +21,9 @@ ABOVE = (
 )
 ALSO: dict[str, tuple[str, ...]] = {
     "acts": (*CEDAR, *DOORS),
+    "annotations": ASKING,
     "approval": ASKING,
     "approval_rows": ASKING,
-    "asking": ASKING,
     "audit": (*AUDIT, "gateway/test_audit_complete.py"),
     "audit_cuts": (*AUDIT, "gateway/commands/test_trail.py"),
     "audit_heads": (*AUDIT, "gateway/commands/test_trail.py", "gateway/test_pulse.py"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from policies.asking import Ask
+from policies.annotations import Ask
 from policies.cedar import BadPolicy, CedarQuestion, PolicyEngine, Verdict
 from policies.grant import Act, calling
 from policies.history import History

@@ -1,4 +1,4 @@
-"""Policies that ask: a forbid annotated with @ask is lifted for one act by people who approve of it."""
+"""What policies say in annotations: @ask has people lift a forbid for one act, @total has an argument added up."""
 
 import re
 from collections.abc import Iterable, Mapping
