@@ -23,6 +23,7 @@ OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.primary_user_agent", "interlock"),
 )
+_DOWN: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
 
 class Line:
@@ -35,6 +36,20 @@ class Line:
         self.addresses = addresses
         self.checked = checked  # when, on the clock of Channels
         self.stubs: dict[bool, Any] = {}  # of services, made on first use
+
+    async def connected(self, seconds: float) -> bool:
+        """Whether there is a connection by then. A call that waits for it is not sent without one; what it says afterwards tells nothing
+        of that, since agents may use the same words as gRPC itself.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while (state := self.channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                    if state in _DOWN:
+                        return False
+                    await self.channel.wait_for_state_change(state)
+        except (TimeoutError, grpc.aio.UsageError):  # late, or the channel is being closed
+            return False
+        return True
 
 
 class Channels:

@@ -29,8 +29,8 @@ from adapters.a2a_wire.transport import (
     Transport,
     seconds_left,
 )
-from adapters.contract import Call, UpstreamFault
-from adapters.egress import Egress
+from adapters.contract import Call, Unreachable, UpstreamFault
+from adapters.egress import CONNECT_SECONDS, Egress
 from adapters.task import Message, StreamResponse, Task
 
 S = TypeVar("S")
@@ -46,9 +46,11 @@ _CODES: Final = {  # where no ErrorInfo says more
 _PLAIN: Final = {
     _Code.UNAUTHENTICATED: "The agent refused the gateway's credential (gRPC UNAUTHENTICATED)",
     _Code.PERMISSION_DENIED: "The agent refused the gateway's credential (gRPC PERMISSION_DENIED)",
+    _Code.RESOURCE_EXHAUSTED: "the upstream's answer is too large, or it has no room for the call",
+}
+_AWAY: Final = {  # who said so, the agent or gRPC here, is not told
     _Code.UNAVAILABLE: "the upstream can't be reached",
     _Code.DEADLINE_EXCEEDED: "the upstream did not answer in time",
-    _Code.RESOURCE_EXHAUSTED: "the upstream's answer is too large, or it has no room for the call",
 }
 _CUT: Final = frozenset({_Code.UNAVAILABLE, _Code.CANCELLED, _Code.UNKNOWN, _Code.ABORTED})  # a stream like this has just ended
 
@@ -103,9 +105,11 @@ class GrpcTransport:
         return answer
 
     async def _line(self, peer: Peer, call: Call) -> tuple[Line, Any]:
-        """The channel, and the stub of the peer's version on it."""
+        """The channel, connected, and the stub of the peer's version on it. Raises Unreachable, while nothing is sent."""
         tls = call.target.upstream.get("tls")
         line = await self._channels.line(peer.url, tls if isinstance(tls, bool) else None)
+        if not await line.connected(min(seconds_left(call), CONNECT_SECONDS)):
+            raise _unsent(line)
         stub = line.stubs.get(peer.older)
         if stub is None:
             stub = line.stubs[peer.older] = (grpc03 if peer.older else grpc1).A2AServiceStub(line.channel)
@@ -152,16 +156,25 @@ def _metadata(peer: Peer, call: Call) -> tuple[tuple[str, str], ...]:
     return tuple(kept.items())
 
 
+def _unsent(line: Line) -> Unreachable:
+    line.checked = -math.inf  # the name may stand for another address by now
+    fault = Unreachable(_AWAY[_Code.UNAVAILABLE], "no connection")
+    fault.unsent = True
+    return fault
+
+
 def _fault(line: Line, error: "grpc.aio.AioRpcError", precondition: int = UNSUPPORTED_OPERATION) -> UpstreamFault:
     """What a status other than OK means. Its text is not told. `precondition`: the code of one that failed, where nothing says more."""
     status, detail = error.code(), str(error.details())[:500]
     if status is _Code.UNAVAILABLE:
-        line.checked = -math.inf  # the name may stand for another address by now
+        line.checked = -math.inf
     details = next((value for name, value in error.trailing_metadata() or () if name == DETAILS), b"")
     default = precondition if status is _Code.FAILED_PRECONDITION else _CODES.get(status, 0)
     code = REASONS.get(reason_in(details if isinstance(details, bytes) else b""), 0) or default
     if code:
         return PeerError(code, f"gRPC {status.name}", detail)
+    if status in _AWAY:
+        return Unreachable(_AWAY[status], detail)
     return UpstreamFault(_PLAIN.get(status, f"The agent answered with gRPC {status.name}"), detail)
 
 

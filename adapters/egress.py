@@ -126,7 +126,7 @@ class Egress:
         try:
             found = await self._resolver.resolve(str(target.raw_host), target.port or 0)
         except OSError as error:
-            raise _fault(error) from error
+            raise _fault(NotConnected(error)) from error
         return Pinned(target, tuple(entry["host"] for entry in found))
 
     async def fetch(self, url: str, *, limit: int = 1 << 20, timeout: float = 10.0) -> Fetched:  # noqa: ASYNC109 (covers reading too)
