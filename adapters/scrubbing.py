@@ -1,7 +1,9 @@
 """Takes the secrets that a call carried out of what comes back, however an upstream wrote them. Calls that carry none do not come here."""
 
 import base64
+import binascii
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, quote_plus
@@ -16,24 +18,50 @@ from adapters.mcp_wire import McpRefused
 E = TypeVar("E", bound=Event)
 SHORTEST: Final = 8  # what is shorter stands in texts by chance
 MASK: Final = b"***"
+_ESCAPE: Final = re.compile("%..")
 NAMES: Final = ("authorization", "cookie", "token", "secret", "key", "password", "credential", "delegation", "ticket")
 
 
 def secrets_of(headers: Mapping[str, str]) -> list[str]:
-    """What is secret in the headers of a call, with and without the name of its scheme."""
+    """What is secret in the headers of a call, with and without the name of its scheme, and what Basic wraps (RFC 7617 s2)."""
     held = [value for name, value in headers.items() if any(part in name.lower() for part in NAMES)]
-    found = [text for value in held for text in (value, value.partition(" ")[2])]
+    found = [text for value in held for text in (value, value.partition(" ")[2], *_unwrapped(value))]
     return [text for text in dict.fromkeys(found) if len(text) >= SHORTEST]
 
 
+def _unwrapped(value: str) -> Sequence[str]:
+    """Name and password as they were before they became a header, and the password by itself."""
+    scheme, _, wrapped = value.strip().partition(" ")
+    if scheme.lower() != "basic":
+        return ()
+    try:
+        raw = base64.b64decode(wrapped.strip() + "==")
+    except binascii.Error:
+        return ()
+    pair = _text(raw)
+    return (pair, pair.partition(":")[2])
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
 def forms(secret: str) -> Iterator[bytes]:
-    """As it is, escaped in JSON and in URLs, and in base64, alone or inside of something longer."""
+    """As it is, escaped in JSON (also as text of a document that is text in another) and in URLs, and in base64, alone or inside of
+    something longer.
+    """
     yield secret.encode()
-    yield json.dumps(secret)[1:-1].encode()
-    yield json.dumps(secret, ensure_ascii=False)[1:-1].encode()
     yield secret.replace("/", "\\/").encode()
-    yield quote(secret, safe="").encode()
-    yield quote_plus(secret).encode()
+    for ascii_only in (True, False):
+        escaped = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
+        yield escaped.encode()
+        yield json.dumps(escaped, ensure_ascii=ascii_only)[1:-1].encode()
+    for written in (quote(secret, safe=""), quote_plus(secret)):
+        yield written.encode()
+        yield _ESCAPE.sub(lambda found: found[0].lower(), written).encode()
     raw = secret.encode()
     for before in range(3):
         whole = base64.b64encode(bytes(before) + raw)

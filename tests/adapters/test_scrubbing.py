@@ -28,6 +28,9 @@ OTHER = "another-canary-77"
         json.dumps({"said": SECRET}, ensure_ascii=False).encode(),
         quote(SECRET, safe="").encode(),
         quote_plus(SECRET).encode(),
+        quote(SECRET, safe="").lower().encode(),
+        json.dumps({"text": json.dumps({"said": SECRET})}).encode(),
+        json.dumps({"text": json.dumps({"said": SECRET}, ensure_ascii=False)}, ensure_ascii=False).encode(),
         base64.b64encode(SECRET.encode()),
         base64.urlsafe_b64encode(SECRET.encode()),
         base64.b64encode(f"client:{SECRET}".encode()),
@@ -41,6 +44,24 @@ def test_a_secret_is_taken_out_in_whatever_form(written: bytes) -> None:
     assert clean.startswith(b"before ")
     assert clean.endswith(b" after ***")
     assert written not in clean
+
+
+# attack LOG-02
+@pytest.mark.parametrize("scheme", ["Basic", "basic"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_password_is_a_secret_without_what_it_was_wrapped_in(scheme: str, encoding: str) -> None:
+    header = f"{scheme} {base64.b64encode(f'robot:{SECRET}'.encode(encoding)).decode()}"
+    scrubber = scrubber_of({"Authorization": header})
+    assert scrubber is not None
+    for written in (SECRET, f"robot:{SECRET}", json.dumps(SECRET)[1:-1], quote(SECRET, safe=""), header, header.partition(" ")[2]):
+        clean = scrubber.bytes(f"password: {written}.".encode())
+        assert clean.decode().replace("robot:", "") in ("password: ***.", f"password: {scheme} ***.")
+
+
+def test_what_is_not_basic_is_not_unwrapped() -> None:
+    token = base64.b64encode(b"robot:a long password").decode()
+    assert secrets_of({"Authorization": f"Bearer {token}"}) == [f"Bearer {token}", token]
+    assert secrets_of({"Authorization": "Basic not/base=64!"}) == ["Basic not/base=64!", "not/base=64!"]
 
 
 def test_what_has_no_secret_is_not_touched() -> None:
