@@ -145,12 +145,15 @@ class Assertions:
             self._providers.put(provider.issuer, at, SITE_SECONDS)
         method = provider.method or ("client_secret_basic" if provider.secret else "none")
         client = Client(at.issuer, provider.client_id, method, provider.secret)
-        return Identity(at, client, identity_key(principal, at.issuer))
+        return Identity(at, client, identity_key(principal, client))
 
 
-def identity_key(principal: Principal, issuer: str) -> CredentialKey:
-    """Where a person's connection with an identity provider is kept: it opens nothing but that itself."""
-    return CredentialKey(principal.tenant, principal.owner, issuer, issuer)
+def identity_key(principal: Principal, client: Client) -> CredentialKey:
+    """Where a person's connection with an identity provider is kept. It is for the gateway as `client` there, as its ID tokens say.
+
+    So it opens no server at all: not one at the provider's own address either, since it has no origin.
+    """
+    return CredentialKey(principal.tenant, principal.owner, client.issuer, f"openid:{client.client_id}")
 
 
 def read_claims(token: str) -> Mapping[str, Any]:

@@ -129,7 +129,7 @@ def _summary(connection: Connection, own: OwnClient) -> str:
     href = consent_url(consent.at, own, consent.client.client_id, consent.question(connection.state, connection.verifier))
     told = {
         "Server": consent.server,
-        "Address": consent.key.resource,
+        "Address": consent.at.issuer if consent.openid else consent.key.resource,
         "You sign in at": urlsplit(href).netloc,
         "It vouches as": consent.at.issuer,
         "Interlock is known there as": consent.client.client_id,

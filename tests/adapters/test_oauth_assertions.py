@@ -6,7 +6,7 @@ import pytest
 
 from adapters.contract import ConsentNeeded, UpstreamFault
 from adapters.oauth_assertions import identity_key, read_claims
-from policies.credentials import Credential
+from policies.credentials import Client, Credential
 from tests.fakes.authorization_server import AuthorizationServer, authorization_server
 from tests.fakes.oauth_bench import Bench, grant_of
 
@@ -141,9 +141,24 @@ async def test_the_platforms_word_on_the_gateway_is_used_for_its_own_account(ben
     assert bench.issuer.about[-1]["sub"] == "workload"
 
 
+# attack VLT-05
+@pytest.mark.parametrize("path", ["", "/mcp"])
+async def test_a_connection_with_a_provider_opens_no_server_at_its_address(bench: Bench, path: str) -> None:
+    key = identity_key(ALICE, Client(f"{bench.server.origin}{path}", "us"))
+    await bench.vault.keep(key, Credential("the-providers-own", "us", id_token="a.b.c"))
+    with pytest.raises(ConsentNeeded):
+        await bench.does()
+    assert bench.server.shown == [""]
+    assert await bench.vault.read(grant_of(), key) is not None
+
+
+async def test_connections_as_two_clients_of_one_provider_are_two() -> None:
+    assert identity_key(ALICE, Client("https://idp", "us")) != identity_key(ALICE, Client("https://idp", "we"))
+
+
 async def test_what_is_no_token_has_no_claims(bench: Bench) -> None:
     for text in ("", "a", "a.b.c", "a.W10.c", "a.%.c"):
         assert read_claims(text) == {}
-    key = identity_key(ALICE, "https://idp")
+    key = identity_key(ALICE, Client("https://idp", "us"))
     await bench.vault.keep(key, Credential("x", "us", id_token="a.b.c"))
     assert key.owner == ALICE.owner

@@ -16,7 +16,7 @@ from adapters.mcp_oauth import Consent, McpOAuth
 from adapters.oauth_assertions import identity_key
 from adapters.oauth_requests import OwnClient, consent_url
 from adapters.oauth_terms import auth_terms
-from policies.credentials import Credential, Vault
+from policies.credentials import Client, Credential, Vault
 from policies.keys import SigningKeys
 from policies.principal import Principal
 from tests.fakes.vault import MemoryVault
@@ -85,5 +85,5 @@ async def vault(context: Mapping[str, Any], person: Principal) -> Vault:
     made = MemoryVault()
     if "idp_id_token" in context:
         held = Credential("unused", context["idp_client_id"], id_token=context["idp_id_token"])
-        await made.keep(identity_key(person, context["idp_issuer"]), held)
+        await made.keep(identity_key(person, Client(context["idp_issuer"], context["idp_client_id"])), held)
     return made
