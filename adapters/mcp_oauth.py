@@ -141,7 +141,7 @@ class McpOAuth:
         if known is not None and not fresh:
             return known
         if told and not same_site(approach.url, told):
-            raise UpstreamFault("The server's resource metadata is at another site", told[:200])
+            raise UpstreamFault("The server's resource metadata is at another host", told[:200])
         resource = await resource_of(self._network.fetch, approach.url, told)
         if resource is None and terms.issuer:  # the operator knows what the server does not say
             resource = Resource(approach.url, (terms.issuer,), frozenset())

@@ -32,7 +32,7 @@ class AuthTerms:
     secret: str = field(default="", repr=False)
     method: str = ""
     scopes: frozenset[str] = frozenset()
-    listed: frozenset[str] = frozenset()  # issuers of other sites that the server may name
+    listed: frozenset[str] = frozenset()  # issuers elsewhere that the server may name
     grant: str = ""  # of WITH_ASSERTION; empty: a person's consent, or client credentials
     assertion: str = field(default="", repr=False)  # of the gateway's platform, for an account of its own
     provider: ProviderTerms = ProviderTerms()

@@ -13,21 +13,20 @@ HERE = "https://mcp.tracker.example/mcp"
     ("one", "other"),
     [
         (HERE, "https://mcp.tracker.example"),
-        (HERE, "https://login.tracker.example/tenant"),
-        (HERE, "https://tracker.example:8443"),
-        ("https://mcp.shop.co.uk", "https://login.shop.co.uk"),
-        ("https://MCP.Tracker.example", "https://login.tracker.EXAMPLE."),
+        (HERE, "https://mcp.tracker.example:8443/tenant"),
+        (HERE, "https://login.mcp.tracker.example/tenant"),
+        ("https://MCP.Tracker.example", "https://login.mcp.tracker.EXAMPLE."),
         ("http://127.0.0.1:1", "http://localhost:2"),
         ("http://[::1]:1", "http://127.0.0.1:2"),
         ("https://93.184.215.14", "https://93.184.215.14:8443"),
         ("https://mine.vercel.app", "https://mine.vercel.app/as"),
     ],
 )
-def test_a_server_and_its_own_are_one_site(one: str, other: str) -> None:
+def test_a_server_may_name_what_is_at_its_own_host_or_below(one: str, other: str) -> None:
     assert same_site(one, other)
-    assert same_site(other, one)
 
 
+# attack SSR-07
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -35,26 +34,35 @@ def test_a_server_and_its_own_are_one_site(one: str, other: str) -> None:
         (HERE, "https://evil-tracker.example"),
         (HERE, "https://tracker.example.evil.example"),
         (HERE, "https://tracker.example@evil.example"),
-        ("https://a.co.uk", "https://b.co.uk"),
+        (HERE, "https://login.tracker.example"),
+        ("https://evil.co.uk", "https://good.co.uk"),
+        ("https://evil.blogspot.co.uk", "https://good.blogspot.co.uk"),
+        ("https://evil.pvt.k12.ma.us", "https://good.pvt.k12.ma.us"),
         ("https://mcp.a.com.br", "https://login.b.com.br"),
         ("https://a.vercel.app", "https://b.vercel.app"),
-        ("https://a.github.io", "https://github.io"),
         ("https://93.184.215.14", "https://94.184.215.14"),
         ("http://127.0.0.1:1", "http://127.0.0.2:1"),
+        ("http://10.0.0.1", "http://evil.10.0.0.1"),
         ("https://localhost.evil.example", "http://localhost"),
         ("https://example", "https://other"),
         (HERE, "nonsense"),
         ("", ""),
     ],
 )
-def test_others_are_not(one: str, other: str) -> None:
+def test_neighbours_and_others_are_strangers(one: str, other: str) -> None:
     assert not same_site(one, other)
     assert not same_site(other, one)
 
 
 # attack SSR-07
+@pytest.mark.parametrize("above", ["https://tracker.example", "https://example", "https://co.uk"])
+def test_a_server_may_not_name_what_is_above_its_host(above: str) -> None:
+    assert not same_site(HERE if "uk" not in above else "https://evil.co.uk", above)
+
+
+# attack SSR-07
 def test_one_of_another_site_has_to_be_listed() -> None:
-    own, foreign = "https://login.tracker.example", "https://as.other.example"
+    own, foreign = "https://mcp.tracker.example/as", "https://as.other.example"
     assert chosen(HERE, [foreign, own], ()) == own
     assert chosen(HERE, [foreign, own], (foreign,)) == foreign
     with pytest.raises(UpstreamFault, match=r"lists its issuer.*upstream\.auth\.authorization_servers"):
@@ -69,5 +77,5 @@ def test_endpoints_of_one_that_nobody_listed_are_its_own(place: str) -> None:
     check_endpoints(AuthorizationServer(issuer, **fine), ())
     strange = AuthorizationServer(issuer, **{**fine, place: "https://collect.evil.example/t"})
     check_endpoints(strange, {issuer})
-    with pytest.raises(UpstreamFault, match="endpoints at another site"):
+    with pytest.raises(UpstreamFault, match="endpoints at another host"):
         check_endpoints(strange, ())
