@@ -1,7 +1,7 @@
 """Grant rows: the authority of a delegated task, kept by the gateway; tokens only point to it."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -58,6 +58,7 @@ class Grants:
         self._clock = clock
         self._refused: set[tuple[str, str]] = set()  # ended here, which could not be kept yet
         self._cache: BoundedCache[tuple[str, str], Delegation] = BoundedCache(10_000, clock)
+        self._reading: dict[tuple[str, str], object] = {}  # of each the last reading under way, unless it is forgotten already
 
     def add(self, batch: Batch, delegation: Delegation, parent_id: str, now_us: int) -> None:
         """Keeps a delegation under its `grant_id`, in the same commit as the decision that made it."""
@@ -79,7 +80,6 @@ class Grants:
                 "epoch": 0,
                 "created": now_us,
                 "not_after": int(delegation.not_after * 1_000_000),
-                "revoked": None,
             },
         )
 
@@ -88,17 +88,35 @@ class Grants:
         key = (tenant, grant_id)
         delegation = self._cache.get(key)
         if delegation is None:
-            delegation = await self._reader.read(lambda connection: self._load(connection, tenant, grant_id))
-            self._cache.put(key, delegation, CACHED_SECONDS)
+            delegation = await self._read(key)
         if delegation.not_after <= self._clock():
             raise GrantEnded
         if self._kills is not None and self._kills.active and self._kills.delegated(delegation):
             raise Killed
         return delegation
 
+    async def _read(self, key: tuple[str, str]) -> Delegation:
+        """What the rows say. It is not remembered where they may have changed before it is here."""
+        ended, reading = self._ended(), object()
+        self._reading[key] = reading
+        try:
+            delegation = await self._reader.read(lambda connection: self._load(connection, *key, ended))
+            if self._reading.get(key) is reading:
+                self._cache.put(key, delegation, CACHED_SECONDS)
+            return delegation
+        finally:
+            if self._reading.get(key) is reading:
+                del self._reading[key]
+
     async def revoked(self, among: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Which of these grants, each a tenant and an id, were revoked, or hang below one that was."""
-        return await self._reader.read(lambda connection: {key for key in among if self._is_revoked(connection, *key)})
+        ended = self._ended()
+
+        def is_revoked(connection: Connection, tenant: str, grant_id: str) -> bool:
+            line = _line(connection, tenant, grant_id)
+            return any((tenant, one) in ended or (row is not None and row.revoked is not None) for one, row in line)
+
+        return await self._reader.read(lambda connection: {key for key in among if is_revoked(connection, *key)})
 
     def end(self, batch: Batch, tenant: str, grant_id: str, now_us: int) -> bool:
         """Ends a grant before its task ends; what hangs below it can't be used either. False when it had ended before."""
@@ -117,24 +135,22 @@ class Grants:
     def forget(self, tenant: str = "", grant_id: str = "") -> None:
         """Believes nothing read before, of one grant or of all."""
         if grant_id:
+            self._reading.pop((tenant, grant_id), None)
             self._cache.drop((tenant, grant_id))
         else:
+            self._reading.clear()
             self._cache.clear()
 
-    def _is_revoked(self, connection: Connection, tenant: str, grant_id: str) -> bool:
-        while grant_id:
-            query = select(table.c.revoked, table.c.parent_id).where((table.c.tenant == tenant) & (table.c.id == grant_id))
-            row = connection.execute(query).first()
-            if (tenant, grant_id) in self._refused or (row is not None and row.revoked is not None):
-                return True
-            grant_id = row.parent_id if row is not None else ""
-        return False
+    def _ended(self) -> frozenset[tuple[str, str]]:
+        """Those that are taken for ended, as of before a row is read: one that is heeded meanwhile may be read as it was."""
+        return frozenset(self._refused)
 
-    def _load(self, connection: Connection, tenant: str, grant_id: str) -> Delegation:
-        row = self._live(connection, tenant, grant_id)
-        ancestor = row
-        while ancestor.parent_id:
-            ancestor = self._live(connection, tenant, ancestor.parent_id)
+    def _load(self, connection: Connection, tenant: str, grant_id: str, ended: Collection[tuple[str, str]]) -> Delegation:
+        line = list(_line(connection, tenant, grant_id))
+        for one, row in line:
+            if (tenant, one) in ended or row is None or row.revoked is not None or self._task_over(connection, tenant, row.task_id):
+                raise GrantEnded
+        row = line[0][1]
         return Delegation(
             principal=Principal(tenant, row.issuer, row.subject, tuple(json.loads(row.roles))),
             scope=Permissions.of(row.scope.split()),
@@ -146,10 +162,12 @@ class Grants:
             task_id=row.task_id,
         )
 
-    def _live(self, connection: Connection, tenant: str, grant_id: str) -> Any:
+
+def _line(connection: Connection, tenant: str, grant_id: str) -> Iterator[tuple[str, Any]]:
+    """A grant and all that it hangs below: the id and the row of each, None where there is no such row."""
+    while True:
         row = connection.execute(select(table).where((table.c.tenant == tenant) & (table.c.id == grant_id))).first()
-        if (tenant, grant_id) in self._refused:
-            raise GrantEnded
-        if row is None or row.revoked is not None or self._task_over(connection, tenant, row.task_id):
-            raise GrantEnded
-        return row
+        yield grant_id, row
+        if row is None or not row.parent_id:
+            return
+        grant_id = row.parent_id

@@ -55,8 +55,10 @@ def mutants(source: str) -> list[Mutant]:
 
 
 def _unseen(node: ast.AST) -> Iterator[ast.AST]:
-    """What has no effect of its own: annotations, docstrings, texts for people."""
-    if isinstance(node, ast.AnnAssign | ast.arg) and node.annotation is not None:
+    """What has no effect of its own: annotations, docstrings, texts for people, what is there for the type checker alone."""
+    if _only_typed(node):
+        yield node
+    elif isinstance(node, ast.AnnAssign | ast.arg) and node.annotation is not None:
         yield node.annotation
     elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None:
         yield node.returns
@@ -66,6 +68,16 @@ def _unseen(node: ast.AST) -> Iterator[ast.AST]:
         yield node
     elif isinstance(node, ast.ClassDef):
         yield from node.decorator_list
+
+
+def _only_typed(node: ast.AST) -> bool:
+    """A type variable, the texts of a Literal, a function of a Protocol."""
+    match node:
+        case ast.Call(func=ast.Name(id="TypeVar")) | ast.Subscript(value=ast.Name(id="Literal")):
+            return True
+        case ast.FunctionDef(body=[*_, last]) | ast.AsyncFunctionDef(body=[*_, last]):
+            return isinstance(last, ast.Expr) and isinstance(last.value, ast.Constant) and last.value.value is ...
+    return False
 
 
 def _logs(value: ast.AST) -> bool:

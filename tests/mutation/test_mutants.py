@@ -54,6 +54,11 @@ def test_one_change_is_one(kind: str, line: str) -> None:
     assert differing == [line]
 
 
+def test_what_is_there_for_the_type_checker_alone_is_left_as_it_is() -> None:
+    assert changed('T = TypeVar("T")\nKind = Literal["a", "b"]\nclass P(Protocol):\n    def f(self, a: str = "") -> None: ...\n') == {}
+    assert set(changed('T = Thing("T")\ndef f(a: str = "") -> None:\n    """Nothing."""\n')) == {"1 text", "2 text"}
+
+
 def test_every_module_has_tests_that_are_there() -> None:
     assert set(plan.ALSO) <= set(plan.modules())
     for module in plan.modules():
