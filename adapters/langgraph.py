@@ -1,20 +1,22 @@
 """LangGraph Agent Server: a graph's runs on a thread, its interrupts as prompts, their answers as the command of the next run."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
-from adapters.chat_content import content_of, question_in, text_in
-from adapters.contract import AgentFault, ArtifactPiece, Ask, Done, Event, Failed, Prompt, Ref, Turn, VendorRef, usage
+from adapters.chat_content import text_in
+from adapters.contract import AgentFault, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Ref, Turn, UpstreamFault, VendorRef
 from adapters.frames import End, Frame, Head, JsonBody, SseFrame
-from adapters.task import Artifact, Message, Part
-from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.graph_messages import MESSAGES, id_of, input_of, prompt_of, usage_of
+from adapters.task import Artifact, Part
+from adapters.vendor import UNFINISHED, AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
 from adapters.vendor_faults import FAILED, UNKNOWN, UPSTREAM
 from adapters.vendor_line import Line, Request, quoted
 
 INTERRUPT: Final = "__interrupt__"
 ERROR: Final = "__error__"
-MESSAGES: Final = "messages"
+LOOK_SECONDS: Final = 5.0  # that a run may take to say how it ended
 STATE: Final = "state"  # the artifact of what a graph's state has beside its messages
 
 
@@ -45,15 +47,16 @@ class LangGraph:
         thread = (turn.ref.context_id if turn.ref else "") or str((await line.json(Request("POST", "/threads", {})))["thread_id"])
         yield Ref(VendorRef(thread))
         modes = ["updates", "messages-tuple", "values"] if turn.stream else ["updates", "values"]
-        body = {"assistant_id": line.options.assistant, **_said(turn), "stream_mode": modes, "multitask_strategy": "reject"}
-        frames = line.frames(Request("POST", f"/threads/{quoted(thread)}/runs/stream", body))
+        body = {"assistant_id": line.options.assistant, **input_of(turn), "stream_mode": modes, "multitask_strategy": "reject"}
+        frames, ref = line.frames(Request("POST", f"/threads/{quoted(thread)}/runs/stream", body)), VendorRef()
         async with aclosing(read(GraphReader(thread, line.options.nodes), frames)) as events:
             async for event in events:
-                yield event
+                ref = event.ref if isinstance(event, Ref) else ref
+                yield await _ending(event, ref, line) if _only_ends(event) and ref.task_id else event
 
     async def cancel(self, ref: VendorRef, line: Line[LangGraphOptions]) -> CancelOutcome:
         """A run that has been interrupted by its own graph waits, so there is nothing to be stopped."""
-        run = f"/threads/{quoted(ref.context_id)}/runs/{quoted(ref.task_id)}"
+        run = _place(ref)
         before = (await line.json(Request("GET", run)))["status"]
         if before not in ("pending", "running"):
             return CancelOutcome.UNSUPPORTED if before == "interrupted" else CancelOutcome.TOO_LATE
@@ -63,20 +66,25 @@ class LangGraph:
         return {"interrupted": CancelOutcome.CANCELED, "pending": unknown, "running": unknown}.get(after, CancelOutcome.TOO_LATE)
 
 
-def _said(turn: Turn) -> dict[str, Any]:
-    """One interrupt is answered by the value alone, several by their ids."""
-    answers = turn.answers
-    if answers:
-        resume = answers[0].value if len(answers) == 1 else {each.prompt.id: each.value for each in answers}
-        return {"command": {"resume": resume}}
-    return {"input": _input(turn.message)}
+def _place(run: VendorRef) -> str:
+    return f"/threads/{quoted(run.context_id)}/runs/{quoted(run.task_id)}"
 
 
-def _input(message: Message) -> dict[str, Any]:
-    """Objects are members of the graph's state, everything else is what the person says."""
-    state = {name: value for part in message.parts if isinstance(part.data, dict) for name, value in part.data.items()}
-    rest = [part for part in message.parts if not isinstance(part.data, dict)]
-    return {MESSAGES: [{"role": "user", "content": content_of(rest)}], **state} if rest else state
+def _only_ends(event: Event) -> bool:
+    """The stream of a run that somebody canceled, here or elsewhere, ends as if all was said, or nothing."""
+    return isinstance(event, Done) or (isinstance(event, Failed) and event.reason == UNFINISHED)
+
+
+async def _ending(told: Event, run: VendorRef, line: Line[LangGraphOptions]) -> Event:
+    """As the run itself has it, which knows by the end of its stream; as told, where it can't be asked."""
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            status = (await line.json(Request("GET", _place(run))))["status"]
+    except (UpstreamFault, TimeoutError):
+        return told
+    if status == "interrupted":
+        return Canceled()
+    return Failed(FAILED, detail=f"the run ended as {status}") if status in ("error", "timeout") else told
 
 
 class GraphReader:
@@ -127,7 +135,7 @@ class GraphReader:
             return
         rest = {name: value for name, value in state.items() if name != INTERRUPT}
         if self._old is None:
-            self._old, self._before = {_id(each) for each in rest.get(MESSAGES, [])}, rest
+            self._old, self._before = {id_of(each) for each in rest.get(MESSAGES, [])}, rest
         else:
             self._moved = True
         self._state = rest
@@ -146,53 +154,36 @@ class GraphReader:
         self._interrupts |= {each["id"]: each for each in told.get(INTERRUPT) or ()}
 
     def _token(self, chunk: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[Event]:
-        text, known = text_in(chunk["content"]), _id(chunk) in self._streamed
+        text, known = text_in(chunk["content"]), id_of(chunk) in self._streamed
         if chunk["type"] != "AIMessageChunk" or not text or (self._nodes and about.get("langgraph_node") not in self._nodes):
             return
-        self._streamed[_id(chunk)] = self._streamed.get(_id(chunk), "") + text
-        yield ArtifactPiece(Artifact(_id(chunk), (Part(text=text),)), append=known, last_chunk=False)
+        self._streamed[id_of(chunk)] = self._streamed.get(id_of(chunk), "") + text
+        yield ArtifactPiece(Artifact(id_of(chunk), (Part(text=text),)), append=known, last_chunk=False)
 
     def _end(self) -> Iterator[Event]:
         answers = list(self._answers())
         for message in answers:
             text = text_in(message["content"])
             if text not in self._streamed.values():
-                yield ArtifactPiece(Artifact(_id(message), (Part(text=text),)))
+                yield ArtifactPiece(Artifact(id_of(message), (Part(text=text),)))
         others = {name: value for name, value in self._state.items() if name != MESSAGES and value is not None}
         if others and others != {name: value for name, value in self._before.items() if name in others}:
             yield ArtifactPiece(Artifact(STATE, (Part(data=others, media_type="application/json"),), name=STATE))
         if self._interrupts:
-            yield Ask(prompts=tuple(map(_prompt, self._interrupts.values())))
+            yield Ask(prompts=tuple(map(prompt_of, self._interrupts.values())))
         else:
-            yield Done(metadata=_usage(answers))
+            yield Done(metadata=usage_of(answers))
 
     def _answers(self) -> Iterable[dict[str, Any]]:
         """What the graph's model says after the person did; not what it says to its tools."""
         messages = self._state.get(MESSAGES, [])
         last = max((place for place, each in enumerate(messages) if each["type"] == "human"), default=-1)
-        fresh = (each for each in messages[last + 1 :] if _id(each) not in (self._old or ()))
+        fresh = (each for each in messages[last + 1 :] if id_of(each) not in (self._old or ()))
         return (each for each in fresh if each["type"] == "ai" and text_in(each["content"]) and not each.get("tool_calls"))
 
 
 def _failed(said: Mapping[str, Any]) -> Failed:
     return Failed(FAILED, detail=f"{said.get('error')}: {said.get('message')}")
-
-
-def _prompt(interrupt: Mapping[str, Any]) -> Prompt:
-    value, schema = interrupt["value"], interrupt.get("response_schema")
-    if isinstance(value, dict):
-        return Prompt(interrupt["id"], question_in(value), value, schema)
-    return Prompt(interrupt["id"], value if isinstance(value, str) else str(value), schema=schema)
-
-
-def _id(message: Mapping[str, Any]) -> str:
-    return str(message.get("id") or "answer")
-
-
-def _usage(answers: list[dict[str, Any]]) -> dict[str, Any] | None:
-    figures = [each["usage_metadata"] for each in answers if each.get("usage_metadata")]
-    total = {name: sum(each.get(name, 0) for each in figures) for name in ("input_tokens", "output_tokens", "total_tokens")}
-    return usage(str(answers[-1].get("response_metadata", {}).get("model_name", "")), **total) if figures else None
 
 
 _: type[Vendor] = LangGraph

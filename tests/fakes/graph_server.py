@@ -21,6 +21,7 @@ class GraphServer:
         self.most = 0
         self.schema: Any = None
         self.several = False
+        self.status = "success"  # of a run whose stream has ended; a number: that of the answer when somebody asks
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -53,7 +54,8 @@ class GraphServer:
             self.canceled.set()
             await _whole(send, 200, {})
         elif "/runs/" in path:
-            await _whole(send, 200, {"run_id": "run-1", "status": "interrupted" if self.canceled.is_set() else "running"})
+            status = "interrupted" if self.canceled.is_set() else "running" if self.at_once else self.status
+            await _whole(send, int(status) if status.isdigit() else 200, {"run_id": "run-1", "status": status})
         else:
             await _whole(send, 404, {"detail": "Not Found"})
 

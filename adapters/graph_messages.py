@@ -1,0 +1,43 @@
+"""What LangGraph's graphs take in and give out: a person's words as messages of the state, interrupts as prompts, usage."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from adapters.chat_content import content_of, question_in
+from adapters.contract import Prompt, Turn, usage
+from adapters.task import Message
+
+MESSAGES: Final = "messages"
+
+
+def input_of(turn: Turn) -> dict[str, Any]:
+    """One interrupt is answered by the value alone, several by their ids."""
+    answers = turn.answers
+    if answers:
+        resume = answers[0].value if len(answers) == 1 else {each.prompt.id: each.value for each in answers}
+        return {"command": {"resume": resume}}
+    return {"input": _messages(turn.message)}
+
+
+def _messages(message: Message) -> dict[str, Any]:
+    """Objects are members of the graph's state, everything else is what the person says."""
+    state = {name: value for part in message.parts if isinstance(part.data, dict) for name, value in part.data.items()}
+    rest = [part for part in message.parts if not isinstance(part.data, dict)]
+    return {MESSAGES: [{"role": "user", "content": content_of(rest)}], **state} if rest else state
+
+
+def prompt_of(interrupt: Mapping[str, Any]) -> Prompt:
+    value, schema = interrupt["value"], interrupt.get("response_schema")
+    if isinstance(value, dict):
+        return Prompt(interrupt["id"], question_in(value), value, schema)
+    return Prompt(interrupt["id"], value if isinstance(value, str) else str(value), schema=schema)
+
+
+def id_of(message: Mapping[str, Any]) -> str:
+    return str(message.get("id") or "answer")
+
+
+def usage_of(answers: list[dict[str, Any]]) -> dict[str, Any] | None:
+    figures = [each["usage_metadata"] for each in answers if each.get("usage_metadata")]
+    total = {name: sum(each.get(name, 0) for each in figures) for name in ("input_tokens", "output_tokens", "total_tokens")}
+    return usage(str(answers[-1].get("response_metadata", {}).get("model_name", "")), **total) if figures else None
