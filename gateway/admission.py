@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from gateway.asgi import BadHeader, Scope, header
 from gateway.proofs import Proofs
 from gateway.refusals import Noted
-from policies.authority import Authority, Caller
+from policies.callers import Caller, Callers
 from policies.identity import TokenRefused
 from policies.kills import Killed
 from policies.possession import INVALID_TOKEN, ProofRefused
@@ -35,8 +35,8 @@ def hosts_of(public_url: str, host: str, port: int) -> frozenset[str]:
 class Admission:
     """Asks them."""
 
-    def __init__(self, authority: Authority, public_url: str, hosts: Collection[str], noted: Noted, proofs: Proofs) -> None:
-        self._authority = authority
+    def __init__(self, callers: Callers, public_url: str, hosts: Collection[str], noted: Noted, proofs: Proofs) -> None:
+        self._callers = callers
         self._proofs = proofs
         self._noted = noted
         self._public_url = public_url
@@ -86,7 +86,7 @@ class Admission:
             bound = scheme.lower() == "dpop"
             if not (bound or scheme.lower() == "bearer") or not token or " " in token or "," in token:
                 raise TokenRefused("malformed")
-            caller = await self._authority.admit(token, self._audience(resource))
+            caller = await self._callers.admit(token, self._audience(resource))
             if caller.thumbprint or bound:
                 await self._check_possession(scope, caller, token, bound)
             return caller
@@ -99,7 +99,7 @@ class Admission:
 
     async def _with_ticket(self, scope: Scope, ticket: str) -> Caller:
         holder = await self._proofs.holder(scope, ticket)
-        return await self._authority.acting(holder.tenant, holder.agent, holder.grant_id)
+        return await self._callers.acting(holder.tenant, holder.agent, holder.grant_id)
 
     async def _check_possession(self, scope: Scope | None, caller: Caller, token: str, bound: bool) -> None:
         """A bound token is no bearer token, nor the other way round (RFC 9449 s7.2). Raises ProofRefused."""

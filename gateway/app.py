@@ -77,7 +77,7 @@ def application(gateway: Gateway) -> Front:
     settings, url = gateway.settings, gateway.settings.public_url
     clients = client_authentication(gateway)
     shown = proofs(gateway, clients)
-    admission = Admission(gateway.authority, url, hosts_of(url, settings.host, settings.port), gateway.refusals.note, shown)
+    admission = Admission(gateway.callers, url, hosts_of(url, settings.host, settings.port), gateway.refusals.note, shown)
     visits, operations = Visits(doors.tracing(gateway), gateway.metrics), doors.operations_of(gateway)
     agents = doors.agent_door(gateway, admission, operations, visits)
     administration = rest(gateway, admission, clients, shown)

@@ -14,7 +14,7 @@ from gateway.tasks import is_over, rfc3339
 from policies.approval import shown
 from policies.approval_rows import votes_of
 from policies.audit import Audit
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.tables import approval_votes, approvals
 
 KEPT_US = 7 * 86_400 * 1_000_000  # for which the arguments are kept after an approval is of no use any more

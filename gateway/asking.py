@@ -13,7 +13,8 @@ from gateway.database import Batch
 from gateway.turns import Memory
 from policies import approval_rows
 from policies.approval import Approval, Errand, Exact, described, exact
-from policies.authority import Caller, Request, errand_of
+from policies.authority import Request, errand_of
+from policies.callers import Caller
 from policies.grant import Act, Question
 from policies.history import History, glance, recall
 from policies.tables import approvals

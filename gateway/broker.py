@@ -39,7 +39,8 @@ from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
 from gateway.under_way import Abandoned, UnderWay
 from gateway.vigil import Vigil
-from policies.authority import Caller, Request
+from policies.authority import Request
+from policies.callers import Caller
 from policies.grant import Grant, Question, calling, invoking
 from registry.card import Family, Registration, Status
 from registry.names import FRONT_DOOR

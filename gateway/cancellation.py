@@ -14,7 +14,8 @@ from gateway.ledger import Ledger, Outside, Trail
 from gateway.task_reader import TaskReader
 from gateway.tasks import TaskRow
 from gateway.turns import EndingNotKept, Memory, Turned, Turns
-from policies.authority import Caller, Request
+from policies.authority import Request
+from policies.callers import Caller
 from policies.delegation import CannotNarrow, Hop
 from policies.grant import invoking
 from policies.permissions import ceiling_of

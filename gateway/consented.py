@@ -16,6 +16,7 @@ from gateway.sending import Allowed, Sending, asked_of, granted, how_sent, turn_
 from gateway.tables import connections, tasks
 from gateway.tasks import TaskRow, row_of
 from gateway.turns import Memory, Turned
+from policies.callers import Callers
 from policies.grant import Question
 from policies.tables import approvals
 from registry.card import Family
@@ -27,9 +28,10 @@ _ref = msgspec.json.Decoder(VendorRef).decode
 class Consented:
     """One round after the other; any process may take up any task, whichever it was that parked it."""
 
-    def __init__(self, broker: Broker, ledger: Ledger, memory: Memory, outside: Outside) -> None:
+    def __init__(self, broker: Broker, ledger: Ledger, callers: Callers, memory: Memory, outside: Outside) -> None:
         self._broker = broker
         self._ledger = ledger
+        self._callers = callers
         self._memory = memory
         self._outside = outside
         self._busy = asyncio.Lock()
@@ -47,7 +49,7 @@ class Consented:
     async def _go_on(self, row: TaskRow) -> None:
         """Asks the authority again, as things are now: a consent opens a door elsewhere, and is no leave to go there."""
         memory, kept = self._memory, unsent(_ref(row.vendor_ref))
-        caller = await self._ledger.resumed(row.tenant, row.grant_id, row.parent_id, row.agent)
+        caller = await self._callers.resumed(row.tenant, row.grant_id, row.parent_id, row.agent)
         target = self._broker.find(caller, row.agent, Family.AGENT)
         message = replace(kept.message, context_id=row.context_id, task_id=row.id)
         how = (kept.skill, kept.accepted_output_modes)

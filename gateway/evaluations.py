@@ -6,7 +6,8 @@ from typing import Any
 
 from gateway.explanations import REASONS
 from policies.acts import named_act
-from policies.authority import Authority, Caller, Request, Supposed
+from policies.authority import Authority, Request
+from policies.callers import Caller, Supposed
 from policies.delegation import Hop
 from policies.grant import SERVED, Act, Decision, Denial
 from policies.history import History

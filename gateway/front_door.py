@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 from adapters.task import Message
 from gateway.database import Database
 from gateway.tables import tasks
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import Act, invoking
 from registry.card import Family, Registration, Status
 from registry.card_reader import read_card

@@ -25,7 +25,8 @@ from gateway.turns import Memory, Turned
 from policies.approval import NotShowable
 from policies.approval_rows import ApprovalGone, use
 from policies.audit import decision_record
-from policies.authority import Authority, Caller, Request, errand_of
+from policies.authority import Authority, Request, errand_of
+from policies.callers import Caller
 from policies.delegation import Hop
 from policies.grant import Act, Decision, Denial, Grant, Question, Ruling
 from policies.history import HIGHEST, HistoryMoved, leave
@@ -235,10 +236,6 @@ class Ledger:
                 also(batch)
 
         await kept_opening(memory, work, opened, before)
-
-    async def resumed(self, tenant: str, grant_id: str, task_id: str, callee: str = "") -> Caller:
-        """See Authority.resumed."""
-        return await self._authority.resumed(tenant, grant_id, task_id, callee)
 
     def call(self, grant: Grant, target: Registration, trail: Trail, key: str, last: float = math.inf) -> Call:
         """The leave to call `target`, with the credential it is to see. `key` is the call's idempotency key.

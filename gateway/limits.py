@@ -10,7 +10,7 @@ import structlog
 from msgspec import Struct
 
 from adapters.task import Message, encode
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import Act
 
 CONCURRENT = 3000  # turns and calls of one person, where no limit says otherwise

@@ -21,7 +21,8 @@ from gateway.turns import Memory, Turned, Turns
 from policies import approval_rows
 from policies.approval import Approval, Exact, NotShowable
 from policies.audit import decision_record
-from policies.authority import Caller, Request, errand_of
+from policies.authority import Request, errand_of
+from policies.callers import Caller
 from policies.grant import Act, Question
 from policies.tables import approvals
 from registry.card import Registration

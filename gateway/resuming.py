@@ -18,6 +18,7 @@ from gateway.sending import Allowed, Sending, asked_of, check_handoff, turn_for
 from gateway.tasks import TaskEnded, TaskRecord
 from gateway.turns import Memory
 from policies.approval_rows import ApprovalGone
+from policies.callers import Callers
 from policies.grant import Question
 from policies.history import HistoryMoved
 from policies.identity import TokenRefused
@@ -59,9 +60,10 @@ async def end_of(going_on: Awaitable[None]) -> str:
 class Resuming:
     """One round after the other; any process may take up any task."""
 
-    def __init__(self, broker: Broker, ledger: Ledger, memory: Memory, outside: Outside) -> None:
+    def __init__(self, broker: Broker, ledger: Ledger, callers: Callers, memory: Memory, outside: Outside) -> None:
         self._broker = broker
         self._ledger = ledger
+        self._callers = callers
         self._memory = memory
         self._outside = outside
         self._busy = asyncio.Lock()
@@ -85,7 +87,7 @@ class Resuming:
     async def _go_on(self, due: Due, record: TaskRecord) -> None:
         """Asks the authority again, as things are now: what people allowed is no authority by itself."""
         row, memory = record.row, self._memory
-        caller = await self._ledger.resumed(row.tenant, due.grant_id, row.parent_id)
+        caller = await self._callers.resumed(row.tenant, due.grant_id, row.parent_id)
         target = self._broker.find(caller, row.agent, Family.AGENT)
         how = {**due.how, "accepted_output_modes": tuple(due.how.get("accepted_output_modes", ()))}
         known = row if row.vendor_ref != "{}" else None  # to its agent

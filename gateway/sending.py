@@ -23,7 +23,8 @@ from gateway.push import Webhook
 from gateway.task_reader import digest, scoped_key, session_of
 from gateway.tasks import TaskRow
 from gateway.turns import Memory
-from policies.authority import Caller, Request
+from policies.authority import Request
+from policies.callers import Caller
 from policies.delegation import Hop
 from policies.grant import Act, Grant, calling, invoking
 from policies.permissions import ceiling_of

@@ -11,7 +11,7 @@ from gateway.database import Database
 from gateway.decisions import BadCursor
 from gateway.tables import task_events, tasks
 from gateway.tasks import TaskEvent, TaskRow
-from policies.authority import Caller
+from policies.callers import Caller
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from uuid import UUID
 from adapters.task import Message, encode
 from gateway.tasks import TaskEvent, TaskLog, TaskRow, UnknownTask
 from gateway.turns import Turned
-from policies.authority import Caller
+from policies.callers import Caller
 from registry.names import FRONT_DOOR
 
 

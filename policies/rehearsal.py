@@ -1,16 +1,14 @@
 """Rehearsals: what the authority would rule, tried with cases and without a gateway."""
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from policies.authority import Authority, Request, Supposed
+from policies.authority import Authority, Request
+from policies.callers import Supposed
 from policies.cedar import PolicyEngine
-from policies.delegation import Delegation
 from policies.grant import Decision
-from policies.grants import GrantEnded
 from policies.history import HIGHEST
-from policies.identity import Claims, TokenRefused
 from policies.ids import new_id
 from policies.kills import Kills
 from policies.permissions import ALL, Permissions
@@ -32,22 +30,6 @@ class Result:
         return outcome(self.decision)
 
 
-class _Nobody:
-    """Stands where a gateway knows tokens and grants; a rehearsal has neither."""
-
-    def cached(self, token: str, audiences: Collection[str]) -> Claims | None:
-        return None
-
-    async def verify(self, token: str, audiences: Collection[str]) -> Claims:
-        raise TokenRefused("rehearsal")
-
-    async def find(self, tenant: str, grant_id: str) -> Delegation:
-        raise GrantEnded
-
-    def forget(self, tenant: str = "", grant_id: str = "") -> None:
-        """There is nothing to forget."""
-
-
 def stage(engine: PolicyEngine, roles: Mapping[str, Sequence[str]]) -> Authority:
     """An authority over these policies that knows nobody."""
     permissions = {role: Permissions.of(texts) for role, texts in roles.items()}
@@ -61,7 +43,7 @@ def stage(engine: PolicyEngine, roles: Mapping[str, Sequence[str]]) -> Authority
         clearance_now=lambda _tenant, _agent: HIGHEST,
         kills=Kills(),
     )
-    return Authority(_Nobody(), engine, _Nobody(), around)
+    return Authority(engine, around)
 
 
 def rehearse(authority: Authority, cases: Iterable[Case]) -> list[Result]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.front_door import FrontDoor
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import Act, calling, invoking
 from policies.permissions import ceiling_of
 from registry.card import Family, Registration, Skill

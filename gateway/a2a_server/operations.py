@@ -25,7 +25,7 @@ from gateway.task_pages import Page, TaskPages
 from gateway.task_reader import TaskReader
 from gateway.tasks import TaskEnded, TaskEvent, TaskRow, fold, shown
 from gateway.turns import Turned
-from policies.authority import Caller
+from policies.callers import Caller
 from registry.card import Family, Registration
 from registry.names import FRONT_DOOR
 from registry.signing import RESUMPTION, SKILL_SELECTION

@@ -13,7 +13,7 @@ from gateway.asgi import check_json, read_body
 from gateway.decisions import READ_AUDIT
 from gateway.errors import InvalidRequest
 from gateway.evaluations import BadEvaluation, Evaluation, Evaluations, asked_of, refused
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import Act
 from policies.strict_json import parse
 

@@ -12,7 +12,7 @@ from gateway.admin.bodies import AgentTermsBody, read_model
 from gateway.admin.desk import Desk
 from gateway.offers import AgentOffer
 from gateway.onboarding import Onboarding
-from policies.authority import Caller
+from policies.callers import Caller
 from registry.card import Family, Registration
 from registry.search import Wanted
 from registry.store import UnknownName

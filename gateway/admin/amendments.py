@@ -12,7 +12,7 @@ from gateway.offers import BadRequest, OperatorTerms, PreconditionFailed, Precon
 from gateway.onboarding import Onboarding
 from gateway.refresh import Refresh
 from gateway.tasks import rfc3339
-from policies.authority import Caller
+from policies.callers import Caller
 from registry.card import Endpoint, Family, Registration, Status
 from registry.deeds import Deed
 from registry.drift import SHOWN_MAX

@@ -12,7 +12,7 @@ from adapters.contract import UpstreamFault
 from adapters.version import VERSION
 from gateway.admission import Admission
 from gateway.errors import TABLE, Row, Told, http_headers, problem, told
-from policies.authority import Caller
+from policies.callers import Caller
 
 PROBLEM = "application/problem+json"
 log = structlog.get_logger()

@@ -12,7 +12,7 @@ from gateway.admin.bodies import Body, read_model
 from gateway.approvals import REASON_MAX, Approvals, Page, Vote
 from gateway.ledger import Refused
 from policies.approval import DECIDE
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import Act, Denial, Grant
 
 Admitted = Callable[[Request], Awaitable[Caller]]

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from gateway.database import Database
 from gateway.decisions import READ_AUDIT, Wanted, read_trail
 from gateway.ledger import Refused
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import Act, Denial
 
 Admitted = Callable[[Request], Awaitable[Caller]]

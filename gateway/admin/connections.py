@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from gateway.connections import UnknownConnection, record_of
 from gateway.tasks import rfc3339
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.credentials import Credential, CredentialKey, origin_of
 from registry.card import Registration
 

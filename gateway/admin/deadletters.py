@@ -11,7 +11,7 @@ from gateway.decisions import READ_AUDIT
 from gateway.ledger import Refused
 from gateway.outbox import Outbox
 from gateway.tasks import rfc3339
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import Act, Denial
 
 RETRY = Act("registerAgent", "Agent", "deadletters", "registry:write", "deadletters")

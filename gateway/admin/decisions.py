@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from gateway.database import Database
 from gateway.decisions import READ_AUDIT, UnknownDecision, find_decision
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import Act
 
 Admitted = Callable[[Request], Awaitable[Caller]]

@@ -10,7 +10,7 @@ from gateway.decisions import BadCursor
 from gateway.ledger import Refused
 from gateway.offers import BadRequest, Registrant
 from gateway.tasks import rfc3339
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import Act, Denial, Grant, calling, getting, invoking, reading
 from policies.kills import Kills
 from registry.card import Family, Registration, Status

@@ -11,7 +11,7 @@ from gateway.admin.bodies import Body, read_model
 from gateway.admin.desk import Desk
 from gateway.front_door import FrontDoor
 from gateway.offers import BadRequest
-from policies.authority import Caller
+from policies.callers import Caller
 from registry.card import Family, Registration, Status
 from registry.catalog_document import BadFilter, check_paths, document, entry_of, facet, matches, parse_filter
 from registry.search import Wanted

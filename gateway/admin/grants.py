@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from gateway.revocation import Revocation, UnknownGrant
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import Act
 
 WRITE_POLICY = Act("writePolicy", "Key", "grants", "policy:write", "grants")

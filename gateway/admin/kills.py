@@ -13,7 +13,7 @@ from gateway.killing import Killing, Order, UnknownKill
 from gateway.ledger import Refused
 from gateway.offers import BadRequest
 from gateway.tasks import rfc3339
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import Act, Denial
 from policies.kills import Kill
 

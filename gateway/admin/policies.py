@@ -14,7 +14,7 @@ from gateway.admin.bodies import Body, read_optional
 from gateway.database import Database
 from gateway.offers import BadRequest
 from gateway.what_if import REPLAYED_MAX, Which, past, replayed
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.cedar import BadPolicy, PolicyEngine, RuleSet, compiled, load
 from policies.grant import Act
 from policies.policy_folder import LINKS

@@ -12,7 +12,7 @@ from gateway.admin.bodies import Body, ServerTermsBody, read_model, read_optiona
 from gateway.admin.desk import Desk
 from gateway.offers import ServerOffer
 from gateway.onboarding import Onboarding
-from policies.authority import Caller
+from policies.callers import Caller
 from registry.card import Family, Registration
 from registry.pins import waiting
 

@@ -14,7 +14,7 @@ from gateway.places import Places
 from gateway.task_pages import Page, read_page, sees
 from gateway.tasks import WITHHELD, TaskEvent, TaskLog, TaskRecord, TaskRow, UnknownTask, one_by_one, rfc3339
 from gateway.traces import read_trace
-from policies.authority import Caller
+from policies.callers import Caller
 
 QUIET_SECONDS = 15.0  # after which a comment shows that the stream lives
 Admitted = Callable[[Request], Awaitable[Caller]]

@@ -13,7 +13,7 @@ from gateway.admin.bodies import Body, read_model
 from gateway.admin.desk import Desk, registering
 from gateway.offers import BadRequest
 from gateway.tasks import rfc3339
-from policies.authority import Caller
+from policies.callers import Caller
 from registry.card import Family, Registration
 from registry.seeds import virtual
 from registry.selection import BadSelection, Selection

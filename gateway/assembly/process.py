@@ -52,7 +52,8 @@ from gateway.telemetry import current_trace_id
 from gateway.turns import Memory
 from policies.audit import Audit
 from policies.audit_heads import HeadsFile
-from policies.authority import Authority, Caller, Request
+from policies.authority import Authority, Request
+from policies.callers import Caller, Callers
 from policies.cedar import PolicyEngine
 from policies.grant import Act, Grant
 from policies.grants import Grants
@@ -148,7 +149,8 @@ class Gateway:
         self.grants = Grants(self.database, time.time, is_over, self.kills)
         self.spool = Spool(settings.home, self.audit, self.grants, self.kills)
         around = rights.surroundings(settings, self.registry, lambda: self.database.fresh, self.kills)
-        self.authority = Authority(self.identity, self.engine, self.grants, around)
+        self.callers = Callers(self.identity, self.grants, around)
+        self.authority = Authority(self.engine, around)
         self.policies = PolicyReload(self.database, self.engine, self.audit, self.authority.forget, lambda: self.registry.generation)
         self.minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
         self.tokens = HopTokens(self.keys, self.identity, self.grants, self.minting)
@@ -164,8 +166,8 @@ class Gateway:
     def _ask_people(self, outside: Outside) -> None:
         """How people decide, and what goes on when they have."""
         self.approvals = Approvals(self.database, self.audit, now_us)
-        self.resuming = Resuming(self.broker, self.ledger, self.memory, outside)
-        self.consented = Consented(self.broker, self.ledger, self.memory, outside)
+        self.resuming = Resuming(self.broker, self.ledger, self.callers, self.memory, outside)
+        self.consented = Consented(self.broker, self.ledger, self.callers, self.memory, outside)
 
     def _heads(self) -> HeadsFile:
         heads = HeadsFile(self.settings.home / "audit.heads", self.keys, now_us)
@@ -228,6 +230,7 @@ class Gateway:
         await self.database.write(lambda batch: self.audit.open(batch.connection, batch))
         for name in ("registry", "grants", "policies"):
             self.database.watch(name, self.authority.forget)
+            self.database.watch(name, self.callers.forget)
         self.database.watch("grants", self.broker.halt.revoked)
         self.database.watch("kills", self.kills.reload)
         self.database.watch("policies", self.policies.take_up)

@@ -11,7 +11,7 @@ from gateway.errors import InvalidRequest
 from gateway.ledger import Trail
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.sessions import Session
-from policies.authority import Caller
+from policies.callers import Caller
 
 
 class Answered(Exception):

@@ -20,7 +20,7 @@ from gateway.mcp_server.sessions import Session, Sessions
 from gateway.mcp_server.subscriptions import LOOK_SECONDS, Audience, Feed, Interest
 from gateway.mcp_server.task_feed import TaskFeed, task_ids
 from gateway.places import Places
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.identity import TokenRefused
 from policies.kills import Killed
 

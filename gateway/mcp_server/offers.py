@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from gateway.errors import NotReachable
 from gateway.mcp_server.lists import Entries, Lists
-from policies.authority import Authority, Caller
+from policies.authority import Authority
+from policies.callers import Caller
 from policies.grant import Act, calling, getting, invoking, reading
 from policies.permissions import ceiling_of
 from registry.card import Family, Registration, Status

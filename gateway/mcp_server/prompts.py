@@ -10,7 +10,7 @@ from gateway.errors import UnknownPrompt
 from gateway.mcp_server.names import exposed, owner_of, unlike
 from gateway.mcp_server.offers import Offers, Place
 from gateway.mcp_server.uris import document_outward
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import getting
 from registry.card import Registration
 from registry.store import UnknownName

@@ -9,7 +9,7 @@ from msgspec import Raw
 from gateway.errors import UnknownResource
 from gateway.mcp_server.offers import Offers, own_names
 from gateway.mcp_server.uris import document_outward, inward
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import reading
 from registry.card import Registration, Resource, Template
 from registry.store import UnknownName

@@ -14,8 +14,8 @@ from adapters.mcp_wire import INVALID_PARAMS, LEGACY
 from gateway.database import Batch, Database
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.tables import mcp_events, mcp_sessions
-from policies.authority import Caller
 from policies.bounded import BoundedCache
+from policies.callers import Caller
 
 IDLE_SECONDS = 3600.0
 FRESH_SECONDS = 1.0  # for which a process believes what it read, where others may have changed it

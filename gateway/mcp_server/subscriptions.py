@@ -23,7 +23,7 @@ from gateway.ledger import Refused, Trail
 from gateway.loose import let_go
 from gateway.mcp_server.relay import Catalogue
 from gateway.mcp_server.watching import Watching
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import reading
 from policies.identity import TokenRefused
 from policies.kills import Killed

@@ -12,7 +12,7 @@ from gateway.mcp_server.server_questions import Question
 from gateway.mcp_server.sessions import holder
 from gateway.tables import mcp_questions, mcp_tasks, task_answers
 from gateway.tasks import TaskRow, UnknownTask
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.ids import new_id
 
 KEPT_SECONDS = 30 * 86_400  # for which a server's task is known, however long the server keeps it

@@ -8,7 +8,7 @@ from gateway.errors import UnknownTool
 from gateway.mcp_server.named import AgentTool, Known, Named, ServerTool, Target
 from gateway.mcp_server.names import owner_of, unlike
 from gateway.mcp_server.offers import Offers, Place, own_names
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import calling, invoking
 from registry.card import Registration
 from registry.store import UnknownName

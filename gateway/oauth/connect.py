@@ -16,7 +16,7 @@ from adapters.oauth_requests import OwnClient, consent_url
 from gateway.asgi import BadHeader, BodyTooLarge, read_body
 from gateway.connections import LIFE_SECONDS, Connection, Connections, UnknownConnection, cookie_name
 from gateway.oauth.form import FORM_MAX, parse_form
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.hop_tokens import ExchangeRefused
 from policies.identity import TokenRefused
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from policies.authority import Authority, Request
+from policies.callers import Callers
 from policies.cedar import PolicyEngine
 from policies.claims import DEVELOPMENT_ISSUER
 from policies.grant import Grant, calling
@@ -43,30 +44,30 @@ def ruling() -> Ruling:
 async def _measured(folder: Path) -> Ruling:
     keys = SigningKeys.open(folder)
     _write_policies(folder / "policies")
-    authority = _authority(keys, folder / "policies")
+    callers, authority = _authority(keys, folder / "policies")
     tokens = [mint_user_token(keys, Principal("default", DEVELOPMENT_ISSUER, f"user{number}"), URL) for number in range(PEOPLE)]
     requests = [Request(calling("crm", f"tool{number}"), "default") for number in range(TOOLS)]
-    cold = [await _timed(authority, tokens[number], requests[number % TOOLS]) for number in range(COLD)]
+    cold = [await _timed(callers, authority, tokens[number], requests[number % TOOLS]) for number in range(COLD)]
     warm = [(tokens[number % 50], requests[number % 20]) for number in range(100)]
     for token, request in warm:
-        await _timed(authority, token, request)
+        await _timed(callers, authority, token, request)
     began = time.process_time()
     for number in range(WARM):
         token, request = warm[number % len(warm)]
-        authority.rule(await authority.admit(token, (URL,)), request)
+        authority.rule(await callers.admit(token, (URL,)), request)
     return Ruling(cold_p50_ms=median(cold) * 1e3, warm_cpu_us=(time.process_time() - began) / WARM * 1e6)
 
 
-async def _timed(authority: Authority, token: str, request: Request) -> float:
+async def _timed(callers: Callers, authority: Authority, token: str, request: Request) -> float:
     began = time.perf_counter()
-    ruled = authority.rule(await authority.admit(token, (URL,)), request)
+    ruled = authority.rule(await callers.admit(token, (URL,)), request)
     taken = time.perf_counter() - began
     if not isinstance(ruled, Grant):
         raise BenchFailure(f"the ruling was {ruled.decision.reason_id}, not a Grant")
     return taken
 
 
-def _authority(keys: SigningKeys, policies: Path) -> Authority:
+def _authority(keys: SigningKeys, policies: Path) -> tuple[Callers, Authority]:
     async def fetch(*_: object, **__: object) -> object:
         raise AssertionError("nothing is fetched for the development issuer")
 
@@ -81,7 +82,8 @@ def _authority(keys: SigningKeys, policies: Path) -> Authority:
         kills=Kills(),
     )
     identity = Identity(URL, keys, [], fetch, development=True)  # type: ignore[arg-type]  # answers nothing
-    return Authority(identity, PolicyEngine(ROLES, policies), Grants(_NoRows(), time.time), around)  # type: ignore[arg-type]  # no rows
+    grants = Grants(_NoRows(), time.time)  # type: ignore[arg-type]  # no rows
+    return Callers(identity, grants, around), Authority(PolicyEngine(ROLES, policies), around)
 
 
 def _write_policies(folder: Path) -> None:

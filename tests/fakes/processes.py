@@ -16,7 +16,7 @@ from gateway.settings import Settings
 from gateway.tables import processes
 from gateway.tasks import TaskLog, TaskRecord
 from gateway.turns import Memory
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.grant import calling
 from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
 from policies.ids import new_id, now_us
@@ -94,7 +94,7 @@ class Process:
 
     async def caller(self, user: str = "alice") -> Caller:
         token = mint_user_token(self.gateway.keys, Principal("default", DEVELOPMENT_ISSUER, user), URL, None, 3600)
-        return await self.gateway.authority.admit(token, (URL,))
+        return await self.gateway.callers.admit(token, (URL,))
 
     async def registered(self) -> "Process":
         """With an agent `sales` and a server `inventory`."""

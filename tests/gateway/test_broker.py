@@ -21,7 +21,7 @@ from gateway.task_reader import IdempotencyConflict, TaskReader
 from gateway.tasks import SETTLED_US, TaskEnded, UnknownTask, one_by_one
 from gateway.turns import EndingNotKept, Turned
 from gateway.under_way import FANOUT_MAX, TooManyTasks
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.tables import audit as audit_table
 from tests.fakes.outages import Fate
 from tests.fakes.processes import Process, process, sending, tool_call

@@ -18,7 +18,7 @@ from gateway.ledger import Trail
 from gateway.spool import NAME
 from gateway.tasks import TaskRow
 from gateway.turns import EndingNotKept, Turned
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.delegation import Hop
 from policies.grants import GrantEnded
 from policies.identity import TokenRefused

@@ -13,7 +13,7 @@ from gateway.errors import UnknownPrompt, UnknownResource, told
 from gateway.mcp_server.offers import Offers
 from gateway.mcp_server.prompts import Prompts, ServerPrompt
 from gateway.mcp_server.resources import Resources, ServerResource
-from policies.authority import Caller
+from policies.callers import Caller
 from registry.store import UnknownName
 from registry.tables import probes
 from tests.fakes.house import CallbackAgent, House
@@ -66,7 +66,7 @@ async def registered(desk: Reception, name: str, era: Era = "both", server: MCPS
 
 
 async def caller(home: House, user: str, **token: Any) -> Caller:
-    return await home.gateway.authority.admit(home.token(user, **token), [home.url])
+    return await home.gateway.callers.admit(home.token(user, **token), [home.url])
 
 
 def plain(listed: Sequence[msgspec.Raw]) -> list[dict[str, Any]]:

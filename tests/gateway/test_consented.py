@@ -124,7 +124,7 @@ async def test_two_rounds_at_once_send_a_message_once(town: Town, vendor: Callba
     async with town.process() as place:
         await town.furnish(place)
         gateway, task = place.home.gateway, await waiting(place, "vendor", "hello")
-        other = type(gateway.consented)(gateway.broker, gateway.ledger, gateway.memory, gateway.consented._outside)
+        other = type(gateway.consented)(gateway.broker, gateway.ledger, gateway.callers, gateway.memory, gateway.consented._outside)
         async with gateway.consented._busy:
             await place.connect(page(task), "alice")
             rows = await gateway.database.read(lambda connection: connection.execute(select(tasks)).all())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.a2a_server.extended import ExtendedCards
-from policies.authority import Caller
+from policies.callers import Caller
 from registry.card import Family, Status
 from registry.card_reader import read_card
 from registry.names import BadName, check_name
@@ -37,7 +37,7 @@ def said(answer: Any) -> str:
 
 
 async def caller(home: House, user: str, scope: str | None = None) -> Caller:
-    return await home.gateway.authority.admit(home.token(user, scope), (URL,))
+    return await home.gateway.callers.admit(home.token(user, scope), (URL,))
 
 
 async def test_a_message_reaches_the_agent_that_fits(home: House, agents: dict[str, CallbackAgent]) -> None:

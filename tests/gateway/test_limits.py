@@ -15,7 +15,7 @@ from gateway.limits import BudgetSpent, Limit, Limits, PayloadTooLarge, RateLimi
 from gateway.settings import BadSettings, load
 from gateway.tables import budgets
 from policies.audit import Audit
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.delegation import Delegation, Hop
 from policies.grant import calling, invoking
 from policies.permissions import ALL

@@ -86,7 +86,7 @@ async def test_a_server_that_is_not_reachable_is_told_apart_where_it_may_be_know
 async def test_what_is_kept_is_made_once(home: House) -> None:
     await home.gateway.registry.add(server("crm", 3))
     offers = Offers(home.gateway.registry, home.gateway.authority)
-    tools, caller = Tools(offers, "_"), await home.gateway.authority.admit(home.token("mel"), [home.url])
+    tools, caller = Tools(offers, "_"), await home.gateway.callers.admit(home.token("mel"), [home.url])
     first = tools.listed(caller, "")
     assert tools.listed(caller, "") is first
     home.gateway.authority.forget()

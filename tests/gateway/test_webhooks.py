@@ -19,7 +19,7 @@ from tests.fakes.webhook import Webhook
 
 async def sent(home: House, url: str, user: str = "alice", version: str = "1.0", **config: Any) -> Turned:
     gateway = home.gateway
-    caller = await gateway.authority.admit(home.token(user), (home.url,))
+    caller = await gateway.callers.admit(home.token(user), (home.url,))
     webhook = await gateway.push.vetted(PushConfig(url=url, **config), version)
     message = Message(message_id="m1", role=Role.USER, parts=(Part(text="hi"),))
     return await gateway.broker.send(caller, Sending("echo", message, Trail(), webhook=webhook))

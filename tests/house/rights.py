@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from tests.house.source import Source
 
 GRANT_MAKER = "policies.authority"
-DELEGATION_MAKERS = ("policies.authority", "policies.grants")  # the root of a chain; one read back from its row
+DELEGATION_MAKERS = ("policies.callers", "policies.grants")  # the root of a chain; one read back from its row
 NARROWER = "policies.delegation"
 AUTHORITY = {"scope", "path", "not_after", "depth_max"}  # the fields of a Delegation that carry authority
 

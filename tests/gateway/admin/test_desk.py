@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.admin.desk import Desk
-from policies.authority import Caller
+from policies.callers import Caller
 from policies.delegation import Delegation, Hop
 from policies.permissions import Permissions
 from policies.principal import Principal

@@ -1,0 +1,98 @@
+"""An authority over policies of a test's own, among people, agents and grants that are what the test says they are."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from policies.authority import Authority
+from policies.callers import Caller, Callers, Supposed, supposed
+from policies.cedar import CedarQuestion, PolicyEngine
+from policies.cedar_question import Verdict
+from policies.claims import Claims
+from policies.delegation import Delegation, Hop
+from policies.grants import GrantEnded
+from policies.history import HIGHEST
+from policies.identity import TokenRefused
+from policies.kills import Kills
+from policies.permissions import ALL, Permissions
+from policies.principal import Principal
+from policies.surroundings import Surroundings
+from tests.fakes.clock import Clock
+from tests.fakes.rows import Rows
+
+IDP = "https://idp.test"
+ROLES: Mapping[str, Sequence[str]] = {
+    "sales": ["tool:crm.*", "agent:*"],
+    "reader": ["tool:crm.read"],
+    "admin": ["*"],
+}
+ALICE = Principal("acme", IDP, "alice", ("sales",))
+
+
+class CountingEngine(PolicyEngine):
+    """Counts what it decides."""
+
+    decided = 0
+
+    def decide(self, question: CedarQuestion) -> Verdict:
+        self.decided += 1
+        return super().decide(question)
+
+
+class Scene:
+    """What surrounds an authority, all of which a test may change; ids count."""
+
+    def __init__(self, folder: Path, policies: str = "") -> None:
+        (folder / "ours.cedar").write_text(policies)
+        self.clock = Clock()
+        self.rows = Rows()
+        self.kills = Kills(self.rows)
+        self.fresh = True
+        self.roles: dict[str, tuple[str, ...]] = {}  # by subject; what is not here is as it was vouched for
+        self.ceilings: dict[tuple[str, str], Permissions | None] = {}
+        self.clearances: dict[tuple[str, str], int] = {}
+        self.ids: Counter[str] = Counter()
+        self.claims: dict[str, Claims] = {}  # by token
+        self.grants: dict[tuple[str, str], Delegation] = {}
+        self.forgotten: list[tuple[str, str]] = []
+        self.engine = CountingEngine(ROLES, folder)
+        around = Surroundings(
+            roles_now=lambda _issuer, subject, vouched: self.roles.get(subject, tuple(vouched)),
+            ceiling_now=lambda tenant, agent: self.ceilings.get((tenant, agent), ALL),
+            role_permissions={role: Permissions.of(texts) for role, texts in ROLES.items()},
+            new_id=self._new_id,
+            now=self.clock,
+            fresh=lambda: self.fresh,
+            clearance_now=lambda tenant, agent: self.clearances.get((tenant, agent), HIGHEST),
+            kills=self.kills,
+        )
+        self.callers = Callers(self, self, around)
+        self.authority = Authority(self.engine, around)
+
+    def cached(self, token: str, audiences: Collection[str]) -> Claims | None:
+        """Tokens that end with a + were verified before."""
+        return self.claims[token] if token.endswith("+") else None
+
+    async def verify(self, token: str, audiences: Collection[str]) -> Claims:
+        if token not in self.claims or token.endswith("+") or self.claims[token].audience not in audiences:
+            raise TokenRefused("unknown")
+        return self.claims[token]
+
+    async def find(self, tenant: str, grant_id: str) -> Delegation:
+        if (tenant, grant_id) not in self.grants:
+            raise GrantEnded
+        return self.grants[tenant, grant_id]
+
+    def forget(self, tenant: str = "", grant_id: str = "") -> None:
+        self.forgotten.append((tenant, grant_id))
+
+    def caller(self, *path: Hop, who: Principal = ALICE, scope: Permissions = ALL, life: float = 60.0) -> Caller:
+        """A person, or the last agent of `path`, in task t0 of grant g0 and errand x0."""
+        expires = self.clock.now + life
+        found = supposed(Supposed(who, scope, path))
+        delegation = Delegation(who, scope, expires, path).rooted("g0", "t0", "x0") if path else Delegation(who, scope, expires)
+        return Caller(who, delegation, "", "", expires, found.key)
+
+    def _new_id(self, prefix: str) -> str:
+        self.ids[prefix] += 1
+        return f"{prefix}_{self.ids[prefix]}"
