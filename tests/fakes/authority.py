@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from policies.authority import Authority
+from policies.authority import Authority, Request
 from policies.callers import Caller, Callers, Supposed, supposed
 from policies.cedar import CedarQuestion, PolicyEngine
 from policies.cedar_question import Verdict
 from policies.claims import Claims
 from policies.delegation import Delegation, Hop
+from policies.grant import Denial, Grant, calling
 from policies.grants import GrantEnded
 from policies.history import HIGHEST
 from policies.identity import TokenRefused
@@ -27,6 +29,18 @@ ROLES: Mapping[str, Sequence[str]] = {
     "admin": ["*"],
 }
 ALICE = Principal("acme", IDP, "alice", ("sales",))
+READ, REFUND, MAIL = calling("crm", "read"), calling("crm", "refund"), calling("mail", "send")
+NORA = Principal("acme", ALICE.issuer, "nora", ("nobody",))
+RICK = Principal("acme", ALICE.issuer, "rick", ("reader",))
+ADA = Principal("acme", ALICE.issuer, "ada", ("admin",))
+TOOL = 'action == Action::"callTool"'
+LARGE = f'@id("large") forbid(principal, {TOOL}, resource == Tool::"crm.refund") when {{ context.input.amount > 500 }};'
+ASKING = LARGE.replace("forbid", '@ask("sure?") @approvals("2") @expires("30m") forbid')
+ONCE = f'@id("once") forbid(principal, {TOOL}, resource == Tool::"crm.refund") when {{ context.history.repeats > 0 }};'
+TOTAL = (
+    f'@id("most") @total("amount") forbid(principal, {TOOL}, resource == Tool::"crm.refund")'
+    " when { context.history.totals.amount + context.input.amount > 1000 };"
+)
 
 
 class CountingEngine(PolicyEngine):
@@ -96,3 +110,23 @@ class Scene:
     def _new_id(self, prefix: str) -> str:
         self.ids[prefix] += 1
         return f"{prefix}_{self.ids[prefix]}"
+
+
+def crm(*permissions: str) -> Permissions:
+    return Permissions.of(permissions)
+
+
+def refund(amount: int, **more: Any) -> Request:
+    return Request(REFUND, "acme", {"amount": amount}, **more)
+
+
+def denied(scene: Scene, caller: Caller, request: Request) -> Denial:
+    ruling = scene.authority.rule(caller, request)
+    assert isinstance(ruling, Denial) and not ruling.decision.allowed
+    return ruling
+
+
+def granted(scene: Scene, caller: Caller, request: Request) -> Grant:
+    ruling = scene.authority.rule(caller, request)
+    assert isinstance(ruling, Grant) and ruling.decision.allowed
+    return ruling

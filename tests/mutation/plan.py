@@ -28,7 +28,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "audit_cuts": (*AUDIT, "gateway/commands/test_trail.py"),
     "audit_heads": (*AUDIT, "gateway/commands/test_trail.py", "gateway/test_pulse.py"),
     "audit_proof": (*AUDIT, "gateway/commands/test_trail.py"),
-    "authority": ABOVE,
+    "authority": ("policies/test_authority_terms.py", *ABOVE),
     "callers": ABOVE,
     "cedar": (*CEDAR, "policies/test_policy_folder.py", "policies/test_asking.py", "policies/test_replay.py", "gateway/test_reloads.py"),
     "cedar_question": (*CEDAR, "policies/test_asking.py"),
