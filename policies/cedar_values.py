@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 LONG = 1 << 63
-_ESCAPES = frozenset({"__entity", "__extn", "__expr"})  # Cedar's JSON would turn such an object into an entity or a function call
+RESERVED = frozenset({"__entity", "__extn", "__expr"})  # Cedar's JSON would turn such an object into an entity or a function call
 
 
 class NotExpressible(ValueError):
@@ -13,7 +13,10 @@ class NotExpressible(ValueError):
 
 
 def cedar_value(value: Any) -> Any:
-    """`value` (parsed JSON) in Cedar's JSON form; members that are null are left out. Raises NotExpressible."""
+    """`value` (parsed JSON) in Cedar's JSON form; members that are null are left out. Raises NotExpressible.
+
+    JSON knows one kind of number, so 4.0 is the Long 4: else it would slip past a policy that forbids 4.
+    """
     match value:
         case bool() | str():
             return value
@@ -22,9 +25,9 @@ def cedar_value(value: Any) -> Any:
                 raise NotExpressible("an integer needs more than 64 bits")
             return value
         case float():
-            return {"__extn": {"fn": "decimal", "arg": _decimal(value)}}
+            return cedar_value(int(value)) if value.is_integer() else decimal_value(_digits(value))
         case Mapping():
-            if not _ESCAPES.isdisjoint(value):
+            if not RESERVED.isdisjoint(value):
                 raise NotExpressible("a member has a name that Cedar reserves")
             return {name: cedar_value(member) for name, member in value.items() if member is not None}
         case list() | tuple():
@@ -32,12 +35,15 @@ def cedar_value(value: Any) -> Any:
     raise NotExpressible(f"{type(value).__name__} is not JSON")
 
 
-def _decimal(number: float) -> str:
-    """Digits with one to four decimals, as Cedar's decimal takes them; the range is checked by Cedar itself."""
+def decimal_value(digits: str) -> dict[str, Any]:
+    """A decimal in Cedar's JSON form; its range is checked by Cedar itself."""
+    return {"__extn": {"fn": "decimal", "arg": digits}}
+
+
+def _digits(number: float) -> str:
+    """With four decimals; Cedar's decimal takes no more."""
     exact = Decimal(repr(number))
-    if not exact.is_finite() or abs(exact) >= LONG:
-        raise NotExpressible("a number is out of range")
     text = f"{exact:.4f}"
-    if Decimal(text) != exact:
-        raise NotExpressible("a number has more than four decimals")
+    if not exact.is_finite() or Decimal(text) != exact:
+        raise NotExpressible("a number is no decimal of four digits at most")
     return text

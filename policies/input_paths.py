@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from policies.argument_types import Path
+from policies.cedar_values import decimal_value
 from policies.policy_syntax import nodes
 
 WHOLE: Path = ()
 _METHODS = ("lessThan", "lessThanOrEqual", "greaterThan", "greaterThanOrEqual")
+_SAME = ("==", "!=", "contains", "containsAll", "containsAny")
 
 
 def input_paths(policy: Mapping[str, Any]) -> set[Path]:
@@ -16,28 +18,46 @@ def input_paths(policy: Mapping[str, Any]) -> set[Path]:
 
 
 def decimal_paths(policy: Mapping[str, Any]) -> set[Path]:
-    """Those that are compared as decimals."""
+    """Those that are compared as decimals, or looked for among decimals: a Long is never equal to one, and Cedar would not say so."""
     found: set[Path] = set()
     for node in nodes(policy["conditions"]):
         for name, operands in node.items():
             if name in _METHODS and isinstance(operands, list):
-                found |= {path for one in operands if (path := _path(one))}
-            elif name in ("==", "!=") and isinstance(operands, dict):
-                sides = (operands.get("left"), operands.get("right"))
+                found |= {path for one in _compared(operands) if (path := _path(one))}
+            elif name in _SAME and isinstance(operands, dict):
+                sides = list(_compared([operands.get("left"), operands.get("right")]))
                 if any(isinstance(side, dict) and "decimal" in side for side in sides):
                     found |= {path for side in sides if (path := _path(side))}
     return found
 
 
+def _compared(operands: list[Any]) -> Iterator[Any]:
+    """The expressions that operands come down to: members of a list that is written out, both ends of an `if`."""
+    for operand in operands:
+        match operand:
+            case {"Set": list(members)}:
+                yield from _compared(members)
+            case {"if-then-else": {"then": one, "else": other}}:
+                yield from _compared([one, other])
+            case _:
+                yield operand
+
+
 def with_decimals(arguments: Any, paths: set[Path]) -> Any:
-    """Arguments as Cedar values, in which whole numbers at these paths are decimals: JSON knows one kind of number."""
+    """Arguments as Cedar values, in which whole numbers at these paths, or in lists there, are decimals: JSON knows one kind of number."""
     for path in paths:
         holder = arguments
         for name in path[:-1]:
             holder = holder.get(name) if isinstance(holder, dict) else None
-        if isinstance(holder, dict) and type(holder.get(path[-1])) is int:
-            holder[path[-1]] = {"__extn": {"fn": "decimal", "arg": f"{holder[path[-1]]}.0"}}
+        if isinstance(holder, dict) and path[-1] in holder:
+            holder[path[-1]] = _as_decimal(holder[path[-1]])
     return arguments
+
+
+def _as_decimal(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_decimal(item) for item in value]
+    return decimal_value(f"{value}.0") if type(value) is int else value
 
 
 def _paths(node: Any) -> Iterator[Path]:
