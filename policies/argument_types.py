@@ -4,12 +4,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from policies.cedar_values import RESERVED
+
 DEPTH_MAX = 8
 ATTRIBUTES_MAX = 1000  # of one tool
-RESERVED = frozenset({"__entity", "__extn", "__expr"})
 ANY = "*"  # the last step of a path: any other member
+DEEP = "it is nested too deeply"
+SEVERAL = "it can be of several types"
 CedarType = dict[str, Any]
 Path = tuple[str, ...]
+Settled = tuple[Mapping[str, Any], bool]  # a schema of one type, and whether null is allowed beside
 _LEAVES: Mapping[str, CedarType] = {
     "string": {"type": "String"},
     "integer": {"type": "Long"},
@@ -92,9 +96,10 @@ class _Reader:
 
     def read(self, schema: Any, path: Path, depth: int) -> CedarType | None:
         """None: no type of Cedar's; it is noted why."""
-        given, optional = self._settled(schema)
-        if given is None or depth > DEPTH_MAX:
-            return self._give_up(path, optional if given is None else "it is nested too deeply")
+        settled = self._settled(schema) if depth <= DEPTH_MAX else DEEP
+        if isinstance(settled, str):
+            return self._give_up(path, settled)
+        given, _ = settled
         kind = given.get("type", "object" if "properties" in given else None)
         if kind == "object":
             return self._record(given, path, depth)
@@ -130,33 +135,26 @@ class _Reader:
         return None
 
     def _nullable(self, schema: Any) -> bool:
-        given = self._target(schema)
-        if given is None:
-            return False
-        kinds = given.get("type")
-        choices = given.get("anyOf") or given.get("oneOf") or ()
-        return (isinstance(kinds, list) and "null" in kinds) or any(_is_null(one) for one in choices if isinstance(choices, list))
+        settled = self._settled(schema)
+        return not isinstance(settled, str) and settled[1]
 
-    def _settled(self, schema: Any) -> tuple[Mapping[str, Any] | None, str]:
-        """The schema without references, null and choices of one; else None and why."""
-        given = self._target(schema)
-        if given is None:
-            return None, "its schema refers to what is not there"
-        if any(name in given for name in ("allOf", "not", "if", "$dynamicRef")):
-            return None, "its schema is a combination of several"
-        choices = given.get("anyOf", given.get("oneOf"))
-        if choices is not None:
+    def _settled(self, schema: Any) -> Settled | str:
+        """Without references, null and choices of one; or why that can't be had."""
+        nullable = False
+        for _ in range(DEPTH_MAX):
+            given = self._target(schema)
+            if given is None:
+                return "its schema refers to what is not there"
+            if any(name in given for name in ("allOf", "not", "if", "$dynamicRef")):
+                return "its schema is a combination of several"
+            choices = given.get("anyOf", given.get("oneOf"))
+            if choices is None:
+                return _single(given, nullable)
             real = [one for one in choices if not _is_null(one)] if isinstance(choices, list) else []
-            return self._settled(real[0]) if len(real) == 1 and real[0] is not schema else (None, "it can be of several types")
-        kinds = given.get("type")
-        if isinstance(kinds, list):
-            kept = [one for one in kinds if one != "null"]
-            return ({**given, "type": kept[0]}, "") if len(kept) == 1 else (None, "it can be of several types")
-        if kinds is None and ("enum" in given or "const" in given):
-            values = given["enum"] if isinstance(given.get("enum"), list) else [given.get("const")]
-            texts = all(isinstance(one, str) for one in values if one is not None)
-            return ({"type": "string"}, "") if texts else (None, "it can be of several types")
-        return given, ""
+            if len(real) != 1:
+                return SEVERAL
+            nullable, schema = nullable or len(choices) > 1, real[0]
+        return DEEP
 
     def _target(self, schema: Any) -> Mapping[str, Any] | None:
         """Follows references within the document, a few at most."""
@@ -176,6 +174,19 @@ class _Reader:
         for step in reference[2:].split("/"):
             found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
         return found
+
+
+def _single(given: Mapping[str, Any], nullable: bool) -> Settled | str:
+    """A schema that names one type, beside null."""
+    kinds = given.get("type")
+    if isinstance(kinds, list):
+        kept = [one for one in kinds if one != "null"]
+        return ({**given, "type": kept[0]}, nullable or len(kinds) > 1) if len(kept) == 1 else SEVERAL
+    if kinds is None and ("enum" in given or "const" in given):
+        values = given["enum"] if "enum" in given else [given["const"]]
+        texts = isinstance(values, list) and all(isinstance(one, str) for one in values if one is not None)
+        return ({"type": "string"}, nullable or None in values) if texts else SEVERAL
+    return given, nullable
 
 
 def _is_null(schema: Any) -> bool:
