@@ -21,13 +21,14 @@ from policies.policy_folder import BadPolicy, Stamp, built_in, operators, stamp
 from policies.policy_reading import Read, Text, read_all, refuse_ambiguous
 from policies.policy_review import Policy, Review, review
 from policies.policy_schema import known_types, schema_document
-from policies.policy_syntax import actions_of, assumed, idle, may_apply, reads, reads_input, without_input
+from policies.policy_syntax import actions_of, assumed, idle, may_apply, reads, reads_input
 from policies.role_rules import role_policies
 
 __all__ = ["BadPolicy", "CedarQuestion", "KnownTool", "PolicyEngine", "RuleSet", "Verdict", "load", "schema_text"]
 
 ENTITIES_KEPT = 1024  # 8 KB each
 USER_OF = "default|interlock-development"  # people who are called by a name alone
+UNKNOWN_TO_LISTS = ("input", "history")
 Tools = Callable[[], Iterable[KnownTool]]
 
 
@@ -40,17 +41,17 @@ class RuleSet:
     """
 
     policies: cedarpy.PolicySet
-    visible: cedarpy.PolicySet  # the same without all that reads the arguments or the history, and without those that ask
     settled: cedarpy.PolicySet  # the same without those that ask
+    visible: cedarpy.PolicySet  # of these, what is left where neither the arguments nor the history are known, at best
     names: Mapping[str, str]
     readers: tuple[tuple[Policy, set[InputPath]], ...]
     version: str
-    asks: Mapping[str, Ask] = field(repr=False, default_factory=dict)  # by @id
+    asks: Mapping[str, Ask] = field(default_factory=dict)  # by @id
     historians: tuple[Policy, ...] = ()  # that look at the history, or want something added up for those that do
     totals: tuple[tuple[Policy, str], ...] = ()  # the argument that is added up for acts to which the policy may apply
-    documents: Mapping[str, dict[str, Any]] = field(repr=False, default_factory=dict)  # all of them, as Cedar's JSON
-    own: Mapping[str, Policy] = field(repr=False, default_factory=dict)
-    places: Mapping[str, tuple[str, int]] = field(repr=False, default_factory=dict)
+    documents: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # all of them, as Cedar's JSON
+    own: Mapping[str, Policy] = field(default_factory=dict)
+    places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
     unfit: tuple[str, ...] = ()
 
@@ -94,8 +95,8 @@ def _ruled(rules: Mapping[str, dict[str, Any]]) -> RuleSet:
     settled = {key: policy for key, policy in rules.items() if key not in asks}
     return RuleSet(
         policies=_parsed(rules),
-        visible=_parsed(without_input(settled)),
         settled=_parsed(settled),
+        visible=_parsed(assumed(settled, UNKNOWN_TO_LISTS, favourable=True)),
         names={key: policy["annotations"]["id"] for key, policy in rules.items()},
         readers=tuple((policy, decimal_paths(policy)) for policy in rules.values() if reads_input(policy["conditions"])),
         version=hashlib.sha256(document.encode()).hexdigest()[:12],
@@ -207,9 +208,7 @@ class PolicyEngine:
 
     def stamp(self) -> Stamp | None:
         """How the folder looks now; None where there is none to look at."""
-        if self._folder is None:
-            return None
-        return stamp(self._folder) if self._folder.is_dir() else (("", 0, 0, 0),)
+        return stamp(self._folder) if self._folder is not None and self._folder.is_dir() else None
 
     def reload(self) -> None:
         """Takes the rules of today in one step, or keeps the last good ones and reports the problem."""

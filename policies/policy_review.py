@@ -9,7 +9,7 @@ from policies.annotations import total_of
 from policies.argument_types import ArgumentTypes, Path
 from policies.input_paths import input_paths
 from policies.policy_schema import GROUP, schema_document
-from policies.policy_syntax import counted_call, fits, meant, nodes, reads_input
+from policies.policy_syntax import counted_call, fits, meant, reads_input, spoken
 from policies.role_rules import ACTIONS
 
 Policy = Mapping[str, Any]
@@ -55,7 +55,7 @@ def review(policies: Mapping[str, Policy], tools: Mapping[str, ArgumentTypes], v
 
 def _past(policies: Mapping[str, Policy]) -> tuple[list[str], list[str]]:
     """What policies count and add up: permissions whose calls one of them names, and arguments."""
-    counted = {name for policy in policies.values() for node in nodes(policy) if (name := counted_call(node))}
+    counted = {name for policy in policies.values() for node in spoken(policy) if (name := counted_call(node))}
     return sorted(counted), sorted({total for policy in policies.values() if (total := total_of(policy))})
 
 
@@ -111,7 +111,7 @@ def _unclear(paths: Iterable[Path], about: Mapping[str, ArgumentTypes]) -> list[
 
 def _strangers(policy: Policy, tools: Mapping[str, ArgumentTypes]) -> Iterable[str]:
     """Tools that are named and not registered."""
-    for node in nodes(policy):
+    for node in spoken(policy):
         match node:
             case {"type": "Tool" | "Action" as kind, "id": str(name)} if "." in name and name not in tools:
                 yield f'{kind}::"{name}" is not registered{meant(name, tools)}'

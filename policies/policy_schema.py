@@ -33,7 +33,7 @@ RESOURCES: Mapping[str, tuple[str, ...]] = {
     "writePolicy": ("Task", "Key"),
 }
 PARENTS = {"Tool": ["Server"], "Prompt": ["Server"], "Agent": ["Agent"]}
-TYPES = frozenset({"User", "Role", "Action", "Server", "Key", *(kind for kinds in RESOURCES.values() for kind in kinds)})
+TYPES = frozenset({"User", "Role", "Action", *(kind for kinds in RESOURCES.values() for kind in kinds)})
 
 
 def schema_document(tools: Mapping[str, ArgumentTypes], calls: Iterable[str] = (), totals: Iterable[str] = ()) -> dict[str, Any]:

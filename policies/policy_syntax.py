@@ -83,16 +83,6 @@ def counted_call(node: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) else ""
 
 
-def without_input(rules: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What is left when neither the arguments nor the history are known yet: permits without those conditions, and no such forbids."""
-    kept = {}
-    for key, policy in rules.items():
-        conditions = [one for one in policy["conditions"] if not reads_input(one) and not reads(one, "history")]
-        if len(conditions) == len(policy["conditions"]) or policy["effect"] == "permit":
-            kept[key] = policy | {"conditions": conditions}
-    return kept
-
-
 def assumed(rules: Mapping[str, dict[str, Any]], blind: Collection[str], favourable: bool) -> dict[str, dict[str, Any]]:
     """What is left when these attributes of `context` are not known: whatever depends on them taken as best for the caller, or worst."""
     kept = {}
@@ -116,7 +106,7 @@ def _parts(kind: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def misspelt(policy: Mapping[str, Any]) -> str:
     """The first name that nothing will ever have, so that the policy would silently never apply; else the empty string."""
-    for node in nodes(policy):
+    for node in spoken(policy):
         attribute = _context_attribute(node)
         if attribute and attribute not in CONTEXT:
             return f"context has no attribute {attribute!r}{meant(attribute, CONTEXT)}; it has {', '.join(sorted(CONTEXT))}"
@@ -152,7 +142,7 @@ def _variable_attribute(node: Mapping[str, Any]) -> tuple[str, str]:
 
 def idle(policy: Mapping[str, Any], roles: Collection[str]) -> Iterator[str]:
     """What is said of every person and role that nobody will ever be or have."""
-    for node in nodes(policy):
+    for node in spoken(policy):
         match node:
             case {"type": "User", "id": str(name)} if name.count("|") < 2:
                 yield f'User::"{name}" is nobody: a user\'s id is tenant|issuer|subject; write principal.subject == "{name}"'
@@ -160,11 +150,16 @@ def idle(policy: Mapping[str, Any], roles: Collection[str]) -> Iterator[str]:
                 yield f'Role::"{name}" has no permissions in `roles`; an issuer may still vouch for it'
 
 
+def spoken(policy: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every object of a policy but its annotations, which anybody may write as they like."""
+    yield from nodes([part for name, part in policy.items() if name != "annotations"])
+
+
 def nodes(node: Any) -> Iterator[dict[str, Any]]:
-    """Every object of a JSON tree but the annotations."""
+    """Every object of a JSON tree."""
     if isinstance(node, dict):
         yield node
-        node = [value for name, value in node.items() if name != "annotations"]
+        node = list(node.values())
     if isinstance(node, list):
         for item in node:
             yield from nodes(item)

@@ -203,6 +203,28 @@ def test_a_float_is_a_decimal_or_a_refusal(tmp_path: Path) -> None:
         assert rules.decide(ask(BOB, RESERVE, input={"price": odd})).error, odd
 
 
+ONE_OF_FOUR = [
+    ("context.input.n == 4", [4, 4.0, 4e0]),
+    ("[4, 5].contains(context.input.n)", [4, 5.0]),
+    ("context.input.n.contains(4)", [[4], [1, 4.0], [None, 4.0]]),
+    ('context.input.n == decimal("4.0")', [4, 4.0]),
+    ('context.input.n == decimal("-0.0")', [0, -0.0, 0.0]),
+    ('[decimal("4.0"), decimal("0.5")].contains(context.input.n)', [4, 4.0, 0.5]),
+    ('context.input.n.containsAny([decimal("4.0")])', [[4], [0.5, 4.0], [4, 0.5]]),
+    ('context.input.n.greaterThan(decimal("3.0")) || context.input.n == decimal("1.0")', [4, 3.5, 1]),
+    ('(if context.input has n then context.input.n else decimal("0.0")) == decimal("4.0")', [4, 4.0]),
+]
+
+
+@pytest.mark.parametrize(("condition", "numbers"), ONE_OF_FOUR)
+def test_a_number_that_is_forbidden_is_forbidden_however_it_is_written(tmp_path: Path, condition: str, numbers: list[Any]) -> None:
+    rules = engine(tmp_path, PERMIT_ALL + f'@id("no") forbid(principal, action, resource) when {{ {condition} }};')
+    for number in numbers:
+        assert rules.decide(ask(BOB, RESERVE, input={"n": number})) == Verdict(False, ("no",)), number
+    other: Any = [2] if isinstance(numbers[0], list) else 2
+    assert rules.decide(ask(BOB, RESERVE, input={"n": other})).allowed
+
+
 @pytest.mark.parametrize("name", ["__entity", "__extn", "__expr"])
 def test_arguments_cannot_pose_as_entities_or_functions(tmp_path: Path, name: str) -> None:
     text = '@id("role") permit(principal, action, resource) when { context.input.as == Role::"operator" };'
@@ -219,37 +241,6 @@ def test_deep_arguments_are_refused_not_a_crash(tmp_path: Path) -> None:
     for _ in range(20_000):
         deep = {"a": deep}
     assert engine(tmp_path, SMALL).decide(ask(BOB, RESERVE, input=deep)) == Verdict(False, error=True)
-
-
-READING = [
-    "context.input.amount <= 500",
-    "context has input",
-    'context["input"] has x',
-    '[context].contains({"input": 1})',
-    "{a: context} == {a: principal}",
-    '(if principal.subject == "x" then context else {a: 1}) has input',
-    'context == {"Var": 1}',
-]
-NOT_READING = [
-    'context.tenant == "acme"',
-    "context has depth",
-    'context["task"] == "input"',
-    'principal.subject == "context.input"',
-    'principal == User::"context"',
-    '{Var: "context", input: 1} has input',
-]
-
-
-@pytest.mark.parametrize("condition", READING)
-def test_any_other_use_of_the_context_counts_as_reading_the_arguments(tmp_path: Path, condition: str) -> None:
-    rules = engine(tmp_path, f"permit(principal, action, resource) unless {{ {condition} }};")
-    assert rules.reads_input(RESERVE) and rules.reads_input(SALES)
-
-
-@pytest.mark.parametrize("condition", NOT_READING)
-def test_reading_something_else_is_not_reading_the_arguments(tmp_path: Path, condition: str) -> None:
-    rules = engine(tmp_path, f"permit(principal, action, resource) when {{ {condition} }};")
-    assert not rules.reads_input(RESERVE)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +302,8 @@ def test_an_act_without_reading_policies_does_not_depend_on_its_arguments(plain:
 def test_the_cache_key_is_honest_arguments_change_nothing_where_no_policy_reads_them(value: Any) -> None:
     assert LIMITED.decide(ask(ALICE, READ, input={"amount": value})) == LIMITED.decide(ask(ALICE, READ))
     verdict = LIMITED.decide(ask(BOB, RESERVE, input={"amount": value}))
-    assert verdict.allowed == (isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value <= 500)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+    assert verdict.allowed == (number and -(1 << 63) <= value <= 500)
 
 
 def test_a_tool_is_listed_when_some_arguments_would_be_allowed(tmp_path: Path) -> None:
@@ -319,6 +311,14 @@ def test_a_tool_is_listed_when_some_arguments_would_be_allowed(tmp_path: Path) -
     assert rules.visible(ask(BOB, RESERVE)) and rules.visible(ask(BOB, READ))
     assert not rules.visible(ask(BOB, SALES))
     assert not rules.visible(ask(BOB, RESERVE, tenant="evil"))
+
+
+@pytest.mark.parametrize("condition", ["context.input.amount < 5", "context.history.repeats < 5"])
+def test_a_tool_is_not_listed_for_whom_no_arguments_would_be_allowed(tmp_path: Path, condition: str) -> None:
+    """What is beside the unknown in one condition is looked at."""
+    rules = engine(tmp_path, f'permit(principal, action, resource) when {{ principal.subject == "bob" && {condition} }};', {})
+    assert rules.visible(ask(BOB, RESERVE))
+    assert not rules.visible(ask(ALICE, RESERVE))
 
 
 @pytest.mark.parametrize(
@@ -345,34 +345,9 @@ def test_a_policy_that_would_mislead_is_refused_with_its_file(tmp_path: Path, te
     assert refused.value.file == "ours.cedar"
 
 
-def test_a_missing_folder_and_a_file_that_is_not_text_are_named(tmp_path: Path) -> None:
-    with pytest.raises(BadPolicy, match="nowhere"):
-        load(ROLES, tmp_path / "nowhere")
-    (tmp_path / "x.cedar").write_bytes(b"\xff\xfe")
-    with pytest.raises(BadPolicy, match=r"x\.cedar"):
-        load(ROLES, tmp_path)
-
-
 def test_a_policy_without_an_id_is_explained_by_its_file_and_place(tmp_path: Path) -> None:
     rules = engine(tmp_path, 'permit(principal == User::"x", action, resource);\npermit(principal, action, resource);')
     assert rules.decide(ask(BOB, SALES)).policies == ("ours.cedar#2",)
-
-
-def test_a_bad_reload_keeps_the_last_good_rules_and_says_so(tmp_path: Path) -> None:
-    rules = engine(tmp_path, SMALL)
-    before = rules.version
-    (tmp_path / "ours.cedar").write_text("permit(")
-    rules.reload()
-    assert (rules.healthy, rules.version) == (False, before) and rules.problem and rules.problem.file == "ours.cedar"
-    assert rules.decide(ask(BOB, RESERVE, input={"amount": 1})).allowed
-    (tmp_path / "ours.cedar").write_text(PERMIT_ALL)
-    rules.reload()
-    assert rules.healthy and rules.version != before and rules.decide(ask(BOB, RESERVE)).allowed
-
-
-def test_the_version_changes_with_the_roles_and_only_with_the_rules() -> None:
-    assert load(ROLES).version == load({name: ROLES[name] for name in reversed(ROLES)}).version
-    assert load(ROLES).version != load({**ROLES, "support": ["tool:inventory.*"]}).version
 
 
 def test_a_role_taken_away_is_gone_at_the_next_question(plain: PolicyEngine) -> None:
