@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from policies.cedar_values import RESERVED
-
 DEPTH_MAX = 8
 ATTRIBUTES_MAX = 1000  # of one tool
+RESERVED = frozenset({"__entity", "__extn", "__expr"})  # Cedar's JSON would turn such an object into an entity or a function call
 ANY = "*"  # the last step of a path: any other member
 DEEP = "it is nested too deeply"
 SEVERAL = "it can be of several types"

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from policies.argument_types import RESERVED
+
 LONG = 1 << 63
-RESERVED = frozenset({"__entity", "__extn", "__expr"})  # Cedar's JSON would turn such an object into an entity or a function call
 
 
 class NotExpressible(ValueError):

@@ -18,7 +18,10 @@ WHO = {
 }
 
 
-def ask(act: Act = invoking("sales"), **rest: Any) -> CedarQuestion:
+SALES = invoking("sales")
+
+
+def ask(act: Act = SALES, **rest: Any) -> CedarQuestion:
     return replace(CedarQuestion(ALICE, act, "globex"), **rest)
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.cedar_values import RESERVED, NotExpressible, cedar_value, decimal_value
+from policies.argument_types import RESERVED
+from policies.cedar_values import NotExpressible, cedar_value, decimal_value
 
 LONG_MAX = 9_223_372_036_854_775_807
 
@@ -26,7 +27,14 @@ def test_what_cedar_knows_as_json_does_stays_as_it_is(value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("value", "digits"),
-    [(0.5, "0.5000"), (-2.25, "-2.2500"), (0.1234, "0.1234"), (1e-4, "0.0001"), (-0.0001, "-0.0001"), (123456789012.3, "123456789012.3000")],
+    [
+        (0.5, "0.5000"),
+        (-2.25, "-2.2500"),
+        (0.1234, "0.1234"),
+        (1e-4, "0.0001"),
+        (-0.0001, "-0.0001"),
+        (123456789012.3, "123456789012.3000"),
+    ],
 )
 def test_a_fraction_is_a_decimal_with_four_digits(value: float, digits: str) -> None:
     assert cedar_value(value) == decimal(digits) == decimal_value(digits)

@@ -59,7 +59,7 @@ def test_everything_else_stays_as_it_is_written(condition: str) -> None:
         f"{ALL} == {ALL}",
         f"{ALL} in action",
         f'(if context.depth > 1 then {ALL} else Action::"getPrompt") == action',
-        f"[{ALL}].contains(Action::\"getPrompt\")",
+        f'[{ALL}].contains(Action::"getPrompt")',
         f"[{ALL}].containsAll([action])",
         f"context.depth == 1 && ({ANY_TOOL} || principal.subject == {ALL})",
         f"principal in {ALL}",

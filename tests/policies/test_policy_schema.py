@@ -39,7 +39,9 @@ ACTS = [
 ]
 
 
-def allowed_by_schema(question: CedarQuestion, tools: Mapping[str, ArgumentTypes], arguments: Any = None, totals: Iterable[str] = ()) -> bool:
+def allowed_by_schema(
+    question: CedarQuestion, tools: Mapping[str, ArgumentTypes], arguments: Any = None, totals: Iterable[str] = ()
+) -> bool:
     """Whether Cedar takes the question and its entities for what the schema says."""
     document = schema_document(tools, ["tool:crm.find"], totals)
     action, _ = actions_of(question.act)

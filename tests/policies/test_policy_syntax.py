@@ -5,7 +5,20 @@ from typing import Any
 import pytest
 
 from policies.grant import Act, calling, getting, invoking, reading
-from policies.policy_syntax import actions_of, assumed, counted_call, fits, idle, may_apply, meant, misspelt, nodes, parent_of, reads, reads_input
+from policies.policy_syntax import (
+    actions_of,
+    assumed,
+    counted_call,
+    fits,
+    idle,
+    may_apply,
+    meant,
+    misspelt,
+    nodes,
+    parent_of,
+    reads,
+    reads_input,
+)
 from tests.fakes.cedar_policies import ANYTHING, parsed, when
 
 RESERVE, CHECK = calling("inventory", "reserve"), calling("inventory", "check")
@@ -201,7 +214,10 @@ def test_only_what_is_not_known_is_taken_so() -> None:
         ("when { resource has owner }", "resource has no attribute 'owner'"),
         ('when { resource == Tol::"x" }', "there is no entity type 'Tol'; there are Action, Agent, Key,"),
         ("when { resource is Tol }", "there is no entity type 'Tol'"),
-        ('when { action == Action::"callTools" }', "there is no action 'callTools' (did you mean 'callTool'?); there are callTool, decideApproval,"),
+        (
+            'when { action == Action::"callTools" }',
+            "there is no action 'callTools' (did you mean 'callTool'?); there are callTool, decideApproval,",
+        ),
         ('when { action in [Action::"callTool", Action::"zzz"] }', "there is no action 'zzz'; there are"),
     ],
 )

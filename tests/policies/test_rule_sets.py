@@ -3,14 +3,16 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policies import cedar
 from policies.annotations import Ask
 from policies.cedar import BadPolicy, CedarQuestion, KnownTool, PolicyEngine, RuleSet, Verdict, compiled, load, refitted
-from policies.grant import calling, invoking
+from policies.grant import Act, calling, invoking
 from policies.principal import Principal
+from tests.fakes.cedar_policies import parsed
 
 ROLES = {"operator": ["*"], "sales": ["tool:inventory.*"]}
 ALICE = Principal("acme", "https://idp", "alice", ("sales",))
@@ -23,8 +25,8 @@ WRONG = '@id("wrong") forbid(principal, action, resource) when { context.depth =
 OTHERS = '@id("others") forbid(principal, action, resource);\n'
 
 
-def rules(text: str, known: Sequence[object] | None = (), tools: Sequence[KnownTool] = (TOOL,)) -> RuleSet:
-    return compiled(ROLES, [("ours.cedar", text)], tools, known)  # type: ignore[arg-type]  # whatever is said to be known
+def rules(text: str, known: Sequence[dict[str, Any]] | None = (), tools: Sequence[KnownTool] = (TOOL,)) -> RuleSet:
+    return compiled(ROLES, [("ours.cedar", text)], tools, known)
 
 
 def engine(folder: Path, text: str, tools: Sequence[KnownTool] = ()) -> PolicyEngine:
@@ -32,8 +34,8 @@ def engine(folder: Path, text: str, tools: Sequence[KnownTool] = ()) -> PolicyEn
     return PolicyEngine(ROLES, folder, lambda: tools)
 
 
-def ask(rules: PolicyEngine, act: object = RESERVE, person: Principal = ALICE, **rest: object) -> Verdict:
-    return rules.decide(CedarQuestion(person, act, "acme", **rest))  # type: ignore[arg-type]  # as the names say
+def ask(rules: PolicyEngine, act: Act = RESERVE, person: Principal = ALICE, **rest: Any) -> Verdict:
+    return rules.decide(CedarQuestion(person, act, "acme", **rest))
 
 
 def test_all_that_others_take_from_here_is_here() -> None:
@@ -55,15 +57,15 @@ def test_a_role_that_cedar_can_not_read_is_refused() -> None:
 
 
 def test_what_is_wrong_whatever_is_registered_is_refused_even_if_it_was_there_before() -> None:
-    for known in (None, (), cedar.read_all([("ours.cedar", WRONG)], cedar.cedarpy.policies_to_json_str, "").policies.values()):
+    for known in (None, (), [parsed(WRONG)]):
         with pytest.raises(BadPolicy) as refused:
-            rules(OTHERS + WRONG, known)  # type: ignore[arg-type]  # policies as they are read
+            rules(OTHERS + WRONG, known)
         assert (refused.value.file, refused.value.line) == ("ours.cedar", 2)
         assert refused.value.problem.startswith("wrong: ") and "not compatible" in refused.value.problem
 
 
 def test_each_complaint_is_said_once_however_many_acts_it_is_about() -> None:
-    two = '@id("two") forbid(principal, action, resource) when { context.depth == "1" || context.task == 1 };'
+    two = '@id("two") forbid(principal, action, resource) when { context.depth == "1" || context.scopes == 1 };'
     with pytest.raises(BadPolicy) as refused:
         rules(two)
     assert len(refused.value.problem.split("; ")) == len(set(refused.value.problem.split("; "))) == 2
@@ -71,7 +73,7 @@ def test_each_complaint_is_said_once_however_many_acts_it_is_about() -> None:
 
 
 def test_what_does_not_fit_the_tools_of_today_is_refused_where_it_is_new_and_doubted_where_it_is_not() -> None:
-    with pytest.raises(BadPolicy, match="unfit: .*'amount'") as refused:
+    with pytest.raises(BadPolicy, match=r"unfit: .*'amount'") as refused:
         rules(OTHERS + UNFIT)
     assert (refused.value.file, refused.value.line) == ("ours.cedar", 2)
     standing = rules(OTHERS + UNFIT, None)
