@@ -65,7 +65,7 @@ class A2AAgent:
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Sends the message, then asks for the task until it ends. Raises UpstreamFault."""
-        reading = Reading(turn.ref)
+        reading = Reading(turn.ref, self._peer(call).url)
         with self._bell(turn, call) as bell:
             notify = bell.url if bell else ""
             try:
@@ -96,7 +96,7 @@ class A2AAgent:
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         """As Watcher has it: by asking, less and less often while nothing moves."""
-        reading, delay, moved = Reading(ref), _WATCH_FIRST, False
+        reading, delay, moved = Reading(ref, self._peer(call).url), _WATCH_FIRST, False
         while not reading.ended:
             await self._pause(delay)
             task = await self._asked(call, ref.task_id)

@@ -10,7 +10,7 @@ import structlog
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.addresses import EgressRefused
 from adapters.contract import Adapter, Call, Turn, UpstreamFault
-from adapters.mcp_wire import McpAnswer, McpRequest
+from adapters.mcp_wire import McpAnswer, McpRefused, McpRequest
 from adapters.task import INTERRUPTED
 from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
@@ -286,8 +286,10 @@ async def _answer(tools: ToolServers, call: Call, request: McpRequest, under_way
         if peer is not None and peer.capabilities:
             return await patient(tools.call, call, request, peer)
         return await tools.call(call, request)
-    except (UpstreamFault, EgressRefused) as fault:
-        detail = fault.detail if isinstance(fault, UpstreamFault) else ""
+    except (UpstreamFault, EgressRefused, McpRefused) as fault:
+        if isinstance(fault, McpRefused) and fault.data is not None:
+            raise  # it says how to go on
+        detail = "" if isinstance(fault, EgressRefused) else fault.detail
         log.warning("server_failed", server=call.target.name, decision_id=call.grant.decision.id, problem=fault.public, detail=detail)
         raise
     except asyncio.CancelledError:

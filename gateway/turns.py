@@ -45,6 +45,7 @@ SIZE_MAX = 32 << 20  # characters of one turn
 BROKEN = InvalidAnswer.kind
 OURS = "GATEWAY"  # what failed is the gateway, not the agent
 ERROR = "urn:interlock:a2a:error"  # in the metadata of a message that tells of a failure
+WORDS_WITHHELD = "urn:interlock:a2a:withheld"  # beside it: operators find in the log what else is known
 REF_SECONDS = 0.05  # of silence after an agent's first word, before it is kept alone
 UNEXPLAINED = "The agent waits for an authorization, and did not say which."  # A2A 1.0 s7.6.1: somebody has to explain
 log = structlog.get_logger()
@@ -264,17 +265,17 @@ class Turns:
                 state = TaskState.COMPLETED
             case Canceled(message):
                 state = TaskState.CANCELED
-            case Failed(reason, message, rejected, kind=kind, retryable=retryable):
+            case Failed(reason, message, rejected, detail, kind, retryable):
                 state = TaskState.REJECTED if rejected else TaskState.FAILED
-                message = message or self.says(row, reason, kind, retryable)
+                message = message or self.says(row, reason, kind, retryable, withheld=bool(detail))
             case _:
                 raise TypeError(f"not an event that moves a task: {type(event).__name__}")
         return state, _ours(row, message) if message else None
 
-    def says(self, row: TaskRow, text: str, kind: str = "", retryable: bool = False) -> Message:
-        """The gateway's own words in a task. `kind`: of the failure that they tell of; `retryable`: it may not be there later."""
-        metadata = {ERROR: {"reason": kind, **({"retryable": True} if retryable else {})}} if kind else UNSET
-        return Message(self._memory.new_id("m"), Role.AGENT, (Part(text=text),), row.context_id, row.id, metadata)
+    def says(self, row: TaskRow, text: str, kind: str = "", retryable: bool = False, withheld: bool = False) -> Message:
+        """The gateway's own words in a task, of a failure of that kind, say. `withheld`: the log has more of it, under the task's id."""
+        metadata = _of_failure(kind, retryable) | ({WORDS_WITHHELD: {"correlationId": row.id}} if withheld else {})
+        return Message(self._memory.new_id("m"), Role.AGENT, (Part(text=text),), row.context_id, row.id, metadata or UNSET)
 
     def _status(self, turned: Turned, state: TaskState, message: Message | None, at: int, noted: Mapping[str, Any] | None = None) -> Turned:
         status = TaskStatus(state=state, timestamp=rfc3339(at), **({"message": message} if message else {}))
@@ -323,6 +324,11 @@ class _Silence:
 def _is_shown(turn: Turn, event: Event) -> bool:
     """Whether it is kept as it comes, and not only with the ending."""
     return isinstance(event, Progress) or (turn.stream and isinstance(event, ArtifactPiece))
+
+
+def _of_failure(kind: str, retryable: bool) -> dict[str, Any]:
+    """Metadata. `retryable`: it may not be there later."""
+    return {ERROR: {"reason": kind, **({"retryable": True} if retryable else {})}} if kind else {}
 
 
 def _ours(row: TaskRow, message: Message) -> Message:

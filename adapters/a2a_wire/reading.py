@@ -20,19 +20,24 @@ from adapters.contract import (
     Replied,
     VendorRef,
 )
+from adapters.internals import Sieve
 from adapters.task import Artifact, Message, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
 
 _OURS = "urn:interlock:"  # begins names in metadata that only the gateway gives
+_UNDONE = frozenset({TaskState.FAILED, TaskState.REJECTED, TaskState.CANCELED})
+_WHY = "; its own words are for operators alone"
 _INTERRUPT = "Interrupt"  # LangGraph puts its question into an artifact of this name
 
 
 class Reading:
     """Reads one turn's answers in their order. Messages lose the agent's own ids, which travel in `Ref` alone.
 
-    `ended` is true after an event that ends the turn.
+    `ended` is true after an event that ends the turn. `address` is where the agent is called, which none of its failures may tell.
     """
 
-    def __init__(self, ref: VendorRef | None) -> None:
+    def __init__(self, ref: VendorRef | None, address: str = "") -> None:
+        self._address = address
+        self._sieve: Sieve | None = None  # of an answer that says that the task failed
         self.ref = ref or VendorRef()
         self.ended = False
         self.task_id = ""  # of the task that the agent runs for this turn
@@ -68,6 +73,8 @@ class Reading:
         if isinstance(answer, Message):
             yield from self._message(answer)
             return
+        if not isinstance(answer, TaskArtifactUpdateEvent) and answer.status.state in _UNDONE:
+            self._sieve = Sieve(self._address)
         if isinstance(answer, Task):
             yield from self._about(answer.context_id, answer.id)
             yield from self._notes(answer.metadata)
@@ -84,6 +91,7 @@ class Reading:
 
     def _notes(self, metadata: dict[str, Any] | UnsetType) -> Iterator[Event]:
         """What of an agent's metadata about its task is new."""
+        metadata = self._sieve.metadata(metadata) if self._sieve else metadata
         given = {} if isinstance(metadata, UnsetType) else metadata
         fresh = {
             name: value
@@ -107,7 +115,7 @@ class Reading:
     def _artifact(self, artifact: Artifact) -> Iterator[Event]:
         if self._given.get(artifact.artifact_id) != artifact:
             self._given[artifact.artifact_id] = artifact
-            yield ArtifactPiece(artifact)
+            yield ArtifactPiece(self._sieve.noted(artifact) if self._sieve else artifact)
 
     def _piece(self, update: TaskArtifactUpdateEvent) -> Event:
         self._given[update.artifact.artifact_id] = None if update.append else update.artifact
@@ -119,17 +127,26 @@ class Reading:
             case TaskState.COMPLETED:
                 yield Done(message or self._answer_in(history))
             case TaskState.FAILED:
-                yield Failed("The agent reported that the task failed", message)
+                yield self._undone(Failed("The agent reported that the task failed", message))
             case TaskState.REJECTED:
-                yield Failed("The agent rejected the task", message, rejected=True)
+                yield self._undone(Failed("The agent rejected the task", message, rejected=True))
             case TaskState.CANCELED:
-                yield Canceled(message)
+                yield self._undone(Canceled(message))
             case TaskState.INPUT_REQUIRED:
                 yield Ask(message or self._question())
             case TaskState.AUTH_REQUIRED:
                 yield Ask(message, auth=True)
             case TaskState.SUBMITTED | TaskState.WORKING:
                 yield from self._progress(message, works=status.state is TaskState.WORKING)
+
+    def _undone(self, ending: Failed | Canceled) -> Event:
+        """With what callers may hear of the agent's words."""
+        sieve = self._sieve or Sieve(self._address)
+        message = ending.message and sieve.message(ending.message)
+        if isinstance(ending, Canceled):
+            return structs.replace(ending, message=message)
+        reason = ending.reason + _WHY if ending.message and not message else ending.reason
+        return structs.replace(ending, message=message, reason=reason, detail=sieve.detail)
 
     def _progress(self, message: Message | None, works: bool = False) -> Iterator[Event]:
         if message is not None and message.message_id not in self._said:

@@ -5,12 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import structlog
 from msgspec import Raw, Struct
 
 from adapters.contract import UpstreamFault
+from adapters.internals import tells
 from adapters.mcp_crossing import checked, modern_params
 from adapters.mcp_peer import Peer, PeerRefused
-from adapters.mcp_wire import MISSING_CAPABILITY, McpRequest, envelope_of, members_of
+from adapters.mcp_wire import MISSING_CAPABILITY, McpRefused, McpRequest, envelope_of, members_of
 from gateway.broker import Broker, ServerCall
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import BadEnvelope
@@ -32,6 +34,7 @@ encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 _text = msgspec.json.Decoder(str).decode
+log = structlog.get_logger()
 
 
 class _Declared(Struct, frozen=True):
@@ -68,7 +71,7 @@ class _Renaming:
         if method == STATUS:
             if named.get("taskId") != self._task.own:
                 return  # of another task, about which nobody asks here
-            named["taskId"] = self._task.id
+            named = _told(self._task, {**named, "taskId": self._task.id})
         await self._peer.notify(method, Raw(encode(named)))
 
     async def ask(self, method: str, params: Raw) -> Raw:
@@ -158,7 +161,8 @@ class RelayedTasks:
         session = (asked.session.id, asked.session.level) if asked.session is not None else ("", "")
         named = _Renaming(peer, task) if peer is not None else None
         request = McpRequest(asked.id, task.own, raw, bytes(params), False, asked.method, {}, named, *session)
-        result: dict[str, Any] = dict(_members(await self._reach(asked, task, request)))
+        answer = await self._reach(asked, task, request)
+        result: dict[str, Any] = dict(_members(answer)) if asked.method == "tasks/result" else _told(task, checked(answer, _object))
         if "taskId" in result:
             result["taskId"] = task.id
         if asked.method == "tasks/result":
@@ -186,6 +190,7 @@ class RelayedTasks:
             shown = await self._older.detailed(asked, task)
         else:
             shown = await self._detailed(asked, task)
+        shown = _told(task, shown)
         result = shown.get("result")
         if isinstance(result, dict) and not own_names(asked.server):
             shown["result"] = document_outward(task.server, result)
@@ -226,6 +231,22 @@ class RelayedTasks:
     async def _reach(self, asked: Asked, task: ServerTask, request: McpRequest) -> bytes:
         act = calling(task.server, task.tool)
         return (await self._broker.reach(asked.caller, ServerCall(task.server, act, None, request, asked.trail))).result
+
+
+def _told(task: ServerTask, shown: dict[str, Any]) -> dict[str, Any]:
+    """A failure as that of any call: with words of ours for the server's error, and those of its status where they are plain."""
+    if shown.get("status") != "failed":
+        return shown
+    words, error = shown.get("statusMessage"), shown.get("error")
+    rest = {name: value for name, value in shown.items() if name not in ("statusMessage", "error")}
+    code = error.get("code") if isinstance(error, dict) else None
+    refused = McpRefused(code if type(code) is int else -32603)
+    problem = {"error": {"code": refused.code, "message": refused.public}} if error is not None else {}
+    said = {"statusMessage": words} if isinstance(words, str) and not tells(words) else {}
+    if problem or not said:
+        detail = f"{words or ''} {error or ''}".strip()
+        log.warning("server_failed", server=task.server, task_id=task.id, problem=refused.public, detail=detail)
+    return {**rest, **said, **problem}
 
 
 def _own(members: Mapping[str, Raw]) -> str:

@@ -41,6 +41,7 @@ class CallbackAgent:
         self.state = "TASK_STATE_COMPLETED"
         self.more: list[dict[str, Any]] = []  # parts of each artifact, beside the text
         self.metadata: dict[str, Any] = {}  # of its tasks
+        self.message: dict[str, Any] = {}  # of their status
         self.tokens: list[str] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -68,7 +69,7 @@ class CallbackAgent:
         task = {
             "id": f"{self.name}-task-{len(self.requests)}",
             "contextId": request["params"]["message"].get("contextId") or f"{self.name}-context",
-            "status": {"state": self.state},
+            "status": {"state": self.state, **({"message": self.message} if self.message else {})},
             "metadata": self.metadata,
             "artifacts": [
                 {"artifactId": f"answer-{number}" if number else "answer", "parts": [{"text": said}, *self.more]}

@@ -79,6 +79,33 @@ async def test_an_agent_that_is_gone_is_logged_with_its_task(tmp_path: Path, dat
     assert line["detail"] not in json.dumps(task)
 
 
+async def test_what_an_agent_tells_of_its_own_workings_is_in_the_log_alone(tmp_path: Path, database_url: str, log: Log) -> None:
+    support = CallbackAgent("support")
+    support.state, support.metadata = "TASK_STATE_FAILED", {"adk_trace": "/srv/agents/support", "adk_author": "support"}
+    support.message = {
+        "messageId": "m",
+        "role": "ROLE_AGENT",
+        "parts": [{"text": 'Sorry.\nFile "/srv/agents/support/app.py", line 3, in run'}],
+    }
+    async with house(tmp_path / "home", database_url) as home:
+        await home.agent(support)
+        answers = (
+            await home.send(home.token("alice"), "support", "hello"),
+            await home.call(home.token("alice"), "/mcp", "support", {"message": "hello"}),
+        )
+        task, result = answers[0]["result"]["task"], answers[1].json()["result"]
+        found = await home.http.get(f"/api/tasks/{task['id']}", headers={"authorization": f"Bearer {home.token('alice')}"})
+        lines = log.lines("agent_failed")
+    said = task["status"]["message"]
+    assert said["parts"] == [{"text": "The agent reported that the task failed; its own words are for operators alone"}]
+    assert said["metadata"] == {"urn:interlock:a2a:withheld": {"correlationId": task["id"]}}
+    assert task["metadata"] == {"adk_author": "support"}
+    assert result["isError"] and said["parts"][0]["text"] in result["structuredContent"]["text"]
+    assert "/srv" not in json.dumps([task, result, found.json()])
+    assert [line["task_id"] for line in lines] == [task["id"], result["structuredContent"]["task_id"]]
+    assert all("/srv/agents/support/app.py" in line["detail"] and "adk_trace" in line["detail"] for line in lines)
+
+
 async def test_an_agent_that_can_not_be_registered_is_logged_with_what_went_wrong(
     tmp_path: Path, database_url: str, log: Log, nobody: str
 ) -> None:

@@ -13,7 +13,7 @@ from tests.vendors.people import SECONDS, Json, Person
 from tests.vendors.rows import SERVER, Row
 from tests.vendors.stage import Stage
 
-SECRET = "/srv/agents"  # stands in every failure of the agents, and may come out of none that an adapter reports
+SECRET = "/srv/agents"  # stands in every failure of the agents, and may come out of none
 ASKED = "INPUT_REQUIRED"
 DONE = "COMPLETED"
 PIXEL = {"raw": base64.b64encode(b"\x89PNG").decode(), "mediaType": "image/png"}
@@ -109,8 +109,7 @@ async def conversation(scene: Scene) -> None:
 async def failure(scene: Scene) -> None:
     task = await scene.says({"text": "fail now"})
     same(state(task), "FAILED", task)
-    if not scene.agent.endswith("-a2a"):
-        same(SECRET in str(task), False, task)
+    same(SECRET in str(task), False, task)
     ends(await scene.says({"text": "hello"}), DONE, "echo: hello")
 
 

@@ -119,6 +119,45 @@ def test_each_state_that_ends_a_turn_has_its_ending(state: TaskState, ending: Ev
     assert ended(update) == [Ref(VendorRef("c", "t")), ending]
 
 
+TRACE = "/srv/agents/echo/agent.py"
+UNDONE = {
+    TaskState.FAILED: ("The agent reported that the task failed; its own words are for operators alone", False),
+    TaskState.REJECTED: ("The agent rejected the task; its own words are for operators alone", True),
+}
+
+
+@pytest.mark.parametrize("state", UNDONE)
+def test_the_inside_of_an_agent_that_failed_is_for_the_log_alone(state: TaskState) -> None:
+    reason, rejected = UNDONE[state]
+    told = {"place": TRACE, "code": "RuntimeError"}
+    artifact = Artifact("a", (Part(text=TRACE),), metadata=told)
+    whole = ended(task(state, TRACE, metadata=told, artifacts=(artifact,)))
+    update = ended(TaskStatusUpdateEvent("t", "c", TaskStatus(state, message(TRACE)), told))
+    shown = {"code": "RuntimeError"}
+    assert whole[1:3] == [Progress(metadata=shown), ArtifactPiece(Artifact("a", (Part(text=TRACE),), metadata=shown))]
+    assert update[1] == Progress(metadata=shown)
+    for failed in (whole[-1], update[-1]):
+        assert isinstance(failed, Failed)
+        assert (failed.reason, failed.message, failed.rejected, failed.kind) == (reason, None, rejected, "")
+        assert failed.detail.count(TRACE) == 2 + (failed is whole[-1])
+
+
+def test_a_canceled_task_tells_no_more_than_one_that_failed() -> None:
+    assert ended(task(TaskState.CANCELED, TRACE))[-1] == Canceled()
+
+
+def test_where_an_agent_is_called_is_none_of_what_it_tells_of_a_failure() -> None:
+    words = "sales-7f9c.run.example has no more room"
+    for address, shown in (("https://sales-7f9c.run.example/a2a", False), ("https://other.example/a2a", True), ("", True)):
+        (*_, failed) = Reading(None, address).events(task(TaskState.FAILED, words))
+        assert isinstance(failed, Failed) and (failed.message is not None) is shown
+
+
+def test_what_an_agent_says_of_a_success_is_its_own() -> None:
+    told = {"place": TRACE}
+    assert ended(task(TaskState.COMPLETED, TRACE, metadata=told))[1:] == [Progress(metadata=told), Done(message(TRACE))]
+
+
 def test_an_agent_may_answer_with_a_message_and_keep_no_task() -> None:
     assert ended(message("hi", context_id="c")) == [Ref(VendorRef("c")), Replied(message("hi"))]
     assert ended(message("hi")) == [Replied(message("hi"))]

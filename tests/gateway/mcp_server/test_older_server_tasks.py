@@ -225,6 +225,18 @@ async def test_an_older_client_and_an_older_server_understand_each_other_under_o
     assert (foreign["error"]["code"], foreign["error"]["message"]) == NO_SUCH
 
 
+# attack LOG-02
+@SQLITE
+async def test_what_a_failed_task_tells_of_its_server_reaches_no_older_client_either(open_home: House) -> None:
+    server, mine = await old_desk(open_home), await session(open_home)
+    made = await older(open_home, mine, "tools/call", {"name": "greet", "arguments": {}, "task": {}}, path="/mcp/desk")
+    (own,) = server.tasks
+    for words, member in (("out of stock", {"statusMessage": "out of stock"}), ("/srv/desk/tools.py is missing", {})):
+        server.tasks[own] |= {"status": "failed", "statusMessage": words}
+        seen = (await older(open_home, mine, "tasks/get", {"taskId": made["result"]["task"]["taskId"]}, path="/mcp/desk"))["result"]
+        assert seen["status"] == "failed" and {name: seen[name] for name in ("statusMessage",) if name in seen} == member
+
+
 @SQLITE
 async def test_an_older_client_waits_for_a_newer_servers_result_and_is_asked_meanwhile(open_home: House) -> None:
     server = TaskServer()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import House
@@ -58,6 +59,27 @@ async def test_a_server_whose_task_is_in_no_state_is_said_to_be_at_fault(open_ho
     server.tasks["task-1"]["status"] = status
     error = (await ask(open_home, "tasks/get", {"taskId": task}, path="/mcp/desk"))["error"]
     assert error["code"] == -32015
+
+
+# attack LOG-02
+@pytest.mark.parametrize(("words", "shown"), [("out of stock", True), ("/srv/desk/tools.py is missing", False)])
+async def test_a_task_that_failed_tells_its_error_in_our_words_and_plain_words_of_its_own(
+    open_home: House, words: str, shown: bool
+) -> None:
+    server = await desk(open_home)
+    task = await task_of(open_home)
+    server.tasks["task-1"] |= {
+        "status": "failed",
+        "statusMessage": words,
+        "error": {"code": -32000, "message": "secret words", "data": "secret"},
+    }
+    with structlog.testing.capture_logs() as lines:
+        ended = (await ask(open_home, "tasks/get", {"taskId": task}, path="/mcp/desk"))["result"]
+    assert ended["error"] == {"code": -32603, "message": "The server refused the call"}
+    assert ended.get("statusMessage") == (words if shown else None)
+    (line,) = [line for line in lines if line["event"] == "server_failed"]
+    assert (line["server"], line["task_id"]) == ("desk", task)
+    assert words in line["detail"] and "secret words" in line["detail"]
 
 
 # attack: the server's own id, another user's task, another path, a tool that may not be called any more

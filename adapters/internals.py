@@ -1,0 +1,164 @@
+"""What an agent says of its failure, as far as callers may hear it: plain sentences, and nothing of how the agent is built."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from adapters.task import Artifact, Message, Part, encode
+
+N = TypeVar("N", Message, Part, Artifact)
+WORDS_MAX: Final = 4_000  # characters: who writes more of a failure writes a dump
+ROOM: Final = 32 << 10  # bytes of JSON that are looked at, of one failure
+DETAIL_MAX: Final = 2_000  # characters for the log
+_SECRET: Final = re.compile(
+    r"eyJ[\w-]{8,}\.[\w-]+|\b(?i:bearer|basic)\s+(?=\S*(?:\d|[a-z][A-Z]))[\w.~+/=-]{8,}"
+    r"|[?&;\s](?:access_token|client_secret|password|sig|token)=\S|[?&]code=\S"
+    r"|\b[spr]k[-_]\w[\w-]{15,}|\bgh[opsu]_\w{16,}|\bgithub_pat_\w{16,}|\bglpat-[\w-]{16,}|\bxox[abprs]-[\w-]{8,}"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[\w-]{30,}|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----"
+)
+_CODE: Final = r"\.(?:pyc?|pyx|[cm]?js|[jt]sx|ts|java|kt|scala|go|rs|rb|php|cs|cc|cpp|hpp|[ch]|swift|exs?|clj|lua|pl|sh|sql|so|dll|jar)"
+_OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_PORT: Final = r"(?:80|443|1433|1521|2181|3306|5432|5672|6379|8000|8080|8443|9000|9092|9200|11211|27017|50051)"
+_INNER: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        # stacks
+        r"(?i)\btrace_?back\b|\b(?:stack|back) ?trace\b|\bcore dumped\b|\bpanicked at\b|\bgoroutine \d",
+        rf'{_CODE}(?::\d|\(\d|["\'], line)|[/\\][\w.@-]+{_CODE}\b|\bFile "[^"\n]+", line \d|\bline \d+, in [\w<]',
+        # places
+        r"(?<![\w/)])/(?:[\w.@+~-]+/)+[\w.@+~-]*|(?<![\w/)])/(?:srv|home|usr|etc|var|opt|tmp|root|app|mnt|proc|sys|dev|lib|Users|Library)\b",
+        r"~/[\w.]|\.\.?/\w|\b[A-Za-z]:\\|\b[A-Z]:/\w|\\\\[\w.-]+\\",
+        # addresses
+        r"[A-Za-z][A-Za-z0-9+.-]*://",
+        rf"\b(?:{_OCTET}\.){{3}}{_OCTET}\b|(?<![\w:])(?:[0-9A-Fa-f]{{1,4}}:){{3,7}}[0-9A-Fa-f]{{1,4}}\b|\w::|::\w",
+        r"(?i)\b(?:[a-z0-9-]{1,63}\.){1,12}[a-z][a-z0-9-]{0,62}:\d{2,5}\b|\b[a-z]\w{0,62}(?:-\w{1,62}){1,12}:\d{3,5}\b",
+        rf"(?i)\b[a-z_]\w*:{_PORT}\b",
+        r"(?i)\blocalhost\b|\w\.(?:internal|intranet|local|localdomain|lan|corp|svc|cluster|home\.arpa|amazonaws\.com)\b|\barn:aws",
+        r"\b(?:ECONN[A-Z]+|ENOTFOUND|EAI_[A-Z]+|ETIMEDOUT|EACCES|ENOENT|EPERM|EPIPE|EHOSTUNREACH|getaddrinfo|Errno|errno|WinError|urlopen)\b",
+        r"HTTPS?ConnectionPool|\bfor url\b|(?i:<!doctype html|<html\b)",
+        # names in code
+        r"\b[a-z_][a-z0-9_]+(?:\.[a-z_][a-z0-9_]+){1,12}\.[A-Z]\w|\b[A-Za-z_]\w*\.(?:[A-Z]\w*)?(?:Error|Exception|Fault|Warning|Interrupt)\b",
+        r"\b[A-Za-z_$][\w$]*(?:\.[A-Za-z_$<][\w$>]*){1,12}\(",
+        r"<class '|<(?:function|module|bound method|coroutine)\b|\b0x[0-9a-fA-F]{6,16}\b",
+        # databases
+        r"(?s)\bSELECT\b.{1,2000}?\bFROM\b|\bUPDATE\b.{1,200}?\bSET\b",
+        r"\b(?:INSERT INTO|DELETE FROM|(?:CREATE|ALTER|DROP) (?:TABLE|INDEX|VIEW))\b",
+        r"(?is)\bselect\b.{1,2000}?\bfrom\s+\S+\s+(?:where|limit|join|order\s+by|group\s+by)\b|\binsert\s+into\s+\S+\s*\(",
+        r"(?is)\bupdate\s+\S+\s+set\s+\S+\s*=|\bdelete\s+from\s+\S+\s+where\b",
+        r"(?i)\bSQLSTATE\b|\[SQL\b|\bORA-\d{5}|\brelation \"|\bno such (?:table|column)\b|\bconstraint failed\b",
+        r"(?i)\bsyntax error at or near\b|\bviolates (?:\w+ ){1,3}constraint\b|\bpsycopg|\bsqlite3?\b|\bsqlalchemy\b",
+        # secrets by their names
+        r"(?i)\b\w*(?:passw(?:or)?d|secret|token|api_?key|access_?key|private_?key|credential)s?[\"']?\s*[=:]\s*[\"']?\S",
+    )
+)
+_MEMBER: Final = re.compile(
+    r"trace_?back|stack_?trace|back_?trace|^stack$|passw|secret|credential|api_?key|authorization|cookie|token$", re.IGNORECASE
+)
+_PAGE: Final = re.compile(r"https://((?:[a-z0-9-]+\.)+[a-z]{2,})(?!\.?[\w:@-])(?:[/?#][^\s\"'<>]*)?", re.IGNORECASE)
+_PRIVATE: Final = frozenset(
+    (
+        "api",
+        "internal",
+        "intranet",
+        "local",
+        "localhost",
+        "localdomain",
+        "lan",
+        "corp",
+        "svc",
+        "cluster",
+        "vpc",
+        "staging",
+        "db",
+        "amazonaws",
+    )
+)
+
+
+def tells(words: str, address: str = "") -> bool:
+    """Whether words tell of files, code, hosts, databases or secrets. `address`: the agent's own URL, whose host is none of theirs.
+
+    A page that anybody can visit (https, a public name, no port) may be named. When in doubt they do.
+    """
+    if len(words) > WORDS_MAX or _SECRET.search(words):
+        return True
+    host = urlsplit(address).hostname or ""
+    if "." in host and re.search(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", words, re.IGNORECASE):
+        return True
+    rest = _PAGE.sub(_without_page, words)
+    return any(pattern.search(rest) for pattern in _INNER)
+
+
+class Sieve:
+    """Of one failure. `detail` is what callers do not get to see, for the log. Looks at so much, and lets nothing pass beyond that."""
+
+    def __init__(self, address: str = "") -> None:
+        self.detail = ""
+        self._address = address
+        self._room = ROOM
+
+    def message(self, message: Message) -> Message | None:
+        """All of its parts or none of it: beside a plain sentence, the lines of a trace that look like any others would pass."""
+        texts = "\n".join(part.text for part in message.parts if isinstance(part.text, str))
+        more = [
+            each for part in message.parts for each in (part.url, part.data, part.filename, _text_in(part)) if each and each is not UNSET
+        ]
+        if self._passes([texts, more]):
+            return self.noted(message)
+        self._keep_back(message.parts)
+        return None
+
+    def metadata(self, metadata: Mapping[str, Any] | UnsetType) -> dict[str, Any] | UnsetType:
+        """Member by member; the same object where all of them pass."""
+        if not isinstance(metadata, dict):
+            return UNSET
+        shown = {name: value for name, value in metadata.items() if self._passes({name: value})}
+        if len(shown) == len(metadata):
+            return metadata
+        self._keep_back({name: value for name, value in metadata.items() if name not in shown})
+        return shown or UNSET
+
+    def noted(self, noun: N) -> N:
+        """A message, an artifact or a part with no more in its metadata than passes, nor in that of its parts."""
+        if not isinstance(noun, Part):
+            parts = tuple([self.noted(part) if part.metadata is not UNSET else part for part in noun.parts])
+            noun = noun if parts == noun.parts else replace(noun, parts=parts)
+        shown = self.metadata(noun.metadata)
+        return noun if shown is noun.metadata else replace(noun, metadata=shown)
+
+    def _passes(self, value: Any) -> bool:
+        self._room -= len(encode(value)) + 1
+        return self._room >= 0 and not _inside(value, self._address)
+
+    def _keep_back(self, value: Any) -> None:
+        if len(self.detail) < DETAIL_MAX:
+            self.detail += encode(value)[: DETAIL_MAX - len(self.detail)].decode("utf-8", "replace")
+
+
+def _text_in(part: Part) -> str:
+    """Of a file; empty for one that is not text."""
+    if not isinstance(part.raw, str):
+        return ""
+    try:
+        return base64.b64decode(part.raw.replace("-", "+").replace("_", "/") + "==").decode()
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def _inside(value: Any, address: str) -> bool:
+    if isinstance(value, str):
+        return tells(value, address)
+    if isinstance(value, Mapping):
+        named = any(tells(name, address) or (member and _MEMBER.search(name)) for name, member in value.items())
+        return named or any(_inside(member, address) for member in value.values())
+    return isinstance(value, list | tuple) and any(_inside(member, address) for member in value)
+
+
+def _without_page(found: re.Match[str]) -> str:
+    return found[0] if _PRIVATE.intersection(found[1].lower().split(".")) else " "

@@ -1,0 +1,168 @@
+"""What of an agent's failure callers may hear: plain sentences stay, and what tells how the agent is built does not."""
+
+import base64
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+
+from adapters.internals import DETAIL_MAX, ROOM, WORDS_MAX, Sieve, tells
+from adapters.task import Artifact, Message, Part, Role
+
+AT = "https://sales-7f9c.run.example/a2a"
+
+
+def said(*parts: Part, **more: Any) -> Message:
+    return Message("m", Role.AGENT, parts, **more)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "model exploded",
+        "Agent execution failed",
+        "Error executing assistant: ValueError",
+        "The order 42 can't be placed: out of stock.",
+        "Rejected, code=OUT_OF_STOCK",
+        "I need a delivery date between 3/4/2025 and 12/4/2025, not before 10:30.",
+        "check-in:15:00, order no:20931, Order:12345, ratio 3:1",
+        "Choose economy/business and/or ask again, 24/7, n/a.",
+        "Use /help for commands",
+        "Node.js isn't supported; version 2.13.0 is",
+        "See https://help.example.com/returns?id=42 (or https://example.org).",
+        "The budget of 1.000.000.000 EUR or 1,000.50 is exceeded",
+        "Please update your settings, and select one from the list.",
+        "Delete from your cart what you don't need, and create a table for four",
+        "Error 404: no such customer",
+        "Ask sales@example.com",
+        "the file report.csv is empty",
+        "The basic subscription doesn't include it",
+        "Your password has expired; this token too",
+        "Der Auftrag konnte nicht ausgeführt werden: Größe fehlt.",
+        "供应商没有库存",
+        "- first\n- second\n\nSorry.",
+        "x" * WORDS_MAX,
+    ],
+)
+def test_a_plain_sentence_is_left_alone(words: str) -> None:
+    assert not tells(words, AT)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'Traceback (most recent call last):\n  File "run", line 3, in <module>\nValueError: x',
+        "java.lang.NullPointerException: x\n\tat com.acme.Shop.place(Shop.java:12)",
+        "TypeError: x is undefined\n    at Object.<anonymous> (index.js:1:2)",
+        "   at Shop.Orders.Place(Order order)",
+        "thread 'main' panicked at main.rs:3:5",
+        "goroutine 1 [running]:",
+        "failed at /srv/agents/echo/agent.py",
+        "cannot open /etc/passwd",
+        "at:/var/lib/x",
+        "no /tmp",
+        "see ~/.aws/credentials",
+        "C:\\Users\\bob is missing",
+        "\\\\fileserver\\share",
+        "src/flow.py failed",
+        "agent.py:12: boom",
+        "http://example.com is gone",
+        "s3://bucket/key",
+        "https://api.example.com/v1",
+        "https://sales.corp.example.com",
+        "https://example.com:8443/x",
+        "https://me:word@example.com/",
+        "https://mydb.abc.eu-west-1.rds.amazonaws.com/",
+        f"POST {AT} failed",
+        "sales-7f9c.run.example is gone",
+        "Client error '429' for url 'https://example.com/v1'",
+        "redis:6379 refused",
+        "db.example.com:5432",
+        "orders-db:5432",
+        "db-1.prod.svc.cluster.local is gone",
+        "localhost is down",
+        "192.168.1.7",
+        "fe80::1",
+        "2001:db8:0:0:0:0:0:1",
+        "arn:aws:iam::1:role/x",
+        "[Errno 111] Connection refused",
+        "getaddrinfo ENOTFOUND x",
+        "sqlalchemy.exc.OperationalError: x",
+        "openai.RateLimitError: no",
+        "<class 'ValueError'>",
+        "<foo object at 0x7f3a2b>",
+        "std::bad_alloc",
+        "SELECT id\nFROM orders",
+        "select id from orders where x",
+        "INSERT INTO orders VALUES (1)",
+        "update orders set x = 1",
+        "no such table: orders",
+        'relation "orders" does not exist',
+        "duplicate key value violates unique constraint",
+        "Authorization: Bearer abc123def456",
+        "basic dXNlcjpwYXNzd29yZA==",
+        "eyJhbGciOiJFUzI1NiJ9.eyJzdWIi.x",
+        "sk-proj-abcdefghij0123456789",
+        "AKIAABCDEFGHIJKLMNOP",
+        "OPENAI_API_KEY: abc",
+        "password='x'",
+        "<html><body>500",
+        "x" * (WORDS_MAX + 1),
+    ],
+)
+def test_what_looks_like_the_inside_of_an_agent_is_taken_for_it(words: str) -> None:  # attack LOG-02
+    assert tells(words, AT)
+    sieve = Sieve(AT)
+    assert sieve.message(said(Part(text="Sorry."), Part(text=words))) is None
+    assert "Sorry." in sieve.detail
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Part(data={"why": [{"place": "/srv/agents/echo"}]}),
+        Part(data={"stack": ["one", "two"]}),
+        Part(data={"session_token": "abc"}),
+        Part(data={"/srv/agents/echo": 1}),
+        Part(url="http://10.0.0.5/log"),
+        Part(raw=base64.b64encode(b"Traceback (most recent call last):").decode(), filename="why.txt"),
+        Part(raw="AAAA", filename="/srv/agents/echo/core"),
+    ],
+)
+def test_a_message_shows_all_of_its_parts_or_none(part: Part) -> None:
+    assert Sieve(AT).message(said(Part(text="Sorry."), part)) is None
+
+
+def test_a_plain_message_comes_back_as_it_was() -> None:
+    message = said(
+        Part(text="Sorry."),
+        Part(data={"code": "OUT_OF_STOCK", "left": [0, None, 1.5, True], "stack": None}, metadata={"a": 1}),
+        Part(data=None),
+        Part(raw=base64.b64encode(b"\x89PNG\xff").decode()),
+        Part(raw="abc"),
+        metadata={"adk_error_code": "RuntimeError"},
+    )
+    sieve = Sieve(AT)
+    assert sieve.message(message) is message
+    assert sieve.detail == ""
+
+
+def test_metadata_is_shown_member_by_member() -> None:
+    sieve = Sieve(AT)
+    told = {"code": 7, "where": "/srv/agents/echo", "deep": {"traceback": "x"}}
+    assert sieve.metadata(told) == {"code": 7}
+    assert sieve.detail == '{"where":"/srv/agents/echo","deep":{"traceback":"x"}}'
+    assert sieve.metadata(UNSET) is UNSET
+    assert Sieve(AT).metadata({"where": "/srv/agents/echo"}) is UNSET
+    artifact = Artifact("a", (Part(text="/srv/is/its/answer", metadata=told),), metadata=told)
+    assert Sieve(AT).noted(artifact) == Artifact("a", (Part(text="/srv/is/its/answer", metadata={"code": 7}),), metadata={"code": 7})
+    plain = Artifact("a", (Part(text="so", metadata={"code": 7}),))
+    assert Sieve(AT).noted(plain) is plain
+
+
+def test_what_nobody_has_the_time_to_look_at_is_kept_back_and_what_is_kept_for_the_log_has_an_end() -> None:
+    sieve = Sieve(AT)
+    assert sieve.message(said(Part(data=["plain"] * (ROOM // 8)))) is None
+    assert sieve.metadata({"code": 7}) is UNSET
+    assert len(sieve.detail) == DETAIL_MAX
