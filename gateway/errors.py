@@ -327,15 +327,15 @@ def _needed(error: ApprovalNeeded) -> Told:
 def a2a_details(said: Told) -> list[dict[str, Any]]:
     """`error.data` of A2A 1.0 (s9.5): google.rpc details."""
     row = said.row
-    if row.code == -32602 and said.decision is None:
-        field, _, problem = said.detail.partition(" ")
-        violation = {"field": field, "description": problem}
-        return [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}]
     info: dict[str, Any] = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "reason": row.a2a or row.reason.upper().replace("-", "_"),
         "domain": A2A_DOMAIN if row.a2a else OUR_DOMAIN,
     }
+    if row.code == -32602 and said.decision is None:
+        field, _, problem = said.detail.partition(" ")
+        violation = {"field": field, "description": problem}
+        return [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}, info]
     if row.status == 429:
         return [info, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{said.retry_after}s"}]
     if said.decision is not None:

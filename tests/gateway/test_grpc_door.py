@@ -213,14 +213,11 @@ NAMED = {  # A2A 1.0 s5.4
 @pytest.mark.parametrize("kind", [kind for kind in TABLE if not issubclass(kind, Refused)], ids=lambda kind: kind.__name__)
 async def test_every_error_has_its_status_and_its_details(door: Opened, canned: Canned, kind: type[Exception]) -> None:
     canned.error, row = instance(kind), TABLE[kind]
-    code, (detail,), _ = await refused(door)
+    code, (*wrong, info), _ = await refused(door)
     assert code == (NAMED.get(row.a2a, "FAILED_PRECONDITION") if row.a2a else row.rpc_code)
-    if row.code == -32602:
-        assert detail.field_violations[0].field == "field" or row.says
-    else:
-        assert (detail.reason, detail.domain) == (
-            (row.a2a, "a2a-protocol.org") if row.a2a else (row.reason.upper().replace("-", "_"), "interlock")
-        )
+    assert (info.reason, info.domain) == ((row.a2a, "a2a-protocol.org") if row.a2a else (row.reason.upper().replace("-", "_"), "interlock"))
+    assert len(wrong) == (row.code == -32602)
+    assert not wrong or wrong[0].field_violations[0].field == "field" or row.says
 
 
 async def test_what_nobody_foresaw_is_an_internal_error_that_tells_nothing(door: Opened, canned: Canned) -> None:
@@ -241,7 +238,7 @@ async def test_an_error_of_a_stream_is_a_status_too(door: Opened, canned: Canned
 )
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"", b"\x0a"])
 async def test_a_request_that_can_not_be_read_is_the_clients_fault(door: Opened, canned: Canned, method: str, body: bytes) -> None:
-    code, (detail,), _ = await refused(door, method, body, {**GOOD, "a2a-tenant": "sales"})
+    code, (detail, _), _ = await refused(door, method, body, {**GOOD, "a2a-tenant": "sales"})
     assert code == "INVALID_ARGUMENT"
     assert detail.field_violations[0].description
     assert not canned.asked
@@ -273,11 +270,11 @@ async def test_a_token_is_vetted_for_the_agent_that_is_called() -> None:
 
 async def test_an_agent_has_to_be_named_once(door: Opened) -> None:
     nameless = pb1.GetTaskRequest(id="t").SerializeToString()
-    code, (detail,), _ = await refused(door, body=nameless)
+    code, (detail, _), _ = await refused(door, body=nameless)
     assert (code, detail.field_violations[0].field) == ("INVALID_ARGUMENT", "tenant")
     assert await door.call(GET, nameless, {**GOOD, "a2a-tenant": "sales"})
     assert await door.call(GET, ASKING, {**GOOD, "a2a-tenant": "sales"})
-    code, (detail,), _ = await refused(door, metadata={**GOOD, "a2a-tenant": "support"})
+    code, (detail, _), _ = await refused(door, metadata={**GOOD, "a2a-tenant": "support"})
     assert (code, detail.field_violations[0].field) == ("INVALID_ARGUMENT", "tenant")
     assert (await refused(door, body=pb1.GetTaskRequest(tenant="../x", id="t").SerializeToString()))[0] == "NOT_FOUND"
 

@@ -5,14 +5,19 @@ from typing import Any
 
 import jsonschema
 import pytest
+from a2a.client.errors import A2AClientError
 from a2a.helpers.proto_helpers import new_data_part, new_text_part
 from a2a.server.tasks import TaskUpdater
-from a2a.types import TaskState
+from a2a.types import SendMessageRequest, TaskState
+from google.rpc import error_details_pb2, status_pb2
+from grpc.aio import AioRpcError
 
+from adapters.a2a_protobuf import DETAILS
 from gateway.handoff import CONTEXT, TEXT_MAX, TEXTS_MAX
+from tests.fakes import a2a_doors
 from tests.fakes.a2a_agents import ScriptedAgent, a2a_agent, serving
 from tests.fakes.house import CallbackAgent, House
-from tests.fakes.reference_clients import client_of, sent
+from tests.fakes.reference_clients import EVERY_DOOR, GRPC, client_of, request, sent, told
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ORDER = {
@@ -28,12 +33,20 @@ BOMB = {
     "$defs": {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 4} for n in range(8)} | {"a8": {}},
 }
 GOOD = {"customer": {"id": 7}}
+BAD = {"customer": {"id": "7"}}
+PATH = "message.parts[1].data.customer.id"
 
 
 async def quoting(home: House, price: Any = 7, contracts: Any = CONTRACT, **more: Any) -> CallbackAgent:
     agent = CallbackAgent("sales")
     agent.more = [{"data": {"price": price}}]
     return await home.agent(agent, contracts=contracts, **more)
+
+
+def ordering(data: Any) -> SendMessageRequest:
+    made = request("a quote, please")
+    made.message.parts.append(new_data_part(data))
+    return made
 
 
 async def handed(home: House, *data: Any, method: str = "SendMessage", **more: Any) -> Any:
@@ -51,7 +64,7 @@ async def test_what_fits_the_contract_is_handed_over_and_on(home: House) -> None
 @pytest.mark.parametrize(
     ("data", "field", "rule"),
     [
-        ([{"customer": {"id": "7"}}], "message.parts[1].data.customer.id", "`type`"),
+        ([BAD], PATH, "`type`"),
         ([GOOD, {}], "message.parts[2].data", "`required`"),
         ([], "message.parts", "no data part"),
     ],
@@ -206,3 +219,51 @@ async def test_a_contract_can_be_changed_by_operators_alone_and_is_shown(home: H
     changed = await home.http.patch("/api/agents/sales", json=body, headers=admin)
     assert changed.status_code == 200 and changed.json()["contracts"] == {"": {"input": ORDER}} and changed.json()["context"] == "summary"
     assert (await handed(home, {}))["error"]["code"] == -32602
+
+
+def refusal(error: Any) -> tuple[str, str, str]:
+    """What a door of A2A answered: the code, the path that is wrong, and the reason."""
+    details = error.get("data") or error["details"]
+    return str(error.get("status", error["code"])), details[0]["fieldViolations"][0]["field"], details[1]["reason"]
+
+
+async def test_a_broken_contract_is_refused_with_its_path_at_every_door(every_home: House) -> None:
+    agent = await quoting(every_home)
+    for door in a2a_doors.DOORS:
+        message = a2a_doors.message_of(door, "a quote, please")
+        wording = {"jsonrpc-0.3": {"kind": "data", "data": BAD}, "rest-0.3": {"data": {"data": BAD}}}
+        message["content" if door == "rest-0.3" else "parts"].append(wording.get(door, {"data": BAD}))
+        for act in ("send", "stream"):
+            answer = await a2a_doors.ask(every_home, door, act, {"message": message})
+            code = "INVALID_ARGUMENT" if door.startswith("rest") else "-32602"
+            assert refusal(answer.json()["error"]) == (code, PATH, "CONTRACT_BROKEN"), (door, act)
+    for door in GRPC:
+        async with client_of(every_home, door) as client:
+            with pytest.raises(A2AClientError) as raised:
+                await client.send_message(ordering(BAD))
+            with pytest.raises(A2AClientError) as streamed:
+                [_ async for _ in client.send_message_streaming(ordering(BAD))]
+        for error in (raised.value.__cause__, streamed.value.__cause__):
+            assert isinstance(error, AioRpcError) and error.code().name == "INVALID_ARGUMENT"
+            status = status_pb2.Status.FromString(dict(error.trailing_metadata())[DETAILS])
+            violations, info = error_details_pb2.BadRequest(), error_details_pb2.ErrorInfo()
+            assert status.details[0].Unpack(violations) and status.details[1].Unpack(info)
+            assert (violations.field_violations[0].field, info.reason) == (PATH, "CONTRACT_BROKEN")
+    assert agent.requests == []
+
+
+async def test_an_answer_that_breaks_its_contract_comes_out_of_no_door(every_home: House) -> None:
+    agent = await quoting(every_home, price="secret-price")
+    for asked, door in enumerate(EVERY_DOOR, 1):
+        async with client_of(every_home, door) as client:
+            task = (await client.send_message(ordering(GOOD))).task
+            streamed = [event async for event in client.send_message_streaming(ordering(GOOD))]
+        assert task.status.state == TaskState.TASK_STATE_FAILED and not task.artifacts, door
+        assert "artifacts[0].parts[1].data.price breaks the rule `type`" in task.status.message.parts[0].text
+        assert "secret-price" not in str((task, streamed)) and told(streamed[-1]) == "TASK_STATE_FAILED", door
+        assert len(agent.requests) == 2 * asked
+    agent.more = [{"data": {"price": 7}}]
+    for door in EVERY_DOOR:
+        async with client_of(every_home, door) as client:
+            task = (await client.send_message(ordering(GOOD))).task
+        assert task.status.state == TaskState.TASK_STATE_COMPLETED and task.artifacts[0].parts[1].data.struct_value["price"] == 7, door
