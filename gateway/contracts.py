@@ -1,6 +1,7 @@
 """Contracts: what an agent's skills take in and give out, as JSON Schemas, held against whatever is handed to them and on from them."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Final
 
 from msgspec import UNSET, Struct
@@ -8,12 +9,13 @@ from msgspec import UNSET, Struct
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.task import Message, Part
 from gateway.schemas import BadSchema, broken_rule, check
-from registry.card import FEATURES, Registration
+from registry.card import FEATURES, Registration, Skill
 
 FORMS: Final = "urn:interlock:a2a:skill-forms:1"  # params: {"skills": {id: {"inputSchema": {…}, "taskSupport": "required"}}}
 SIDES: Final = ("input", "output")
 SKILLS_MAX: Final = 200
 SHOWN_MAX: Final = 200
+NAMED_MAX: Final = 20  # skills that a message names
 BROKEN: Final = "CONTRACT_BROKEN"  # the kind of a failure
 
 
@@ -90,6 +92,15 @@ def check_contracts(contracts: Mapping[str, Any]) -> None:
                 check(said.get(side, {}))
             except BadSchema as error:
                 raise BadContract(f"{place}.{side}", str(error)) from error
+
+
+def check_skills(contracts: Mapping[str, Any], skills: Sequence[Skill]) -> None:
+    """Whether each is of one of the agent's skills, or of all. Raises BadContract."""
+    known = [skill.id for skill in skills]
+    there = f"has: {', '.join(map(_shown, known[:NAMED_MAX]))}{', …' if len(known) > NAMED_MAX else ''}" if known else "has none"
+    for skill in sorted(contracts.keys() - {"", *known}):
+        near = "".join(f": did you mean `{_shown(each)}`?" for each in get_close_matches(skill, known, 1)) or "."
+        raise BadContract(f"contracts.{_shown(skill)}", f"is no skill on the agent's card{near} It {there}; an empty name is for all")
 
 
 def check_input(contract: Contract, message: Message) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.contracts import BadContract, check_contracts
+from gateway.contracts import BadContract, check_contracts, check_skills
 from policies.grant import Grant
 from policies.permissions import BadPermission, Permissions
-from registry.card import CLEARANCE_MAX, Endpoint
+from registry.card import CLEARANCE_MAX, AgentCard, Endpoint
 from registry.deeds import REGISTERED, Deed
 
 DELEGATIONS = ("bearer", "header", "ticket", "none")
@@ -110,6 +110,13 @@ class OperatorTerms:
         self._check_labels()
         self._check_calls()
         self._check_upstream()
+
+    def check_skills(self, card: AgentCard | None) -> None:
+        """What can't be known before the agent's card is read. Raises BadRequest."""
+        try:
+            check_skills(self.contracts or {}, card.skills if card else ())
+        except BadContract as error:
+            raise BadRequest(error.field, error.problem) from error
 
     def _check_labels(self) -> None:
         labels = {"sensitivity": self.sensitivity, "clearance": self.clearance}

@@ -203,6 +203,7 @@ class Onboarding:
             await self.endpoints.check(found)
         doubtful = bool(found.facts["warnings"]) and by.operator
         assert found.card is not None  # it was read
+        offer.terms.check_skills(found.card)
         return replace(found, name=offer.name or _name_of(found.card), status=Status.PENDING if doubtful else found.status)
 
     async def _carded(self, blank: Candidate, offer: AgentOffer, keys: Sequence[Mapping[str, Any]]) -> Candidate:

@@ -77,7 +77,7 @@ class Amendments:
         if patch.status == "active" and patch.url is None and entry.status in WAITING:
             check_seen(match)
         found = await self._moved(entry, patch.url) if patch.url is not None else None
-        changed, jwks = self._on_terms(entry, patch)
+        changed, jwks = self._on_terms(entry, patch, found or entry)
         if changed.endpoints != entry.endpoints:
             await self._onboarding.endpoints.check(changed)
         if changed != entry or jwks is not None:
@@ -141,8 +141,8 @@ class Amendments:
                 raise BadRequest(name, "is for operators to change")
         return deed
 
-    def _on_terms(self, entry: Registration, patch: Patch) -> tuple[Registration, str | None]:
-        """The entry as it is to be, and its own keys where they change. Raises BadRequest."""
+    def _on_terms(self, entry: Registration, patch: Patch, seen: Registration | Candidate) -> tuple[Registration, str | None]:
+        """The entry as it is to be, and its own keys where they change. `seen` has its card as it is now. Raises BadRequest."""
         ceiling = None if patch.ceiling is None else tuple(patch.ceiling)
         upstream = None if patch.upstream is None else settings_of(patch.upstream)
         if upstream is not None:
@@ -159,9 +159,9 @@ class Amendments:
         status = None  # which comes later, by itself
         calls = _calls(patch)
         labels = (sensitivity, patch.clearance, single)
-        OperatorTerms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls).check(
-            Registrant(entry.tenant, entry.owner, operator=True)
-        )
+        terms = OperatorTerms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls)
+        terms.check(Registrant(entry.tenant, entry.owner, operator=True))
+        terms.check_skills(seen.card)
         amendment = Amendment(ceiling, delegation, upstream, keys, rank, status, *labels, *calls)
         return amended(entry, amendment), jwks
 

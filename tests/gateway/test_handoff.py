@@ -267,3 +267,18 @@ async def test_an_answer_that_breaks_its_contract_comes_out_of_no_door(every_hom
         async with client_of(every_home, door) as client:
             task = (await client.send_message(ordering(GOOD))).task
         assert task.status.state == TaskState.TASK_STATE_COMPLETED and task.artifacts[0].parts[1].data.struct_value["price"] == 7, door
+
+
+async def test_a_contract_of_a_skill_that_the_agent_does_not_have_is_refused_with_those_it_has(home: House) -> None:
+    await quoting(home, contracts={})
+    wrong = {"qoute": {"input": ORDER}}
+    admin = {"authorization": f"Bearer {home.token('admin')}"}
+    set_wrong = await home.http.patch("/api/agents/sales", json={"contracts": wrong}, headers=admin)
+    card = json.loads(home.gateway.registry.find("default", "sales").card_text)
+    made_wrong = await home.http.post("/api/agents", json={"card": card, "name": "other", "contracts": wrong}, headers=admin)
+    for refused in (set_wrong, made_wrong):
+        assert refused.status_code == 422 and refused.json()["detail"].startswith("contracts.qoute is no skill")
+        assert "did you mean `quote`?" in refused.json()["detail"]
+    assert home.gateway.registry.find("default", "sales").contracts == {}
+    made = await home.http.post("/api/agents", json={"card": card, "name": "other", "contracts": CONTRACT}, headers=admin)
+    assert made.status_code == 201
