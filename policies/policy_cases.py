@@ -1,10 +1,8 @@
 """Cases that a folder of policies is tried with: who asks for what through whom, and what should come of it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import yaml
 
 from policies.acts import act_of
 from policies.delegation import Hop
@@ -13,6 +11,7 @@ from policies.history import History
 from policies.permissions import ALL, BadPermission, Permissions
 from policies.policy_syntax import meant
 from policies.principal import Principal
+from policies.yaml_entries import NotEntries, entries
 
 MEMBERS = ("name", "who", "roles", "scope", "chain", "act", "arguments", "history", "expect", "reason", "policies", "missing")
 OUTCOMES = ("allow", "deny", "ask")
@@ -44,18 +43,16 @@ class Case:
 def read_cases(text: str, user_of: str, roles_of: RolesOf) -> list[Case]:
     """`user_of`: `tenant|issuer` of people who are called by a name alone. Raises BadCases."""
     try:
-        root, document = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadCases(f"is not YAML: {error}") from error
-    entries = document.get("cases") if isinstance(document, dict) and set(document) == {"cases"} else None
-    if not isinstance(entries, list) or not isinstance(root, yaml.MappingNode):
-        raise BadCases("must have `cases:` with a list, and nothing else")
-    return list(_cases(zip(entries, root.value[0][1].value, strict=True), user_of, roles_of))
+        found = entries(text, "cases")
+    except NotEntries as error:
+        raise BadCases(f"line {error.line}: {error.problem}" if error.line else error.problem) from error
+    if found is None:
+        raise BadCases("has no cases")
+    return list(_cases(found, user_of, roles_of))
 
 
-def _cases(entries: Any, user_of: str, roles_of: RolesOf) -> Iterator[Case]:
-    for number, (entry, node) in enumerate(entries, 1):
-        line = node.start_mark.line + 1
+def _cases(found: Iterable[tuple[Any, int]], user_of: str, roles_of: RolesOf) -> Iterator[Case]:
+    for number, (entry, line) in enumerate(found, 1):
         try:
             yield _case(entry, number, line, user_of, roles_of)
         except (BadCases, BadPermission) as error:

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from policies.policy_folder import LINKS, BadPolicy
 from policies.policy_schema import TYPES
 from policies.policy_syntax import meant
+from policies.yaml_entries import NotEntries, entries
 
 NAMED = re.compile(r'([A-Z][A-Za-z]*)::"([^"\\]+)"')
 MEMBERS = ("template", "principal", "resource", "id")
@@ -60,20 +59,11 @@ def _with_entity(scope: Mapping[str, Any], entity: Mapping[str, str]) -> dict[st
 
 def _links(text: str, user_of: str) -> Iterator[Link]:
     try:
-        root = yaml.compose(text, yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        raise BadPolicy(LINKS, str(error.problem), error.problem_mark.line + 1 if error.problem_mark else 0) from error
-    except yaml.YAMLError as error:
-        raise BadPolicy(LINKS, "is not YAML") from error
-    if document is None:
-        return
-    entries = document.get("links") if isinstance(document, dict) and set(document) == {"links"} else None
-    if not isinstance(entries, list) or not isinstance(root, yaml.MappingNode):
-        raise BadPolicy(LINKS, "must have `links:` with a list, and nothing else", 1)
-    nodes = root.value[0][1].value
-    for number, (entry, node) in enumerate(zip(entries, nodes, strict=True), 1):
-        yield _link(entry, node.start_mark.line + 1, number, user_of)
+        found = entries(text, "links")
+    except NotEntries as error:
+        raise BadPolicy(LINKS, error.problem, error.line) from error
+    for number, (entry, line) in enumerate(found or (), 1):
+        yield _link(entry, line, number, user_of)
 
 
 def _link(entry: Any, line: int, number: int, user_of: str) -> Link:

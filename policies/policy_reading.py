@@ -10,10 +10,12 @@ from policies.policy_actions import grouped
 from policies.policy_folder import LINKS, BadPolicy
 from policies.policy_links import linked
 from policies.policy_syntax import misspelt
-from policies.policy_text import fault_line, line_of
+from policies.policy_text import fault_line, line_of, overgrown_line
 
 Policy = dict[str, Any]
 Text = tuple[str, str]  # the name of a file, and what is in it
+LEVELS_MAX = 120  # of a policy as JSON: what is deeper Cedar writes, and doesn't read again
+OVERGROWN = "a policy has too much within each other: [a, b].contains(c) says what many || say, and two policies what one can't"
 ToJson = Callable[[str], str]  # Cedar's own reader; raises ValueError
 
 
@@ -40,6 +42,8 @@ def read_all(texts: Iterable[Text], to_json: ToJson, user_of: str) -> Read:
             continue
         for index, policy, is_template in _policies(file, text, to_json):
             place = (file, line_of(text, index))
+            if _levels(policy) > LEVELS_MAX:
+                raise BadPolicy(file, OVERGROWN, place[1])
             if problem := misspelt(policy):
                 raise BadPolicy(file, f"policy {index + 1}: {problem}", place[1])
             policy = _checked(file, policy, place[1])
@@ -69,6 +73,8 @@ def _checked(file: str, policy: Policy, line: int) -> Policy:
 
 def _policies(file: str, text: str, to_json: ToJson) -> Iterator[tuple[int, Policy, bool]]:
     """Each with its place in the file, and whether it is a template."""
+    if line := overgrown_line(text):
+        raise BadPolicy(file, OVERGROWN, line)
     try:
         document = json.loads(to_json(text))
     except ValueError as error:
@@ -76,6 +82,16 @@ def _policies(file: str, text: str, to_json: ToJson) -> Iterator[tuple[int, Poli
     for kind in ("staticPolicies", "templates"):
         for key, policy in document[kind].items():
             yield int(key.removeprefix("policy")), policy, kind == "templates"
+
+
+def _levels(policy: Policy) -> int:
+    """How deep it goes, without going there by calls within calls."""
+    levels = 0
+    within: list[Any] = [policy]
+    while within:
+        levels += 1
+        within = [inner for one in within for inner in (one.values() if isinstance(one, dict) else one) if isinstance(inner, dict | list)]
+    return levels
 
 
 def _complaint(text: str, to_json: ToJson) -> str:

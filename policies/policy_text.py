@@ -1,11 +1,15 @@
 """Where things stand in the text of a policy file: Cedar says what is wrong with one, but not where."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 # A comment, a string, a word, an operator, or one other character; white space is between them.
 _TOKEN = re.compile(r'//[^\n]*|"(?:\\.|[^"\\])*"|[A-Za-z_]\w*|\d+|::|&&|\|\||[=!<>]=|\S', re.DOTALL)
 INCOMPLETE = "unexpected end of input"
+OPERATORS_MAX = 250  # of one policy, and
+BRACKETS_MAX = 50  # within each other: Cedar's reader has no limit of its own, and ends the process where its stack does
+_OPERATORS = frozenset(["||", "&&", "==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "!", ".", "has", "like", "is", "in", "if"])
 TOKENS_MAX = 4096  # of one policy; what is wrong behind them is said to be in its first line
 
 
@@ -29,10 +33,26 @@ def line_of(text: str, index: int) -> int:
     return _line(text, starts[index]) if index < len(starts) else 1
 
 
+def overgrown_line(text: str) -> int:
+    """The line in which the first policy begins that Cedar had better not be given, for its size; 0: there is none."""
+    return next((_line(text, start) for start, end in _spans(text) if _is_overgrown(_TOKEN.finditer(text, start, end))), 0)
+
+
+def _is_overgrown(tokens: Iterable[re.Match[str]]) -> bool:
+    operators = depth = deepest = 0
+    for token in tokens:
+        operators += token[0] in _OPERATORS
+        if token[0] in ("(", "[", "{"):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in (")", "]", "}"):
+            depth = max(0, depth - 1)
+    return deepest > BRACKETS_MAX or operators > OPERATORS_MAX
+
+
 def fault_line(text: str, complaint: Callable[[str], str]) -> int:
     """The line of the first token that no policy could go on with. `complaint` is what Cedar says of a text, empty: nothing."""
-    starts = [token.start() for token in statements(text)]
-    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+    for start, end in _spans(text):
         if complaint(text[start:end]):
             return _line(text, _fault(text, start, end, complaint))
     return 1
@@ -47,9 +67,14 @@ def _fault(text: str, start: int, end: int, complaint: Callable[[str], str]) -> 
         if token[0].startswith("//"):
             continue
         last = token.start()
-        if complaint(text[start : token.end()]) not in ("", INCOMPLETE):
+        if complaint(text[start : token.end()]) != INCOMPLETE:
             return last
     return last
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    """From where to where each policy goes."""
+    return pairwise([*(token.start() for token in statements(text)), len(text)])
 
 
 def _line(text: str, position: int) -> int:

@@ -1,0 +1,72 @@
+"""A list in YAML under one name: its entries with their lines, and one kind of error for whatever else a file may hold."""
+
+import pytest
+
+from policies.yaml_entries import NotEntries, entries
+
+
+def test_each_entry_comes_with_the_line_where_it_begins() -> None:
+    assert entries("# first\nlinks:\n- a\n\n- {b: 1,\n   c: 2}\n- [d]\n", "links") == [("a", 3), ({"b": 1, "c": 2}, 5), (["d"], 7)]
+    assert entries("links: [a, b]", "links") == [("a", 1), ("b", 1)]
+    assert entries("links: []", "links") == []
+
+
+def test_what_is_said_once_and_referred_to_is_the_same_in_each() -> None:
+    text = "links:\n- &first {a: 1}\n- {<<: *first, b: 2}\n- *first\n"
+    assert [entry for entry, _ in entries(text, "links") or ()] == [{"a": 1}, {"a": 1, "b": 2}, {"a": 1}]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n"])
+def test_nothing_is_not_an_empty_list(text: str) -> None:
+    assert entries(text, "links") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "links: {}",
+        "links: 3",
+        "- a",
+        "text",
+        "cases: []",
+        "links: []\nmore: []",
+        "links: []\nlinks: [a]",
+        "<<: {links: [a]}",
+        "[links]: [a]",
+    ],
+)
+def test_anything_but_one_list_under_its_name_is_refused(text: str) -> None:
+    with pytest.raises(NotEntries, match="must have `links:` with a list") as refused:
+        entries(text, "links")
+    assert refused.value.line == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("links:\n- a\n  b: [", 3),
+        ("links:\n- a\n- 2024-13-45\n", 3),
+        ("links:\n- a\n- !!timestamp x", 3),
+        ("links:\n- !!int x\n", 2),
+        ("links:\n- a\n- [!!bool x]\n", 3),
+        ("links:\n- !!python/object:os.system {}\n", 2),
+        ("links:\n- {[a]: b}\n", 2),
+        ("links: \x00", 0),
+        ("links: " + "[" * 3000, 0),
+        ("links: " + "{a: " * 3000, 0),
+    ],
+)
+def test_what_can_not_be_read_is_refused_with_its_line_where_it_has_one(text: str, line: int) -> None:
+    with pytest.raises(NotEntries) as refused:
+        entries(text, "links")
+    assert refused.value.line == line
+    assert refused.value.problem and refused.value.problem == str(refused.value) and len(refused.value.problem.splitlines()) == 1
+
+
+def test_what_yaml_says_is_said_in_short() -> None:
+    with pytest.raises(NotEntries, match=r"^is not YAML: mapping values are not allowed here$"):
+        entries("links: a: b", "links")
+    with pytest.raises(NotEntries, match=r"^has what can't be read: month must be in 1\.\.12$"):
+        entries("links: [2024-13-01]", "links")
+    with pytest.raises(NotEntries, match=r"^has what can't be read: could not determine a constructor"):
+        entries("links: [!own x]", "links")
