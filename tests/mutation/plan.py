@@ -87,4 +87,4 @@ def tests_of(module: str) -> list[str]:
     """Paths below the root, those of its own name first."""
     own = f"policies/test_{module}.py"
     named = [own] if (ROOT / "tests" / own).exists() else []
-    return [f"tests/{path}" for path in dict.fromkeys([*named, *ALSO.get(module, ())])]
+    return [f"tests/{path}" for path in dict.fromkeys([*named, "policies/test_frozen.py", *ALSO.get(module, ())])]
