@@ -50,6 +50,7 @@ INSIDE = {
     "policies.published_keys.NotSigned": "a ValueError: a flaw of the audit",
     "policies.policy_folder.BadPolicy": "start-up, or a reload that keeps the last good set",
     "gateway.evaluations.BadEvaluation": "answered in the shape of AuthZEN, or as a bad request",
+    "policies.yaml_entries.NotEntries": "becomes BadPolicy or BadCases, with the file it is in",
     "policies.policy_cases.BadCases": "printed by the command line",
     "policies.cedar_values.NotExpressible": "a request that Cedar can't express is denied",
     "policies.delegation.CannotNarrow": "the authority turns it into a Denial",
