@@ -201,10 +201,7 @@ class Onboarding:
         async with _in_time():
             found = await (self._vendors.told(blank, offer.url) if vendor else self._carded(blank, offer, keys))
             await self.endpoints.check(found)
-        doubtful = bool(found.facts["warnings"]) and by.operator
-        assert found.card is not None  # it was read
-        offer.terms.check_skills(found.card)
-        return replace(found, name=offer.name or _name_of(found.card), status=Status.PENDING if doubtful else found.status)
+        return _fit(found, offer, by)
 
     async def _carded(self, blank: Candidate, offer: AgentOffer, keys: Sequence[Mapping[str, Any]]) -> Candidate:
         read = self._cards.given(offer.card) if offer.card is not None else await self._cards.fetched(offer.url, offer.terms.upstream)
@@ -260,6 +257,14 @@ def _labels(terms: OperatorTerms) -> dict[str, Any]:
     said: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
     said |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints}
     return {name: label for name, label in said.items() if label is not None}
+
+
+def _fit(found: Candidate, offer: AgentOffer, by: Registrant) -> Candidate:
+    """Under its name, and for people to look at first where its card is odd. Raises BadRequest for terms that don't go with the card."""
+    assert found.card is not None  # it was read
+    offer.terms.check_skills(found.card)
+    status = Status.PENDING if by.operator and found.facts["warnings"] else found.status
+    return replace(found, name=offer.name or _name_of(found.card), status=status)
 
 
 def _blank(entry: Registration) -> Candidate:
