@@ -16,8 +16,9 @@ class BadJson(ValueError):
 
 
 def parse(raw: bytes) -> Any:
-    """Decodes UTF-8 JSON: at most 64 levels deep, no duplicate keys, finite numbers of at most 308 digits, no lone surrogates.
+    """Decodes UTF-8 JSON: at most 64 levels deep, no duplicate keys, finite numbers, no lone surrogates.
 
+    An integer has at most 308 characters, so that it is finite as a float too.
     The caller bounds the size. Raises BadJson.
     """
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:

@@ -40,7 +40,13 @@ def test_what_is_over_already_is_not_kept(seconds: float) -> None:
     cache: BoundedCache[str, int] = BoundedCache(2, Clock())
     cache.put("a", 1, 60.0)
     cache.put("a", 2, seconds)
-    assert cache.get("a") is None
+    assert (len(cache), cache.get("a")) == (0, None)
+
+
+def test_the_shortest_time_is_a_time() -> None:
+    cache: BoundedCache[str, int] = BoundedCache(2, Clock(0.0))
+    cache.put("a", 1, 0.001)
+    assert cache.get("a") == 1
 
 
 def test_dropped_and_cleared_entries_are_gone() -> None:
@@ -54,6 +60,25 @@ def test_dropped_and_cleared_entries_are_gone() -> None:
     assert (cache.get("b"), len(cache)) == (None, 0)
 
 
-def test_a_cache_without_places_is_refused() -> None:
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_cache_without_places_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match="place"):
-        BoundedCache(0, Clock())
+        BoundedCache(size, Clock())
+
+
+def test_a_cache_of_one_place_keeps_the_last() -> None:
+    cache: BoundedCache[str, int] = BoundedCache(1, Clock())
+    for name in "ab":
+        cache.put(name, 1, 60.0)
+    assert (cache.get("a"), cache.get("b")) == (None, 1)
+
+
+def test_what_is_over_makes_room() -> None:
+    clock = Clock(0.0)
+    cache: BoundedCache[str, int] = BoundedCache(2, clock)
+    cache.put("long", 1, 60.0)
+    cache.put("short", 2, 1.0)
+    clock.now = 1.0
+    assert cache.get("short") is None
+    cache.put("new", 3, 60.0)
+    assert (cache.get("long"), cache.get("new")) == (1, 3)

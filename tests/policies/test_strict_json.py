@@ -26,6 +26,7 @@ REFUSED = {
     "minus Infinity": b"-Infinity",
     "1e400": b"[1e400]",
     "minus 1e400": b"-1e400",
+    "309 digits": b"1" * 309,
     "5000 digits": b"1" * 5000,
     "5000 digits below zero": b"-" + b"1" * 5000,
     "a lone surrogate": b'"\\ud800"',
@@ -45,6 +46,44 @@ REFUSED = {
 def test_what_is_not_strict_json_is_refused(raw: bytes) -> None:  # attack PRO-04
     with pytest.raises(BadJson):
         parse(raw)
+
+
+NUMBERS = {
+    "308 digits": (b"9" * 308, int("9" * 308)),
+    "307 digits below zero": (b"-" + b"9" * 307, -int("9" * 307)),
+    "the largest float": (b"1.7976931348623157e308", 1.7976931348623157e308),
+    "nothing left of it": (b"1e-400", 0.0),
+    "many decimals": (b"0." + b"3" * 400, 1 / 3),
+}
+
+
+@pytest.mark.parametrize(("raw", "value"), NUMBERS.values(), ids=NUMBERS.keys())
+def test_numbers_are_read_to_their_limits(raw: bytes, value: float) -> None:
+    assert parse(raw) == value
+    assert type(parse(raw)) is type(value)
+
+
+WHY = {
+    "keys": (b'{"a":{"secret":1,"secret":2}}', "same key twice"),
+    "NaN": (b'{"secret":NaN}', "NaN"),
+    "a float": (b'{"secret":1e999}', "not finite"),
+    "an integer": (b'{"secret":' + b"7" * 309 + b"}", "too long"),
+    "encoding": (b'{"secret":"\xff"}', "not UTF-8"),
+    "syntax": (b'{"secret":}', "not JSON"),
+    "depth": (b'{"secret":' + b"[" * 65 + b"]" * 65 + b"}", "deeper than 64"),
+    "surrogates": (b'{"secret":"\\ud800"}', "surrogate"),
+}
+
+
+@pytest.mark.parametrize(("raw", "why"), WHY.values(), ids=WHY.keys())
+def test_a_refusal_says_why_and_quotes_nothing(raw: bytes, why: str) -> None:
+    with pytest.raises(BadJson, match=why) as refused:
+        parse(raw)
+    assert "secret" not in str(refused.value) and "777" not in str(refused.value)
+
+
+def test_surrogates_in_pairs_are_one_character() -> None:
+    assert parse(b'{"\\uD83D\\uDE00": "\\ud83d\\ude00"}') == {"\U0001f600": "\U0001f600"}
 
 
 def test_64_levels_are_read_whatever_stands_in_texts() -> None:
