@@ -37,7 +37,7 @@ class PinnedKeys:
     def verify(self, signature: Mapping[str, Any], payload: bytes, keys: Sequence[Mapping[str, Any]]) -> str:
         """The kid of the key among `keys` that made `signature` (`protected` and `signature`, base64url), or nothing.
 
-        A key with an `exp` in the past (seconds since 1970) makes nothing any more.
+        A key makes nothing any more when its `exp` (seconds since 1970) has come, or is no number.
         """
         alive = [key for key in keys if not self._expired(key)]
         try:
@@ -77,7 +77,7 @@ class PinnedKeys:
 
     def _expired(self, key: Mapping[str, Any]) -> bool:
         expires = key.get("exp")
-        return isinstance(expires, int | float) and expires <= self._now()
+        return expires is not None and not (isinstance(expires, int | float) and expires > self._now())
 
 
 def _header(signature: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -96,11 +96,11 @@ def _header(signature: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return header if known and isinstance(typ, str) and typ.lower() in _TYPES else None
 
 
-def _origin(url: str) -> str:
-    """`https://host[:port]`; nothing for what is no such address, or tries to look like another."""
+def _origin(url: str) -> str | None:
+    """`https://host[:port]`; None for what is no such address, or tries to look like another."""
     try:
         parts = urlsplit(url)
         plain = parts.username is None and parts.password is None and "\\" not in url and url.isprintable()
-        return f"{parts.scheme}://{parts.netloc}".lower() if plain and parts.scheme in ("https", "http") and parts.hostname else ""
+        return f"{parts.scheme}://{parts.netloc}".lower() if plain and parts.scheme in ("https", "http") and parts.hostname else None
     except ValueError:
-        return ""
+        return None
