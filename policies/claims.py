@@ -195,9 +195,10 @@ def _tenant(claims: Mapping[str, Any], name: str) -> str:
 
 
 def _own_scope(claims: Mapping[str, Any]) -> Permissions:
+    scope: Any = claims.get("scope")
     try:
-        return Permissions.of(claims["scope"].split(" ") if claims["scope"] else ())
-    except (KeyError, AttributeError, BadPermission):
+        return Permissions.of(scope.split(" ") if scope != "" else ())
+    except (AttributeError, BadPermission):
         raise TokenRefused("scope") from None
 
 
