@@ -44,7 +44,7 @@ ALSO: dict[str, tuple[str, ...]] = {
                "gateway/test_cancellation.py"),
     "history": (*ASKING, "gateway/test_errands.py"),
     "hop_tokens": (*DOORS, "gateway/test_possession.py", "gateway/test_tickets.py", "policies/test_identity.py"),
-    "identity": (*TOKENS, "gateway/test_refusals.py"),
+    "identity": (*TOKENS, "policies/test_person_tokens.py", "gateway/test_refusals.py"),
     "ids": ("policies/test_vault.py",),
     "input_paths": (*CEDAR, "policies/test_asking.py"),
     "jwks": (*TOKENS, "policies/test_keys.py", "policies/test_pinned_keys.py"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import policies.identity
 from policies.identity import DEVELOPMENT_ISSUER, Identity, TrustedIssuer, mint_user_token
 from policies.jwks import VettedKey
 from policies.keys import SigningKeys
@@ -135,10 +136,20 @@ async def test_one_issuer_cannot_speak_for_another(issuer: FakeIssuer, keys: Sig
     assert await refusal(identity, other.mint(iss=GW)) == "kid"
 
 
-@pytest.mark.parametrize("name", [GW, DEVELOPMENT_ISSUER, "", "a|b"])
-def test_an_issuer_cannot_be_configured_under_a_name_of_ours(keys: SigningKeys, issuer: FakeIssuer, name: str) -> None:
+@pytest.mark.parametrize("names", [[GW], [DEVELOPMENT_ISSUER], [""], ["a|b"], ["a", "|"], ["a", "a"], ["a", GW]])
+def test_an_issuer_cannot_be_configured_under_a_name_of_ours_or_anothers(keys: SigningKeys, issuer: FakeIssuer, names: list[str]) -> None:
     with pytest.raises(ValueError, match="issuers need"):
-        Identity(GW, keys, [TrustedIssuer(name, issuer.jwks_url)], issuer.fetch)
+        Identity(GW, keys, [TrustedIssuer(name, issuer.jwks_url) for name in names], issuer.fetch)
+
+
+@pytest.mark.parametrize(("tenants", "claim"), [((), ""), (("acme",), ""), (("acme",), "org"), ((), "org"), (("acme", "labs"), "org")])
+async def test_only_several_tenants_need_a_claim(issuer: FakeIssuer, keys: SigningKeys, tenants: tuple[str, ...], claim: str) -> None:
+    trusted = TrustedIssuer(issuer.url, issuer.jwks_url, tenant_claim=claim, tenants=tenants)
+    for others in ([], [TrustedIssuer("https://other.test", issuer.jwks_url)]):
+        identity = Identity(GW, keys, [trusted, *others], issuer.fetch)
+        assert (await identity.verify(issuer.mint(org="acme"), {GW})).tenant == ("acme" if tenants or claim else "default")
+    with pytest.raises(ValueError, match="tenant_claim"):
+        Identity(GW, keys, [trusted, TrustedIssuer("https://x.test", "", tenants=("a", "b"))], issuer.fetch)
 
 
 class BrokenKeys(SigningKeys):
@@ -189,6 +200,24 @@ async def test_a_token_of_a_key_replaced_a_day_ago_is_refused(identity: Identity
     assert await identity.verify(token, {GW})
     clock.now += 401
     assert await refusal(identity, token) == "kid"
+
+
+def test_a_development_token_lives_for_an_hour_unless_told(keys: SigningKeys, clock: Clock) -> None:
+    now = int(clock.now)
+    for scope, narrowing in ((None, {}), ("", {"scope": ""}), ("tool:a", {"scope": "tool:a"})):
+        said = dict(keys.verify(mint_user_token(keys, ALICE, GW, scope), "at+jwt"))
+        assert said.pop("jti").startswith("ut_")
+        expected = {"iss": DEVELOPMENT_ISSUER, "sub": "alice", "tid": "acme", "aud": GW, "iat": now, "exp": now + 3600}
+        assert said == {**expected, **narrowing}
+
+
+async def test_only_our_own_keys_sign_our_own_tokens(issuer: FakeIssuer, keys: SigningKeys, tmp_path: Path, clock: Clock) -> None:
+    foreign = SigningKeys.open(tmp_path / "foreign", clock)
+    identity = Identity(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url)], issuer.fetch, development=True)
+    for token in (mint_user_token(foreign, ALICE, GW), foreign.sign(hop_claims(foreign), "at+jwt")):
+        assert await refusal(identity, token) == "kid"
+    for iss in (GW, DEVELOPMENT_ISSUER):
+        assert await refusal(identity, issuer.mint({"kid": keys.active}, iss=iss)) == "signature"
 
 
 # --- hop tokens
@@ -243,6 +272,12 @@ async def test_a_hop_token_for_an_agent_is_not_one_for_the_gateway(identity: Ide
     assert await identity.verify(token, ("https://agent-b.test",))
 
 
+async def test_a_token_of_ours_in_which_nobody_acts_is_a_persons(identity: Identity, keys: SigningKeys) -> None:
+    said = {name: value for name, value in hop_claims(keys, agent="desk", roles=["sales"]).items() if name != "act"}
+    claims = await identity.verify(keys.sign(said, "at+jwt"), {GW})
+    assert (claims.kind, claims.subject, claims.agent, claims.roles, claims.actors) == ("user", "alice", "desk", ("sales",), ())
+
+
 # --- the cache
 
 
@@ -269,6 +304,23 @@ async def test_a_token_is_remembered_for_a_minute_and_never_past_its_end(identit
     assert identity.cached(long, {GW})
     clock.now += 1
     assert identity.cached(long, {GW}) is None
+
+
+async def test_a_token_of_the_greatest_size_is_remembered(identity: Identity, issuer: FakeIssuer) -> None:
+    tokens = (issuer.mint(jti="t", pad="x" * size) for size in range(5700, 6200))
+    token = next(token for token in tokens if len(token) == 8192)
+    claims = await identity.verify(token, {GW})
+    assert identity.cached(token, {GW}) is claims
+
+
+@pytest.mark.parametrize("token", ["", "\ud800", "x" * 8193, "é.é.é"])
+async def test_what_is_no_token_is_not_remembered_and_is_refused_for_its_shape(identity: Identity, token: str) -> None:
+    assert identity.cached(token, {GW}) is None
+    assert await refusal(identity, token) == "shape"
+
+
+def test_what_the_module_offers_is_there() -> None:
+    assert [name for name in policies.identity.__all__ if not hasattr(policies.identity, name)] == []
 
 
 async def test_the_other_form_of_a_signature_is_the_same_token_id(identity: Identity, issuer: FakeIssuer) -> None:
