@@ -53,6 +53,10 @@ def test_an_agent_is_known_by_its_registered_key(assertions: ClientAssertions, a
         ({"jti": ABSENT}, "jti"),
         ({"exp": ABSENT}, "times"),
         ({"exp": 1_800_000_301}, "lifetime"),
+        ({"iss": ENDPOINT}, "client"),
+        ({"iss": "c_other", "sub": "c_other"}, "client"),
+        ({"sub": ABSENT}, "client"),
+        ({"jti": ""}, "jti"),
         ({"iat": 1_799_999_000, "exp": 1_799_999_200}, "expired"),
         ({"iat": 1_800_000_031}, "not-yet-valid"),
     ],
@@ -65,10 +69,43 @@ def test_an_assertion_with_a_wrong_claim_is_refused(
     assert refused.value.reason == reason
 
 
-@pytest.mark.parametrize("header", [{"typ": "at+jwt"}, {"alg": "none"}, {"alg": "HS256"}, {"kid": "k2"}, {"jwk": {}}])
-def test_an_assertion_with_a_wrong_header_is_refused(assertions: ClientAssertions, agent: FakeIssuer, header: dict[str, Any]) -> None:
-    with pytest.raises(TokenRefused):
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"typ": "at+jwt"}, "type"),
+        ({"typ": "oauth-id-jag+jwt"}, "type"),
+        ({"typ": "dpop+jwt"}, "type"),
+        ({"alg": "none"}, "alg"),
+        ({"alg": "HS256"}, "alg"),
+        ({"kid": "k2"}, "kid"),
+        ({"jwk": {}}, "header"),
+    ],
+)
+def test_an_assertion_with_a_wrong_header_is_refused(
+    assertions: ClientAssertions, agent: FakeIssuer, header: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(TokenRefused) as refused:
         assertions.verify(assertion(agent, header), AGENT, jwks(agent))
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "client-authentication+jwt", "", ABSENT])
+def test_the_types_of_client_assertions_are_taken(assertions: ClientAssertions, agent: FakeIssuer, typ: object) -> None:
+    assert assertions.verify(assertion(agent, {"typ": typ}), AGENT, jwks(agent)).client_id == AGENT
+
+
+def test_an_assertion_lives_for_5_minutes_at_most(assertions: ClientAssertions, agent: FakeIssuer) -> None:
+    now = int(agent.now())
+    assert assertions.verify(assertion(agent, exp=now + 300), AGENT, jwks(agent)).not_after == now + 300
+
+
+def test_who_an_assertion_says_it_is_from_is_read_before_it_is_believed(agent: FakeIssuer) -> None:
+    assert claimed_client(assertion(agent, iss="c_other", aud="https://other.test")) == AGENT
+    for sub in (ABSENT, "", None, 5, ["c_agent"]):
+        with pytest.raises(TokenRefused, match="sub"):
+            claimed_client(assertion(agent, sub=sub))
+    with pytest.raises(TokenRefused, match="shape"):
+        claimed_client("a.b.c")
 
 
 def test_another_agents_key_proves_nothing(assertions: ClientAssertions, agent: FakeIssuer) -> None:
