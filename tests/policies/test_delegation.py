@@ -3,7 +3,10 @@
 import random
 from typing import Any
 
-from policies.delegation import DEPTH_MAX, CannotNarrow, Delegation
+import pytest
+from msgspec.structs import replace
+
+from policies.delegation import DEPTH_MAX, CannotNarrow, Delegation, Hop
 from policies.permissions import ALL, Permissions
 from policies.principal import Principal
 
@@ -72,3 +75,100 @@ def check(before: Delegation, after: Delegation, agent: str) -> None:
 def kept(delegation: Delegation) -> tuple[Any, ...]:
     """What no hop may change."""
     return delegation.principal, delegation.txn, delegation.task_id, delegation.depth_max
+
+
+CRM, MAIL = Permissions.of(["tool:crm.*", "agent:*"]), Permissions.of(["tool:mail.send", "agent:*"])
+PERSON = Delegation(ALICE, ALL, 100.0)
+CHAIN = Delegation(ALICE, CRM, 100.0, (Hop("a"), Hop("b", Permissions.of(["tool:*"]))), 4, "x1", "g1", "t1")
+
+
+def refused(narrowing: Any) -> CannotNarrow:
+    with pytest.raises(CannotNarrow) as refusal:
+        narrowing()
+    assert str(refusal.value) == refusal.value.reason_id
+    return refusal.value
+
+
+def test_a_person_is_no_agent_and_hangs_on_no_grant() -> None:
+    assert (PERSON.actor, PERSON.path, PERSON.depth_max) == ("", (), 4)
+    assert (PERSON.txn, PERSON.grant_id, PERSON.task_id) == ("", "", "")
+    assert (CHAIN.actor, Hop("a").ceiling) == ("b", ALL)
+
+
+def test_a_child_has_the_intersection_the_shorter_time_and_no_grant_yet() -> None:
+    child = CHAIN.narrow("c", Permissions.of(["tool:crm.read"]), Permissions.of(["tool:crm.*"]), 50.0)
+    assert child == Delegation(
+        ALICE, Permissions.of(["tool:crm.*"]), 50.0, (*CHAIN.path, Hop("c", Permissions.of(["tool:crm.read"]))), 4, "x1", "", "t1"
+    )
+    assert child.held() == Permissions.of(["tool:crm.read"])
+    assert CHAIN.narrow("c", ALL, MAIL, 200.0).held() == Permissions(frozenset())
+    assert CHAIN.narrow("c", ALL, ALL, 200.0).not_after == 100.0
+
+
+@pytest.mark.parametrize("agent", ["a", "b"])
+def test_an_agent_stands_once_in_a_chain(agent: str) -> None:  # attack DLG-05
+    refusal = refused(lambda: CHAIN.narrow(agent, ALL, ALL, 100.0))
+    assert (refusal.reason_id, refusal.missing) == ("loop", "")
+
+
+@pytest.mark.parametrize("depth", [1, 2, DEPTH_MAX])
+def test_a_chain_has_so_many_agents_and_no_more(depth: int) -> None:  # attack DLG-05
+    chain = replace(PERSON, depth_max=depth)
+    for number in range(depth):
+        chain = chain.narrow(f"a{number}", ALL, ALL, 100.0)
+    assert len(chain.path) == depth
+    assert refused(lambda: chain.narrow("one-more", ALL, ALL, 100.0)).reason_id == "too-deep"
+    assert refused(lambda: chain.narrow("a0", ALL, ALL, 100.0)).reason_id == "loop"
+
+
+@pytest.mark.parametrize(
+    ("asked", "missing"),
+    [
+        ((), ""),
+        (("tool:mail.send",), "tool:mail.send"),
+        (("tool:crm.read", "tool:mail.send", "tool:mail.*"), "tool:mail.* tool:mail.send"),
+        (("*",), "*"),
+        (("tool:*",), "tool:*"),
+        (("agent:c",), "agent:c"),  # in the scope, but not under the ceiling of b
+    ],
+)
+def test_asking_for_what_is_not_held_refuses_and_trims_nothing(asked: tuple[str, ...], missing: str) -> None:  # attack DLG-03
+    refusal = refused(lambda: CHAIN.scoped(Permissions.of(asked)))
+    assert (refusal.reason_id, refusal.missing) == ("scope-exceeds-held", missing)
+
+
+@pytest.mark.parametrize("asked", [("tool:crm.*",), ("tool:crm.read",), ("tool:crm.read", "tool:crm.write")])
+def test_asking_for_less_leaves_that_and_changes_nothing_else(asked: tuple[str, ...]) -> None:
+    assert CHAIN.scoped(Permissions.of(asked)) == replace(CHAIN, scope=Permissions.of(asked))
+
+
+def test_ceilings_of_today_only_take_away() -> None:
+    today = CHAIN.limited((Permissions.of(["tool:*"]), Permissions.of(["tool:crm.read", "agent:*"])))
+    assert [hop.ceiling for hop in today.path] == [Permissions.of(["tool:*"]), Permissions.of(["tool:crm.read"])]
+    assert [hop.agent for hop in today.path] == ["a", "b"] and replace(today, path=CHAIN.path) == CHAIN
+    assert CHAIN.limited((ALL, ALL)) == CHAIN and PERSON.limited(()) == PERSON
+
+
+@pytest.mark.parametrize("ceilings", [(), (ALL,), (ALL, ALL, ALL)])
+def test_each_agent_has_a_ceiling_of_today(ceilings: tuple[Permissions, ...]) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        CHAIN.limited(ceilings)
+
+
+def test_roles_and_grants_are_replaced_and_nothing_else() -> None:
+    ops = Principal("acme", "https://idp.test", "alice", ("ops",))
+    assert CHAIN.of(ops) == replace(CHAIN, principal=ops)
+    assert CHAIN.rooted("g2", "t2", "x2") == replace(CHAIN, grant_id="g2", task_id="t2", txn="x2")
+
+
+@pytest.mark.parametrize(("agent", "left"), [("b", ("a",)), ("a", ("a", "b")), ("", ("a", "b")), ("c", ("a", "b"))])
+def test_only_the_last_agent_can_be_left_out(agent: str, left: tuple[str, ...]) -> None:
+    assert tuple(hop.agent for hop in CHAIN.without(agent).path) == left
+    assert PERSON.without(agent) == PERSON
+
+
+def test_a_delegation_can_not_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        CHAIN.scope = ALL  # type: ignore[misc]  # that is the claim
+    with pytest.raises(AttributeError):
+        CHAIN.path[1].ceiling = ALL  # type: ignore[misc]  # that is the claim
