@@ -3,28 +3,34 @@
 import json
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gateway.commands import screen
-from gateway.commands.outcomes import Failed
+from gateway.commands.outcomes import Failed, WrongUsage
 from gateway.commands.remote import Remote, connect, quoted
 
+DATA = "Structured data, as JSON or a file of it; may be repeated."
 VERSION = {"A2A-Version": "1.0"}
 GOOD = ("TASK_STATE_COMPLETED", "TASK_STATE_INPUT_REQUIRED", "TASK_STATE_AUTH_REQUIRED", "TASK_STATE_SUBMITTED", "TASK_STATE_WORKING")
 
 
-def send(
+def send(  # noqa: PLR0913 (each is an option of the command)
     agent: Annotated[str, typer.Argument(help="The agent's name.", metavar="AGENT")],
-    text: Annotated[str, typer.Argument(help="What you want of it.", metavar="TEXT")],
+    text: Annotated[str, typer.Argument(help="What you want of it; may be left out beside --data.", metavar="TEXT")] = "",
+    data: Annotated[list[str] | None, typer.Option(help=DATA, metavar="JSON|@FILE")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Show what it says while it works.")] = False,
     context: Annotated[str, typer.Option(help="Go on with this conversation.", metavar="ID")] = "",
     task: Annotated[str, typer.Option(help="Answer this task, which waits for input.", metavar="ID")] = "",
     as_json: screen.AsJson = False,
 ) -> None:
     """Send a message to an agent, and show its answer."""
-    message = {"messageId": str(uuid.uuid4()), "role": "ROLE_USER", "parts": [{"text": text}]}
+    parts = [*([{"text": text}] if text else ()), *({"data": _data(each)} for each in data or ())]
+    if not parts:
+        raise WrongUsage("there is nothing to send", "say what you want, or give it as --data JSON")
+    message: dict[str, Any] = {"messageId": str(uuid.uuid4()), "role": "ROLE_USER", "parts": parts}
     message |= {key: value for key, value in (("contextId", context), ("taskId", task)) if value}
     with connect() as remote:
         if stream:
@@ -37,6 +43,20 @@ def send(
     else:
         screen.say(_text(result))
     _conclude(agent, result.get("task") or result.get("message") or {})
+
+
+def _data(text: str) -> Any:
+    """JSON, or that of a file."""
+    try:
+        said = Path(text[1:]).read_text("utf-8") if text.startswith("@") else text
+    except (OSError, UnicodeError) as error:
+        raise WrongUsage(f"{text[1:]} can't be read: {getattr(error, 'strerror', None) or 'it is no text'}") from error
+    try:
+        return json.loads(said)
+    except (ValueError, RecursionError) as error:
+        raise WrongUsage(
+            f"--data {screen.brief(text)} is not JSON: {error}", "quote it, as --data '{\"id\": 7}', or name a file, as --data @order.json"
+        ) from error
 
 
 def request(remote: Remote, agent: str, method: str, params: dict[str, Any]) -> Any:

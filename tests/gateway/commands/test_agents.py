@@ -1,13 +1,18 @@
 """agent and server: the registry from the command line."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
+from starlette.responses import JSONResponse
 
 from gateway.errors import TABLE
+from tests.fakes.a2a_agents import serving
 from tests.fakes.gateway_api import GatewayApi
-from tests.gateway.commands.conftest import CommandLine
+from tests.fakes.graph_server import GraphServer
+from tests.fakes.house import CallbackAgent, open_house
+from tests.gateway.commands.conftest import CommandLine, Ran
 
 AGENT = {"name": "sales", "status": "active", "kind": "a2a", "url": "http://sales.example", "skills": [{"id": "quote"}, {"id": "order"}]}
 SERVER = {"name": "inventory", "status": "pending", "era": "modern", "tools": 3, "url": "http://inventory.example/mcp"}
@@ -230,3 +235,48 @@ def test_where_to_look_depends_on_what_is_not_there(interlock: CommandLine, api:
     api.on("GET /api/agents/x", {"detail": said, "status": 404}, 404)
     ran = interlock("agent", "show", "x")
     assert ran.code == 1 and said in ran.err and todo in ran.err
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_each_option_does_at_a_gateway_what_it_says(tmp_path: Path, database_url: str) -> None:
+    """Of `agent add`, `agent set`, `agent show`, and of `send --data`."""
+    async with open_house(tmp_path / "home", database_url) as home:
+
+        async def interlock(*arguments: str) -> Ran:
+            line = CommandLine({"INTERLOCK_URL": home.url, "INTERLOCK_TOKEN": home.token("admin"), "COLUMNS": "200", "NO_COLOR": "1"})
+            return await asyncio.to_thread(line, *arguments)
+
+        quoting = await home.agent(CallbackAgent("sales"))
+        card = tmp_path / "card.json"
+        card.write_text(home.gateway.registry.find("default", "sales").card_text)
+        contracts = tmp_path / "contracts.json"
+        contracts.write_text(json.dumps({"quote": {"input": {"type": "object", "required": ["customer"]}}}))
+        graph, same = [
+            await home.stack.enter_async_context(serving(app)) for app in (GraphServer(), JSONResponse(json.loads(card.read_text())))
+        ]
+
+        as_told = ["--name", "clerk", "--ceiling", "agent:sales", "--delegation", "header", "--contracts", str(contracts), "--json"]
+        added = (await interlock("agent", "add", str(card), *as_told)).json
+        assert (added["name"], added["ceiling"], added["delegation"]) == ("clerk", ["agent:sales"], "header")
+        assert list(added["contracts"]) == ["quote"]
+        assert (await interlock("agent", "add", graph, "--kind", "langgraph", "--name", "echo", "--option", "assistant=echo")).code == 0
+        entry = home.gateway.registry.find("default", "echo")
+        assert (entry.kind, entry.upstream) == ("langgraph", {"assistant": "echo"})
+
+        terms = ["--clearance", "1", "--context", "summary", "--contracts", str(contracts), "--endpoint", f"{same}/b=3"]
+        terms += ["--endpoint", f"{same}/c"]
+        assert (await interlock("agent", "set", "sales", *terms)).code == 0
+        shown = (await interlock("agent", "show", "sales", "--json")).json
+        assert (shown["clearance"], shown["context"], list(shown["contracts"])) == (1, "summary", ["quote"])
+        assert shown["endpoints"] == [{"url": f"{same}/b", "weight": 3}, {"url": f"{same}/c", "weight": 1}]
+        for words in ("summary", "quote", f"{same}/b=3"):
+            assert words in (await interlock("agent", "show", "sales")).out
+        assert (await interlock("agent", "set", "sales", "--endpoint", "none", "--json")).json["endpoints"] == []
+        contracts.write_text(json.dumps({"qoute": {"input": {}}}))
+        wrong = await interlock("agent", "set", "sales", "--contracts", str(contracts))
+        assert (wrong.code, "did you mean `quote`?" in wrong.err) == (1, True)
+
+        broken = await interlock("send", "sales", "a quote", "--data", "{}")
+        assert broken.code != 0 and "message.parts[1].data" in broken.err and quoting.requests == []
+        assert (await interlock("send", "sales", "a quote", "--data", '{"customer": 7}')).code == 0
+        assert quoting.requests[0]["params"]["message"]["parts"][1]["data"] == {"customer": 7}

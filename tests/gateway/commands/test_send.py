@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
 
 from tests.fakes.gateway_api import GatewayApi, stream
 from tests.gateway.commands.conftest import CommandLine
@@ -112,3 +115,27 @@ def test_a_stream_that_breaks_is_not_taken_for_an_answer(interlock: CommandLine,
     ran = interlock("send", "sales", "Count", "--stream")
     assert ran.code == 4
     assert "broke" in ran.err
+
+
+def test_data_goes_beside_the_text_or_alone(interlock: CommandLine, api: GatewayApi, tmp_path: Path) -> None:
+    api.on("POST /agents/sales", answered({"task": task("COMPLETED")}))
+    (tmp_path / "order.json").write_text('[{"sku": "Ünique"}]', "utf-8")
+    assert interlock("send", "sales", "Two", "--data", '{"id": 7}', "--data", "@order.json", "--json").json == {"task": task("COMPLETED")}
+    assert interlock("send", "sales", "--data", "false").code == 0
+    sent = [asked.body["params"]["message"]["parts"] for asked in api.asked]
+    assert sent == [[{"text": "Two"}, {"data": {"id": 7}}, {"data": [{"sku": "Ünique"}]}], [{"data": False}]]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--data", "{"], "is not JSON"),
+        (["--data", "@binary"], "can't be read"),
+        (["--data", "@nowhere.json"], "nowhere.json can't be read"),
+        ([], "nothing to send"),
+    ],
+)
+def test_what_is_no_data_is_wrong_usage(interlock: CommandLine, api: GatewayApi, tmp_path: Path, given: list[str], says: str) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    ran = interlock("send", "sales", *given)
+    assert (ran.code, says in ran.err, api.asked) == (2, True, [])
