@@ -8,8 +8,8 @@ import pytest
 from policies.jwks import vet
 from policies.strict_jwt import (
     ACCESS_TOKEN,
-    Envelope,
     TokenRefused,
+    UnverifiedToken,
     check_times,
     identifier,
     one_audience,
@@ -101,7 +101,7 @@ def test_without_a_signature_a_token_is_still_told_by_its_algorithm() -> None:  
 
 def test_an_envelope_holds_what_the_header_says() -> None:
     text = token(merged(HEADER, {"typ": "AT+JWT", "cty": "x"}), {"sub": "alice"})
-    assert open_envelope(text) == Envelope(text, "k1", "ES256", "at+jwt", {"sub": "alice"})
+    assert open_envelope(text) == UnverifiedToken(text, "k1", "ES256", "at+jwt", {"sub": "alice"})
     assert open_envelope(with_header(typ=ABSENT)).typ == ""
     assert open_envelope(with_header(alg="RS256")).alg == "RS256"
     assert open_envelope(with_header(kid="k" * 256)).kid == "k" * 256
@@ -109,7 +109,7 @@ def test_an_envelope_holds_what_the_header_says() -> None:
 
 def test_what_an_envelope_shows_of_itself_holds_no_secret() -> None:
     shown = repr(open_envelope(token(claims={"sub": "alice"})))
-    assert shown == "Envelope(kid='k1', alg='ES256', typ='at+jwt')"
+    assert shown == "UnverifiedToken(kid='k1', alg='ES256', typ='at+jwt')"
 
 
 @pytest.mark.parametrize("name", ["crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"])
