@@ -28,7 +28,8 @@ __all__ = ["DEVELOPMENT_ISSUER", "Claims", "Identity", "TokenRefused", "TrustedI
 # What identity providers commonly send instead of RFC 9068's type. An ID token has it too, but a client for its audience.
 _EXTERNAL_TYPES = ACCESS_TOKEN | {"jwt", ""}
 _ASSERTION_TYPES = frozenset({"oauth-id-jag+jwt", "application/oauth-id-jag+jwt"})  # never that of an access token
-_CACHE_PLACES, _CACHE_SECONDS = 10_000, 60.0
+_CACHE_PLACES = 10_000
+_CACHE_SECONDS = 60.0
 log = structlog.get_logger()
 
 

@@ -3,7 +3,18 @@
 from tests.mutation.mutants import Mutant
 
 # (module, the changed line without the blanks around it, kind): why nobody could tell
-EQUAL: dict[tuple[str, str, str], str] = {}
+EQUAL: dict[tuple[str, str, str], str] = {
+    ("client_assertion", "self._key_sets: BoundedCache[bytes, dict[str, VettedKey]] = BoundedCache(1000, now)", "number + 1"): (
+        "the places of a cache"
+    ),
+    ("client_assertion", "self._key_sets.put(digest, keys, 3600.0)", "call removed"): "the keys are read again, by the same text",
+    ("client_assertion", "self._key_sets.put(digest, keys, 3600.0)", "number + 1"): "the same text gives the same keys however long",
+    ("identity", "_CACHE_PLACES = 10_000", "number + 1"): "the places of a cache",
+    ("ids", "_DRAWN_AT_ONCE = 256", "number + 1"): "how many are drawn ahead, nobody sees",
+    ("jwks", "answer = await self._fetch(self._url, limit=DOCUMENT_MAX, timeout=5.0)", "number + 1"): "the length of a wait",
+    ("pinned_keys", "answer = await self._fetch(jku, limit=DOCUMENT_MAX, timeout=5.0)", "number + 1"): "the length of a wait",
+    ("strict_json", 'if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:', "Gt -> GtE"): "64 brackets are never too deep",
+}
 
 
 def reason(module: str, source: str, mutant: Mutant) -> str | None:
