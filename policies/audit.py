@@ -80,8 +80,7 @@ class Audit:
 
     def committed(self) -> None:
         self._kept = self._head
-        if self._doubtful:
-            self._doubtful.clear()
+        self._doubtful.clear()
 
     def rolled_back(self) -> None:
         self._head = self._kept
@@ -136,7 +135,7 @@ def last_heads(connection: Connection) -> list[Head]:
     column = audit_table.c.chain
     while True:
         after = column > chains[-1] if chains else true()
-        found = connection.execute(select(column).where(after).order_by(column).limit(1)).scalar()
+        found = connection.execute(select(column).where(after).order_by(column).limit(1)).scalar_one_or_none()
         if found is None:
             return [_last_head(connection, chain) for chain in chains]
         chains.append(found)
@@ -144,5 +143,5 @@ def last_heads(connection: Connection) -> list[Head]:
 
 def _last_head(connection: Connection, chain: str) -> Head:
     columns = (audit_table.c.seq, audit_table.c.hash)
-    row = connection.execute(select(*columns).where(audit_table.c.chain == chain).order_by(audit_table.c.seq.desc()).limit(1)).first()
+    row = connection.execute(select(*columns).where(audit_table.c.chain == chain).order_by(audit_table.c.seq.desc()).limit(1)).one_or_none()
     return Head(chain, row.seq, row.hash) if row else Head(chain, 0, ZERO)

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select
 
-from policies.audit_heads import TYPE as HEAD
 from policies.audit_heads import Verifier
 from policies.tables import audit as audit_table
 
@@ -72,16 +71,10 @@ def stated(signed: Iterable[str], signer: Verifier) -> tuple[list[str], dict[str
     others: list[str] = []
     cuts: dict[str, dict[int, str]] = {}
     for line in signed:
-        claims = None if _claims(line, HEAD, signer) else _claims(line, TYPE, signer)
-        if claims is None:
+        try:
+            claims = signer.verify(line, TYPE)
+        except ValueError:
             others.append(line)
         else:
-            cuts.setdefault(str(claims.get("chain")), {})[int(claims.get("seq", 0))] = str(claims.get("hash"))
+            cuts.setdefault(str(claims["chain"]), {})[int(claims["seq"])] = str(claims["hash"])
     return others, cuts
-
-
-def _claims(line: str, typ: str, signer: Verifier) -> Mapping[str, Any] | None:
-    try:
-        return signer.verify(line, typ)
-    except ValueError:
-        return None

@@ -18,7 +18,7 @@ class Verifier(Protocol):
     """policies/keys.py, or policies/published_keys.py."""
 
     def verify(self, token: str, typ: str) -> Mapping[str, Any]:
-        """Raises ValueError."""
+        """What a key of the gateway signed as `typ`. Raises ValueError for all else."""
         ...
 
 
@@ -77,7 +77,7 @@ class HeadsFile:
         heads = {line: self._position(line) for line in lines}
         last: dict[str, int] = {}
         for chain, seq in filter(None, heads.values()):
-            last[chain] = max(seq, last.get(chain, 0))
+            last[chain] = max(seq, last.get(chain, seq))
         return [line for line, position in heads.items() if position is None or position[1] == last[position[0]]]
 
     def _position(self, line: str) -> tuple[str, int] | None:

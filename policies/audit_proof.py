@@ -79,13 +79,15 @@ def prove(rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Verif
                 before += [(chain, head) for head in _genesis_heads(row)]
                 begun |= {chain} if row.get("kind") == "genesis" else set()
     proof.chains = len(hashes)
-    witnessed: dict[str, int] = {}
-    for signed in heads:
-        _check_signed(proof, hashes, signed, (signer, witnessed))
-    for chain, head in [*before, *_witnesses(cuts)]:
-        if begins.get(str(head.get("chain")), 0) < _number(head):
-            _check_head(proof, hashes, head, f"the first record of chain {chain}" if chain else "the statement of a cut")
-    own = witnessed.keys() | _chains_of(later, signer)
+    signed = _signed(proof, heads, signer)
+    witnesses = [("a signed head", head) for head in signed]
+    witnesses += [(f"the first record of chain {chain}", head) for chain, head in before]
+    witnesses += [("the statement of a cut", head) for head in _ends(cuts)]
+    for witness, head in witnesses:
+        if not 0 < _number(head) <= begins.get(str(head.get("chain")), 0):  # of what a cut took away it tells nothing any more
+            _check_head(proof, hashes, head, witness)
+    witnessed = _last(signed)
+    own = witnessed.keys() | _last(_signed(Proof(), later, signer)).keys()
     for chain, known in hashes.items():
         if chain not in own and not (len(known) == 1 and chain in begun):
             proof.flaws.append(Flaw(chain, 0, "no signed head names this chain: give the heads of every gateway, or it is forged"))
@@ -95,40 +97,43 @@ def prove(rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Verif
 
 def _gone(first: Mapping[str, Any], cuts: Mapping[int, str]) -> int:
     """How many records may be missing before the first of a chain: none, unless a signed cut reaches up to it."""
-    seq = first.get("seq")
-    if not isinstance(seq, int) or seq < 2 or max(cuts, default=0) < seq - 1:
-        return 0
-    return seq - 1 if cuts.get(seq - 1, first.get("prev")) == first.get("prev") else 0
+    gone, prev = _number(first) - 1, first.get("prev")
+    covered = any(seq >= gone for seq in cuts) and cuts.get(gone, prev) == prev
+    return max(gone, 0) if covered else 0
 
 
-def _witnesses(cuts: Mapping[str, Mapping[int, str]]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [("", {"chain": chain, "seq": seq, "hash": digest}) for chain, each in cuts.items() for seq, digest in each.items()]
+def _ends(cuts: Mapping[str, Mapping[int, str]]) -> list[Mapping[str, Any]]:
+    return [{"chain": chain, "seq": seq, "hash": digest} for chain, each in cuts.items() for seq, digest in each.items()]
 
 
-def _number(head: Mapping[str, Any]) -> int:
-    seq = head.get("seq")
+def _number(named: Mapping[str, Any]) -> int:
+    seq = named.get("seq")
     return seq if isinstance(seq, int) else 0
 
 
-def _chains_of(heads: Iterable[str], signer: Verifier) -> set[str]:
-    chains = set()
+def _signed(proof: Proof, heads: Iterable[str], signer: Verifier) -> list[Mapping[str, Any]]:
+    """What the heads say, those left out that no key of ours signed."""
+    found = []
     for signed in heads:
+        proof.heads += 1
         try:
-            chains.add(str(signer.verify(signed, TYPE).get("chain")))
+            found.append(signer.verify(signed, TYPE))
         except ValueError:
-            continue  # the same line was found wanting among the heads, or will be next time
-    return chains
+            proof.flaws.append(Flaw("", 0, "a kept head is not signed by a key of this gateway"))
+    return found
 
 
-def _witness(witnessed: dict[str, int], head: Mapping[str, Any]) -> None:
-    chain, seq = str(head.get("chain")), head.get("seq")
-    if isinstance(seq, int):
-        witnessed[chain] = max(seq, witnessed.get(chain, 0))
+def _last(heads: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The last record of each chain that a head names."""
+    last: dict[str, int] = {}
+    for head in heads:
+        chain, seq = str(head.get("chain")), _number(head)
+        last[chain] = max(seq, last.get(chain, seq))
+    return last
 
 
 def _check_row(proof: Proof, row: Mapping[str, Any], known: Mapping[int, str], gone: int) -> None:
-    chain, seq = str(row.get("chain")), row.get("seq")
-    at = seq if isinstance(seq, int) else 0
+    chain, seq, at = str(row.get("chain")), row.get("seq"), _number(row)
     body, prev = str(row.get("body")), str(row.get("prev"))
     expected = gone + len(known) + 1
     if seq != expected:
@@ -158,21 +163,8 @@ def _genesis_heads(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [head for head in found if isinstance(head, dict)] if isinstance(found, list) else []
 
 
-def _check_signed(proof: Proof, hashes: Mapping[str, Mapping[int, str]], signed: str, by: tuple[Verifier, dict[str, int]]) -> None:
-    signer, witnessed = by
-    proof.heads += 1
-    try:
-        head = signer.verify(signed, TYPE)
-    except ValueError:
-        proof.flaws.append(Flaw("", 0, "a kept head is not signed by a key of this gateway"))
-        return
-    _check_head(proof, hashes, head, "a signed head")
-    _witness(witnessed, head)
-
-
 def _check_head(proof: Proof, hashes: Mapping[str, Mapping[int, str]], head: Mapping[str, Any], witness: str) -> None:
-    chain, named = str(head.get("chain")), head.get("seq")
-    seq = named if isinstance(named, int) else 0
+    chain, seq = str(head.get("chain")), _number(head)
     found = hashes.get(chain, {}).get(seq)
     if found is None:
         proof.flaws.append(Flaw(chain, seq, f"{witness} names this record, but it is gone: the chain was cut"))

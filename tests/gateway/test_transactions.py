@@ -1,7 +1,6 @@
 """A commit that breaks in the middle: whatever the database made of it, the chain goes on and nobody is told a lie."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from policies.audit import Audit
 from policies.audit_heads import TYPE
 from policies.audit_proof import prove, rows_of
 from policies.tables import audit as audit_table
+from tests.fakes.trail import Plain
 
 
 class Faults:
@@ -73,23 +73,14 @@ class Kept:
         with self.engine.connect() as connection:
             rows = list(rows_of(connection.execution_options(interlock_read=True)))
         head = self.audit.head
-        proof = prove(rows, [_Plain().sign({"chain": head.chain, "seq": head.seq, "hash": head.hash}, TYPE)] if head.seq else [], _Plain())
+        keys = Plain()
+        proof = prove(rows, [keys.sign({"chain": head.chain, "seq": head.seq, "hash": head.hash}, TYPE)] if head.seq else [], keys)
         assert proof.sound, proof.flaws
         return [row["decision_id"] for row in rows]
 
     def close(self) -> None:
         self.transactions.drop()
         self.engine.dispose()
-
-
-class _Plain:
-    """Signs nothing: it is the chain that counts here."""
-
-    def sign(self, claims: Mapping[str, Any], typ: str) -> str:
-        return json.dumps(claims)
-
-    def verify(self, token: str, typ: str) -> Mapping[str, Any]:
-        return dict(json.loads(token))
 
 
 @pytest.fixture

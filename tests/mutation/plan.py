@@ -6,7 +6,7 @@ LEFT_OUT = {"__init__", "tables"}  # nothing that decides
 DOORS = ("gateway/test_delegation.py", "gateway/oauth/test_exchange.py")
 CEDAR = ("policies/test_cedar.py", "policies/test_policy_cases.py", "policies/test_argument_types.py", "policies/test_policy_review.py")
 TOKENS = ("policies/test_identity.py", "policies/test_strict_rules.py", "policies/test_token_attacks.py")
-AUDIT = ("policies/test_audit.py", "policies/test_audit_cuts.py")
+AUDIT = ("policies/test_audit.py", "policies/test_audit_proof.py", "policies/test_audit_cuts.py", "policies/test_audit_heads.py")
 ASKING = ("policies/test_asking.py", "gateway/test_approvals.py", "gateway/test_errands.py")
 ABOVE = (
     *DOORS,
@@ -48,8 +48,8 @@ ALSO: dict[str, tuple[str, ...]] = {
     "ids": ("policies/test_vault.py",),
     "input_paths": (*CEDAR, "policies/test_asking.py"),
     "jwks": (*TOKENS, "policies/test_keys.py", "policies/test_pinned_keys.py"),
-    "key_folder": ("policies/test_keys.py", "policies/test_envelope.py", "gateway/test_home.py"),
-    "keys": ("policies/test_audit.py", *TOKENS, "registry/test_signing.py"),
+    "key_folder": ("policies/test_keys.py", "policies/test_vault_keys.py", "gateway/test_home.py"),
+    "keys": ("policies/test_audit_heads.py", "policies/test_audit_cuts.py", *TOKENS, "registry/test_signing.py"),
     "kills": ("gateway/test_kill_switch.py",),
     "permissions": ("policies/test_delegation.py", "policies/test_cedar.py", *TOKENS, *DOORS),
     "person_tokens": (*TOKENS, "gateway/oauth/test_exchange.py", "gateway/oauth/test_id_jag.py"),

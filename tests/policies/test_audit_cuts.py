@@ -4,42 +4,24 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection
+from sqlalchemy import Connection, create_engine, event
 
 from gateway.database import engine_for
-from policies.audit import Audit
 from policies.audit_cuts import TYPE as CUT
-from policies.audit_cuts import Cut, carry_out, due, records
+from policies.audit_cuts import Cut, carry_out, due, records, stated
 from policies.audit_heads import TYPE as HEAD
+from policies.audit_heads import HeadsFile, read_heads
 from policies.audit_proof import Proof, prove, rows_of
 from policies.jwks import BadKeySet
 from policies.keys import SigningKeys
 from policies.published_keys import NotSigned, PublishedKeys
 from policies.tables import audit as audit_table
-
-Row = dict[str, Any]
-
-
-class Rows:
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-
-    def add(self, table: object, row: Row) -> None:
-        self.rows.append(row)
-
-
-def chain_of(count: int, name: str = "a_1", start: int = 0) -> list[Row]:
-    """Records a microsecond apart from `start`."""
-    batch = Rows()
-    audit = Audit(name, lambda: start + len(batch.rows))
-    for number in range(count):
-        audit.append(batch, {"kind": "decision", "tenant": "default", "decision_id": f"d_{number}", "txn": "x_1", "at": start + number + 1})
-    return batch.rows
+from policies.tables import metadata
+from tests.fakes.trail import Plain, Row, chain_of, cut_at, head_of, last, record
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +35,6 @@ def connection(database_url: str) -> Iterator[Connection]:
     with engine.connect() as opened:
         yield opened
     engine.dispose()
-
-
-def head_of(keys: SigningKeys, row: Row) -> str:
-    return keys.sign({"chain": row["chain"], "seq": row["seq"], "hash": row["hash"]}, HEAD)
-
-
-def cut_at(keys: SigningKeys, rows: list[Row], seq: int) -> str:
-    last = rows[seq - 1]
-    return keys.sign(Cut(last["chain"], seq, last["hash"], seq, 1, seq).claims(1), CUT)
 
 
 def test_what_is_older_goes_and_the_rest_is_sound(connection: Connection, keys: SigningKeys) -> None:
@@ -111,8 +84,9 @@ def test_a_cut_that_was_interrupted_is_sound_and_is_ended_by_the_next(connection
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_any_other_cut_edit_or_reordering_is_found(keys: SigningKeys, data: st.DataObject) -> None:
+def test_any_other_cut_edit_or_reordering_is_found(data: st.DataObject) -> None:
     """attack LOG-04: after an honest cut, by somebody who can write the database and holds every honest statement"""
+    keys = Plain()
     length = data.draw(st.integers(4, 12), "length")
     honest = data.draw(st.integers(1, length - 2), "cut")
     rows = chain_of(length)
@@ -154,6 +128,100 @@ def test_a_chain_in_anothers_place_is_found(keys: SigningKeys) -> None:
     assert prove([*one, *other], signed, keys).sound
     swapped = [{**row, "chain": "a_2"} for row in one] + [{**row, "chain": "a_1"} for row in other]
     assert not prove(swapped, signed, keys).sound
+
+
+@pytest.fixture
+def small() -> Iterator[Connection]:
+    """A database for what does not depend on which."""
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    with engine.connect() as opened:
+        yield opened
+    engine.dispose()
+
+
+def put(connection: Connection, *chains: list[Row]) -> None:
+    for rows in chains:
+        connection.execute(audit_table.insert(), rows)
+    connection.commit()
+
+
+def test_a_statement_tells_what_went_of_which_chain() -> None:
+    cut = Cut("a_1", 9, "f" * 64, 4, 100, 200)
+    assert cut.claims(300) == {
+        "chain": "a_1", "seq": 9, "hash": "f" * 64, "records": 4, "first_at": 100, "last_at": 200, "at": 300,
+    }  # fmt: skip
+
+
+def test_what_is_of_that_very_moment_stays(small: Connection) -> None:
+    rows = chain_of(5)  # at 1, 2, 3, 4 and 5
+    put(small, rows)
+    assert due(small, 1) == []
+    assert due(small, 3) == [Cut("a_1", 2, rows[1]["hash"], 2, 1, 2)]
+    assert due(small, 5) == due(small, 100) == [Cut("a_1", 4, rows[3]["hash"], 4, 1, 4)]  # the last one stays whatever its age
+
+
+def test_a_chain_of_one_record_stays_and_so_does_an_empty_trail(small: Connection) -> None:
+    assert due(small, 100) == []
+    put(small, chain_of(1))
+    assert due(small, 100) == []
+
+
+def test_what_stands_after_a_younger_record_stays(small: Connection) -> None:
+    """A clock that was set back: records go from the first on, without a hole."""
+    rows = chain_of([record(0, 7), record(1, 3), record(2, 90), record(3, 4), record(4, 5)])
+    put(small, rows)
+    assert due(small, 50) == [Cut("a_1", 2, rows[1]["hash"], 2, 3, 7)]
+
+
+def test_each_chain_is_cut_by_itself(small: Connection) -> None:
+    one, other = chain_of(4, "a_2"), chain_of(6, "a_1", 2)
+    put(small, one, other)
+    cuts = due(small, 5)
+    assert cuts == [Cut("a_1", 2, other[1]["hash"], 2, 3, 4), Cut("a_2", 3, one[2]["hash"], 3, 1, 3)]
+    assert [list(records(small, cut)) for cut in cuts] == [other[:2], one[:3]]
+
+
+def test_records_go_in_transactions_of_their_own_the_oldest_first(small: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policies.audit_cuts.AT_ONCE", 3)
+    rows, other = chain_of(9), chain_of(9, "a_2")
+    put(small, rows, other)
+    left: list[list[int]] = []
+    event.listen(
+        small.engine, "commit", lambda connection: left.append([row["seq"] for row in rows_of(connection) if row["chain"] == "a_1"])
+    )
+    assert carry_out(small, Cut("a_1", 8, rows[7]["hash"], 8, 1, 8)) == 8
+    assert left == [[4, 5, 6, 7, 8, 9], [7, 8, 9], [9]]
+    small.rollback()  # nothing of it is undone by what comes after
+    assert list(rows_of(small)) == [rows[8], *other]
+    assert carry_out(small, Cut("a_1", 8, rows[7]["hash"], 8, 1, 8)) == 0
+
+
+def test_statements_are_told_from_all_else_that_is_signed() -> None:
+    keys, rows, other = Plain(), chain_of(9), chain_of(9, "a_2")
+    head = head_of(keys, rows[-1])
+    cuts = [cut_at(keys, rows, 3), cut_at(keys, rows, 5), cut_at(keys, other, 2)]
+    assert stated([cuts[0], head, "nonsense", *cuts[1:]], keys) == (
+        [head, "nonsense"],
+        {"a_1": {3: rows[2]["hash"], 5: rows[4]["hash"]}, "a_2": {2: other[1]["hash"]}},
+    )
+    assert stated([], keys) == ([], {})
+
+
+def test_heads_of_what_went_are_no_flaw_and_still_prove_the_rest(connection: Connection, keys: SigningKeys, tmp_path: Path) -> None:
+    """The file has many heads of a chain until it is compacted, and copies of it are kept for ever."""
+    rows = chain_of(8)
+    put(connection, rows)
+    file = HeadsFile(tmp_path / "audit.heads", keys, lambda: 1)
+    for length in (2, 3, 5, 8):
+        file.keep(last(rows[:length]))
+    (cut,) = due(connection, 5)
+    file.note(cut.claims(9), "interlock-audit-cut+jwt")
+    carry_out(connection, cut)
+    rest = list(rows_of(connection))
+    proof = prove(rest, read_heads(tmp_path / "audit.heads"), keys)
+    assert (proof.flaws, proof.heads, proof.unwitnessed) == ([], 4, 0)
+    assert not prove(rest[:3], read_heads(tmp_path / "audit.heads"), keys).sound
 
 
 def test_public_keys_alone_prove_it(keys: SigningKeys, tmp_path: Path) -> None:
