@@ -70,14 +70,14 @@ class KeyFolder:
         pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        document = {name: value for name, value in jwk.construct(pem.decode(), "ES256").to_dict().items() if name != "alg"}
+        document = jwk.construct(pem.decode(), "ES256").to_dict()
         required = encode_json({name: document[name] for name in ("crv", "kty", "x", "y")})
         kid = encode_base64url(sha256(required.encode()).digest())
-        self._write({**document, "kid": kid, "alg": "ES256", "use": "sig", "created": created})
+        self.write(f"{kid}.json", {**document, "kid": kid, "alg": "ES256", "use": "sig", "created": created})
 
     def retire(self, stored: StoredKey, retired: float) -> None:
         """Takes the secret half away for good."""
-        self._write({**stored.public, "created": stored.created, "retired": retired})
+        self.write(f"{stored.vetted.kid}.json", {**stored.public, "created": stored.created, "retired": retired})
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -89,8 +89,9 @@ class KeyFolder:
         finally:
             os.close(descriptor)
 
-    def _write(self, document: Mapping[str, Any]) -> None:
-        target = self.path / f"{document['kid']}.json"
+    def write(self, name: str, document: Mapping[str, Any]) -> None:
+        """Durably, closed to others, and whole or not at all."""
+        target = self.path / name
         fresh = target.with_suffix(".new")
         fresh.unlink(missing_ok=True)
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

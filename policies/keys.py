@@ -130,8 +130,7 @@ class SigningKeys:
         """Makes a new key; the old ones lose their secret half and verify for 24 h more. Returns the new kid."""
         with self._folder.alone():
             replaced = [stored for stored in self._folder.read() if stored.secret is not None]
-            newest = max((stored.created for stored in replaced), default=0)
-            self._folder.create(max(int(self.now() * 1e6), newest + 1))
+            self._folder.create(max([int(self.now() * 1e6), *(stored.created + 1 for stored in replaced)]))
             for stored in replaced:
                 self._folder.retire(stored, self.now())
             self._ring = self._load()
@@ -152,9 +151,9 @@ class SigningKeys:
         return self._ring
 
     def _load(self) -> _Ring:
-        self._stamp = self._folder.stamp()
-        keys = self._folder.read()
+        stamp, keys = self._folder.stamp(), self._folder.read()
         if not keys or keys[-1].secret is None:
             raise KeysUnusable(f"{self._folder.path}: the keys are gone")
+        self._stamp = stamp  # what could not be read is tried again
         stored = {key.vetted.kid: key for key in keys}
         return _Ring(stored, keys[-1].vetted.kid, keys[-1].secret, {})

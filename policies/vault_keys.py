@@ -4,8 +4,7 @@ import base64
 import binascii
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +14,7 @@ import structlog
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from policies import strict_json
-from policies.key_folder import KeyFolder, KeysUnusable, encode_base64url, encode_json
+from policies.key_folder import KeyFolder, KeysUnusable, encode_base64url
 
 SIZE: Final = 32  # bytes of a key
 DISTINCT_MIN: Final = 16  # different bytes among them; 32 random ones have about 30
@@ -83,7 +82,7 @@ class VaultKeys:
         self._given = tuple(given)
         self._now = now
         self._looked = now()
-        with self._alone():
+        with self._folder.alone():
             if not given and not self._files():
                 self._create()
         self._ring = self._load()
@@ -119,7 +118,7 @@ class VaultKeys:
 
     def rotate(self) -> Kek:
         """A new key that wraps from now on."""
-        with self._alone():
+        with self._folder.alone():
             self._create()
             self._ring = self._load()
         return self.active
@@ -128,34 +127,17 @@ class VaultKeys:
         """Removes the files of keys before the last two, but none that a row is wrapped with; returns their ids."""
         if self._given:
             return []
-        with self._alone():
+        with self._folder.alone():
             old = [kek for kek in self._files()[:-KEPT] if kek.id not in in_use]
             for kek in old:
                 (self._folder.path / f"{kek.id}.key").unlink()
             self._ring = self._load()
         return [kek.id for kek in old]
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with self._folder.alone():
-            yield
-
     def _create(self) -> None:
-        raw, newest = os.urandom(SIZE), max((kek.created for kek in self._files()), default=0)
-        created = max(int(self._now() * 1e6), newest + 1)
-        target = self._folder.path / f"{made(raw, created, 'a new key').id}.key"
-        fresh = target.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(encode_json({"created": created, "k": encode_base64url(raw)}))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(target)
-        folder = os.open(self._folder.path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        raw = os.urandom(SIZE)
+        created = max([int(self._now() * 1e6), *(kek.created + 1 for kek in self._files())])  # the newest, whatever the clock says
+        self._folder.write(f"{made(raw, created, 'a new key').id}.key", {"created": created, "k": encode_base64url(raw)})
 
     def _files(self) -> list[Kek]:
         """The newest last."""
@@ -163,10 +145,10 @@ class VaultKeys:
 
     def _load(self) -> Mapping[str, Kek]:
         """By id, the one that wraps last."""
-        self._stamp = self._folder.stamp()
-        keys = list(reversed(self._given)) or self._files()
+        stamp, keys = self._folder.stamp(), list(reversed(self._given)) or self._files()
         if not keys:
             raise KeysUnusable(f"{self._folder.path}: the vault's keys are gone")
+        self._stamp = stamp  # what could not be read is tried again
         return {kek.id: kek for kek in keys}
 
     def _reloaded(self) -> Mapping[str, Kek]:

@@ -9,7 +9,8 @@ from threading import Barrier, BrokenBarrierError
 
 import pytest
 
-from policies.jwks import vet
+from policies import strict_json
+from policies.jwks import base64url, vet
 from policies.key_folder import KeyFolder, KeysUnusable, StoredKey
 from policies.keys import NotOurs, SigningKeys
 from policies.strict_jwt import open_envelope, verify_signature
@@ -117,11 +118,14 @@ def test_a_rotated_key_verifies_for_a_day_and_signs_no_more(tmp_path: Path) -> N
     assert keys.active == open_envelope(keys.sign({}, TYPE)).kid == new
     assert [key["kid"] for key in keys.jwks()["keys"]] == [new, old]
     assert "d" not in json.loads((tmp_path / "keys" / f"{old}.json").read_text())
-    clock.now += 86_399
+    clock.now += 86_399.5
     assert keys.find(old) is not None
-    clock.now += 2
+    assert keys.served == (old, new)
+    clock.now += 0.5
     assert keys.find(old) is None
+    assert keys.served == (new,)
     assert [key["kid"] for key in keys.jwks()["keys"]] == [new]
+    assert [key["kid"] for key in keys.published()["keys"]] == [new, old]
     assert keys.verify(statement, TYPE) == {"a": 1}  # the audit's heads are older than a day
 
 
@@ -166,6 +170,7 @@ def test_statements_of_others_changed_ones_and_ones_of_another_type_are_not_ours
             keys.verify(text, TYPE)
     with pytest.raises(NotOurs, match="type"):
         keys.verify(token, "at+jwt")
+    assert keys.verify(token, TYPE.upper()) == {"a": 1}  # RFC 7515 s4.1.9: a type has no case
 
 
 def test_a_detached_signature_verifies_with_its_payload_put_back(tmp_path: Path) -> None:
@@ -176,6 +181,124 @@ def test_a_detached_signature_verifies_with_its_payload_put_back(tmp_path: Path)
     assert (envelope.kid, envelope.alg, envelope.typ) == (keys.active, "ES256", "jose")
 
 
-def test_numbers_that_json_lacks_are_not_signed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_json_lacks_are_not_signed(tmp_path: Path, number: float) -> None:
+    keys = SigningKeys.open(tmp_path)
     with pytest.raises(ValueError, match="JSON"):
-        SigningKeys.open(tmp_path).sign({"a": float("nan")}, TYPE)
+        keys.sign({"a": 1.5, "b": number}, TYPE)
+    assert keys.verify(keys.sign({"a": 1.5, "b": "inf"}, TYPE), TYPE) == {"a": 1.5, "b": "inf"}
+
+
+def test_each_type_has_a_header_of_its_own(tmp_path: Path) -> None:
+    keys = SigningKeys.open(tmp_path)
+    for typ in (TYPE, "at+jwt", TYPE):
+        header = keys.sign({}, typ).partition(".")[0]
+        assert strict_json.parse(base64url(header)) == {"typ": typ, "alg": "ES256", "kid": keys.active}
+
+
+class CountedFolder(KeyFolder):
+    """Counts how often it is looked at, and may be out of reach."""
+
+    looks = 0
+    gone = False
+
+    def stamp(self) -> tuple[int, int]:
+        self.looks += 1
+        if self.gone:
+            raise OSError("no such device")
+        return super().stamp()
+
+
+def test_the_folder_is_looked_at_once_a_second(tmp_path: Path) -> None:
+    clock, folder = Clock(), CountedFolder(tmp_path / "keys")
+    keys = SigningKeys(folder, clock)
+    begun = folder.looks
+    for passed, looks in ((0, 0), (0.75, 0), (0.25, 1), (0.75, 1), (0.25, 2), (-3600, 3), (0, 3)):
+        clock.now += passed
+        assert keys.find(keys.active) is not None
+        assert keys.verify(keys.sign({}, TYPE), TYPE) == {}
+        assert folder.looks - begun == looks
+
+
+def test_an_unchanged_folder_is_not_read_again(tmp_path: Path) -> None:
+    clock, folder = Clock(), KeyFolder(tmp_path / "keys")
+    keys = SigningKeys(folder, clock)
+    folder.read = lambda: pytest.fail("read again")  # type: ignore[method-assign]  # this one alone
+    clock.now += 1
+    assert keys.active
+
+
+def test_a_process_whose_folder_is_out_of_reach_goes_on_and_looks_again(tmp_path: Path) -> None:
+    clock, folder = Clock(), CountedFolder(tmp_path / "keys")
+    keys = SigningKeys(folder, clock)
+    kid, folder.gone = keys.active, True
+    clock.now += 1
+    assert keys.active == kid
+    fresh = SigningKeys.open(tmp_path, clock).rotate()
+    assert keys.active == kid
+    clock.now += 1
+    folder.gone = False
+    clock.now += 1
+    assert keys.active == fresh
+
+
+def test_a_key_that_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
+    clock = Clock()
+    mine, theirs = SigningKeys.open(tmp_path, clock), SigningKeys.open(tmp_path, clock)
+    old, new = mine.active, theirs.rotate()
+    (tmp_path / "keys" / f"{new}.json").chmod(0o644)
+    clock.now += 1
+    assert mine.active == old
+    (tmp_path / "keys" / f"{new}.json").chmod(0o600)
+    clock.now += 1
+    assert mine.active == new
+
+
+def test_a_process_whose_keys_were_taken_away_goes_on_until_it_is_told_to_begin_anew(tmp_path: Path) -> None:
+    clock = Clock(0.0)
+    keys = SigningKeys.open(tmp_path, clock)
+    kid = keys.active
+    (tmp_path / "keys" / f"{kid}.json").unlink()
+    clock.now += 2
+    assert keys.active == kid
+    assert keys.rotate() != kid
+    assert keys.published() == keys.jwks()
+    assert keys.since == 2_000_000
+
+
+def test_a_key_says_when_it_was_made_and_each_later_one_was_made_later(tmp_path: Path) -> None:
+    clock = Clock()
+    keys = SigningKeys.open(tmp_path, clock)
+    assert keys.since == clock.us()
+    keys.rotate()
+    assert keys.since == clock.us() + 1
+    clock.now -= 3600
+    keys.rotate()
+    assert keys.since == clock.us() + 3_600_000_002
+    clock.now += 7200
+    keys.rotate()
+    assert keys.since == clock.us()
+
+
+def test_a_key_that_is_replaced_says_when(tmp_path: Path) -> None:
+    clock = Clock()
+    keys = SigningKeys.open(tmp_path, clock)
+    old = keys.active
+    assert keys.rotate() == keys.active
+    assert json.loads((tmp_path / "keys" / f"{old}.json").read_text())["retired"] == clock.now
+    assert keys.find("another") is None
+
+
+def test_what_is_derived_from_a_key_is_the_same_for_its_holders_and_no_other_purpose(tmp_path: Path) -> None:
+    keys = SigningKeys.open(tmp_path)
+    kid, secret = keys.derived("tickets")
+    assert (kid, len(secret)) == (keys.active, 32)
+    assert SigningKeys.open(tmp_path).derived("tickets") == (kid, secret)
+    assert keys.derived("pages")[1] != secret
+    keys.rotate()
+    assert keys.derived("tickets")[1] != secret
+
+
+def test_a_secret_does_not_show(tmp_path: Path) -> None:
+    keys = SigningKeys.open(tmp_path)
+    assert "secret" not in repr(keys._current())
