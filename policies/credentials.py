@@ -17,8 +17,8 @@ def origin_of(url: str) -> str:
     """Scheme, host and port, or nothing for what is no http(s) URL."""
     try:
         parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-        return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}" if parts.hostname else ""
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        return f"{parts.scheme}://{parts.hostname}:{parts.port or usual}" if parts.hostname else ""
     except (ValueError, KeyError):
         return ""
 

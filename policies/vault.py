@@ -116,10 +116,10 @@ class DatabaseVault:
         if lock is None:
             lock = self._locks[lease] = asyncio.Lock()
         async with lock:
-            await self._await_turn(lease, holder)
             try:
+                await self._await_turn(lease, holder)
                 yield
-            finally:
+            finally:  # of who was interrupted too: nobody can say whether the row was taken by then
                 await self._database.write(lambda batch: batch.run(_LEAVE, (lease, holder)))
 
     async def _await_turn(self, lease: str, holder: str) -> None:
@@ -147,10 +147,13 @@ class DatabaseVault:
 
     async def _all(self, *where: Any) -> Held:
         wanted = select(table).where(*where).order_by(table.c.updated)
-        rows = await self._database.read(lambda connection: connection.execute(wanted).all())
-        keys = [CredentialKey(row.tenant, row.owner, row.issuer, row.resource) for row in rows]
-        opened = [(key, self._opened(key.place, row)) for key, row in zip(keys, rows, strict=True)]
-        return tuple((key, _credential(plain)) for key, plain in opened if plain is not None)
+        held = []
+        for row in await self._database.read(lambda connection: connection.execute(wanted).all()):
+            key = CredentialKey(row.tenant, row.owner, row.issuer, row.resource)
+            plain = self._opened(key.place, row)
+            if plain is not None:
+                held.append((key, _credential(plain)))
+        return tuple(held)
 
     def _opened(self, place: Sequence[str], row: "Row[Any]") -> bytes | None:
         """What can't be opened is as good as gone: people are asked anew, and nobody else's is used instead."""

@@ -1,19 +1,21 @@
 """Claims about the vault: whose a credential is, where it opens, and that two processes do not burn one refresh token."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text, update
 
-from gateway.database import Database, engine_for
+from gateway.database import Database, NotKept, engine_for
 from policies.credentials import Client, Credential, CredentialKey, NotTheirs
 from policies.envelope import Envelope
 from policies.ids import now_us
 from policies.tables import vault as table
-from policies.vault import CACHED_SECONDS, LEASE_SECONDS, DatabaseVault
+from policies.vault import CACHED_SECONDS, LEASE_SECONDS, DatabaseVault, client_place
 from policies.vault_keys import VaultKeys
 from tests.fakes.oauth_bench import grant_of
 
@@ -142,6 +144,178 @@ async def _held(vault: DatabaseVault) -> bool:
         return True
 
 
-def test_secrets_do_not_show() -> None:
-    shown = repr(GIVEN) + repr(Client("https://as", "us", "client_secret_basic", "hush"))
-    assert not any(secret in shown for secret in ("at-1", "rt-1", "id-1", "hush"))
+class Scripted:
+    """A database that answers as it is told, and shows what it was asked. An exception is raised."""
+
+    def __init__(self, until: list[int | None], written: list[object]) -> None:
+        self.until, self.written = until, written
+        self.ran: list[tuple[str, tuple[Any, ...]]] = []
+
+    async def read(self, work: object) -> Any:
+        return self.until.pop(0)
+
+    async def write(self, work: Callable[["Scripted"], object]) -> Any:
+        work(self)
+        answer = self.written.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def run(self, statement: str, values: tuple[Any, ...]) -> int:
+        self.ran.append((statement.split()[0], values))
+        return 0
+
+
+def scripted(tmp_path: Path, until: list[int | None], written: list[object]) -> tuple[DatabaseVault, Scripted]:
+    database = Scripted(until, written)
+    return DatabaseVault(database, Envelope(VaultKeys.open(tmp_path)), lambda: 1000), database
+
+
+@pytest.mark.parametrize(
+    ("until", "written", "tries"),
+    [
+        ([None], [1, 1], 1),  # nobody has it
+        ([999], [1, 1], 1),  # whoever had it is no more
+        ([1000, 1001, 999], [1, 1], 1),  # looks on until its time is over, and writes nothing before
+        ([None, None], [0, 1, 1], 2),  # another one was quicker
+    ],
+)
+async def test_who_finds_a_lock_free_takes_it_and_leaves_it(
+    tmp_path: Path, until: list[int | None], written: list[object], tries: int
+) -> None:
+    vault, database = scripted(tmp_path, until, written)
+    async with vault.alone(("a", "b")):
+        assert [word for word, _ in database.ran] == ["INSERT"] * tries
+    assert (database.until, database.written) == ([], [])
+    *_, (_, (lease, holder, end, now)), (last, left) = database.ran
+    assert (last, left) == ("DELETE", (lease, holder))
+    assert (end, now) == (1000 + 40_000_000, 1000)
+
+
+async def test_each_place_has_a_lock_of_its_own_and_each_holder_a_name(tmp_path: Path) -> None:
+    vault, database = scripted(tmp_path, [None] * 4, [1] * 8)
+    for place in (("a", "b"), ("a b",), ("a", "b"), ("a,b",)):
+        async with vault.alone(place):
+            pass
+    taken = [values for word, values in database.ran if word == "INSERT"]
+    assert taken[0][0] == taken[2][0]
+    assert len({values[0] for values in taken}) == 3
+    assert len({values[1] for values in taken}) == 4
+
+
+@pytest.mark.parametrize("fault", [NotKept("gone"), asyncio.CancelledError()])
+async def test_a_lock_is_left_by_who_was_interrupted_when_taking_it(tmp_path: Path, fault: BaseException) -> None:
+    """The row may be there all the same."""
+    vault, database = scripted(tmp_path, [None], [fault, 1])
+    with pytest.raises(type(fault)):
+        async with vault.alone(KEY.place):
+            pytest.fail("nobody has it")
+    (_, taken), (last, left) = database.ran
+    assert (last, left) == ("DELETE", taken[:2])
+
+
+async def test_a_lock_is_left_by_who_fails(tmp_path: Path) -> None:
+    vault, database = scripted(tmp_path, [None], [1, 1])
+    with pytest.raises(KeyError):
+        async with vault.alone(KEY.place):
+            raise KeyError
+    assert [word for word, _ in database.ran] == ["INSERT", "DELETE"]
+
+
+async def test_in_one_process_one_waits_for_the_other(tmp_path: Path) -> None:
+    vault, database = scripted(tmp_path, [None, None], [1, 1, 1, 1])
+    async with vault.alone(KEY.place):
+        waiting = asyncio.create_task(_held(vault))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [word for word, _ in database.ran] == ["INSERT"]
+    async with asyncio.timeout(30):
+        assert await waiting
+    assert [word for word, _ in database.ran] == ["INSERT", "DELETE", "INSERT", "DELETE"]
+
+
+def test_a_clients_place_is_its_own_and_never_changes() -> None:
+    """Rows of an earlier version are bound to it."""
+    assert client_place("acme", "https://as") == ("client", "acme", "https://as")
+
+
+@pytest.fixture
+async def small(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Database]:
+    """For what does not depend on the kind of database."""
+    shutil.copy(sqlite_template, tmp_path / "interlock.db")
+    opened = Database(engine_for(f"sqlite:///{tmp_path / 'interlock.db'}"))
+    opened.start()
+    yield opened
+    opened.close()
+
+
+async def test_what_was_kept_again_is_the_latest_and_alone_in_its_place(small: Database, tmp_path: Path) -> None:
+    now = Now()
+    vault = DatabaseVault(small, Envelope(VaultKeys.open(tmp_path)), now)
+    other = KEY._replace(resource="https://crm.example/other")
+    newer = Credential("at-2", "us")
+    for key, credential in ((KEY, GIVEN), (other, GIVEN), (KEY, newer)):
+        assert await vault.find(ALICE, ORIGIN, True) is not None
+        await vault.keep(key, credential)
+        now.now += 1
+    assert await vault.find(ALICE, ORIGIN, True) == ((other, GIVEN), (KEY, newer))
+    assert await vault.owned("acme", OWNER) == ((other, GIVEN), (KEY, newer))
+
+
+async def test_what_was_registered_again_is_the_latest_of_its_server_and_tenant(small: Database, tmp_path: Path) -> None:
+    vault = DatabaseVault(small, Envelope(VaultKeys.open(tmp_path)), Now())
+    for tenant, issuer, name in (("acme", "https://as", "one"), ("acme", "https://as", "two"), ("acme", "https://other", "three")):
+        await vault.keep_client(tenant, Client(issuer, name))
+    await vault.keep_client("evil", Client("https://as", "four"))
+    await vault.forget_client("acme", "https://other")
+    assert await vault.client("acme", "https://as") == Client("https://as", "two")
+    assert await vault.client("acme", "https://other") is None
+    assert await vault.client("evil", "https://as") == Client("https://as", "four")
+
+
+# attack VLT-05
+async def test_only_what_stands_in_the_named_place_is_read_or_forgotten(small: Database, tmp_path: Path) -> None:
+    vault = DatabaseVault(small, Envelope(VaultKeys.open(tmp_path)), Now())
+    others = [
+        KEY._replace(issuer="https://other"),
+        KEY._replace(resource="https://crm.example/other"),
+        KEY._replace(owner="acme|https://idp|bob"),
+        KEY._replace(tenant="evil"),
+    ]
+    for key in others:
+        await vault.keep(key, GIVEN)
+    assert await vault.read(ALICE, KEY) is None
+    await vault.keep(KEY, GIVEN)
+    await vault.forget(KEY)
+    assert await vault.read(ALICE, KEY) is None
+    assert {key for key, _ in await vault.find(ALICE, ORIGIN, True)} == set(others[:2])
+    assert await vault.read(grant_of("bob"), others[2]) == GIVEN
+
+
+async def test_the_gateways_own_account_is_found_apart(small: Database, tmp_path: Path) -> None:
+    vault = DatabaseVault(small, Envelope(VaultKeys.open(tmp_path)), Now())
+    own = KEY._replace(owner="")
+    await vault.keep(own, GIVEN)
+    assert await vault.find(ALICE, ORIGIN, False) == ((own, GIVEN),)
+    assert await vault.find(ALICE, ORIGIN, True) == ()
+    assert await vault.read(grant_of("bob"), own) == GIVEN
+
+
+async def test_what_was_read_is_believed_for_a_second(small: Database, tmp_path: Path) -> None:
+    now, keys = Now(), VaultKeys.open(tmp_path)
+    mine, theirs = (DatabaseVault(small, Envelope(keys), now) for _ in range(2))
+    assert await mine.find(ALICE, ORIGIN, True) == ()
+    await theirs.keep(KEY, GIVEN)
+    now.now += 999_000
+    assert await mine.find(ALICE, ORIGIN, True) == ()
+    assert await mine.read(ALICE, KEY) == GIVEN  # the row itself
+    now.now += 1_000
+    assert await mine.find(ALICE, ORIGIN, True) == ((KEY, GIVEN),)
+    await mine.forget(KEY)
+    assert await mine.find(ALICE, ORIGIN, True) == ()  # at once, for who did it
+
+
+async def test_a_client_that_can_not_be_opened_is_none(small: Database, tmp_path: Path) -> None:
+    await DatabaseVault(small, Envelope(VaultKeys.open(tmp_path)), Now()).keep_client("acme", Client("https://as", "us", secret="hush"))
+    another = DatabaseVault(small, Envelope(VaultKeys.open(tmp_path / "another")), Now())
+    assert await another.client("acme", "https://as") is None
