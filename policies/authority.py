@@ -21,6 +21,7 @@ from policies.surroundings import Surroundings
 from policies.terms import ASKS, PLAIN, Terms
 
 CACHED_SECONDS = 60.0
+ERROR = "policy-error"  # may be over with the next question, so it is not remembered
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -58,7 +59,7 @@ class Authority:
         self._engine = engine
         self._around = around
         self.generation = 0  # counts what was forgotten: what follows from an earlier ruling may not hold any more
-        self._verdicts: BoundedCache[tuple[str, ...], _Verdict] = BoundedCache(50_000, around.now)
+        self._verdicts: BoundedCache[tuple[str | None, ...], _Verdict] = BoundedCache(50_000, around.now)
 
     @property
     def fresh(self) -> bool:
@@ -74,7 +75,7 @@ class Authority:
         """Grant or Denial, with the decision that explains it. What is decided must be kept before it takes effect."""
         told = "" if request.arguments is None else hashlib.sha256(_canonical(request.arguments)).hexdigest()
         read = told and self._engine.reads_input(request.act)
-        verdict = self._verdict(caller, request, request.arguments if read else None, told if read else "")
+        verdict = self._verdict(caller, request, request.arguments if read else None, told if read else None)
         if verdict.reason_id == ASKS:
             verdict = _answered(caller, request, verdict, self._around.now())
         if not verdict.reason_id and not _countable(self._engine, request):
@@ -112,7 +113,7 @@ class Authority:
         """Whether `act` could be allowed with some arguments: for lists. Leaves no trace."""
         request = Request(act, caller.principal.tenant)
         if not self._engine.reads_input(act) and not self._engine.recalls(act):
-            return self._verdict(caller, request, None, "").reason_id in ("", ASKS)
+            return self._verdict(caller, request, None, None).reason_id in ("", ASKS)
         if self._around.kills.stops(caller.delegation, act):
             return False
         held = caller.expires > self._around.now() and caller.delegation.held().covers(act.permission)
@@ -122,7 +123,7 @@ class Authority:
         """Whether the caller may know of the resource at all; what they may not is answered as if it did not exist."""
         return self._visible(caller, act)
 
-    def _verdict(self, caller: Caller, request: Request, arguments: Mapping[str, Any] | None, digest: str) -> _Verdict:
+    def _verdict(self, caller: Caller, request: Request, arguments: Mapping[str, Any] | None, digest: str | None) -> _Verdict:
         act = request.act
         if self._around.kills.stops(caller.delegation, act):
             return _Verdict("killed", (), (), not self._visible(caller, act))
@@ -144,30 +145,29 @@ class Authority:
         known = self._verdicts.get(key) if not recalled and self._around.fresh() else None
         if known is not None:
             return known
-        verdict, certain = self._weigh(caller, request, arguments)
-        if certain and not recalled:
+        verdict = self._weigh(caller, request, arguments)
+        if verdict.reason_id != ERROR and not recalled:
             self._verdicts.put(key, verdict, CACHED_SECONDS)
         return verdict
 
-    def _weigh(self, caller: Caller, request: Request, arguments: Mapping[str, Any] | None) -> tuple[_Verdict, bool]:
-        """The verdict, and whether it may be remembered."""
+    def _weigh(self, caller: Caller, request: Request, arguments: Mapping[str, Any] | None) -> _Verdict:
         act, delegation = request.act, caller.delegation
         hidden = not self._visible(caller, act)
         if not delegation.scope.covers(act.permission):
-            return _Verdict("scope-missing", (), (f"{act.permission} (token)",), hidden, act.permission), True
+            return _Verdict("scope-missing", (), (f"{act.permission} (token)",), hidden, act.permission)
         for hop in delegation.path:
             if not hop.ceiling.covers(act.permission):
-                return _Verdict("ceiling-exceeded", (), (f"{act.permission} (agent {hop.agent})",), hidden), True
+                return _Verdict("ceiling-exceeded", (), (f"{act.permission} (agent {hop.agent})",), hidden)
         answer = self._engine.decide(_question(caller, request, arguments, self._engine.all_totals))
         if answer.allowed:
-            return _Verdict(policies=answer.policies), True
+            return _Verdict(policies=answer.policies)
         if answer.asks and act.action in ASKABLE:
-            return _Verdict(ASKS, answer.policies, (), hidden), True
+            return _Verdict(ASKS, answer.policies, (), hidden)
         if answer.error:
-            return _Verdict("policy-error", answer.policies, (), hidden), False
+            return _Verdict(ERROR, answer.policies, (), hidden)
         if answer.policies:
-            return _Verdict("policy-forbids", answer.policies, (), hidden), True
-        return _Verdict("user-lacks-permission", (), (f"{act.permission} (user)",), hidden), True
+            return _Verdict("policy-forbids", answer.policies, (), hidden)
+        return _Verdict("user-lacks-permission", (), (f"{act.permission} (user)",), hidden)
 
     def _visible(self, caller: Caller, act: Act) -> bool:
         return visible(rights_of(self._around.role_permissions, caller.principal.roles), caller.delegation, act)

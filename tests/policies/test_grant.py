@@ -1,11 +1,7 @@
-"""Rulings and what they tell: made once, changed by nobody, and as careful as they can be where nothing was said."""
-
-from typing import Any
-
-import pytest
+"""Rulings and what they tell: what they say, and as careful as they can be where nothing was said."""
 
 from policies.delegation import Delegation
-from policies.grant import SERVED, Act, Decision, Denial, Grant, Link, Question, Ruling, calling, getting, invoking, reading
+from policies.grant import SERVED, Act, Decision, Denial, Grant, Question, Ruling, calling, getting, invoking, reading
 from policies.permissions import ALL
 from policies.principal import Principal
 
@@ -38,20 +34,3 @@ def test_a_refusal_is_shown_and_a_question_wants_one_person_unless_something_els
     assert Denial(DECISION) == Denial(DECISION, False, "", "")
     assert Question(DECISION) == Question(DECISION, "", 1, 0)
     assert all(isinstance(ruling, Ruling) for ruling in (GRANT, Denial(DECISION), Question(DECISION)))
-
-
-@pytest.mark.parametrize(
-    ("value", "field"),
-    [
-        (DECISION.act, "permission"),
-        (Link("a", ()), "permissions"),
-        (DECISION, "allowed"),
-        (GRANT, "delegation"),
-        (Denial(DECISION), "hidden"),
-        (Question(DECISION), "needed"),
-    ],
-    ids=["act", "link", "decision", "grant", "denial", "question"],
-)
-def test_what_was_ruled_can_not_be_changed(value: Any, field: str) -> None:
-    with pytest.raises(AttributeError):
-        setattr(value, field, getattr(value, field))

@@ -7,6 +7,8 @@ from sqlalchemy import func, select
 from gateway.database import Database
 from policies.spent import SpentIds
 from policies.tables import spent as table
+from tests.fakes.clock import Clock as Seconds
+from tests.fakes.rows import Rows
 
 NOW = 1_800_000_000
 
@@ -40,3 +42,16 @@ async def test_an_id_is_forgotten_only_when_nothing_that_carries_it_is_accepted_
     clock.now += 2_000_000
     assert await ids.spend("acme", "j2", NOW + 180)
     assert await database.read(lambda connection: connection.execute(select(func.count()).select_from(table)).scalar()) == 1
+
+
+async def test_an_id_is_kept_for_its_tenant_until_a_minute_after_its_time(clock: Seconds) -> None:
+    rows = Rows()
+    ids = SpentIds(rows, clock.us)
+    assert [await ids.spend(tenant, "j1", NOW + 60.5) for tenant in ("acme", "acme", "evil")] == [True, False, True]
+    kept = NOW * 1_000_000 + 120_500_000
+    assert rows.all(table) == [{"tenant": tenant, "id": "j1", "not_after": kept} for tenant in ("acme", "evil")]
+    clock.now += 120.5
+    assert not await ids.spend("acme", "j1", NOW + 60.5)
+    clock.now += 0.001
+    assert await ids.spend("acme", "j1", NOW + 60.5)  # what carries it is refused for its age
+    assert [row["tenant"] for row in rows.all(table)] == ["evil", "acme"]  # each tenant clears up its own

@@ -1,5 +1,6 @@
 """Tickets: kept by their hash, found in their own tenant, forgotten when their time is over."""
 
+import hashlib
 import re
 
 from sqlalchemy import select
@@ -9,7 +10,9 @@ from policies.delegation import Delegation, Hop
 from policies.permissions import ALL
 from policies.principal import Principal
 from policies.tables import tickets as table
-from policies.tickets import Ticket, Tickets, keep_ticket, new_ticket
+from policies.tickets import TICKET, Ticket, Tickets, keep_ticket, new_ticket
+from tests.fakes.clock import Clock
+from tests.fakes.rows import Rows
 
 NOW = 1_800_000_000
 
@@ -47,3 +50,72 @@ async def test_those_whose_time_is_over_are_forgotten_with_the_next_of_their_ten
     assert await tickets.find("acme", over) is None
     assert await tickets.find("acme", at_the_end) == Ticket("sales", "g2")
     assert await tickets.find("evil", another) == Ticket("sales", "g3")
+
+
+class Kept:
+    """Tickets over rows in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.rows = Rows()
+        self.tickets = Tickets(self.rows, clock)
+
+    def keep(self, given: Delegation, now: float = NOW) -> str:
+        handle = new_ticket()
+        self.rows.keep(lambda batch: keep_ticket(batch, handle, given, int(now * 1_000_000)))
+        return handle
+
+
+async def test_a_row_says_whom_it_was_handed_to_for_what_and_until_when(clock: Clock) -> None:
+    kept = Kept(clock)
+    handle = kept.keep(delegation(not_after=NOW + 60.5))
+    (row,) = kept.rows.all(table)
+    assert row == {
+        "tenant": "acme",
+        "hash": hashlib.sha256(handle.encode()).hexdigest(),
+        "agent": "sales",
+        "grant_id": "g1",
+        "not_after": NOW * 1_000_000 + 60_500_000,
+    }
+    assert TICKET == "Interlock-Ticket"
+
+
+async def test_the_last_agent_of_a_chain_is_whom_it_was_handed_to(clock: Clock) -> None:
+    kept = Kept(clock)
+    path = (Hop("front"), Hop("sales"), Hop("desk"))
+    handle = kept.keep(Delegation(Principal("acme", "https://idp.test", "alice"), ALL, NOW + 60, path, grant_id="g3"))
+    assert await kept.tickets.find("acme", handle) == Ticket("desk", "g3")
+
+
+async def test_a_ticket_is_kept_to_the_last_moment_of_its_grant(clock: Clock) -> None:
+    kept = Kept(clock)
+    kept.keep(delegation(not_after=NOW + 60, grant="g1"))
+    kept.keep(delegation(grant="g2"), NOW + 60)
+    assert {row["grant_id"] for row in kept.rows.all(table)} == {"g1", "g2"}
+    kept.keep(delegation(grant="g3"), NOW + 60.000001)
+    assert {row["grant_id"] for row in kept.rows.all(table)} == {"g3"}
+
+
+async def test_what_was_found_is_remembered_for_a_minute_in_its_tenant_and_what_was_not_is_asked_for_again(clock: Clock) -> None:
+    kept = Kept(clock)
+    handle, unknown = kept.keep(delegation()), new_ticket()
+    for _ in range(2):
+        assert await kept.tickets.find("acme", handle) == Ticket("sales", "g1")
+    assert kept.rows.reads == 1
+    clock.now += 59.999
+    assert await kept.tickets.find("acme", handle) == Ticket("sales", "g1") and kept.rows.reads == 1
+    clock.now += 0.001
+    assert await kept.tickets.find("acme", handle) == Ticket("sales", "g1") and kept.rows.reads == 2
+    assert [await kept.tickets.find("acme", unknown) for _ in range(2)] == [None, None] and kept.rows.reads == 4
+    assert await kept.tickets.find("evil", handle) is None and kept.rows.reads == 5
+
+
+async def test_what_has_not_the_form_of_a_ticket_is_not_even_looked_for(clock: Clock) -> None:
+    kept = Kept(clock)
+    handle = kept.keep(delegation())
+    for wrong in ("", "it_", handle[:-1], f"{handle}A", f"xx_{handle[3:]}", handle[3:], f"{handle[3:]}abc"):
+        assert await kept.tickets.find("acme", wrong) is None
+    assert kept.rows.reads == 0
+
+
+def test_no_two_tickets_are_the_same() -> None:
+    assert len({new_ticket() for _ in range(100)}) == 100
