@@ -12,6 +12,12 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ("identity", "_CACHE_PLACES = 10_000", "number + 1"): "the places of a cache",
     ("ids", "_DRAWN_AT_ONCE = 256", "number + 1"): "how many are drawn ahead, nobody sees",
     ("jwks", "answer = await self._fetch(self._url, limit=DOCUMENT_MAX, timeout=5.0)", "number + 1"): "the length of a wait",
+    (
+        "jwks",
+        'if member.get("kty") != "RSA" or not 2048 <= bits <= 8192 or not (3 <= exponent < 1 << 32 and exponent % 2):',
+        "Lt -> LtE",
+    ): "1 << 32 is even, and refused for that",
+    ("pinned_keys", "PROTECTED_MAX = 4096  # characters of a protected header", "number + 1"): "no base64url has 4097 characters",
     ("pinned_keys", "answer = await self._fetch(jku, limit=DOCUMENT_MAX, timeout=5.0)", "number + 1"): "the length of a wait",
     ("strict_json", 'if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:', "Gt -> GtE"): "64 brackets are never too deep",
 }

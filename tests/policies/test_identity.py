@@ -68,6 +68,11 @@ async def test_a_person_may_have_a_token_for_one_resource_of_the_gateway_alone(i
     assert await refusal(identity, token, (GW,)) == "audience"
 
 
+async def test_what_is_no_door_of_the_gateway_takes_no_token_of_a_person(identity: Identity, issuer: FakeIssuer) -> None:  # attack TOK-07
+    for aud in ("https://agent-b.test", GW):
+        assert await refusal(identity, issuer.mint(aud=aud), ("https://agent-b.test",)) == "audience"
+
+
 async def test_the_tenant_comes_from_the_named_claim_only(issuer: FakeIssuer, keys: SigningKeys) -> None:
     identity = Identity(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url, tenant_claim="org")], issuer.fetch)
     assert (await identity.verify(issuer.mint(org="acme", tid="evil"), {GW})).tenant == "acme"

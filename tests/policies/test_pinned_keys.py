@@ -152,8 +152,8 @@ SET = b'{"keys": [{"kid": "k1"}, 5, "k2", null, {"kid": "k3"}]}'
 
 async def test_a_jku_is_followed_to_trusted_origins() -> None:
     way = Way(Answer(200, SET))
-    trusting = keys(way, "https://keys.example", "https://KEYS.example:8443/", "http://localhost:8080")
-    followed = ("https://keys.example/jwks", "HTTPS://KEYS.example:8443/x?y#z", "http://localhost:8080/")
+    trusting = keys(way, "https://keys.example", "https://KEYS.example:8443/", "http://localhost:8080", "https://KEY.BOX")
+    followed = ("https://keys.example/jwks", "HTTPS://KEYS.example:8443/x?y#z", "http://localhost:8080/", "https://key.box/")
     for jku in followed:
         assert await trusting.published(made(KEY, {**GOOD, "jku": jku})) == [{"kid": "k1"}, {"kid": "k3"}]
     assert way.asked == [(jku, 65_536) for jku in followed]
@@ -171,6 +171,7 @@ NOWHERE = [
     "https://keys.example.evil.example/",
     "https://keys.example\\@evil.example/",
     "https://keys.example\\/",
+    "https://keys.example/\\evil.example",
     "https://keys.example/\n",
     "https://keys.example/\u202e",
     "https://[keys.example/",
