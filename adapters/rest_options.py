@@ -191,6 +191,7 @@ def context_of(turn: Turn, line: Line[RestOptions], session: str) -> dict[str, A
         "user": line.user,
         "session": session,
         "run": run_of(turn.ref) if turn.ref else "",
+        "seconds": int(line.seconds),
         "answers": [{"id": each.prompt.id, "value": each.value, "token": each.prompt.token} for each in turn.answers],
         **({"answer": first.value, "prompt": first.prompt.id, "token": first.prompt.token} if first else {}),
     }

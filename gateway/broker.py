@@ -122,9 +122,8 @@ class Broker:
         return await self._reader.whole(ready.opened) if sending.message.task_id else ready.opened
 
     def _begin(self, ready: _Ready) -> None:
-        running = asyncio.create_task(self._run(ready))
         key = ready.opened.row.id
-        self._background[key] = running
+        running = self._background[key] = asyncio.create_task(self._run(ready))
         running.add_done_callback(lambda done: self._ended(key, done))
 
     def _ended(self, key: str, done: "asyncio.Task[Turned]") -> None:
@@ -143,8 +142,7 @@ class Broker:
         if (repeated := await self._repeated(caller, sending)) is not None:
             return repeated
         before = await self._continued(caller, sending)
-        row = before or new_row(self._memory, caller, sending)
-        parent = caller.delegation.task_id
+        row, parent = before or new_row(self._memory, caller, sending), caller.delegation.task_id
         self._under_way.enter(row.id, parent)
         if before:
             self._vigil.end(row.id)
@@ -178,7 +176,8 @@ class Broker:
         row, left = self.parking.left_behind(caller, target, granted(row, grant))
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         turn, adapter = await turn_for(self._memory, self._outside.adapters, sending, Allowed(grant, target, row, before))
-        call = self._ledger.call(grant, target, sending.trail, row.id, self._under_way.last(row.parent_id))
+        last = min(self._under_way.last(row.parent_id), self._ledger.last(caller, sending.trail))
+        call = self._ledger.call(grant, target, sending.trail, row.id, last)
         held = self._memory.tasks.tail(row) if sending.watched else None
         await self._ledger.open(call, opened, before, kept_beside(kept_webhook(sending, opened.row, before), left))
         return _Ready(opened, turn, call, adapter, caller.delegation.task_id, held)
@@ -215,6 +214,7 @@ class Broker:
     async def _go_on(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Turned:
         """A turn that nobody asked for: the agent of a task that waited has moved it."""
         self._under_way.enter(opened.row.id, "")
+        self._ledger.goes_on(call, opened.row.id)
         return await self._run(_Ready(opened, turn, call, adapter, ""))
 
     async def _repeated(self, caller: Caller, sending: Sending) -> Turned | None:
@@ -229,7 +229,8 @@ class Broker:
         outcome = "failed"
         try:
             kept = grant = await self._ledger.kept(caller, request_of(target, asked, asked.arguments, asked.approval), target)
-            call = self._ledger.call(grant, target, asked.trail, grant.decision.id, self._under_way.last(caller.delegation.task_id))
+            last = min(self._under_way.last(caller.delegation.task_id), self._ledger.last(caller, asked.trail))
+            call = self._ledger.call(grant, target, asked.trail, grant.decision.id, last)
             answer = await _answer(self._outside.tools, call, asked.request, self._under_way)
             outcome = "ok"
             return answer
@@ -247,8 +248,7 @@ class Broker:
 
     async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Stopped:
         """Has a task of the caller's stopped, and those it caused. Raises as Cancellation does, and UnknownTask."""
-        row = await self._reader.row(caller, agent, task_id)
-        return await self._cancellation.cancel(caller, row, trail, self._under_way.abandon)
+        return await self._cancellation.cancel(caller, await self._reader.row(caller, agent, task_id), trail, self._under_way.abandon)
 
     def take_up(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned, held: object) -> None:
         """Runs a turn that was kept, of a task that waited until now."""

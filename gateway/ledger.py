@@ -18,6 +18,7 @@ from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpAnswer, McpRequest
 from gateway.asking import Asking, Matter, Pending, defined, shown
 from gateway.database import Batch, NotKept
+from gateway.deadlines import DEADLINE, from_loop, on_loop
 from gateway.limits import Limits
 from gateway.spool import Spool
 from gateway.tasks import KeyUsed, TaskEnded, TaskRow, rfc3339
@@ -38,7 +39,6 @@ from registry.card import FEATURES, Family, Registration
 T = TypeVar("T")
 TRIES = 100  # to rule on an act whose errand goes on meanwhile
 BUSY = "the errand went on again and again meanwhile"
-DEADLINE = "Interlock-Deadline"  # header: until when an agent has time, in UTC
 log = structlog.get_logger()
 
 
@@ -59,10 +59,11 @@ class ApprovalNeeded(Refused):
 
 
 class Trail(Struct, frozen=True):
-    """The trace this call belongs to, and the headers that carry it on."""
+    """The trace this call belongs to, and the headers that carry it on. `last`: until when the caller waits, in seconds since 1970."""
 
     trace_id: str = ""
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    last: float = math.inf
 
 
 class Adapters(Protocol):
@@ -204,12 +205,13 @@ class Ledger:
         """Keeps a Grant that opens no task, with the row that a hop token or ticket made from it points to."""
         memory, decision = self._memory, grant.decision
         record = decision_record(decision, grant.delegation.principal)
+        left = grant.delegation if call is None else grant.delegation.until(from_loop(call.deadline, memory.now()))
 
         def work(batch: Batch) -> None:
             _settle(batch, grant)
             memory.audit.append(batch, record)
-            if grant.delegation.grant_id != decision.grant_id:
-                memory.grants.add(batch, grant.delegation, decision.grant_id, decision.at)
+            if left.grant_id != decision.grant_id:
+                memory.grants.add(batch, left, decision.grant_id, decision.at)
                 _keep_ticket(batch, call, decision.at)
 
         await memory.database.write(work)
@@ -221,12 +223,13 @@ class Ledger:
         """
         memory, row, grant = self._memory, opened.row, call.grant
         record = decision_record(grant.decision, grant.delegation.principal)
+        left = grant.delegation.until(from_loop(call.deadline, memory.now()))
 
         def work(batch: Batch) -> None:
             _settle(batch, grant)
             memory.audit.append(batch, record)
-            if grant.delegation.grant_id != grant.decision.grant_id:  # a tool is called with the caller's own
-                memory.grants.add(batch, grant.delegation, grant.decision.grant_id, row.updated)
+            if left.grant_id != grant.decision.grant_id:  # a tool is called with the caller's own
+                memory.grants.add(batch, left, grant.decision.grant_id, row.updated)
                 _keep_ticket(batch, call, row.updated)
             if before:
                 memory.tasks.advance(batch, before, row, opened.events)
@@ -257,6 +260,15 @@ class Ledger:
         if target.family is Family.AGENT and FEATURES not in target.facts:
             headers[DEADLINE] = rfc3339(self._memory.now() + int((deadline - now) * 1e6))
         return Call(grant, target, deadline, headers, key)
+
+    def last(self, caller: Caller, trail: Trail) -> float:
+        """When a caller has no time left, on the event loop's clock: by its own word, and by the turn that it acts in, in any process."""
+        return on_loop(min(trail.last, caller.delegation.deadline), self._memory.now())
+
+    def goes_on(self, call: Call, task_id: str) -> None:
+        """A task that waited is worked on again, by the same leave: what its agent begins has no more time than that."""
+        until, held = from_loop(call.deadline, self._memory.now()), call.grant.delegation
+        self._memory.database.post(lambda batch: self._memory.grants.bind(batch, held.principal.tenant, held.grant_id, task_id, until))
 
     def renewed(self, call: Call) -> Call:
         """The same leave with a fresh token, or the ticket that was kept, and all of its time, outside of any trace."""

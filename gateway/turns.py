@@ -217,6 +217,8 @@ class Turns:
             memory.tasks.advance(batch, old.row, row, fresh)
             if started is not None:
                 memory.audit.append(batch, _outcome(row, memory.now() - started))
+                if not row.ended:  # it waits, and what its agent begins meanwhile has its own time
+                    memory.grants.bind(batch, row.tenant, row.grant_id, row.id)
 
         try:
             await memory.database.write(work)
@@ -228,7 +230,7 @@ class Turns:
                 return Turned(record.row, record.events)
             if reached.row.last_seq < row.last_seq:
                 return await self._keep(reached, new, started)
-        if row.ended:
+        if started is not None or row.ended:
             memory.grants.forget(row.tenant, row.grant_id)
         memory.tasks.moved(row, fresh)
         return new

@@ -1,5 +1,6 @@
 """A visit: one request at a protocol door, from its first byte to its last, as spans and figures tell of it."""
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -18,11 +19,12 @@ class Visit:
     started: float
     method: str = ""
     outcome: str = "ok"
+    last: float = math.inf  # until when the caller waits, in seconds since 1970
     attributes: dict[str, Attribute] = field(default_factory=dict)
 
     @property
     def trail(self) -> Trail:
-        return Trail(self.span.trace_id, self.span.headers)
+        return Trail(self.span.trace_id, self.span.headers, self.last)
 
 
 class Visits:

@@ -1,5 +1,7 @@
 """A delegation: what is left of a person's authority after each agent it went through."""
 
+import math
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -29,7 +31,8 @@ class Delegation(Struct, frozen=True):
     """The authority that the last agent of `path` acts with; an empty path is the person themselves.
 
     `scope` is what the token and every request for less have left; `not_after` is in seconds since 1970.
-    `grant_id`, `task_id` and `txn` are empty for a person's own call, which no row stands for yet.
+    `grant_id`, `task_id` and `txn` are empty for a person's own call, which no row stands for yet. `deadline`, in seconds since 1970 too,
+    is when the turn ends that it is acted in: nothing that is begun in a turn has more time than that has left.
     """
 
     principal: Principal
@@ -40,6 +43,7 @@ class Delegation(Struct, frozen=True):
     txn: str = ""
     grant_id: str = ""
     task_id: str = ""
+    deadline: float = math.inf
 
     @property
     def actor(self) -> str:
@@ -68,6 +72,10 @@ class Delegation(Struct, frozen=True):
             excess = [p for p in sorted(requested.patterns) if not self.held().covers(p)]
             raise CannotNarrow("scope-exceeds-held", " ".join(excess))
         return replace(self, scope=self.scope.meet(requested))
+
+    def until(self, deadline: float) -> "Delegation":
+        """The same authority in a turn that ends then."""
+        return replace(self, deadline=deadline)
 
     def rooted(self, grant_id: str, task_id: str, txn: str) -> "Delegation":
         """The same authority under the grant row that stands for it."""

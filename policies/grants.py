@@ -1,6 +1,7 @@
 """Grant rows: the authority of a delegated task, kept by the gateway; tokens only point to it."""
 
 import json
+import math
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -80,8 +81,14 @@ class Grants:
                 "epoch": 0,
                 "created": now_us,
                 "not_after": int(delegation.not_after * 1_000_000),
+                "deadline": _moment(delegation.deadline),
             },
         )
+
+    def bind(self, batch: Batch, tenant: str, grant_id: str, task_id: str, deadline: float = math.inf) -> None:
+        """The task that a grant was made for goes on until then, or waits for as long as it likes. No other task's grant is touched."""
+        said = "UPDATE grants SET deadline = ? WHERE tenant = ? AND id = ? AND task_id = ?"
+        batch.run(said, (_moment(deadline), tenant, grant_id, task_id))
 
     async def find(self, tenant: str, grant_id: str) -> Delegation:
         """The live delegation of a grant, all of whose ancestors live too. Raises GrantEnded and Killed."""
@@ -160,7 +167,13 @@ class Grants:
             txn=row.txn,
             grant_id=row.id,
             task_id=row.task_id,
+            deadline=math.inf if row.deadline is None else row.deadline / 1_000_000,
         )
+
+
+def _moment(deadline: float) -> int | None:
+    """Microseconds; None where there is none."""
+    return None if deadline == math.inf else int(deadline * 1_000_000)
 
 
 def _line(connection: Connection, tenant: str, grant_id: str) -> Iterator[tuple[str, Any]]:

@@ -22,6 +22,7 @@ grants = Table(
     Column("created", BigInteger, nullable=False),
     Column("not_after", BigInteger, nullable=False),
     Column("revoked", BigInteger),
+    Column("deadline", BigInteger),  # of the turn that it was made for, while that is under way
 )
 
 audit = Table(

@@ -24,6 +24,7 @@ from gateway.a2a_server.operations import Asked, Operations
 from gateway.a2a_server.parameters import EXTENSIONS, event_id, extensions_of, idempotency_key
 from gateway.admission import Admission
 from gateway.asgi import BadHeader, Scope
+from gateway.deadlines import NAME, moment
 from gateway.errors import VersionNotSupported, a2a_details, challenges, told
 from gateway.visits import Visit, Visits
 from registry.store import UnknownName
@@ -143,7 +144,7 @@ class GrpcDoor:
             raise UnknownName(agent)
         visit.attributes["gen_ai.agent.name"] = agent
         _check_version(service, metadata)
-        params = method.read(_json(request))
+        params, visit.last = method.read(_json(request)), moment(metadata.one(NAME))
         asked = Asked(
             caller,
             agent,

@@ -11,6 +11,7 @@ from gateway.a2a_server.operations import Asked, Operations, Stream
 from gateway.a2a_server.parameters import read_parameters
 from gateway.admission import Admission
 from gateway.asgi import Header, Receive, Scope, Send, check_json, read_body, respond, stream
+from gateway.deadlines import deadline_in
 from gateway.errors import InvalidRequest, a2a_details, http_headers, told
 from gateway.visits import Visit
 from policies.strict_json import parse
@@ -40,7 +41,7 @@ class JsonRpc:
             _check_envelope(document)
             given = read_parameters(scope, VERSIONS)
             method, version = _method(document, given.version)
-            visit.method = method.name
+            visit.method, visit.last = method.name, deadline_in(scope)
             visit.attributes["gen_ai.agent.name"] = agent
             asked = Asked(caller, agent, visit.trail, given.extensions, given.idempotency_key, version, given.last_event_id)
             outcome = await method.act(self._operations, asked, method.read(document.get("params")))

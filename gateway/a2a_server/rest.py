@@ -17,6 +17,7 @@ from gateway.a2a_server.parameters import FIELDS_MAX, read_parameters
 from gateway.a2a_server.paths import Place, find
 from gateway.admission import Admission
 from gateway.asgi import JSON, ContentTypeNotSupported, Receive, Scope, Send, header, read_body, respond, stream
+from gateway.deadlines import deadline_in
 from gateway.errors import Told, WrongVerb, a2a_details, http_headers, told
 from gateway.visits import Visit
 from policies.strict_json import parse
@@ -45,7 +46,7 @@ class Rest:
             older = place.version == "0.3"
             method = place.method(scope["method"])
             given = read_parameters(scope, (place.version,))
-            visit.method = method.name
+            visit.method, visit.last = method.name, deadline_in(scope)
             visit.attributes["gen_ai.agent.name"] = agent
             if place.tenant not in ("", agent):
                 raise UnknownName(place.tenant)

@@ -10,6 +10,7 @@ from adapters.mcp_wire import LEGACY
 from gateway.admission import Admission
 from gateway.asgi import BadHeader, Receive, Scope, Send, check_json, header, read_body, respond
 from gateway.database import NotKept, NotRead
+from gateway.deadlines import deadline_in
 from gateway.errors import InvalidRequest, http_headers
 from gateway.mailbox import TooMuchKept
 from gateway.mcp_server import modern
@@ -50,6 +51,7 @@ class Endpoint:
         outlet: Outlet | None = None
         try:
             caller = await self._admission.admit(scope, resource)
+            visit.last = deadline_in(scope)
             if scope["method"] != "POST":
                 asked = Asked(caller, server, resource, None, scope["method"], None, b"", False, visit.trail, scope)
                 await self._without_body(asked, receive, send)

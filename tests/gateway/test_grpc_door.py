@@ -67,6 +67,19 @@ async def test_the_reference_client_sends_and_reads_tasks(door: Opened, canned: 
     assert (canned.asked[1][2].id, canned.asked[1][2].history_length) == ("t", 3)
 
 
+async def test_a_client_says_until_when_it_waits(door: Opened, canned: Canned) -> None:
+    called = door.channel.unary_unary(f"/{CURRENT.name}/SendMessage")
+    for text, last in (("2026-11-21T10:00:00.5Z", 1795255200.5), ("tomorrow", None)):
+        metadata = (("authorization", "Bearer good"), ("a2a-version", "1.0"), ("interlock-deadline", text))
+        try:
+            await called(send().SerializeToString(), metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            assert last is None and error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        else:
+            assert canned.asked[-1][1].trail.last == last
+    assert len(canned.asked) == 1
+
+
 @both_versions
 async def test_a_client_that_does_not_wait_says_so(door: Opened, canned: Canned, version: str) -> None:
     await door.clients[version].send_message(send(return_immediately=True), context=context(version))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.breaker import FAULTS_MAX
-from gateway.ledger import DEADLINE
+from gateway.deadlines import DEADLINE
 from registry.card import Endpoint
 from tests.fakes.a2a_agents import loopback, serving
 from tests.fakes.house import CallbackAgent, House

@@ -1,5 +1,6 @@
 """Whatever becomes of a chain, no hop of it may more than the one before."""
 
+import math
 import random
 from typing import Any
 
@@ -29,6 +30,14 @@ PATTERNS = ("*", "tool:*", "tool:crm.*", "tool:mail.*", "agent:*", "agent:sales/
 def reach(permissions: Permissions) -> frozenset[str]:
     """Each thing that could be done, one by one: what `covers` says of it, and nothing that is cleverer."""
     return frozenset(text for text in CONCRETE if permissions.covers(text))
+
+
+def test_what_is_handed_on_in_a_turn_has_no_more_time_than_the_turn() -> None:
+    mine = Delegation(ALICE, ALL, 60.0)
+    assert mine.deadline == math.inf
+    child = mine.until(7.0).narrow("a", ALL, ALL, 60.0).rooted("g", "t", "x")
+    assert (child.deadline, child.not_after) == (7.0, 60.0)
+    assert child.of(ALICE).scoped(Permissions.of(["agent:b"])).limited((ALL,)).deadline == 7.0
 
 
 def test_of_100_000_random_chains_none_widens() -> None:  # attack DLG-03, DLG-05

@@ -1,5 +1,6 @@
 """Grant rows: what is kept is found again while it lives, and by nobody once it, or anything that it hangs below, has ended."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,26 @@ def test_a_row_tells_of_one_grant_when_it_was_made_and_what_it_hangs_below(kept:
     (row,) = kept.rows.all(table)
     assert (row["id"], row["parent_id"], row["created"], row["epoch"], row["revoked"]) == ("g2", "g1", 5, 0, None)
     assert row["not_after"] == (int(Clock().now) + 60) * 1_000_000
+
+
+async def test_a_grant_tells_when_the_turn_ends_that_it_was_made_for(kept: Kept) -> None:
+    kept.add(delegation("g1").until(1234.5), delegation("g2"))
+    assert {row["id"]: row["deadline"] for row in kept.rows.all(table)} == {"g1": 1_234_500_000, "g2": None}
+    assert [(await kept.grants.find("acme", grant)).deadline for grant in ("g1", "g2")] == [1234.5, math.inf]
+
+
+async def test_a_task_that_waits_has_no_deadline_and_one_that_goes_on_has_a_new_one(kept: Kept) -> None:
+    kept.add(delegation("g1").until(1234.5))
+
+    async def bound(*to: Any) -> float:
+        kept.rows.keep(lambda batch: kept.grants.bind(batch, *to))
+        kept.grants.forget()
+        return (await kept.grants.find("acme", "g1")).deadline
+
+    for stranger in (("evil", "g1", "t1"), ("acme", "g2", "t1"), ("acme", "g1", "t2")):
+        assert await bound(*stranger) == 1234.5
+    assert await bound("acme", "g1", "t1") == math.inf
+    assert await bound("acme", "g1", "t1", 2345.5) == 2345.5
 
 
 async def test_a_grant_is_found_in_its_own_tenant_by_its_own_id(kept: Kept) -> None:  # attack TEN-03
