@@ -60,7 +60,7 @@ def together(asks: Iterable[Ask]) -> Ask:
 
 
 def _seconds(text: str | None) -> int:
-    found = _SPAN.fullmatch(text or "")
+    found = _SPAN.fullmatch(text) if text else None
     seconds = int(found[1]) * _UNITS[found[2]] if found else 0
     if not 0 < seconds <= SECONDS_MAX:
         raise ValueError("@expires is a span such as 30m, 1h or 2d, of at most seven days")

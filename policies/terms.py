@@ -41,7 +41,7 @@ class Terms(Struct, frozen=True):
         for agent in errand.chain:
             if clearance_now(errand.tenant, agent) < self.sensitivity:
                 return "sensitivity-exceeds-clearance", f"clearance {self.sensitivity} (agent {agent})"
-        if self.clearance < HIGHEST and errand.txn:
+        if errand.txn:
             taint = HIGHEST if self.history is None else self.history.taint  # what is not known may be the worst
             if self.clearance < taint:
                 return "taint-exceeds-clearance", f"clearance {taint} ({target})"
@@ -49,8 +49,8 @@ class Terms(Struct, frozen=True):
 
     def countable(self, totals: Collection[str], arguments: Mapping[str, Any] | None) -> bool:
         """Whether what is to be added up are whole numbers, none below zero, which would make room for more."""
-        given = [(arguments or {}).get(name, 0) for name in totals]
-        return all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in given)
+        given = arguments or {}
+        return all(type(given[name]) is int and given[name] >= 0 for name in totals if name in given)
 
     def mark(self, recalled: bool, totals: Collection[str], arguments: Mapping[str, Any] | None) -> Mark:
         """What the act, once allowed, leaves in the history. `recalled`: the ruling depends on what happened before."""

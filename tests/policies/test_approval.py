@@ -1,11 +1,14 @@
 """An approval is good for the very act that was shown, and for whatever differs in anything it says why not."""
 
+import json
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from policies.approval import ASKABLE, SHOWN_MAX, Approval, Errand, Exact, NotShowable, described, exact, shown
+from policies.acts import act_of
+from policies.approval import ASKABLE, DECIDE, SHOWN_MAX, Approval, Errand, Exact, NotShowable, described, exact, shown
+from policies.policy_schema import RESOURCES
 
 ERRAND = Errand("acme", "acme|idp|alice", ("support", "sales"), "x1", "t1")
 WHAT = exact({"amount": 5, "to": "bob"}, "d1")
@@ -78,3 +81,37 @@ def test_a_definition_says_what_it_is_in_short(definition: dict[str, Any], said:
 
 def test_people_are_asked_about_four_kinds_of_acts() -> None:
     assert {"callTool", "getPrompt", "readResource", "invokeAgent"} == ASKABLE
+
+
+def test_an_approval_needs_one_person_who_has_said_nothing_yet() -> None:
+    assert replace(APPROVAL, prompt="", reason="", needed=1, approvers=()) == APPROVAL
+
+
+def test_deciding_is_an_act_that_is_ruled_on_as_its_permission_is() -> None:
+    assert (DECIDE.permission, DECIDE.resource, DECIDE.parent) == ("approval:decide", "approvals", "approvals")
+    named = act_of(DECIDE.permission)
+    assert DECIDE.action == named.action and DECIDE.kind in RESOURCES[DECIDE.action]
+
+
+def test_more_than_people_read_can_not_be_shown() -> None:
+    for more, size in ((0, SHOWN_MAX), (1, SHOWN_MAX + 1)):
+        arguments = {"text": "x" * (SHOWN_MAX - len('{"text":""}') + more)}
+        assert len(json.dumps(arguments, separators=(",", ":"))) == size
+        assert shows(arguments) is (more == 0)
+
+
+def shows(arguments: dict[str, Any]) -> bool:
+    try:
+        return bool(exact(arguments, "d1").arguments)
+    except NotShowable:
+        return False
+
+
+def test_arguments_without_end_are_not_shown() -> None:
+    endless: dict[str, Any] = {}
+    endless["again"] = endless
+    assert not shows(endless) and not shows({"a": {1, 2}}) and shows({})
+
+
+def test_a_definition_that_says_something_is_told() -> None:
+    assert described({"description": "Pays money back", "name": "refund"}) == "Pays money back"

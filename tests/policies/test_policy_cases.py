@@ -6,9 +6,12 @@ import pytest
 
 from policies.acts import act_of, named_act
 from policies.cedar import PolicyEngine
+from policies.delegation import Hop
 from policies.grant import Act, calling, getting, invoking, reading
+from policies.history import History
 from policies.permissions import ALL, BadPermission, Permissions
-from policies.policy_cases import BadCases, Case, read_cases
+from policies.policy_cases import BadCases, Case, principal_of, read_cases
+from policies.principal import Principal
 from policies.rehearsal import rehearse, stage
 
 ROLES = {"sales": ["agent:*", "tool:inventory.*"]}
@@ -104,7 +107,33 @@ def test_a_case_that_comes_out_otherwise_says_how(entry: str, problem: str) -> N
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("cases: {}", "a list"),
+        ("cases: {}", "line 1: must have `cases:` with a list"),
+        ("", "has no cases"),
+        ("# none yet", "has no cases"),
+        ("cases: []\ncases: []", "with a list"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: 2024-13-45}", "line 2: has what can't be read"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow}\n- [who]", "line 3: a case is a mapping"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, 3: x}", "a case has no '3'; it has name, who,"),
+        ("cases:\n- {who: a, act: 'agent:b'}", "expect is one of allow, deny, ask"),
+        ("cases:\n- {who: a, expect: allow}", "act is a text"),
+        ("cases:\n- {act: 'agent:b', expect: allow}", "who is a text"),
+        ("cases:\n- {who: '', act: 'agent:b', expect: allow}", "who is a text"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, reason: ''}", "reason is a text"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, reason: }", "reason is a text"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, arguments: []}", "arguments are a mapping"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, scope: }", "scope is a list"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, chain: b}", "chain is a list"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, chain: [{agent: b, roof: []}]}", "chain is a list of agents"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, chain: [{ceiling: []}]}", "agent is a text"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, chain: [{agent: b, ceiling: x}]}", "ceiling is a list"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, policies: [1]}", "policies is a list of texts"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, missing: [1]}", "missing is a list of texts"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, history: []}", "history is a mapping"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, history: {totals: []}}", "whole numbers"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, history: {totals: {x: 1.5}}}", "whole numbers"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, history: {calls: {x: 1, y: true}}}", "whole numbers"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, history: {taint: true}}", "taint is a whole number"),
+        ("cases:\n- {who: a, act: 'agent:b', expect: allow, history: {approvals: x}}", "approvals is a list"),
         ("- a", "a list"),
         ("cases: [", "not YAML"),
         ("cases:\n- nonsense", "line 2: a case is a mapping"),
@@ -134,3 +163,88 @@ def test_a_person_is_named_in_full_or_by_a_name_alone() -> None:
     assert (full.principal.tenant, full.principal.issuer, full.principal.subject) == ("acme", "https://idp", "carol")
     (hop,) = cases("cases: [{who: a, act: 'agent:b', expect: allow, chain: [{agent: s, ceiling: ['tool:x.y']}]}]")[0].path
     assert hop.ceiling == Permissions.of(["tool:x.y"])
+
+
+def test_a_case_that_says_little_is_of_one_person_with_their_roles_and_of_nothing_before() -> None:
+    (case,) = cases("cases:\n\n- {who: alice, act: 'agent:sales', expect: ask}")
+    assert case == Case(
+        name="alice agent:sales (1)",
+        line=3,
+        principal=Principal("default", "interlock-development", "alice", ("sales",)),
+        scope=ALL,
+        path=(),
+        act=invoking("sales"),
+        arguments=None,
+        history=History(-1, 0, {}, {}, ()),
+        expect="ask",
+        reason="",
+        policies=None,
+        missing=None,
+    )
+
+
+def test_a_case_is_what_it_says() -> None:
+    text = """cases:
+    - {who: a, act: 'agent:b', expect: allow}
+    - name: the second
+      who: alice
+      roles: [boss, member]
+      scope: ['tool:*']
+      chain: [first, {agent: second, ceiling: ['tool:x.*']}, {agent: third, ceiling: []}, {agent: fourth}]
+      act: tool:x.y
+      arguments: {n: 1}
+      history: {approvals: ['tool:x.z'], calls: {'tool:x.z': 2}, totals: {n: -5}, taint: 3}
+      expect: deny
+      reason: loop
+      policies: []
+      missing: [a, b]
+    """
+    assert cases(text)[1] == Case(
+        name="the second",
+        line=3,
+        principal=Principal("default", "interlock-development", "alice", ("boss", "member")),
+        scope=Permissions.of(["tool:*"]),
+        path=(Hop("first"), Hop("second", Permissions.of(["tool:x.*"])), Hop("third", Permissions.of([])), Hop("fourth")),
+        act=calling("x", "y"),
+        arguments={"n": 1},
+        history=History(-1, 3, {"n": -5}, {"tool:x.z": 2}, ("tool:x.z",)),
+        expect="deny",
+        reason="loop",
+        policies=(),
+        missing=("a", "b"),
+    )
+
+
+def test_roles_and_a_scope_that_are_said_to_be_none_are_none() -> None:
+    (case,) = cases("cases: [{name: '', who: a, act: 'agent:b', expect: allow, roles: [], scope: [], history: {}, chain: []}]")
+    assert (case.principal.roles, case.scope, case.path, case.history) == ((), Permissions.of([]), (), History())
+    assert case.name == "a agent:b (1)"
+
+
+def test_each_of_several_cases_has_a_number() -> None:
+    assert [case.name[-3:] for case in cases("cases: [" + "{who: a, act: 'agent:b', expect: allow}, " * 3 + "]")] == ["(1)", "(2)", "(3)"]
+    assert cases("cases: []") == []
+
+
+@pytest.mark.parametrize(
+    ("who", "person"),
+    [
+        ("alice", Principal("acme", "https://idp", "alice")),
+        ("a|b", Principal("acme", "https://idp", "a|b")),
+        ("evil|https://two|bob", Principal("evil", "https://two", "bob")),
+        ("evil|https://two|b|o|b", Principal("evil", "https://two", "b|o|b")),
+    ],
+)
+def test_a_person_is_three_parts_or_the_last_of_them(who: str, person: Principal) -> None:
+    assert principal_of(who, "acme|https://idp") == person
+
+
+def test_roles_are_asked_for_by_the_person() -> None:
+    asked: list[Principal] = []
+
+    def roles_of(person: Principal) -> list[str]:
+        asked.append(person)
+        return ["a", "b"]
+
+    (case,) = read_cases("cases: [{who: bob, act: 'agent:b', expect: allow}]", "acme|idp", roles_of)
+    assert asked == [Principal("acme", "idp", "bob")] and case.principal.roles == ("a", "b")

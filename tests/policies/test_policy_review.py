@@ -1,13 +1,20 @@
 """Operators' policies beside the tools that are registered: what doesn't fit is said, and never takes good rules away."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cedarpy
 import pytest
 
 from policies.cedar import BadPolicy, CedarQuestion, KnownTool, PolicyEngine, load
 from policies.grant import calling
+from policies.policy_actions import grouped
+from policies.policy_review import Policy, Review, review
+from policies.policy_schema import known_types
 from policies.principal import Principal
+from policies.role_rules import ACTIONS
 
 ROLES = {"sales": ["tool:*"]}
 ALICE = Principal("default", "https://idp", "alice", ("sales",))
@@ -133,3 +140,177 @@ def test_a_file_that_was_refused_for_a_tools_sake_is_taken_up_when_the_tool_has_
     tools[:] = [tool("reserve", {"amount": {"type": "integer"}}, "amount")]
     engine.refit()
     assert engine.healthy and engine.version != version
+
+
+def policy(conditions: str = "", head: str = "permit(principal, action, resource)") -> Policy:
+    text = f"{head} {conditions};"
+    found: Policy = grouped(json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]["policy0"])
+    return {**found, "annotations": {"id": text}}
+
+
+class Validator:
+    """Complains of nothing, or of every policy; keeps what it was shown."""
+
+    def __init__(self, *complaints: str) -> None:
+        self.shown: list[tuple[dict[str, Policy], dict[str, Any]]] = []
+        self._complaints = complaints
+
+    def __call__(self, policies: Mapping[str, Policy], schema: str) -> dict[str, list[str]]:
+        self.shown.append((dict(policies), json.loads(schema)[""]))
+        return {key: list(self._complaints) for key in policies} if self._complaints else {}
+
+    def actions(self, which: int) -> set[str]:
+        """Those that the schema had."""
+        return set(self.shown[which][1]["actions"])
+
+
+TYPES = known_types(TOOLS)
+READER = policy("when { context.input.quantity > 3 }", HEAD)
+PLAIN = policy('when { principal.subject == "x" }')
+
+
+def test_nothing_is_put_to_the_validator_where_there_is_nothing() -> None:
+    validator = Validator("bad")
+    assert review({}, TYPES, validator) == Review({}, {}, {})
+    assert validator.shown == []
+
+
+def test_what_reads_no_arguments_is_wrong_or_right_whatever_is_registered() -> None:
+    for tools in ({}, TYPES):
+        validator = Validator("bad")
+        assert review({"p": PLAIN}, tools, validator) == Review({"p": ["bad"]}, {}, {})
+        ((shown, schema),) = validator.shown
+        assert shown == {"p": PLAIN}
+        assert not [name for name in schema["actions"] if "." in name]  # no tool has a part in it
+
+
+def test_what_reads_arguments_fits_the_tools_it_can_meet_or_not() -> None:
+    validator = Validator("bad")
+    assert review({"r": READER, "p": PLAIN}, TYPES, validator) == Review({"p": ["bad"]}, {"r": ["bad"]}, {})
+    assert [list(shown) for shown, _ in validator.shown] == [["p"], ["r"]]
+    assert validator.actions(1) - validator.actions(0) == {"inventory.reserve"}
+    names = {entity["id"] for entity in validator.shown[1][0]["r"]["action"]["entities"]}
+    assert names == {"inventory.reserve"}
+    assert {**validator.shown[1][0]["r"], "action": READER["action"]} == READER
+
+
+def test_what_reads_arguments_of_anything_is_shown_with_every_action_whose_arguments_are_described() -> None:
+    validator = Validator()
+    wide = policy("when { context has input && context.input has quantity }", "forbid(principal, action, resource)")
+    assert review({"r": wide}, TYPES, validator).unfit == {}
+    ((shown, _),) = validator.shown
+    scope = shown["r"]["action"]
+    assert scope["op"] == "in" and {entity["type"] for entity in scope["entities"]} == {"Action"}
+    described = {"inventory.reserve", "inventory.check", "inventory.loose"}
+    assert {entity["id"] for entity in scope["entities"]} == (ACTIONS - {"callTool", "getPrompt"}) | described
+
+
+def test_actions_of_a_list_are_shown_beside_the_tools() -> None:
+    validator = Validator()
+    head = 'forbid(principal, action in [Action::"inventory.check", Action::"readAudit", Action::"getPrompt"], resource)'
+    review({"r": policy('when { context.input.item == "x" }', head)}, TYPES, validator)
+    ((shown, _),) = validator.shown
+    assert [entity["id"] for entity in shown["r"]["action"]["entities"]] == ["readAudit", "inventory.check"]
+
+
+def test_what_reads_arguments_of_prompts_alone_is_not_shown_at_all() -> None:
+    validator = Validator("bad")
+    head = 'forbid(principal, action == Action::"getPrompt", resource)'
+    assert review({"r": policy("when { context.input.x == 1 }", head)}, TYPES, validator) == Review({}, {}, {})
+    assert validator.shown == []
+
+
+@pytest.mark.parametrize(
+    ("head", "sentence"),
+    [
+        (HEAD, "inventory.reserve has no argument 'quantitty' (did you mean 'quantity'?)"),
+        (
+            'forbid(principal, action == Action::"callTool", resource in Server::"inventory")',
+            "no tool that this is about has an argument 'quantitty' (did you mean 'quantity'?)",
+        ),
+    ],
+)
+def test_an_argument_that_no_tool_has_is_told_apart_from_one_that_some_have(head: str, sentence: str) -> None:
+    validator = Validator("bad")
+    tools = known_types((RESERVE, CHECK))
+    unknown = policy("when { context.input.quantitty > 3 && context.input.quantity > 3 }", head)
+    assert review({"r": unknown}, tools, validator) == Review({}, {"r": [sentence]}, {})
+    assert validator.shown == []
+    assert review({"r": policy("when { context.input.quantity > 3 }", head)}, tools, validator).unfit == {"r": ["bad"]}
+
+
+def test_a_tool_that_takes_what_it_likes_may_have_any_argument() -> None:
+    anything = known_types([KnownTool("default", "inventory", "reserve", {"type": "object"})])
+    found = review({"r": READER}, anything, Validator("bad"))
+    assert (found.wrong, found.unfit) == ({}, {})
+    (doubt,) = found.doubts["r"]
+    assert doubt == "context.input.quantity of inventory.reserve is not checked: it may have any members"
+
+
+def test_three_doubts_are_told_and_how_many_more_there_are() -> None:
+    loose = [KnownTool("default", "inventory", f"t{number}", {"type": "object"}) for number in range(5)]
+    wide = policy("when { context.input.n == 1 }", 'forbid(principal, action == Action::"callTool", resource)')
+
+    def doubts_of(count: int) -> list[str]:
+        return list(review({"r": wide}, known_types(loose[:count]), Validator()).doubts["r"])
+
+    assert [len(doubts_of(count)) for count in (1, 3, 4, 5)] == [1, 3, 4, 4]
+    assert doubts_of(4)[-1] == "and 1 more are not checked" and doubts_of(5)[-1] == "and 2 more are not checked"
+    assert all("context.input.n of inventory.t" in doubt for doubt in doubts_of(3))
+
+
+def test_all_arguments_at_once_are_called_the_input() -> None:
+    loose = known_types([KnownTool("default", "inventory", "reserve", {"type": "object"})])
+    found = review({"r": policy("when { [context.input].contains({a: 1}) }", HEAD)}, loose, Validator())
+    assert found.doubts == {"r": ["context.input of inventory.reserve is not checked: it may have any members"]}
+
+
+def test_what_is_named_and_not_registered_is_doubted_where_anything_is() -> None:
+    stranger = policy('when { resource == Tool::"inventory.reserv" && action == Action::"shop.buy" && principal in Role::"a.b" }')
+    found = review({"p": stranger}, TYPES, Validator())
+    assert found.doubts == {
+        "p": [
+            "Tool::\"inventory.reserv\" is not registered (did you mean 'inventory.reserve'?)",
+            'Action::"shop.buy" is not registered',
+        ]
+    }
+    assert review({"p": stranger}, {}, Validator()).doubts == {}
+    assert review({"p": PLAIN}, TYPES, Validator()).doubts == {}
+
+
+def test_single_tools_are_all_tools_where_arguments_do_not_matter() -> None:
+    validator = Validator()
+    given = policy(
+        'when { action == Action::"inventory.check" && resource != Tool::"inventory.check" }',
+        'permit(principal, action in [Action::"inventory.reserve", Action::"readAudit"], resource)',
+    )
+    review({"p": {**given, "annotations": {"type": "Action", "id": "a.b"}}}, TYPES, validator)
+    shown = json.dumps(validator.shown[0][0]["p"])
+    assert "inventory.reserve" not in shown and '"Tool", "id": "inventory.check"' in shown.replace('"type": ', "")
+    assert shown.count('"id": "callTool"') == 2 and '"readAudit"' in shown
+    assert validator.shown[0][0]["p"]["annotations"] == {"type": "Action", "id": "a.b"}  # which are no part of what is said
+
+
+def test_what_policies_count_and_add_up_is_in_the_schema_of_each() -> None:
+    counting = policy('when { context.history.calls["tool:a.b"] > 1 && context.history.calls has "agent:c" }')
+    adding = {**policy("when { context.history.totals.amount > 1 }"), "annotations": {"id": "x", "total": "amount"}}
+    validator = Validator()
+    review({"c": counting, "a": adding, "r": READER}, TYPES, validator)
+    for _, schema in validator.shown:
+        history = schema["actions"]["readAudit"]["appliesTo"]["context"]["attributes"]["history"]["attributes"]
+        assert list(history["calls"]["attributes"]) == ["agent:c", "tool:a.b"]
+        assert list(history["totals"]["attributes"]) == ["amount"]
+    assert len(validator.shown) == 2
+
+
+def test_a_policy_that_is_unclear_for_one_tool_is_held_to_the_others() -> None:
+    validator = Validator()
+    both = known_types((tool("t1", {"n": {"type": "integer"}}), tool("t2", {"n": {"type": ["integer", "string"]}})))
+    wide = policy("when { context.input.n == 1 }", 'forbid(principal, action == Action::"callTool", resource)')
+    found = review({"r": wide}, both, validator)
+    assert found.doubts == {"r": ["context.input.n of inventory.t2 is not checked: it can be of several types"]}
+    ((shown, _),) = validator.shown
+    assert [entity["id"] for entity in shown["r"]["action"]["entities"]] == ["inventory.t1"]
+    only = {"inventory.t2": both["inventory.t2"]}
+    again = Validator("bad")
+    assert review({"r": wide}, only, again).unfit == {} and again.shown == []

@@ -107,3 +107,59 @@ def test_what_is_not_known_is_taken_as_best_for_the_caller_or_as_worst(tmp_path:
     question = CedarQuestion(Principal("acme", "https://idp", "alice", ("sales",)), calling("inventory", "reserve"), "acme")
     assert engine.assuming({"input"}, favourable=True).decide(question).allowed
     assert engine.assuming({"input"}, favourable=False).decide(question).policies == ("limit",)
+
+
+def test_who_was_refused_by_whom_is_told_where_both_ways_come_to_the_same(tmp_path: Path) -> None:
+    never = '@id("never") forbid(principal, action, resource);'
+    assert again(tmp_path, never + LIMIT, record()) == Outcome("deny", ("limit", "never"))  # the worst for the caller
+    free = '@id("free") permit(principal, action, resource) when { context.input.quantity < 3 };'
+    assert again(tmp_path, free, record()) == Outcome("allow", ("free", "role:sales"))  # the best
+
+
+def test_an_agent_was_sent_for_by_a_task_that_was_not_there_yet(tmp_path: Path) -> None:
+    agents = {"action": "invokeAgent", "resource": "sales", "permission": "agent:sales", "task_id": "t1"}
+    text = '@id("all") permit(principal, action, resource); @id("t") forbid(principal, action, resource) when { context.task == "t1" };'
+    assert again(tmp_path, text, record(**agents)) == Outcome("unknown", (), HISTORY)
+    assert again(tmp_path, text, record(task_id="t1")) == Outcome("deny", ("t",))
+    assert again(tmp_path, text, record(task_id="t2")).ruling == "allow"
+
+
+def test_each_person_of_then_is_who_they_were(tmp_path: Path) -> None:
+    text = """@id("all") permit(principal, action, resource) when {
+        principal.tenant == "acme" && principal.issuer == "https://idp" && principal.subject == "bob" && context.tenant == "acme" };"""
+    bob = {"issuer": "https://idp", "subject": "bob"}
+    assert again(tmp_path, text, record(roles=[], principal=bob)) == Outcome("allow", ("all",))
+    assert again(tmp_path, text, record(roles=[])) == Outcome("deny")
+    assert again(tmp_path, text, record(roles=[], principal=bob, tenant="evil")) == Outcome("deny")
+
+
+@pytest.mark.parametrize(
+    "reason", ["allowed", "user-lacks-permission", "policy-forbids", "policy-error", "approval-needed", "approval-used"]
+)
+def test_what_policies_decided_is_ruled_on_again(tmp_path: Path, reason: str) -> None:
+    assert again(tmp_path, "", record(reason_id=reason)) == Outcome("allow", ("role:sales",))
+
+
+def test_arguments_are_known_by_their_canonical_form_or_not_at_all(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b'{"a":1,"quantity":9}').hexdigest()
+    assert again(tmp_path, LIMIT, record(arguments=digest), {"quantity": 9, "a": 1}) == Outcome("deny", ("limit",))
+    assert again(tmp_path, LIMIT, record(arguments=digest)) == Outcome("unknown", (), DIGEST_ONLY)
+    assert again(tmp_path, LIMIT, record(arguments=""), {"quantity": 9}) == Outcome("deny", ("limit",))
+
+
+def test_it_is_the_arguments_that_are_missing_only_where_a_policy_on_this_act_reads_them(tmp_path: Path) -> None:
+    text = LIMIT.replace("resource)", 'resource == Tool::"inventory.other")')
+    text += '@id("h") forbid(principal, action, resource) when { context.history.repeats > 3 };'
+    assert again(tmp_path, text, record()) == Outcome("unknown", (), HISTORY)
+    assert again(tmp_path, LIMIT.replace("limit", "l") + text, record(), {"quantity": 1}) == Outcome("unknown", (), HISTORY)
+
+
+def test_an_outcome_names_no_policies_and_has_no_note_unless_it_is_said() -> None:
+    assert Outcome("deny") == Outcome("deny", (), "")
+
+
+def test_many_records_are_replayed_by_one(tmp_path: Path) -> None:
+    (tmp_path / "ours.cedar").write_text(LIMIT)
+    replay = Replay(PolicyEngine(ROLES, tmp_path))
+    for quantity, ruling in ((3, "allow"), (4, "deny"), (None, "unknown"), (3, "allow")):
+        assert replay.again(record(), None if quantity is None else {"quantity": quantity}).ruling == ruling

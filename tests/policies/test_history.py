@@ -1,0 +1,95 @@
+"""The history of an errand in its rows: read as it was left, and left once by whoever read it last."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.database import Database
+from policies.history import History, HistoryMoved, Mark, glance, leave, recall
+from policies.tables import audit, errands
+
+ERRAND = ("acme", "x1")
+
+
+async def left(database: Database, mark: Mark, errand: tuple[str, str] = ERRAND, now: int = 7) -> None:
+    await database.write(lambda batch: leave(batch, errand, mark, now))
+
+
+async def seen(database: Database, tenant: str = "acme", txn: str = "x1") -> History:
+    return await database.read(lambda connection: glance(connection, tenant, txn))
+
+
+async def rows(database: Database) -> list[tuple[Any, ...]]:
+    found = await database.read(lambda connection: connection.execute(errands.select().order_by(errands.c.txn)).all())
+    return [tuple(row) for row in found]
+
+
+def test_policies_see_each_sum_that_they_name_and_all_else_there_is() -> None:
+    history = History(4, 2, {"amount": 9, "old": 1}, {"tool:crm.find": 2}, ("tool:crm.find",))
+    assert history.context("tool:crm.find", ["amount", "seats"]) == {
+        "approvals": ("tool:crm.find",),
+        "calls": {"tool:crm.find": 2},
+        "repeats": 2,
+        "totals": {"amount": 9, "seats": 0},
+        "taint": 2,
+    }
+    nothing = {"approvals": (), "calls": {}, "repeats": 0, "totals": {}, "taint": 0}
+    assert History().context("tool:crm.find", []) == nothing
+
+
+async def test_an_errand_goes_on_from_where_it_was_read(database: Database) -> None:
+    assert await seen(database) == History() == History(-1, 0, {}, {}, ())
+    await left(database, Mark(-1, {"amount": 5}), now=7)
+    assert await seen(database) == History(1, 0, {"amount": 5})
+    await left(database, Mark(1, {"amount": 8, "seats": 1}), now=8)
+    assert await seen(database) == History(2, 0, {"amount": 8, "seats": 1})
+    assert [(version, updated) for _, _, version, _, _, updated in await rows(database)] == [(2, 8)]
+    assert await seen(database, txn="x2") == await seen(database, "evil") == History()
+
+
+async def test_of_two_who_read_the_same_one_leaves_it(database: Database) -> None:
+    await left(database, Mark(-1, {"amount": 5}))
+    for stale in (-1, 0, 2):
+        with pytest.raises(HistoryMoved):
+            await left(database, Mark(stale, {"amount": 9}, taint=3))
+    assert await seen(database) == History(1, 0, {"amount": 5})
+
+
+async def test_what_an_errand_saw_only_grows_and_needs_nobody_to_have_read_it(database: Database) -> None:
+    await left(database, Mark())
+    assert await rows(database) == []
+    for taint, highest in ((2, 2), (1, 2), (3, 3), (0, 3)):
+        await left(database, Mark(taint=taint))
+        assert await seen(database) == History(0, highest)
+    await left(database, Mark(0, {"amount": 1}, 1))
+    assert await seen(database) == History(1, 3, {"amount": 1})
+    await left(database, Mark(-1, {"amount": 1}, 1), ("acme", "x2"))
+    assert await seen(database, txn="x2") == History(1, 1, {"amount": 1})
+
+
+def record(seq: int, tenant: str, txn: str, kind: str, **body: Any) -> dict[str, Any]:
+    text = json.dumps({"allowed": True, "permission": "tool:crm.find", **body})
+    where = {"chain": "c", "seq": seq, "tenant": tenant, "txn": txn, "kind": kind}
+    return where | {"at": 0, "decision_id": f"d{seq}", "body": text, "prev": "", "hash": ""}
+
+
+async def test_what_was_allowed_before_is_counted_and_nothing_else(database: Database) -> None:
+    told = [
+        ("acme", "x1", "decision", {}),
+        ("acme", "x1", "decision", {}),
+        ("acme", "x1", "decision", {"permission": "tool:crm.refund", "approval": "ap_2"}),
+        ("acme", "x1", "decision", {"permission": "tool:crm.delete", "approval": "ap_1"}),
+        ("acme", "x1", "decision", {"permission": "tool:crm.drop", "approval": "ap_3", "allowed": False}),
+        ("acme", "x1", "outcome", {}),
+        ("acme", "x2", "decision", {}),
+        ("evil", "x1", "decision", {}),
+    ]
+    made = [record(seq, tenant, txn, kind, **body) for seq, (tenant, txn, kind, body) in enumerate(told)]
+    await database.write(lambda batch: [batch.add(audit, row) for row in made])
+    await left(database, Mark(-1, {"amount": 5}, 2))
+    found = await database.read(lambda connection: recall(connection, "acme", "x1"))
+    assert found.calls == {"tool:crm.find": 2, "tool:crm.refund": 1, "tool:crm.delete": 1}
+    assert found.approvals == ("tool:crm.delete", "tool:crm.refund")
+    assert (found.version, found.taint, found.totals) == (1, 2, {"amount": 5})
+    assert await database.read(lambda connection: recall(connection, "acme", "x9")) == History()
