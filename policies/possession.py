@@ -3,7 +3,7 @@
 import base64
 import hmac
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
@@ -22,9 +22,6 @@ _KEY = "key of the proof"
 
 class ProofRefused(TokenRefused):
     """`error` is what RFC 9449 s7.1 calls it; `nonce`, where the next proof has to carry one."""
-
-    error = INVALID_PROOF
-    nonce = ""
 
     def __init__(self, reason: str, error: str = INVALID_PROOF, nonce: str = "") -> None:
         super().__init__(f"dpop-{reason}")
@@ -108,7 +105,7 @@ def same_url(said: str, url: str) -> bool:
 
 def _target(url: str) -> tuple[str, str, int | None, str]:
     parts = urlsplit(url)
-    if parts.username is not None or parts.password is not None:
+    if parts.username is not None:  # as it is where there is a password
         raise ValueError("user information")
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, (parts.hostname or "").lower(), port, parts.path or "/"
@@ -132,9 +129,9 @@ def _opened(proof: str) -> tuple[VettedKey, Mapping[str, Any], str]:
 
 
 def thumbprint_of(jwk: Mapping[str, Any]) -> str:
-    """RFC 7638, of a vetted key."""
-    names: Collection[str] = ("crv", "kty", "x", "y") if jwk["kty"] == "EC" else ("e", "kty", "n")
-    canonical = json.dumps({name: jwk[name] for name in names}, separators=(",", ":"), sort_keys=True)
+    """RFC 7638, of a vetted key: the members that it needs, in the order of their names."""
+    names: Sequence[str] = ("crv", "kty", "x", "y") if jwk["kty"] == "EC" else ("e", "kty", "n")
+    canonical = json.dumps({name: jwk[name] for name in names}, separators=(",", ":"))
     return _encoded(sha256(canonical.encode()).digest())
 
 

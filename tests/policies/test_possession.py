@@ -1,12 +1,23 @@
 """A bound token is taken only with a fresh proof of its own key, for this very request, once."""
 
+import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from policies.keys import SigningKeys
-from policies.possession import NONCE_SECONDS, Possession, ProofRefused, Shown, same_url, thumbprint_of
+from policies.possession import (
+    INVALID_PROOF,
+    INVALID_TOKEN,
+    NONCE_SECONDS,
+    USE_NONCE,
+    Possession,
+    ProofRefused,
+    Shown,
+    same_url,
+    thumbprint_of,
+)
 from policies.spent import SpentIds
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import ABSENT, EcKey, RsaKey
@@ -67,6 +78,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # what -> reas
     "critical headers": ("header", {"crit": ["exp"]}, {}),
     "no key": ("header", {"jwk": ABSENT}, {}),
     "a key that is text": ("jwk", {"jwk": "k1"}, {}),
+    "a key whose name is none": ("jwk", {"jwk": SECRET.jwk(kid=5)}, {}),
     "a secret key": ("jwk", {"jwk": {**SECRET.jwk(), "d": SECRET.secret_member()}}, {}),
     "a symmetric key": ("jwk", {"jwk": {"kty": "oct", "k": "c2VjcmV0"}}, {}),
     "a small key": ("jwk", {"jwk": RsaKey(bits=1024).jwk()}, {}),
@@ -98,12 +110,13 @@ WRONG: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # what -> reas
 async def test_tok_12_a_proof_that_is_not_right_is_none(possession: Possession, prover: Prover, what: str) -> None:  # attack TOK-12
     reason, header, claims = WRONG[what]
     refused = await refusal(possession, prover.proof("POST", URL, TOKEN, header, **claims))
-    assert (refused.reason, refused.error) == (f"dpop-{reason}", "invalid_dpop_proof")
+    assert (refused.reason, refused.error, refused.nonce) == (f"dpop-{reason}", "invalid_dpop_proof", "")
 
 
 @pytest.mark.parametrize("shown", [None, "", "x", "a.b", "a.b.c", "a.b.c.d", "x" * 9000], ids=str)
 async def test_tok_12_what_is_no_proof_at_all_is_none(possession: Possession, shown: str | None) -> None:  # attack TOK-12
-    assert (await refusal(possession, shown)).error == "invalid_dpop_proof"
+    refused = await refusal(possession, shown)
+    assert (refused.reason, refused.error) == ("dpop-missing" if shown is None else "dpop-shape", INVALID_PROOF)
 
 
 async def test_tok_12_a_proof_of_another_key_is_none(possession: Possession, prover: Prover, clock: Clock) -> None:  # attack TOK-12
@@ -136,7 +149,7 @@ async def test_tok_12_without_a_nonce_a_proof_is_fresh_for_a_minute(  # attack T
         await possession.check(Shown(proof, "POST", URL, TOKEN), "acme")
     else:
         refused = await refusal(possession, proof)
-        assert (refused.error, refused.nonce) == ("use_dpop_nonce", possession.nonce())
+        assert (refused.reason, refused.error, refused.nonce) == ("dpop-stale", "use_dpop_nonce", possession.nonce())
 
 
 async def test_a_client_whose_clock_is_wrong_comes_in_with_a_nonce(possession: Possession, prover: Prover, clock: Clock) -> None:
@@ -154,7 +167,8 @@ async def test_a_client_whose_clock_is_wrong_comes_in_with_a_nonce(possession: P
 
 @pytest.mark.parametrize("nonce", ["", "made up", 5, [], {}])
 async def test_a_nonce_that_is_not_ours_is_none(possession: Possession, prover: Prover, nonce: object) -> None:  # attack TOK-12
-    assert (await refusal(possession, prover.proof("POST", URL, TOKEN, nonce=nonce))).error == "use_dpop_nonce"
+    refused = await refusal(possession, prover.proof("POST", URL, TOKEN, nonce=nonce))
+    assert (refused.reason, refused.error, refused.nonce) == ("dpop-nonce", "use_dpop_nonce", possession.nonce())
 
 
 def test_every_process_that_shares_the_keys_knows_the_nonce(tmp_path: Path, clock: Clock) -> None:
@@ -178,3 +192,77 @@ def test_every_process_that_shares_the_keys_knows_the_nonce(tmp_path: Path, cloc
 )
 def test_addresses_are_compared_as_addresses(said: str, same: bool) -> None:
     assert same_url(said, URL) is same
+
+
+@pytest.mark.parametrize(
+    ("said", "url", "same"),
+    [
+        ("http://gw.test:80/x", "http://gw.test/x", True),
+        ("http://gw.test:81/x", "http://gw.test/x", False),
+        ("http://gw.test:443/x", "http://gw.test/x", False),
+        ("https://gw.test:80/x", "https://gw.test/x", False),
+        ("https://gw.test:8443/x", "https://gw.test:8443/x", True),
+        ("https://gw.test", "https://gw.test/", True),
+        ("https://gw.test?x=1", "https://gw.test/#y", True),
+        ("https:///x", "https://x/x", False),
+        ("https://me@gw.test/x", "https://me@gw.test/x", False),
+        ("https://me:secret@gw.test/x", "https://me:secret@gw.test/x", False),
+        ("https://:secret@gw.test/x", "https://gw.test/x", False),
+        ("https://[::1]:443/x", "https://[::1]/x", True),
+    ],
+)
+def test_ports_that_go_without_saying_and_empty_paths_are_the_same_and_nobodys_name_is_in_them(said: str, url: str, same: bool) -> None:
+    assert same_url(said, url) is same_url(url, said) is same
+
+
+def test_refusals_are_called_what_the_standards_call_them() -> None:
+    assert (INVALID_PROOF, USE_NONCE, INVALID_TOKEN) == ("invalid_dpop_proof", "use_dpop_nonce", "invalid_token")
+    plain = ProofRefused("unbound")
+    assert (plain.reason, plain.error, plain.nonce) == ("dpop-unbound", INVALID_PROOF, "")
+
+
+async def test_a_key_may_have_a_name_of_its_own(possession: Possession, clock: Clock) -> None:
+    prover = Prover(clock)
+    proof = prover.proof("POST", URL, TOKEN, {"jwk": {**prover.jwk(), "kid": "mine"}})
+    assert await possession.check(Shown(proof, "POST", URL, TOKEN), "acme") == prover.thumbprint
+
+
+@pytest.mark.parametrize("typ", ["dpop+jwt", "DPoP+JWT"])
+async def test_the_type_may_be_written_large(possession: Possession, prover: Prover, typ: str) -> None:
+    await possession.check(Shown(prover.proof("POST", URL, TOKEN, {"typ": typ}), "POST", URL, TOKEN), "acme")
+
+
+class Ledger:
+    """Notes what is spent."""
+
+    def __init__(self) -> None:
+        self.spent: list[tuple[str, str, float]] = []
+
+    async def spend(self, tenant: str, spent_id: str, not_after: float) -> bool:
+        self.spent.append((tenant, spent_id, not_after))
+        return True
+
+
+async def test_an_id_is_spent_for_as_long_as_its_proof_could_be_shown_again(keys: SigningKeys, clock: Clock) -> None:
+    ledger, prover = Ledger(), Prover(clock)
+    possession = Possession(keys, cast(SpentIds, ledger), clock)
+    aged = prover.proof("POST", URL, TOKEN, iat=int(clock.now) - 20, jti="one")
+    await possession.check(Shown(aged, "POST", URL, TOKEN), "acme")
+    nonced = prover.proof("POST", URL, TOKEN, iat=5, jti="one", nonce=possession.nonce())
+    await possession.check(Shown(nonced, "POST", URL, TOKEN), "evil")
+    name = f"dpop {prover.thumbprint} {hashlib.sha256(b'one').hexdigest()}"
+    assert ledger.spent == [("acme", name, clock.now + 40), ("evil", name, clock.now + 240)]
+
+
+async def test_a_nonce_is_good_until_two_minutes_after_the_next_one(possession: Possession, prover: Prover, clock: Clock) -> None:
+    first = possession.nonce()  # the clock stands at the beginning of a period
+    clock.now += 119.9
+    assert possession.nonce() == first
+    clock.now += 0.1
+    assert possession.nonce() != first
+    clock.now += 119.9
+    await possession.check(Shown(prover.proof("POST", URL, TOKEN, nonce=first), "POST", URL, TOKEN), "acme")
+    clock.now += 0.1
+    assert (await refusal(possession, prover.proof("POST", URL, TOKEN, nonce=first))).reason == "dpop-nonce"
+    clock.now -= 360
+    assert (await refusal(possession, prover.proof("POST", URL, TOKEN, nonce=first))).reason == "dpop-nonce"  # it is still to come
