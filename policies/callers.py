@@ -48,7 +48,8 @@ class Callers:
         self._identity = identity
         self._grants = grants
         self._around = around
-        self._people: BoundedCache[int, tuple[Claims, Caller]] = BoundedCache(10_000, around.now)  # it has the claims: their id is theirs
+        # by the id of the claims, which nothing else gets while they are here
+        self._people: BoundedCache[int, tuple[Claims, Caller]] = BoundedCache(10_000, around.now)
 
     def forget(self) -> None:
         """Believes nothing found out before. Called after each change of registry, grants or policies."""

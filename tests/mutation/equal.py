@@ -4,6 +4,36 @@ from tests.mutation.mutants import Mutant
 
 # (module, the changed line without the blanks around it, kind): why nobody could tell
 EQUAL: dict[tuple[str, str, str], str] = {
+    ("authority", "self._verdicts: BoundedCache[tuple[str | None, ...], _Verdict] = BoundedCache(50_000, around.now)", "number + 1"): (
+        "the places of a cache"
+    ),
+    (
+        "authority",
+        "self.generation = 0  # counts what was forgotten: what follows from an earlier ruling may not hold any more",
+        "number + 1",
+    ): "only whether it moved is asked",
+    (
+        "callers",
+        "self._people: BoundedCache[int, tuple[Claims, Caller]] = BoundedCache(10_000, around.now)",
+        "number + 1",
+    ): "the places of a cache",
+    ("callers", 'async def resumed(self, tenant: str, grant_id: str, task_id: str, callee: str = "") -> Caller:', "text"): (
+        "no agent has the other name, so nobody is left out"
+    ),
+    ("grants", "return False", "returns None"): "it is asked only whether a task is over",
+    (
+        "grants",
+        "self._cache: BoundedCache[tuple[str, str], Delegation] = BoundedCache(10_000, clock)",
+        "number + 1",
+    ): "the places of a cache",
+    ("permissions", "@lru_cache(maxsize=8192)", "number + 1"): "the places of a cache",
+    ("permissions", "@lru_cache(maxsize=4096)", "number + 1"): "the places of a cache",
+    (
+        "possession",
+        'return UnverifiedToken(proof, key.kid, key.alg, "dpop+jwt", {})',
+        "text",
+    ): "its type was looked at before, and no signature tells it",
+    ("tickets", "self._known: BoundedCache[tuple[str, str], Ticket] = BoundedCache(10_000, clock)", "number + 1"): "the places of a cache",
     ("client_assertion", "self._key_sets: BoundedCache[bytes, dict[str, VettedKey]] = BoundedCache(1000, now)", "number + 1"): (
         "the places of a cache"
     ),
