@@ -1,6 +1,8 @@
 """Which languages the gateway speaks: the kind of a registration -> its adapter. A vendor is one line here."""
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final
@@ -24,7 +26,9 @@ from adapters.vendor_line import Place
 
 SERVERS = frozenset({"mcp", KIND, SANDBOX})  # the kinds of servers; no agent is registered as one
 GROUP: Final = "interlock.adapters"  # of entry points, by which other distributions bring vendors
-VENDORS: Final[Mapping[str, str]] = {  # loaded when the first agent of the kind is looked at, since some bring heavy libraries
+VENDORS: Final[
+    Mapping[str, str]
+] = {  # loaded when the first agent of the kind is looked at (see Catalog.load), since some bring heavy libraries
     "activity": "adapters.activity:Activity",
     "adk": "adapters.adk:Adk",
     "ag-ui": "adapters.ag_ui:AgUi",
@@ -93,6 +97,11 @@ class Catalog:
         """The kinds an agent may be registered as."""
         return (*dict.fromkeys(("a2a", *sorted(self._places))),)
 
+    async def load(self, kind: str) -> None:
+        """Brings in what a kind needs, which may take a second, in a thread: nobody else waits. What can't be loaded is told on its use."""
+        if kind in self._places and kind not in self._vendors:
+            await asyncio.to_thread(self._imported, kind)
+
     def adapter(self, kind: str, upstream: Mapping[str, Any] = NOTHING) -> Adapter:
         """For an entry with that `upstream`. Raises UnknownKind."""
         if kind in SERVERS and self._servers is not None:
@@ -125,6 +134,10 @@ class Catalog:
         if kind not in self._vendors:
             self._vendors[kind] = agent_of(self._loaded(kind)(), self._egress, self._read_text)
         return self._vendors[kind]
+
+    def _imported(self, kind: str) -> None:
+        with suppress(ImportError):
+            import_module(self._places[kind].partition(":")[0])
 
     def _loaded(self, kind: str) -> Any:
         module, _, name = self._places.get(kind, "").partition(":")

@@ -183,6 +183,7 @@ class Cancellation:
         call = self._ledger.call(grant, target, trail, row.id)
         await self._ledger.keep_or_spool(grant, call)
         call = replace(call, deadline=min(call.deadline, asyncio.get_running_loop().time() + seconds))
+        await self._outside.adapters.load(target.kind)
         try:
             confirmed = await self._outside.adapters.adapter(target.kind, target.upstream).cancel(ref, call)
         except CannotCancel:

@@ -69,6 +69,8 @@ class Trail(Struct, frozen=True):
 class Adapters(Protocol):
     """adapters/catalog.py."""
 
+    async def load(self, kind: str) -> None: ...
+
     def adapter(self, kind: str, upstream: Mapping[str, Any] = ...) -> Adapter: ...
 
 

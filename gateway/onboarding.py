@@ -67,7 +67,7 @@ class Onboarding:
     async def agent(self, by: Registrant, offer: AgentOffer) -> tuple[Registration, str]:
         """The new entry and its client secret. Raises BadRequest, BadCard, BadName, NameTaken, TooManyPending, UpstreamFault."""
         offer.terms.check(by)
-        self._vendors.check(offer.kind, offer.terms.upstream)
+        await self.check_upstream(offer.kind, offer.terms.upstream)
         return await self._registry.add(await self._agent(by, offer), by.deed, self._room(by))
 
     async def server(self, by: Registrant, offer: ServerOffer) -> tuple[Registration, str]:
@@ -139,8 +139,9 @@ class Onboarding:
         offer = ServerOffer(entry.name, entry.url, OperatorTerms(upstream=entry.upstream), source)
         return await self._server(by, offer, command=entry.url == STDIO)
 
-    def check_upstream(self, kind: str, upstream: Mapping[str, Any]) -> None:
+    async def check_upstream(self, kind: str, upstream: Mapping[str, Any]) -> None:
         """Whether its options are of agents of this kind. Raises BadRequest."""
+        await self._vendors.load(kind)
         self._vendors.check(kind, upstream)
 
     def check_keys(self, field: str, keys: object) -> None:

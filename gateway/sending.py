@@ -149,6 +149,8 @@ def check_handoff(sending: Sending, target: Registration, before: TaskRow | None
 async def turn_for(memory: Memory, adapters: Adapters, sending: Sending, allowed: Allowed) -> tuple[Turn, Adapter]:
     """What the agent is to do, and who has it do that, within its contract. Raises BadAnswer and UnknownKind."""
     target, row, before = allowed.target, allowed.row, allowed.before
+    if FEATURES in target.facts:
+        await adapters.load(target.kind)
     turn = turn_of(sending, target, row, await ref_of(memory, row, before, sending))
     adapter = adapters.adapter(target.kind, target.upstream)
     if target.contracts:

@@ -29,6 +29,8 @@ class Vendors(Protocol):
 
     def is_vendor(self, kind: str) -> bool: ...
 
+    async def load(self, kind: str) -> None: ...
+
     def features(self, kind: str) -> Features: ...
 
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None: ...
@@ -41,6 +43,9 @@ class NoVendors:
 
     def is_vendor(self, kind: str) -> bool:
         return False
+
+    async def load(self, kind: str) -> None:
+        """There is nothing to load."""
 
     def features(self, kind: str) -> Features:
         raise UnknownKind(kind)
@@ -69,6 +74,10 @@ class VendorSource:
             raise BadRequest("card", f"is not what agents of the kind {offer.kind} have: give the url")
         return self.speaks(offer.kind)
 
+    async def load(self, kind: str) -> None:
+        """Before a kind is asked for anything else, so that its libraries are there."""
+        await self._vendors.load(kind)
+
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
         """Options of an adapter are for agents of its kind alone. Raises BadRequest."""
         if not self.speaks(kind):
@@ -85,6 +94,7 @@ class VendorSource:
     async def told(self, blank: Candidate, url: str) -> Candidate:
         """`blank` with what an agent tells about itself. Raises BadRequest, UrlRefused, BadCard and UpstreamFault."""
         kind, upstream = blank.kind, blank.upstream
+        await self.load(kind)
         self.check(kind, upstream)
         await self._cards.vet_target("url", url)
         deadline = asyncio.get_running_loop().time() + LOOK_SECONDS

@@ -76,6 +76,8 @@ class Amendments:
         check_match(entry, match)
         if patch.status == "active" and patch.url is None and entry.status in WAITING:
             check_seen(match)
+        if patch.upstream is not None:
+            await self._onboarding.check_upstream(entry.kind, settings_of(patch.upstream))
         found = await self._moved(entry, patch.url) if patch.url is not None else None
         changed, jwks = self._on_terms(entry, patch, found or entry)
         if changed.endpoints != entry.endpoints:
@@ -145,8 +147,6 @@ class Amendments:
         """The entry as it is to be, and its own keys where they change. `seen` has its card as it is now. Raises BadRequest."""
         ceiling = None if patch.ceiling is None else tuple(patch.ceiling)
         upstream = None if patch.upstream is None else settings_of(patch.upstream)
-        if upstream is not None:
-            self._onboarding.check_upstream(entry.kind, upstream)
         delegation = keys = rank = jwks = None
         if isinstance(patch, AgentPatch):
             delegation, rank = patch.delegation, patch.rank

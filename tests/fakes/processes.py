@@ -42,6 +42,9 @@ class ScriptedAgents:
         self.gate = asyncio.Event()
         self.script: Script = self._done
 
+    async def load(self, kind: str) -> None:
+        """It is there."""
+
     def adapter(self, kind: str, upstream: Any = None) -> "ScriptedAgents":
         return self
 
