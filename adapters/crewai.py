@@ -57,7 +57,7 @@ class CrewAI:
     """A kickoff is a turn; nothing is kept between kickoffs."""
 
     kind: ClassVar[str] = "crewai"
-    features: ClassVar[Features] = Features(resumes=True)
+    features: ClassVar[Features] = Features(resumes=True, parallel=True)
     options: ClassVar[type[VendorOptions]] = CrewAIOptions
 
     async def describe(self, line: Line[CrewAIOptions]) -> AgentFacts:

@@ -39,7 +39,7 @@ class LlamaAgents:
     """Each task is a run of its own; workflows have no sessions."""
 
     kind: ClassVar[str] = "llama-agents"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, polls=True)
+    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, polls=True, parallel=True)
     options: ClassVar[type[VendorOptions]] = LlamaAgentsOptions
 
     async def describe(self, line: Line[LlamaAgentsOptions]) -> AgentFacts:

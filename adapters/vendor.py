@@ -73,6 +73,7 @@ class Features(Struct, frozen=True):
     resumes: bool = False  # asks, and goes on with the answer
     polls: bool = False  # can be asked how a turn stands, by `Polling.poll`
     files: bool = False
+    parallel: bool = False  # has no sessions, so that turns of one conversation need not wait for each other
 
 
 class SkillFacts(Struct, frozen=True):

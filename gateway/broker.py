@@ -34,6 +34,7 @@ from gateway.sending import (
     request_of,
     turn_for,
 )
+from gateway.sessions import Sessions
 from gateway.task_reader import TaskReader, front_door_key
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
@@ -76,6 +77,7 @@ class Broker:
         self._memory = memory
         self._outside = outside
         self._turns = Turns(memory)
+        self._sessions = Sessions(memory, self._turns)
         self._reader = TaskReader(memory.tasks)
         self._background: dict[str, asyncio.Task[Turned]] = {}
         self._under_way = UnderWay()
@@ -202,7 +204,7 @@ class Broker:
     async def _run(self, ready: _Ready) -> Turned:
         opened, call = ready.opened, ready.call
         try:
-            turned = await self._under_way.run(opened.row.id, self._turns.run(ready.adapter, ready.turn, call, opened), call)
+            turned = await self._under_way.run(opened.row.id, self._sessions.run(ready.adapter, ready.turn, call, opened), call)
             if turned.row.state in INTERRUPTED:
                 self._vigil.begin(ready.adapter, call.grant, partial(self._ledger.renewed, call), turned, self._go_on)
             return turned

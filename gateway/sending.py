@@ -169,8 +169,11 @@ async def ref_of(memory: Memory, row: TaskRow, before: TaskRow | None, sending: 
     if not sending.message.context_id:
         return None
     last = await memory.tasks.before(row)
-    if last is None:
-        return None
+    return None if last is None else conversation_of(last)
+
+
+def conversation_of(last: TaskRow) -> VendorRef:
+    """What of a task goes on in the next of its conversation."""
     ref = _ref(last.vendor_ref)
     where = {ENDPOINT: ref.extra[ENDPOINT]} if ENDPOINT in ref.extra else {}
     return VendorRef(context_id=ref.context_id, extra=where, kept=ref.kept)

@@ -16,6 +16,7 @@ class GraphServer:
         self.bodies: list[tuple[str, Any]] = []
         self.canceled = asyncio.Event()
         self.working = asyncio.Event()
+        self.go_on = asyncio.Event()
         self.threads = 0
         self.at_once = 0
         self.most = 0
@@ -86,6 +87,9 @@ class GraphServer:
             self.working.set()
             await self.canceled.wait()
         else:
+            if text.startswith("wait"):
+                self.working.set()
+                await self.go_on.wait()
             await asyncio.sleep(0)
             await self._say(send, asked, f"echo: {text}")
 
