@@ -15,7 +15,6 @@ _waiting: Final = msgspec.json.Decoder(Message).decode
 class Unsent(Struct, frozen=True):
     """A message that waits, and what its sending said beside it. `skill` is empty for the tool of a server."""
 
-    consent_id: str
     message: Message
     skill: str = ""
     accepted_output_modes: tuple[str, ...] = ()
@@ -57,7 +56,7 @@ def unsent(ref: VendorRef) -> Unsent:
     """What waits, of a ref that says so."""
     kept = ref.extra[WAITS]
     modes, message = tuple(kept.get("accepted_output_modes", ())), _waiting(kept["message"].encode())
-    return Unsent(ref.task_id, message, kept.get("skill", ""), modes, kept.get("metadata"))
+    return Unsent(message, kept.get("skill", ""), modes, kept.get("metadata"))
 
 
 def unparked(turn: Turn) -> Turn:

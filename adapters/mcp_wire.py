@@ -92,9 +92,13 @@ class McpRequest:
 
 @dataclass(frozen=True, slots=True)
 class McpAnswer:
-    """`result`: the JSON object of the result in the era of the request, as the server wrote it where nothing had to change."""
+    """`result`: the JSON object of the result in the era of the request, as the server wrote it where nothing had to change.
+
+    `decision`: the one that allowed it, where people had to approve; what comes after it goes on from there.
+    """
 
     result: bytes
+    decision: str = ""
 
 
 @dataclass(frozen=True, slots=True)

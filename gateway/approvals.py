@@ -178,6 +178,7 @@ class Approvals:
             "permission": json.loads(row.act)["permission"],
             "txn": row.txn,
             "arguments": shown(row.arguments),
+            "beside": None if row.grant_id else shown(row.errand) or None,
             "arguments_sha256": row.arguments_hash,
             "definition_sha256": row.definition,
             "description": row.described,

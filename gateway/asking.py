@@ -13,6 +13,7 @@ from gateway.database import Batch
 from gateway.turns import Memory
 from policies import approval_rows
 from policies.approval import Approval, Errand, Exact, described, exact
+from policies.approval import shown as shown_arguments
 from policies.authority import Request, errand_of
 from policies.callers import Caller
 from policies.grant import Act, Question
@@ -23,7 +24,11 @@ from registry.card import CLEARANCE_MAX, Registration
 from registry.pins import pin
 
 PENDING_MAX = 50  # questions of one person that wait for somebody
+_ANSWERS = ("requestState", "inputResponses")  # MCP 2026-07-28: of a request that goes on
+_PER_REQUEST = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
+_OWN = ("io.modelcontextprotocol/", "dev.interlock/")
 _encode = msgspec.json.Encoder().encode
+_params = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class TooManyQuestions(Exception):
@@ -77,9 +82,21 @@ def _own_name(act: Act) -> str:
     return act.resource.removeprefix(f"{act.parent}.")
 
 
-def shown(arguments: Mapping[str, Any], definition: Mapping[str, Any]) -> Exact:
+def shown(arguments: Mapping[str, Any], definition: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> Exact:
     """Raises NotShowable."""
-    return exact(arguments, pin(definition))
+    return exact(arguments, pin(definition), beside)
+
+
+def beside(act: Act, params: bytes, answers: bool) -> dict[str, Any]:
+    """What is sent to a server along with the arguments of an act, as its client wrote it; with `answers`, those to questions too.
+
+    Left out is what the act and its arguments say already, and what protocol and gateway say of the client and the trace.
+    """
+    given: dict[str, Any] = _params(params) if params else {}
+    told = ("uri",) if act.action == "readResource" else ("name", "arguments")
+    found = {name: one for name, one in given.items() if name not in (*told, "_meta", *(() if answers else _ANSWERS))}
+    meta = {name: one for name, one in given.get("_meta", {}).items() if name not in _PER_REQUEST and not name.startswith(_OWN)}
+    return {**found, "_meta": meta} if meta else found
 
 
 class Asking:
@@ -109,6 +126,32 @@ class Asking:
             return next((one for one in found if not one.unfit(errand, request.act.permission, what, now)), None)
 
         return await self._memory.database.read(work)
+
+    async def begun(self, errand: Errand, decision_id: str) -> tuple[Approval, Exact] | None:
+        """The approval that a decision used, of which nothing has come so far, and what was shown."""
+        return await self._memory.database.read(lambda connection: approval_rows.used_by(connection, errand, decision_id))
+
+    async def of_what_was_begun(self, caller: Caller, request: Request) -> Request | None:
+        """One about what an approved call has begun, which says nothing of its arguments: they are those that were approved."""
+        found = await self.begun(errand_of(caller, request), request.terms.begun)
+        if found is None:
+            return None
+        approval, what = found
+        terms = replace(request.terms, exact=what, approval=approval.lasting())
+        return replace(request, arguments=shown_arguments(what.arguments), terms=terms)
+
+    async def carried(self, caller: Caller, request: Request, target: Registration, decision_id: str) -> Request:
+        """A request that had to wait for something else when `decision_id` had allowed it: with the approval that was used, if it holds."""
+        errand = errand_of(caller, request)
+        found = await self.begun(errand, decision_id)
+        if found is None:
+            return request
+        approval, what = found
+        definition = defined(target, request.act)
+        what = replace(what, definition=pin(definition)) if request.arguments is None else shown(request.arguments, definition)
+        if approval.unfit(errand, request.act.permission, what, self._memory.now(), decision_id):
+            return request  # people are asked again
+        return replace(request, terms=replace(request.terms, exact=what, approval=approval, begun=decision_id))
 
     async def check_room(self, errand: Errand) -> None:
         """Raises TooManyQuestions."""
@@ -141,7 +184,7 @@ class Asking:
             "needed": question.needed,
             "created": decision.at,
             "expires": expires,
-            "errand": _encode(matter.errand or {}).decode(),
+            "errand": _encode(matter.errand or {}).decode() if matter.grant_id else matter.what.beside or "{}",
         }
         asked = Question(decision, question.prompt, question.needed, question.seconds)
         return asked, Pending(decision.approval, question.prompt, expires, question.needed), row

@@ -9,7 +9,7 @@ import structlog
 
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.addresses import EgressRefused
-from adapters.contract import Adapter, Call, Turn, UpstreamFault
+from adapters.contract import Adapter, Call, ConsentNeeded, Turn, UpstreamFault
 from adapters.mcp_wire import McpAnswer, McpRefused, McpRequest
 from adapters.task import INTERRUPTED
 from gateway.cancellation import Cancellation, Stopped
@@ -26,10 +26,12 @@ from gateway.sending import (
     ServerListening,
     asked_of,
     check_handoff,
+    goes_of,
     granted,
-    how_sent,
     kept_beside,
     kept_webhook,
+    listening_of,
+    meant,
     new_row,
     request_of,
     turn_for,
@@ -90,14 +92,7 @@ class Broker:
         """An agent or server that can be called, or the front door; a server is an agent too. Raises UnknownName for any other."""
         if name == FRONT_DOOR and family is Family.AGENT:
             return self._front_door.registration(caller.principal.tenant, caller)
-        found = self._registry.find(caller.principal.tenant, name)
-        if found.status is not Status.ACTIVE or found.family is Family.VIRTUAL:
-            raise UnknownName(name)
-        if family is Family.AGENT and found.family is Family.SERVER:
-            return as_agent(found)
-        if found.family is not family:
-            raise UnknownName(name)
-        return found
+        return _called_as(self._registry.find(caller.principal.tenant, name), family)
 
     def known(self, caller: Caller, agent: str) -> Registration:
         """An agent that this caller may know of, for what is answered without a ruling. Raises UnknownName."""
@@ -126,12 +121,7 @@ class Broker:
     def _begin(self, ready: _Ready) -> None:
         key = ready.opened.row.id
         running = self._background[key] = asyncio.create_task(self._run(ready))
-        running.add_done_callback(lambda done: self._ended(key, done))
-
-    def _ended(self, key: str, done: "asyncio.Task[Turned]") -> None:
-        self._background.pop(key, None)
-        if not done.cancelled() and (error := done.exception()) is not None:
-            log.error("turn_not_kept", task_id=key, error=type(error).__name__)
+        running.add_done_callback(lambda done: _over(self._background, key, done))
 
     async def _ready(self, caller: Caller, sending: Sending) -> _Ready | Turned:
         if sending.agent == FRONT_DOOR:
@@ -151,9 +141,10 @@ class Broker:
         try:
             if target.family is Family.SERVER:
                 self.known(caller, target.name)
-            asked = asked_of(sending, target, row)
-            self._under_way.hold(row.id, self._outside.limits.enter(caller, asked.act, sending.message))
-            ready = await while_moving(partial(self._opened, caller, sending, target, asked, (before, row)))
+            goes = meant(sending, before)
+            asked = asked_of(goes, target, row)
+            self._under_way.hold(row.id, self._outside.limits.enter(caller, asked.act, goes.message))
+            ready = await while_moving(partial(self._opened, caller, goes, target, asked, (before, row)))
             if isinstance(ready, Turned):
                 self._under_way.leave(row.id, parent)  # it waits
             return ready
@@ -169,11 +160,13 @@ class Broker:
     async def _opened(self, caller: Caller, sending: Sending, target: Registration, asked: Request, rows: Rows) -> _Ready | Turned:
         """Ruled on and kept; nothing has left yet."""
         before, row = rows
+        if before and sending.said:
+            asked = await self.parking.carried(caller, asked, target, before)
         grant = await self._ledger.ruling(caller, asked)
         check_handoff(sending, target, before)
-        message = msgspec.structs.replace(sending.message, context_id=row.context_id, task_id=row.id)
+        message = msgspec.structs.replace(sending.said or sending.message, context_id=row.context_id, task_id=row.id)
         if isinstance(grant, Question):
-            waiting = Waiting(row, before, message, target, how_sent(sending), kept_webhook(sending, row, before))
+            waiting = Waiting(row, before, message, target, goes_of(sending), kept_webhook(sending, row, before))
             return await self.parking.park(caller, waiting, asked, grant)
         row, left = self.parking.left_behind(caller, target, granted(row, grant))
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
@@ -230,12 +223,16 @@ class Broker:
         kept: Grant | None = None
         outcome = "failed"
         try:
-            kept = grant = await self._ledger.kept(caller, request_of(target, asked, asked.arguments, asked.approval), target)
+            kept = grant = await self._ledger.kept(caller, request_of(target, asked), target, asked.request.params)
             last = min(self._under_way.last(caller.delegation.task_id), self._ledger.last(caller, asked.trail))
             call = self._ledger.call(grant, target, asked.trail, grant.decision.id, last)
             answer = await _answer(self._outside.tools, call, asked.request, self._under_way)
             outcome = "ok"
-            return answer
+            return McpAnswer(answer.result, grant.decision.id) if grant.decision.approval else answer
+        except ConsentNeeded:
+            if kept is not None:
+                await self.parking.give_back(kept)
+            raise
         finally:
             leave(shares)
             if kept is not None:
@@ -244,7 +241,7 @@ class Broker:
     async def listen(self, caller: Caller, asked: ServerListening) -> None:
         """Listens to an MCP server until it ends the stream; a decision and its record, as for a read."""
         target = self.find(caller, asked.server, Family.SERVER)
-        grant = await self._ledger.kept(caller, request_of(target, asked, None))
+        grant = await self._ledger.kept(caller, listening_of(target, asked))
         call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
         await _listen(self._outside.tools, call, asked, self._under_way)
 
@@ -268,6 +265,23 @@ class Broker:
         await self._vigil.close()
         await self.halt.close()
         await self._turns.close()
+
+
+def _called_as(found: Registration, family: Family) -> Registration:
+    """A server is an agent too. Raises UnknownName."""
+    if found.status is not Status.ACTIVE or found.family is Family.VIRTUAL:
+        raise UnknownName(found.name)
+    if family is Family.AGENT and found.family is Family.SERVER:
+        return as_agent(found)
+    if found.family is not family:
+        raise UnknownName(found.name)
+    return found
+
+
+def _over(background: dict[str, asyncio.Task[Turned]], key: str, done: "asyncio.Task[Turned]") -> None:
+    background.pop(key, None)
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.error("turn_not_kept", task_id=key, error=type(error).__name__)
 
 
 async def _listen(tools: ToolServers, call: Call, asked: ServerListening, under_way: UnderWay) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from adapters.contract import Adapter, Call
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpAnswer, McpRequest
-from gateway.asking import Asking, Matter, Pending, defined, shown
+from gateway.asking import Asking, Matter, Pending, beside, defined, shown
 from gateway.database import Batch, NotKept
 from gateway.deadlines import DEADLINE, from_loop, on_loop
 from gateway.limits import Limits
@@ -105,10 +105,10 @@ class Ledger:
         self._spool = spool
         self._asking = Asking(memory)
 
-    async def kept(self, caller: Caller, request: Request, target: Registration | None = None) -> Grant:
-        """The Grant, kept. `target` as for `granted`. Raises Refused."""
+    async def kept(self, caller: Caller, request: Request, target: Registration | None = None, sent: bytes = b"") -> Grant:
+        """The Grant, kept. `target` and `sent` as for `granted`. Raises Refused."""
         for _ in range(TRIES):
-            grant = await self.granted(caller, request, target)
+            grant = await self.granted(caller, request, target, sent)
             try:
                 await self.keep(grant)
             except HistoryMoved:
@@ -119,18 +119,22 @@ class Ledger:
             return grant
         raise NotKept(BUSY)
 
-    async def granted(self, caller: Caller, request: Request, target: Registration | None = None) -> Grant:
+    async def granted(self, caller: Caller, request: Request, target: Registration | None = None, sent: bytes = b"") -> Grant:
         """The Grant, not kept yet. Any other ruling is kept, and raised as Refused.
 
-        `target`: whose act people can be asked about; where that may be, they are, unless they said something before.
+        `target`: whose act people can be asked about; where that may be, they are, unless they said something before. `sent`: the
+        parameters that it will get.
         """
         request, ruling = await self._ruled(caller, request)
+        if not isinstance(ruling, Grant) and request.terms.begun and request.arguments is None:
+            approved = await self._asking.of_what_was_begun(caller, request)
+            ruling = self._authority.rule(caller, approved) if approved is not None else ruling
         if isinstance(ruling, Grant):
             return ruling
         if isinstance(ruling, Question):
             if target is None or request.arguments is None:
                 raise await self.refusal(caller, denied(ruling, "policy-forbids"))
-            return await self._allowed(caller, request, ruling, target)
+            return await self._allowed(caller, request, ruling, (target, sent))
         raise await self.refusal(caller, ruling)
 
     async def ruling(self, caller: Caller, request: Request) -> Grant | Question:
@@ -153,15 +157,19 @@ class Ledger:
             request = await self._asking.recalled(caller, request, recalls)
         return request, self._authority.rule(caller, request)
 
-    async def _allowed(self, caller: Caller, request: Request, question: Question, target: Registration) -> Grant:
-        """The Grant that people's approval makes of a question. Raises ApprovalNeeded, and Refused when they said no."""
-        definition = defined(target, request.act)
+    async def _allowed(self, caller: Caller, request: Request, question: Question, goes: tuple[Registration, bytes]) -> Grant:
+        """The Grant that people's approval makes of a question. `goes`: to whom, and the parameters as sent.
+
+        Answers to what the server asked meanwhile are part of nothing that people were shown; they go with the approval that the call
+        before them used, and with no other. Raises ApprovalNeeded, and Refused when they said no.
+        """
+        errand, definition = errand_of(caller, request), defined(goes[0], request.act)
+        begun = await self._asking.begun(errand, request.terms.begun) if request.terms.begun else None
         try:
-            what = shown(request.arguments or {}, definition)
+            what = shown(request.arguments or {}, definition, beside(request.act, goes[1], answers=begun is None))
         except NotShowable:
             raise await self.refusal(caller, denied(question, "approval-too-large")) from None
-        errand = errand_of(caller, request)
-        approval = await self._asking.said(errand, request, what)
+        approval = begun[0] if begun else await self._asking.said(errand, request, what)
         if approval is not None or request.terms.named:
             request = replace(request, terms=replace(request.terms, exact=what, approval=approval))
             ruling = self._authority.rule(caller, request)
@@ -169,7 +177,7 @@ class Ledger:
                 return ruling
             if isinstance(ruling, Denial):
                 raise await self.refusal(caller, ruling)
-            if approval is not None and approval.state == "pending":
+            if approval is not None and approval.state == "pending" and approval.needed >= ruling.needed:
                 again = Question(replace(ruling.decision, approval=approval.id), approval.prompt, approval.needed)
                 await self.refusal(caller, again)
                 raise ApprovalNeeded(again, Pending(approval.id, approval.prompt, approval.expires, approval.needed))
@@ -301,11 +309,14 @@ def _keep_ticket(batch: Batch, call: Call | None, now_us: int) -> None:
 
 
 async def while_moving(attempt: Callable[[], Awaitable[T]]) -> T:
-    """What `attempt` comes to, which rules anew each time that its errand went on meanwhile. Raises NotKept when that does not end."""
+    """What `attempt` comes to, which rules anew each time that its errand went on meanwhile, or its approval went.
+
+    Raises NotKept when that does not end.
+    """
     for _ in range(TRIES):
         try:
             return await attempt()
-        except HistoryMoved:
+        except (HistoryMoved, ApprovalGone):
             continue
     raise NotKept(BUSY)
 
@@ -314,7 +325,7 @@ def _settle(batch: Batch, grant: Grant) -> None:
     """Uses what the Grant depends on, and leaves its mark. Raises HistoryMoved, ApprovalGone."""
     decision, tenant = grant.decision, grant.delegation.principal.tenant
     if decision.approval:
-        use(batch, tenant, decision.approval, decision.id, decision.at)
+        use(batch, tenant, decision)
     if grant.mark is not None and decision.txn:
         leave(batch, (tenant, decision.txn), grant.mark, decision.at)
 

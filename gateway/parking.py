@@ -23,7 +23,7 @@ from policies.approval import Approval, Exact, NotShowable
 from policies.audit import decision_record
 from policies.authority import Request, errand_of
 from policies.callers import Caller
-from policies.grant import Act, Question
+from policies.grant import Act, Grant, Question
 from policies.tables import approvals
 from registry.card import Registration
 from registry.pins import pin
@@ -38,14 +38,22 @@ class AwaitsApproval(TaskEnded):
 
 
 @dataclass(frozen=True, slots=True)
+class Goes:
+    """What a task that waits will send, and `how`: what else its sending said."""
+
+    message: Message
+    how: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
-    """A task that is to wait. `before`: as it was, if it is not new. `how`: what else its sending said."""
+    """A task that is to wait. `before`: as it was, if it is not new. `message` is kept in its log, `goes` is what it waits with."""
 
     row: TaskRow
     before: TaskRow | None
     message: Message
     target: Registration
-    how: Mapping[str, Any]
+    goes: Goes
     also: Callable[[Batch], None] | None
 
 
@@ -73,12 +81,12 @@ class Parking:
         """The task as it waits (A2A 1.0 s7.6), with the question. Raises Refused, TooManyQuestions and as Ledger.open."""
         definition = defined(waiting.target, request.act)
         try:
-            what = shown(request.arguments if request.arguments is not None else sent(waiting.message, waiting.how), definition)
+            what = shown(request.arguments if request.arguments is not None else sent(waiting.goes), definition)
         except NotShowable:
             raise await self._ledger.refusal(caller, denied(question, "approval-too-large")) from None
         await self._asking.check_room(errand_of(caller, request))
         left = caller.delegation.rooted(self._memory.new_id("g"), waiting.row.id, waiting.row.txn)
-        matter = Matter(caller, request, what, definition, left.grant_id, waiting.how)
+        matter = Matter(caller, request, what, definition, left.grant_id, waiting.goes.how)
         asked, pending, approval = self._asking.posed(question, matter)
         text = (
             f"{pending.sentence} Approval {pending.id} waits for somebody who may decide, until {rfc3339(pending.expires)}. "
@@ -130,6 +138,16 @@ class Parking:
         if await self._memory.database.read(lambda connection: connection.execute(query).first()) is not None:
             raise AwaitsApproval
 
+    async def carried(self, caller: Caller, asked: Request, target: Registration, row: TaskRow) -> Request:
+        """What goes on once people have consented, under the approval that its first try used, if it did and that still holds."""
+        return await self._asking.carried(caller, asked, target, row.decision_id)
+
+    async def give_back(self, grant: Grant) -> None:
+        """An approval that a call used which was refused at the door for want of something else: nothing came of it."""
+        if grant.decision.approval:
+            tenant = grant.delegation.principal.tenant
+            await self._memory.database.write(lambda batch: approval_rows.give_back(batch, tenant, grant.decision))
+
     def going_on(self, old: TaskRow, new: TaskRow) -> Turned:
         """The task as it works from now on; nothing is kept yet."""
         return self._turns.going_on(old, new)
@@ -161,10 +179,10 @@ class Parking:
         await self._memory.database.write(lambda batch: batch.run(_CLOSE, (state, now, *where)))
 
 
-def sent(message: Message, how: Mapping[str, Any]) -> dict[str, Any]:
+def sent(goes: Goes) -> dict[str, Any]:
     """What a message to an agent says, without the ids of its way."""
-    said = msgspec.json.decode(encode(message))
-    return {"message": {name: said[name] for name in ("parts", "metadata", "extensions") if name in said}, **how}
+    said = msgspec.json.decode(encode(goes.message))
+    return {"message": {name: said[name] for name in ("parts", "metadata", "extensions") if name in said}, **goes.how}
 
 
 def exactly(due: Due, target: Registration, act: Act) -> Exact:

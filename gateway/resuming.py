@@ -14,7 +14,7 @@ from gateway.explanations import sentence
 from gateway.halt import KILLED, SAYS
 from gateway.ledger import Ledger, Outside, Refused, Trail
 from gateway.parking import Due, exactly, last_message, said_of
-from gateway.sending import Allowed, Sending, asked_of, check_handoff, turn_for
+from gateway.sending import Allowed, Sending, asked_of, check_handoff, meant, turn_for
 from gateway.tasks import TaskEnded, TaskRecord
 from gateway.turns import Memory
 from policies.approval_rows import ApprovalGone
@@ -92,7 +92,7 @@ class Resuming:
         how = {**due.how, "accepted_output_modes": tuple(due.how.get("accepted_output_modes", ()))}
         known = row if row.vendor_ref != "{}" else None  # to its agent
         message = replace(last_message(record), task_id=row.id if known else "")
-        sending = Sending(row.agent, message, Trail(), watched=True, **how)
+        sending = meant(Sending(row.agent, message, Trail(), watched=True, **how), known)
         asked = asked_of(sending, target, row)
         terms = replace(asked.terms, exact=exactly(due, target, asked.act), approval=due.approval)
         grant = await self._ledger.ruling(caller, replace(asked, terms=terms))

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from adapters.a2a_wire.v1 import BadMessage
+from adapters.consent_waits import unsent, waits
 from adapters.contract import ENDPOINT, Adapter, Turn, VendorRef
 from adapters.mcp_agent import wanted
 from adapters.mcp_peer import Listener, Listening
@@ -18,6 +19,7 @@ from gateway.contracts import check_input, contract_of
 from gateway.database import Batch
 from gateway.handoff import SUMMARY, contracted, plain, skill_of, with_context, without
 from gateway.ledger import Adapters, Trail
+from gateway.parking import Goes
 from gateway.prompts import answers_to
 from gateway.push import Webhook
 from gateway.task_reader import digest, scoped_key, session_of
@@ -45,6 +47,7 @@ class Sending(Struct, frozen=True):
     watched: bool = False
     webhook: Webhook | None = None  # to be told of the task's events
     metadata: Mapping[str, Any] | None = None  # of the request
+    said: Message | None = None  # what is kept in the task's log, where something else is sent
 
 
 class Allowed(Struct, frozen=True):
@@ -65,6 +68,7 @@ class ServerCall(Struct, frozen=True):
     request: McpRequest
     trail: Trail
     approval: str = ""  # that the caller means
+    begun: str = ""  # the decision that it goes on from, by our own word
 
 
 class ServerListening(Struct, frozen=True):
@@ -78,18 +82,39 @@ class ServerListening(Struct, frozen=True):
     session: str = ""
 
 
-def request_of(
-    target: Registration, asked: ServerCall | ServerListening, arguments: Mapping[str, Any] | None, approval: str = ""
-) -> Request:
+def request_of(target: Registration, asked: ServerCall) -> Request:
     """What is to be ruled on of a request to a server."""
-    terms = terms_of(target, asked.act, approval)
-    return Request(asked.act, target.tenant, arguments, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id, terms=terms)
+    terms = terms_of(target, asked.act, asked.approval)
+    if asked.begun:
+        terms = msgspec.structs.replace(terms, begun=asked.begun)
+    return Request(asked.act, target.tenant, asked.arguments, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id, terms=terms)
 
 
-def how_sent(sending: Sending) -> dict[str, Any]:
-    """What a sending says beside its message, of what a task that waits goes on with."""
+def listening_of(target: Registration, asked: ServerListening) -> Request:
+    """The same of one to be told what it says."""
+    terms = terms_of(target, asked.act)
+    return Request(asked.act, target.tenant, None, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id, terms=terms)
+
+
+def goes_of(sending: Sending) -> Goes:
+    """What a task that waits goes on with: the message, and what its sending says beside it."""
     said = {"skill": sending.skill, "accepted_output_modes": list(sending.accepted_output_modes), "metadata": sending.metadata}
-    return {name: one for name, one in said.items() if one}
+    return Goes(sending.message, {name: one for name, one in said.items() if one})
+
+
+def meant(sending: Sending, before: TaskRow | None) -> Sending:
+    """What goes on when somebody answers a task that waits for a consent: the message that waits, as it was to be sent.
+
+    It is what is ruled on, and what people are asked about; what is said meanwhile is for the gateway, which has asked, and goes no
+    further.
+    """
+    ref = _ref(before.vendor_ref) if before is not None else VendorRef()
+    if before is None or not waits(ref):
+        return sending
+    kept = unsent(ref)
+    message = msgspec.structs.replace(kept.message, context_id=before.context_id, task_id=before.id)
+    how = {"skill": kept.skill, "accepted_output_modes": kept.accepted_output_modes, "metadata": kept.metadata}
+    return msgspec.structs.replace(sending, message=message, said=sending.message, **how)
 
 
 def kept_webhook(sending: Sending, row: TaskRow, before: TaskRow | None) -> Callable[[Batch], None] | None:

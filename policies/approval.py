@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 import rfc8785
 from msgspec import Struct
+from msgspec.structs import replace
 
 from policies.grant import Act
 
 ASKABLE = frozenset({"callTool", "getPrompt", "readResource", "invokeAgent"})  # acts that can be shown exactly
 SHOWN_MAX = 65_536  # characters of arguments: more than that nobody reads
+FOREVER = 1 << 62  # microseconds
 DECIDE = Act("decideApproval", "Key", "approvals", "approval:decide", "approvals")
 _decode = msgspec.json.Decoder(Any).decode
 
@@ -21,23 +23,29 @@ class NotShowable(Exception):
 
 
 class Exact(Struct, frozen=True):
-    """What is approved, to the letter: the arguments as JSON, and hashes of their and the definition's canonical form (RFC 8785)."""
+    """What is approved, to the letter: the arguments as JSON, and hashes of their and the definition's canonical form (RFC 8785).
+
+    `beside`: all else that is sent along with the arguments, as JSON; empty where there is nothing. The hash covers it.
+    """
 
     arguments: str
     arguments_hash: str
     definition: str
+    beside: str = ""
 
 
-def exact(arguments: Mapping[str, Any], definition: str) -> Exact:
+def exact(arguments: Mapping[str, Any], definition: str, beside: Mapping[str, Any] | None = None) -> Exact:
     """Raises NotShowable."""
     try:
         canonical = rfc8785.dumps(dict(arguments))
+        more = rfc8785.dumps(dict(beside)) if beside else b""
     except (rfc8785.CanonicalizationError, RecursionError) as error:
         raise NotShowable from error
-    text = canonical.decode()
-    if len(text) > SHOWN_MAX:
+    text, rest = canonical.decode(), more.decode()
+    if len(text) + len(rest) > SHOWN_MAX:
         raise NotShowable
-    return Exact(text, hashlib.sha256(canonical).hexdigest(), definition)
+    whole = b"\n".join((canonical, more)) if more else canonical  # which no arguments alone come to: a canonical form has one line
+    return Exact(text, hashlib.sha256(whole).hexdigest(), definition, rest)
 
 
 class Errand(Struct, frozen=True):
@@ -65,9 +73,13 @@ class Approval(Struct, frozen=True):
     reason: str = ""
     needed: int = 1
     approvers: tuple[str, ...] = ()
+    used_by: str = ""  # the decision
 
-    def unfit(self, errand: Errand, permission: str, what: Exact, now: int) -> str:
-        """Why this is no approval of that act, as a reason_id; empty when it is about that very act, however it was decided."""
+    def unfit(self, errand: Errand, permission: str, what: Exact, now: int, begun: str = "") -> str:
+        """Why this is no approval of that act, as a reason_id; empty when it is about that very act, however it was decided.
+
+        `begun`: the decision that the act goes on from, which may be the one that used it.
+        """
         mine = self.errand
         if (mine.tenant, mine.owner) != (errand.tenant, errand.owner):
             return "approval-unknown"
@@ -81,9 +93,13 @@ class Approval(Struct, frozen=True):
             return "approval-other-arguments"
         if self.definition != what.definition:
             return "approval-other-definition"
-        if self.state == "used":
+        if self.state == "used" and (not begun or self.used_by != begun):
             return "approval-used"
         return "approval-expired" if self.state in ("expired", "void") or self.expires <= now else ""
+
+    def lasting(self) -> "Approval":
+        """The same for whoever asks about what was begun by it: nothing is begun once more, so it is not used again, nor too old."""
+        return replace(self, id="", expires=FOREVER)
 
 
 def described(definition: Mapping[str, Any]) -> str:

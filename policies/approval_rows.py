@@ -7,11 +7,18 @@ from typing import Any, Protocol
 import msgspec
 from sqlalchemy import Connection, Row, Table, select
 
-from policies.approval import Approval, Errand
+from policies.approval import Approval, Errand, Exact
+from policies.grant import Decision
 from policies.tables import approval_votes, approvals
 
 MATCHED_MAX = 50  # approvals of the same arguments that are looked at
-_USE = "UPDATE approvals SET state = 'used', used_by = ?, closed = ? WHERE tenant = ? AND id = ? AND state = 'approved' AND expires > ?"
+_USE = (
+    "UPDATE approvals SET state = 'used', used_by = ?, closed = ? WHERE tenant = ? AND id = ? AND state = ? AND used_by = ? AND expires > ?"
+)
+_GIVE_BACK = (
+    "UPDATE approvals SET state = 'approved', used_by = '', closed = NULL "
+    "WHERE tenant = ? AND id = ? AND state = 'used' AND used_by = ? AND grant_id = ''"
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -41,10 +48,26 @@ def matching(connection: Connection, tenant: str, owner: str, arguments_hash: st
     return [approval_of(connection, row) for row in rows.all()]
 
 
-def use(batch: Batch, tenant: str, approval_id: str, decision_id: str, now: int) -> None:
-    """In the commit of the decision that names it. Raises ApprovalGone."""
-    if batch.run(_USE, (decision_id, now, tenant, approval_id, now)) != 1:
+def used_by(connection: Connection, errand: Errand, decision_id: str) -> tuple[Approval, Exact] | None:
+    """The one that a decision of the same person used last, with what was shown: what that began may go on."""
+    match = (approvals.c.tenant == errand.tenant) & (approvals.c.owner == errand.owner) & (approvals.c.used_by == decision_id)
+    row = connection.execute(select(approvals).where(match)).first() if decision_id else None
+    return None if row is None else (approval_of(connection, row), Exact(row.arguments, row.arguments_hash, row.definition))
+
+
+def use(batch: Batch, tenant: str, decision: Decision) -> None:
+    """In the commit of the decision that names it. Raises ApprovalGone.
+
+    An act that goes on takes it over from the decision that it goes on from, so of two that go on from the same one does.
+    """
+    state = "used" if decision.began else "approved"
+    if batch.run(_USE, (decision.id, decision.at, tenant, decision.approval, state, decision.began, decision.at)) != 1:
         raise ApprovalGone
+
+
+def give_back(batch: Batch, tenant: str, decision: Decision) -> None:
+    """Nothing came of the decision that used it."""
+    batch.run(_GIVE_BACK, (tenant, decision.approval, decision.id))
 
 
 def keep(batch: Batch, row: dict[str, Any]) -> None:
@@ -65,6 +88,7 @@ def approval_of(connection: Connection, row: "Row[Any]") -> Approval:
         prompt=row.prompt,
         reason=row.reason,
         needed=row.needed,
+        used_by=row.used_by,
         approvers=tuple(vote.voter for vote in votes_of(connection, row.tenant, row.id) if vote.verdict == "approve"),
     )
 

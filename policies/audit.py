@@ -57,6 +57,7 @@ def decision_record(decision: Decision, principal: Principal) -> dict[str, Any]:
         "trace_id": decision.trace_id,
         **({"scope": decision.scope} if decision.scope else {}),
         **({"approval": decision.approval, "approvers": decision.approvers} if decision.approval else {}),
+        **({"began": decision.began} if decision.began else {}),
     }
 
 

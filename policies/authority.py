@@ -77,7 +77,7 @@ class Authority:
         read = told and self._engine.reads_input(request.act)
         verdict = self._verdict(caller, request, request.arguments if read else None, told if read else None)
         if verdict.reason_id == ASKS:
-            verdict = _answered(caller, request, verdict, self._around.now())
+            verdict = _answered(caller, request, verdict, self._around.now(), self._engine.asking(verdict.policies).approvals)
         if not verdict.reason_id and not _countable(self._engine, request):
             verdict = _Verdict("not-countable", verdict.policies)
         child: Delegation | None = None
@@ -211,6 +211,7 @@ def _decision(around: Surroundings, basis: tuple[str, str], caller: Caller, requ
         scope=() if delegation.scope == ALL else tuple(sorted(delegation.scope.patterns)),
         approval=verdict.approval.id if verdict.approval else "",
         approvers=verdict.approval.approvers if verdict.approval else (),
+        began=verdict.approval.used_by if verdict.approval else "",
     )
 
 
@@ -235,8 +236,8 @@ def _mark(engine: PolicyEngine, request: Request) -> Mark:
     return request.terms.mark(engine.recalls(request.act), engine.totals(request.act), request.arguments)
 
 
-def _answered(caller: Caller, request: Request, verdict: _Verdict, now: float) -> _Verdict:
+def _answered(caller: Caller, request: Request, verdict: _Verdict, now: float, needed: int) -> _Verdict:
     """What becomes of an act that people have to allow, now that they may have said something."""
     errand = errand_of(caller, request)
-    reason_id, note = request.terms.answered(errand, request.act.permission, verdict.policies, int(now * 1_000_000))
+    reason_id, note = request.terms.answered(errand, request.act.permission, verdict.policies, int(now * 1_000_000), needed)
     return replace(verdict, reason_id=reason_id, note=note, approval=None if reason_id else request.terms.approval)

@@ -74,6 +74,7 @@ class Decision(Struct, frozen=True):
     scope: tuple[str, ...] = ()  # what the token left, where it left less than everything
     approval: str = ""  # that it used, or that it asks for
     approvers: tuple[str, ...] = ()  # tenant|issuer|subject of each
+    began: str = ""  # the decision that used the approval before, where an act goes on that had to wait
 
 
 class Grant(Struct, frozen=True):

@@ -21,20 +21,24 @@ class Terms(Struct, frozen=True):
     exact: Exact | None = None
     approval: Approval | None = None
     named: str = ""  # the approval that the caller means
+    begun: str = ""  # the decision that the act goes on from
 
-    def answered(self, errand: Errand, permission: str, policies: Collection[str], now: int) -> tuple[str, str]:
-        """(reason_id, what was said) of an act that `policies` ask about: ASKS while nobody decided, nothing once people allowed it."""
+    def answered(self, errand: Errand, permission: str, policies: Collection[str], now: int, needed: int = 1) -> tuple[str, str]:
+        """(reason_id, what was said) of an act that `policies` ask about: ASKS while nobody decided, nothing once people allowed it.
+
+        `needed`: how many have to allow it, by the policies of now.
+        """
         if self.exact is None or (self.approval is None and not self.named):
             return ASKS, ""
         if self.approval is None:
             return "approval-unknown", ""
-        unfit = self.approval.unfit(errand, permission, self.exact, now)
+        unfit = self.approval.unfit(errand, permission, self.exact, now, self.begun)
         if unfit:
             return unfit, ""
         if self.approval.state == "denied":
             return "approval-denied", self.approval.reason
-        allowed = self.approval.state == "approved" and set(policies) <= set(self.approval.policies)
-        return ("" if allowed else ASKS), ""
+        allowed = self.approval.state in ("approved", "used") and set(policies) <= set(self.approval.policies)
+        return ("" if allowed and len(self.approval.approvers) >= needed else ASKS), ""
 
     def excess(self, errand: Errand, target: str, clearance_now: Callable[[str, str], int]) -> Excess | None:
         """Why what is sensitive would reach somebody who may not know it: an agent that hears the answer, or whoever is asked."""
@@ -53,8 +57,11 @@ class Terms(Struct, frozen=True):
         return all(type(given[name]) is int and given[name] >= 0 for name in totals if name in given)
 
     def mark(self, recalled: bool, totals: Collection[str], arguments: Mapping[str, Any] | None) -> Mark:
-        """What the act, once allowed, leaves in the history. `recalled`: the ruling depends on what happened before."""
-        if self.history is None or not recalled:
+        """What the act, once allowed, leaves in the history. `recalled`: the ruling depends on what happened before.
+
+        To ask about what was begun is no act once more.
+        """
+        if self.history is None or not recalled or (self.approval is not None and not self.approval.id):
             return Mark(taint=self.sensitivity)
         before, given = self.history.totals, arguments or {}
         grown = {name: before.get(name, 0) + given.get(name, 0) for name in totals}

@@ -85,6 +85,7 @@ def _show(approval: Mapping[str, Any]) -> None:
             ("asked by", _who(approval)),
             ("for", f"{approval['action']} {approval['resource']}"),
             ("arguments", None if arguments is None else exactly(arguments)),
+            ("sent beside", exactly(approval["beside"]) if approval.get("beside") else None),
             ("sha256", approval.get("arguments_sha256")),
             ("description", approval.get("description")),
             ("definition", approval.get("definition_sha256")),

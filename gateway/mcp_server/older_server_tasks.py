@@ -176,7 +176,7 @@ class OlderServerTasks:
         params = encode({"taskId": task.own, "_meta": dict(asked.trail.headers)})
         request_id = f"{asked.id}-{method}"
         request = McpRequest(request_id, task.own, envelope_of(request_id, method, Raw(params)), params, True, method, peer=peer)
-        call = ServerCall(task.server, calling(task.server, task.tool), None, request, asked.trail)
+        call = ServerCall(task.server, calling(task.server, task.tool), None, request, asked.trail, begun=task.begun)
         return (await self._broker.reach(asked.caller, call)).result
 
 

@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 from adapters.contract import ConsentNeeded
 from adapters.mcp_params import headers_for
 from adapters.mcp_peer import Peer
-from adapters.mcp_wire import INVALID_PARAMS, HeadersDiffer, McpRefused, McpRequest
+from adapters.mcp_wire import INVALID_PARAMS, HeadersDiffer, McpAnswer, McpRefused, McpRequest
 from gateway.broker import Broker, ServerCall
 from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
 from gateway.ledger import Refused
@@ -98,9 +98,9 @@ class Relay:
         except (UnknownTool, Refused, BadEnvelope) as error:
             self._check_known(asked, target)
             raise error
-        if MARK in answer.result and (task := await self._tasks.taken(asked, target.server, target.tool, answer.result)) is not None:
+        if MARK in answer.result and (task := await self._tasks.taken(asked, target, answer)) is not None:
             return task
-        return self._outward(asked, target.server, answer.result)
+        return self._outward(asked, target.server, answer)
 
     async def get_prompt(self, asked: Asked, peer: Peer | None) -> bytes:
         """prompts/get."""
@@ -167,10 +167,16 @@ class Relay:
 
     async def _reach(self, asked: Asked, act: Act, arguments: Mapping[str, Any] | None, request: McpRequest) -> bytes:
         try:
-            answer = await self._broker.reach(asked.caller, ServerCall(act.parent, act, arguments, request, asked.trail, _approval(asked)))
+            answer = await self._broker.reach(asked.caller, self._server_call(asked, act, arguments, request))
         except ConsentNeeded as needed:
             return self._consent(asked, needed)
-        return self._outward(asked, act.parent, answer.result)
+        return self._outward(asked, act.parent, answer)
+
+    def _server_call(self, asked: Asked, act: Act, arguments: Mapping[str, Any] | None, request: McpRequest) -> ServerCall:
+        begun = ""
+        if asked.modern and "requestState" in asked.params:
+            begun = self._seal.open(asked.params["requestState"], self.bound(asked)).begun
+        return ServerCall(act.parent, act, arguments, request, asked.trail, _approval(asked), begun)
 
     def _consent(self, asked: Asked, needed: ConsentNeeded) -> bytes:
         state = self._seal.close(Sealed(self._seal.until(STATE_SECONDS)), self.bound(asked)) if asked.modern else ""
@@ -197,7 +203,7 @@ class Relay:
             request = self._tasks.declaring(asked, target.server, request)
         elif target.tasks and asked.modern:
             request = self._tasks.augmented(asked, target, request)
-        return ServerCall(target.server, calling(target.server, target.tool), arguments, request, asked.trail, _approval(asked))
+        return self._server_call(asked, calling(target.server, target.tool), arguments, request)
 
     def _tool_request(self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None) -> McpRequest:
         if not target.marks:
@@ -215,11 +221,12 @@ class Relay:
         meta = _raw(given["_meta"]) if "_meta" in given else {}
         kept = {key: value for key, value in meta.items() if key.lower() not in NOT_OURS_TO_PASS_ON}
         if "requestState" in given and asked.modern:
-            upstream = self._seal.open(asked.params["requestState"], self.bound(asked)).upstream
-            if upstream is None:  # it was the gateway that asked, so the server knows nothing of the answers
-                given = {name: value for name, value in given.items() if name not in ("requestState", "inputResponses")}
-            else:
-                own = {**own, "requestState": upstream}
+            state = self._seal.open(asked.params["requestState"], self.bound(asked))
+            if state.upstream is not None:
+                own = {**own, "requestState": state.upstream}
+            else:  # where it was the gateway that asked, the server knows nothing of the answers
+                dropped = ("requestState",) if state.begun else ("requestState", "inputResponses")
+                given = {name: value for name, value in given.items() if name not in dropped}
         params = encode({**given, **own, "_meta": {**kept, **asked.trail.headers}})
         raw = encode({**members, "params": Raw(params)})
         headers, session = headers or {}, asked.session
@@ -227,20 +234,22 @@ class Relay:
             return McpRequest(asked.id, name, raw, params, asked.modern, asked.method, headers, peer)
         return McpRequest(asked.id, name, raw, params, False, asked.method, headers, peer, session.id, session.level)
 
-    def _outward(self, asked: Asked, server: str, result: bytes) -> bytes:
-        if not own_names(asked.server):
-            result = result_outward(server, result)
-        return self._unfinished(asked, result) if asked.modern and HINT in result else result
+    def _outward(self, asked: Asked, server: str, answer: McpAnswer) -> bytes:
+        result = answer.result if own_names(asked.server) else result_outward(server, answer.result)
+        return self._unfinished(asked, result, answer.decision) if asked.modern and HINT in result else result
 
-    def _unfinished(self, asked: Asked, result: bytes) -> bytes:
-        """A result that asks: only for what the client declared, and with the server's state in ours. Raises BadEnvelope, UpstreamFault."""
+    def _unfinished(self, asked: Asked, result: bytes, begun: str) -> bytes:
+        """A result that asks: only for what the client declared, and with the server's state in ours. Raises BadEnvelope, UpstreamFault.
+
+        `begun`: the decision that used an approval, which the answers may go on with.
+        """
         members: dict[str, Any] = dict(_raw(result))
         if bytes(members.get("resultType", b"")) != UNFINISHED:
             return result
         check_askable(asked.capabilities, questions_in(members))
         state = state_in(members)
-        if state is not None:
-            sealed = Sealed(self._seal.until(STATE_SECONDS), state)
+        if state is not None or begun:
+            sealed = Sealed(self._seal.until(STATE_SECONDS), state, begun=begun)
             members["requestState"] = self._seal.close(sealed, self.bound(asked))
         return encode(members)
 

@@ -28,13 +28,17 @@ class Keys(Protocol):
 
 
 class Sealed(msgspec.Struct, frozen=True):
-    """`upstream` is the server's own state, or none; or `parked` names a call that waits, and `round` how often it had asked."""
+    """`upstream` is the server's own state, or none; or `parked` names a call that waits, and `round` how often it had asked.
+
+    `begun`: the decision under which the server asked, where people had approved of the call.
+    """
 
     until: float
     upstream: str | None = None
     parked: str = ""
     process: str = ""
     round: int = 0
+    begun: str = ""
 
 
 _sealed = msgspec.json.Decoder(Sealed).decode

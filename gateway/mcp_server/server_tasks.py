@@ -12,7 +12,7 @@ from adapters.contract import UpstreamFault
 from adapters.internals import tells
 from adapters.mcp_crossing import checked, modern_params
 from adapters.mcp_peer import Peer, PeerRefused
-from adapters.mcp_wire import MISSING_CAPABILITY, McpRefused, McpRequest, envelope_of, members_of
+from adapters.mcp_wire import MISSING_CAPABILITY, McpAnswer, McpRefused, McpRequest, envelope_of, members_of
 from gateway.broker import Broker, ServerCall
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import BadEnvelope
@@ -94,31 +94,32 @@ class RelayedTasks:
         self._kept = kept
         self._older = older
 
-    async def taken(self, asked: Asked, server: str, tool: str, result: bytes) -> bytes | None:
+    async def taken(self, asked: Asked, target: ServerTool, answer: McpAnswer) -> bytes | None:
         """A result that is a new task under an id of ours; None for any other."""
-        members: dict[str, Any] = dict(_members(result))
+        members: dict[str, Any] = dict(_members(answer.result))
         if asked.modern:
             if bytes(members.get("resultType", b"")) != MARK:
-                return await self._begun(asked, server, tool, members)
+                return await self._begun(asked, target, members, answer.decision)
             if not takes_tasks(asked.capabilities):
                 raise UpstreamFault("The server answered with a task, which the client did not say that it takes")
-            task = await self._kept.keep(asked.caller, server, tool, _own(members), {})
+            task = await self._kept.keep(asked.caller, ServerTask("", target.server, target.tool, _own(members)), answer.decision)
             return encode({**members, "taskId": task.id})
         inner = members.get("task")
         if inner is None or bytes(inner)[:1] != b"{":
             return None
         seed: dict[str, Any] = dict(_members(inner))
-        task = await self._kept.keep(asked.caller, server, tool, _own(seed), {})
+        task = await self._kept.keep(asked.caller, ServerTask("", target.server, target.tool, _own(seed)), answer.decision)
         return encode({**members, "task": {**seed, "taskId": task.id}})
 
-    async def _begun(self, asked: Asked, server: str, tool: str, members: Mapping[str, Raw]) -> bytes | None:
+    async def _begun(self, asked: Asked, target: ServerTool, members: Mapping[str, Raw], decision: str) -> bytes | None:
         """A task of an older server, for a client that takes tasks."""
         inner, capabilities = members.get("task"), asked.capabilities
         if inner is None or "content" in members or not takes_tasks(capabilities):
             return None
 
         async def named(own: str) -> str:
-            return (await self._kept.keep(asked.caller, server, tool, own, askable(capabilities))).id
+            seed = ServerTask("", target.server, target.tool, own, askable(capabilities))
+            return (await self._kept.keep(asked.caller, seed, decision)).id
 
         return await begun(inner, named)
 
@@ -230,7 +231,7 @@ class RelayedTasks:
 
     async def _reach(self, asked: Asked, task: ServerTask, request: McpRequest) -> bytes:
         act = calling(task.server, task.tool)
-        return (await self._broker.reach(asked.caller, ServerCall(task.server, act, None, request, asked.trail))).result
+        return (await self._broker.reach(asked.caller, ServerCall(task.server, act, None, request, asked.trail, begun=task.begun))).result
 
 
 def _told(task: ServerTask, shown: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection, delete, select
 
 from gateway.database import Batch, Database
@@ -26,7 +27,8 @@ _question = msgspec.json.Decoder(Question).decode
 class ServerTask(Struct, frozen=True):
     """A task of a server. `id` is what its caller knows, `own` what the server calls it.
 
-    `capabilities`: those that a server of the initialize era was told, in whose session the task is.
+    `capabilities`: those that a server of the initialize era was told, in whose session the task is. One that people's approval began
+    has the id of the decision that used it, but for the kind.
     """
 
     id: str
@@ -34,6 +36,11 @@ class ServerTask(Struct, frozen=True):
     tool: str
     own: str
     capabilities: Mapping[str, Any] = {}
+
+    @property
+    def begun(self) -> str:
+        """The decision that began it, where people had to approve of the call; else of none."""
+        return f"d_{self.id.partition('_')[2]}"
 
 
 class ServerTasks:
@@ -43,17 +50,17 @@ class ServerTasks:
         self._database = database
         self._now = now
 
-    async def keep(self, caller: Caller, server: str, tool: str, own: str, capabilities: Mapping[str, Any]) -> ServerTask:
-        """Durable when it returns. Raises NotKept."""
-        task = ServerTask(new_id("mt"), server, tool, own, capabilities)
+    async def keep(self, caller: Caller, seed: ServerTask, decision: str) -> ServerTask:
+        """`seed` has no id yet; `decision`: the one that used an approval for it, or none. Durable when it returns. Raises NotKept."""
+        task = replace(seed, id=f"mt_{decision.partition('_')[2]}" if decision else new_id("mt"))
         row: dict[str, Any] = {
             "id": task.id,
             "tenant": caller.principal.tenant,
             "holder": holder(caller),
             "server": task.server,
             "tool": task.tool,
-            "own": own,
-            "capabilities": encode(capabilities).decode(),
+            "own": task.own,
+            "capabilities": encode(task.capabilities).decode(),
         }
         row["created"] = self._now()
         await self._database.write(lambda batch: batch.add(mcp_tasks, row))

@@ -99,11 +99,13 @@ class ToolServer:
         self.bytes.append(body + b"\n".join(key + b": " + value for key, value in scope["headers"]))
         request = json.loads(body)
         params = request["params"]
-        self.calls.append((params["name"], params.get("arguments", {})))
-        result = {"content": [{"type": "text", "text": json.dumps(params.get("arguments", {}))}], "resultType": "complete"}
-        answer = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
+        self.calls.append((params.get("name", ""), params.get("arguments", {})))
+        answer = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": self.result(params)}).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
         await send({"type": "http.response.body", "body": answer})
+
+    def result(self, params: Any) -> Any:
+        return {"content": [{"type": "text", "text": json.dumps(params.get("arguments", {}))}], "resultType": "complete"}
 
 
 class House:

@@ -8,7 +8,9 @@ from msgspec.structs import replace
 
 from policies.acts import act_of
 from policies.approval import ASKABLE, DECIDE, SHOWN_MAX, Approval, Errand, Exact, NotShowable, described, exact, shown
+from policies.history import History, Mark
 from policies.policy_schema import RESOURCES
+from policies.terms import ASKS, Terms
 
 ERRAND = Errand("acme", "acme|idp|alice", ("support", "sales"), "x1", "t1")
 WHAT = exact({"amount": 5, "to": "bob"}, "d1")
@@ -115,3 +117,52 @@ def test_arguments_without_end_are_not_shown() -> None:
 
 def test_a_definition_that_says_something_is_told() -> None:
     assert described({"description": "Pays money back", "name": "refund"}) == "Pays money back"
+
+
+def test_what_is_sent_beside_the_arguments_is_part_of_what_is_approved() -> None:  # attack DLG-13
+    more = exact({"amount": 5, "to": "bob"}, "d1", {"force": True})
+    assert (more.arguments, more.beside) == (WHAT.arguments, '{"force":true}')
+    assert unfit(what=more) == "approval-other-arguments"
+    assert exact({"amount": 5, "to": "bob"}, "d1", {}) == WHAT
+    nested = exact({"arguments": {"amount": 5, "to": "bob"}, "force": True}, "d1")
+    assert len({WHAT.arguments_hash, more.arguments_hash, nested.arguments_hash, exact({"force": True}, "d1").arguments_hash}) == 4
+    with pytest.raises(NotShowable):
+        exact({"a": "x" * (SHOWN_MAX - 8)}, "d1", {"b": 1})
+    with pytest.raises(NotShowable):
+        exact({}, "d1", {"b": float("nan")})
+
+
+def test_what_used_it_may_go_on_in_time_and_nothing_else() -> None:  # attack DLG-13
+    used = replace(APPROVAL, state="used", used_by="d_1")
+    assert used.unfit(ERRAND, "tool:crm.refund", WHAT, NOW, "d_1") == ""
+    assert used.unfit(ERRAND, "tool:crm.refund", WHAT, NOW, "d_2") == used.unfit(ERRAND, "tool:crm.refund", WHAT, NOW) == "approval-used"
+    assert used.unfit(ERRAND, "tool:crm.refund", exact({}, "d1"), NOW, "d_1") == "approval-other-arguments"
+    assert used.unfit(ERRAND, "tool:crm.refund", WHAT, 1000, "d_1") == "approval-expired"
+    unnamed = replace(used, used_by="")
+    assert unnamed.unfit(ERRAND, "tool:crm.refund", WHAT, NOW, "") == "approval-used"
+
+
+def test_what_was_begun_in_time_can_be_asked_for_later_and_counts_once() -> None:
+    lasting = replace(APPROVAL, state="used", used_by="d_1").lasting()
+    assert lasting.unfit(ERRAND, "tool:crm.refund", WHAT, 1 << 60, "d_1") == "" and lasting.id == ""
+    before, given = History(totals={"amount": 7}), {"amount": 5}
+    assert Terms(history=before, approval=APPROVAL).mark(True, {"amount"}, given) == Mark(-1, {"amount": 12})
+    assert Terms(2, history=before, approval=lasting).mark(True, {"amount"}, given) == Mark(taint=2)
+
+
+@pytest.mark.parametrize(
+    ("approvers", "state", "policies", "needed", "reason"),
+    [
+        (("carol",), "approved", ("large",), 1, ""),
+        (("carol",), "approved", ("large",), 2, ASKS),
+        (("carol", "dave"), "approved", ("large",), 2, ""),
+        (("carol", "dave"), "approved", ("large", "other"), 2, ASKS),
+        ((), "approved", ("large",), 1, ASKS),
+        (("carol",), "pending", ("large",), 1, ASKS),
+    ],
+)
+def test_as_many_have_to_have_allowed_it_as_the_policies_of_now_want(
+    approvers: tuple[str, ...], state: str, policies: tuple[str, ...], needed: int, reason: str
+) -> None:
+    terms = Terms(exact=WHAT, approval=replace(APPROVAL, approvers=approvers, state=state))
+    assert terms.answered(ERRAND, "tool:crm.refund", policies, NOW, needed) == (reason, "")
