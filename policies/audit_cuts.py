@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select
 
 from policies.audit_heads import Verifier
+from policies.history import outlast
 from policies.tables import audit as audit_table
 
 TYPE = "interlock-audit-cut+jwt"
@@ -55,14 +56,20 @@ def records(connection: Connection, cut: Cut) -> Iterator[Mapping[str, Any]]:
 
 
 def carry_out(connection: Connection, cut: Cut) -> int:
-    """Removes them, from the oldest on, in transactions of its own: whatever interrupts it leaves a chain that the statement covers."""
+    """Removes them, from the oldest on, in transactions of its own: whatever interrupts it leaves a chain that the statement covers.
+
+    What errands did is kept apart from them: it counts for as long as one goes on.
+    """
     table, gone = audit_table.c, 0
     while True:
         some = select(table.seq).where(table.chain == cut.chain, table.seq <= cut.seq).order_by(table.seq).limit(AT_ONCE)
         upto = connection.execute(select(func.max(some.subquery().c.seq))).scalar()
         if upto is None:
             return gone
-        gone += connection.execute(delete(audit_table).where(table.chain == cut.chain, table.seq <= upto)).rowcount
+        going = (table.chain == cut.chain, table.seq <= upto)
+        told = select(table.tenant, table.txn, table.body).where(*going, table.kind == "decision", table.txn != "")
+        outlast(connection, (tuple(row) for row in connection.execute(told).all()), cut.last_at)
+        gone += connection.execute(delete(audit_table).where(*going)).rowcount
         connection.commit()
 
 

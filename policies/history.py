@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -31,7 +31,9 @@ class HistoryMoved(Exception):
 
 
 class History(Struct, frozen=True):
-    """`version` counts the acts that were ruled on by the history; -1: there is no row yet. `totals` has sums by argument."""
+    """`version` counts the acts that were ruled on by the history; -1: there is no row yet. `totals` has sums by argument,
+    and what the audit does not tell any more.
+    """
 
     version: int = -1
     taint: int = 0
@@ -60,22 +62,50 @@ class Mark(Struct, frozen=True):
 
 
 class _Told(Struct):
-    allowed: bool
-    permission: str
+    allowed: bool = False
+    permission: str = ""
     approval: str = ""
 
 
+_APPROVED = "approved "
 _told = msgspec.json.Decoder(_Told).decode
 
 
 def recall(connection: Connection, tenant: str, txn: str) -> History:
-    """All that policies may look at."""
-    seen = glance(connection, tenant, txn)
+    """All that policies may look at: what the audit tells, and of what it does not have any more the row."""
+    seen = glance(connection, tenant, txn)  # first: what a prune takes in between moves the version
     match = (audit.c.txn == txn) & (audit.c.tenant == tenant) & (audit.c.kind == "decision")
-    told = [_told(body) for body in connection.execute(select(audit.c.body).where(match)).scalars()]
-    done = [one for one in told if one.allowed]
-    approved = tuple(sorted({one.permission for one in done if one.approval}))
-    return msgspec.structs.replace(seen, calls=dict(Counter(one.permission for one in done)), approvals=approved)
+    done = Counter(seen.totals) + _done(connection.execute(select(audit.c.body).where(match)).scalars())
+    calls = {name: count for name, count in done.items() if ":" in name and not name.startswith(_APPROVED)}
+    approvals = sorted(name.removeprefix(_APPROVED) for name in done if name.startswith(_APPROVED))
+    return msgspec.structs.replace(seen, calls=calls, approvals=tuple(approvals))
+
+
+def outlast(connection: Connection, records: Iterable[tuple[str, str, str]], at: int) -> None:
+    """Keeps what errands did apart from the audit, before these records of decisions go: (tenant, txn, body). In their transaction.
+
+    Permissions are no names of arguments, so both stand among the totals. Whoever ruled by the audit a moment ago has to do so again.
+    """
+    bodies: dict[tuple[str, str], list[str]] = {}
+    for tenant, txn, body in records:
+        bodies.setdefault((tenant, txn), []).append(body)
+    for (tenant, txn), told in sorted(bodies.items()):
+        gone, here = _done(told), (errands.c.tenant == tenant) & (errands.c.txn == txn)
+        if not txn or not gone:
+            continue
+        row = connection.execute(select(errands).where(here).with_for_update()).first()
+        if row is None:
+            made = {"tenant": tenant, "txn": txn, "version": 1, "taint": 0, "totals": json.dumps(dict(gone)), "updated": at}
+            connection.execute(errands.insert().values(made))
+        else:
+            totals = json.dumps(dict(Counter(json.loads(row.totals)) + gone))
+            connection.execute(errands.update().where(here).values(version=row.version + 1, totals=totals))
+
+
+def _done(bodies: Iterable[str]) -> Counter[str]:
+    """How often each act was allowed, by its permission, and by an approval, before which that stands."""
+    done = [one for one in map(_told, bodies) if one.allowed and one.permission]
+    return Counter(one.permission for one in done) + Counter(f"{_APPROVED}{one.permission}" for one in done if one.approval)
 
 
 def glance(connection: Connection, tenant: str, txn: str) -> History:

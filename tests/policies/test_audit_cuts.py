@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, func, select
 
 from gateway.database import engine_for
 from policies.audit_cuts import TYPE as CUT
@@ -16,11 +16,13 @@ from policies.audit_cuts import Cut, carry_out, due, records, stated
 from policies.audit_heads import TYPE as HEAD
 from policies.audit_heads import HeadsFile, read_heads
 from policies.audit_proof import Proof, prove, rows_of
+from policies.history import recall
 from policies.jwks import BadKeySet
 from policies.keys import SigningKeys
 from policies.published_keys import NotSigned, PublishedKeys
 from policies.tables import audit as audit_table
-from policies.tables import metadata
+from policies.tables import errands, metadata
+from policies.terms import Terms
 from tests.fakes.trail import Plain, Row, chain_of, cut_at, head_of, last, record
 
 
@@ -238,3 +240,40 @@ def test_public_keys_alone_prove_it(keys: SigningKeys, tmp_path: Path) -> None:
     for document in (None, {}, {"keys": []}, {"keys": [{"kty": "oct", "k": "x", "kid": "a"}]}):
         with pytest.raises(BadKeySet):
             PublishedKeys(document)
+
+
+def done(number: int, txn: str, permission: str, **more: Any) -> Row:
+    told = {"kind": "decision", "tenant": "default", "decision_id": f"d_{number}", "txn": txn, "permission": permission}
+    return {"allowed": True, **told, **more}
+
+
+def test_what_errands_did_outlasts_the_records_that_told_of_it(connection: Connection) -> None:
+    told = [
+        *(done(number, "x_1", "tool:crm.find") for number in range(3)),
+        done(3, "x_1", "tool:crm.refund", approval="ap_1"),
+        done(4, "x_1", "tool:crm.drop", allowed=False, approval="ap_2"),
+        done(5, "x_2", "agent:sales"),
+        done(6, "x_2", "tool:crm.find", tenant="other"),
+        done(7, "", "tool:crm.find"),
+        done(8, "x_1", "tool:crm.find", kind="outcome"),
+        done(9, "x_1", "tool:crm.find"),
+        done(10, "x_1", "tool:crm.refund"),
+    ]
+    connection.execute(audit_table.insert(), chain_of({**each, "at": number + 1} for number, each in enumerate(told)))
+    counted = {"tenant": "default", "txn": "x_1", "version": 4, "taint": 2, "totals": '{"amount": 70}', "updated": 1}
+    connection.execute(errands.insert().values(counted))
+    connection.commit()
+    before = {place: recall(connection, *place) for place in (("default", "x_1"), ("default", "x_2"), ("other", "x_2"))}
+    assert before["default", "x_1"].calls == {"tool:crm.find": 4, "tool:crm.refund": 2}
+    for until in (2, 5, 11):
+        for cut in due(connection, until):
+            carry_out(connection, cut)
+        for place, history in before.items():
+            now = recall(connection, *place)
+            assert now.context("tool:crm.find", ("amount",)) == history.context("tool:crm.find", ("amount",))
+    seen = recall(connection, "default", "x_1")
+    assert (seen.approvals, seen.taint, seen.version) == (("tool:crm.refund",), 2, 7)  # whoever ruled by it meanwhile rules again
+    assert seen.calls == {"tool:crm.find": 4, "tool:crm.refund": 2}
+    grown = Terms(history=seen).mark(True, ("amount",), {"amount": 30})
+    assert (grown.totals["amount"], grown.totals["tool:crm.find"]) == (100, 4)
+    assert connection.execute(select(func.count()).select_from(errands)).scalar_one() == 3
