@@ -1,6 +1,7 @@
 """The broker: find, allow, keep, send. The only file that knows the order, for every door alike."""
 
 import asyncio
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +17,7 @@ from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
 from gateway.halt import Halt
 from gateway.ledger import Ledger, Outside, ToolServers, Trail, while_moving
-from gateway.limits import leave
+from gateway.limits import Meter, leave
 from gateway.parking import Parking, Waiting
 from gateway.patience import patient
 from gateway.sending import (
@@ -50,7 +51,7 @@ from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
 from registry.tool_agent import as_agent
 
-__all__ = ["Broker", "Sending", "ServerCall", "ServerListening"]
+__all__ = ["Broker", "Ready", "Sending", "ServerCall", "ServerListening"]
 log = structlog.get_logger()
 
 
@@ -58,14 +59,14 @@ Rows = tuple[TaskRow | None, TaskRow]  # a task as it was, if it is not new, and
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
+class Ready:
     """A turn that is allowed and kept, and can be run."""
 
     opened: Turned
     turn: Turn
     call: Call
     adapter: Adapter
-    parent: str  # the task that caused it, whose places it takes up
+    parent: str = ""  # the task that caused it, whose places it takes up
     held: object = None  # its tail, from before it is opened until its turn is over, for those who follow
 
 
@@ -118,12 +119,12 @@ class Broker:
         self._begin(ready)
         return await self._reader.whole(ready.opened) if sending.message.task_id else ready.opened
 
-    def _begin(self, ready: _Ready) -> None:
+    def _begin(self, ready: Ready) -> None:
         key = ready.opened.row.id
         running = self._background[key] = asyncio.create_task(self._run(ready))
         running.add_done_callback(lambda done: _over(self._background, key, done))
 
-    async def _ready(self, caller: Caller, sending: Sending) -> _Ready | Turned:
+    async def _ready(self, caller: Caller, sending: Sending) -> Ready | Turned:
         if sending.agent == FRONT_DOOR:
             sending = msgspec.structs.replace(sending, idempotency_key=front_door_key(sending.idempotency_key))
             if (repeated := await self._repeated(caller, sending)) is not None:  # whoever fits by now
@@ -157,7 +158,7 @@ class Broker:
             self._under_way.leave(row.id, parent)
             raise
 
-    async def _opened(self, caller: Caller, sending: Sending, target: Registration, asked: Request, rows: Rows) -> _Ready | Turned:
+    async def _opened(self, caller: Caller, sending: Sending, target: Registration, asked: Request, rows: Rows) -> Ready | Turned:
         """Ruled on and kept; nothing has left yet."""
         before, row = rows
         if before and sending.said:
@@ -175,7 +176,7 @@ class Broker:
         call = self._ledger.call(grant, target, sending.trail, row.id, last)
         held = self._memory.tasks.tail(row) if sending.watched else None
         await self._ledger.open(call, opened, before, kept_beside(kept_webhook(sending, opened.row, before), left))
-        return _Ready(opened, turn, call, adapter, caller.delegation.task_id, held)
+        return Ready(opened, turn, call, adapter, caller.delegation.task_id, held)
 
     async def _continued(self, caller: Caller, sending: Sending) -> TaskRow | None:
         """The task that the message answers, if it names one (A2A 1.0 s3.4)."""
@@ -194,7 +195,7 @@ class Broker:
         await self.parking.check(row, message)
         return row
 
-    async def _run(self, ready: _Ready) -> Turned:
+    async def _run(self, ready: Ready) -> Turned:
         opened, call = ready.opened, ready.call
         try:
             turned = await self._under_way.run(opened.row.id, self._sessions.run(ready.adapter, ready.turn, call, opened), call)
@@ -210,7 +211,7 @@ class Broker:
         """A turn that nobody asked for: the agent of a task that waited has moved it."""
         self._under_way.enter(opened.row.id, "")
         self._ledger.goes_on(call, opened.row.id)
-        return await self._run(_Ready(opened, turn, call, adapter, ""))
+        return await self._run(Ready(opened, turn, call, adapter))
 
     async def _repeated(self, caller: Caller, sending: Sending) -> Turned | None:
         key = sending.idempotency_key
@@ -249,10 +250,14 @@ class Broker:
         """Has a task of the caller's stopped, and those it caused. Raises as Cancellation does, and UnknownTask."""
         return await self._cancellation.cancel(caller, await self._reader.row(caller, agent, task_id), trail, self._under_way.abandon)
 
-    def take_up(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned, held: object) -> None:
-        """Runs a turn that was kept, of a task that waited until now."""
+    async def take_up(self, caller: Caller, row: TaskRow, ready: Ready) -> None:
+        """Keeps and runs a turn of a task that waited until now. Raises TooManyCalls, for which it waits on, and as Ledger.open."""
+        opened, call = ready.opened, ready.call
+        shares = self._outside.limits.occupy(caller, call.grant.decision.act)
+        await _kept_in(shares, self._ledger.open(call, opened, row))
         self._under_way.enter(opened.row.id, "")
-        self._begin(_Ready(opened, turn, call, adapter, "", held))
+        self._under_way.hold(opened.row.id, shares)
+        self._begin(ready)
 
     async def recover(self) -> int:
         """Ends tasks whose turn was under way in a process that is no more, or was lost in this one; returns how many."""
@@ -265,6 +270,15 @@ class Broker:
         await self._vigil.close()
         await self.halt.close()
         await self._turns.close()
+
+
+async def _kept_in(shares: Sequence[Meter], kept: Awaitable[None]) -> None:
+    """Waits until it is kept; the places are free again where it is not."""
+    try:
+        await kept
+    except BaseException:
+        leave(shares)
+        raise
 
 
 def _called_as(found: Registration, family: Family) -> Registration:

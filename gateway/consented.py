@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, select, text
 
 from adapters.consent_waits import unsent, waits
 from adapters.contract import Failed, VendorRef
-from gateway.broker import Broker
+from gateway.broker import Broker, Ready
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.parking import Waiting
 from gateway.resuming import each_by_itself, end_of
@@ -61,9 +61,8 @@ class Consented:
             return
         turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, row))
         call = self._ledger.call(grant, target, sending.trail, row.id)
-        held, opened = memory.tasks.tail(row), self._broker.parking.going_on(row, granted(row, grant))
-        await self._ledger.open(call, opened, row)
-        self._broker.take_up(adapter, turn, call, opened, held)
+        opened = self._broker.parking.going_on(row, granted(row, grant))
+        await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row)))
 
     async def _end(self, row: TaskRow, why: str) -> None:
         record = await self._memory.tasks.record(row.tenant, row.owner, row.id)

@@ -113,8 +113,7 @@ class Meter:
     def check(self, now: float, clock: float) -> None:
         """Raises LimitReached. `clock` counts seconds since 1970."""
         limit = self.limit
-        if limit.concurrent is not None and self.under_way >= limit.concurrent:
-            raise TooManyCalls(f"As many calls are under way as may be ({self._of()}); wait until some end.", 1)
+        self.check_room()
         if limit.rate is not None:
             self._fill(now, limit.rate)
             if self.tokens < 1:
@@ -124,6 +123,11 @@ class Meter:
             spent = True
         if spent:
             raise BudgetSpent(f"The budget of this day is spent ({self._of()}).", DAY - clock % DAY)
+
+    def check_room(self) -> None:
+        """Raises TooManyCalls."""
+        if self.limit.concurrent is not None and self.under_way >= self.limit.concurrent:
+            raise TooManyCalls(f"As many calls are under way as may be ({self._of()}); wait until some end.", 1)
 
     def take(self) -> None:
         self.under_way += 1
@@ -197,6 +201,15 @@ class Limits:
             raise
         for meter in meters:
             meter.take()
+        return meters
+
+    def occupy(self, caller: Caller, act: Act) -> tuple[Meter, ...]:
+        """A place for what was counted when it was asked for, and had to wait. Raises TooManyCalls, and then took nothing."""
+        meters = self._matching(caller, act)
+        for meter in meters:
+            meter.check_room()
+        for meter in meters:
+            meter.under_way += 1
         return meters
 
     def request(self, caller: Caller) -> None:

@@ -9,10 +9,11 @@ from msgspec.structs import replace
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.task import TaskState
 from gateway.asking import TooManyQuestions
-from gateway.broker import Broker
+from gateway.broker import Broker, Ready
 from gateway.explanations import sentence
 from gateway.halt import KILLED, SAYS
 from gateway.ledger import Ledger, Outside, Refused, Trail
+from gateway.limits import TooManyCalls
 from gateway.parking import Due, exactly, last_message, said_of
 from gateway.sending import Allowed, Sending, asked_of, check_handoff, meant, turn_for
 from gateway.tasks import TaskEnded, TaskRecord
@@ -43,10 +44,10 @@ async def each_by_itself(due: Iterable[tuple[str, Awaitable[None]]]) -> int:
 
 
 async def end_of(going_on: Awaitable[None]) -> str:
-    """Why a task can't go on, for everybody; empty where it does, or where the next round sees, since another process has it."""
+    """Why a task can't go on, for everybody; empty where it does, or the next round sees: another process has it, or there is no room."""
     try:
         await going_on
-    except (ApprovalGone, TaskEnded, HistoryMoved):
+    except (ApprovalGone, TaskEnded, HistoryMoved, TooManyCalls):
         return ""
     except Refused as refused:
         return sentence(refused.ruling.decision)
@@ -102,6 +103,5 @@ class Resuming:
         check_handoff(sending, target, known)
         turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, known))
         call = self._ledger.call(grant, target, sending.trail, row.id)
-        held, opened = memory.tasks.tail(row), self._broker.parking.going_on(row, new)
-        await self._ledger.open(call, opened, row)
-        self._broker.take_up(adapter, turn, call, opened, held)
+        opened = self._broker.parking.going_on(row, new)
+        await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row)))

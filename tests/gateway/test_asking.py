@@ -1,5 +1,6 @@
 """What people approve of is what is sent, and an act that has to wait for something else goes on with the approval that it used."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,9 +12,10 @@ from msgspec.structs import replace
 
 from gateway.asking import beside
 from gateway.database import Database
+from gateway.limits import TooManyCalls, leave
 from policies.approval import Errand
 from policies.approval_rows import ApprovalGone, give_back, keep, use, used_by
-from policies.grant import Act, Decision, calling, reading
+from policies.grant import Act, Decision, calling, invoking, reading
 from tests.fakes.a2a_agents import serving
 from tests.fakes.authorization_server import Plain, authorization_server, protected
 from tests.fakes.house import CallbackAgent, House, ToolServer, house, open_house
@@ -54,7 +56,8 @@ class Replying(ToolServer):
 def policies(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "ours.cedar").write_text(POLICY)
-    return {"policies": str(tmp_path / "policies"), "roles": WITH_CHIEF, "users": PEOPLE}
+    limits = {"per": [{"what": "agent:vendor", "concurrent": 1}]}
+    return {"policies": str(tmp_path / "policies"), "roles": WITH_CHIEF, "users": PEOPLE, "limits": limits}
 
 
 @pytest.fixture
@@ -211,6 +214,44 @@ async def test_a_message_goes_on_after_a_consent_as_it_was_approved(open_asking:
         done = await place.ended(task["id"])
         assert done["artifacts"][0]["parts"][0]["text"] == "vendor got: hello"
         assert len(agent.requests) == 1
+
+
+@ONCE
+async def test_what_goes_on_waits_for_a_place_and_takes_it(home: House) -> None:
+    entered, ended = asyncio.Event(), asyncio.Event()
+
+    async def slowly(token: str, text: str) -> str:
+        entered.set()
+        await ended.wait()
+        return f"done: {text}"
+
+    agent = await home.agent(CallbackAgent("vendor", slowly))
+    task = (await home.send(home.token("alice"), "vendor", "hello"))["result"]["task"]
+    alice = await home.gateway.authority.admit(home.token("alice"), (home.url,))
+    place = home.gateway.limits.occupy(alice, invoking("vendor"))  # all there is
+    await voted(home)
+    await home.gateway.resuming.round()
+    assert await state_of(home, task["id"]) == "TASK_STATE_AUTH_REQUIRED" and agent.requests == []
+    leave(place)
+    async with asyncio.timeout(20):
+        await entered.wait()
+    with pytest.raises(TooManyCalls):
+        home.gateway.limits.occupy(alice, invoking("vendor"))
+    ended.set()
+
+    def free() -> bool:
+        try:
+            leave(home.gateway.limits.occupy(alice, invoking("vendor")))
+        except TooManyCalls:
+            return False
+        return True
+
+    await until(free, every=0.02)
+    assert await state_of(home, task["id"]) == "TASK_STATE_COMPLETED"
+
+
+async def state_of(home: House, task_id: str) -> str:
+    return str((await home.send_get(home.token("alice"), "vendor", task_id))["result"]["status"]["state"])
 
 
 async def pending(home: House) -> str:

@@ -66,6 +66,26 @@ def test_what_is_under_way_counts_until_it_is_over() -> None:
     made.enter(caller(actor="sales"), CRM, b"")
 
 
+def test_what_goes_on_takes_a_place_and_is_not_counted_once_more() -> None:
+    clock = Clock()
+    made = limits(
+        clock, Limit("user:*", concurrent=2), Limit("user:*", rate=1, burst=1, calls_per_day=1), Limit(what="agent:sales", concurrent=1)
+    )
+    leave(made.enter(caller(), SALES, b""))  # it had to wait
+    places = made.occupy(caller(), SALES)
+    with pytest.raises(TooManyCalls):
+        made.occupy(caller(), SALES)
+    other = made.occupy(caller(), CRM)  # of the first limit nothing was taken by who was refused by the third
+    with pytest.raises(TooManyCalls):
+        made.enter(caller(), CRM, b"")
+    leave(places)
+    leave(other)
+    leave(made.occupy(caller(), SALES))
+    clock.now += 10
+    with pytest.raises(BudgetSpent):
+        made.enter(caller(), SALES, b"")
+
+
 @pytest.mark.parametrize(
     ("what", "held"), [("tool:crm.find", True), ("tool:crm.*", True), ("tool:*", True), ("server:crm", True), ("server:*", True),
                        ("tool:crm.add", False), ("agent:*", False), ("server:sales", False)]
