@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.asking import terms_of
+from gateway.database import Database
 from gateway.explanations import REASONS
 from policies.acts import named_act
 from policies.authority import Authority, Request
 from policies.callers import Caller, Supposed
 from policies.delegation import Hop
 from policies.grant import SERVED, Act, Decision, Denial
-from policies.history import History
+from policies.history import HIGHEST, History, glance, recall
 from policies.permissions import BadPermission, Permissions, ceiling_of
 from policies.policy_schema import TYPES
 from policies.principal import Principal
@@ -28,7 +30,10 @@ class BadEvaluation(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One question. `supposed`: it is about somebody else than whoever asks, or about them with other roles, scopes or agents."""
+    """One question. `supposed`: it is about somebody else than whoever asks, or about them with other roles, scopes, agents, or errands.
+
+    `errand`: whose history counts, by its `txn`; empty: one that begins.
+    """
 
     person: Principal
     roles: tuple[str, ...] | None  # None: those of today, as far as we know them
@@ -37,6 +42,7 @@ class Evaluation:
     scope: Permissions
     chain: tuple[str, ...]
     supposed: bool
+    errand: str = ""
 
 
 def asked_of(caller: Caller, given: Mapping[str, Any]) -> Evaluation:
@@ -54,48 +60,63 @@ def asked_of(caller: Caller, given: Mapping[str, Any]) -> Evaluation:
         raise BadEvaluation(f"context.scopes: {error}") from error
     arguments = _object(context, "arguments", "context.") if "arguments" in context else None
     chain = _texts(context, "chain", "context.") or ()
-    supposed = not own or roles is not None or "scopes" in context or "chain" in context
-    return Evaluation(person, me.roles if own and roles is None else roles, _act(given), arguments, scope, chain, supposed)
+    errand, mine = context.get("errand", ""), caller.delegation.txn
+    if not isinstance(errand, str):
+        raise BadEvaluation("context.errand is a text")
+    supposed = not own or roles is not None or "scopes" in context or "chain" in context or errand not in ("", mine)
+    known = me.roles if own and roles is None else roles
+    return Evaluation(person, known, _act(given), arguments, scope, chain, supposed, errand if supposed else mine)
 
 
 class Evaluations:
-    """Answers questions. Nobody may do anything by an answer, and none is kept."""
+    """Answers questions, by the rules of the doors. Nobody may do anything by an answer, and none is kept."""
 
-    def __init__(self, authority: Authority, registry: Registry, roles_now: RolesNow) -> None:
+    def __init__(self, authority: Authority, registry: Registry, database: Database, roles_now: RolesNow) -> None:
         self._authority = authority
         self._registry = registry
+        self._database = database
         self._roles_now = roles_now
 
-    def evaluate(self, caller: Caller, asked: Evaluation) -> dict[str, Any]:
+    async def evaluate(self, caller: Caller, asked: Evaluation) -> dict[str, Any]:
         """The response (AuthZEN 1.0 s6.2). What the caller may not know of is told like what does not exist."""
         try:
             if asked.person.tenant != caller.principal.tenant:
                 raise UnknownName(asked.person.tenant)
-            return self._ruled(caller, asked, self._target(caller.principal.tenant, asked.act))
+            return await self._ruled(caller, asked, self._target(caller.principal.tenant, asked.act))
         except UnknownName:
             return refused(404, "There is no such subject or resource.")
 
-    def _ruled(self, caller: Caller, asked: Evaluation, target: Registration | None) -> dict[str, Any]:
-        request = self._request(caller.principal.tenant, asked, target)
+    async def _ruled(self, caller: Caller, asked: Evaluation, target: Registration | None) -> dict[str, Any]:
+        request = await self._request(caller.principal.tenant, asked, target)
         if asked.supposed:
             person = asked.person
             roles = self._roles_now(person.issuer, person.subject, ()) if asked.roles is None else asked.roles
             path = tuple(self._hop(person.tenant, agent) for agent in asked.chain)
             supposed = Supposed(Principal(person.tenant, person.issuer, person.subject, roles), asked.scope, path)
-            return _answer(self._authority.suppose(supposed, request))
+            return _answer(self._authority.suppose(supposed, request), asked.errand)
         ruling = self._authority.rule(caller, request)
         if isinstance(ruling, Denial) and ruling.hidden:
             raise UnknownName(asked.act.resource)
-        return _answer(ruling.decision)
+        return _answer(ruling.decision, asked.errand)
 
-    def _request(self, tenant: str, asked: Evaluation, target: Registration | None) -> Request:
-        terms = Terms(history=History()) if self._authority.recalls(asked.act) else PLAIN
+    async def _request(self, tenant: str, asked: Evaluation, target: Registration | None) -> Request:
+        terms = await self._terms(tenant, asked, PLAIN if target is None else terms_of(target, asked.act))
         if target is None:
-            return Request(asked.act, tenant, asked.arguments, terms=terms)
+            return Request(asked.act, tenant, asked.arguments, txn=asked.errand, terms=terms)
         ceiling = ceiling_of(target.ceiling)
         if target.family is Family.AGENT:
-            return Request(asked.act, tenant, callee=Hop(target.name, ceiling), terms=terms)
-        return Request(asked.act, tenant, asked.arguments, ceiling, terms=terms)
+            return Request(asked.act, tenant, callee=Hop(target.name, ceiling), txn=asked.errand, terms=terms)
+        return Request(asked.act, tenant, asked.arguments, ceiling, txn=asked.errand, terms=terms)
+
+    async def _terms(self, tenant: str, asked: Evaluation, labels: Terms) -> Terms:
+        """With what the errand did and saw, where that counts, as the ledger has it."""
+        recalls = self._authority.recalls(asked.act)
+        if not recalls and labels.clearance == HIGHEST:
+            return labels
+        look, history = recall if recalls else glance, History()
+        if asked.errand:
+            history = await self._database.read(lambda connection: look(connection, tenant, asked.errand))
+        return Terms(labels.sensitivity, labels.clearance, history)
 
     def _target(self, tenant: str, act: Act) -> Registration | None:
         """Raises UnknownName for what is not there to be called."""
@@ -120,7 +141,7 @@ def refused(status: int, message: str) -> dict[str, Any]:
     return {"decision": False, "context": {"error": {"status": status, "message": message}}}
 
 
-def _answer(decision: Decision) -> dict[str, Any]:
+def _answer(decision: Decision, errand: str) -> dict[str, Any]:
     context = {
         "reason_id": decision.reason_id,
         "reason": REASONS.get(decision.reason_id, decision.reason_id),
@@ -128,6 +149,7 @@ def _answer(decision: Decision) -> dict[str, Any]:
         "missing": list(decision.missing),
         "chain": [{"agent": link.agent, "permissions": list(link.permissions)} for link in decision.chain],
         "policy_version": decision.policy_version,
+        "errand": errand or None,
     }
     return {"decision": decision.allowed, "context": context}
 

@@ -66,7 +66,7 @@ def routes(evaluations: Evaluations, askers: Askers, admitted: Admitted, max_bod
         except BadEvaluation as error:
             raise InvalidRequest(str(error)) from error
         await askers.admit(caller, asked.supposed)
-        return evaluations.evaluate(caller, asked)
+        return await evaluations.evaluate(caller, asked)
 
     @router.post("/evaluation", name="access_evaluation")
     async def evaluation(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
@@ -82,7 +82,7 @@ def routes(evaluations: Evaluations, askers: Askers, admitted: Admitted, max_bod
         await askers.admit(caller, any(isinstance(asked, Evaluation) and asked.supposed for asked in questions))
         answers: list[dict[str, Any]] = []
         for asked in questions:
-            answers.append(evaluations.evaluate(caller, asked) if isinstance(asked, Evaluation) else refused(400, asked))
+            answers.append(await evaluations.evaluate(caller, asked) if isinstance(asked, Evaluation) else refused(400, asked))
             if answers[-1]["decision"] is stop:
                 break
         return told(request, {"evaluations": answers})

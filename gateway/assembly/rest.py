@@ -61,7 +61,7 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
     desk, size = Desk(gateway.registry, may, gateway.allowed, gateway.search, gateway.kills), gateway.settings.server.max_body
     amendments = Amendments(desk, gateway.registry, gateway.onboarding, gateway.renewal, gateway.refresh)
     amendments.calls = gateway.catalog.resilience.state
-    evaluations = Evaluations(gateway.authority, gateway.registry, rights.roles_now(gateway.settings))
+    evaluations = Evaluations(gateway.authority, gateway.registry, gateway.database, rights.roles_now(gateway.settings))
     rules = admin_policies.Rules(gateway.settings.roles, gateway.settings.policies or "")
     redeemer = PersonTokens(gateway.keys, gateway.identity, SpentIds(gateway.database, now_us), gateway.minting)
     issuing = Issuing(clients, gateway.tokens, redeemer, shown)

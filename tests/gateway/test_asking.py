@@ -227,7 +227,7 @@ async def test_what_goes_on_waits_for_a_place_and_takes_it(home: House) -> None:
 
     agent = await home.agent(CallbackAgent("vendor", slowly))
     task = (await home.send(home.token("alice"), "vendor", "hello"))["result"]["task"]
-    alice = await home.gateway.authority.admit(home.token("alice"), (home.url,))
+    alice = await home.gateway.callers.admit(home.token("alice"), (home.url,))
     place = home.gateway.limits.occupy(alice, invoking("vendor"))  # all there is
     await voted(home)
     await home.gateway.resuming.round()

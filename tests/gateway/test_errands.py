@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from policies.tables import errands
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.house import CallbackAgent, House, house
 
@@ -151,6 +153,37 @@ async def test_an_agent_that_is_not_cleared_gets_no_sensitive_answer(home: House
     await labelled(home, "sales", clearance=1)
     assert await ran(home, errand, errand.calling("inventory_check")) == ["sensitivity-exceeds-clearance"]
     assert inventory.calls == []
+
+
+async def would(home: House, user: str = "admin", tool: str = "inventory.reserve", **context: Any) -> Any:
+    """What AuthZEN answers about alice, who may call all tools where an admin asks."""
+    supposed = {"properties": {"roles": ["member"]}} if user == "admin" else {}
+    subject, resource = {"type": "user", "id": "alice", **supposed}, {"type": "tool", "id": tool}
+    asked = {"subject": subject, "action": {"name": "callTool"}, "resource": resource, "context": context}
+    headers = {"authorization": f"Bearer {home.token(user)}"}
+    return (await home.http.post("/access/v1/evaluation", json=asked, headers=headers)).json()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_questions_about_an_errand_are_answered_as_its_calls_would_be(home: House, errand: Errand) -> None:
+    await home.server("inventory", "check", "reserve")
+    await home.server("mail", "send")
+    await labelled(home, "inventory", sensitivity=2)
+    await labelled(home, "mail", clearance=1)
+    forty = errand.calling("inventory_reserve", amount=40)
+    assert await ran(home, errand, forty, forty) == ["ok", "ok"]
+    txn = await home.gateway.database.read(lambda connection: connection.execute(select(errands.c.txn)).scalar_one())
+    said = await would(home, arguments={"amount": 40}, chain=["sales"], errand=txn)
+    assert (said["decision"], said["context"]["reason_id"], said["context"]["errand"]) == (False, "policy-forbids", txn)
+    assert (await would(home, arguments={"amount": 20}, chain=["sales"], errand=txn))["decision"]
+    fresh = await would(home, arguments={"amount": 40}, chain=["sales"])
+    assert fresh["decision"] and fresh["context"]["errand"] is None
+    assert (await would(home, tool="mail.send", chain=["sales"]))["decision"]
+    assert (await would(home, tool="mail.send", chain=["sales"], errand=txn))["context"]["reason_id"] == "taint-exceeds-clearance"
+    await labelled(home, "sales", clearance=1)
+    assert (await would(home, tool="inventory.check", chain=["sales"]))["context"]["reason_id"] == "sensitivity-exceeds-clearance"
+    assert (await would(home, "alice", arguments={"amount": 40}, errand=txn))["reason_id"] == "user-lacks-permission"
+    assert (await would(home, errand=7))["status"] == 400
 
 
 SECRETS = [
