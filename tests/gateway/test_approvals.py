@@ -109,6 +109,37 @@ async def test_an_approval_is_good_for_nothing_else(asking: House, inventory: To
     assert "reason_id" not in await reserve(asking, named=approval)
 
 
+async def test_an_approval_is_for_one_chain_and_one_task(asking: House, inventory: ToolServer) -> None:  # attack DLG-13
+    told, named = [], [""]
+
+    async def act(token: str, text: str) -> str:
+        onward = await asking.exchanged("helper", token, "/mcp", "tool:*")
+        told.append(await reserve(asking, token=onward, named=named[0]))
+        return "done"
+
+    async def goes() -> Any:
+        await asking.send(asking.token("alice"), "helper", "go")
+        return told.pop()
+
+    await asking.agent(CallbackAgent("helper", act))
+    named[0] = (await reserve(asking))["approval"]["id"]
+    await vote(asking, named[0])
+    assert (await goes())["reason_id"] == "approval-other-chain"
+    named[0] = ""
+    first = (await goes())["approval"]["id"]
+    await vote(asking, first)
+    assert (await goes())["approval"]["id"] != first
+    named[0] = first
+    assert (await goes())["reason_id"] == "approval-other-task"
+    assert inventory.calls == []
+
+
+async def test_what_is_too_large_to_be_shown_is_not_asked_about(asking: House, inventory: ToolServer) -> None:  # attack DLG-13
+    assert (await reserve(asking, amount=11, note="x" * 65_536))["reason_id"] == "approval-too-large"
+    assert (await Reception(asking).ask("GET", "/api/approvals", "carol")).json()["items"] == []
+    assert inventory.calls == []
+
+
 async def test_an_approval_ends_with_the_definition_that_was_shown(asking: House, inventory: ToolServer) -> None:  # attack DLG-13
     approval = (await reserve(asking))["approval"]["id"]
     await vote(asking, approval)
