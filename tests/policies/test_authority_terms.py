@@ -41,12 +41,13 @@ def scene(tmp_path: Path) -> Scene:
 # what people are asked
 
 EXACT = Exact("{}", "hash", "definition")
+AGREED = ("acme|https://idp.test|bob", "acme|https://idp.test|carol")
 
 
 def approval(scene: Scene, caller: Caller, request: Request, **changed: Any) -> Approval:
     now = int(scene.clock.now * 1_000_000)
     said = Approval("ap1", errand_of(caller, request), request.act.permission, "definition", "hash", ("large",), "approved", now + 1)
-    return with_(said, approvers=("acme|https://idp.test|bob",), **changed)
+    return with_(said, **{"approvers": AGREED, **changed})
 
 
 def with_approval(request: Request, said: Approval | None, named: str = "") -> Request:
@@ -84,8 +85,23 @@ def test_what_nobody_may_is_not_asked_of_people(asking: Scene) -> None:
 def test_what_people_allowed_is_granted_and_the_approval_is_told(asking: Scene) -> None:
     for caller, request in ((asking.caller(), refund(501)), (asking.caller(Hop("front")), refund(501))):
         grant = granted(asking, caller, with_approval(request, approval(asking, caller, request)))
-        assert (grant.decision.approval, grant.decision.approvers) == ("ap1", ("acme|https://idp.test|bob",))
-        assert (grant.decision.reason_id, grant.decision.policies) == ("allowed", ("large",))
+        assert (grant.decision.approval, grant.decision.approvers) == ("ap1", AGREED)
+        assert (grant.decision.reason_id, grant.decision.policies, grant.decision.began) == ("allowed", ("large",), "")
+
+
+def test_fewer_than_the_policy_wants_now_are_not_enough(asking: Scene) -> None:
+    caller, request = asking.caller(), refund(501)
+    for approvers in ((), AGREED[:1]):
+        ruling = asking.authority.rule(caller, with_approval(request, approval(asking, caller, request, approvers=approvers)))
+        assert isinstance(ruling, Question) and (ruling.needed, ruling.decision.approval) == (2, "")
+
+
+def test_an_act_that_goes_on_names_the_decision_that_used_its_approval(asking: Scene) -> None:
+    caller, request = asking.caller(), refund(501)
+    used = with_approval(request, approval(asking, caller, request, state="used", used_by="d_1"))
+    assert denied(asking, caller, used).decision.reason_id == "approval-used"
+    grant = granted(asking, caller, with_(used, terms=with_(used.terms, begun="d_1")))
+    assert (grant.decision.approval, grant.decision.began) == ("ap1", "d_1")
 
 
 @pytest.mark.parametrize(
