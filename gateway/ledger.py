@@ -183,18 +183,8 @@ class Ledger:
                 raise ApprovalNeeded(again, Pending(approval.id, approval.prompt, approval.expires, approval.needed))
         await self._asking.check_room(errand)
         asked, pending, row = self._asking.posed(question, Matter(caller, request, what, definition))
-        await self._pose(caller, asked, row)
+        await _pose(self._memory, self._asking, caller, asked, row)
         raise ApprovalNeeded(asked, pending)
-
-    async def _pose(self, caller: Caller, asked: Question, row: dict[str, Any]) -> None:
-        record = decision_record(asked.decision, caller.principal)
-        _log_refusal(asked.decision)
-
-        def work(batch: Batch) -> None:
-            self._memory.audit.append(batch, record)
-            self._asking.keep(batch, row)
-
-        await self._memory.database.write(work)
 
     def stopping(self, caller: Caller, request: Request, callee: Hop) -> Grant:
         """The Grant to have a task stopped that is the caller's own, not kept yet. Raises CannotNarrow."""
@@ -300,6 +290,17 @@ class Ledger:
             "duration_us": self._memory.now() - decision.at,
         }
         self._memory.database.post(lambda batch: self._memory.audit.append(batch, record))
+
+
+async def _pose(memory: Memory, asking: Asking, caller: Caller, asked: Question, row: dict[str, Any]) -> None:
+    record = decision_record(asked.decision, caller.principal)
+    _log_refusal(asked.decision)
+
+    def work(batch: Batch) -> None:
+        memory.audit.append(batch, record)
+        asking.keep(batch, row)
+
+    await memory.database.write(work)
 
 
 def _keep_ticket(batch: Batch, call: Call | None, now_us: int) -> None:
