@@ -8,6 +8,7 @@ import pytest
 from gateway.database import Database
 from policies.approval import Approval, Errand
 from policies.approval_rows import MATCHED_MAX, ApprovalGone, find, keep, matching, use
+from policies.grant import Decision, calling
 from policies.tables import approval_votes, approvals
 
 ALICE = "acme|idp|alice"
@@ -98,7 +99,8 @@ async def test_so_many_of_the_same_are_looked_at_and_no_more(database: Database)
 
 
 async def used(database: Database, now: int = 999, tenant: str = "acme", approval_id: str = "ap_1") -> None:
-    await database.write(lambda batch: use(batch, tenant, approval_id, "d2", now))
+    decision = Decision("d2", now, True, "allowed", ALICE, (), (), calling("crm", "refund"), approval=approval_id)
+    await database.write(lambda batch: use(batch, tenant, decision))
 
 
 async def test_an_approval_is_used_once_by_the_decision_that_names_it(database: Database) -> None:

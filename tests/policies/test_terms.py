@@ -12,7 +12,9 @@ from policies.terms import ASKS, PLAIN, Terms
 
 ERRAND = Errand("acme", "acme|idp|alice", ("support", "sales"), "x1", "t1")
 WHAT = exact({"amount": 5}, "d1")
-APPROVAL = Approval("ap_1", ERRAND, "tool:crm.refund", "d1", WHAT.arguments_hash, ("large", "night"), "approved", 1000)
+APPROVAL = Approval(
+    "ap_1", ERRAND, "tool:crm.refund", "d1", WHAT.arguments_hash, ("large", "night"), "approved", 1000, approvers=("acme|idp|carol",)
+)
 NOW = 999
 
 
