@@ -1,6 +1,6 @@
 """Acts by the permission that stands for them, for whoever asks what would be ruled."""
 
-from policies.grant import Act, calling, getting, invoking, reading
+from policies.grant import Act, calling, getting, invoking
 from policies.permissions import BadPermission, Permissions
 from policies.policy_schema import RESOURCES
 from policies.role_rules import FAMILIES
@@ -19,8 +19,6 @@ def act_of(permission: str) -> Act:
     if family == "agent:":
         agent, _, skill = name.partition("/")
         return invoking(agent, skill)
-    if family == "resource:":
-        return reading(name)
     action = FAMILIES[family]
     return Act(action, RESOURCES.get(action, ("Key",))[0], name, permission, name)
 

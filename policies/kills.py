@@ -95,7 +95,6 @@ class Kills:
         """From now on its row says what is true of it."""
         if self._unkept.pop(kill.key, None) is not None:
             self._kept[kill.key] = kill
-            self._settle()
 
     def keep(self, batch: Batch, kill: Kill) -> bool:
         """Keeps it. False when the same was stopped before."""

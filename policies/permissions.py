@@ -19,8 +19,6 @@ class BadPermission(ValueError):
 
 @lru_cache(maxsize=8192)
 def _covers(pattern: str, permission: str) -> bool:
-    if pattern == permission or pattern == "*":
-        return True
     if pattern.endswith("*"):
         return permission.startswith(pattern[:-1])
     below = permission.startswith(pattern + "/")  # `agent:sales` covers its skill `agent:sales/quote`, `state:read:team` what is below

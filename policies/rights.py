@@ -14,7 +14,7 @@ def rights_of(known: Mapping[str, Permissions], roles: Iterable[str]) -> Permiss
 
 def visible(rights: Permissions, delegation: Delegation, act: Act) -> bool:
     """Whether the caller may know of the resource: a right of the person's touches it, or the acting agent's ceiling does."""
-    family = act.permission.split(":", 1)[0]
+    family = act.permission.partition(":")[0]
     whole = f"{family}:{act.parent}" + (".*" if act.kind in SERVED else "")
     if rights.touches(whole):
         return True

@@ -215,6 +215,16 @@ async def test_heeding_what_was_never_refused_puts_nothing_in_force() -> None:
     kills.heed(KILL)
     await kills.reload()
     assert (kills.active, len(kills), kills.version) == (False, 0, 0)
+    kills.refuse(Other(name="other").kill("k2"))
+    assert kills.listed("acme") == [Other(name="other").kill("k2")]
+
+
+async def test_what_is_heeded_stays_in_force_until_rows_are_read() -> None:
+    kills = Kills()
+    kills.refuse(KILL)
+    kills.heed(KILL)
+    kills.refuse(Other(name="other").kill("k2"))
+    assert {kill.id for kill in kills.listed("acme")} == {"k1", "k2"}
 
 
 async def test_a_kill_is_kept_with_all_that_it_says() -> None:
