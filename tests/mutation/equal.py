@@ -50,6 +50,33 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ("pinned_keys", "PROTECTED_MAX = 4096  # characters of a protected header", "number + 1"): "no base64url has 4097 characters",
     ("pinned_keys", "answer = await self._fetch(jku, limit=DOCUMENT_MAX, timeout=5.0)", "number + 1"): "the length of a wait",
     ("strict_json", 'if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:', "Gt -> GtE"): "64 brackets are never too deep",
+    (
+        "approval",
+        "SHOWN_MAX = 65_536  # characters of arguments: more than that nobody reads",
+        "number + 1",
+    ): "one more is as good",
+    (
+        "approval_rows",
+        "MATCHED_MAX = 50  # approvals of the same arguments that are looked at",
+        "number + 1",
+    ): "one more is as good",
+    (
+        "policy_reading",
+        "LEVELS_MAX = 120  # of a policy as JSON: what is deeper Cedar writes, and doesn't read again",
+        "number + 1",
+    ): "a limit with room to what it keeps away from",
+    ("policy_text", "OPERATORS_MAX = 250  # of one policy, and", "number + 1"): "a limit with room to what it keeps away from",
+    (
+        "policy_text",
+        "BRACKETS_MAX = 50  # within each other: Cedar's reader has no limit of its own, and ends the process where its stack does",
+        "number + 1",
+    ): "a limit with room to what it keeps away from",
+    (
+        "policy_text",
+        "TOKENS_MAX = 4096  # of one policy; what is wrong behind them is said to be in its first line",
+        "number + 1",
+    ): "how far it looks: one more is as good",
+    ("yaml_entries", 'loader = yaml.SafeLoader("")', "text"): "a loader has to have a text, which nobody reads",
 }
 
 
