@@ -35,9 +35,9 @@ class Case:
     arguments: Mapping[str, Any] | None
     history: History
     expect: str
-    reason: str = ""
-    policies: tuple[str, ...] | None = None
-    missing: tuple[str, ...] | None = None
+    reason: str
+    policies: tuple[str, ...] | None
+    missing: tuple[str, ...] | None
 
 
 def read_cases(text: str, user_of: str, roles_of: RolesOf) -> list[Case]:

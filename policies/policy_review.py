@@ -66,7 +66,7 @@ def _meets(policy: Policy, action: str) -> bool:
 
 
 def _other_actions(policy: Policy) -> list[str]:
-    return [name for name in sorted(ACTIONS - _UNTYPED) if policy["action"]["op"] == "All" or fits(policy["action"], [("Action", name)])]
+    return [name for name in sorted(ACTIONS - _UNTYPED) if fits(policy["action"], [("Action", name)])]
 
 
 def _scope(actions: Iterable[str]) -> dict[str, Any]:

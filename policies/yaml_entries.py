@@ -10,7 +10,7 @@ UNREADABLE = (ValueError, ArithmeticError, LookupError, AttributeError, Recursio
 class NotEntries(Exception):
     """The document is something else; `problem` is for whoever wrote it. `line` counts from 1; 0: of no line."""
 
-    def __init__(self, problem: str, line: int = 0) -> None:
+    def __init__(self, problem: str, line: int) -> None:
         super().__init__(problem)
         self.problem = problem
         self.line = line

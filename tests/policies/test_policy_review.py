@@ -314,3 +314,24 @@ def test_a_policy_that_is_unclear_for_one_tool_is_held_to_the_others() -> None:
     only = {"inventory.t2": both["inventory.t2"]}
     again = Validator("bad")
     assert review({"r": wide}, only, again).unfit == {} and again.shown == []
+
+
+def test_what_reads_arguments_of_no_tool_is_held_to_what_it_can_meet() -> None:
+    head = 'forbid(principal, action in [Action::"readAudit", Action::"invokeAgent"], resource)'
+    for tools in ({}, TYPES):
+        validator = Validator("bad")
+        assert review({"r": policy("when { context.input.x == 1 }", head)}, tools, validator).unfit == {"r": ["bad"]}
+        assert [entity["id"] for entity in validator.shown[0][0]["r"]["action"]["entities"]] == ["invokeAgent", "readAudit"]
+
+
+def test_what_is_unclear_for_all_its_tools_is_held_to_nothing() -> None:
+    loose = known_types([KnownTool("default", "inventory", "reserve", {"type": "object"})])
+    validator = Validator("bad")
+    assert review({"r": policy("when { context.input.x == 1 }", "forbid(principal, action, resource)")}, loose, validator).unfit == {}
+    assert validator.shown == []
+
+
+def test_an_argument_within_another_is_named_by_both() -> None:
+    nested = tool("reserve", {"a": {"type": "object", "properties": {"b": {"type": ["integer", "string"]}}}})
+    found = review({"r": policy("when { context.input.a.b == 1 }", HEAD)}, known_types([nested]), Validator())
+    assert found.doubts == {"r": ["context.input.a.b of inventory.reserve is not checked: it can be of several types"]}

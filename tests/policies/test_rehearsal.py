@@ -65,3 +65,7 @@ def test_what_people_would_be_asked_is_an_outcome_of_its_own(tmp_path: Path) -> 
 def test_the_roles_of_a_case_are_those_that_it_says() -> None:
     given = cases("act: 'tool:inventory.check', roles: [sales, other], expect: allow", "act: 'agent:a', roles: [other], expect: deny")
     assert [result.problems for result in rehearse(stage(PolicyEngine(ROLES), ROLES), given)] == [(), ()]
+
+
+def test_a_rehearsal_is_never_out_of_date() -> None:
+    assert stage(PolicyEngine(ROLES), ROLES).fresh

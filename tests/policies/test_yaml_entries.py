@@ -66,6 +66,8 @@ def test_what_can_not_be_read_is_refused_with_its_line_where_it_has_one(text: st
 def test_what_yaml_says_is_said_in_short() -> None:
     with pytest.raises(NotEntries, match=r"^is not YAML: mapping values are not allowed here$"):
         entries("links: a: b", "links")
+    with pytest.raises(NotEntries, match=r"^is not YAML: expected the node content"):
+        entries("links: [", "links")
     with pytest.raises(NotEntries, match=r"^has what can't be read: month must be in 1\.\.12$"):
         entries("links: [2024-13-01]", "links")
     with pytest.raises(NotEntries, match=r"^has what can't be read: could not determine a constructor"):
