@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from gateway.database import Database
-from policies.history import History, HistoryMoved, Mark, glance, leave, recall
+from policies.history import HIGHEST, History, HistoryMoved, Mark, glance, leave, recall
 from policies.tables import audit, errands
+from registry.card import CLEARANCE_MAX
 
 ERRAND = ("acme", "x1")
 
@@ -93,3 +94,7 @@ async def test_what_was_allowed_before_is_counted_and_nothing_else(database: Dat
     assert found.approvals == ("tool:crm.delete", "tool:crm.refund")
     assert (found.version, found.taint, found.totals) == (1, 2, {"amount": 5})
     assert await database.read(lambda connection: recall(connection, "acme", "x9")) == History()
+
+
+def test_nothing_is_more_sensitive_than_an_operator_can_clear_somebody_for() -> None:
+    assert HIGHEST == CLEARANCE_MAX
