@@ -138,11 +138,11 @@ def last_heads(connection: Connection) -> list[Head]:
         after = column > chains[-1] if chains else true()
         found = connection.execute(select(column).where(after).order_by(column).limit(1)).scalar_one_or_none()
         if found is None:
-            return [_last_head(connection, chain) for chain in chains]
+            return [head for chain in chains if (head := _last_head(connection, chain))]
         chains.append(found)
 
 
-def _last_head(connection: Connection, chain: str) -> Head:
+def _last_head(connection: Connection, chain: str) -> Head | None:
     columns = (audit_table.c.seq, audit_table.c.hash)
     row = connection.execute(select(*columns).where(audit_table.c.chain == chain).order_by(audit_table.c.seq.desc()).limit(1)).one_or_none()
-    return Head(chain, row.seq, row.hash) if row else Head(chain, 0, ZERO)
+    return Head(chain, row.seq, row.hash) if row else None

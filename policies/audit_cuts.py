@@ -40,10 +40,10 @@ def due(connection: Connection, before: int) -> list[Cut]:
         younger = connection.execute(select(func.min(table.seq)).where(here, table.at >= before)).scalar()
         last = min(younger if younger is not None else end, end) - 1
         gone = (here, table.seq <= last)
-        figures = connection.execute(select(func.count(), func.min(table.at), func.max(table.at)).where(*gone)).one()
-        if figures[0]:
+        count, *times = connection.execute(select(func.count(), func.min(table.at), func.max(table.at)).where(*gone)).one()
+        if count:
             digest = connection.execute(select(table.hash).where(here, table.seq == last)).scalar_one()
-            found.append(Cut(chain, last, digest, *figures))
+            found.append(Cut(chain, last, digest, count, *times))
     return found
 
 

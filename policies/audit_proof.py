@@ -14,7 +14,6 @@ from policies.audit_heads import TYPE, Verifier
 from policies.tables import audit as audit_table
 
 COPIES = ("chain", "seq", "tenant", "kind", "at", "decision_id", "txn")
-COLUMNS = (*COPIES, "body", "prev", "hash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ def rows_of(connection: Connection) -> Iterator[Mapping[str, Any]]:
 
 
 def prove(rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Verifier, later: Iterable[str] = ()) -> Proof:
-    """Checks records (dicts of COLUMNS) and signed heads against each other.
+    """Checks records (dicts of the table's columns) and signed heads against each other.
 
     Rows of one chain must stand in order; that is what finds a reordering. `later` are heads read after the rows, of a gateway at
     work: they name records that may not have been there yet, and only say which chains are its own.

@@ -4,6 +4,28 @@ from tests.mutation.mutants import Mutant
 
 # (module, the changed line without the blanks around it, kind): why nobody could tell
 EQUAL: dict[tuple[str, str, str], str] = {
+    ("audit_cuts", "AT_ONCE = 5000  # records of one transaction", "number + 1"): "how many go at once, nobody sees",
+    (
+        "audit_cuts",
+        'for row in connection.execute(query, execution_options={"yield_per": 1000}):',
+        "number + 1",
+    ): "how many are fetched at once",
+    (
+        "audit_cuts",
+        'for row in connection.execute(query, execution_options={"yield_per": 1000}):',
+        "text",
+    ): "all are fetched at once, the same",
+    ("audit_heads", "COMPACT_AFTER = 3600  # lines, an hour of work", "number + 1"): "how often a file is tidied",
+    (
+        "audit_proof",
+        'found = connection.execute(query, execution_options={"yield_per": 1000})',
+        "number + 1",
+    ): "how many are fetched at once",
+    (
+        "audit_proof",
+        'found = connection.execute(query, execution_options={"yield_per": 1000})',
+        "text",
+    ): "all are fetched at once, the same",
     ("authority", "self._verdicts: BoundedCache[tuple[str | None, ...], _Verdict] = BoundedCache(50_000, around.now)", "number + 1"): (
         "the places of a cache"
     ),
@@ -78,6 +100,13 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ): "how far it looks: one more is as good",
     ("role_rules", 'if pattern.endswith("*"):', "text"): "no act is called by a name with a star, which would be permitted besides",
     ("yaml_entries", 'loader = yaml.SafeLoader("")', "text"): "a loader has to have a text, which nobody reads",
+    ("vault", "CACHED_MAX: Final = 10_000", "number + 1"): "the places of a cache",
+    (
+        "vault",
+        'lease, holder = hashlib.sha256(json.dumps(list(place)).encode()).hexdigest(), new_id("v")',
+        "text",
+    ): "a holder's name is compared with itself alone",
+    ("vault", "LOOK_SECONDS: Final = 0.05  # between two looks at what another process holds", "number + 1"): "the length of a wait",
 }
 
 

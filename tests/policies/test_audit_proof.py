@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine
 
 from policies.audit_heads import TYPE
-from policies.audit_proof import COLUMNS, Proof, prove, rows_of
+from policies.audit_proof import Proof, prove, rows_of
 from policies.tables import audit as audit_table
 from policies.tables import metadata
 from tests.fakes.trail import Plain, Row, chain_of, cut_at, genesis, head_of, record
@@ -158,6 +158,7 @@ def test_a_cut_is_found_up_to_the_last_kept_head(keys: Plain) -> None:
     assert prove(rows, heads, keys).sound
     assert found(prove(rows[:5], heads, keys), ("a_1", 7, f"a signed head names this record, {GONE}"))
     assert len(prove([], heads, keys).flaws) == 2
+    assert found(prove([], [head_of(keys, rows[0])], keys), ("a_1", 1, f"a signed head names this record, {GONE}"))
 
 
 def test_a_chain_that_was_made_anew_is_found(keys: Plain) -> None:
@@ -307,4 +308,4 @@ def test_the_records_of_a_database_come_in_the_order_of_their_chains(connection:
     connection.execute(audit_table.insert(), [other[1], one[2], one[0], other[0], one[1]])
     found = list(rows_of(connection))
     assert found == [*one, *other]
-    assert set(found[0]) == set(COLUMNS)
+    assert list(found[0]) == [column.name for column in audit_table.columns]

@@ -192,6 +192,30 @@ async def test_who_finds_a_lock_free_takes_it_and_leaves_it(
     assert (end, now) == (1000 + 40_000_000, 1000)
 
 
+class Freed(Scripted):
+    """The lock is free when another task said so, which must have its turn for that."""
+
+    looks = 0
+    free = False
+
+    async def read(self, work: object) -> Any:
+        self.looks += 1
+        assert self.looks < 100, "nobody else had a turn"
+        return None if self.free else 1001
+
+    async def give_up(self) -> None:
+        self.free = True
+
+
+async def test_who_waits_for_a_lock_lets_others_go_on(tmp_path: Path) -> None:
+    database = Freed([], [1, 1])
+    vault = DatabaseVault(database, Envelope(VaultKeys.open(tmp_path)), lambda: 1000)
+    giving = asyncio.create_task(database.give_up())
+    assert await _held(vault)
+    await giving
+    assert database.looks == 2
+
+
 async def test_each_place_has_a_lock_of_its_own_and_each_holder_a_name(tmp_path: Path) -> None:
     vault, database = scripted(tmp_path, [None] * 4, [1] * 8)
     for place in (("a", "b"), ("a b",), ("a", "b"), ("a,b",)):
@@ -271,6 +295,13 @@ async def test_what_was_registered_again_is_the_latest_of_its_server_and_tenant(
     assert await vault.client("acme", "https://as") == Client("https://as", "two")
     assert await vault.client("acme", "https://other") is None
     assert await vault.client("evil", "https://as") == Client("https://as", "four")
+
+
+async def test_a_lock_of_one_place_holds_up_no_other(small: Database, tmp_path: Path) -> None:
+    keys, now = VaultKeys.open(tmp_path), Now()
+    mine, theirs = (DatabaseVault(small, Envelope(keys), now) for _ in range(2))
+    async with asyncio.timeout(30), theirs.alone(("credential", "another")):
+        assert await _held(mine)
 
 
 # attack VLT-05
