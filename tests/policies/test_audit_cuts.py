@@ -211,17 +211,17 @@ def test_statements_are_told_from_all_else_that_is_signed() -> None:
     assert stated([], keys) == ([], {})
 
 
-def test_heads_of_what_went_are_no_flaw_and_still_prove_the_rest(connection: Connection, keys: SigningKeys, tmp_path: Path) -> None:
+def test_heads_of_what_went_are_no_flaw_and_still_prove_the_rest(small: Connection, keys: SigningKeys, tmp_path: Path) -> None:
     """The file has many heads of a chain until it is compacted, and copies of it are kept for ever."""
     rows = chain_of(8)
-    put(connection, rows)
+    put(small, rows)
     file = HeadsFile(tmp_path / "audit.heads", keys, lambda: 1)
     for length in (2, 3, 5, 8):
         file.keep(last(rows[:length]))
-    (cut,) = due(connection, 5)
+    (cut,) = due(small, 5)
     file.note(cut.claims(9), "interlock-audit-cut+jwt")
-    carry_out(connection, cut)
-    rest = list(rows_of(connection))
+    carry_out(small, cut)
+    rest = list(rows_of(small))
     proof = prove(rest, read_heads(tmp_path / "audit.heads"), keys)
     assert (proof.flaws, proof.heads, proof.unwitnessed) == ([], 4, 0)
     assert not prove(rest[:3], read_heads(tmp_path / "audit.heads"), keys).sound
