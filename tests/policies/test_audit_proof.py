@@ -56,7 +56,7 @@ def test_an_untouched_trail_is_sound_and_counted(keys: Plain) -> None:
 
 
 def test_nothing_is_sound(keys: Plain) -> None:
-    assert prove([], [], keys) == Proof(0, 0, 0, 0, 0, [])
+    assert prove([], [], keys) == Proof() == Proof(0, 0, 0, 0, 0, [])
 
 
 # attack LOG-04
