@@ -11,7 +11,7 @@ SERVED = frozenset({"Tool", "Prompt"})  # their parent is a server
 class Act(Struct, frozen=True):
     """What is asked: a Cedar action on a resource, and the permission string that stands for both.
 
-    `parent` is the server of a tool or a prompt, else the resource itself.
+    `parent` is the server of a tool or a prompt, the agent of a skill, else the resource itself.
     """
 
     action: str  # invokeAgent | callTool | … (see docs/permissions.md)

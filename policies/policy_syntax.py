@@ -15,8 +15,6 @@ _CALLS = {".": {"left": _HISTORY, "attr": "calls"}}
 
 def parent_of(act: Act) -> Uid | None:
     """The entity above the resource: the server of a tool, the agent of a skill."""
-    if act.kind == "Agent" and "/" in act.resource:
-        return ("Agent", act.resource.partition("/")[0])
     parent = ("Server" if act.kind in SERVED else act.kind, act.parent)
     return None if parent == (act.kind, act.resource) else parent
 
@@ -78,9 +76,10 @@ def _context_attribute(node: Mapping[str, Any]) -> str:
 
 def counted_call(node: Mapping[str, Any]) -> str:
     """`context.history.calls["x"]`, or `has` of it -> `x`; anything else -> the empty string."""
-    found = node.get(".", node.get("has"))
-    name = found.get("attr") if isinstance(found, dict) and found.get("left") == _CALLS else ""
-    return name if isinstance(name, str) else ""
+    match node:
+        case {".": {"left": left, "attr": str(name)}} | {"has": {"left": left, "attr": str(name)}} if left == _CALLS:
+            return name
+    return ""
 
 
 def assumed(rules: Mapping[str, dict[str, Any]], blind: Collection[str], favourable: bool) -> dict[str, dict[str, Any]]:

@@ -76,6 +76,8 @@ def test_what_is_compared_with_a_decimal_or_looked_for_among_decimals_is_one(con
         "context.input.p < 1",
         "context.input.p == context.input.q",
         "[1, 2].contains(context.input.p)",
+        "[1, context.input.p].contains(2)",
+        f"context.input.p < {ONE}",
         "context.input.p.contains(1)",
         f"(context.input.p == 3) == ({ONE} == {ONE})",
         f"if context.input.p == 1 then {ONE} == {ONE} else true",
