@@ -56,6 +56,13 @@ EQUAL: dict[tuple[str, str, str], str] = {
         "text",
     ): "its type was looked at before, and no signature tells it",
     ("tickets", "self._known: BoundedCache[tuple[str, str], Ticket] = BoundedCache(10_000, clock)", "number + 1"): "the places of a cache",
+    ("cedar", "ENTITIES_KEPT = 1024  # 8 KB each", "number + 1"): "the places of a cache",
+    ("cedar", "if len(self._entities) >= ENTITIES_KEPT:", "GtE -> Gt"): "one more place of a cache",
+    (
+        "cedar",
+        "result = cedarpy.validate_policies(text, cedarpy.Schema.from_json_str(schema), release_gil=True)",
+        "bool",
+    ): "whether other threads go on meanwhile",
     ("client_assertion", "self._key_sets: BoundedCache[bytes, dict[str, VettedKey]] = BoundedCache(1000, now)", "number + 1"): (
         "the places of a cache"
     ),
