@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 # A comment, a string, a word, an operator, or one other character; white space is between them.
-_TOKEN = re.compile(r'//[^\n]*|"(?:\\.|[^"\\])*"|[A-Za-z_]\w*|\d+|::|&&|\|\||[=!<>]=|\S', re.DOTALL)
+_TOKEN = re.compile(r'//[^\n\r]*|"(?:\\.|[^"\\])*"|[A-Za-z_]\w*|\d+|::|&&|\|\||[=!<>]=|\S', re.DOTALL)
 INCOMPLETE = "unexpected end of input"
 OPERATORS_MAX = 250  # of one policy, and
 BRACKETS_MAX = 50  # within each other: Cedar's reader has no limit of its own, and ends the process where its stack does
-_OPERATORS = frozenset(["||", "&&", "==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "!", ".", "has", "like", "is", "in", "if"])
+_OPERATORS = frozenset(["||", "&&", "==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "!", ".", "has", "like", "is", "in", "if", "["])
 TOKENS_MAX = 4096  # of one policy; what is wrong behind them is said to be in its first line
 
 

@@ -89,12 +89,19 @@ def test_so_many_brackets_within_each_other_are_read_and_no_more(opening: str, c
 
 
 @pytest.mark.parametrize(
-    "operator", ["||", "&&", "==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "!", ".", "has", "like", "is", "in", "if"]
+    "operator", ["||", "&&", "==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "!", ".", "has", "like", "is", "in", "if", "["]
 )
 def test_so_many_operators_of_one_policy_are_read_and_no_more(operator: str) -> None:
-    full = f" {operator} a" * OPERATORS_MAX
+    after = "]" if operator == "[" else ""
+    full = f" {operator} a{after}" * OPERATORS_MAX
     assert overgrown_line(f"{full};\n{full}; {operator}") == 0
     assert overgrown_line(f"a;\na{full} {operator} a;") == 2
+
+
+def test_a_comment_ends_with_its_line_also_where_that_is_an_old_one() -> None:
+    assert overgrown_line(f"a // b\r{'(' * (BRACKETS_MAX + 1)}") == 1
+    assert complaint("// a\r" + PLAIN + ";") == ""  # so does Cedar
+    assert len(starts(f"// a\r{PLAIN};")) == 1
 
 
 def test_names_and_texts_are_not_counted() -> None:
