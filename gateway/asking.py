@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import Connection, func, select
 
+from adapters.mcp_wire import CAPABILITIES_KEY, LEVEL_KEY, META, VERSION_KEY
 from gateway.database import Batch
 from gateway.turns import Memory
 from policies import approval_rows
@@ -25,8 +26,8 @@ from registry.pins import pin
 
 PENDING_MAX = 50  # questions of one person that wait for somebody
 _ANSWERS = ("requestState", "inputResponses")  # MCP 2026-07-28: of a request that goes on
-_PER_REQUEST = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
-_OWN = ("io.modelcontextprotocol/", "dev.interlock/")
+_CLIENTS = (VERSION_KEY, CAPABILITIES_KEY, LEVEL_KEY, f"{META}clientInfo", "dev.interlock/approval")  # other names may say anything
+_NOT_SHOWN = frozenset({"progressToken", "traceparent", "tracestate", "baggage", *_CLIENTS})
 _encode = msgspec.json.Encoder().encode
 _params = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -95,7 +96,7 @@ def beside(act: Act, params: bytes, answers: bool) -> dict[str, Any]:
     given: dict[str, Any] = _params(params) if params else {}
     told = ("uri",) if act.action == "readResource" else ("name", "arguments")
     found = {name: one for name, one in given.items() if name not in (*told, "_meta", *(() if answers else _ANSWERS))}
-    meta = {name: one for name, one in given.get("_meta", {}).items() if name not in _PER_REQUEST and not name.startswith(_OWN)}
+    meta = {name: one for name, one in given.get("_meta", {}).items() if name not in _NOT_SHOWN}
     return {**found, "_meta": meta} if meta else found
 
 
