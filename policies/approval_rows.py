@@ -16,7 +16,7 @@ _USE = (
     "UPDATE approvals SET state = 'used', used_by = ?, closed = ? WHERE tenant = ? AND id = ? AND state = ? AND used_by = ? AND expires > ?"
 )
 _GIVE_BACK = (
-    "UPDATE approvals SET state = 'approved', used_by = '', closed = NULL "
+    "UPDATE approvals SET state = ?, used_by = ?, closed = ? "
     "WHERE tenant = ? AND id = ? AND state = 'used' AND used_by = ? AND grant_id = ''"
 )
 _encode = msgspec.json.Encoder().encode
@@ -66,8 +66,9 @@ def use(batch: Batch, tenant: str, decision: Decision) -> None:
 
 
 def give_back(batch: Batch, tenant: str, decision: Decision) -> None:
-    """Nothing came of the decision that used it."""
-    batch.run(_GIVE_BACK, (tenant, decision.approval, decision.id))
+    """Nothing came of the decision that used it; what an earlier one began with it is there all the same, and only that can go on."""
+    before = ("used", decision.began, decision.at) if decision.began else ("approved", "", None)
+    batch.run(_GIVE_BACK, (*before, tenant, decision.approval, decision.id))
 
 
 def keep(batch: Batch, row: dict[str, Any]) -> None:

@@ -107,7 +107,8 @@ async def test_what_is_sent_beside_the_arguments_is_approved_or_refused(home: Ho
     named = {"dev.interlock/approval": approval}
     for more in ({"inputResponses": ANSWER}, {"force": True}, {"arguments": {"amount": 11, "force": True}}):
         assert (await reserve(home, named, **more))["reason_id"] == "approval-other-arguments"
-    assert (await reserve(home, {**named, "vendor/dry-run": False}))["reason_id"] == "approval-other-arguments"
+    for name in ("vendor/dry-run", "io.modelcontextprotocol/note", "dev.interlock/note"):
+        assert (await reserve(home, {**named, name: False}))["reason_id"] == "approval-other-arguments"
     assert inventory.params == []
     found = await approved(home, force=True, meta={"vendor/dry-run": False})
     shown = (await Reception(home).ask("GET", f"/api/approvals/{found}", "carol")).json()
@@ -315,9 +316,20 @@ async def test_an_approval_is_with_one_decision_at_a_time(database: Database) ->
         assert await database.read(lambda connection, who=errand, by=name: used_by(connection, who, by)) is None
     await database.write(lambda batch: give_back(batch, "acme", decision("d_1")))  # which has it no more
     assert not await uses(decision("d_4"))
+    await database.write(lambda batch: give_back(batch, "acme", decision("d_2", began="d_1")))
+    assert not await uses(decision("d_4"))  # what d_1 began is there, and goes on
+    assert await uses(decision("d_5", began="d_1"))
+    assert not await uses(decision("d_9", began="d_5", at=1000))
+
+
+async def test_an_approval_of_which_nothing_came_is_as_good_as_before(database: Database) -> None:
+    await database.write(lambda batch: keep(batch, APPROVAL))
+    await database.write(lambda batch: use(batch, "acme", decision("d_1")))
     await database.write(lambda batch: give_back(batch, "acme", decision("d_2")))
-    assert await uses(decision("d_4"))
-    assert not await uses(decision("d_9", began="d_4", at=1000))
+    with pytest.raises(ApprovalGone):
+        await database.write(lambda batch: use(batch, "acme", decision("d_3")))
+    await database.write(lambda batch: give_back(batch, "acme", decision("d_1")))
+    await database.write(lambda batch: use(batch, "acme", decision("d_3")))
 
 
 async def test_an_approval_of_a_task_that_waits_is_not_given_back(database: Database) -> None:
@@ -337,6 +349,10 @@ async def test_an_approval_of_a_task_that_waits_is_not_given_back(database: Data
         ),
         (calling("crm", "refund"), {"name": "refund", "uri": "x", "force": True}, {"uri": "x", "force": True}),
         (calling("crm", "refund"), {"name": "refund", "_meta": {"own": 1}}, {"_meta": {"own": 1}}),
+        *[
+            (calling("crm", "refund"), {"name": "refund", "_meta": {name: "to mallory"}}, {"_meta": {name: "to mallory"}})
+            for name in ("io.modelcontextprotocol/note", "dev.interlock/note")  # whose names they are makes nothing of them harmless
+        ],
         (reading("crm"), {"uri": "x", "_meta": {}}, {}),
         (reading("crm"), {"uri": "x", "name": "y"}, {"name": "y"}),
     ],
