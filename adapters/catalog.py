@@ -26,9 +26,8 @@ from adapters.vendor_line import Place
 
 SERVERS = frozenset({"mcp", KIND, SANDBOX})  # the kinds of servers; no agent is registered as one
 GROUP: Final = "interlock.adapters"  # of entry points, by which other distributions bring vendors
-VENDORS: Final[
-    Mapping[str, str]
-] = {  # loaded when the first agent of the kind is looked at (see Catalog.load), since some bring heavy libraries
+# loaded when the first agent of the kind is looked at (see Catalog.load), since some bring heavy libraries
+VENDORS: Final[Mapping[str, str]] = {
     "activity": "adapters.activity:Activity",
     "adk": "adapters.adk:Adk",
     "ag-ui": "adapters.ag_ui:AgUi",

@@ -161,7 +161,7 @@ vault_clients = Table(
 vault_leases = Table(
     "vault_leases",
     metadata,
-    Column("id", Text, primary_key=True),  # digest of what is changed by one process at a time
+    Column("id", Text, primary_key=True),  # digest of what one process does at a time: change a credential, run a turn of a session
     Column("holder", Text, nullable=False),
     Column("until", BigInteger, nullable=False),
 )
