@@ -18,7 +18,7 @@ from adapters.oauth_discovery import (
     server_of,
 )
 from adapters.oauth_requests import OFFLINE, Network, OAuthRefused, OAuthRequests, OwnClient, challenge_for
-from adapters.oauth_sites import check_endpoints, chosen, same_site
+from adapters.oauth_sites import at_own_host, check_endpoints, chosen
 from adapters.oauth_terms import WITH_ASSERTION, AuthTerms
 from policies.bounded import BoundedCache
 from policies.credentials import Client, Credential, CredentialKey, Vault, origin_of
@@ -140,7 +140,7 @@ class McpOAuth:
         known = self._sites.get(place)
         if known is not None and not fresh:
             return known
-        if told and not same_site(approach.url, told):
+        if told and not at_own_host(approach.url, told):
             raise UpstreamFault("The server's resource metadata is at another host", told[:200])
         resource = await resource_of(self._network.fetch, approach.url, told)
         if resource is None and terms.issuer:  # the operator knows what the server does not say

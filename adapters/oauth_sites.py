@@ -13,7 +13,7 @@ ELSEWHERE: Final = f"The server names an authorization server that is not of its
 SCATTERED: Final = f"The authorization server has endpoints at another host; {_LISTED}"
 
 
-def same_site(url: str, named: str) -> bool:
+def at_own_host(url: str, named: str) -> bool:
     """Whether what a URL names is at its own host, or at one below that. This machine is one site, whatever it is called.
 
     A neighbour (login.tracker.example for mcp.tracker.example) may be a stranger, as under co.uk or vercel.app: no text of a name tells,
@@ -38,7 +38,7 @@ def _is_address(host: str) -> bool:
 def chosen(url: str, named: Collection[str], listed: Collection[str]) -> str:
     """The first of the `named` issuers that a server at `url` may name, or that an operator listed. Raises UpstreamFault."""
     for issuer in named:
-        if issuer in listed or same_site(url, issuer):
+        if issuer in listed or at_own_host(url, issuer):
             return issuer
     raise UpstreamFault(ELSEWHERE, str(list(named))[:300])
 
@@ -48,6 +48,6 @@ def check_endpoints(at: AuthorizationServer, listed: Collection[str]) -> None:
     if at.issuer in listed:
         return
     endpoints = (at.token_endpoint, at.authorization_endpoint, at.registration_endpoint)
-    strange = next((each for each in endpoints if each and not same_site(at.issuer, each)), "")
+    strange = next((each for each in endpoints if each and not at_own_host(at.issuer, each)), "")
     if strange:
         raise UpstreamFault(SCATTERED, strange[:300])

@@ -27,13 +27,13 @@ from gateway.sending import (
     ServerListening,
     asked_of,
     check_handoff,
-    goes_of,
     granted,
     kept_beside,
     kept_webhook,
     listening_of,
     meant,
     new_row,
+    outgoing_of,
     request_of,
     turn_for,
 )
@@ -167,7 +167,7 @@ class Broker:
         check_handoff(sending, target, before)
         message = msgspec.structs.replace(sending.said or sending.message, context_id=row.context_id, task_id=row.id)
         if isinstance(grant, Question):
-            waiting = Waiting(row, before, message, target, goes_of(sending), kept_webhook(sending, row, before))
+            waiting = Waiting(row, before, message, target, outgoing_of(sending), kept_webhook(sending, row, before))
             return await self.parking.park(caller, waiting, asked, grant)
         row, left = self.parking.left_behind(caller, target, granted(row, grant))
         opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))

@@ -12,7 +12,7 @@ from gateway.broker import Broker, Ready
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.parking import Waiting
 from gateway.resuming import each_by_itself, end_of
-from gateway.sending import Allowed, Sending, asked_of, goes_of, granted, turn_for
+from gateway.sending import Allowed, Sending, asked_of, granted, outgoing_of, turn_for
 from gateway.tables import connections, tasks
 from gateway.tasks import TaskRow, row_of
 from gateway.turns import Memory, Turned
@@ -57,7 +57,7 @@ class Consented:
         asked = await self._broker.parking.carried(caller, asked_of(sending, target, row), target, row)
         grant = await self._ledger.ruling(caller, asked)
         if isinstance(grant, Question):
-            await self._broker.parking.park(caller, Waiting(row, row, message, target, goes_of(sending), None), asked, grant)
+            await self._broker.parking.park(caller, Waiting(row, row, message, target, outgoing_of(sending), None), asked, grant)
             return
         turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, row))
         call = self._ledger.call(grant, target, sending.trail, row.id)

@@ -38,7 +38,7 @@ class AwaitsApproval(TaskEnded):
 
 
 @dataclass(frozen=True, slots=True)
-class Goes:
+class Outgoing:
     """What a task that waits will send, and `how`: what else its sending said."""
 
     message: Message
@@ -47,13 +47,13 @@ class Goes:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A task that is to wait. `before`: as it was, if it is not new. `message` is kept in its log, `goes` is what it waits with."""
+    """A task that is to wait. `before`: as it was, if it is not new. `message` is kept in its log, `outgoing` is what it waits with."""
 
     row: TaskRow
     before: TaskRow | None
     message: Message
     target: Registration
-    goes: Goes
+    outgoing: Outgoing
     also: Callable[[Batch], None] | None
 
 
@@ -81,12 +81,12 @@ class Parking:
         """The task as it waits (A2A 1.0 s7.6), with the question. Raises Refused, TooManyQuestions and as Ledger.open."""
         definition = defined(waiting.target, request.act)
         try:
-            what = shown(request.arguments if request.arguments is not None else sent(waiting.goes), definition)
+            what = shown(request.arguments if request.arguments is not None else sent(waiting.outgoing), definition)
         except NotShowable:
             raise await self._ledger.refusal(caller, denied(question, "approval-too-large")) from None
         await self._asking.check_room(errand_of(caller, request))
         left = caller.delegation.rooted(self._memory.new_id("g"), waiting.row.id, waiting.row.txn)
-        matter = Matter(caller, request, what, definition, left.grant_id, waiting.goes.how)
+        matter = Matter(caller, request, what, definition, left.grant_id, waiting.outgoing.how)
         asked, pending, approval = self._asking.posed(question, matter)
         text = (
             f"{pending.sentence} Approval {pending.id} waits for somebody who may decide, until {rfc3339(pending.expires)}. "
@@ -179,10 +179,10 @@ class Parking:
         await self._memory.database.write(lambda batch: batch.run(_CLOSE, (state, now, *where)))
 
 
-def sent(goes: Goes) -> dict[str, Any]:
+def sent(outgoing: Outgoing) -> dict[str, Any]:
     """What a message to an agent says, without the ids of its way."""
-    said = msgspec.json.decode(encode(goes.message))
-    return {"message": {name: said[name] for name in ("parts", "metadata", "extensions") if name in said}, **goes.how}
+    said = msgspec.json.decode(encode(outgoing.message))
+    return {"message": {name: said[name] for name in ("parts", "metadata", "extensions") if name in said}, **outgoing.how}
 
 
 def exactly(due: Due, target: Registration, act: Act) -> Exact:

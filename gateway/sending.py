@@ -19,7 +19,7 @@ from gateway.contracts import check_input, contract_of
 from gateway.database import Batch
 from gateway.handoff import SUMMARY, contracted, plain, skill_of, with_context, without
 from gateway.ledger import Adapters, Trail
-from gateway.parking import Goes
+from gateway.parking import Outgoing
 from gateway.prompts import answers_to
 from gateway.push import Webhook
 from gateway.task_reader import digest, scoped_key, session_of
@@ -96,10 +96,10 @@ def listening_of(target: Registration, asked: ServerListening) -> Request:
     return Request(asked.act, target.tenant, None, ceiling_of(target.ceiling), trace_id=asked.trail.trace_id, terms=terms)
 
 
-def goes_of(sending: Sending) -> Goes:
+def outgoing_of(sending: Sending) -> Outgoing:
     """What a task that waits goes on with: the message, and what its sending says beside it."""
     said = {"skill": sending.skill, "accepted_output_modes": list(sending.accepted_output_modes), "metadata": sending.metadata}
-    return Goes(sending.message, {name: one for name, one in said.items() if one})
+    return Outgoing(sending.message, {name: one for name, one in said.items() if one})
 
 
 def meant(sending: Sending, before: TaskRow | None) -> Sending:

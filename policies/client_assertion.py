@@ -7,7 +7,7 @@ from hashlib import sha256
 from policies import strict_json
 from policies.bounded import BoundedCache
 from policies.jwks import BadKeySet, VettedKey, vet
-from policies.strict_jwt import TokenRefused, check_times, identifier, one_audience, open_envelope, verify_signature
+from policies.strict_jwt import TokenRefused, check_times, identifier, one_audience, read_unverified, verify_signature
 
 LIFE = 300.0  # seconds
 _TYPES = frozenset({"", "jwt", "client-authentication+jwt"})
@@ -24,7 +24,7 @@ class Assertion:
 
 def claimed_client(assertion: str) -> str:
     """Whom the assertion says it is from, to look up the keys to verify it with. Raises TokenRefused."""
-    return identifier(open_envelope(assertion).claims, "sub")
+    return identifier(read_unverified(assertion).claims, "sub")
 
 
 class ClientAssertions:
@@ -40,11 +40,11 @@ class ClientAssertions:
 
         RFC 7523 s3: `iss` and `sub` are the client, one audience is ours, `exp` within 5 minutes; and always `iat` and `jti`.
         """
-        envelope = open_envelope(assertion)
-        if envelope.typ not in _TYPES:
+        unverified = read_unverified(assertion)
+        if unverified.typ not in _TYPES:
             raise TokenRefused("type")
-        verify_signature(envelope, self._keys(jwks).get(envelope.kid))
-        claims = envelope.claims
+        verify_signature(unverified, self._keys(jwks).get(unverified.kid))
+        claims = unverified.claims
         if claims.get("iss") != client_id or claims.get("sub") != client_id:
             raise TokenRefused("client")
         one_audience(claims, self._audiences)

@@ -21,7 +21,7 @@ from policies.ids import new_id
 from policies.jwks import Fetch, RemoteKeySet
 from policies.keys import SigningKeys
 from policies.principal import Principal
-from policies.strict_jwt import ACCESS_TOKEN, TOKEN_MAX, TokenRefused, UnverifiedToken, one_audience, open_envelope, verify_signature
+from policies.strict_jwt import ACCESS_TOKEN, TOKEN_MAX, TokenRefused, UnverifiedToken, one_audience, read_unverified, verify_signature
 
 __all__ = ["DEVELOPMENT_ISSUER", "Claims", "Identity", "TokenRefused", "TrustedIssuer", "mint_user_token"]
 
@@ -64,7 +64,7 @@ class Identity:
         try:
             claims = self.cached(token, audiences)
             if claims is None:
-                claims = await self._read(open_envelope(token), audiences)
+                claims = await self._read(read_unverified(token), audiences)
                 self._cache.put(_digest(token), claims, min(claims.expires - self._now(), _CACHE_SECONDS))
         except TokenRefused:
             raise
@@ -77,50 +77,50 @@ class Identity:
         """Forgets every verified token: keys or issuers changed."""
         self._cache.clear()
 
-    async def _read(self, envelope: UnverifiedToken, audiences: Collection[str]) -> Claims:
-        issuer = envelope.claims.get("iss")
+    async def _read(self, unverified: UnverifiedToken, audiences: Collection[str]) -> Claims:
+        issuer = unverified.claims.get("iss")
         if issuer == self._public_url:
-            self._check_ours(envelope)
-            read = hop_claims if "act" in envelope.claims else person_claims
-            return read(envelope.claims, audiences, self._now())
+            self._check_ours(unverified)
+            read = hop_claims if "act" in unverified.claims else person_claims
+            return read(unverified.claims, audiences, self._now())
         if issuer == DEVELOPMENT_ISSUER and self._development:
-            self._check_ours(envelope)
-            return development_claims(envelope.claims, audiences, self._now())
+            self._check_ours(unverified)
+            return development_claims(unverified.claims, audiences, self._now())
         if not isinstance(issuer, str) or issuer not in self._issuers:
             raise TokenRefused("issuer")
-        return await self._read_external(envelope, issuer, audiences)
+        return await self._read_external(unverified, issuer, audiences)
 
     async def vouched(self, assertion: str) -> Vouched:
         """What an identity assertion (ID-JAG) for us says, of an issuer that may make them. Raises TokenRefused."""
-        envelope = open_envelope(assertion)
-        issuer = envelope.claims.get("iss")
+        unverified = read_unverified(assertion)
+        issuer = unverified.claims.get("iss")
         trusted, keys = self._issuers.get(issuer, (None, None)) if isinstance(issuer, str) else (None, None)
         if trusted is None or keys is None or not trusted.id_jag:
             raise TokenRefused("issuer")
-        if envelope.typ not in _ASSERTION_TYPES:
+        if unverified.typ not in _ASSERTION_TYPES:
             raise TokenRefused("type")
-        verify_signature(envelope, await keys.find(envelope.kid))
-        one_audience(envelope.claims, (self._public_url,))
-        return vouched_claims(envelope.claims, trusted, self._now())
+        verify_signature(unverified, await keys.find(unverified.kid))
+        one_audience(unverified.claims, (self._public_url,))
+        return vouched_claims(unverified.claims, trusted, self._now())
 
-    def _check_ours(self, envelope: UnverifiedToken) -> None:
-        if envelope.typ not in ACCESS_TOKEN:
+    def _check_ours(self, unverified: UnverifiedToken) -> None:
+        if unverified.typ not in ACCESS_TOKEN:
             raise TokenRefused("type")
-        verify_signature(envelope, self._keys.find(envelope.kid))
+        verify_signature(unverified, self._keys.find(unverified.kid))
 
-    async def _read_external(self, envelope: UnverifiedToken, issuer: str, audiences: Collection[str]) -> Claims:
+    async def _read_external(self, unverified: UnverifiedToken, issuer: str, audiences: Collection[str]) -> Claims:
         trusted, keys = self._issuers[issuer]
-        if envelope.typ not in _EXTERNAL_TYPES:
+        if unverified.typ not in _EXTERNAL_TYPES:
             raise TokenRefused("type")
-        verify_signature(envelope, await keys.find(envelope.kid))
-        return external_claims(envelope.claims, trusted, self._external_audience(envelope, trusted, audiences), self._now())
+        verify_signature(unverified, await keys.find(unverified.kid))
+        return external_claims(unverified.claims, trusted, self._external_audience(unverified, trusted, audiences), self._now())
 
-    def _external_audience(self, envelope: UnverifiedToken, trusted: TrustedIssuer, audiences: Collection[str]) -> str:
+    def _external_audience(self, unverified: UnverifiedToken, trusted: TrustedIssuer, audiences: Collection[str]) -> str:
         """The one of `audiences` that the token is for. Where the issuer knows us by another name, that stands for our public URL."""
         if self._public_url not in audiences:  # what is not a door of the gateway, takes no tokens of people
             raise TokenRefused("audience")
         ours = trusted.audience or self._public_url
-        named = one_audience(envelope.claims, [ours if audience == self._public_url else audience for audience in audiences])
+        named = one_audience(unverified.claims, [ours if audience == self._public_url else audience for audience in audiences])
         return self._public_url if named == ours else named
 
 

@@ -15,7 +15,7 @@ from jose.backends.base import Key
 
 from policies.jwks import VettedKey
 from policies.key_folder import KeyFolder, KeysUnusable, StoredKey, encode_base64url, encode_json
-from policies.strict_jwt import TokenRefused, open_envelope, verify_signature
+from policies.strict_jwt import TokenRefused, read_unverified, verify_signature
 
 RETIREMENT = 86_400.0  # seconds for which a replaced key still verifies tokens
 LOOK_EVERY = 1.0  # seconds between two looks at the folder
@@ -81,14 +81,14 @@ class SigningKeys:
     def verify(self, token: str, typ: str) -> Mapping[str, Any]:
         """The claims of a statement that we signed, whenever it was, for the audit's heads. No times are checked. Raises NotOurs."""
         try:
-            envelope = open_envelope(token)
-            stored = self._current().stored.get(envelope.kid)
-            verify_signature(envelope, stored.vetted if stored else None)
+            unverified = read_unverified(token)
+            stored = self._current().stored.get(unverified.kid)
+            verify_signature(unverified, stored.vetted if stored else None)
         except TokenRefused as refusal:
             raise NotOurs(refusal.reason) from None
-        if envelope.typ != typ.lower():
+        if unverified.typ != typ.lower():
             raise NotOurs("type")
-        return envelope.claims
+        return unverified.claims
 
     def find(self, kid: str) -> VettedKey | None:
         """A key that tokens of today are verified with: the active one, or one replaced less than 24 h ago."""

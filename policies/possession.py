@@ -64,7 +64,7 @@ class Possession:
             _check_request(claims, shown)
             until = self._fresh_until(claims)
             spent_id = f"dpop {found} {sha256(identifier(claims, 'jti').encode()).hexdigest()}"
-            verify_signature(_envelope(shown.proof, key), key)
+            verify_signature(_unverified(shown.proof, key), key)
         except ProofRefused:
             raise
         except TokenRefused as refusal:
@@ -145,7 +145,7 @@ def _check_request(claims: Mapping[str, Any], shown: Shown) -> None:
         raise ProofRefused("ath")
 
 
-def _envelope(proof: str, key: VettedKey) -> UnverifiedToken:
+def _unverified(proof: str, key: VettedKey) -> UnverifiedToken:
     return UnverifiedToken(proof, key.kid, key.alg, "dpop+jwt", {})
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policies.jwks import BadKeySet, VettedKey, vet
-from policies.strict_jwt import TokenRefused, open_envelope, verify_signature
+from policies.strict_jwt import TokenRefused, read_unverified, verify_signature
 
 
 class NotSigned(ValueError):
@@ -30,10 +30,10 @@ class PublishedKeys:
     def verify(self, token: str, typ: str) -> Mapping[str, Any]:
         """As SigningKeys.verify. Raises NotSigned."""
         try:
-            envelope = open_envelope(token)
-            verify_signature(envelope, self._keys.get(envelope.kid))
+            unverified = read_unverified(token)
+            verify_signature(unverified, self._keys.get(unverified.kid))
         except TokenRefused as refusal:
             raise NotSigned(refusal.reason) from None
-        if envelope.typ != typ.lower():
+        if unverified.typ != typ.lower():
             raise NotSigned("type")
-        return envelope.claims
+        return unverified.claims

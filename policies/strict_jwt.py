@@ -52,7 +52,7 @@ def take_apart(token: object) -> tuple[dict[str, Any], dict[str, Any]]:
     return header, claims
 
 
-def open_envelope(token: str) -> UnverifiedToken:
+def read_unverified(token: str) -> UnverifiedToken:
     """Checks size, shape and header, without cryptography. Raises TokenRefused."""
     header, claims = take_apart(token)
     return UnverifiedToken(token, *_header_facts(header), claims)
@@ -71,14 +71,14 @@ def _header_facts(header: dict[str, Any]) -> tuple[str, str, str]:
     return str(kid), alg, typ.lower()
 
 
-def verify_signature(envelope: UnverifiedToken, key: VettedKey | None) -> None:
+def verify_signature(unverified: UnverifiedToken, key: VettedKey | None) -> None:
     """The algorithm is the key's own: one that the header names instead refuses. Raises TokenRefused."""
     if key is None:
         raise TokenRefused("kid")
-    if envelope.alg != key.alg:
+    if unverified.alg != key.alg:
         raise TokenRefused("alg")
     try:
-        jws.verify(envelope.token, key.key, [key.alg])
+        jws.verify(unverified.token, key.key, [key.alg])
     except (JOSEError, ValueError, TypeError):
         raise TokenRefused("signature") from None
 

@@ -4,7 +4,7 @@ import pytest
 
 from adapters.contract import UpstreamFault
 from adapters.oauth_discovery import AuthorizationServer
-from adapters.oauth_sites import check_endpoints, chosen, same_site
+from adapters.oauth_sites import at_own_host, check_endpoints, chosen
 
 HERE = "https://mcp.tracker.example/mcp"
 
@@ -23,7 +23,7 @@ HERE = "https://mcp.tracker.example/mcp"
     ],
 )
 def test_a_server_may_name_what_is_at_its_own_host_or_below(one: str, other: str) -> None:
-    assert same_site(one, other)
+    assert at_own_host(one, other)
 
 
 # attack SSR-07
@@ -50,14 +50,14 @@ def test_a_server_may_name_what_is_at_its_own_host_or_below(one: str, other: str
     ],
 )
 def test_neighbours_and_others_are_strangers(one: str, other: str) -> None:
-    assert not same_site(one, other)
-    assert not same_site(other, one)
+    assert not at_own_host(one, other)
+    assert not at_own_host(other, one)
 
 
 # attack SSR-07
 @pytest.mark.parametrize("above", ["https://tracker.example", "https://example", "https://co.uk"])
 def test_a_server_may_not_name_what_is_above_its_host(above: str) -> None:
-    assert not same_site(HERE if "uk" not in above else "https://evil.co.uk", above)
+    assert not at_own_host(HERE if "uk" not in above else "https://evil.co.uk", above)
 
 
 # attack SSR-07

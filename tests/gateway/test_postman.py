@@ -13,7 +13,7 @@ from gateway.outbox import LEASE_US, PER_OWNER, UnknownDelivery, _late
 from gateway.postman import SIGNATURE, SIGNATURE_TYPE, WAITS
 from gateway.tables import deliveries, push_configs
 from policies.identity import Identity, TokenRefused
-from policies.strict_jwt import open_envelope, verify_signature
+from policies.strict_jwt import read_unverified, verify_signature
 from tests.fakes.a2a_agents import serving
 from tests.fakes.clock import Clock
 from tests.fakes.post_office import ALICE, BOB, ISSUER, PostOffice
@@ -97,11 +97,11 @@ async def test_a_notification_is_signed_for_its_webhook_and_body(office: PostOff
     await office.moves(row, TaskState.WORKING)
     await office.rounds()
     [notified] = hook.got
-    envelope = open_envelope(notified.headers[SIGNATURE.lower()])
-    assert envelope.kid in {key["kid"] for key in office.keys.jwks()["keys"]}
-    verify_signature(envelope, office.keys.find(envelope.kid))
-    assert envelope.typ == SIGNATURE_TYPE
-    claims = dict(envelope.claims)
+    unverified = read_unverified(notified.headers[SIGNATURE.lower()])
+    assert unverified.kid in {key["kid"] for key in office.keys.jwks()["keys"]}
+    verify_signature(unverified, office.keys.find(unverified.kid))
+    assert unverified.typ == SIGNATURE_TYPE
+    claims = dict(unverified.claims)
     assert claims.pop("jti").startswith("n_")
     now = int(office.clock.now)
     digest = hashlib.sha256(notified.body).hexdigest()
@@ -135,7 +135,7 @@ async def test_what_fails_is_tried_again_and_what_is_behind_it_waits(office: Pos
     assert hook.told == ["working"] * 2
     await office.rounds(seconds=WAITS[1])
     assert hook.told == ["working", "working", "working", "completed"]
-    ids = [open_envelope(notified.headers[SIGNATURE.lower()]).claims["jti"] for notified in hook.got]
+    ids = [read_unverified(notified.headers[SIGNATURE.lower()]).claims["jti"] for notified in hook.got]
     assert len(set(ids[:3])) == 1 and ids[3] != ids[0]
 
 
@@ -258,7 +258,7 @@ async def test_another_process_goes_on_where_one_was_killed(database_url: str, t
     assert hook.told == ["working"]
     await office.rounds(seconds=LEASE_US / 1_000_000)
     assert hook.told == ["working", "piece", "completed"]
-    assert open_envelope(hook.got[1].headers[SIGNATURE.lower()]).claims["jti"] == taken.id
+    assert read_unverified(hook.got[1].headers[SIGNATURE.lower()]).claims["jti"] == taken.id
     await office.close()
     second.close()
 

@@ -13,7 +13,7 @@ from policies import strict_json
 from policies.jwks import base64url, vet
 from policies.key_folder import KeyFolder, KeysUnusable, StoredKey
 from policies.keys import NotOurs, SigningKeys
-from policies.strict_jwt import open_envelope, verify_signature
+from policies.strict_jwt import read_unverified, verify_signature
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import EcKey, compact
 
@@ -105,8 +105,8 @@ def test_the_published_set_has_no_secret_and_verifies_our_tokens(tmp_path: Path)
     keys = SigningKeys.open(tmp_path)
     published = json.loads(json.dumps(keys.jwks()))
     assert all(set(key) == {"kty", "crv", "x", "y", "kid", "alg", "use"} for key in published["keys"])
-    envelope = open_envelope(keys.sign({"a": 1}, TYPE))
-    verify_signature(envelope, vet(published)[envelope.kid])
+    unverified = read_unverified(keys.sign({"a": 1}, TYPE))
+    verify_signature(unverified, vet(published)[unverified.kid])
 
 
 def test_a_rotated_key_verifies_for_a_day_and_signs_no_more(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_rotated_key_verifies_for_a_day_and_signs_no_more(tmp_path: Path) -> N
     old, statement = keys.active, keys.sign({"a": 1}, TYPE)
     new = keys.rotate()
     assert new != old
-    assert keys.active == open_envelope(keys.sign({}, TYPE)).kid == new
+    assert keys.active == read_unverified(keys.sign({}, TYPE)).kid == new
     assert [key["kid"] for key in keys.jwks()["keys"]] == [new, old]
     assert "d" not in json.loads((tmp_path / "keys" / f"{old}.json").read_text())
     clock.now += 86_399.5
@@ -142,7 +142,7 @@ def test_another_process_notices_a_rotation_within_a_second(tmp_path: Path) -> N
     new = theirs.rotate()
     clock.now += 1
     assert mine.find(new) is not None
-    assert open_envelope(mine.sign({}, TYPE)).kid == new
+    assert read_unverified(mine.sign({}, TYPE)).kid == new
 
 
 def test_a_running_process_keeps_its_keys_when_the_folder_breaks(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_statements_of_others_changed_ones_and_ones_of_another_type_are_not_ours
     token = keys.sign({"a": 1}, TYPE)
     header, claims, signature = token.split(".")
     forged = compact({"alg": "ES256", "kid": keys.active, "typ": TYPE}, {"a": 1}, EcKey(keys.active).sign)
-    other_claims = open_envelope(keys.sign({"a": 2}, TYPE)).token.split(".")[1]
+    other_claims = read_unverified(keys.sign({"a": 2}, TYPE)).token.split(".")[1]
     for text in (forged, f"{header}.{other_claims}.{signature}", f"{header}.{claims}.", "", "a.b.c"):
         with pytest.raises(NotOurs):
             keys.verify(text, TYPE)
@@ -176,9 +176,9 @@ def test_statements_of_others_changed_ones_and_ones_of_another_type_are_not_ours
 def test_a_detached_signature_verifies_with_its_payload_put_back(tmp_path: Path) -> None:
     keys = SigningKeys.open(tmp_path)
     protected, signature = keys.sign_detached({"typ": "JOSE", "alg": "none", "kid": "spoofed"}, b'{"name":"a"}')
-    envelope = open_envelope(f"{protected}.eyJuYW1lIjoiYSJ9.{signature}")
-    verify_signature(envelope, keys.find(keys.active))
-    assert (envelope.kid, envelope.alg, envelope.typ) == (keys.active, "ES256", "jose")
+    unverified = read_unverified(f"{protected}.eyJuYW1lIjoiYSJ9.{signature}")
+    verify_signature(unverified, keys.find(keys.active))
+    assert (unverified.kid, unverified.alg, unverified.typ) == (keys.active, "ES256", "jose")
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])

@@ -13,7 +13,7 @@ from policies.strict_jwt import (
     check_times,
     identifier,
     one_audience,
-    open_envelope,
+    read_unverified,
     seconds,
     take_apart,
     verify_signature,
@@ -93,44 +93,44 @@ def test_what_has_another_shape_is_refused(given: object) -> None:  # attack TOK
 def test_without_a_signature_a_token_is_still_told_by_its_algorithm() -> None:  # attack TOK-02
     bare = token().rpartition(".")[0] + "."
     assert take_apart(bare) == (HEADER, {})
-    assert reason(verify_signature, open_envelope(bare), vet({"keys": [EC.jwk()]})["k1"]) == "signature"
+    assert reason(verify_signature, read_unverified(bare), vet({"keys": [EC.jwk()]})["k1"]) == "signature"
 
 
 # --- the header
 
 
-def test_an_envelope_holds_what_the_header_says() -> None:
+def test_a_token_that_is_read_says_what_its_header_says() -> None:
     text = token(merged(HEADER, {"typ": "AT+JWT", "cty": "x"}), {"sub": "alice"})
-    assert open_envelope(text) == UnverifiedToken(text, "k1", "ES256", "at+jwt", {"sub": "alice"})
-    assert open_envelope(with_header(typ=ABSENT)).typ == ""
-    assert open_envelope(with_header(alg="RS256")).alg == "RS256"
-    assert open_envelope(with_header(kid="k" * 256)).kid == "k" * 256
+    assert read_unverified(text) == UnverifiedToken(text, "k1", "ES256", "at+jwt", {"sub": "alice"})
+    assert read_unverified(with_header(typ=ABSENT)).typ == ""
+    assert read_unverified(with_header(alg="RS256")).alg == "RS256"
+    assert read_unverified(with_header(kid="k" * 256)).kid == "k" * 256
 
 
-def test_what_an_envelope_shows_of_itself_holds_no_secret() -> None:
-    shown = repr(open_envelope(token(claims={"sub": "alice"})))
+def test_what_a_token_shows_of_itself_holds_no_secret() -> None:
+    shown = repr(read_unverified(token(claims={"sub": "alice"})))
     assert shown == "UnverifiedToken(kid='k1', alg='ES256', typ='at+jwt')"
 
 
 @pytest.mark.parametrize("name", ["crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"])
 @pytest.mark.parametrize("value", [None, "", [], {}])
 def test_a_header_that_changes_the_rules_is_refused_whatever_it_says(name: str, value: object) -> None:  # attack TOK-05
-    assert reason(open_envelope, with_header(**{name: value})) == "header"
+    assert reason(read_unverified, with_header(**{name: value})) == "header"
 
 
 @pytest.mark.parametrize("typ", [None, 5, ["at+jwt"], {}, True])
 def test_a_type_is_a_text(typ: object) -> None:
-    assert reason(open_envelope, with_header(typ=typ)) == "header"
+    assert reason(read_unverified, with_header(typ=typ)) == "header"
 
 
 @pytest.mark.parametrize("alg", [ABSENT, None, "", "none", "NONE", "es256", "ES384", "PS256", "HS256", ["ES256"], {"ES256": 1}, 5])
 def test_other_algorithms_are_refused(alg: object) -> None:  # attack TOK-02, TOK-03
-    assert reason(open_envelope, with_header(alg=alg)) == "alg"
+    assert reason(read_unverified, with_header(alg=alg)) == "alg"
 
 
 @pytest.mark.parametrize("kid", [ABSENT, None, "", 5, True, ["k1"], "k\n", "k" * 257])
 def test_a_key_is_named(kid: object) -> None:
-    assert reason(open_envelope, with_header(kid=kid)) == "kid"
+    assert reason(read_unverified, with_header(kid=kid)) == "kid"
 
 
 def test_access_tokens_have_the_types_of_their_standard() -> None:
@@ -144,12 +144,12 @@ def test_access_tokens_have_the_types_of_their_standard() -> None:
 def test_a_signature_is_that_of_the_key_with_the_keys_algorithm(key: EcKey | RsaKey) -> None:  # attack TOK-03
     vetted = vet({"keys": [key.jwk()]})["k1"]
     other = {"ES256": "RS256", "RS256": "ES256"}[key.alg]
-    good = open_envelope(compact({**HEADER, "alg": key.alg}, {"sub": "alice"}, key.sign))
+    good = read_unverified(compact({**HEADER, "alg": key.alg}, {"sub": "alice"}, key.sign))
     verify_signature(good, vetted)
     assert reason(verify_signature, good, None) == "kid"
-    assert reason(verify_signature, open_envelope(compact({**HEADER, "alg": other}, {}, key.sign)), vetted) == "alg"
+    assert reason(verify_signature, read_unverified(compact({**HEADER, "alg": other}, {}, key.sign)), vetted) == "alg"
     for forged in (EcKey("k1").sign, RsaKey("k1").sign, lambda signed: b"\0" * 64, lambda signed: b"x"):
-        said = open_envelope(compact({**HEADER, "alg": key.alg}, {"sub": "alice"}, forged))
+        said = read_unverified(compact({**HEADER, "alg": key.alg}, {"sub": "alice"}, forged))
         assert reason(verify_signature, said, vetted) == "signature"
 
 
