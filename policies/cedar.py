@@ -15,7 +15,7 @@ from policies.argument_types import Path as InputPath
 from policies.cedar_question import CedarQuestion, Verdict, context_text, slice_text
 from policies.cedar_values import cedar_value
 from policies.grant import Act
-from policies.input_paths import decimal_paths, with_decimals
+from policies.input_paths import decimal_paths, other_paths, with_decimals
 from policies.permissions import BadPermission
 from policies.policy_folder import BadPolicy, Stamp, built_in, operators, stamp
 from policies.policy_reading import Read, Text, read_all, refuse_ambiguous
@@ -34,7 +34,8 @@ Tools = Callable[[], Iterable[KnownTool]]
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """Parsed policies. `names`: Cedar's policy id -> @id. `readers`: those that look at the arguments, with what they take for decimals.
+    """Parsed policies. `names`: Cedar's policy id -> @id. `readers`: those that look at the arguments, with what of
+    them they take for decimals, and what not.
 
     `doubts`: sentences about policies that are sound, but name somebody whom they will never meet, or don't fit the tools of today.
     `own`: the operator's, as Cedar's JSON; `places`: where each of them stands.
@@ -44,7 +45,7 @@ class RuleSet:
     settled: cedarpy.PolicySet  # the same without those that ask
     visible: cedarpy.PolicySet  # of these, what is left where neither the arguments nor the history are known, at best
     names: Mapping[str, str]
-    readers: tuple[tuple[Policy, set[InputPath]], ...]
+    readers: tuple[tuple[Policy, set[InputPath], set[InputPath]], ...]
     version: str
     asks: Mapping[str, Ask] = field(default_factory=dict)  # by @id
     historians: tuple[Policy, ...] = ()  # that look at the history, or want something added up for those that do
@@ -98,7 +99,9 @@ def _ruled(rules: Mapping[str, dict[str, Any]]) -> RuleSet:
         settled=_parsed(settled),
         visible=_parsed(assumed(settled, UNKNOWN_TO_LISTS, favourable=True)),
         names={key: policy["annotations"]["id"] for key, policy in rules.items()},
-        readers=tuple((policy, decimal_paths(policy)) for policy in rules.values() if reads_input(policy["conditions"])),
+        readers=tuple(
+            (policy, decimal_paths(policy), other_paths(policy)) for policy in rules.values() if reads_input(policy["conditions"])
+        ),
         version=hashlib.sha256(document.encode()).hexdigest()[:12],
         asks={rules[key]["annotations"]["id"]: ask for key, ask in asks.items()},
         historians=tuple(policy for policy in rules.values() if reads(policy["conditions"], "history") or total_of(policy)),
@@ -235,7 +238,7 @@ class PolicyEngine:
 
     def reads_input(self, act: Act) -> bool:
         """Whether any policy that may apply to this act looks at the arguments."""
-        return any(may_apply(policy, act) for policy, _ in self._rules.readers)
+        return any(may_apply(policy, act) for policy, *_ in self._rules.readers)
 
     def recalls(self, act: Act) -> bool:
         """Whether any policy that may apply to this act looks at what the errand did before, or has it added up."""
@@ -269,8 +272,11 @@ class PolicyEngine:
 
     def _arguments(self, rules: RuleSet, question: CedarQuestion) -> Any:
         """As Cedar values, where a policy that may apply looks at them."""
-        applying = [decimals for policy, decimals in rules.readers if may_apply(policy, question.act)]
-        return with_decimals(cedar_value(question.input), set().union(*applying)) if applying else None
+        applying = [numbers for policy, *numbers in rules.readers if may_apply(policy, question.act)]
+        if not applying:
+            return None
+        decimals, others = (set().union(*paths) for paths in zip(*applying, strict=True))
+        return with_decimals(cedar_value(question.input), decimals, others)
 
     def visible(self, question: CedarQuestion) -> bool:
         """Whether some arguments may be allowed, for lists: conditions on the arguments count as met. The call is ruled on again."""

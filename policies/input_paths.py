@@ -1,10 +1,10 @@
 """What a policy reads of the arguments: by which paths, and which of them it takes for decimals."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from policies.argument_types import Path
-from policies.cedar_values import decimal_value
+from policies.cedar_values import NotExpressible, decimal_value
 from policies.policy_syntax import nodes
 
 WHOLE: Path = ()
@@ -20,18 +20,58 @@ def input_paths(policy: Mapping[str, Any]) -> set[Path]:
 def decimal_paths(policy: Mapping[str, Any]) -> set[Path]:
     """Those that are compared as decimals, or looked for among decimals: a Long is never equal to one, and Cedar would not say so."""
     found: set[Path] = set()
-    for node in nodes(policy["conditions"]):
-        for name, operands in node.items():
-            if name in _METHODS and isinstance(operands, list):
-                found |= {path for one in _compared(operands) if (path := _path(one))}
-            elif name in _SAME and isinstance(operands, dict):
-                sides = list(_compared([operands.get("left"), operands.get("right")]))
-                if any(isinstance(side, dict) and "decimal" in side for side in sides):
-                    found |= {path for side in sides if (path := _path(side))}
+    for name, sides in _comparisons(policy):
+        if name in _METHODS or any("decimal" in side for side in sides):
+            found |= _paths_among(sides)
     return found
 
 
-def _compared(operands: list[Any]) -> Iterator[Any]:
+def other_paths(policy: Mapping[str, Any]) -> set[Path]:
+    """Those that are looked for among whole numbers, or among each other, which tells nothing where others take them for decimals."""
+    found: set[Path] = set()
+    for name, sides in _comparisons(policy):
+        paths = _paths_among(sides)
+        whole = any(type(side.get("Value")) is int for side in sides)
+        if name in _SAME and (whole or (len(paths) > 1 and not any("decimal" in side for side in sides))):
+            found |= paths
+    return found
+
+
+def check_decimals(policy: Mapping[str, Any]) -> None:
+    """Raises ValueError where a decimal is compared with an argument that is not named: it would never be equal to a whole number."""
+    for name, sides in _comparisons(policy):
+        decimals = any("decimal" in side for side in sides)
+        if name in _SAME and any(_hides(side, decimals) for side in sides):
+            raise ValueError(
+                'a decimal is compared roundabout: compare it with the argument itself, as in context.input.a == decimal("1.0")'
+            )
+
+
+def _comparisons(policy: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The name of each, and the expressions that its sides come down to."""
+    for node in nodes(policy["conditions"]):
+        for name, operands in node.items():
+            if name in _METHODS and isinstance(operands, list):
+                yield name, list(_compared(operands))
+            elif name in _SAME and isinstance(operands, dict):
+                yield name, list(_compared([operands.get("left"), operands.get("right")]))
+
+
+def _paths_among(sides: list[dict[str, Any]]) -> set[Path]:
+    return {path for side in sides if (path := _path(side))}
+
+
+def _hides(side: dict[str, Any], decimals: bool) -> bool:
+    """Whether it is a record with a decimal in it or, beside decimals, a member of what is no plain chain of names."""
+    if "Record" in side:
+        return any("decimal" in each for each in nodes(side))
+    inner: Any = side
+    while isinstance(inner, dict) and "." in inner:
+        inner = inner["."]["left"]
+    return decimals and inner is not side and "Var" not in inner
+
+
+def _compared(operands: list[Any]) -> Iterator[dict[str, Any]]:
     """The expressions that operands come down to: members of a list that is written out, both ends of an `if`."""
     for operand in operands:
         match operand:
@@ -39,18 +79,24 @@ def _compared(operands: list[Any]) -> Iterator[Any]:
                 yield from _compared(members)
             case {"if-then-else": {"then": one, "else": other}}:
                 yield from _compared([one, other])
-            case _:
+            case dict():
                 yield operand
 
 
-def with_decimals(arguments: Any, paths: set[Path]) -> Any:
-    """Arguments as Cedar values, in which whole numbers at these paths, or in lists there, are decimals: JSON knows one kind of number."""
+def with_decimals(arguments: Any, paths: Collection[Path], others: Collection[Path] = ()) -> Any:
+    """Arguments as Cedar values, in which whole numbers at these paths, or in lists there, are decimals: JSON knows one kind of number.
+
+    Raises NotExpressible for one that policies compare with whole numbers too (`others`), since it can't be both.
+    """
     for path in paths:
         holder = arguments
         for name in path[:-1]:
             holder = holder.get(name) if isinstance(holder, dict) else None
         if isinstance(holder, dict) and path[-1] in holder:
-            holder[path[-1]] = _as_decimal(holder[path[-1]])
+            value = holder[path[-1]]
+            holder[path[-1]] = _as_decimal(value)
+            if path in others and holder[path[-1]] != value:
+                raise NotExpressible("policies compare a number with decimals, and with whole numbers")
     return arguments
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policies.annotations import ask_of, total_of
+from policies.input_paths import check_decimals
 from policies.policy_actions import grouped
 from policies.policy_folder import LINKS, BadPolicy
 from policies.policy_links import linked
@@ -66,6 +67,7 @@ def _checked(file: str, policy: Policy, line: int) -> Policy:
     try:
         ask_of(policy)
         total_of(policy)
+        check_decimals(policy)
         return grouped(policy)
     except ValueError as error:
         raise BadPolicy(file, str(error), line) from error

@@ -358,3 +358,32 @@ def test_a_role_taken_away_is_gone_at_the_next_question(plain: PolicyEngine) -> 
 FOLDER = TemporaryDirectory()
 (Path(FOLDER.name) / "ours.cedar").write_text(SMALL)
 LIMITED = PolicyEngine(ROLES, Path(FOLDER.name))
+
+
+BOTH = """
+@id("four") forbid(principal, action == Action::"callTool", resource) when { context.input has amount && %s };
+@id("most") forbid(principal, action == Action::"callTool", resource) when {
+    context.input has amount && context.input.amount.greaterThan(decimal("99.5"))
+};
+"""
+
+
+@pytest.mark.parametrize("four", ["context.input.amount == 4", "[4, 5].contains(context.input.amount)"])
+def test_a_forbid_of_whole_numbers_does_not_end_with_another_of_decimals(tmp_path: Path, four: str) -> None:
+    rules = engine(tmp_path, BOTH % four)
+    for amount in (4, 4.0, 100, 100.5):
+        assert not rules.decide(ask(ALICE, RESERVE, input={"amount": amount})).allowed
+    assert rules.decide(ask(ALICE, RESERVE, input={"amount": 4.5})).allowed
+    assert rules.decide(ask(ALICE, RESERVE, input={})).allowed
+
+
+def test_policies_for_different_tools_may_take_one_name_for_different_numbers(tmp_path: Path) -> None:
+    elsewhere = BOTH.replace("resource) when {\n", 'resource == Tool::"inventory.read") when {\n')
+    rules = engine(tmp_path, elsewhere % "context.input.amount == 4")
+    assert rules.decide(ask(ALICE, RESERVE, input={"amount": 4})).policies == ("four",)
+    assert rules.decide(ask(ALICE, RESERVE, input={"amount": 100})).allowed
+
+
+def test_a_decimal_that_is_compared_roundabout_is_no_policy(tmp_path: Path) -> None:
+    with pytest.raises(BadPolicy, match="roundabout"):
+        engine(tmp_path, BOTH % 'context.input == {amount: decimal("4.0")}')

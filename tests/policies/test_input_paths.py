@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from policies.cedar_values import decimal_value
-from policies.input_paths import WHOLE, decimal_paths, input_paths, with_decimals
+from policies.cedar_values import NotExpressible, decimal_value
+from policies.input_paths import WHOLE, check_decimals, decimal_paths, input_paths, other_paths, with_decimals
 from tests.fakes.cedar_policies import when
 
 ONE = 'decimal("1.0")'
@@ -115,3 +115,64 @@ def test_whole_numbers_become_decimals_where_they_are_wanted_and_nothing_else_ch
 
 def test_arguments_that_are_no_object_have_no_such_places() -> None:
     assert with_decimals(3, {("a",), ("a", "b")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("condition", "paths"),
+    [
+        ("context.input.p == 1", {("p",)}),
+        ("[1, 2].contains(context.input.p)", {("p",)}),
+        (f"[1, {ONE}].contains(context.input.p)", {("p",)}),
+        ("context.input.p != context.input.q", {("p",), ("q",)}),
+        (f"[context.input.p, {ONE}].contains(context.input.q)", set()),
+        (f"context.input.p == {ONE}", set()),
+        ("context.input.p == true", set()),
+        ('context.input.p == "1"', set()),
+        ("context.input.p < 1", set()),  # Cedar says so itself
+    ],
+)
+def test_what_is_looked_for_among_whole_numbers_or_other_arguments_is_known(condition: str, paths: set[Any]) -> None:
+    assert other_paths(when(condition)) == paths
+
+
+@pytest.mark.parametrize("given", [{"n": 4}, {"n": [1, 4]}])
+def test_a_whole_number_that_is_compared_as_both_kinds_is_not_expressible(given: Any) -> None:
+    with pytest.raises(NotExpressible):
+        with_decimals(given, {("n",)}, {("n",)})
+
+
+@pytest.mark.parametrize("given", [{"n": decimal_value("4.5000")}, {"n": "x"}, {"n": [True]}, {}, {"m": 4}])
+def test_what_is_no_whole_number_is_compared_as_it_is(given: Any) -> None:
+    assert with_decimals(dict(given), {("n",)}, {("n",), ("m",)}) == given
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        f"context.input.p == {{x: {ONE}}}",
+        f"context.input == {{p: {ONE}}}",
+        f"context.input.l.contains({{x: [{ONE}]}})",
+        f"(if context.depth == 1 then context.input else context.input).p == {ONE}",
+        f"{ONE} == (if context.depth == 1 then context else context).input.p",
+        f"[{ONE}].contains({{x: context.input.p}}.x)",
+    ],
+)
+def test_a_decimal_is_compared_with_arguments_by_their_names_alone(condition: str) -> None:
+    with pytest.raises(ValueError, match="roundabout"):
+        check_decimals(when(condition))
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        f"context.input.p.q == {ONE}",
+        f"(if context.input has p then context.input.p else {ONE}) == {ONE}",
+        f"[{ONE}].contains(context.input.p)",
+        "context.input.p == {x: 1}",
+        "(if context.depth == 1 then context.input else context.input).p == 1",
+        f"{{x: context.input.p}}.x.lessThan({ONE})",  # of what is no decimal Cedar says so itself
+        f"context.history.totals.amount == {ONE}",
+    ],
+)
+def test_any_other_comparison_is_taken(condition: str) -> None:
+    check_decimals(when(condition))
