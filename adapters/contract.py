@@ -1,5 +1,6 @@
 """What an adapter is: it runs one turn of one agent and yields events. It holds no state and no credential of its own."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -79,6 +80,12 @@ class Call(Struct, frozen=True):
     deadline: float  # seconds on the event loop's clock
     headers: Mapping[str, str]  # trace context and the delegated credential, ready to send
     idempotency_key: str = ""
+    hurried: bool = False  # whoever calls gives it less time than the target usually gets
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether such a call is over for want of time, which tells nothing of the target."""
+        return self.hurried and asyncio.get_running_loop().time() > self.deadline - MARGIN
 
 
 class Ref(Struct, frozen=True):
@@ -164,6 +171,7 @@ Event = Ref | Progress | ArtifactPiece | Withheld | Ask | Replied | Done | Faile
 USAGE = "urn:interlock:a2a:usage"  # in the metadata of a task: model, input_tokens, output_tokens, total_tokens, as far as known
 CITATIONS = "urn:interlock:a2a:citations"  # in the metadata of a part: a list of {url, title, text, …}
 ENDPOINT = "interlock.endpoint"  # in the `extra` of a VendorRef: where the agent has the task, if not where it is registered
+MARGIN = 0.05  # seconds before a deadline in which it counts as reached
 AGENT_LATE = "AGENT_LATE"  # the kind of a Failed whose agent did not answer in time
 ENDINGS = (Ask, Replied, Done, Failed, Canceled)
 

@@ -92,7 +92,7 @@ class McpPool:
             self._breaker.undecided(server)
             raise
         except Unreachable:
-            self._breaker.fault(server)
+            (self._breaker.undecided if call.cut_short else self._breaker.fault)(server)
             raise
         except (UpstreamFault, McpRefused):  # it answered
             self._breaker.well(server)

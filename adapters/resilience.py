@@ -175,13 +175,13 @@ class Visit:
 
     def broke(self, fault: UpstreamFault) -> None:
         """What the agent had begun to say broke off, or it said what it must not."""
-        if isinstance(fault, Unreachable):
+        if isinstance(fault, Unreachable) and not self._call.cut_short:
             self._resilience.failed(self._agent, _place(self._call.target, self.url), fault)
 
     def failed(self, fault: UpstreamFault, left: float) -> float | None:
         """The agent said nothing. Seconds after which another attempt is safe and worth it; None: it is not. `left` are seconds, too."""
         breaker, place = self._resilience.breaker, _place(self._call.target, self.url)
-        if isinstance(fault, NotSent):
+        if isinstance(fault, NotSent) or (isinstance(fault, Unreachable) and self._call.cut_short):
             breaker.undecided(place)
         elif isinstance(fault, Unreachable):
             self._resilience.failed(self._agent, place, fault)

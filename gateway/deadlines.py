@@ -35,7 +35,7 @@ def moment(text: str | None) -> float:
         return math.inf
     try:
         if _MOMENT.fullmatch(text):
-            return datetime.fromisoformat(text).timestamp()
+            return max(0.0, datetime.fromisoformat(text).timestamp())  # over is over, and times of before have no name everywhere
     except (ValueError, OverflowError):
         pass
     raise BadHeader(f"{NAME} is no time of RFC 3339, such as 2026-11-21T10:00:00Z")

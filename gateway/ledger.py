@@ -256,10 +256,11 @@ class Ledger:
             else:
                 headers["Authorization"] = f"Bearer {token}"
         now = asyncio.get_running_loop().time()
-        deadline = min(last, now + float(target.upstream.get("timeout", limit)))
+        usual = now + float(target.upstream.get("timeout", limit))
+        deadline = min(last, usual)
         if target.family is Family.AGENT and FEATURES not in target.facts:
             headers[DEADLINE] = rfc3339(self._memory.now() + int((deadline - now) * 1e6))
-        return Call(grant, target, deadline, headers, key)
+        return Call(grant, target, deadline, headers, key, hurried=last < usual)
 
     def last(self, caller: Caller, trail: Trail) -> float:
         """When a caller has no time left, on the event loop's clock: by its own word, and by the turn that it acts in, in any process."""

@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from starlette.responses import JSONResponse, Response
 
 from adapters.breaker import FAULTS_MAX, OPEN, PAUSE_MAX_SECONDS, PAUSE_SECONDS, Breaker
@@ -114,6 +115,35 @@ async def test_what_a_server_answers_never_opens_it(pool: McpPool, kind: str) ->
                 await pool.call(call_of(url, "modern"), request_of("echo", text="x"))
             except (UpstreamFault, McpRefused) as fault:
                 assert fault.public != OPEN
+
+
+async def test_who_leaves_a_server_no_time_has_nobody_else_leave_it_alone(pool: McpPool) -> None:  # attack PRO-12
+    release = asyncio.Event()
+
+    async def hang(request: dict[str, Any]) -> Response:
+        await release.wait()
+        return JSONResponse(ok(request))
+
+    async with scripted_server(hang) as url:
+        for hurried in (True, False):
+            for _ in range(FAULTS_MAX):
+                with pytest.raises(UpstreamFault) as fault:
+                    await pool.call(replace(call_of(url, "modern", seconds=0.01), hurried=hurried), request_of("echo", text="x"))
+                assert fault.value.public != OPEN
+        release.set()
+
+
+async def test_who_is_in_a_hurry_finds_out_all_the_same_that_nobody_is_there(egress: Egress) -> None:
+    pool = McpPool(egress, Clock(asyncio.get_running_loop().time()))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        call = replace(call_of(f"http://127.0.0.1:{closed.getsockname()[1]}/mcp", "modern", seconds=60), hurried=True)
+        found = []
+        for _ in range(FAULTS_MAX + 1):
+            with pytest.raises(UpstreamFault) as fault:
+                await pool.call(call, request_of("echo", text="x"))
+            found.append(fault.value.public == OPEN)
+    assert found == [False] * FAULTS_MAX + [True]
 
 
 async def test_a_server_that_hangs_does_not_take_the_places_of_others(pool: McpPool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from adapters.breaker import FAULTS_MAX
 from adapters.contract import Ask, Call, Done, Event, Turn
 from gateway.asgi import BadHeader
 from gateway.deadlines import DEADLINE, moment
@@ -35,6 +36,8 @@ SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
         ("1970-01-01T00:00:10.25Z", 10.25),
         ("1970-01-01T01:00:10+01:00", 10.0),
         ("1970-01-01T00:00:10.123456789Z", 10.123456),
+        ("1969-12-31T23:59:59Z", 0.0),
+        ("0001-01-01T00:00:00+23:59", 0.0),  # before any year that can be written
     ],
 )
 def test_a_deadline_is_a_moment(text: str | None, seconds: float) -> None:
@@ -161,3 +164,13 @@ async def test_a_caller_says_at_every_door_until_when_it_waits_and_only_shortens
     assert soon < own < late
     refused = await home.http.post("/agents/sales/message:send", json=message, headers=bearer | {DEADLINE: "soon"})
     assert refused.status_code == 400 and "interlock-deadline" in refused.text
+
+
+@SQLITE
+async def test_who_leaves_no_time_to_an_agent_takes_it_from_nobody_else(home: House) -> None:  # attack PRO-12
+    await home.agent(CallbackAgent("sales"))
+    for _ in range(FAULTS_MAX + 1):
+        hurried = await home.send(home.token("alice"), "sales", "hi", headers={DEADLINE: "0001-01-01T00:00:00+23:59"})
+        assert "did not answer in time" in str(hurried["result"]["task"]["status"])
+    answer = await home.send(home.token("alice"), "sales", "hi")
+    assert answer["result"]["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
