@@ -160,7 +160,7 @@ async def test_a_server_that_points_to_an_authorization_server_inside_is_not_fol
     async with Upstream(challenging, ATTACKER) as attacker:
         refused = await desk.post("/api/servers", url=f"{attacker.url}/mcp", name="crm")
         assert (refused.status_code, refused.json()["reason_id"]) == (502, "upstream"), refused.text
-        assert "site" in refused.json()["detail"]
+        assert "host" in refused.json()["detail"]
         assert canary.url not in refused.text
         trusting = {"auth": {"authorization_servers": [canary.url]}}  # even of one that an operator listed by mistake
         refused = await desk.post("/api/servers", url=f"{attacker.url}/mcp", name="crm", upstream=trusting)

@@ -99,7 +99,8 @@ class ToolServer:
         self.bytes.append(body + b"\n".join(key + b": " + value for key, value in scope["headers"]))
         request = json.loads(body)
         params = request["params"]
-        self.calls.append((params.get("name", ""), params.get("arguments", {})))
+        if "name" in params:
+            self.calls.append((params["name"], params.get("arguments", {})))
         answer = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": self.result(params)}).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
         await send({"type": "http.response.body", "body": answer})
