@@ -80,11 +80,6 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ("pinned_keys", "answer = await self._fetch(jku, limit=DOCUMENT_MAX, timeout=5.0)", "number + 1"): "the length of a wait",
     ("strict_json", 'if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:', "Gt -> GtE"): "64 brackets are never too deep",
     (
-        "approval",
-        "SHOWN_MAX = 65_536  # characters of arguments: more than that nobody reads",
-        "number + 1",
-    ): "one more is as good",
-    (
         "approval_rows",
         "MATCHED_MAX = 50  # approvals of the same arguments that are looked at",
         "number + 1",

@@ -7,7 +7,7 @@ DOORS = ("gateway/test_delegation.py", "gateway/oauth/test_exchange.py")
 CEDAR = ("policies/test_cedar.py", "policies/test_policy_cases.py", "policies/test_argument_types.py", "policies/test_policy_review.py")
 TOKENS = ("policies/test_identity.py", "policies/test_strict_rules.py", "policies/test_token_attacks.py")
 AUDIT = ("policies/test_audit.py", "policies/test_audit_proof.py", "policies/test_audit_cuts.py", "policies/test_audit_heads.py")
-ASKING = ("policies/test_asking.py", "gateway/test_approvals.py", "gateway/test_errands.py")
+ASKING = ("policies/test_asking_rules.py", "gateway/test_approvals.py", "gateway/test_errands.py")
 ABOVE = (
     *DOORS,
     "gateway/admin/test_desk.py",
@@ -31,8 +31,8 @@ ALSO: dict[str, tuple[str, ...]] = {
     "authority": ("policies/test_authority_terms.py", *ABOVE),
     "callers": ABOVE,
     "cedar": (*CEDAR, "policies/test_rule_sets.py", "policies/test_policy_links.py", "policies/test_policy_folder.py",
-              "policies/test_asking.py", "policies/test_replay.py", "gateway/test_reloads.py"),
-    "cedar_question": (*CEDAR, "policies/test_asking.py"),
+              "policies/test_asking_rules.py", "policies/test_replay.py", "gateway/test_reloads.py"),
+    "cedar_question": (*CEDAR, "policies/test_asking_rules.py"),
     "cedar_values": CEDAR,
     "claims": (*TOKENS, "gateway/oauth/test_id_jag.py", "gateway/commands/test_machine.py", "gateway/commands/test_examine.py"),
     "client_assertion": ("gateway/oauth/test_token.py",),
@@ -46,7 +46,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "hop_tokens": (*DOORS, "gateway/test_possession.py", "gateway/test_tickets.py", "policies/test_identity.py"),
     "identity": (*TOKENS, "policies/test_person_tokens.py", "gateway/test_refusals.py"),
     "ids": ("policies/test_vault.py",),
-    "input_paths": (*CEDAR, "policies/test_asking.py"),
+    "input_paths": (*CEDAR, "policies/test_asking_rules.py"),
     "jwks": (*TOKENS, "policies/test_keys.py", "policies/test_pinned_keys.py"),
     "key_folder": ("policies/test_keys.py", "policies/test_vault_keys.py", "gateway/test_home.py"),
     "keys": ("policies/test_audit_heads.py", "policies/test_audit_cuts.py", *TOKENS, "registry/test_signing.py"),
@@ -60,7 +60,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "policy_reading": (*CEDAR, "policies/test_policy_folder.py", "policies/test_policy_links.py"),
     "policy_review": CEDAR,
     "policy_schema": CEDAR,
-    "policy_syntax": (*CEDAR, "policies/test_asking.py", "policies/test_policy_links.py", "policies/test_policy_folder.py"),
+    "policy_syntax": (*CEDAR, "policies/test_asking_rules.py", "policies/test_policy_links.py", "policies/test_policy_folder.py"),
     "policy_text": (*CEDAR, "policies/test_policy_folder.py", "policies/test_policy_links.py"),
     "possession": ("gateway/test_possession.py",),
     "principal": ("policies/test_delegation.py", "policies/test_cedar.py", *TOKENS),

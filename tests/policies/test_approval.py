@@ -1,6 +1,5 @@
 """An approval is good for the very act that was shown, and for whatever differs in anything it says why not."""
 
-import json
 from typing import Any
 
 import pytest
@@ -10,7 +9,8 @@ from policies.acts import act_of
 from policies.approval import ASKABLE, DECIDE, SHOWN_MAX, Approval, Errand, Exact, NotShowable, described, exact, shown
 from policies.history import History, Mark
 from policies.policy_schema import RESOURCES
-from policies.terms import ASKS, Terms
+from policies.terms import Terms
+from tests.house.source import ROOT
 
 ERRAND = Errand("acme", "acme|idp|alice", ("support", "sales"), "x1", "t1")
 WHAT = exact({"amount": 5, "to": "bob"}, "d1")
@@ -65,18 +65,16 @@ def test_the_hash_is_that_of_the_canonical_form() -> None:
     assert shown(WHAT.arguments) == {"amount": 5, "to": "bob"} and shown("") is None
 
 
-@pytest.mark.parametrize("arguments", [{"n": float("nan")}, {"n": 2**60}, {"text": "x" * SHOWN_MAX}])
+@pytest.mark.parametrize("arguments", [{"n": float("nan")}, {"n": 2**60}, {"a": {1, 2}}])
 def test_what_nobody_can_be_shown_nobody_approves_of(arguments: dict[str, Any]) -> None:
     with pytest.raises(NotShowable):
         exact(arguments, "d1")
 
 
-def test_as_much_as_people_are_shown_is_shown() -> None:
-    whole = {"text": "x" * (SHOWN_MAX - len('{"text":""}'))}
-    assert len(exact(whole, "d1").arguments) == SHOWN_MAX
-
-
-@pytest.mark.parametrize(("definition", "said"), [({"description": "x" * 4001}, "x" * 4000), ({"description": 5}, ""), ({}, "")])
+@pytest.mark.parametrize(
+    ("definition", "said"),
+    [({"description": "Pays", "name": "refund"}, "Pays"), ({"description": "x" * 4001}, "x" * 4000), ({"description": 5}, ""), ({}, "")],
+)
 def test_a_definition_says_what_it_is_in_short(definition: dict[str, Any], said: str) -> None:
     assert described(definition) == said
 
@@ -96,10 +94,10 @@ def test_deciding_is_an_act_that_is_ruled_on_as_its_permission_is() -> None:
 
 
 def test_more_than_people_read_can_not_be_shown() -> None:
-    for more, size in ((0, SHOWN_MAX), (1, SHOWN_MAX + 1)):
-        arguments = {"text": "x" * (SHOWN_MAX - len('{"text":""}') + more)}
-        assert len(json.dumps(arguments, separators=(",", ":"))) == size
-        assert shows(arguments) is (more == 0)
+    whole = {"text": "x" * (SHOWN_MAX - len('{"text":""}'))}
+    assert len(exact(whole, "d1").arguments) == SHOWN_MAX
+    assert not shows({"text": f"{whole['text']}x"})
+    assert f"at most {SHOWN_MAX:,} characters" in (ROOT / "docs" / "approvals.md").read_text()
 
 
 def shows(arguments: dict[str, Any]) -> bool:
@@ -112,11 +110,7 @@ def shows(arguments: dict[str, Any]) -> bool:
 def test_arguments_without_end_are_not_shown() -> None:
     endless: dict[str, Any] = {}
     endless["again"] = endless
-    assert not shows(endless) and not shows({"a": {1, 2}}) and shows({})
-
-
-def test_a_definition_that_says_something_is_told() -> None:
-    assert described({"description": "Pays money back", "name": "refund"}) == "Pays money back"
+    assert not shows(endless) and shows({})
 
 
 def test_what_is_sent_beside_the_arguments_is_part_of_what_is_approved() -> None:  # attack DLG-13
@@ -148,21 +142,3 @@ def test_what_was_begun_in_time_can_be_asked_for_later_and_counts_once() -> None
     before, given = History(totals={"amount": 7}), {"amount": 5}
     assert Terms(history=before, approval=APPROVAL).mark(True, {"amount"}, given) == Mark(-1, {"amount": 12})
     assert Terms(2, history=before, approval=lasting).mark(True, {"amount"}, given) == Mark(taint=2)
-
-
-@pytest.mark.parametrize(
-    ("approvers", "state", "policies", "needed", "reason"),
-    [
-        (("carol",), "approved", ("large",), 1, ""),
-        (("carol",), "approved", ("large",), 2, ASKS),
-        (("carol", "dave"), "approved", ("large",), 2, ""),
-        (("carol", "dave"), "approved", ("large", "other"), 2, ASKS),
-        ((), "approved", ("large",), 1, ASKS),
-        (("carol",), "pending", ("large",), 1, ASKS),
-    ],
-)
-def test_as_many_have_to_have_allowed_it_as_the_policies_of_now_want(
-    approvers: tuple[str, ...], state: str, policies: tuple[str, ...], needed: int, reason: str
-) -> None:
-    terms = Terms(exact=WHAT, approval=replace(APPROVAL, approvers=approvers, state=state))
-    assert terms.answered(ERRAND, "tool:crm.refund", policies, NOW, needed) == (reason, "")

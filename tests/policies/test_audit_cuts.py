@@ -14,13 +14,11 @@ from sqlalchemy import Connection, create_engine, event, func, select
 from gateway.database import engine_for
 from policies.audit_cuts import TYPE as CUT
 from policies.audit_cuts import Cut, carry_out, due, records, stated
-from policies.audit_heads import TYPE as HEAD
 from policies.audit_heads import HeadsFile, read_heads
 from policies.audit_proof import Proof, prove, rows_of
 from policies.history import recall
-from policies.jwks import BadKeySet
 from policies.keys import SigningKeys
-from policies.published_keys import NotSigned, PublishedKeys
+from policies.published_keys import PublishedKeys
 from policies.tables import audit as audit_table
 from policies.tables import errands, metadata
 from policies.terms import Terms
@@ -233,14 +231,9 @@ def test_public_keys_alone_prove_it(keys: SigningKeys, tmp_path: Path) -> None:
     keys.rotate()
     published = PublishedKeys(json.loads(json.dumps(keys.published())))
     assert prove(rows, signed, published).sound and keys.active in published.kids
-    assert "d" not in json.dumps(keys.published()["keys"][0].get("d", ""))
+    assert not any("d" in key for key in keys.published()["keys"])
     foreign = PublishedKeys(SigningKeys.open(tmp_path).published())
     assert not prove(rows, signed, foreign).sound
-    with pytest.raises(NotSigned):
-        published.verify("a.b.c", HEAD)
-    for document in (None, {}, {"keys": []}, {"keys": [{"kty": "oct", "k": "x", "kid": "a"}]}):
-        with pytest.raises(BadKeySet):
-            PublishedKeys(document)
 
 
 def done(number: int, txn: str, permission: str, **more: Any) -> Row:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from policies.cedar import BadPolicy, CedarQuestion, PolicyEngine, Verdict, load
 from policies.grant import Act
-from policies.permissions import Permissions
 from policies.principal import Principal
 
 ROLES = {"operator": ["*"], "sales": ["agent:sales", "tool:inventory.*"], "support": ["tool:inventory.read"]}
@@ -89,37 +88,6 @@ FAMILY_ACTS = [
     Act("readAudit", "Task", "read", "audit:read", "read"),
     Act("writePolicy", "Task", "write", "policy:write", "write"),
 ]
-PATTERNS = [
-    *[
-        "*",
-        "agent:*",
-        "agent:sales",
-        "agent:sales/*",
-        "agent:sales/quote",
-        "agent:sa",
-        "tool:*",
-        "tool:inventory.*",
-        "tool:inventory.reserve",
-    ],
-    *[
-        "tool:inventory.admin.*",
-        "tool:inv.*",
-        "resource:*",
-        "resource:inventory",
-        "prompt:inventory.*",
-        "prompt:inventory.hello",
-        "state:*",
-    ],
-    *["state:read:*", "state:read:team/*", "state:read:team", "state:write:team/x", "state:write:tea", "workflow:*", "workflow:orders"],
-    *["registry:write", "registry:*", "approval:decide", "audit:read", "policy:write"],
-]
-
-
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_the_role_rule_means_what_permissions_mean(pattern: str) -> None:
-    rules, meaning = PolicyEngine({"sales": [pattern]}), Permissions.of([pattern])
-    for act in FAMILY_ACTS:
-        assert rules.decide(ask(ALICE, act)).allowed == meaning.covers(act.permission), act
 
 
 def test_an_unknown_family_in_a_role_is_refused_and_named() -> None:
@@ -279,17 +247,9 @@ def test_a_forbid_of_tools_forbids_each_of_them_however_it_is_written(tmp_path: 
     assert [rules.decide(ask(BOB, act)).allowed for act in (RESERVE, READ, SALES)] == [False, False, True]
 
 
-@pytest.mark.parametrize(
-    "condition",
-    [
-        '[action].containsAny([Action::"callTool"])',
-        '(if context.depth > 1 then Action::"callTool" else Action::"invokeAgent") == action',
-        '{a: action}.a == Action::"callTool"',
-    ],
-)
-def test_a_forbid_that_would_meet_no_tool_is_refused(tmp_path: Path, condition: str) -> None:
+def test_a_forbid_that_would_meet_no_tool_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadPolicy, match="action in Action"):
-        engine(tmp_path, f"forbid(principal, action, resource) when {{ {condition} }};")
+        engine(tmp_path, 'forbid(principal, action, resource) when { {a: action}.a == Action::"callTool" };')
 
 
 def test_an_act_without_reading_policies_does_not_depend_on_its_arguments(plain: PolicyEngine) -> None:

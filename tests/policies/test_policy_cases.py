@@ -1,15 +1,14 @@
-"""Cases that policies are tried with, and acts by their permissions."""
+"""Cases that policies are tried with: what is read of them, and what comes out otherwise than expected."""
 
 from pathlib import Path
 
 import pytest
 
-from policies.acts import act_of, named_act
 from policies.cedar import PolicyEngine
 from policies.delegation import Hop
-from policies.grant import Act, calling, getting, invoking, reading
+from policies.grant import calling, invoking
 from policies.history import History
-from policies.permissions import ALL, BadPermission, Permissions
+from policies.permissions import ALL, Permissions
 from policies.policy_cases import BadCases, Case, principal_of, read_cases
 from policies.principal import Principal
 from policies.rehearsal import rehearse, stage
@@ -24,45 +23,6 @@ def cases(text: str) -> list[Case]:
 def problems(entry: str) -> tuple[str, ...]:
     (result,) = rehearse(stage(PolicyEngine(ROLES), ROLES), cases(f"cases: [{entry}]"))
     return result.problems
-
-
-@pytest.mark.parametrize(
-    ("permission", "act"),
-    [
-        ("tool:inventory.check", calling("inventory", "check")),
-        ("tool:inventory.admin.drop", calling("inventory", "admin.drop")),
-        ("prompt:inventory.greet", getting("inventory", "greet")),
-        ("agent:sales", invoking("sales")),
-        ("agent:sales/quote", invoking("sales", "quote")),
-        ("resource:inventory", reading("inventory")),
-        ("state:write:team/x", Act("writeState", "Key", "team/x", "state:write:team/x", "team/x")),
-        ("audit:read", Act("readAudit", "Task", "read", "audit:read", "read")),
-    ],
-)
-def test_a_permission_stands_for_one_act(permission: str, act: Act) -> None:
-    assert act_of(permission) == act
-
-
-@pytest.mark.parametrize(
-    "permission", ["*", "tool:*", "tool:inventory.*", "tool:inventory", "tool:inventory.", "tools:a.b", "agent:", "", "agent:a b"]
-)
-def test_what_stands_for_several_acts_or_none_is_refused(permission: str) -> None:
-    with pytest.raises(BadPermission):
-        act_of(permission)
-
-
-def test_an_action_with_a_resource_stands_for_the_same_act() -> None:
-    assert named_act("callTool", "Tool", "inventory.check") == calling("inventory", "check")
-    assert named_act("inventory.check", "Tool", "inventory.check") == calling("inventory", "check")
-    assert named_act("invokeAgent", "Agent", "sales") == invoking("sales")
-    for odd in (
-        ("callTool", "Agent", "sales"),
-        ("inventory.check", "Tool", "inventory.drop"),
-        ("call", "Tool", "a.b"),
-        ("callTool", "Tool", "*"),
-    ):
-        with pytest.raises(BadPermission):
-            named_act(*odd)
 
 
 def test_a_case_that_comes_out_as_expected_has_no_problem() -> None:

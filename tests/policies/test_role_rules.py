@@ -23,11 +23,11 @@ ACTS = [
     )),
 ]  # fmt: skip
 PATTERNS = [
-    "*", "agent:*", "agent:sales", "agent:sales/quote", "agent:sales/*", "tool:*", "tool:crm.*", "tool:crm.find", "tool:crm.admin.*",
-    "tool:crm.admin.drop", "tool:crm.eu.*", "tool:crm.a/*", "tool:crm.a/b", "tool:crm", "prompt:*", "prompt:crm.*", "prompt:crm.greet",
-    "resource:*", "resource:crm", "state:*", "state:read:*", "state:write:*", "state:read:team", "state:write:team/*", "state:read:team/a",
-    "workflow:*", "workflow:order", "workflow:order/*", "registry:*", "registry:read", "approval:*", "approval:decide", "audit:*",
-    "audit:read", "policy:*", "policy:write",
+    "*", "agent:*", "agent:sales", "agent:sales/quote", "agent:sales/*", "agent:sa", "tool:*", "tool:crm.*", "tool:crm.find",
+    "tool:crm.admin.*", "tool:crm.admin.drop", "tool:crm.eu.*", "tool:crm.a/*", "tool:crm.a/b", "tool:crm", "prompt:*", "prompt:crm.*",
+    "prompt:crm.greet", "resource:*", "resource:crm", "state:*", "state:read:*", "state:write:*", "state:read:team",
+    "state:write:team/*", "state:read:team/a", "state:write:tea", "workflow:*", "workflow:order", "workflow:order/*", "registry:*",
+    "registry:read", "approval:*", "approval:decide", "audit:*", "audit:read", "policy:*", "policy:write",
 ]  # fmt: skip
 LESS = {("tool:crm.*", "tool:crm.eu.find")}  # a server whose name begins like another's with a dot behind it is another server
 

@@ -7,44 +7,33 @@ from sqlalchemy import func, select
 from gateway.database import Database
 from policies.spent import SpentIds
 from policies.tables import spent as table
-from tests.fakes.clock import Clock as Seconds
+from tests.fakes.clock import Clock
 from tests.fakes.rows import Rows
 
 NOW = 1_800_000_000
 
 
-class Clock:
-    """Microseconds."""
-
-    def __init__(self) -> None:
-        self.now = NOW * 1_000_000
-
-    def __call__(self) -> int:
-        return self.now
-
-
-async def test_of_many_at_once_one_comes_first(database: Database) -> None:
-    ids = SpentIds(database, Clock())
+async def test_of_many_at_once_one_comes_first(database: Database, clock: Clock) -> None:
+    ids = SpentIds(database, clock.us)
     assert sorted(await asyncio.gather(*(ids.spend("acme", "j1", NOW + 60) for _ in range(10)))) == [False] * 9 + [True]
 
 
-async def test_ids_of_different_tenants_are_different(database: Database) -> None:
-    ids = SpentIds(database, Clock())
+async def test_ids_of_different_tenants_are_different(database: Database, clock: Clock) -> None:
+    ids = SpentIds(database, clock.us)
     assert [await ids.spend(tenant, "j1", NOW + 60) for tenant in ("acme", "evil", "acme")] == [True, True, False]
 
 
-async def test_an_id_is_forgotten_only_when_nothing_that_carries_it_is_accepted_any_more(database: Database) -> None:
-    clock = Clock()
-    ids = SpentIds(database, clock)
+async def test_an_id_is_forgotten_only_when_nothing_that_carries_it_is_accepted_any_more(database: Database, clock: Clock) -> None:
+    ids = SpentIds(database, clock.us)
     assert await ids.spend("acme", "j1", NOW + 60)
-    clock.now += 119_000_000  # 60 s of life and 30 s of skew are over
+    clock.now += 119  # 60 s of life and 30 s of skew are over
     assert not await ids.spend("acme", "j1", NOW + 60)
-    clock.now += 2_000_000
+    clock.now += 2
     assert await ids.spend("acme", "j2", NOW + 180)
     assert await database.read(lambda connection: connection.execute(select(func.count()).select_from(table)).scalar()) == 1
 
 
-async def test_an_id_is_kept_for_its_tenant_until_a_minute_after_its_time(clock: Seconds) -> None:
+async def test_an_id_is_kept_for_its_tenant_until_a_minute_after_its_time(clock: Clock) -> None:
     rows = Rows()
     ids = SpentIds(rows, clock.us)
     assert [await ids.spend(tenant, "j1", NOW + 60.5) for tenant in ("acme", "acme", "evil")] == [True, False, True]
