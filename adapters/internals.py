@@ -18,7 +18,8 @@ ROOM: Final = 32 << 10  # bytes of JSON that are looked at, of one failure
 DETAIL_MAX: Final = 2_000  # characters for the log
 _SECRET: Final = re.compile(
     r"eyJ[\w-]{8,}\.[\w-]+|\b(?i:bearer|basic)\s+(?=\S*(?:\d|[a-z][A-Z]))[\w.~+/=-]{8,}"
-    r"|[?&;\s](?:access_token|client_secret|password|sig|token)=\S|[?&]code=\S"
+    r"|(?:^|[?&;#\s])(?i:[\w.-]{0,40}(?:token|secret|passw|pwd|signature|credential|(?:api|access|account|private)[_-]?key)[\w.-]{0,40}|sig)=\S"
+    r"|[?&#]code=\S"
     r"|\b[spr]k[-_]\w[\w-]{15,}|\bgh[opsu]_\w{16,}|\bgithub_pat_\w{16,}|\bglpat-[\w-]{16,}|\bxox[abprs]-[\w-]{8,}"
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[\w-]{30,}|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----"
 )
@@ -54,11 +55,13 @@ _INNER: Final = tuple(
         r"(?i)\bSQLSTATE\b|\[SQL\b|\bORA-\d{5}|\brelation \"|\bno such (?:table|column)\b|\bconstraint failed\b",
         r"(?i)\bsyntax error at or near\b|\bviolates (?:\w+ ){1,3}constraint\b|\bpsycopg|\bsqlite3?\b|\bsqlalchemy\b",
         # secrets by their names
-        r"(?i)\b\w*(?:passw(?:or)?d|secret|token|api_?key|access_?key|private_?key|credential)s?[\"']?\s*[=:]\s*[\"']?\S",
+        r"(?i)\b\w*(?:passw(?:or)?d|pwd|secret|token|(?:api|access|account|private)[_-]?key|credential)s?[\"']?\s*[=:]\s*[\"']?\S",
     )
 )
 _MEMBER: Final = re.compile(
-    r"trace_?back|stack_?trace|back_?trace|^stack$|passw|secret|credential|api_?key|authorization|cookie|token$", re.IGNORECASE
+    r"trace_?back|stack_?trace|back_?trace|^stack$|passw|pwd|secret|credential|(?:api|access|account|private)[_-]?key"
+    r"|authorization|cookie|token$",
+    re.IGNORECASE,
 )
 _PAGE: Final = re.compile(r"https://((?:[a-z0-9-]+\.)+[a-z]{2,})(?!\.?[\w:@-])(?:[/?#][^\s\"'<>]*)?", re.IGNORECASE)
 _PRIVATE: Final = frozenset(
