@@ -89,12 +89,6 @@ EQUAL: dict[tuple[str, str, str], str] = {
         "LEVELS_MAX = 120  # of a policy as JSON: what is deeper Cedar writes, and doesn't read again",
         "number + 1",
     ): "a limit with room to what it keeps away from",
-    ("policy_text", "OPERATORS_MAX = 250  # of one policy, and", "number + 1"): "a limit with room to what it keeps away from",
-    (
-        "policy_text",
-        "BRACKETS_MAX = 50  # within each other: Cedar's reader has no limit of its own, and ends the process where its stack does",
-        "number + 1",
-    ): "a limit with room to what it keeps away from",
     (
         "policy_text",
         "TOKENS_MAX = 4096  # of one policy; what is wrong behind them is said to be in its first line",

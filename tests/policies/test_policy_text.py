@@ -4,6 +4,7 @@ import cedarpy
 import pytest
 
 from policies.policy_text import BRACKETS_MAX, INCOMPLETE, OPERATORS_MAX, TOKENS_MAX, fault_line, line_of, overgrown_line, statements
+from tests.house.source import ROOT
 
 PLAIN = "permit(principal, action, resource)"
 
@@ -107,3 +108,8 @@ def test_a_comment_ends_with_its_line_also_where_that_is_an_old_one() -> None:
 def test_names_and_texts_are_not_counted() -> None:
     many = ", ".join(f'Tool::"a.b({number}"' for number in range(OPERATORS_MAX + 1))
     assert overgrown_line(f"[{many}]; // {'(' * 99}") == 0
+
+
+def test_the_guide_says_how_much_is_too_much() -> None:
+    guide = (ROOT / "docs" / "policies.md").read_text()
+    assert f"more than {BRACKETS_MAX} brackets" in guide and f"or {OPERATORS_MAX} operators and lists in one policy" in guide
