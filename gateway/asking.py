@@ -18,7 +18,7 @@ from policies.approval import shown as shown_arguments
 from policies.authority import Request, errand_of
 from policies.callers import Caller
 from policies.grant import Act, Question
-from policies.history import History, glance, recall
+from policies.history import FOLLOW, History, glance, recall
 from policies.tables import approvals
 from policies.terms import PLAIN, Terms
 from registry.card import CLEARANCE_MAX, Registration
@@ -113,6 +113,8 @@ class Asking:
         if errand.txn:
             look = recall if whole else glance
             history = await self._memory.database.read(lambda connection: look(connection, errand.tenant, errand.txn))
+        if request.act.verb == FOLLOW:
+            history = history.before(request.act.permission, request.arguments or {})
         terms = request.terms if request.terms is not PLAIN else Terms()
         return replace(request, terms=replace(terms, history=history))
 

@@ -46,6 +46,7 @@ from gateway.vigil import Vigil
 from policies.authority import Request
 from policies.callers import Caller
 from policies.grant import Grant, Question, calling, invoking
+from policies.history import STOP
 from registry.card import Family, Registration, Status
 from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
@@ -218,9 +219,9 @@ class Broker:
         return None if key is None else await self._reader.repeated(caller, sending.agent, key, sending.message, wait=not sending.watched)
 
     async def reach(self, caller: Caller, asked: ServerCall) -> McpAnswer:
-        """Asks an MCP server: a decision and its record, but no task."""
+        """Asks an MCP server: a decision and its record, but no task. Whoever only stops what was begun meets no limit."""
         target = self.find(caller, asked.server, Family.SERVER)
-        shares = self._outside.limits.enter(caller, asked.act, asked.request.params)
+        shares = () if asked.act.verb == STOP else self._outside.limits.enter(caller, asked.act, asked.request.params)
         kept: Grant | None = None
         outcome = "failed"
         try:

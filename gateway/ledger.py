@@ -30,7 +30,7 @@ from policies.authority import Authority, Request, errand_of
 from policies.callers import Caller
 from policies.delegation import Hop
 from policies.grant import Act, Decision, Denial, Grant, Question, Ruling
-from policies.history import HIGHEST, HistoryMoved, leave
+from policies.history import FOLLOW, HIGHEST, STOP, HistoryMoved, leave
 from policies.hop_tokens import HopTokens
 from policies.identity import TokenRefused
 from policies.tickets import TICKET, keep_ticket, new_ticket
@@ -106,7 +106,10 @@ class Ledger:
         self._asking = Asking(memory)
 
     async def kept(self, caller: Caller, request: Request, target: Registration | None = None, sent: bytes = b"") -> Grant:
-        """The Grant, kept. `target` and `sent` as for `granted`. Raises Refused."""
+        """The Grant, kept. `target` and `sent` as for `granted`. Raises Refused, but not for what only stops the caller's own."""
+        if request.act.verb == STOP:
+            await self.keep_or_spool(grant := self.stopping(caller, request))
+            return grant
         for _ in range(TRIES):
             grant = await self.granted(caller, request, target, sent)
             try:
@@ -126,13 +129,13 @@ class Ledger:
         parameters that it will get.
         """
         request, ruling = await self._ruled(caller, request)
-        if not isinstance(ruling, Grant) and request.terms.begun and request.arguments is None:
+        if not isinstance(ruling, Grant) and request.act.verb == FOLLOW:
             approved = await self._asking.of_what_was_begun(caller, request)
             ruling = self._authority.rule(caller, approved) if approved is not None else ruling
         if isinstance(ruling, Grant):
             return ruling
         if isinstance(ruling, Question):
-            if target is None or request.arguments is None:
+            if target is None or request.arguments is None or request.act.verb == FOLLOW:
                 raise await self.refusal(caller, denied(ruling, "policy-forbids"))
             return await self._allowed(caller, request, ruling, (target, sent))
         raise await self.refusal(caller, ruling)
@@ -186,11 +189,11 @@ class Ledger:
         await _pose(self._memory, self._asking, caller, asked, row)
         raise ApprovalNeeded(asked, pending)
 
-    def stopping(self, caller: Caller, request: Request, callee: Hop) -> Grant:
+    def stopping(self, caller: Caller, request: Request, callee: Hop | None = None) -> Grant:
         """The Grant to have a task stopped that is the caller's own, not kept yet. Raises CannotNarrow."""
         return self._authority.stopping(caller, request, callee)
 
-    async def keep_or_spool(self, grant: Grant, call: Call) -> None:
+    async def keep_or_spool(self, grant: Grant, call: Call | None = None) -> None:
         """As `keep`, for an act that only reduces authority: it goes on when nothing can be kept now, and is kept later."""
         try:
             await self.keep(grant, call)

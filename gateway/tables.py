@@ -148,6 +148,7 @@ mcp_tasks = Table(
     Column("tool", Text, nullable=False),
     Column("own", Text, nullable=False),  # the server's id of it
     Column("capabilities", Text, nullable=False, server_default="{}"),  # JSON: what its server was told that the client can be asked
+    Column("arguments", Text),  # JSON: of the call; NULL where they are not known, or too long
     Column("created", BigInteger, nullable=False),
     Index("mcp_tasks_created", "created"),
 )

@@ -14,7 +14,7 @@ from policies.callers import Caller, Supposed, supposed
 from policies.cedar import CedarQuestion, PolicyEngine
 from policies.delegation import CannotNarrow, Delegation, Hop
 from policies.grant import Act, Decision, Denial, Grant, Question, Ruling
-from policies.history import Mark
+from policies.history import FOLLOW, Mark
 from policies.permissions import ALL, Permissions
 from policies.rights import links, rights_of, visible
 from policies.surroundings import Surroundings
@@ -102,12 +102,16 @@ class Authority:
         """What would be ruled. Nobody may do anything by it: no Grant is handed out, and nothing of it is kept."""
         return self.rule(supposed(who), request).decision
 
-    def stopping(self, caller: Caller, request: Request, callee: Hop) -> Grant:
-        """Leave to have an agent stop a task, which whoever asks has shown to be the caller's own. No policy is asked, since it only ends
-        what was allowed once; the agent is handed no more than the caller has now. Raises CannotNarrow.
+    def stopping(self, caller: Caller, request: Request, callee: Hop | None = None) -> Grant:
+        """Leave to have an agent or a server stop a task, which whoever asks has shown to be the caller's own. No policy is asked, since it
+        only ends what was allowed once; the agent is handed no more than the caller has now. Raises CannotNarrow.
         """
-        child = _child(self._around.new_id("g"), caller, request, callee)
-        return Grant(_decision(self._around, (self._engine.version, ""), caller, request, _Verdict(why="own-task")), child)
+        held = caller.delegation if callee is None else _child(self._around.new_id("g"), caller, request, callee)
+        return Grant(_decision(self._around, (self._engine.version, ""), caller, request, _Verdict(why="own-task")), held)
+
+    def may_stop(self, caller: Caller, act: Act) -> bool:
+        """Whether the caller could have a task stopped that the act began: no policy is asked, as above."""
+        return caller.delegation.held().covers(act.permission) and not self._around.kills.stops(caller.delegation, act)
 
     def may(self, caller: Caller, act: Act) -> bool:
         """Whether `act` could be allowed with some arguments: for lists. Leaves no trace."""
@@ -233,7 +237,8 @@ def _countable(engine: PolicyEngine, request: Request) -> bool:
 
 
 def _mark(engine: PolicyEngine, request: Request) -> Mark:
-    return request.terms.mark(engine.recalls(request.act), engine.totals(request.act), request.arguments)
+    recalled = request.act.verb != FOLLOW and engine.recalls(request.act)
+    return request.terms.mark(recalled, engine.totals(request.act), request.arguments)
 
 
 def _answered(caller: Caller, request: Request, verdict: _Verdict, now: float, needed: int) -> _Verdict:

@@ -1,9 +1,10 @@
 """Rulings: a Grant, a Denial or a Question. Values, not exceptions; only `policies/authority.py` makes a Grant."""
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from policies.delegation import Delegation
-from policies.history import Mark
+from policies.history import FOLLOW, STOP, Mark
 
 SERVED = frozenset({"Tool", "Prompt"})  # their parent is a server
 
@@ -19,7 +20,7 @@ class Act(Struct, frozen=True):
     resource: str  # `sales`, `inventory.reserve`
     permission: str  # `agent:sales`, `tool:inventory.reserve`
     parent: str
-    verb: str = ""  # of an action that stands for several: approve, remove, …; no rule depends on it
+    verb: str = ""  # of an action that stands for several: approve, remove, follow-a-task-of, …; no policy sees it
 
 
 def invoking(agent: str, skill: str = "") -> Act:
@@ -32,6 +33,16 @@ def calling(server: str, tool: str) -> Act:
     """The act of calling a tool of an MCP server."""
     name = f"{server}.{tool}"
     return Act("callTool", "Tool", name, f"tool:{name}", server)
+
+
+def following(server: str, tool: str) -> Act:
+    """The act of looking at a task, or answering it, that a tool's server made of a call."""
+    return replace(calling(server, tool), verb=FOLLOW)
+
+
+def stopping(server: str, tool: str) -> Act:
+    """The act of having it canceled."""
+    return replace(calling(server, tool), verb=STOP)
 
 
 def getting(server: str, prompt: str) -> Act:

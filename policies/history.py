@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from policies.tables import audit, errands
 
 HIGHEST = 3  # of sensitivity and clearance
+FOLLOW, STOP = "follow-a-task-of", "stop-a-task-of"  # verbs of acts about what another began, which do nothing once more
 _BEGIN = "INSERT INTO errands (tenant, txn, version, taint, totals, updated) VALUES (?, ?, 1, 0, ?, ?) ON CONFLICT (tenant, txn) DO NOTHING"
 _GO_ON = "UPDATE errands SET version = version + 1, totals = ?, updated = ? WHERE tenant = ? AND txn = ? AND version = ?"
 _RAISE = """
@@ -41,6 +42,13 @@ class History(Struct, frozen=True):
     calls: Mapping[str, int] = {}
     approvals: tuple[str, ...] = ()
 
+    def before(self, permission: str, arguments: Mapping[str, Any]) -> "History":
+        """As it was without one act that it tells of, for whoever asks about what that began."""
+        calls = {**self.calls, permission: max(self.calls.get(permission, 0) - 1, 0)}
+        given = {name: value for name, value in arguments.items() if type(value) is int and value >= 0}
+        totals = {name: max(total - given.get(name, 0), 0) for name, total in self.totals.items()}
+        return msgspec.structs.replace(self, calls={name: count for name, count in calls.items() if count}, totals=totals)
+
     def context(self, permission: str, totals: Collection[str]) -> dict[str, Any]:
         """What policies see of it as `context.history`. Each of `totals` is there, if only as 0."""
         sums = {name: self.totals.get(name, 0) for name in totals}
@@ -65,6 +73,7 @@ class _Told(Struct):
     allowed: bool = False
     permission: str = ""
     approval: str = ""
+    verb: str = ""
 
 
 _APPROVED = "approved "
@@ -104,7 +113,7 @@ def outlast(connection: Connection, records: Iterable[tuple[str, str, str]], at:
 
 def _done(bodies: Iterable[str]) -> Counter[str]:
     """How often each act was allowed, by its permission, and by an approval, before which that stands."""
-    done = [one for one in map(_told, bodies) if one.allowed and one.permission]
+    done = [one for one in map(_told, bodies) if one.allowed and one.permission and one.verb not in (FOLLOW, STOP)]
     return Counter(one.permission for one in done) + Counter(f"{_APPROVED}{one.permission}" for one in done if one.approval)
 
 

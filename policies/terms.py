@@ -57,11 +57,8 @@ class Terms(Struct, frozen=True):
         return all(type(given[name]) is int and given[name] >= 0 for name in totals if name in given)
 
     def mark(self, recalled: bool, totals: Collection[str], arguments: Mapping[str, Any] | None) -> Mark:
-        """What the act, once allowed, leaves in the history. `recalled`: the ruling depends on what happened before.
-
-        To ask about what was begun is no act once more.
-        """
-        if self.history is None or not recalled or (self.approval is not None and not self.approval.id):
+        """What the act, once allowed, leaves in the history. `recalled`: the ruling depends on what happened before."""
+        if self.history is None or not recalled:
             return Mark(taint=self.sensitivity)
         before, given = self.history.totals, arguments or {}
         grown = {name: before.get(name, 0) + given.get(name, 0) for name in totals}

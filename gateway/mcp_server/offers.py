@@ -99,6 +99,10 @@ class Offers:
         """Whether the act could be allowed with some arguments, within the server's ceiling. Leaves no trace."""
         return ceiling_of(server.ceiling).covers(act.permission) and self._authority.may(caller, act)
 
+    def may_stop(self, caller: Caller, act: Act) -> bool:
+        """Whether what the act began may be ended, which no policy is asked about."""
+        return self._authority.may_stop(caller, act)
+
     def may_invoke(self, caller: Caller, agent: str, skill: str = "") -> bool:
         return self._authority.may(caller, invoking(agent, skill))
 

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from adapters.mcp_crossing import checked
 from adapters.mcp_peer import PeerRefused
 from adapters.mcp_wire import INVALID_PARAMS, McpRefused, McpRequest, envelope_of
-from gateway.broker import Broker, ServerCall
+from gateway.broker import Broker
 from gateway.database import NotRead
 from gateway.errors import TooManyWaiting
 from gateway.mailbox import Mailbox
@@ -25,8 +25,7 @@ from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.server_questions import Question, check_askable
 from gateway.mcp_server.sessions import holder
 from gateway.mcp_server.task_store import ServerTask, ServerTasks
-from gateway.mcp_server.task_words import ENDED, RELATED
-from policies.grant import calling
+from gateway.mcp_server.task_words import CANCEL, ENDED, RELATED
 from policies.ids import new_id
 
 THINK_SECONDS = 600.0  # for which a person may think about a question
@@ -97,8 +96,9 @@ class OlderServerTasks:
         result.pop("resultType", None)
         return {**shown, "status": "completed", "result": _unrelated(result)}  # what a tool says of itself is a result, of isError too
 
-    async def update(self, task: ServerTask, responses: Mapping[str, Any]) -> None:
-        """Answers; those to no open question mean nothing. Raises BadEnvelope."""
+    async def update(self, asked: Asked, task: ServerTask, responses: Mapping[str, Any]) -> None:
+        """Answers; those to no open question mean nothing. Ruled on like any request about it. Raises BadEnvelope."""
+        await self._send(asked, task, "tasks/get", _Silent(task.capabilities))
         for key, given in responses.items():
             if not isinstance(given, dict):
                 continue
@@ -176,8 +176,7 @@ class OlderServerTasks:
         params = encode({"taskId": task.own, "_meta": dict(asked.trail.headers)})
         request_id = f"{asked.id}-{method}"
         request = McpRequest(request_id, task.own, envelope_of(request_id, method, Raw(params)), params, True, method, peer=peer)
-        call = ServerCall(task.server, calling(task.server, task.tool), None, request, asked.trail, begun=task.begun)
-        return (await self._broker.reach(asked.caller, call)).result
+        return (await self._broker.reach(asked.caller, task.call(request, asked.trail, stops=asked.method == CANCEL))).result
 
 
 class _Silent(Struct, frozen=True):

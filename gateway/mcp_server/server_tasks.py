@@ -13,7 +13,7 @@ from adapters.internals import tells
 from adapters.mcp_crossing import checked, modern_params
 from adapters.mcp_peer import Peer, PeerRefused
 from adapters.mcp_wire import MISSING_CAPABILITY, McpAnswer, McpRefused, McpRequest, envelope_of, members_of
-from gateway.broker import Broker, ServerCall
+from gateway.broker import Broker
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.named import OLDER_ERAS, ServerTool
@@ -21,7 +21,7 @@ from gateway.mcp_server.offers import Offers, own_names
 from gateway.mcp_server.older_server_tasks import OlderServerTasks, askable, begun
 from gateway.mcp_server.server_questions import NOT_VALID, check_askable, questions_in
 from gateway.mcp_server.task_store import ServerTask, ServerTasks
-from gateway.mcp_server.task_words import OFFERED, RELATED, STATUSES, takes_tasks
+from gateway.mcp_server.task_words import CANCEL, OFFERED, RELATED, STATUSES, takes_tasks
 from gateway.mcp_server.uris import document_outward, result_outward
 from gateway.mcp_server.wanted import STATUS
 from gateway.tasks import UnknownTask
@@ -102,13 +102,13 @@ class RelayedTasks:
                 return await self._begun(asked, target, members, answer.decision)
             if not takes_tasks(asked.capabilities):
                 raise UpstreamFault("The server answered with a task, which the client did not say that it takes")
-            task = await self._kept.keep(asked.caller, ServerTask("", target.server, target.tool, _own(members)), answer.decision)
+            task = await self._kept.keep(asked.caller, _seed(asked, target, _own(members)), answer.decision)
             return encode({**members, "taskId": task.id})
         inner = members.get("task")
         if inner is None or bytes(inner)[:1] != b"{":
             return None
         seed: dict[str, Any] = dict(_members(inner))
-        task = await self._kept.keep(asked.caller, ServerTask("", target.server, target.tool, _own(seed)), answer.decision)
+        task = await self._kept.keep(asked.caller, _seed(asked, target, _own(seed)), answer.decision)
         return encode({**members, "task": {**seed, "taskId": task.id}})
 
     async def _begun(self, asked: Asked, target: ServerTool, members: Mapping[str, Raw], decision: str) -> bytes | None:
@@ -118,8 +118,7 @@ class RelayedTasks:
             return None
 
         async def named(own: str) -> str:
-            seed = ServerTask("", target.server, target.tool, own, askable(capabilities))
-            return (await self._kept.keep(asked.caller, seed, decision)).id
+            return (await self._kept.keep(asked.caller, _seed(asked, target, own, askable(capabilities)), decision)).id
 
         return await begun(inner, named)
 
@@ -173,13 +172,15 @@ class RelayedTasks:
         return encoded if own_names(asked.server) else result_outward(task.server, encoded)
 
     async def find(self, asked: Asked, task_id: str) -> ServerTask:
-        """Raises UnknownTask where the caller may not, or not any more, call the tool at this path."""
+        """Raises UnknownTask where the caller may not, or not any more, call the tool at this path, but to stop it."""
         task = await self._kept.find(asked.caller, task_id)
         try:
             place = self._offers.place(asked.caller, asked.server) if asked.server else None
             server = self._offers.server(asked.caller, task.server)
             here = place is None or (server.name in {each.name for each in place.entries} and place.has_tool(f"{task.server}.{task.tool}"))
-            if here and self._offers.may(asked.caller, server, calling(task.server, task.tool)):
+            act = calling(task.server, task.tool)
+            stops = asked.method == CANCEL and self._offers.may_stop(asked.caller, act)
+            if here and (stops or self._offers.may(asked.caller, server, act)):
                 return task
         except UnknownName:
             pass
@@ -200,7 +201,7 @@ class RelayedTasks:
     async def update(self, asked: Asked, task: ServerTask, responses: Mapping[str, Any]) -> None:
         """tasks/update."""
         if asked.modern and self._is_of_that_era(asked, task.server):
-            await self._older.update(task, responses)
+            await self._older.update(asked, task, responses)
         else:
             await self._request(asked, task, "tasks/update", {"inputResponses": responses})
 
@@ -230,8 +231,7 @@ class RelayedTasks:
         return await self._reach(asked, task, request)
 
     async def _reach(self, asked: Asked, task: ServerTask, request: McpRequest) -> bytes:
-        act = calling(task.server, task.tool)
-        return (await self._broker.reach(asked.caller, ServerCall(task.server, act, None, request, asked.trail, begun=task.begun))).result
+        return (await self._broker.reach(asked.caller, task.call(request, asked.trail, stops=asked.method == CANCEL))).result
 
 
 def _told(task: ServerTask, shown: dict[str, Any]) -> dict[str, Any]:
@@ -248,6 +248,11 @@ def _told(task: ServerTask, shown: dict[str, Any]) -> dict[str, Any]:
         detail = f"{words or ''} {error or ''}".strip()
         log.warning("server_failed", server=task.server, task_id=task.id, problem=refused.public, detail=detail)
     return {**rest, **said, **problem}
+
+
+def _seed(asked: Asked, target: ServerTool, own: str, told: Mapping[str, Any] | None = None) -> ServerTask:
+    """A task that has no id of ours yet."""
+    return ServerTask("", target.server, target.tool, own, told or {}, asked.object().get("arguments", {}))
 
 
 def _own(members: Mapping[str, Raw]) -> str:

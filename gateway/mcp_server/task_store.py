@@ -8,27 +8,33 @@ from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import Connection, delete, select
 
+from adapters.mcp_wire import McpRequest
 from gateway.database import Batch, Database
+from gateway.ledger import Trail
 from gateway.mcp_server.server_questions import Question
 from gateway.mcp_server.sessions import holder
+from gateway.sending import ServerCall
 from gateway.tables import mcp_questions, mcp_tasks, task_answers
 from gateway.tasks import TaskRow, UnknownTask
 from policies.callers import Caller
+from policies.grant import following, stopping
 from policies.ids import new_id
 
 KEPT_SECONDS = 30 * 86_400  # for which a server's task is known, however long the server keeps it
+ARGUMENTS_MAX = 1 << 20  # bytes of JSON: a task that was begun with more is ruled on without them
 _ANSWER = "INSERT INTO task_answers (tenant, task_id, question, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _FORGET = "DELETE FROM task_answers WHERE tenant = ? AND task_id = ?"
 encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
+_arguments = msgspec.json.Decoder(dict[str, Any] | None).decode
 _question = msgspec.json.Decoder(Question).decode
 
 
 class ServerTask(Struct, frozen=True):
     """A task of a server. `id` is what its caller knows, `own` what the server calls it.
 
-    `capabilities`: those that a server of the initialize era was told, in whose session the task is. One that people's approval began
-    has the id of the decision that used it, but for the kind.
+    `capabilities`: those that a server of the initialize era was told, in whose session the task is. `arguments`: of the call, as far as
+    they are known. One that people's approval began has the id of the decision that used it, but for the kind.
     """
 
     id: str
@@ -36,11 +42,17 @@ class ServerTask(Struct, frozen=True):
     tool: str
     own: str
     capabilities: Mapping[str, Any] = {}
+    arguments: Mapping[str, Any] | None = None
 
     @property
     def begun(self) -> str:
         """The decision that began it, where people had to approve of the call; else of none."""
         return f"d_{self.id.partition('_')[2]}"
+
+    def call(self, request: McpRequest, trail: Trail, stops: bool) -> ServerCall:
+        """A request about it, ruled on like the call that began it; `stops`: which has it canceled, or looks at it for that alone."""
+        act = (stopping if stops else following)(self.server, self.tool)
+        return ServerCall(self.server, act, self.arguments, request, trail, begun=self.begun)
 
 
 class ServerTasks:
@@ -61,6 +73,7 @@ class ServerTasks:
             "tool": task.tool,
             "own": task.own,
             "capabilities": encode(task.capabilities).decode(),
+            "arguments": _kept(task.arguments),
         }
         row["created"] = self._now()
         await self._database.write(lambda batch: batch.add(mcp_tasks, row))
@@ -73,7 +86,7 @@ class ServerTasks:
         found = await self._database.read(lambda connection: connection.execute(select(mcp_tasks).where(mine)).one_or_none())
         if found is None:
             raise UnknownTask
-        return ServerTask(found.id, found.server, found.tool, found.own, _object(found.capabilities))
+        return ServerTask(found.id, found.server, found.tool, found.own, _object(found.capabilities), _arguments(found.arguments or "null"))
 
     async def ask(self, task: ServerTask, key: str, process: str, question: Question) -> None:
         """Keeps a question that `process` waits for. Raises NotKept."""
@@ -103,6 +116,11 @@ class ServerTasks:
             batch.run("DELETE FROM mcp_tasks WHERE created < ?", (before,))
 
         await self._database.write(work)
+
+
+def _kept(arguments: Mapping[str, Any] | None) -> str | None:
+    text = encode(arguments)
+    return None if arguments is None or len(text) > ARGUMENTS_MAX else text.decode()
 
 
 class Answers:

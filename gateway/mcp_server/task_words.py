@@ -18,6 +18,7 @@ TASKS = META + "tasks"
 RELATED = META + "related-task"
 OFFERED: Mapping[str, Any] = {"extensions": {TASKS: {}}}
 OLDER_OFFERED: Mapping[str, Any] = {"tasks": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}}
+CANCEL = "tasks/cancel"
 OLDER_VERSION = "2025-11-25"  # the only one with the experiment
 POLL_MS = 1000
 BROKE = -32015  # as for a call whose agent fails

@@ -17,7 +17,7 @@ from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.offers import Offers
 from gateway.mcp_server.server_tasks import RelayedTasks
 from gateway.mcp_server.task_store import ServerTask
-from gateway.mcp_server.task_words import ENDED, OLDER_VERSION, POLL_MS, RELATED, check_declared, detailed, older
+from gateway.mcp_server.task_words import CANCEL, ENDED, OLDER_VERSION, POLL_MS, RELATED, check_declared, detailed, older
 from gateway.mcp_server.wanted import lacking
 from gateway.task_pages import Page, TaskPages
 from gateway.task_reader import TaskReader
@@ -157,7 +157,7 @@ class Tasks:
         raise BadEnvelope(INVALID_PARAMS, "there is no such task", status=200)
 
     def _may(self, asked: Asked, record: TaskRecord) -> bool:
-        """Whether the agent is a tool at this path, and the caller may call it now."""
+        """Whether the agent is a tool at this path, and the caller may call it now; what they may not, they may still stop."""
         agent, skill = record.row.agent, skill_of(record)
         try:
             entry = self._offers.entry(asked.caller, agent)
@@ -166,7 +166,7 @@ class Tasks:
             return False
         selected = f"{agent}/{skill}" if skill else agent
         here = place is None or (agent in {each.name for each in place.entries} and place.has_tool(selected))
-        return here and entry.family is Family.AGENT and self._offers.may_invoke(asked.caller, agent, skill)
+        return here and entry.family is Family.AGENT and (asked.method == CANCEL or self._offers.may_invoke(asked.caller, agent, skill))
 
     async def _shown(self, asked: Asked, found: TaskRecord | ServerTask) -> dict[str, Any]:
         if isinstance(found, ServerTask):

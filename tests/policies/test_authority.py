@@ -11,10 +11,12 @@ from msgspec.structs import replace as with_
 from policies.authority import Request
 from policies.callers import Supposed
 from policies.delegation import DEPTH_MAX, CannotNarrow, Hop
-from policies.grant import Act, Decision, Denial, Link, calling, invoking
+from policies.grant import Act, Decision, Denial, Link, calling, invoking, stopping
+from policies.history import FOLLOW, STOP, History, Mark
 from policies.kills import Kill
 from policies.permissions import Permissions
 from policies.principal import Principal
+from policies.terms import Terms
 from tests.fakes.authority import (
     ADA,
     ALICE,
@@ -283,6 +285,35 @@ def test_ones_own_task_is_stopped_without_asking_any_policy(scene: Scene) -> Non
     assert grant.delegation.held() == crm("tool:crm.read") and scene.engine.decided == 0
     with pytest.raises(CannotNarrow, match="loop"):
         scene.authority.stopping(caller, request, Hop("front"))
+
+
+def test_a_servers_task_is_stopped_with_no_more_than_the_caller_has(scene: Scene) -> None:
+    caller = scene.caller(Hop("front"), who=NORA)
+    grant = scene.authority.stopping(caller, Request(stopping("crm", "refund"), "acme", {"amount": 9}))
+    assert grant.delegation is caller.delegation and grant.mark is None and scene.engine.decided == 0
+    assert (grant.decision.reason_id, grant.decision.act) == ("own-task", replaced(REFUND, STOP))
+
+
+def test_who_may_stop_what_a_tool_began_is_asked_of_token_chain_and_kills_alone(scene: Scene) -> None:
+    assert scene.authority.may_stop(scene.caller(who=NORA), REFUND) and scene.engine.decided == 0
+    assert not scene.authority.may_stop(scene.caller(scope=crm("tool:crm.read")), REFUND)
+    assert not scene.authority.may_stop(scene.caller(Hop("front", crm("tool:crm.read"))), REFUND)
+    scene.kills.refuse(Kill("acme", "k1", "server", "crm", "", "", 0))
+    assert not scene.authority.may_stop(scene.caller(), REFUND)
+
+
+def test_to_follow_what_a_call_began_is_ruled_on_like_the_call_and_adds_nothing_up(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, LARGE)
+    follows, terms = replaced(REFUND, FOLLOW), Terms(history=History(4, totals={"amount": 5}), begun="d_0")
+    grant = granted(scene, scene.caller(), Request(follows, "acme", {"amount": 9}, terms=terms))
+    assert (grant.mark, grant.decision.act) == (Mark(), follows)
+    refused = denied(scene, scene.caller(), Request(follows, "acme", {"amount": 501}, terms=terms))
+    assert refused.decision.reason_id == "policy-forbids"
+
+
+def replaced(act: Act, verb: str) -> Act:
+    """The same, but for the verb."""
+    return with_(act, verb=verb)
 
 
 # what is supposed, and what is listed

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.database import Database
-from policies.history import HIGHEST, History, HistoryMoved, Mark, glance, leave, recall
+from policies.history import FOLLOW, HIGHEST, STOP, History, HistoryMoved, Mark, glance, leave, recall
 from policies.tables import audit, errands
 from registry.card import CLEARANCE_MAX
 
@@ -37,6 +37,16 @@ def test_policies_see_each_sum_that_they_name_and_all_else_there_is() -> None:
     }
     nothing = {"approvals": (), "calls": {}, "repeats": 0, "totals": {}, "taint": 0}
     assert History().context("tool:crm.find", []) == nothing
+
+
+def test_what_an_act_began_is_asked_for_as_if_the_act_itself_had_not_been() -> None:
+    seen = History(4, 2, {"amount": 9, "seats": 1, "old": 1}, {"tool:crm.find": 2, "tool:crm.add": 1}, ("tool:crm.add",))
+    given = {"amount": 4, "seats": 2, "old": True, "note": "9", "new": 3}
+    before = seen.before("tool:crm.add", given)
+    assert before == History(4, 2, {"amount": 5, "seats": 0, "old": 1}, {"tool:crm.find": 2}, ("tool:crm.add",))
+    assert seen.before("tool:crm.find", {"amount": -1}).calls == {"tool:crm.find": 1, "tool:crm.add": 1}
+    assert seen.before("tool:crm.find", {"amount": -1}).totals == seen.totals
+    assert History().before("tool:crm.add", given) == History()  # of another errand
 
 
 async def test_an_errand_goes_on_from_where_it_was_read(database: Database) -> None:
@@ -82,6 +92,8 @@ async def test_what_was_allowed_before_is_counted_and_nothing_else(database: Dat
         ("acme", "x1", "decision", {"permission": "tool:crm.refund", "approval": "ap_2"}),
         ("acme", "x1", "decision", {"permission": "tool:crm.delete", "approval": "ap_1"}),
         ("acme", "x1", "decision", {"permission": "tool:crm.drop", "approval": "ap_3", "allowed": False}),
+        ("acme", "x1", "decision", {"verb": FOLLOW}),
+        ("acme", "x1", "decision", {"verb": STOP}),
         ("acme", "x1", "outcome", {}),
         ("acme", "x2", "decision", {}),
         ("evil", "x1", "decision", {}),

@@ -1,15 +1,23 @@
 """Tasks of MCP servers that speak the extension: relayed under ids of ours, to whoever called the tool and may still call it."""
 
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from sqlalchemy import select
 
+from gateway.mcp_server import task_store
+from gateway.mcp_server.task_store import ServerTask, ServerTasks
+from policies.tables import audit
 from tests.fakes.a2a_agents import serving
-from tests.fakes.house import House
+from tests.fakes.house import House, open_house
 from tests.fakes.mcp_task_server import TaskServer
 from tests.fakes.mcp_tasks import TASKS, ask, older
 from tests.fakes.mcp_wire import session
+from tests.gateway.mcp_server.test_older_server_tasks import old_desk
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ADA = {"action": "accept", "content": {"name": "Ada"}}
@@ -129,3 +137,99 @@ async def test_an_older_client_has_a_modern_servers_task_in_its_own_words(open_h
     assert (stopped["taskId"], stopped["status"]) == (seed["taskId"], "cancelled")
     again = await older(open_home, home, "tasks/cancel", named, path="/mcp/desk")
     assert again["error"]["code"] == -32602
+
+
+READS = 'forbid(principal, action == Action::"callTool", resource == Tool::"desk.greet") when { context.input.kind == "%s" };'
+ALWAYS = 'forbid(principal, action == Action::"callTool", resource == Tool::"desk.greet");'
+PLACE = {"path": "/mcp/desk"}
+
+
+@pytest.fixture
+async def ruled(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
+    """Whose policy reads the arguments of the tool that is a task."""
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "ours.cedar").write_text(READS % "secret")
+    async with open_house(tmp_path / "home", database_url, policies=str(tmp_path / "policies")) as built:
+        yield built
+
+
+class Client:
+    """Of either era, with tasks of desk, a server of either era."""
+
+    def __init__(self, home: House, held: str) -> None:
+        self.home, self._held = home, held
+
+    async def ask(self, method: str, **params: Any) -> Any:
+        if self._held:
+            return await older(self.home, self._held, method, params, **PLACE)
+        return await ask(self.home, method, params, **PLACE)
+
+    async def begun(self, kind: str) -> Any:
+        """The id of a new task, or the refusal."""
+        more = {"task": {}} if self._held else {}
+        answer = await self.ask("tools/call", name="greet", arguments={"kind": kind}, **more)
+        if "error" in answer:
+            return answer["error"]["data"]["reason_id"]
+        return answer["result"]["task"]["taskId"] if self._held else answer["result"]["taskId"]
+
+    async def seen(self, task: str) -> Any:
+        """The task's state, or why it is not told."""
+        answer = await self.ask("tasks/get", taskId=task)
+        if "result" in answer:
+            return answer["result"]["status"]
+        return answer["error"].get("data", {}).get("reason_id", answer["error"]["message"])
+
+
+async def between(home: House, client: str, server: str) -> tuple[Client, Any]:
+    desk_ = await desk(home) if server == "newer" else await old_desk(home)
+    return Client(home, await session(home, capabilities={"elicitation": {}}) if client == "older" else ""), desk_
+
+
+ERAS = pytest.mark.parametrize(("client", "server"), [(one, other) for one in ("newer", "older") for other in ("newer", "older")])
+
+
+@ERAS
+async def test_a_task_is_looked_after_with_the_arguments_that_it_was_begun_with(ruled: House, client: str, server: str) -> None:
+    mine, _ = await between(ruled, client, server)
+    assert await mine.begun("secret") == "policy-forbids"
+    task = await mine.begun("plain")
+    assert await mine.seen(task) in ("working", "input_required")
+    if client == "newer":
+        assert (await mine.ask("tasks/update", taskId=task, inputResponses={}))["result"] == {"resultType": "complete"}
+
+    def told(connection: Any) -> list[Any]:
+        return [json.loads(body) for body in connection.execute(select(audit.c.body).where(audit.c.kind == "decision")).scalars()]
+
+    calls = [one for one in await ruled.gateway.database.read(told) if one["allowed"]]
+    assert {one.get("verb") for one in calls} == {None, "follow-a-task-of"} and len({one["arguments"] for one in calls}) == 1
+    await ruled.gateway.database.write(lambda batch: batch.run("UPDATE mcp_tasks SET arguments = NULL", ()))
+    assert await mine.seen(task) == "policy-error"  # as far as anybody knows
+
+
+@ERAS
+@pytest.mark.parametrize(("policy", "told"), [(READS % "plain", "policy-forbids"), (ALWAYS, "there is no such task")])
+async def test_what_may_not_be_done_any_more_may_not_be_followed_but_stopped(
+    ruled: House, tmp_path: Path, client: str, server: str, policy: str, told: str
+) -> None:
+    mine, desk_ = await between(ruled, client, server)
+    task = await mine.begun("plain")
+    (tmp_path / "policies" / "ours.cedar").write_text(policy)
+    await ruled.gateway.policies.take_up()
+    assert await mine.seen(task) == told
+    heard = len(desk_.heard)
+    if client == "newer":
+        assert "error" in await mine.ask("tasks/update", taskId=task, inputResponses={"who": ADA})
+    stranger = await ask(ruled, "tasks/cancel", {"taskId": task}, "mel", path="/mcp/desk")
+    assert stranger["error"]["message"] == "there is no such task" and len(desk_.heard) == heard
+    stopped = await mine.ask("tasks/cancel", taskId=task)
+    assert "error" not in stopped and [one["status"] for one in desk_.tasks.values()] == ["cancelled"]
+    assert await mine.seen(task) == told
+
+
+async def test_arguments_that_are_too_long_are_not_kept(ruled: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = await ruled.gateway.callers.admit(ruled.token("mel"), (ruled.url,))
+    kept = ServerTasks(ruled.gateway.database, lambda: 1)
+    monkeypatch.setattr(task_store, "ARGUMENTS_MAX", len(b'{"kind":"12"}'))
+    for kind, known in (("12", {"kind": "12"}), ("123", None)):
+        task = await kept.keep(caller, ServerTask("", "desk", "greet", "own", arguments={"kind": kind}), "")
+        assert (await kept.find(caller, task.id)).arguments == known
