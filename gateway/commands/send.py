@@ -11,6 +11,7 @@ import typer
 from gateway.commands import screen
 from gateway.commands.outcomes import Failed, WrongUsage
 from gateway.commands.remote import Remote, connect, quoted
+from policies import strict_json
 
 DATA = "Structured data, as JSON or a file of it; may be repeated."
 VERSION = {"A2A-Version": "1.0"}
@@ -52,7 +53,8 @@ def _data(text: str) -> Any:
     except (OSError, UnicodeError) as error:
         raise WrongUsage(f"{text[1:]} can't be read: {getattr(error, 'strerror', None) or 'it is no text'}") from error
     try:
-        return json.loads(said)
+        json.loads(said)  # which says where it is wrong
+        return strict_json.parse(said.encode())  # and this what the gateway would not take
     except (ValueError, RecursionError) as error:
         raise WrongUsage(
             f"--data {screen.brief(text)} is not JSON: {error}", "quote it, as --data '{\"id\": 7}', or name a file, as --data @order.json"

@@ -130,6 +130,10 @@ def test_data_goes_beside_the_text_or_alone(interlock: CommandLine, api: Gateway
     ("given", "says"),
     [
         (["--data", "{"], "is not JSON"),
+        (["--data", "[NaN]"], "is not JSON"),
+        (["--data", "1e999"], "not finite"),
+        (["--data", '"\\ud800"'], "is not JSON"),
+        (["--data", '{"id": 7, "id": 8}'], "the same key twice"),
         (["--data", "@binary"], "can't be read"),
         (["--data", "@nowhere.json"], "nowhere.json can't be read"),
         ([], "nothing to send"),
