@@ -157,8 +157,8 @@ async def test_a_token_opens_nothing_from_the_second_that_it_expires_in_although
     assert "result" in await home.send(token, "support", "hello")
     claims = home.gateway.identity.cached(token, {home.url})
     assert claims is not None
-    authority = home.gateway.authority
-    authority._around = replace(authority._around, now=lambda: claims.expires)
+    callers = home.gateway.callers
+    callers._around = replace(callers._around, now=lambda: claims.expires)
     answer = await home.http.get("/api/tasks", headers={"authorization": f"Bearer {token}"})
     assert answer.status_code == 401 and "expired" in answer.json()["detail"]
     assert (await home.send(token, "support", "hello"))["error"]["message"] == "The token has expired; get a fresh one."
