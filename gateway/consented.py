@@ -1,6 +1,7 @@
 """Goes on with tasks whose people have consented meanwhile, as far as the authority still allows them, and ends the others."""
 
 import asyncio
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -35,12 +36,14 @@ class Consented:
         self._memory = memory
         self._outside = outside
         self._busy = asyncio.Lock()
+        self._after = ""  # the task that the last look ended with, behind which there may be more
 
     async def round(self) -> int:
         """How many there were."""
         async with self._busy:
-            due = await self._memory.database.read(_due)
-            return await each_by_itself((row.id, self._one(row)) for row in due)
+            found = await self._memory.database.read(partial(_due, self._after))
+            self._after = found[-1].id if len(found) == AT_ONCE else ""
+            return await each_by_itself((row.id, self._one(row)) for row in found if waits(_ref(row.vendor_ref)))
 
     async def _one(self, row: TaskRow) -> None:
         if why := await end_of(self._go_on(row)):
@@ -69,18 +72,19 @@ class Consented:
         await self._broker.parking.reject(Turned(record.row, record.events), Failed(why, rejected=True))
 
 
-def _due(connection: Connection) -> list[TaskRow]:
-    """Tasks that wait for a consent which was given, and for no approval. The first condition is that of their index."""
+def _due(after: str, connection: Connection) -> list[TaskRow]:
+    """Tasks that wait for a consent which was given, and for no approval, or seem to. The first condition is that of their index."""
     query = (
         select(tasks)
         .join(connections, (connections.c.tenant == tasks.c.tenant) & (connections.c.owner == tasks.c.owner))
         .where(text("tasks.state = 'TASK_STATE_AUTH_REQUIRED'"), connections.c.given == 1)
         .where(tasks.c.vendor_ref.like("%" + connections.c.id + "%"))
         .where(~select(approvals.c.id).where(*_open_approval()).exists())
+        .where(tasks.c.id > after)
+        .order_by(tasks.c.id)
         .limit(AT_ONCE)
     )
-    rows = [row_of(found) for found in connection.execute(query).all()]
-    return [row for row in rows if waits(_ref(row.vendor_ref))]
+    return [row_of(found) for found in connection.execute(query).all()]
 
 
 def _open_approval() -> tuple[ColumnElement[bool], ...]:

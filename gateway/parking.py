@@ -76,6 +76,7 @@ class Parking:
         self._memory = memory
         self._turns = turns
         self._asking = Asking(memory)
+        self._after = ""  # the approval that the last look ended with, behind which there may be more
 
     async def park(self, caller: Caller, waiting: Waiting, request: Request, question: Question) -> Turned:
         """The task as it waits (A2A 1.0 s7.6), with the question. Raises Refused, TooManyQuestions and as Ledger.open."""
@@ -114,19 +115,25 @@ class Parking:
         return Turned(whole.row, whole.events)
 
     async def due(self) -> list[Due]:
-        """At most a hundred. One that comes up in several processes is taken by one."""
+        """At most a hundred, and others with the next look: what waits for a place holds up nobody else.
+
+        One that comes up in several processes is taken by one.
+        """
         now = self._memory.now()
         spoken = (approvals.c.state != "pending") | (approvals.c.expires <= now)
-        query = select(approvals).where(approvals.c.closed.is_(None), approvals.c.grant_id != "", spoken).limit(AT_ONCE)
+        mine = (approvals.c.closed.is_(None), approvals.c.grant_id != "", approvals.c.id > self._after, spoken)
+        query = select(approvals).where(*mine).order_by(approvals.c.id).limit(AT_ONCE)
 
         def due(row: "Row[Any]", approval: Approval) -> Due:
             if approval.expires <= now and approval.state in ("pending", "approved"):
                 approval = msgspec.structs.replace(approval, state="expired")
             return Due(approval, row.grant_id, json.loads(row.errand), row.arguments, row.arguments_hash)
 
-        return await self._memory.database.read(
+        found = await self._memory.database.read(
             lambda connection: [due(row, approval_rows.approval_of(connection, row)) for row in connection.execute(query).all()]
         )
+        self._after = found[-1].approval.id if len(found) == AT_ONCE else ""
+        return found
 
     async def check(self, row: TaskRow, message: Message) -> None:
         """Whether a message can answer what a task waits for. Raises AwaitsApproval and BadMessage."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from gateway import parking
 from gateway.asking import beside
 from gateway.database import Database
 from gateway.limits import TooManyCalls, leave
@@ -249,6 +250,27 @@ async def test_what_goes_on_waits_for_a_place_and_takes_it(home: House) -> None:
 
     await until(free, every=0.02)
     assert await state_of(home, task["id"]) == "TASK_STATE_COMPLETED"
+
+
+@ONCE
+async def test_what_waits_for_a_place_holds_up_nothing_else(
+    home: House, inventory: Replying, monkeypatch: pytest.MonkeyPatch
+) -> None:  # attack PRO-12
+    monkeypatch.setattr(parking, "AT_ONCE", 1)
+    await home.agent(CallbackAgent("vendor"))
+    await home.send(home.token("alice"), "vendor", "hello")
+    alice = await home.gateway.callers.admit(home.token("alice"), (home.url,))
+    place = home.gateway.limits.occupy(alice, invoking("vendor"))  # all there is
+    await voted(home)
+    await home.send(home.token("alice"), "inventory", 'tool: reserve {"amount": 11}')
+    await voted(home)
+
+    async def called() -> bool:
+        await home.gateway.resuming.round()
+        return bool(inventory.params)
+
+    await until(called, every=0.02)
+    leave(place)
 
 
 async def state_of(home: House, task_id: str) -> str:
