@@ -7,7 +7,7 @@ DOORS = ("gateway/test_delegation.py", "gateway/oauth/test_exchange.py")
 CEDAR = ("policies/test_cedar.py", "policies/test_policy_cases.py", "policies/test_argument_types.py", "policies/test_policy_review.py")
 TOKENS = ("policies/test_identity.py", "policies/test_strict_rules.py", "policies/test_token_attacks.py")
 AUDIT = ("policies/test_audit.py", "policies/test_audit_proof.py", "policies/test_audit_cuts.py", "policies/test_audit_heads.py")
-ASKING = ("policies/test_asking_rules.py", "gateway/test_approvals.py", "gateway/test_errands.py")
+ASKING = ("policies/test_asking_rules.py", "gateway/test_asking.py", "gateway/test_approvals.py", "gateway/test_errands.py")
 ABOVE = (
     *DOORS,
     "gateway/admin/test_desk.py",

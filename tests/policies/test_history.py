@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.database import Database
-from policies.history import FOLLOW, HIGHEST, STOP, History, HistoryMoved, Mark, glance, leave, recall
+from policies.history import FOLLOW, HIGHEST, STOP, History, HistoryMoved, Mark, glance, leave, outlast, recall
 from policies.tables import audit, errands
 from registry.card import CLEARANCE_MAX
 
@@ -106,6 +106,34 @@ async def test_what_was_allowed_before_is_counted_and_nothing_else(database: Dat
     assert found.approvals == ("tool:crm.delete", "tool:crm.refund")
     assert (found.version, found.taint, found.totals) == (1, 2, {"amount": 5})
     assert await database.read(lambda connection: recall(connection, "acme", "x9")) == History()
+
+
+def decided(txn: str, **told: Any) -> tuple[str, str, str]:
+    return "acme", txn, json.dumps({"allowed": True, "permission": "tool:crm.find", **told})
+
+
+async def test_what_the_audit_will_not_tell_any_more_is_counted_on_and_moves_the_errand(database: Database) -> None:
+    await left(database, Mark(-1, {"amount": 5}, 2), now=7)
+    approved = {"permission": "tool:crm.refund", "approval": "ap_2"}
+    for version, (at, going) in enumerate([(8, [decided("x1"), decided("x1", allowed=False)]), (9, [decided("x1", **approved)])], 2):
+        await database.write(lambda batch, going=going, at=at: outlast(batch.connection, going, at))
+        assert (await seen(database)).version == version
+    with pytest.raises(HistoryMoved):
+        await left(database, Mark(1, {"amount": 6}))
+    found = await database.read(lambda connection: recall(connection, "acme", "x1"))
+    assert (found.calls, found.approvals) == ({"tool:crm.find": 1, "tool:crm.refund": 1}, ("tool:crm.refund",))
+    assert (found.totals["amount"], found.taint) == (5, 2)
+
+
+async def test_errands_that_have_no_row_get_one_when_their_records_go_and_what_is_no_errands_gets_none(database: Database) -> None:
+    going = [decided("x2"), decided(""), decided("x3", allowed=False), decided("x4", permission=""), decided("x1")]
+    await database.write(lambda batch: outlast(batch.connection, going, 9))
+    assert [(txn, version, taint, updated) for _, txn, version, taint, _, updated in await rows(database)] == [
+        ("x1", 1, 0, 9),
+        ("x2", 1, 0, 9),
+    ]
+    assert await seen(database, "evil", "x2") == History()
+    await left(database, Mark(1, {"amount": 6}), ("acme", "x2"))
 
 
 def test_nothing_is_more_sensitive_than_an_operator_can_clear_somebody_for() -> None:
