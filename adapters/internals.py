@@ -4,17 +4,19 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from adapters.task import Artifact, Message, Part, encode
+from adapters.contract import Canceled, Failed
+from adapters.namespace import N, noted
+from adapters.task import Message, Part, encode
 
-N = TypeVar("N", Message, Part, Artifact)
 WORDS_MAX: Final = 4_000  # characters: who writes more of a failure writes a dump
 ROOM: Final = 32 << 10  # bytes of JSON that are looked at, of one failure
+WHY: Final = "; its own words are for operators alone"
 DETAIL_MAX: Final = 2_000  # characters for the log
 _SECRET: Final = re.compile(
     r"eyJ[\w-]{8,}\.[\w-]+|\b(?i:bearer|basic)\s+(?=\S*(?:\d|[a-z][A-Z]))[\w.~+/=-]{8,}"
@@ -129,11 +131,7 @@ class Sieve:
 
     def noted(self, noun: N) -> N:
         """A message, an artifact or a part with no more in its metadata than passes, nor in that of its parts."""
-        if not isinstance(noun, Part):
-            parts = tuple([self.noted(part) if part.metadata is not UNSET else part for part in noun.parts])
-            noun = noun if parts == noun.parts else replace(noun, parts=parts)
-        shown = self.metadata(noun.metadata)
-        return noun if shown is noun.metadata else replace(noun, metadata=shown)
+        return noted(noun, self.metadata)
 
     def _passes(self, value: Any) -> bool:
         self._room -= len(encode(value)) + 1
@@ -142,6 +140,17 @@ class Sieve:
     def _keep_back(self, value: Any) -> None:
         if len(self.detail) < DETAIL_MAX:
             self.detail += encode(value)[: DETAIL_MAX - len(self.detail)].decode("utf-8", "replace")
+
+
+def undone(ending: Failed | Canceled, sieve: Sieve) -> Failed | Canceled:
+    """An ending with what callers may hear of the agent's words; the rest of them is for the log. One without words stays as it is."""
+    message = ending.message and sieve.message(ending.message)
+    if isinstance(ending, Canceled):
+        return ending if message is ending.message else replace(ending, message=message)
+    if message is ending.message and not sieve.detail:
+        return ending
+    reason = ending.reason + WHY if ending.message and not message else ending.reason
+    return replace(ending, message=message, reason=reason, detail=f"{ending.detail} {sieve.detail}".strip())
 
 
 def _text_in(part: Part) -> str:

@@ -15,7 +15,9 @@ from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adapters.contract import (
+    CITATIONS,
     ENDINGS,
+    USAGE,
     Adapter,
     ArtifactPiece,
     Ask,
@@ -33,6 +35,8 @@ from adapters.contract import (
 )
 from adapters.egress import Egress
 from adapters.frames import UNREADABLE, End, Frame
+from adapters.internals import Sieve, undone
+from adapters.namespace import in_its_own_name
 from adapters.task import Message, Part, Role
 from adapters.vendor_line import Line, Place
 from policies.principal import Principal
@@ -43,6 +47,7 @@ NOT_KNOWN: Final = "Whether the agent stopped is not known"
 MISSET: Final = "The agent's registration has options that its adapter does not take"
 GENERIC: Final = frozenset({"headers", "timeout", "tls", "push", "auth"})  # of an entry's `upstream`, for agents of every kind
 PAGES: Final = ("https://", "http://")
+NOTES: Final = frozenset({USAGE, CITATIONS})  # of the gateway's names in metadata, those that adapters give
 SESSIONS_MAX: Final = 10_000
 STOPPED_MAX: Final = 1_000  # cancellations that are remembered, until their runs end
 MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError)  # what reading an answer of another shape raises
@@ -209,7 +214,10 @@ class VendorAgent:
         """Raises UpstreamFault."""
         line = self._line(call, turn.session)
         key, run = (call.target.tenant, call.target.name, turn.session), ""
-        async with self._alone(key) as gate, aclosing(_strict(self.vendor.run(self._known(key, turn, gate.last), line))) as events:
+        async with (
+            self._alone(key) as gate,
+            aclosing(_strict(self.vendor.run(self._known(key, turn, gate.last), line), line.url)) as events,
+        ):
             async for event in events:
                 if isinstance(event, Ref):
                     gate.last = event.ref
@@ -222,6 +230,9 @@ class VendorAgent:
                 elif isinstance(event, Failed | Done) and await self._stopped((*key[:2], run)):
                     event = Canceled()
                 yield event
+
+    def _told(self, line: Line[Any], turn: Turn) -> AsyncGenerator[Event, None]:
+        return _strict(self.vendor.run(turn, line), line.url)
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """As Adapter. Raises CannotCancel and UpstreamFault."""
@@ -300,7 +311,7 @@ class PollingAgent(VendorAgent):
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         vendor = cast("Polling", self.vendor)
         line = self._line(call)
-        async with aclosing(_strict(vendor.poll(ref, line))) as events:
+        async with aclosing(_strict(vendor.poll(ref, line), line.url)) as events:
             async for event in events:
                 yield await _fetched(line, event) if isinstance(event, ArtifactPiece) else event
 
@@ -309,12 +320,17 @@ def agent_of(vendor: Vendor, egress: Egress, read_text: Callable[[str], str] = s
     return (PollingAgent if isinstance(vendor, Polling) else VendorAgent)(vendor, egress, read_text)
 
 
-async def _strict(events: AsyncIterator[Event]) -> AsyncGenerator[Event, None]:
-    """What a vendor's file trips over is an answer that is not of the protocol."""
+async def _strict(events: AsyncIterator[Event], address: str) -> AsyncGenerator[Event, None]:
+    """What a vendor's file trips over is an answer that is not of the protocol; what it hands on of the agent, the agent says."""
     try:
         async with aclosing(cast("AsyncGenerator[Event, None]", events)) as arriving:
             async for event in arriving:
-                yield _leading_to_pages(event) if isinstance(event, Ask) else event
+                event = in_its_own_name(event, NOTES)
+                if isinstance(event, Ask):
+                    event = _leading_to_pages(event)
+                elif isinstance(event, Failed | Canceled) and event.message is not None:
+                    event = undone(event, Sieve(address))
+                yield event
     except MALFORMED as error:
         raise _unreadable(error) from error
 

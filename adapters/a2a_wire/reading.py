@@ -20,12 +20,11 @@ from adapters.contract import (
     Replied,
     VendorRef,
 )
-from adapters.internals import Sieve
+from adapters.internals import Sieve, undone
+from adapters.namespace import in_its_own_name, without_ours
 from adapters.task import Artifact, Message, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
 
-_OURS = "urn:interlock:"  # begins names in metadata that only the gateway gives
 _UNDONE = frozenset({TaskState.FAILED, TaskState.REJECTED, TaskState.CANCELED})
-_WHY = "; its own words are for operators alone"
 _INTERRUPT = "Interrupt"  # LangGraph puts its question into an artifact of this name
 
 
@@ -48,7 +47,8 @@ class Reading:
 
     def events(self, answer: PeerEvent) -> Iterator[Event]:
         """The events that `answer` adds. Raises UpstreamFault when it is about another task."""
-        for event in self._read(answer):
+        for read in self._read(answer):
+            event = in_its_own_name(read)
             self.ended = isinstance(event, ENDINGS)
             yield event
             if self.ended:
@@ -92,12 +92,8 @@ class Reading:
     def _notes(self, metadata: dict[str, Any] | UnsetType) -> Iterator[Event]:
         """What of an agent's metadata about its task is new."""
         metadata = self._sieve.metadata(metadata) if self._sieve else metadata
-        given = {} if isinstance(metadata, UnsetType) else metadata
-        fresh = {
-            name: value
-            for name, value in given.items()
-            if not name.startswith(_OURS) and (name not in self._noted or self._noted[name] != value)
-        }
+        given = {} if isinstance(metadata, UnsetType) else without_ours(metadata)
+        fresh = {name: value for name, value in given.items() if name not in self._noted or self._noted[name] != value}
         if fresh:
             self._noted |= fresh
             self._works = True
@@ -140,13 +136,7 @@ class Reading:
                 yield from self._progress(message, works=status.state is TaskState.WORKING)
 
     def _undone(self, ending: Failed | Canceled) -> Event:
-        """With what callers may hear of the agent's words."""
-        sieve = self._sieve or Sieve(self._address)
-        message = ending.message and sieve.message(ending.message)
-        if isinstance(ending, Canceled):
-            return structs.replace(ending, message=message)
-        reason = ending.reason + _WHY if ending.message and not message else ending.reason
-        return structs.replace(ending, message=message, reason=reason, detail=sieve.detail)
+        return undone(ending, self._sieve or Sieve(self._address))
 
     def _progress(self, message: Message | None, works: bool = False) -> Iterator[Event]:
         if message is not None and message.message_id not in self._said:

@@ -23,12 +23,13 @@ from adapters.contract import (
     Turn,
     UpstreamFault,
     VendorRef,
+    usage,
 )
 from adapters.egress import Egress
 from adapters.frames import End, EventMessage, Frame, Head, JsonBody, NdjsonLine, SseFrame, decoder_for
 from adapters.guarded import Guarded
 from adapters.langgraph import LangGraphOptions
-from adapters.task import Artifact, Part
+from adapters.task import Artifact, Message, Part, Role
 from adapters.vendor import (
     MISSET,
     NOT_KNOWN,
@@ -79,6 +80,11 @@ class _Texts:
             yield Done()
         elif isinstance(frame, SseFrame) and frame.event == "file":
             yield ArtifactPiece(Artifact("file", (Part(url=frame.data, media_type="text/plain"),)))
+        elif isinstance(frame, SseFrame) and frame.event in ("failed", "stopped"):
+            said = Message(
+                "m", Role.AGENT, (Part(text=frame.data),), metadata={**usage("m-1"), "urn:interlock:a2a:error": {"reason": "KILLED"}}
+            )
+            yield Failed("It failed", said, detail="code 7") if frame.event == "failed" else Canceled(said)
         elif isinstance(frame, SseFrame) and frame.event == "login":
             yield Ask(prompts=(Prompt("p-1", "Log in", url=frame.data), Prompt("p-2")))
 
@@ -238,6 +244,28 @@ async def test_a_run_that_ends_because_it_was_canceled_is_canceled(egress: Egres
             assert await canceling
             events = await running
     assert events[-1] == Canceled()
+
+
+# attack LOG-02
+@pytest.mark.parametrize(("words", "shown"), [("out of stock", True), ("/srv/desk/tools.py is missing", False)])
+async def test_what_an_agent_says_of_its_failure_is_sieved_for_every_adapter(egress: Egress, words: str, shown: bool) -> None:
+    ends, told = list[Event](), ["failed", "stopped"]
+
+    async def tells(head: bytes, _reader: Any, writer: Any) -> None:
+        writer.write(HEAD + f"event: {told[len(ends)]}\ndata: {words}\n\n".encode())
+        writer.close()
+
+    async with Upstream(tells) as upstream:
+        while len(ends) < len(told):
+            ends.append((await gathered(agent(egress).run(asked(), call_of("plain", {}, upstream.url))))[-1])
+    failed, stopped = ends
+    assert isinstance(failed, Failed) and isinstance(stopped, Canceled) and failed.message == stopped.message
+    if shown:
+        assert failed.message is not None and failed.message.parts == (Part(text=words),) and failed.message.metadata == usage("m-1")
+        assert (failed.reason, failed.detail) == ("It failed", "code 7")
+    else:
+        assert failed.message is None and failed.reason == "It failed; its own words are for operators alone"
+        assert failed.detail.startswith("code 7 ") and words in failed.detail
 
 
 @pytest.mark.parametrize(("outcome", "confirmed"), [(CancelOutcome.CANCELED, True), (CancelOutcome.TOO_LATE, False)])
