@@ -225,9 +225,11 @@ async def test_whose_process_is_no_more_is_told_at_once_to_begin_again(tmp_path:
         await upstream(one, "legacy", Talker().server)
         await other.gateway.database.refresh()
         key, state = await questioned(one)
+        loops = list(one.gateway.pulse._loops)
+        for task in loops:
+            task.cancel()  # it gives no sign of life any more, which would bring its row back
+        await asyncio.gather(*loops, return_exceptions=True)
         await one.gateway.database.write(lambda batch: batch.run("DELETE FROM processes WHERE id = ?", (one.gateway.process,)))
-        for task in list(one.gateway.pulse._loops):
-            task.cancel()  # it gives no sign of life any more
         for close in one.gateway.closing:
             await close()
         async with asyncio.timeout(10):
