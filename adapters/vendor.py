@@ -231,9 +231,6 @@ class VendorAgent:
                     event = Canceled()
                 yield event
 
-    def _told(self, line: Line[Any], turn: Turn) -> AsyncGenerator[Event, None]:
-        return _strict(self.vendor.run(turn, line), line.url)
-
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """As Adapter. Raises CannotCancel and UpstreamFault."""
         run = (call.target.tenant, call.target.name, ref.task_id)
