@@ -15,7 +15,7 @@ from adapters.namespace import N, noted
 from adapters.task import Message, Part, encode
 
 WORDS_MAX: Final = 4_000  # characters: who writes more of a failure writes a dump
-ROOM: Final = 32 << 10  # bytes of JSON that are looked at, of one failure
+ROOM: Final = 12 << 10  # bytes of JSON that are looked at, of one failure
 WHY: Final = "; its own words are for operators alone"
 DETAIL_MAX: Final = 2_000  # characters for the log
 _SECRET: Final = re.compile(
@@ -50,9 +50,9 @@ _INNER: Final = tuple(
         r"\b[A-Za-z_$][\w$]*(?:\.[A-Za-z_$<][\w$>]*){1,12}\(",
         r"<class '|<(?:function|module|bound method|coroutine)\b|\b0x[0-9a-fA-F]{6,16}\b",
         # databases
-        r"(?s)\bSELECT\b.{1,2000}?\bFROM\b|\bUPDATE\b.{1,200}?\bSET\b",
+        r"(?s)\bSELECT\b.{1,400}?\bFROM\b|\bUPDATE\b.{1,200}?\bSET\b",
         r"\b(?:INSERT INTO|DELETE FROM|(?:CREATE|ALTER|DROP) (?:TABLE|INDEX|VIEW))\b",
-        r"(?is)\bselect\b.{1,2000}?\bfrom\s+\S+\s+(?:where|limit|join|order\s+by|group\s+by)\b|\binsert\s+into\s+\S+\s*\(",
+        r"(?is)\bselect\b.{1,400}?\bfrom\s+\S+\s+(?:where|limit|join|order\s+by|group\s+by)\b|\binsert\s+into\s+\S+\s*\(",
         r"(?is)\bupdate\s+\S+\s+set\s+\S+\s*=|\bdelete\s+from\s+\S+\s+where\b",
         r"(?i)\bSQLSTATE\b|\[SQL\b|\bORA-\d{5}|\brelation \"|\bno such (?:table|column)\b|\bconstraint failed\b",
         r"(?i)\bsyntax error at or near\b|\bviolates (?:\w+ ){1,3}constraint\b|\bpsycopg|\bsqlite3?\b|\bsqlalchemy\b",
