@@ -3,16 +3,24 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import structlog
 from sqlalchemy import select
 
+from gateway.asking import Asking
+from gateway.database import Database
 from gateway.mcp_server import task_store
 from gateway.mcp_server.task_store import ServerTask, ServerTasks
+from policies.authority import Request
+from policies.delegation import Hop
+from policies.grant import calling, following
+from policies.history import Mark, leave
 from policies.tables import audit
 from tests.fakes.a2a_agents import serving
+from tests.fakes.authority import Scene
 from tests.fakes.house import House, open_house
 from tests.fakes.mcp_task_server import TaskServer
 from tests.fakes.mcp_tasks import TASKS, ask, older
@@ -233,3 +241,13 @@ async def test_arguments_that_are_too_long_are_not_kept(ruled: House, monkeypatc
     for kind, known in (("12", {"kind": "12"}), ("123", None)):
         task = await kept.keep(caller, ServerTask("", "desk", "greet", "own", arguments={"kind": kind}), "")
         assert (await kept.find(caller, task.id)).arguments == known
+
+
+async def test_what_a_call_began_is_asked_for_with_the_history_before_that_call(database: Database, tmp_path: Path) -> None:
+    await database.write(lambda batch: leave(batch, ("acme", "x0"), Mark(-1, {"amount": 9}), 7))
+    memory: Any = SimpleNamespace(database=database)
+    caller, told = Scene(tmp_path).caller(Hop("front")), list[Any]()
+    for act in (calling("crm", "refund"), following("crm", "refund")):
+        request = await Asking(memory).recalled(caller, Request(act, "acme", {"amount": 4}), whole=True)
+        told.append(request.terms.history and request.terms.history.totals)
+    assert told == [{"amount": 9}, {"amount": 5}]
