@@ -81,6 +81,7 @@ class Watch:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self._file, self._test = item.nodeid.partition("::")[0], ""
+        sys.settrace(self._called)  # again: a test that goes as deep as the interpreter lets it ends the looking
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> None:
