@@ -24,7 +24,7 @@ demo: setup $(if $(filter langgraph,$(SALES)),build/vendors/langgraph/installed)
 	@SALES=$(SALES) $(RUN) -m examples.demo
 
 test: setup ## the whole test suite
-	@$(RUN) -m pytest -q -n 2 --dist loadfile
+	@$(RUN) -m pytest -q -n 3 --dist loadfile
 
 check: setup ## linters, types, direction of imports, rules of the house
 	@echo "ruff check";         $(RUN) -m ruff check --quiet .
