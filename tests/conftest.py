@@ -14,6 +14,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from gateway.database import Database, engine_for
+from gateway.mcp_server import exchange
 from gateway.migrations.run import upgrade
 
 # A loaded machine makes no law untrue: examples may take their time.
@@ -29,6 +30,12 @@ def _no_log_of_another_test() -> None:
     sink = getattr(structlog.get_config()["logger_factory"], "_file", None)
     if sink is not None and sink.closed:
         structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _answers_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, an older client's request becomes a stream by its age only where a test is about that."""
+    monkeypatch.setattr(exchange, "BEGIN_SECONDS", 3600.0)
 
 
 @pytest.fixture(scope="session")
