@@ -38,7 +38,7 @@ _INNER: Final = tuple(
         r"(?<![\w/)])/(?:[\w.@+~-]+/)+[\w.@+~-]*|(?<![\w/)])/(?:srv|home|usr|etc|var|opt|tmp|root|app|mnt|proc|sys|dev|lib|Users|Library)\b",
         r"~/[\w.]|\.\.?/\w|\b[A-Za-z]:\\|\b[A-Z]:/\w|\\\\[\w.-]+\\",
         # addresses
-        r"[A-Za-z][A-Za-z0-9+.-]*://",
+        r"[A-Za-z0-9+.-]://",
         rf"\b(?:{_OCTET}\.){{3}}{_OCTET}\b|(?<![\w:])(?:[0-9A-Fa-f]{{1,4}}:){{3,7}}[0-9A-Fa-f]{{1,4}}\b|\w::|::\w",
         r"(?i)\b(?:[a-z0-9-]{1,63}\.){1,12}[a-z][a-z0-9-]{0,62}:\d{2,5}\b|\b[a-z]\w{0,62}(?:-\w{1,62}){1,12}:\d{3,5}\b",
         rf"(?i)\b[a-z_]\w*:{_PORT}\b",
@@ -47,7 +47,9 @@ _INNER: Final = tuple(
         r"HTTPS?ConnectionPool|\bfor url\b|(?i:<!doctype html|<html\b)",
         # names in code
         r"\b[a-z_][a-z0-9_]+(?:\.[a-z_][a-z0-9_]+){1,12}\.[A-Z]\w|\b[A-Za-z_]\w*\.(?:[A-Z]\w*)?(?:Error|Exception|Fault|Warning|Interrupt)\b",
-        r"\b[A-Za-z_$][\w$]*(?:\.[A-Za-z_$<][\w$>]*){1,12}\(",
+        r"(?<![\w$])[A-Za-z_$][\w$]*(?:\.[A-Za-z_$<][\w$>]*){1,12}\(",
+        r"\b[A-Z]\w*Exceptions?\b|\b[A-Z]\w*Error\s?[:(\[{'\"]|\b[A-Z](?=\w*[a-z])\w*\$[A-Za-z_]",
+        r"\b[a-z_]\w{2,}\.[A-Z][a-z0-9]+[A-Z]\w*(?!\w|\.\w)|\b[A-Z](?=\w*[a-z])\w+(?:\.[A-Z](?=\w*[a-z])\w+){2,}",
         r"<class '|<(?:function|module|bound method|coroutine)\b|\b0x[0-9a-fA-F]{6,16}\b",
         # databases
         r"(?s)\bSELECT\b.{1,400}?\bFROM\b|\bUPDATE\b.{1,200}?\bSET\b",
@@ -109,12 +111,15 @@ class Sieve:
         self._room = ROOM
 
     def message(self, message: Message) -> Message | None:
-        """All of its parts or none of it: beside a plain sentence, the lines of a trace that look like any others would pass."""
-        texts = "\n".join(part.text for part in message.parts if isinstance(part.text, str))
+        """All of its parts or none of it: beside a plain sentence, the lines of a trace that look like any others would pass.
+
+        Texts are looked at as lines and as one: what is told in pieces may be cut anywhere.
+        """
+        texts = [part.text for part in message.parts if isinstance(part.text, str)]
         more = [
             each for part in message.parts for each in (part.url, part.data, part.filename, _text_in(part)) if each and each is not UNSET
         ]
-        if self._passes([texts, more]):
+        if self._passes(["\n".join(texts), more]) and (len(texts) < 2 or not tells(_as_one(texts), self._address)):
             return self.noted(message)
         self._keep_back(message.parts)
         return None
@@ -151,6 +156,11 @@ def undone(ending: Failed | Canceled, sieve: Sieve) -> Failed | Canceled:
         return ending
     reason = ending.reason + WHY if ending.message and not message else ending.reason
     return replace(ending, message=message, reason=reason, detail=f"{ending.detail} {sieve.detail}".strip())
+
+
+def _as_one(texts: list[str]) -> str:
+    """Sentences stay apart, as they do where they are told in one."""
+    return "".join(text + " " if text.endswith((".", "!", "?")) else text for text in texts)
 
 
 def _text_in(part: Part) -> str:

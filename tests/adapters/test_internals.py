@@ -42,6 +42,11 @@ def said(*parts: Part, **more: Any) -> Message:
         "Der Auftrag konnte nicht ausgeführt werden: Größe fehlt.",
         "供应商没有库存",
         "- first\n- second\n\nSorry.",
+        "Error: out of stock. Exception: none, TypeError",
+        "An exception to the rule; no errors: none",
+        "See www.PayPal.com or shop.MyStore.example, or ask IT.Then wait.",
+        "It costs US$500, AUD$5 or Total$9; the U.S.A. Office. Ltd. Co.",
+        "macOS, iPhone and JavaScript aren't supported by eBay.",
         "x" * WORDS_MAX,
     ],
 )
@@ -97,6 +102,19 @@ def test_a_plain_sentence_is_left_alone(words: str) -> None:
         "sqlalchemy.exc.OperationalError: x",
         "openai.RateLimitError: no",
         "<class 'ValueError'>",
+        "psycopg.errors.UndefinedTable",
+        "asyncpg.UndefinedTable.",
+        "requests.ConnectTimeout",
+        "Acme.Shop.OrderService",
+        "com.acme.Foo$Bar",
+        "no Foo$Bar here",
+        "NullPointerException",
+        "got a DOMException today",
+        "KeyError: 'x'",
+        "KeyError 'x'",
+        "ValueError('x')",
+        "ParseIntError { kind: Empty }",
+        "caused by:\nTypeError: x is not a function",
         "<foo object at 0x7f3a2b>",
         "std::bad_alloc",
         "SELECT id\nFROM orders",
@@ -138,6 +156,22 @@ def test_what_looks_like_the_inside_of_an_agent_is_taken_for_it(words: str) -> N
 )
 def test_a_message_shows_all_of_its_parts_or_none(part: Part) -> None:
     assert Sieve(AT).message(said(Part(text="Sorry."), part)) is None
+
+
+@pytest.mark.parametrize(
+    "texts", [("Trace", "back (most recent call last)"), ("see src/", "flow.py"), ("no such ", "table"), ("Key", "Error", ": 'x'")]
+)
+def test_what_is_said_in_pieces_is_looked_at_as_a_whole(texts: tuple[str, ...]) -> None:  # attack LOG-02
+    message = said(*(Part(text=text) for text in texts))
+    assert not any(tells(text, AT) for text in texts)
+    sieve = Sieve(AT)
+    assert sieve.message(message) is None
+    assert texts[-1].replace('"', "") in sieve.detail
+
+
+def test_plain_words_in_pieces_are_left_alone() -> None:
+    message = said(Part(text="The order "), Part(text="can't be placed."), Part(text="PayPal refuses it"), Part(text=": no money."))
+    assert Sieve(AT).message(message) is message
 
 
 def test_a_plain_message_comes_back_as_it_was() -> None:
