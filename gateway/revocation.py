@@ -1,10 +1,11 @@
 """Revocation: ends a grant, and with it all that was handed on from it, in every process."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Row, select
 
 from gateway.database import Database, NotKept
 from gateway.halt import Halt
@@ -30,9 +31,18 @@ class Revocation:
 
     async def revoke(self, principal: Principal, grant_id: str, everybodys: bool) -> None:
         """`everybodys`: the caller may end other people's grants of the tenant too. Raises UnknownGrant."""
-        record = await self.database.read(lambda connection: self._record(connection, principal, grant_id, everybodys))
-        if record is None:
+        row = await self._row(principal.tenant, grant_id)
+        if row is None or not (everybodys or (row.issuer, row.subject) == (principal.issuer, principal.subject)):
             raise UnknownGrant
+        await self._end(self._record(row, principal.issuer, principal.subject))
+
+    async def give_back(self, tenant: str, agent: str, grant_id: str) -> None:
+        """By the agent that was handed it; nothing happens to one that this agent was not handed, or that is nobody's."""
+        row = await self._row(tenant, grant_id)
+        if row is not None and json.loads(row.path)[-1]["agent"] == agent:
+            await self._end({**self._record(row, row.issuer, row.subject), "agent": agent})
+
+    async def _end(self, record: dict[str, Any]) -> None:
         try:
             await self.database.write(lambda batch: self.spool.keep(batch, record))
         except NotKept:
@@ -41,18 +51,18 @@ class Revocation:
         self.halt.revoked()
         await self.halt.end_revoked()
 
-    def _record(self, connection: Connection, principal: Principal, grant_id: str, everybodys: bool) -> dict[str, Any] | None:
-        match = (table.c.tenant == principal.tenant) & (table.c.id == grant_id)
-        row = connection.execute(select(table).where(match)).first()
-        if row is None or not (everybodys or (row.issuer, row.subject) == (principal.issuer, principal.subject)):
-            return None
+    async def _row(self, tenant: str, grant_id: str) -> Row[Any] | None:
+        query = select(table).where((table.c.tenant == tenant) & (table.c.id == grant_id))
+        return await self.database.read(lambda connection: connection.execute(query).first())
+
+    def _record(self, row: Row[Any], issuer: str, subject: str) -> dict[str, Any]:
         return {
             "kind": "revocation",
             "at": self.now(),
-            "tenant": principal.tenant,
+            "tenant": row.tenant,
             "decision_id": "",
             "txn": row.txn,
             "task_id": row.task_id,
-            "grant_id": grant_id,
-            "principal": {"issuer": principal.issuer, "subject": principal.subject},
+            "grant_id": row.id,
+            "principal": {"issuer": issuer, "subject": subject},
         }

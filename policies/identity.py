@@ -21,7 +21,16 @@ from policies.ids import new_id
 from policies.jwks import Fetch, RemoteKeySet
 from policies.keys import SigningKeys
 from policies.principal import Principal
-from policies.strict_jwt import ACCESS_TOKEN, TOKEN_MAX, TokenRefused, UnverifiedToken, one_audience, read_unverified, verify_signature
+from policies.strict_jwt import (
+    ACCESS_TOKEN,
+    TOKEN_MAX,
+    TokenRefused,
+    UnverifiedToken,
+    identifier,
+    one_audience,
+    read_unverified,
+    verify_signature,
+)
 
 __all__ = ["DEVELOPMENT_ISSUER", "Claims", "Identity", "TokenRefused", "TrustedIssuer", "mint_user_token"]
 
@@ -73,6 +82,13 @@ class Identity:
             raise TokenRefused("internal") from error
         return claims
 
+    def issued(self, token: str) -> Claims:
+        """What a token says that we gave an agent, whichever resource it is for. Opens nothing. Raises TokenRefused."""
+        unverified = read_unverified(token)
+        if unverified.claims.get("iss") != self._public_url:
+            raise TokenRefused("issuer")
+        return self._read_ours(unverified, (identifier(unverified.claims, "aud"),))
+
     def clear(self) -> None:
         """Forgets every verified token: keys or issuers changed."""
         self._cache.clear()
@@ -80,9 +96,7 @@ class Identity:
     async def _read(self, unverified: UnverifiedToken, audiences: Collection[str]) -> Claims:
         issuer = unverified.claims.get("iss")
         if issuer == self._public_url:
-            self._check_ours(unverified)
-            read = hop_claims if "act" in unverified.claims else person_claims
-            return read(unverified.claims, audiences, self._now())
+            return self._read_ours(unverified, audiences)
         if issuer == DEVELOPMENT_ISSUER and self._development:
             self._check_ours(unverified)
             return development_claims(unverified.claims, audiences, self._now())
@@ -102,6 +116,11 @@ class Identity:
         verify_signature(unverified, await keys.find(unverified.kid))
         one_audience(unverified.claims, (self._public_url,))
         return vouched_claims(unverified.claims, trusted, self._now())
+
+    def _read_ours(self, unverified: UnverifiedToken, audiences: Collection[str]) -> Claims:
+        self._check_ours(unverified)
+        read = hop_claims if "act" in unverified.claims else person_claims
+        return read(unverified.claims, audiences, self._now())
 
     def _check_ours(self, unverified: UnverifiedToken) -> None:
         if unverified.typ not in ACCESS_TOKEN:

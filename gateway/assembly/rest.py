@@ -27,6 +27,7 @@ from gateway.evaluations import Evaluations
 from gateway.front import App
 from gateway.oauth import connect as oauth_connect
 from gateway.oauth import metadata as oauth_metadata
+from gateway.oauth import revoke as oauth_revoke
 from gateway.oauth import token as oauth_token
 from gateway.oauth.client import ClientAuthentication
 from gateway.oauth.token import Issuing
@@ -66,6 +67,7 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
     redeemer = PersonTokens(gateway.keys, gateway.identity, SpentIds(gateway.database, now_us), gateway.minting)
     issuing = Issuing(clients, gateway.tokens, redeemer, shown)
     revocation = Revocation(gateway.database, gateway.grants, gateway.spool, now_us, gateway.broker.halt)
+    returning = oauth_revoke.Returning(clients, gateway.identity, Tickets(gateway.database, time.time), revocation)
     return api(
         admission,
         [
@@ -73,6 +75,7 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
             oauth_connect.client_routes(gateway.own_client),
             oauth_connect.routes(gateway.connections, gateway.oauth, gateway.own_client, admission.bearer),
             oauth_token.routes(issuing, gateway.keep, gateway.refusals.note, gateway.limits.ask),
+            oauth_revoke.routes(returning, gateway.refusals.note, gateway.limits.ask),
             admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_virtual.routes(desk, gateway.registry, admitted, size),

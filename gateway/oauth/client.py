@@ -4,6 +4,9 @@ import base64
 from collections.abc import Mapping
 from typing import Protocol
 
+from starlette.requests import Request
+
+from gateway.asgi import BadHeader, header
 from gateway.oauth.form import decode
 from gateway.proofs import ASSERTION_TYPE
 from policies.client_assertion import Assertion, ClientAssertions, claimed_client
@@ -76,6 +79,14 @@ class ClientAuthentication:
         if client is None or client.status is not Status.ACTIVE or client.family is not Family.AGENT:
             raise _unproved()
         return client
+
+
+def authorization(request: Request) -> str | None:
+    """Raises ExchangeRefused when it stands twice."""
+    try:
+        return header(request.scope, b"authorization")
+    except BadHeader as error:
+        raise ExchangeRefused("invalid_request", str(error)) from None
 
 
 def _unproved() -> ExchangeRefused:

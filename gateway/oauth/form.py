@@ -3,6 +3,9 @@
 import re
 from urllib.parse import unquote_to_bytes
 
+from starlette.requests import Request
+
+from gateway.asgi import BadHeader, BodyTooLarge, read_body
 from policies.hop_tokens import ExchangeRefused
 
 FORM_MAX = 64 << 10  # bytes
@@ -18,6 +21,15 @@ def decode(text: str) -> str:
     if not decoded.isprintable():
         raise ValueError("a control character")
     return decoded
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """What a request says. Raises ExchangeRefused with `invalid_request`."""
+    try:
+        body = await read_body(request.scope, request.receive, FORM_MAX)
+    except (BodyTooLarge, BadHeader) as error:
+        raise ExchangeRefused("invalid_request", str(error)) from None
+    return parse_form(body, request.headers.get("content-type"))
 
 
 def parse_form(body: bytes, content_type: str | None) -> dict[str, str]:

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from gateway.oauth.token import JWT_BEARER, TOKEN_EXCHANGE
 
 _CACHED = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
+_CLIENTS_AT = ("token", "revocation")  # endpoints where clients prove who they are
 _NAME = "[a-z0-9-]{1,64}"
 _RESOURCE = re.compile(rf"api|mcp(/{_NAME}|/virtual/{_NAME})?|agents/{_NAME}")
 
@@ -51,11 +52,12 @@ def _authorization_server(public_url: str) -> dict[str, Any]:
         "issuer": public_url,
         "token_endpoint": f"{public_url}/oauth/token",
         "jwks_uri": f"{public_url}/.well-known/jwks.json",
+        "revocation_endpoint": f"{public_url}/oauth/revoke",
         "response_types_supported": [],
         "grant_types_supported": [TOKEN_EXCHANGE, JWT_BEARER],
         "authorization_grant_profiles_supported": ["urn:ietf:params:oauth:grant-profile:id-jag"],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "private_key_jwt"],
-        "token_endpoint_auth_signing_alg_values_supported": ["ES256", "RS256"],
+        **{f"{endpoint}_endpoint_auth_methods_supported": ["client_secret_basic", "private_key_jwt"] for endpoint in _CLIENTS_AT},
+        **{f"{endpoint}_endpoint_auth_signing_alg_values_supported": ["ES256", "RS256"] for endpoint in _CLIENTS_AT},
         "dpop_signing_alg_values_supported": ["ES256", "RS256"],
     }
 

@@ -7,10 +7,11 @@ from typing import Any, Protocol
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
-from gateway.asgi import BadHeader, BodyTooLarge, Scope, header, read_body
+from gateway.asgi import BadHeader, Scope
 from gateway.limits import LimitReached
-from gateway.oauth.client import ClientAuthentication
-from gateway.oauth.form import FORM_MAX, parse_form
+from gateway.oauth.answers import NO_STORE, refusal, too_fast
+from gateway.oauth.client import ClientAuthentication, authorization
+from gateway.oauth.form import form_of
 from gateway.refusals import Noted
 from policies.hop_tokens import Exchange, Exchanged, ExchangeRefused, Pointer
 from policies.person_tokens import Redeemed, Redeeming
@@ -21,7 +22,6 @@ TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 WHY_MAX = 256  # characters
-_NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 s5.1
 
 
 class Exchanger(Protocol):
@@ -85,40 +85,25 @@ def routes(issuing: Issuing, keep: Keep, noted: Noted, asked: Asked) -> APIRoute
     @router.post("/oauth/token")
     async def token(request: Request) -> JSONResponse:
         try:
-            form = parse_form(await _body(request), request.headers.get("content-type"))
-            client = await issuing.clients.authenticate(_authorization(request), form)
+            form = await form_of(request)
+            client = await issuing.clients.authenticate(authorization(request), form)
             asked(f"{client.tenant}||", client.name)
             given = Given(client, form, await issuing.keys.key(request.scope, client.tenant))
             if form.get("grant_type") == JWT_BEARER:
                 return _answer(await _redeemed(given, issuing.redeemer, keep))
             return _answer(await _exchanged(given, issuing.exchanger, keep))
-        except ProofRefused as refusal:
-            return _unproved(refusal)
+        except ProofRefused as unproved:
+            return _unproved(unproved)
         except BadHeader as error:
-            return _refusal(ExchangeRefused("invalid_request", str(error)))
+            return refusal(ExchangeRefused("invalid_request", str(error)))
         except LimitReached as reached:
-            body = {"error": "temporarily_unavailable", "error_description": _description(str(reached))}
-            return JSONResponse(body, 429, headers={**_NO_STORE, "retry-after": str(reached.retry_after)})
-        except ExchangeRefused as refusal:
-            if refusal.error == "invalid_client":
+            return too_fast(reached)
+        except ExchangeRefused as refused:
+            if refused.error == "invalid_client":
                 noted("client", "/oauth/token", request.headers.get("authorization", ""))
-            return _refusal(refusal)
+            return refusal(refused)
 
     return router
-
-
-async def _body(request: Request) -> bytes:
-    try:
-        return await read_body(request.scope, request.receive, FORM_MAX)
-    except (BodyTooLarge, BadHeader) as error:
-        raise ExchangeRefused("invalid_request", str(error)) from None
-
-
-def _authorization(request: Request) -> str | None:
-    try:
-        return header(request.scope, b"authorization")
-    except BadHeader as error:
-        raise ExchangeRefused("invalid_request", str(error)) from None
 
 
 async def _exchanged(given: Given, exchanger: Exchanger, keep: Keep) -> Exchanged:
@@ -193,23 +178,10 @@ def _answer(exchanged: Exchanged) -> JSONResponse:
         "expires_in": exchanged.expires_in,
         "scope": exchanged.scope,
     }
-    return JSONResponse(body, headers=_NO_STORE)
+    return JSONResponse(body, headers=NO_STORE)
 
 
 def _unproved(refusal: ProofRefused) -> JSONResponse:
     """RFC 9449 s5 and s8."""
     body = {"error": refusal.error, "error_description": "the DPoP proof is not a fresh one of its key for this request"}
-    return JSONResponse(body, 400, headers={**_NO_STORE, **({"dpop-nonce": refusal.nonce} if refusal.nonce else {})})
-
-
-def _refusal(refusal: ExchangeRefused) -> JSONResponse:
-    """RFC 6749 s5.2."""
-    unproved = refusal.error == "invalid_client"
-    challenge = {"www-authenticate": 'Basic realm="interlock", charset="UTF-8"'} if unproved else {}
-    body = {"error": refusal.error, "error_description": _description(str(refusal))}
-    return JSONResponse(body, 401 if unproved else 400, headers={**_NO_STORE, **challenge})
-
-
-def _description(text: str) -> str:
-    """The characters that RFC 6749 s5.2 allows there."""
-    return "".join(mark if " " <= mark <= "~" and mark not in '"\\' else "?" for mark in text)
+    return JSONResponse(body, 400, headers={**NO_STORE, **({"dpop-nonce": refusal.nonce} if refusal.nonce else {})})

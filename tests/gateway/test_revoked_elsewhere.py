@@ -15,8 +15,11 @@ from tests.fakes.issuer import FakeIssuer, serving
 from tests.fakes.waiting import until
 
 
-async def take_back(at: House, how: str) -> None:
-    if how == "revoked":
+async def take_back(at: House, how: str, shown: dict[str, str]) -> None:
+    if how == "given back":
+        given = shown.get("interlock-ticket") or shown["authorization"].removeprefix("Bearer ")
+        assert (await at.http.post("/oauth/revoke", data={"token": given}, auth=at.secrets["support"])).status_code == 200
+    elif how == "revoked":
         grant_id = await at.gateway.database.read(lambda connection: connection.execute(select(grants.c.id)).scalar())
         headers = {"authorization": f"Bearer {at.token('alice')}"}
         assert (await at.http.delete(f"/api/grants/{grant_id}", headers=headers)).status_code == 204
@@ -28,7 +31,15 @@ async def take_back(at: House, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("delegation", "how"), [("bearer", "revoked"), ("ticket", "revoked"), ("ticket", "suspended"), ("ticket", "a new secret")]
+    ("delegation", "how"),
+    [
+        ("bearer", "revoked"),
+        ("bearer", "given back"),
+        ("ticket", "revoked"),
+        ("ticket", "given back"),
+        ("ticket", "suspended"),
+        ("ticket", "a new secret"),
+    ],
 )
 async def test_what_is_taken_back_here_is_refused_there(tmp_path: Path, postgres_url: str, delegation: str, how: str) -> None:
     async with house(tmp_path / "home", postgres_url) as here, house(tmp_path / "home", postgres_url) as there:
@@ -56,7 +67,7 @@ async def test_what_is_taken_back_here_is_refused_there(tmp_path: Path, postgres
         async with asyncio.timeout(20):
             await asked.wait()
         await until(opens, every=0.01)
-        await take_back(here, how)
+        await take_back(here, how, shown)
         await until(closed, every=0.01)  # by the next look at the epochs, four a second (tests/gateway/test_pulse.py)
         enough.set()
         await running

@@ -76,6 +76,7 @@ async def test_a_host_that_is_not_ours_is_misdirected(open_home: House) -> None:
         "/agents/sales",
         "/api/tasks",
         "/oauth/token",
+        "/oauth/revoke",
         "/.well-known/jwks.json",
         "/agents/sales/.well-known/agent-card.json",
         "/nothing",
@@ -125,7 +126,7 @@ async def test_a_page_of_somebody_else_gets_nothing_done(open_home: House) -> No
     headers = {"authorization": f"Bearer {open_home.token('alice')}", "content-type": "application/json"}
     async with httpx.AsyncClient(base_url=open_home.url) as http:
         for origin in ("https://evil.test", "null", "", open_home.url + ".evil.test", "file://", open_home.url.replace("http", "ws")):
-            for path in ("/mcp", "/agents/sales", "/api/agents", "/oauth/token"):
+            for path in ("/mcp", "/agents/sales", "/api/agents", "/oauth/token", "/oauth/revoke"):
                 answer = await http.post(path, content=PING, headers=headers | {"origin": origin})
                 assert answer.status_code == 403, (path, origin)
                 assert "access-control-allow-origin" not in answer.headers
@@ -148,7 +149,7 @@ async def test_there_is_no_websocket(open_home: House) -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "PATCH", "CONNECT", "MCP", "get"])
 async def test_odd_methods_do_nothing(open_home: House, method: str) -> None:
     agent = await open_home.agent(CallbackAgent("sales"))
-    for path in ("/mcp", "/agents/sales", "/oauth/token", "/api/kill"):
+    for path in ("/mcp", "/agents/sales", "/oauth/token", "/oauth/revoke", "/api/kill"):
         said = await say(open_home, head(open_home, f"{method} {path} HTTP/1.1", "X-HTTP-Method-Override: POST"))
         assert said.status in (400, 403, 404, 405, 0), path
         assert b"authorization" not in said.body.lower()

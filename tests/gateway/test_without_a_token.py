@@ -24,6 +24,7 @@ PUBLIC = {
     "/livez",
     "/readyz",
 }
+CLIENTS = {"/oauth/token", "/oauth/revoke"}  # who comes there proves which agent it is, by no token
 DEVELOPMENT = {"/docs", "/openapi.json"}  # public where the development issuer is
 RAW = [("POST", "/agents/sales"), ("POST", "/agents/nobody"), ("POST", "/mcp"), ("POST", "/mcp/inventory"), ("POST", "/mcp/nothing")]
 RAW += [("GET", "/mcp"), ("DELETE", "/mcp"), ("GET", "/agents/sales"), ("GET", "/metrics")]
@@ -61,7 +62,7 @@ async def ask(home: House, method: str, path: str, authorization: list[str], que
 async def closed(home: House) -> list[tuple[str, str]]:
     await home.agent(CallbackAgent("sales"))
     await home.server("inventory", "check")
-    return [(method, path) for method, path in [*RAW, *routes(home)] if path not in PUBLIC | DEVELOPMENT and path != "/oauth/token"]
+    return [(method, path) for method, path in [*RAW, *routes(home)] if path not in PUBLIC | DEVELOPMENT | CLIENTS]
 
 
 # attack TOK-01
@@ -96,7 +97,8 @@ async def test_two_authorization_headers_are_none(home: House) -> None:
             assert answer.status_code == (401 if path == "/metrics" else 400), (method, path)
     form = {"grant_type": "x"}
     headers = [("authorization", "Basic eDp5"), ("authorization", "Basic eDp5"), ("content-type", "application/x-www-form-urlencoded")]
-    assert (await home.http.post("/oauth/token", data=form, headers=headers)).status_code == 400
+    for path in CLIENTS:
+        assert (await home.http.post(path, data=form, headers=headers)).status_code == 400
 
 
 # attack TOK-01
@@ -115,10 +117,11 @@ async def test_what_is_public_is_public_and_says_no_more_than_it_must(home: Hous
     for path in PUBLIC | DEVELOPMENT:
         assert (await home.http.get(path)).status_code == 200, path
     public = {path for method, path in routes(home) if (await ask(home, method, path, [])).status_code not in (401, 405)}
-    assert public - {"/oauth/token"} <= PUBLIC | {"/.well-known/oauth-protected-resource/mcp"}
-    refused = await home.http.post("/oauth/token", data={"grant_type": "x"})
-    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
-    assert refused.headers["www-authenticate"].startswith("Basic ")
+    assert public - CLIENTS <= PUBLIC | {"/.well-known/oauth-protected-resource/mcp"}
+    for path in CLIENTS:
+        refused = await home.http.post(path, data={"grant_type": "x"})
+        assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+        assert refused.headers["www-authenticate"].startswith("Basic ")
 
 
 async def test_a_token_for_one_resource_opens_no_other(home: House) -> None:  # attack TOK-07

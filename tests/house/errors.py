@@ -55,7 +55,7 @@ INSIDE = {
     "policies.cedar_values.NotExpressible": "a request that Cedar can't express is denied",
     "policies.delegation.CannotNarrow": "the authority turns it into a Denial",
     "policies.grants.GrantEnded": "the authority and the exchange refuse the token",
-    "policies.hop_tokens.ExchangeRefused": "answered in the shape of RFC 6749 s5.2 by /oauth/token",
+    "policies.hop_tokens.ExchangeRefused": "answered in the shape of RFC 6749 s5.2 by /oauth/token and /oauth/revoke",
     "policies.jwks.BadKeySet": "the last good key set stays",
     "policies.key_folder.KeysUnusable": "start-up",
     "policies.keys.NotOurs": "a ValueError: no signature of ours",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import policies.identity
-from policies.identity import DEVELOPMENT_ISSUER, Identity, TrustedIssuer, mint_user_token
+from policies.identity import DEVELOPMENT_ISSUER, Identity, TokenRefused, TrustedIssuer, mint_user_token
 from policies.jwks import VettedKey
 from policies.keys import SigningKeys
 from policies.permissions import Permissions
@@ -208,6 +208,32 @@ async def test_a_token_of_ours_in_which_nobody_acts_is_a_persons(identity: Ident
     said = {name: value for name, value in hop_claims(keys, agent="desk", roles=["sales"]).items() if name != "act"}
     claims = await identity.verify(keys.sign(said, "at+jwt"), {GW})
     assert (claims.kind, claims.subject, claims.agent, claims.roles, claims.actors) == ("user", "alice", "desk", ("sales",), ())
+
+
+async def test_what_we_issued_is_told_whichever_resource_it_is_for_and_opens_nothing_by_that(
+    identity: Identity, keys: SigningKeys, issuer: FakeIssuer, clock: Clock
+) -> None:
+    token = keys.sign(hop_claims(keys, aud="https://agent-b.test"), "at+jwt")
+    told = identity.issued(token)
+    assert (told.kind, told.client_id, told.grant_id, told.audience) == ("hop", "b", "g1", "https://agent-b.test")
+    assert await refusal(identity, token) == "audience"  # and nothing is remembered of it
+    person = {name: value for name, value in hop_claims(keys, agent="desk", roles=[]).items() if name != "act"}
+    assert identity.issued(keys.sign(person, "at+jwt")).kind == "user"
+    for wrong, reason in (
+        (issuer.mint(), "issuer"),
+        (mint_user_token(keys, ALICE, GW), "issuer"),
+        (issuer.mint({"kid": keys.active}, iss=GW), "signature"),
+        (keys.sign(hop_claims(keys), "JWT"), "type"),
+        (keys.sign(hop_claims(keys, aud=["a", "b"]), "at+jwt"), "aud"),
+        ("no token", "shape"),
+    ):
+        with pytest.raises(TokenRefused) as refused:
+            identity.issued(wrong)
+        assert refused.value.reason == reason
+    assert issuer.requests == 0
+    clock.now += 151
+    with pytest.raises(TokenRefused, match="expired"):
+        identity.issued(token)
 
 
 # --- the cache

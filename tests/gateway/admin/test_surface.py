@@ -28,6 +28,7 @@ UNGUARDED: Final = {  # (methods, path) of the framework's routes without the gu
     "GET /connect/callback": "a state that was given to one browser, and its cookie",
     "GET /connect/{connection_id}": "says the same to everybody",
     "POST /connect/{connection_id}": "a token in the form, of the very person",
+    "POST /oauth/revoke": "the client authenticates itself",
     "POST /oauth/token": "the client authenticates itself",
     "GET HEAD /docs": "in development only",
     "GET HEAD /openapi.json": "in development only",

@@ -49,6 +49,14 @@ async def test_the_authorization_server_offers_tokens_for_tokens_and_assertions_
     assert "authorization_endpoint" not in document
 
 
+async def test_what_was_given_can_be_given_back_by_clients_that_prove_themselves_the_same_way(http: httpx.AsyncClient) -> None:
+    document = (await http.get("/.well-known/oauth-authorization-server")).json()
+    assert document["revocation_endpoint"] == f"{GW}/oauth/revoke"
+    for told in ("auth_methods_supported", "auth_signing_alg_values_supported"):
+        assert document[f"revocation_endpoint_{told}"] == document[f"token_endpoint_{told}"]
+    assert document["token_endpoint_auth_signing_alg_values_supported"] == ["ES256", "RS256"]
+
+
 @pytest.mark.parametrize("path", ["", "/mcp", "/mcp/crm", "/mcp/virtual/desk", "/agents/sales", "/api"])
 async def test_each_resource_names_itself_and_who_vouches_for_people(http: httpx.AsyncClient, path: str) -> None:
     document = (await http.get(f"/.well-known/oauth-protected-resource{path}")).json()

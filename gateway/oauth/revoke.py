@@ -1,0 +1,95 @@
+"""POST /oauth/revoke: an agent gives back what it was handed, and all that hangs below it ends (RFC 7009)."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from gateway.limits import LimitReached
+from gateway.oauth.answers import NO_STORE, refusal, too_fast
+from gateway.oauth.client import ClientAuthentication, authorization
+from gateway.oauth.form import form_of
+from gateway.oauth.token import Asked
+from gateway.refusals import Noted
+from policies.claims import Claims
+from policies.hop_tokens import ExchangeRefused
+from policies.strict_jwt import TokenRefused
+from policies.tickets import Ticket
+from registry.card import Registration
+
+
+class Issued(Protocol):
+    """policies/identity.py."""
+
+    def issued(self, token: str) -> Claims: ...
+
+
+class Handles(Protocol):
+    """policies/tickets.py."""
+
+    async def find(self, tenant: str, handle: str) -> Ticket | None: ...
+
+
+class Ending(Protocol):
+    """gateway/revocation.py."""
+
+    async def give_back(self, tenant: str, agent: str, grant_id: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """Who authenticates clients, what tells which grant a token or a ticket stands for, and what ends it."""
+
+    clients: ClientAuthentication
+    issued: Issued
+    tickets: Handles
+    ending: Ending
+
+    async def grant_of(self, client: Registration, token: str) -> str:
+        """Empty unless it is a token or ticket that this client was given, and whose time is not over.
+
+        Raises ExchangeRefused for one of the client's own that stands for no grant.
+        """
+        ticket = await self.tickets.find(client.tenant, token)
+        if ticket is not None:
+            return ticket.grant_id if ticket.agent == client.name else ""
+        try:
+            claims = self.issued.issued(token)
+        except TokenRefused:
+            return ""
+        if claims.tenant != client.tenant or claims.client_id != (client.name if claims.kind == "hop" else client.client_id):
+            return ""
+        if claims.kind != "hop":
+            raise ExchangeRefused("unsupported_token_type", "a token for an identity assertion stands for no grant; it ends by itself")
+        return claims.grant_id
+
+
+def routes(returning: Returning, noted: Noted, asked: Asked) -> APIRouter:
+    """The revocation endpoint. `noted` and `asked` as at the token endpoint.
+
+    The answer is the same for what was ended now, for what had ended, and for what is unknown or somebody else's: nobody can try out
+    here what there is.
+    """
+    router = APIRouter(tags=["oauth"])
+
+    @router.post("/oauth/revoke", response_class=Response)
+    async def revoke(request: Request) -> Response:
+        try:
+            form = await form_of(request)
+            client = await returning.clients.authenticate(authorization(request), form)
+            asked(f"{client.tenant}||", client.name)
+            if "token" not in form:
+                raise ExchangeRefused("invalid_request", "token is missing")
+            grant_id = await returning.grant_of(client, form["token"])
+            if grant_id:
+                await returning.ending.give_back(client.tenant, client.name, grant_id)
+            return Response(headers=NO_STORE)
+        except LimitReached as reached:
+            return too_fast(reached)
+        except ExchangeRefused as refused:
+            if refused.error == "invalid_client":
+                noted("client", "/oauth/revoke", request.headers.get("authorization", ""))
+            return refusal(refused)
+
+    return router
