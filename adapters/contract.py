@@ -93,10 +93,14 @@ class Ref(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """The agent works; `message` is what it says meanwhile, `metadata` what it notes about its task."""
+    """The agent works; `message` is what it says meanwhile, `metadata` what it notes about its task.
+
+    `detail`: what it says and callers do not get to see, for the redacted log.
+    """
 
     message: Message | None = None
     metadata: Mapping[str, Any] | None = None
+    detail: str = ""
 
 
 class ArtifactPiece(Struct, frozen=True):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from adapters.contract import Canceled, Failed
+from adapters.contract import Canceled, Failed, Progress
 from adapters.namespace import N, noted
 from adapters.task import Message, Part, encode
 
@@ -18,6 +18,7 @@ WORDS_MAX: Final = 4_000  # characters: who writes more of a failure writes a du
 ROOM: Final = 12 << 10  # bytes of JSON that are looked at, of one failure
 WHY: Final = "; its own words are for operators alone"
 DETAIL_MAX: Final = 2_000  # characters for the log
+STACK_MAX: Final = 64 << 10  # characters in which a stack trace is looked for
 _SECRET: Final = re.compile(
     r"eyJ[\w-]{8,}\.[\w-]+|\b(?i:bearer|basic)\s+(?=\S*(?:\d|[a-z][A-Z]))[\w.~+/=-]{8,}"
     r"|(?:^|[?&;#\s])(?i:[\w.-]{0,40}(?:token|secret|passw|pwd|signature|credential|(?:api|access|account|private)[_-]?key)[\w.-]{0,40}|sig)=\S"
@@ -62,6 +63,12 @@ _INNER: Final = tuple(
         r"(?i)\b\w*(?:passw(?:or)?d|pwd|secret|token|(?:api|access|account|private)[_-]?key|credential)s?[\"']?\s*[=:]\s*[\"']?\S",
     )
 )
+_FRAMES: Final = ("Traceback (", 'File "', "   at ", "\tat ", "goroutine ", "panicked at ")  # without one of these there is no stack
+_STACK: Final = re.compile(  # of Python, the JVM, .NET, Node, Go, Rust
+    r'^Traceback \(most recent call last\):|^[ \t]+File "[^"\n]+", line \d|^goroutine \d+ \[[^\]\n]*\]:|^thread \'[^\'\n]*\' panicked at '
+    r"|^(?:[ ]{2,}|\t)[ \t]*at (?:[^\s()]+\.[^\s()]*\(|[^\n]{0,500}[^\d\s]:\d+:\d+\)?[ \t\r]*$)",
+    re.MULTILINE,
+)
 _MEMBER: Final = re.compile(
     r"trace_?back|stack_?trace|back_?trace|^stack$|passw|pwd|secret|credential|(?:api|access|account|private)[_-]?key"
     r"|authorization|cookie|token$",
@@ -100,6 +107,21 @@ def tells(words: str, address: str = "") -> bool:
         return True
     rest = _PAGE.sub(_without_page, words)
     return any(pattern.search(rest) for pattern in _INNER)
+
+
+def unwinds(words: str) -> bool:
+    """Whether a stack trace stands in words of several lines, not too far down. When in doubt none does."""
+    return "\n" in words and any(frame in words for frame in _FRAMES) and _STACK.search(words, 0, STACK_MAX) is not None
+
+
+def meanwhile(progress: Progress) -> Progress:
+    """What an agent says while it works, as callers may hear it: a message with a stack trace in it is for the log."""
+    message = progress.message
+    if message is None:
+        return progress
+    texts = [part.text for part in message.parts if isinstance(part.text, str)]
+    words = texts[0] if len(texts) == 1 else "\n".join(texts)
+    return replace(progress, message=None, detail=words[:DETAIL_MAX]) if unwinds(words) else progress
 
 
 class Sieve:

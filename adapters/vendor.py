@@ -28,6 +28,7 @@ from adapters.contract import (
     Event,
     Failed,
     InvalidAnswer,
+    Progress,
     Ref,
     Turn,
     UpstreamFault,
@@ -35,7 +36,7 @@ from adapters.contract import (
 )
 from adapters.egress import Egress
 from adapters.frames import UNREADABLE, End, Frame
-from adapters.internals import Sieve, undone
+from adapters.internals import Sieve, meanwhile, undone
 from adapters.namespace import in_its_own_name
 from adapters.task import Message, Part, Role
 from adapters.vendor_line import Line, Place
@@ -323,7 +324,9 @@ async def _strict(events: AsyncIterator[Event], address: str) -> AsyncGenerator[
         async with aclosing(cast("AsyncGenerator[Event, None]", events)) as arriving:
             async for event in arriving:
                 event = in_its_own_name(event, NOTES)
-                if isinstance(event, Ask):
+                if isinstance(event, Progress):
+                    event = meanwhile(event)
+                elif isinstance(event, Ask):
                     event = _leading_to_pages(event)
                 elif isinstance(event, Failed | Canceled) and event.message is not None:
                     event = undone(event, Sieve(address))

@@ -47,6 +47,7 @@ OURS = "GATEWAY"  # what failed is the gateway, not the agent
 ERROR = "urn:interlock:a2a:error"  # in the metadata of a message that tells of a failure
 WORDS_WITHHELD = "urn:interlock:a2a:withheld"  # beside it: operators find in the log what else is known
 REF_SECONDS = 0.05  # of silence after an agent's first word, before it is kept alone
+TRACED = "The agent told of a stack trace; it is for operators alone"
 UNEXPLAINED = "The agent waits for an authorization, and did not say which."  # A2A 1.0 s7.6.1: somebody has to explain
 log = structlog.get_logger()
 OUTCOMES = {
@@ -113,6 +114,7 @@ class Turns:
                     if isinstance(event, ENDINGS):
                         break
                     silence.heard(event, progressing.row)
+                    _log(opened.row, event)
                     if _is_shown(turn, event):
                         showing.show(progressing)
                 else:
@@ -197,8 +199,7 @@ class Turns:
 
     async def _ended(self, kept: Turned, new: Turned, event: Event, started: int) -> Turned:
         """Keeps an ending. What can't be kept now is kept later, behind the caller's back. Raises EndingNotKept."""
-        if isinstance(event, Failed):
-            log.warning("agent_failed", agent=new.row.agent, task_id=new.row.id, problem=event.reason, detail=event.detail)
+        _log(new.row, event)
         try:
             return await self._keep(kept, new, started)
         except (NotKept, NotRead) as error:
@@ -256,8 +257,9 @@ class Turns:
 
     def _state(self, row: TaskRow, event: Event) -> tuple[TaskState, Message | None]:
         match event:
-            case Progress(message):
+            case Progress(message, detail=detail):
                 state = TaskState.WORKING
+                message = message or (self.says(row, TRACED, withheld=True) if detail else None)
             case Ask(message, auth, prompts):
                 auth = auth or (bool(prompts) and all(each.kind is PromptKind.AUTH for each in prompts))
                 state = TaskState.AUTH_REQUIRED if auth else TaskState.INPUT_REQUIRED
@@ -321,6 +323,14 @@ class _Silence:
     def end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _log(row: TaskRow, event: Event) -> None:
+    """What callers do not get to see, for operators."""
+    if isinstance(event, Failed):
+        log.warning("agent_failed", agent=row.agent, task_id=row.id, problem=event.reason, detail=event.detail)
+    elif isinstance(event, Progress) and event.detail:
+        log.warning("agent_traced", agent=row.agent, task_id=row.id, detail=event.detail)
 
 
 def _is_shown(turn: Turn, event: Event) -> bool:

@@ -20,7 +20,7 @@ from adapters.contract import (
     Replied,
     VendorRef,
 )
-from adapters.internals import Sieve, undone
+from adapters.internals import Sieve, meanwhile, undone
 from adapters.namespace import in_its_own_name, without_ours
 from adapters.task import Artifact, Message, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
 
@@ -141,7 +141,7 @@ class Reading:
     def _progress(self, message: Message | None, works: bool = False) -> Iterator[Event]:
         if message is not None and message.message_id not in self._said:
             self._said.add(message.message_id)
-            yield Progress(_without_ids(message))
+            yield meanwhile(Progress(_without_ids(message)))
         elif message is None and works and not self._works:
             yield Progress()
         self._works = self._works or works

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from adapters.internals import DETAIL_MAX, ROOM, WORDS_MAX, Sieve, tells
+from adapters.contract import Progress
+from adapters.internals import DETAIL_MAX, ROOM, WORDS_MAX, Sieve, meanwhile, tells
 from adapters.task import Artifact, Message, Part, Role
 
 AT = "https://sales-7f9c.run.example/a2a"
@@ -186,6 +187,42 @@ def test_a_plain_message_comes_back_as_it_was() -> None:
     sieve = Sieve(AT)
     assert sieve.message(message) is message
     assert sieve.detail == ""
+
+
+STACKS = {
+    "python": 'Trying again:\nTraceback (most recent call last):\n  File "/srv/a.py", line 3, in run\nKeyError: 1',
+    "python without its head": 'it says\n  File "a.py", line 3, in run',
+    "java": "java.lang.IllegalStateException: x\n\tat com.acme.Shop.place(Shop.java:12)\n\t... 7 more",
+    "node": "TypeError: x\n    at Object.<anonymous> (index.js:1:2)",
+    "node without names": "boom\r\n    at file:///srv/x.mjs:1:2\r\n",
+    "go": "panic: x\n\ngoroutine 18 [running]:\nmain.main()",
+    "dotnet": "x\n   at Shop.Orders.Place(Order order) in C:\\x.cs:line 12",
+    "rust": "hello\nthread 'main' panicked at src/main.rs:3:5",
+}
+
+
+@pytest.mark.parametrize("words", STACKS.values(), ids=STACKS)
+def test_a_stack_trace_that_an_agent_tells_of_while_it_works_is_for_the_log(words: str) -> None:  # attack LOG-02
+    assert meanwhile(Progress(said(Part(text=words)), {"step": 2})) == Progress(None, {"step": 2}, words)
+    first, rest = words.split("\n", 1)
+    assert meanwhile(Progress(said(Part(text=first), Part(data=1), Part(text=rest)))) == Progress(detail=words)
+    assert len(meanwhile(Progress(said(Part(text=words + "\n" + "x" * DETAIL_MAX)))).detail) == DETAIL_MAX
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Traceback (most recent call last): I am looking into it",
+        "Step 1\nReading /srv/orders.py, line 3\nKeyError: 'x'",
+        "Trains:\n    at 10:30:00\n    at 11:00 (Berlin)\n    at noon",
+        'The File "a.py", line 3 of it\nis gone',
+        "It looks at the\ngoroutine 18 [running], and the thread that panicked at noon",
+    ],
+)
+def test_what_is_no_stack_trace_is_told_while_an_agent_works(words: str) -> None:
+    progress = Progress(said(Part(text=words)))
+    assert meanwhile(progress) is progress
+    assert meanwhile(nothing := Progress()) is nothing
 
 
 def test_metadata_is_shown_member_by_member() -> None:

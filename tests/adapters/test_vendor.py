@@ -18,6 +18,7 @@ from adapters.contract import (
     Event,
     Failed,
     InvalidAnswer,
+    Progress,
     Prompt,
     Ref,
     Turn,
@@ -266,6 +267,19 @@ async def test_what_an_agent_says_of_its_failure_is_sieved_for_every_adapter(egr
     else:
         assert failed.message is None and failed.reason == "It failed; its own words are for operators alone"
         assert failed.detail.startswith("code 7 ") and words in failed.detail
+
+
+async def test_no_adapter_hands_on_a_stack_trace_while_its_agent_works(egress: Egress) -> None:  # attack LOG-02
+    words = "no luck\n\tat com.acme.Shop.place(Shop.java:12)"
+
+    class Traced(Plain):
+        async def run(self, turn: Turn, line: Line[VendorOptions]) -> AsyncIterator[Event]:
+            for text in ("busy", words):
+                yield Progress(Message("m", Role.AGENT, (Part(text=text),)))
+            yield Done()
+
+    events = await gathered(VendorAgent(Traced(), egress).run(asked(), call_of("plain", {})))
+    assert events == [Progress(Message("m", Role.AGENT, (Part(text="busy"),))), Progress(detail=words), Done()]
 
 
 @pytest.mark.parametrize(("outcome", "confirmed"), [(CancelOutcome.CANCELED, True), (CancelOutcome.TOO_LATE, False)])
