@@ -71,7 +71,9 @@ class HeadsFile:
             fresh = self._path.with_suffix(".new")
             fresh.unlink(missing_ok=True)
             _append(fresh, "".join(f"{line}\n" for line in self._needed(self._path.read_text().splitlines())).encode())
+            os.chown(fresh, self._path.stat().st_uid, -1)  # whoever compacts, those who append have to be able to go on
             fresh.replace(self._path)
+            _sync(self._path.parent)
 
     def _needed(self, lines: Iterable[str]) -> list[str]:
         heads = {line: self._position(line) for line in lines}
@@ -107,6 +109,15 @@ def _append(path: Path, line: bytes) -> None:
         if os.write(descriptor, line) != len(line):
             os.ftruncate(descriptor, before)
             raise OSError(errno.ENOSPC, "no room for a head of the audit", str(path))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    """What is appended from now on must not be in a file that a crash takes out of the folder again."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from gateway.settings import Settings
     from policies.audit_cuts import Cut
+    from policies.audit_heads import HeadsFile
 
 
 def prune(
@@ -36,10 +37,11 @@ def prune(
         if confirmed and cuts:
             if archive is not None:
                 _archive(archive, (row for cut in cuts for row in going(connection, cut)))
-            _state(chosen, connection, cuts)
+            heads = _state(chosen, connection, cuts)
             with screen.progress("removing…"):
                 for cut in cuts:
                     carry_out(connection, cut)
+            heads.compact()  # the last head of each chain is of a record that stays, and the statements stay too
     count = sum(cut.records for cut in cuts)
     if as_json:
         screen.data({"removed": confirmed, "records": count, "cuts": [cut.claims(0) for cut in cuts]})
@@ -90,7 +92,7 @@ def _archive(path: Path, rows: Iterable[object]) -> None:
         raise Failed(f"{path} was not written: {error.strerror}", "nothing was removed") from error
 
 
-def _state(chosen: "Settings", connection: "Connection", cuts: "list[Cut]") -> None:
+def _state(chosen: "Settings", connection: "Connection", cuts: "list[Cut]") -> "HeadsFile":
     """Signed statements come first, durably, beside the heads; and the audit itself tells of each cut, in a chain of its own."""
     from policies.audit import Audit
     from policies.audit_cuts import TYPE
@@ -107,6 +109,7 @@ def _state(chosen: "Settings", connection: "Connection", cuts: "list[Cut]") -> N
     connection.commit()
     audit.committed()
     heads.keep(audit.head)
+    return heads
 
 
 class _Rows:

@@ -15,7 +15,7 @@ from gateway.commands.trail import _line
 from gateway.database import Database, engine_for
 from gateway.home import locked
 from policies.audit import Audit
-from policies.audit_heads import HeadsFile
+from policies.audit_heads import HeadsFile, read_heads
 from policies.ids import now_us
 from policies.keys import SigningKeys
 from tests.fakes.house import house
@@ -221,8 +221,14 @@ async def _aged(home: Path) -> None:
     for number in range(4):
         record = decision(number) | {"at": 2_000_000 + number}
         await database.write(lambda batch, record=record: audit.append(batch, record))  # type: ignore[misc]  # the default binds the loop's value
-    heads.keep(audit.head)
+        heads.keep(audit.head)
     database.close()
+
+
+def head_in(line: str) -> dict[str, Any]:
+    """What a signed line says."""
+    claims: dict[str, Any] = json.loads(urlsafe_b64decode(line.split(".")[1] + "=="))
+    return claims
 
 
 # attack LOG-04
@@ -238,6 +244,9 @@ def test_what_is_old_can_go_and_the_rest_still_proves_itself(interlock: CommandL
     assert (after["sound"], after["records"], after["cuts"]) == (True, before["records"] - 4 + 2, 1)
     archived = [json.loads(line) for line in (tmp_path / "old.jsonl").read_text().splitlines()]
     assert [row["seq"] for row in archived] == [1, 2, 3, 4]
+    heads = [head_in(line) for line in read_heads(home / "audit.heads")]
+    assert len(heads) == len({(head["chain"], "records" in head) for head in heads}) == after["chains"] + 1  # and the statement of the cut
+    assert max(head["seq"] for head in heads if head["chain"] == "a_old" and "records" not in head) == 5
     told_of = json.loads(interlock("audit", "tail", "-n", "1", "--json").out)
     assert (told_of["kind"], told_of["cut"]["hash"]) == ("cut", archived[-1]["hash"])
     spoil(home, "DELETE FROM audit WHERE chain = 'a_old'")
