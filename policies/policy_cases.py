@@ -45,7 +45,7 @@ def read_cases(text: str, user_of: str, roles_of: RolesOf) -> list[Case]:
     try:
         found = entries(text, "cases")
     except NotEntries as error:
-        raise BadCases(f"line {error.line}: {error.problem}" if error.line else error.problem) from error
+        raise BadCases(f"line {error.line}: {error.problem}") from error
     if found is None:
         raise BadCases("has no cases")
     return list(_cases(found, user_of, roles_of))

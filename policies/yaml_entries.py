@@ -4,11 +4,12 @@ from typing import Any
 
 import yaml
 
+DEPTH_MAX = 64  # levels, as of JSON
 UNREADABLE = (ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)  # of a day that no month has, of `!!bool x`
 
 
 class NotEntries(Exception):
-    """The document is something else; `problem` is for whoever wrote it. `line` counts from 1; 0: of no line."""
+    """The document is something else; `problem` is for whoever wrote it. `line` counts from 1."""
 
     def __init__(self, problem: str, line: int) -> None:
         super().__init__(problem)
@@ -16,13 +17,28 @@ class NotEntries(Exception):
         self.line = line
 
 
+class _Shallow(yaml.SafeLoader):
+    """Says where a document gets too deep, long before reading it would end for want of stack."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > DEPTH_MAX:
+            begins: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the library's stubs leave it out
+            raise NotEntries(f"is nested too deep, more than {DEPTH_MAX} levels", begins.start_mark.line + 1)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
 def entries(text: str, name: str) -> list[tuple[Any, int]] | None:
     """None where nothing is written at all. Raises NotEntries, and nothing else whatever the text is."""
     try:
-        root = yaml.compose(text, yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise NotEntries(f"is not YAML: {_problem(error)}", mark.line + 1 if mark else 0) from error
+        root = yaml.compose(text, _Shallow)
+    except yaml.YAMLError as error:
+        raise NotEntries(f"is not YAML: {_problem(error)}", _line(error, text)) from error
     if root is None:
         return None
     match root:
@@ -37,6 +53,12 @@ def _read(node: yaml.Node) -> Any:
         return loader.construct_document(node)
     except (yaml.YAMLError, *UNREADABLE) as error:
         raise NotEntries(f"has what can't be read: {_problem(error)}", node.start_mark.line + 1) from error
+
+
+def _line(error: yaml.YAMLError, text: str) -> int:
+    """What has no mark is a character that no document has, at its position."""
+    mark = getattr(error, "problem_mark", None)
+    return mark.line + 1 if mark else text.count("\n", 0, getattr(error, "position", None)) + 1
 
 
 def _problem(error: Exception) -> str:

@@ -78,6 +78,7 @@ def test_a_template_that_nothing_fills_in_is_doubted(tmp_path: Path) -> None:
         ("{template: ''}", "names its template"),
         ("{template: 3, principal: alice}", "has texts"),
         ("{template: may-call, 3: alice}", "has texts"),
+        ("[" * 3000, "nested too deep"),
         ("{template: other, principal: alice}", "there is no template 'other'$"),
     ],
 )

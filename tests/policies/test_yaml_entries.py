@@ -2,7 +2,7 @@
 
 import pytest
 
-from policies.yaml_entries import NotEntries, entries
+from policies.yaml_entries import DEPTH_MAX, NotEntries, entries
 
 
 def test_each_entry_comes_with_the_line_where_it_begins() -> None:
@@ -51,16 +51,33 @@ def test_anything_but_one_list_under_its_name_is_refused(text: str) -> None:
         ("links:\n- a\n- [!!bool x]\n", 3),
         ("links:\n- !!python/object:os.system {}\n", 2),
         ("links:\n- {[a]: b}\n", 2),
-        ("links: \x00", 0),
-        ("links: " + "[" * 3000, 0),
-        ("links: " + "{a: " * 3000, 0),
+        ("links:\n- a\n- \x00", 3),
+        ("\x00", 1),
+        ("links: " + "[" * 3000, 1),
+        ("links: " + "{a: " * 3000, 1),
+        ("links:\n- a\n- " + "[\n" * 3000, 1 + DEPTH_MAX),
+        ("links:\n" + "".join(f"{' ' * depth}- a:\n" for depth in range(0, 3000, 2)), 1 + DEPTH_MAX // 2),
     ],
 )
-def test_what_can_not_be_read_is_refused_with_its_line_where_it_has_one(text: str, line: int) -> None:
+def test_what_can_not_be_read_is_refused_with_its_line(text: str, line: int) -> None:
     with pytest.raises(NotEntries) as refused:
         entries(text, "links")
     assert refused.value.line == line
     assert refused.value.problem and refused.value.problem == str(refused.value) and len(refused.value.problem.splitlines()) == 1
+
+
+def test_as_deep_as_may_be_is_read_and_one_level_more_is_not() -> None:
+    deepest = DEPTH_MAX - 2  # below the document's own mapping and its list
+    assert entries("links:\n- " + "[" * deepest + "]" * deepest, "links") == [(nested(deepest), 2)]
+    with pytest.raises(NotEntries, match=rf"^is nested too deep, more than {DEPTH_MAX} levels$") as refused:
+        entries("links:\n- " + "[" * (deepest + 1) + "]" * (deepest + 1), "links")
+    assert refused.value.line == 2
+    wide = "[[a], [b], {c: [d]}]\n"
+    assert len(entries("links:\n" + f"- {wide}" * 3 * DEPTH_MAX, "links") or ()) == 3 * DEPTH_MAX  # only what is inside counts
+
+
+def nested(depth: int) -> list[object]:
+    return [nested(depth - 1)] if depth > 1 else []
 
 
 def test_what_yaml_says_is_said_in_short() -> None:
