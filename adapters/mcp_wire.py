@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.contract import UpstreamFault
+from adapters.mcp_namespace import without_ours
 from adapters.mcp_peer import Peer
 from adapters.version import VERSION
 
@@ -133,10 +134,10 @@ _envelope: Final = msgspec.json.Decoder(Envelope).decode
 
 
 def read_envelope(body: bytes) -> Envelope:
-    """One JSON-RPC 2.0 message. Raises BadAnswer for anything else."""
+    """One JSON-RPC 2.0 message of a server, without what only the gateway says. Raises BadAnswer for anything else."""
     try:
         body.decode("utf-8")  # msgspec would pass bad bytes through in a Raw
-        envelope = _envelope(body)
+        envelope = _envelope(without_ours(body))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadAnswer("The server's answer is not JSON-RPC", str(error)[:200]) from None
     if envelope.jsonrpc != "2.0":
