@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
+from adapters import mcp_duplex, mcp_pool, mcp_process, mcp_stdio
+from gateway import database as databases
 from gateway.database import Database, engine_for
-from gateway.mcp_server import exchange
+from gateway.mcp_server import exchange, older_server_tasks
 from gateway.migrations.run import upgrade
 
 # A loaded machine makes no law untrue: examples may take their time.
@@ -33,9 +35,15 @@ def _no_log_of_another_test() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _answers_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine, an older client's request becomes a stream by its age only where a test is about that."""
-    monkeypatch.setattr(exchange, "BEGIN_SECONDS", 3600.0)
+def _however_slow_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer is another because it took longer: where a test is about that, it says so itself."""
+    monkeypatch.setattr(exchange, "BEGIN_SECONDS", 3600.0)  # then an older client's request becomes a stream
+    monkeypatch.setattr(older_server_tasks, "FIRST_SECONDS", 60.0)
+    monkeypatch.setattr(mcp_pool, "HANDSHAKE_SECONDS", 60.0)
+    for stdio in (mcp_process, mcp_stdio):
+        monkeypatch.setattr(stdio, "START_SECONDS", 120.0)
+    monkeypatch.setattr(mcp_duplex, "PROBE_SECONDS", 60.0)
+    monkeypatch.setattr(databases, "STALE_SECONDS", 60.0)  # then caches are passed by, and /readyz says so
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from gateway.admin.api import echoed
-from gateway.admin.audit import demand
+from gateway.admin.demand import demand
 from gateway.admin.policies import WRITE_POLICY
 from gateway.asgi import check_json, read_body
 from gateway.decisions import READ_AUDIT

@@ -5,15 +5,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
-from msgspec.structs import replace
 from pydantic import BaseModel, Field
 
 from gateway.admin.bodies import Body, read_model
+from gateway.admin.demand import demand
 from gateway.approvals import REASON_MAX, Approvals, Page, Vote
-from gateway.ledger import Refused
 from policies.approval import DECIDE
 from policies.callers import Caller
-from policies.grant import Act, Denial, Grant
+from policies.grant import Act, Grant
 
 Admitted = Callable[[Request], Awaitable[Caller]]
 Allowed = Callable[[Caller, Act], Awaitable[Grant]]
@@ -54,19 +53,9 @@ def routes(approvals: Approvals, admitted: Admitted, may: May, allowed: Allowed,
     async def decide(caller: Annotated[Caller, Depends(admitted)], approval_id: str, request: Request) -> JSONResponse:
         body = await read_model(request, DecisionBody, BODY_MAX)
         await approvals.check_voter(caller, approval_id)
-        grant = await _demand(caller, allowed)
+        grant = await demand(caller, allowed, DECIDE)
         told = await approvals.vote(caller, approval_id, Vote(body.decision == "approve", body.reason), grant.decision.id)
         await decided()
         return JSONResponse(told)
 
     return router
-
-
-async def _demand(caller: Caller, allowed: Allowed) -> Grant:
-    """Refuses with an explanation, whichever approval it is about."""
-    try:
-        return await allowed(caller, DECIDE)
-    except Refused as refused:
-        if isinstance(refused.ruling, Denial):
-            raise Refused(replace(refused.ruling, hidden=False)) from refused
-        raise

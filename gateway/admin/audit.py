@@ -5,13 +5,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
-from msgspec.structs import replace
 
+from gateway.admin.demand import demand
 from gateway.database import Database
 from gateway.decisions import READ_AUDIT, Wanted, read_trail
-from gateway.ledger import Refused
 from policies.callers import Caller
-from policies.grant import Act, Denial
+from policies.grant import Act
 
 Admitted = Callable[[Request], Awaitable[Caller]]
 Allowed = Callable[[Caller, Act], Awaitable[object]]
@@ -28,16 +27,6 @@ def routes(database: Database, admitted: Admitted, allowed: Allowed) -> APIRoute
         return JSONResponse({"items": items, "next": more})
 
     return router
-
-
-async def demand(caller: Caller, allowed: Allowed, act: Act) -> None:
-    """Refuses with an explanation: that there is such a thing is no secret."""
-    try:
-        await allowed(caller, act)
-    except Refused as refused:
-        if isinstance(refused.ruling, Denial):
-            raise Refused(replace(refused.ruling, hidden=False)) from refused
-        raise
 
 
 def _wanted(

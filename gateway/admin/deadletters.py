@@ -5,14 +5,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
-from msgspec.structs import replace
 
+from gateway.admin.demand import demand
 from gateway.decisions import READ_AUDIT
-from gateway.ledger import Refused
 from gateway.outbox import Outbox
 from gateway.tasks import rfc3339
 from policies.callers import Caller
-from policies.grant import Act, Denial
+from policies.grant import Act
 
 RETRY = Act("registerAgent", "Agent", "deadletters", "registry:write", "deadletters")
 Admitted = Callable[[Request], Awaitable[Caller]]
@@ -27,27 +26,17 @@ def routes(outbox: Outbox, admitted: Admitted, allowed: Allowed) -> APIRouter:
     async def list_deadletters(
         caller: Annotated[Caller, Depends(admitted)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
     ) -> JSONResponse:
-        await _demand(caller, allowed, READ_AUDIT)
+        await demand(caller, allowed, READ_AUDIT)
         letters, more = await outbox.dead(caller.principal.tenant, cursor, limit)
         return JSONResponse({"items": [_item(letter) for letter in letters], "next": more})
 
     @router.post("/{letter_id}/retry", name="retry_deadletter", status_code=204)
     async def retry(caller: Annotated[Caller, Depends(admitted)], letter_id: str) -> Response:
-        await _demand(caller, allowed, RETRY)
+        await demand(caller, allowed, RETRY)
         await outbox.retry(caller.principal.tenant, letter_id)
         return Response(status_code=204)
 
     return router
-
-
-async def _demand(caller: Caller, allowed: Allowed, act: Act) -> None:
-    """Refuses with an explanation: that there may be dead letters is no secret."""
-    try:
-        await allowed(caller, act)
-    except Refused as refused:
-        if isinstance(refused.ruling, Denial):
-            raise Refused(replace(refused.ruling, hidden=False)) from refused
-        raise
 
 
 def _item(letter: dict[str, Any]) -> dict[str, Any]:

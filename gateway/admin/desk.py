@@ -4,14 +4,12 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from msgspec.structs import replace
-
+from gateway.admin.demand import demand
 from gateway.decisions import BadCursor
-from gateway.ledger import Refused
 from gateway.offers import BadRequest, Registrant
 from gateway.tasks import rfc3339
 from policies.callers import Caller
-from policies.grant import Act, Denial, Grant, calling, getting, invoking, reading
+from policies.grant import Act, Grant, calling, getting, invoking, reading
 from policies.kills import Kills
 from registry.card import Family, Registration, Status
 from registry.deeds import Deed
@@ -154,12 +152,7 @@ class Desk:
 
     async def granted(self, caller: Caller, act: Act) -> Grant:
         """Refuses with an explanation: whoever comes here knows of the entry. Raises Refused."""
-        try:
-            return await self._allowed(caller, act)
-        except Refused as refused:
-            if isinstance(refused.ruling, Denial):
-                raise Refused(replace(refused.ruling, hidden=False)) from refused
-            raise
+        return await demand(caller, self._allowed, act)
 
 
 def check_changeable(entry: Registration) -> None:

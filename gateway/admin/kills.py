@@ -5,16 +5,15 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
-from msgspec.structs import replace
 from pydantic import Field
 
 from gateway.admin.bodies import Body, read_model
+from gateway.admin.demand import demand
 from gateway.killing import Killing, Order, UnknownKill
-from gateway.ledger import Refused
 from gateway.offers import BadRequest
 from gateway.tasks import rfc3339
 from policies.callers import Caller
-from policies.grant import Act, Denial
+from policies.grant import Act
 from policies.kills import Kill
 
 KILL = Act("writePolicy", "Key", "kills", "policy:write", "kills", "stop")
@@ -40,7 +39,7 @@ def routes(killing: Killing, admitted: Admitted, may: May, allowed: Allowed, max
         if caller.delegation.path:
             raise UnknownKill
         if not may(caller, KILL):
-            await _demand(caller, allowed)
+            await demand(caller, allowed, KILL)
 
     @router.get("", name="list_kills")
     async def list_kills(caller: Annotated[Caller, Depends(admitted)]) -> JSONResponse:
@@ -66,16 +65,6 @@ def routes(killing: Killing, admitted: Admitted, may: May, allowed: Allowed, max
         return Response(status_code=204)
 
     return router
-
-
-async def _demand(caller: Caller, allowed: Allowed) -> None:
-    """Refuses with an explanation: that operators may stop what they like is no secret."""
-    try:
-        await allowed(caller, KILL)
-    except Refused as refused:
-        if isinstance(refused.ruling, Denial):
-            raise Refused(replace(refused.ruling, hidden=False)) from refused
-        raise
 
 
 def shown(kill: Kill) -> dict[str, Any]:

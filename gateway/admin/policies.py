@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from gateway.admin.audit import demand
 from gateway.admin.bodies import Body, read_optional
+from gateway.admin.demand import demand
 from gateway.database import Database
 from gateway.offers import BadRequest
 from gateway.what_if import REPLAYED_MAX, Which, past, replayed

@@ -189,7 +189,7 @@ def _small(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def call_of(kind: str, upstream: Mapping[str, Any], url: str = URL, seconds: float = 20.0) -> Call:
+def call_of(kind: str, upstream: Mapping[str, Any], url: str = URL, seconds: float = 60.0) -> Call:
     """A call to an agent of a vendor, with an operator's credential."""
     made = call_to(url, seconds)
     grant: Grant = made.grant
@@ -239,7 +239,7 @@ async def played(
 
 async def gathered(events: AsyncIterator[Event]) -> list[Event]:
     """All events of a turn."""
-    async with asyncio.timeout(20), aclosing(events) as arriving:  # type: ignore[type-var]  # every adapter's run is a generator
+    async with asyncio.timeout(60), aclosing(events) as arriving:  # type: ignore[type-var]  # every adapter's run is a generator
         return [event async for event in arriving]
 
 

@@ -42,7 +42,7 @@ async def test_an_answer_comes_whole_with_status_and_headers(egress: Egress) -> 
 async def test_requests_share_one_connection(egress: Egress) -> None:
     async with Upstream(_hello) as upstream:
         for _ in range(5):
-            await egress.request("POST", upstream.url, headers={}, body=b"{}", timeout=5, limit=100)
+            await egress.request("POST", upstream.url, headers={}, body=b"{}", timeout=60, limit=100)
         assert upstream.connections == 1
 
 
@@ -59,7 +59,7 @@ async def test_a_canary_on_loopback_hears_nothing_unless_it_is_allowed() -> None
             with pytest.raises(EgressRefused):
                 await guard.vet(url)
             with pytest.raises(EgressRefused):
-                async with guard.stream("GET", url, headers={}, body=None, timeout=5):
+                async with guard.stream("GET", url, headers={}, body=None, timeout=60):
                     pass
         assert canary.connections == 0
     await guard.close()
@@ -84,7 +84,7 @@ async def test_a_redirect_is_an_answer_and_is_not_followed(egress: Egress, statu
             writer.write(answer(b"", status, f"Location: {canary.url}/latest/meta-data"))
 
         async with Upstream(away) as upstream:
-            fetched = await egress.request("POST", upstream.url, headers={"Authorization": "Bearer x"}, body=b"{}", timeout=5, limit=100)
+            fetched = await egress.request("POST", upstream.url, headers={"Authorization": "Bearer x"}, body=b"{}", timeout=60, limit=100)
         assert (fetched.status, canary.connections) == (int(status[:3]), 0)
 
 
@@ -105,8 +105,8 @@ async def test_a_large_answer_is_cut_and_its_connection_is_not_used_again(egress
     async with Upstream(large) as upstream:
         for _ in range(2):
             with pytest.raises(UpstreamFault, match="too large"):
-                await egress.request("GET", upstream.url, headers={}, body=None, timeout=5, limit=4999)
-        assert len((await egress.request("GET", upstream.url, headers={}, body=None, timeout=5, limit=5000)).body) == 5000
+                await egress.request("GET", upstream.url, headers={}, body=None, timeout=60, limit=4999)
+        assert len((await egress.request("GET", upstream.url, headers={}, body=None, timeout=60, limit=5000)).body) == 5000
 
 
 async def test_a_small_answer_that_unpacks_to_a_large_one_is_cut(egress: Egress) -> None:
@@ -115,7 +115,7 @@ async def test_a_small_answer_that_unpacks_to_a_large_one_is_cut(egress: Egress)
 
     async with Upstream(bomb) as upstream:
         with pytest.raises(UpstreamFault, match="too large"):
-            await egress.request("GET", upstream.url, headers={}, body=None, timeout=10, limit=1 << 20)
+            await egress.request("GET", upstream.url, headers={}, body=None, timeout=60, limit=1 << 20)
 
 
 async def test_a_silent_upstream_ends_in_time(egress: Egress) -> None:
@@ -158,7 +158,7 @@ async def test_only_a_repeatable_request_is_tried_again_on_a_connection_that_die
 
     async with Upstream(dying) as upstream:
         for body, idempotent in ((b"ok", False), (None, False), (b"ok", False), (b"ok", True)):
-            sent = egress.request("POST", upstream.url, headers={}, body=b"{}", timeout=5, limit=100, idempotent=idempotent)
+            sent = egress.request("POST", upstream.url, headers={}, body=b"{}", timeout=60, limit=100, idempotent=idempotent)
             if body is None:
                 with pytest.raises(UpstreamFault):
                     await sent
@@ -170,7 +170,7 @@ async def test_only_a_repeatable_request_is_tried_again_on_a_connection_that_die
 async def test_a_header_that_breaks_out_of_its_line_is_never_sent(egress: Egress) -> None:  # attack SSR-04
     async with Upstream(_hello) as upstream:
         with pytest.raises(UpstreamFault):
-            await egress.request("GET", upstream.url, headers={"X": "a\r\nY: b"}, body=None, timeout=5, limit=100)
+            await egress.request("GET", upstream.url, headers={"X": "a\r\nY: b"}, body=None, timeout=60, limit=100)
         assert not any(b"Y: b" in request for request in upstream.requests)
 
 
@@ -183,7 +183,7 @@ async def test_a_stream_arrives_piece_by_piece(egress: Egress) -> None:
         writer.write(b"3\r\ntwo\r\n0\r\n\r\n")
 
     async with Upstream(dripping) as upstream:
-        async with egress.stream("POST", upstream.url, headers={}, body=b"{}", timeout=5) as streamed:
+        async with egress.stream("POST", upstream.url, headers={}, body=b"{}", timeout=60) as streamed:
             pieces = []
             async for piece in streamed:
                 pieces.append(piece)
@@ -204,6 +204,6 @@ async def test_a_stream_that_breaks_off_is_a_fault(egress: Egress) -> None:
 
     async with Upstream(broken) as upstream:
         with pytest.raises(UpstreamFault):
-            async with egress.stream("GET", upstream.url, headers={}, body=None, timeout=5) as streamed:
+            async with egress.stream("GET", upstream.url, headers={}, body=None, timeout=60) as streamed:
                 async for _piece in streamed:
                     pass

@@ -30,7 +30,7 @@ def process(egress: Egress) -> Guarded:
 
 async def test_a_run_that_another_process_canceled_is_canceled_and_not_completed(egress: Egress) -> None:
     graph, events = GraphServer(), list[Event]()
-    async with serving(graph) as url, asyncio.timeout(20):
+    async with serving(graph) as url, asyncio.timeout(60):
         call = call_of("langgraph", {"assistant": "echo"}, url)
         async for event in process(egress).run(turn("slow please"), call):
             events.append(event)

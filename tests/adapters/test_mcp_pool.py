@@ -44,7 +44,7 @@ async def pool(egress: Egress) -> AsyncIterator[McpPool]:
     await pool.close()
 
 
-def call_of(url: str, era: str | dict[str, str], user: str = "alice", seconds: float = 10.0, **rest: Any) -> Call:
+def call_of(url: str, era: str | dict[str, str], user: str = "alice", seconds: float = 60.0, **rest: Any) -> Call:
     act = Act("callTool", "Tool", "tools.echo", "tool:tools.echo", "tools")
     principal = Principal("acme", "https://idp", user)
     decision = Decision("d_1", 0, True, "allowed", principal.owner, (), (), act)

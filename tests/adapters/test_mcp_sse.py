@@ -65,9 +65,9 @@ async def test_its_server_is_told_of_a_cancellation(pool: McpPool) -> None:
     talker = Talker()
     async with sse_server(talker.server) as url:
         under_way = asyncio.create_task(pool.call(call_of(url, "sse"), talk("slow", ScriptedPeer(), True)))
-        await asyncio.wait_for(talker.started.wait(), 10)
+        await asyncio.wait_for(talker.started.wait(), 60)
         under_way.cancel()
-        await asyncio.wait_for(talker.cancelled.wait(), 10)
+        await asyncio.wait_for(talker.cancelled.wait(), 60)
 
 
 async def test_its_changes_are_heard(pool: McpPool) -> None:
@@ -83,7 +83,7 @@ async def test_a_connection_that_ended_fails_what_is_under_way_and_is_opened_aga
     async with sse_server(talker.server) as url:
         port = int(url.split(":")[2].split("/")[0])
         under_way = asyncio.create_task(fault_of_slow(pool, url))
-        await asyncio.wait_for(talker.started.wait(), 10)
+        await asyncio.wait_for(talker.started.wait(), 60)
     assert (await under_way).public
     async with serving(tools().sse_app(), grace=0, port=port) as again:
         assert text((await pool.call(call_of(f"{again}/sse", "sse"), request_of("echo", text="back"))).result) == "back"

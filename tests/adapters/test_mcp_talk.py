@@ -112,9 +112,9 @@ async def test_a_call_that_is_given_up_is_cancelled_at_the_server(pool: McpPool,
             talker.cancelled.clear()
             request = replace(talk("slow", ScriptedPeer(), front), peer=peer)
             under_way = asyncio.create_task(pool.call(call_of(url, era), request))
-            await asyncio.wait_for(talker.started.wait(), 10)
+            await asyncio.wait_for(talker.started.wait(), 60)
             under_way.cancel()
-            await asyncio.wait_for(talker.cancelled.wait(), 10)
+            await asyncio.wait_for(talker.cancelled.wait(), 60)
             with pytest.raises(asyncio.CancelledError):
                 await under_way
 
@@ -124,7 +124,7 @@ async def test_a_question_is_withdrawn_when_the_call_is_given_up(pool: McpPool, 
     peer = ScriptedPeer(answers={})
     async with mcp_server(era, False, Talker().server) as (url, _):
         under_way = asyncio.create_task(pool.call(call_of(url, era), talk("greet", peer, front)))
-        await asyncio.wait_for(peer.hanging.wait(), 10)
+        await asyncio.wait_for(peer.hanging.wait(), 60)
         under_way.cancel()
         with pytest.raises(asyncio.CancelledError):
             await under_way

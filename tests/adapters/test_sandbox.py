@@ -18,7 +18,7 @@ from adapters.sandbox import NODES_MAX, WAITING_MAX, NotJson, Sandbox, plain
 
 FOUND = isolation()
 PLAIN = Isolation(INTERPRETER, ("env", "-i", FOUND.command[-1] if not FOUND.strong else isolations._interpreter()))
-SHORT, LONG = Limits(seconds=0.2), Limits(seconds=20)
+SHORT, LONG = Limits(seconds=0.2), Limits(seconds=30)
 FOREVER = "while True: pass"
 
 
@@ -153,7 +153,7 @@ async def test_the_gateway_goes_on_while_code_loops(sandbox: Sandbox) -> None:
     while not all(task.done() for task in running):
         await asyncio.sleep(0)
         turns += 1
-    assert turns > 100
+    assert turns > 10  # it would be two, were it held up
     assert {(await task).error.type for task in running} == {"TimeLimit"}  # type: ignore[union-attr]  # both have one
 
 
@@ -190,7 +190,7 @@ def _lives(pid: int) -> bool:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 (the system tells of its processes only who asks)
             await asyncio.sleep(0.01)
 
@@ -208,7 +208,7 @@ async def _gone(pids: set[int]) -> None:
 async def test_a_stuck_worker_is_killed_and_replaced(sandbox: Sandbox) -> None:
     """attack BOX-02: one that is stopped can't stop itself"""
     before = _below(os.getpid())
-    task = asyncio.create_task(sandbox.run(FOREVER, {}, Limits(seconds=3)))
+    task = asyncio.create_task(sandbox.run(FOREVER, {}, Limits(seconds=5)))
     workers = await _begun(before)
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)

@@ -237,7 +237,7 @@ async def test_a_run_that_ends_because_it_was_canceled_is_canceled(egress: Egres
     async with Upstream(until_canceled) as upstream:
         one, call = Guarded(VendorAgent(Slow(), egress)), call_of("plain", {}, upstream.url)
         running = asyncio.create_task(gathered(one.run(asked(), call)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asking.wait()
             canceling = asyncio.create_task(one.cancel(VendorRef("c", "run-1"), call))
             await going.wait()

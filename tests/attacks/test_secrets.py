@@ -10,36 +10,25 @@ from urllib.parse import quote
 
 import pytest
 from sqlalchemy import inspect, text
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
 
 from gateway.database import Database
-from tests.fakes.authorization_server import Plain, Ways, authorization_server, protected
+from tests.fakes.authorization_server import Shown, Ways, authorization_server, protected, says
 from tests.fakes.house import CallbackAgent, open_house
 from tests.gateway.test_connect import Place, address
 
 CLIENT, HEADER, TOKEN, BEARER = (f"canary-{name}-5f3a+/9c" for name in ("client", "header", "hook", "bearer"))
 
 
-class Echo(Plain):
+class Echo(Shown):
     """A server that answers with the credential that it was shown, in results and in errors."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        request = await Request(scope, receive).json()
-        if request["method"] != "tools/call":
-            await self._answer(request)(scope, receive, send)
-            return
-        shown = dict(scope["headers"]).get(b"authorization", b"").decode()
+    def called(self, params: dict[str, Any], shown: str) -> dict[str, Any]:
         secret = shown.partition(" ")[2]
         said = json.dumps([shown, base64.b64encode(shown.encode()).decode(), quote(secret, safe="")])
         self.calls.append(secret)
-        body: dict[str, Any] = {"result": {"resultType": "complete", "content": [{"type": "text", "text": said}]}}
-        if request["params"]["name"] == "write":
-            body = {"error": {"code": -32602, "message": said, "data": {"said": said}}}
-        await JSONResponse({"jsonrpc": "2.0", "id": request["id"], **body})(scope, receive, send)
+        if params["name"] == "write":
+            return {"error": {"code": -32602, "message": said, "data": {"said": said}}}
+        return says(said)
 
 
 def forms(secret: str) -> list[str]:

@@ -16,10 +16,11 @@ from tests.bench.echo import TWENTY
 from tests.bench.figures import Run, summed_up
 from tests.bench.interlock import FORBIDDEN, PATHS, READS_INPUT, SERVER, Home, asked, await_ready, register
 from tests.bench.load import Job, Sample, run
-from tests.bench.processes import BenchFailure, Running, free_port, tail
+from tests.bench.processes import BenchFailure, Running, tail
 from tests.bench.profiled import BEGIN
 from tests.bench.rounds import LoadClient, Plan, Target, job, measured
 from tests.bench.workload import FIRST_ID, WORKLOADS
+from tests.fakes.ports import free_port
 
 READING, FRESH = "+input_policy", "+fresh_users"
 _DENIED = -32010

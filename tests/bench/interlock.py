@@ -17,7 +17,8 @@ from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
 from policies.keys import SigningKeys
 from policies.principal import Principal
 from tests.bench.echo_agents import AGENTS
-from tests.bench.processes import BenchFailure, Running, environment, free_port, started, tail
+from tests.bench.processes import BenchFailure, Running, environment, started, tail
+from tests.fakes.ports import free_port
 
 SERVER, AGENT = "echo", AGENTS["/a2a"]
 PATHS = {

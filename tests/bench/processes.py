@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fakes.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -34,12 +36,6 @@ class Running:
     def ended(self) -> bool:
         """Whether the process is gone, be it that nobody asked for its exit code yet."""
         return _fields(self.pid)[0] == "Z"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -19,10 +19,11 @@ from tests.bench.echo_agents import card
 from tests.bench.figures import Ruling, Run, Subscribers, Whole, summed_up
 from tests.bench.floor import UPSTREAM
 from tests.bench.load import Job, Sample, percentile, run, whole_reply
-from tests.bench.processes import BenchFailure, Running, asgi_server, cpu_seconds, environment, free_port, resident_mb, started
+from tests.bench.processes import BenchFailure, Running, asgi_server, cpu_seconds, environment, resident_mb, started
 from tests.bench.profiled import Samples
 from tests.bench.rounds import LoadClient, Plan, Target, interleaved, measured
 from tests.bench.workload import FIRST_ID, WORKLOADS, Script
+from tests.fakes.ports import free_port
 
 PATHS = {
     "mcp": "/mcp",

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.processes import ROOT, BenchFailure, free_port
+from tests.bench.processes import ROOT, BenchFailure
 from tests.conformance import kit, kit_mcp, kit_v03, kit_v1, papers, papers_mcp, report, report_mcp, stage_mcp
 from tests.conformance.stage import Address, example_agent, staged
+from tests.fakes.ports import free_port
 
 RESULT = ROOT / "build" / "conformance.json"
 FOLDER = ROOT / "build" / "conformance"  # data, logs and reports of the last run

@@ -69,7 +69,7 @@ def routes(offered: AgentCard, answering: RequestHandler) -> list[BaseRoute]:
 async def serve(port: int, grpc_port: int) -> None:
     """All agents on one port, over gRPC the first."""
     cards = {path: card(path, port, grpc_port) for path in CAPABILITIES}
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         handlers = {path: handler(path, offered, client) for path, offered in cards.items()}
         mounts = [Mount(path, routes=routes(cards[path], handlers[path])) for path in sorted(cards, key=len, reverse=True)]
         remote = grpc.aio.server()

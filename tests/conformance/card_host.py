@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.bench.processes import free_port
 from tests.conformance.shim import HOST
+from tests.fakes.ports import free_port
 
 CARD = "/.well-known/agent-card.json"
 

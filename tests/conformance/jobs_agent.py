@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
@@ -22,11 +23,13 @@ from starlette.applications import Starlette
 
 from gateway.mcp_server.skill_forms import FORMS
 from registry.signing import SKILL_SELECTION
+from tests.fakes.waiting import until
 
 HOST = "127.0.0.1"
 LONG = 1.0  # seconds: more than the gateway waits before a call becomes a task
 Arguments = Mapping[str, Any]
 Job = Callable[[TaskUpdater, Arguments], Awaitable[None]]
+work: Callable[[float], Awaitable[Any]] = asyncio.sleep  # what a job takes; whoever means a moment and no time puts another here
 
 
 def text(words: str) -> list[Part]:
@@ -52,27 +55,27 @@ async def greet(task: TaskUpdater, arguments: Arguments) -> None:
 
 
 async def slow_compute(task: TaskUpdater, arguments: Arguments) -> None:
-    await asyncio.sleep(float(arguments.get("seconds", 0)))
+    await work(float(arguments.get("seconds", 0)))
     await done(task, f"computed {arguments.get('label', '')}")
 
 
 async def failing_job(task: TaskUpdater, arguments: Arguments) -> None:
-    await asyncio.sleep(LONG)
+    await work(LONG)
     await task.failed(task.new_agent_message(text("The job failed, as always.")))
 
 
 async def protocol_error_job(task: TaskUpdater, arguments: Arguments) -> None:
-    await asyncio.sleep(LONG)
+    await work(LONG)
     raise RuntimeError("the agent breaks off in the middle")
 
 
 async def confirm_delete(task: TaskUpdater, arguments: Arguments) -> None:
-    await asyncio.sleep(LONG)
+    await work(LONG)
     await asks(task, form(f"Delete {arguments.get('filename', 'it')}?", confirm="boolean"))
 
 
 async def multi_input(task: TaskUpdater, arguments: Arguments) -> None:
-    await asyncio.sleep(LONG)
+    await work(LONG)
     await asks(task, form("Your name?", name="string"), form("Sure?", confirm="boolean"))
 
 
@@ -100,11 +103,15 @@ class Jobs(AgentExecutor):
             await JOBS[message["metadata"][SKILL_SELECTION]["skillId"]](updater, message["parts"][0].get("data", {}))
         else:
             await updater.start_work()
-            await asyncio.sleep(LONG)
+            await work(LONG)
             await done(updater, f"answered: {[part.get('data') for part in message['parts']]}")
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
         await TaskUpdater(event_queue, context.task_id or "", context.context_id or "").cancel()
+
+
+def until_there_is(file: Path) -> Callable[[float], Awaitable[None]]:
+    return lambda _seconds: until(file.exists, seconds=3600, every=0.05)
 
 
 def card(port: int) -> AgentCard:
@@ -132,6 +139,8 @@ def application(port: int) -> Starlette:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--until", type=Path, help="jobs take until there is this file")
     given = parser.parse_args()
+    work = until_there_is(given.until) if given.until else work
     logging.basicConfig(level=logging.ERROR)
     uvicorn.run(application(given.port), host=HOST, port=given.port, log_level="warning", timeout_graceful_shutdown=2)

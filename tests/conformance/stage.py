@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.interlock import asked, await_ready
-from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, free_port, started, tail
+from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, started, tail
 from tests.conformance.shim import HOST, Front, shim
+from tests.fakes.ports import free_port
 
 NAMES = {
     "": "conformance",

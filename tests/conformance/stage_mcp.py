@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.interlock import asked
-from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, free_port, started, tail
+from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, started, tail
 from tests.conformance.shim import Front, shim
 from tests.conformance.stage import address, serving, token
+from tests.fakes.ports import free_port
 
 NAME, JOBS, TASKS = "everything", "jobs", "kit-tasks"
 TOOLS = ("greet", "slow_compute", "failing_job", "protocol_error_job", "confirm_delete", "multi_input", "test_tool_with_task")

@@ -12,8 +12,8 @@ import pytest
 from a2a.types import a2a_pb2
 from a2a.types.a2a_pb2_grpc import A2AServiceServicer, A2AServiceStub, add_A2AServiceServicer_to_server
 
-from tests.bench.processes import free_port
 from tests.conformance.shim import HOST, AnyMethod, Front, content_length, named_tenant, shim, with_header
+from tests.fakes.ports import free_port
 from tests.fakes.upstream import Upstream, answer
 
 
@@ -46,7 +46,7 @@ async def test_events_pass_while_the_answer_is_still_open() -> None:
     async def one_by_one(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 20\r\n\r\ndata: one\n")
         await writer.drain()
-        await asyncio.wait_for(seen.wait(), 10)
+        await asyncio.wait_for(seen.wait(), 60)
         writer.write(b"data: two\n")
 
     async with Upstream(one_by_one) as upstream, before(upstream) as url, aiohttp.ClientSession() as client, client.get(url) as reply:

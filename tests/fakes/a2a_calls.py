@@ -22,7 +22,7 @@ GRANT = Grant(
 )
 
 
-def call_to(url: str, seconds: float = 20.0, **facts: Any) -> Call:
+def call_to(url: str, seconds: float = 60.0, **facts: Any) -> Call:
     """A call to an agent whose card said `facts`: 1.0 with streaming, unless told otherwise."""
     known = {"version": "1.0", "streaming": True, "interface": url, "tenant": "", **facts}
     target = Registration(

@@ -350,3 +350,26 @@ class Plain:
                 error = {"code": -32601, "message": "no"}
                 return JSONResponse({"jsonrpc": "2.0", "id": request["id"], "error": error}, 404)
         return Response(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}), media_type="application/json")
+
+
+class Shown(Plain):
+    """One whose tools are up to who answers `called`."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = await Request(scope, receive).json()
+        if request["method"] != "tools/call":
+            await self._answer(request)(scope, receive, send)
+            return
+        shown = dict(scope["headers"]).get(b"authorization", b"").decode()
+        answer = {"jsonrpc": "2.0", "id": request["id"], **self.called(request["params"], shown)}
+        await JSONResponse(answer)(scope, receive, send)
+
+    def called(self, params: dict[str, Any], shown: str) -> dict[str, Any]:
+        """`result` or `error` of a call with this Authorization."""
+        return says(params["name"])
+
+
+def says(words: str) -> dict[str, Any]:
+    return {"result": {"resultType": "complete", "content": [{"type": "text", "text": words}]}}

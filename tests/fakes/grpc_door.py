@@ -133,7 +133,7 @@ class Opened:
         self.clients = {"1.0": GrpcTransport(channel, card), "0.3": CompatGrpcTransport(channel, card)}
 
     @staticmethod
-    def as_(token: str = "good", timeout: float = 10, **metadata: str) -> ClientCallContext:
+    def as_(token: str = "good", timeout: float = 60, **metadata: str) -> ClientCallContext:
         """What the reference client sends along. In 0.3 the agent is named there."""
         named = {name.replace("_", "-"): value for name, value in metadata.items()}
         return ClientCallContext(timeout=timeout, service_parameters={"authorization": f"Bearer {token}", **named})
@@ -141,7 +141,7 @@ class Opened:
     async def call(self, method: str, body: bytes, metadata: Mapping[str, str] | tuple[tuple[str, str], ...]) -> bytes:
         """Any bytes, with any metadata."""
         pairs = tuple(metadata.items()) if isinstance(metadata, Mapping) else metadata
-        answer: bytes = await self.channel.unary_unary(method)(body, metadata=pairs, timeout=10)
+        answer: bytes = await self.channel.unary_unary(method)(body, metadata=pairs, timeout=60)
         return answer
 
 

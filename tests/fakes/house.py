@@ -117,7 +117,7 @@ class House:
         self.stack = stack
         self.url = gateway.settings.public_url
         self.app = application(gateway)
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=self.url, timeout=30)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=self.url, timeout=60)
         self.secrets: dict[str, tuple[str, str]] = {}
 
     def token(self, user: str, scope: str | None = None, tenant: str = "default", ttl: int = 3600, audience: str = "") -> str:

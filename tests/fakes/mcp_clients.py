@@ -60,7 +60,7 @@ async def client_of(home: House, user: str, mode: Mode, server: str = "", **more
     headers = {"Authorization": f"Bearer {home.token(user)}"}
     url = f"{home.url}/mcp{server}" if server.startswith("?") else f"{home.url}/mcp/{server}".rstrip("/")
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=30) as http,
+        httpx2.AsyncClient(headers=headers, timeout=60) as http,
         Client(streamable_http_client(url, http_client=http), mode=mode, **more) as client,
     ):
         yield client

@@ -98,7 +98,8 @@ class Gate:
 @asynccontextmanager
 async def serving(app: ASGIApp, grace: int = 1, port: int = 0) -> AsyncIterator[str]:
     """Serves `app` on a free port; gives http://127.0.0.1:port. `grace`: seconds that open streams have at the end."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", access_log=False, timeout_graceful_shutdown=grace)
+    ends: dict[str, Any] = {"timeout_graceful_shutdown": grace, "timeout_keep_alive": 3600}
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", access_log=False, **ends)
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)

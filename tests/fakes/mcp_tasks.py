@@ -3,6 +3,10 @@
 import asyncio
 from typing import Any
 
+import pytest
+
+from gateway.mcp_server import agent_tasks
+from tests.conformance import jobs_agent
 from tests.conformance.jobs_agent import JOBS, application
 from tests.fakes.a2a_agents import loopback, serving
 from tests.fakes.house import House
@@ -12,6 +16,33 @@ TASKS = "io.modelcontextprotocol/tasks"
 TAKES: dict[str, Any] = {"elicitation": {}, "extensions": {TASKS: {}}}
 PLACE = "/mcp/virtual/kit"
 ENDED = ("completed", "failed", "cancelled")
+SECONDS = 60.0
+
+
+class Pace:
+    """Which is over first, a job's work or the gateway's patience, is for the test to say: at first no job is done, and no patience."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._done = asyncio.Event()
+        self.under_way = 0
+        monkeypatch.setattr(jobs_agent, "work", self._work)
+        self.patient(False)
+
+    def patient(self, so: bool = True) -> None:
+        """The gateway waits for what comes, or not at all."""
+        self._monkeypatch.setattr(agent_tasks, "PATIENCE_SECONDS", 3600.0 if so else 0.0)
+
+    def finish(self) -> None:
+        """All that jobs do is done, and takes no time from now on."""
+        self._done.set()
+
+    async def _work(self, _seconds: float) -> None:
+        self.under_way += 1
+        try:
+            await self._done.wait()
+        finally:
+            self.under_way -= 1
 
 
 async def jobs(home: House) -> None:
@@ -44,7 +75,7 @@ async def begun(home: House, tool: str, user: str = "admin", path: str = PLACE, 
 
 async def seen(home: House, task_id: str, *states: str, user: str = "admin", path: str = PLACE) -> dict[str, Any]:
     """The task once it is in one of these states."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         while True:
             result: dict[str, Any] = (await ask(home, "tasks/get", {"taskId": task_id}, user, path=path))["result"]
             if result["status"] in states:

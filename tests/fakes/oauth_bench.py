@@ -75,7 +75,7 @@ class Bench:
             ceiling=("*",), delegation="none", upstream=self.upstream, facts={"era": "modern"}, client_id="", card=None, card_text="",
             tools=(), card_hash="", created=0, updated=0,
         )  # fmt: skip
-        return Call(grant_of(user, issuer=self.people), target, asyncio.get_running_loop().time() + 10, headers)
+        return Call(grant_of(user, issuer=self.people), target, asyncio.get_running_loop().time() + 60, headers)
 
     async def does(self, tool: str = "read", user: str = "alice") -> str:
         params = {"name": tool, "arguments": {}, "_meta": META}

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Raw
 
 from adapters.mcp_peer import Listener, Listening, PeerRefused
+from tests.fakes.clock import leap
 
 ABLE: Mapping[str, Any] = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {"listChanged": True}}
 ANSWERS: Mapping[str, Any] = {
@@ -26,7 +27,7 @@ class ScriptedPeer:
         self.heard: list[tuple[str, Any]] = []
         self.asked: list[tuple[str, Any]] = []
         self.granted: list[Listening] = []
-        self.delay = 0.0  # seconds before an answer
+        self.thinks = 0.0  # seconds before an answer, in which the clock leaps
         self.hanging = asyncio.Event()  # set while a question without an answer waits
         self.withdrawn = 0
         self._news = asyncio.Event()
@@ -46,7 +47,9 @@ class ScriptedPeer:
                 await asyncio.Event().wait()
             finally:
                 self.withdrawn += 1
-        await asyncio.sleep(self.delay)
+        if self.thinks:
+            leap(self.thinks)
+            await asyncio.sleep(0)  # what is due is done first
         return Raw(json.dumps(answer(self.asked[-1][1]) if isinstance(answer, Callable) else answer).encode())
 
     async def acknowledged(self, granted: Listening) -> None:
@@ -56,7 +59,7 @@ class ScriptedPeer:
     def methods(self) -> list[str]:
         return [method for method, _ in self.heard]
 
-    async def until(self, so: Callable[["ScriptedPeer"], bool], seconds: float = 10.0) -> None:
+    async def until(self, so: Callable[["ScriptedPeer"], bool], seconds: float = 60.0) -> None:
         """Waits for something to be heard."""
         async with asyncio.timeout(seconds):
             while not so(self):

@@ -69,7 +69,7 @@ class RealProvider:
         await self._do("withdraw")
 
     async def _do(self, what: str) -> None:
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             assert (await http.post(f"{self.issuer}/test/{what}")).status_code == 200
 
     async def token(self, person: str) -> str:
@@ -78,7 +78,7 @@ class RealProvider:
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         asked = {"client_id": "console", "response_type": "code", "redirect_uri": REDIRECT, "scope": "openid agent:* tool:*"}
         asked |= {"state": state, "code_challenge": challenge, "code_challenge_method": "S256", "resource": self.resource}
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             answer = await http.get(f"{self.issuer}/auth", params=asked)
             back = await self._through_pages(http, answer, person)
             told = {name: values[0] for name, values in parse_qs(urlsplit(back).query).items()}

@@ -1,7 +1,6 @@
 """The reference clients of every binding and version at one gateway, each with all operations of A2A that its version has there."""
 
 import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -41,6 +40,7 @@ from grpc.aio import insecure_channel
 
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.house import House, open_house
+from tests.fakes.ports import free_port
 
 
 class WholeRest03(CompatRestTransport):
@@ -74,7 +74,7 @@ HTTP: dict[str, Any] = {
 }
 GRPC: dict[str, Any] = {"grpc-1.0": GrpcTransport, "grpc-0.3": CompatGrpcTransport}
 EVERY_DOOR = (*HTTP, *GRPC)
-TIMEOUT = 20.0  # seconds
+TIMEOUT = 60.0  # seconds
 
 
 class Client:
@@ -92,13 +92,10 @@ class Client:
 @asynccontextmanager
 async def every_door(folder: Path, database_url: str, **settings: Any) -> AsyncIterator[House]:
     """A gateway on loopback, with gRPC."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-        async with open_house(folder, database_url, grpc_port=port, **settings) as home:
-            free.close()  # held until now, so that HTTP did not get it
-            for opens in home.gateway.opening:
-                await opens()
-            yield home
+    async with open_house(folder, database_url, grpc_port=free_port(), **settings) as home:
+        for opens in home.gateway.opening:
+            await opens()
+        yield home
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 async def until(so: Callable[[], bool | Awaitable[bool]], seconds: float = SECONDS, every: float = 0.0) -> None:

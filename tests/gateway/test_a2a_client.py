@@ -41,7 +41,7 @@ async def client_of(home: House, user: str, streaming: bool = True, agent: str =
         assert jku == f"{home.url}/.well-known/jwks.json"
         return next(jwt.PyJWK(found) for found in keys if found["kid"] == kid)
 
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {home.token(user)}"}, timeout=30) as http:
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {home.token(user)}"}, timeout=60) as http:
         config = ClientConfig(streaming=streaming, httpx_client=http)
         verifier = create_signature_verifier(key, ["ES256"])
         async with await create_client(f"{home.url}/agents/{agent}", config, signature_verifier=verifier) as client:
@@ -95,7 +95,7 @@ async def test_the_reference_client_cancels_what_it_watches(open_home: House, ve
     await scripted(open_home, version)
     async with client_of(open_home, "alice") as watching, client_of(open_home, "alice") as canceling:
         states: list[int] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for response in watching.send_message(SendMessageRequest(message=message("hang"))):
                 if response.HasField("task"):
                     task_id = response.task.id
@@ -128,10 +128,11 @@ async def test_a_stream_that_nobody_reads_leaves_the_task_alone(open_home: House
         stream = aiter(client.send_message(SendMessageRequest(message=message("hang"))))
         task = (await anext(stream)).task
         await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await client.get_task(GetTaskRequest(id=task.id))).status.state != TaskState.TASK_STATE_WORKING:
                 pass
-        await client.cancel_task(CancelTaskRequest(id=task.id))
+        canceled = await client.cancel_task(CancelTaskRequest(id=task.id))
+        assert canceled.status.state == TaskState.TASK_STATE_CANCELED  # it could be: nobody had
 
 
 async def test_a_card_that_was_touched_is_not_ours(open_home: House) -> None:

@@ -235,7 +235,7 @@ async def test_what_goes_on_waits_for_a_place_and_takes_it(home: House) -> None:
     await home.gateway.resuming.round()
     assert await state_of(home, task["id"]) == "TASK_STATE_AUTH_REQUIRED" and agent.requests == []
     leave(place)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await entered.wait()
     with pytest.raises(TooManyCalls):
         home.gateway.limits.occupy(alice, invoking("vendor"))

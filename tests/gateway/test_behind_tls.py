@@ -1,6 +1,5 @@
 """A gateway of production: TLS ends before it, and all that its cards lead to is reached over TLS, gRPC over HTTP/2 too."""
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from google.protobuf.json_format import ParseDict
 from tests.fakes.a2a_agents import loopback, serving
 from tests.fakes.certificates import TlsFront, certificate, showing, tls_front, trusting
 from tests.fakes.house import CallbackAgent, House, house
+from tests.fakes.ports import free_port
 from tests.fakes.reference_clients import Client, sent, texts
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -39,15 +39,14 @@ class Behind:
 @pytest.fixture
 async def behind(tmp_path: Path, database_url: str) -> AsyncIterator[Behind]:
     pem, key = certificate("127.0.0.1")
-    with loopback() as listener, socket.create_server(("127.0.0.1", 0)) as free:
-        ports = listener.getsockname()[1], free.getsockname()[1]
+    with loopback() as listener:
+        ports = listener.getsockname()[1], free_port()
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(tls_front(showing(tmp_path, pem, key, "http/1.1"), ports[0]))
             over_grpc = await stack.enter_async_context(tls_front(showing(tmp_path, pem, key, "h2"), ports[1]))
             server = {"public_url": f"https://127.0.0.1:{http.port}", "public_grpc": f"127.0.0.1:{over_grpc.port}"}
             home = await stack.enter_async_context(house(tmp_path / "home", database_url, server=server, grpc_port=ports[1]))
             await stack.enter_async_context(serving(home.app, listener))
-            free.close()  # held until now, so that nobody else got it
             for opens in home.gateway.opening:
                 await opens()
             await home.agent(CallbackAgent("sales"))
@@ -61,10 +60,10 @@ async def test_every_address_of_the_card_is_reached_over_tls(behind: Behind) -> 
         document = (await http.get(home.url + CARD)).json()
         card = ParseDict(document, AgentCard())
         for each in card.supported_interfaces:
-            context = ClientCallContext(timeout=20)
+            context = ClientCallContext(timeout=60)
             if each.protocol_binding == "GRPC":
                 channel = grpc.aio.secure_channel(each.url, grpc.ssl_channel_credentials(behind.pem))
-                context = ClientCallContext(timeout=20, service_parameters={**said, "a2a-tenant": each.tenant})
+                context = ClientCallContext(timeout=60, service_parameters={**said, "a2a-tenant": each.tenant})
                 async with channel:
                     task = await sent(Client(GrpcTransport(channel, card), context), "hello")
             else:

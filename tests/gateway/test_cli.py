@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.fakes.gateway_api import Answer, GatewayApi
+from tests.fakes.ports import nowhere
 from tests.gateway.commands.conftest import CommandLine, api, interlock
 
 __all__ = ["api", "interlock"]  # fixtures of the folder below
@@ -19,13 +20,6 @@ STORY = {
     "missing": ["tool:inventory.reserve (user)"],
     "principal": "default|interlock-development|bob",
 }
-
-
-def closed_port_url() -> str:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def test_help_loads_nothing_that_is_slow_to_load() -> None:
@@ -64,7 +58,7 @@ def test_a_wrong_command_line_ends_with_2_before_anything_is_asked(
 
 
 def test_nobody_there_ends_with_4_and_says_how_to_start_the_gateway(interlock: CommandLine) -> None:
-    interlock.environment["INTERLOCK_URL"] = closed_port_url()
+    interlock.environment["INTERLOCK_URL"] = nowhere()
     ran = interlock("agent", "list")
     assert ran.code == 4
     assert "interlock serve" in ran.err
@@ -139,7 +133,7 @@ def test_the_token_goes_to_the_gateway_and_nowhere_on_the_screen(interlock: Comm
 
 
 def test_proxies_of_the_environment_are_not_used(interlock: CommandLine, api: GatewayApi) -> None:
-    interlock.environment["HTTP_PROXY"] = interlock.environment["http_proxy"] = closed_port_url()
+    interlock.environment["HTTP_PROXY"] = interlock.environment["http_proxy"] = nowhere()
     api.on("GET /api/agents", {"items": [], "next": None})
     assert interlock("agent", "list", "--json").json == {"items": []}
 

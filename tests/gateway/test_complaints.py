@@ -1,22 +1,20 @@
 """What an operator finds in the log before anybody asks: refusals, and agents and servers that failed. docs/errors.md promises it."""
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.house import CallbackAgent, house
+from tests.fakes.ports import nowhere
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
 def nobody() -> str:
-    """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+    return nowhere()
 
 
 class Log:

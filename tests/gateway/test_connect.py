@@ -185,7 +185,7 @@ async def test_a_task_waits_for_authorization_and_goes_on_by_itself(place: Place
     task = sent["result"]["task"]
     assert task["status"]["state"] == "TASK_STATE_AUTH_REQUIRED"
     await place.connect(address(task["status"]["message"]["parts"][0]["text"]), "alice")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             task = (await place.home.send_get(token, "inventory", task["id"]))["result"]
             if task["status"]["state"] not in ("TASK_STATE_AUTH_REQUIRED", "TASK_STATE_WORKING"):

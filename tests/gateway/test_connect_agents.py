@@ -31,7 +31,7 @@ class Agents(Place):
         return await self.over("vendor", task_id, user)
 
     async def over(self, name: str, task_id: str, user: str = "alice") -> Any:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 task = (await self.home.send_get(self.home.token(user), name, task_id))["result"]
                 if task["status"]["state"] not in ("TASK_STATE_AUTH_REQUIRED", "TASK_STATE_WORKING"):

@@ -22,7 +22,7 @@ from tests.fakes.house import CallbackAgent, House
 from tests.fakes.processes import Process, process, sending, tool_call
 from tests.fakes.waiting import until
 
-SLACK = 2.0  # seconds between two looks at two clocks
+SLACK = 20.0  # seconds between two looks at two clocks
 MINUTES = 3000.0
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 

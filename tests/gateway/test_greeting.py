@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -14,6 +13,7 @@ import pytest
 from gateway.assembly.greeting import greet, lines
 from registry.card import Status
 from tests.fakes.house import CallbackAgent, House, house
+from tests.fakes.ports import free_port
 from tests.house.source import ROOT
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -82,8 +82,7 @@ async def test_the_first_start_says_once_what_it_made_and_where_and_no_secret(
 
 
 def test_the_line_comes_when_the_gateway_can_be_reached(tmp_path: Path, database_url: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "gateway", "serve", "--port", str(port)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "INTERLOCK_HOME": str(tmp_path / "home")}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
@@ -92,8 +91,8 @@ def test_the_line_comes_when_the_gateway_can_be_reached(tmp_path: Path, database
             line = next(line for line in process.stderr if '"serving"' in line)
             url = json.loads(line)["url"]
             assert url.endswith(f":{port}")
-            with urllib.request.urlopen(f"{url}/livez", timeout=5) as answer:
+            with urllib.request.urlopen(f"{url}/livez", timeout=60) as answer:
                 assert answer.status == 200
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)

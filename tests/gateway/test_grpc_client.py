@@ -1,7 +1,6 @@
 """The reference client over gRPC against a whole gateway: what it may do, what it is refused, and whatever the agent behind speaks."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -30,6 +29,7 @@ from gateway.settings import Settings
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.a2a_bindings import grpc_agent, rest_agent
 from tests.fakes.house import CallbackAgent, House, house
+from tests.fakes.ports import free_port
 from tests.fakes.reception import Reception
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -48,7 +48,7 @@ class Clients:
 
     def as_(self, user: str = "alice", agent: str = "sales", **token: Any) -> ClientCallContext:
         bearer = token.get("token") or self.home.token(user, **token)
-        return ClientCallContext(timeout=20, service_parameters={"authorization": f"Bearer {bearer}", "a2a-tenant": agent})
+        return ClientCallContext(timeout=60, service_parameters={"authorization": f"Bearer {bearer}", "a2a-tenant": agent})
 
     async def send(self, version: str, text: str, context: ClientCallContext | None = None, **more: Any) -> Task:
         sent = await self.speak[version].send_message(request(text, **more), context=context or self.as_())
@@ -67,14 +67,12 @@ def texts(task: Task) -> list[str]:
 
 @pytest.fixture
 async def clients(tmp_path: Path, database_url: str) -> AsyncIterator[Clients]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-        async with house(tmp_path / "home", database_url, grpc_port=port) as home:
-            free.close()  # held until now, so that nobody else got it
-            for opens in home.gateway.opening:
-                await opens()
-            async with insecure_channel(f"127.0.0.1:{port}") as channel:
-                yield Clients(home, channel)
+    port = free_port()
+    async with house(tmp_path / "home", database_url, grpc_port=port) as home:
+        for opens in home.gateway.opening:
+            await opens()
+        async with insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield Clients(home, channel)
 
 
 @asynccontextmanager
@@ -113,7 +111,7 @@ async def test_any_client_version_reaches_an_agent_of_any_binding_and_version(
 
 @both_versions
 async def test_what_one_cancels_the_other_sees_end(clients: Clients, version: str) -> None:
-    async with scripted(clients), asyncio.timeout(20):
+    async with scripted(clients), asyncio.timeout(60):
         states = []
         async for event in clients.speak[version].send_message_streaming(request("hang"), context=clients.as_()):
             if event.HasField("task"):
@@ -136,7 +134,7 @@ async def test_a_client_that_leaves_finds_its_task_done(clients: Clients, versio
 
     await clients.home.agent(CallbackAgent("sales", act))
     calling = asyncio.create_task(clients.send(version, "go"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await begun.wait()
         calling.cancel()
         await asyncio.gather(calling, return_exceptions=True)

@@ -20,6 +20,7 @@ from gateway.a2a_server.grpc_methods import CURRENT, OLDER
 from gateway.errors import TABLE, UNEXPECTED, VersionNotSupported
 from gateway.ledger import Refused
 from tests.fakes.grpc_door import CARD, EVENTS, MESSAGE, TASK, Canned, Gate, Opened, opened
+from tests.fakes.waiting import until
 
 HELLO = pb1.Message(message_id="m-1", role="ROLE_USER", parts=[pb1.Part(text="hi")], metadata={"n": 1})
 PUSH = pb1.TaskPushNotificationConfig(tenant="sales", task_id="t", id="p", url="https://hook.example/", token="secret")
@@ -312,7 +313,7 @@ async def test_what_decides_something_may_not_be_said_twice(door: Opened, key: s
 
 async def test_extensions_and_the_idempotency_key_are_metadata(door: Opened, canned: Canned) -> None:
     pairs = (("authorization", "Bearer good"), ("a2a-extensions", "urn:a, urn:b"), ("x-a2a-extensions", "urn:c"), ("idempotency-key", "k"))
-    call = door.channel.unary_unary(GET)(ASKING, metadata=pairs, timeout=10)
+    call = door.channel.unary_unary(GET)(ASKING, metadata=pairs, timeout=60)
     await call
     assert dict(await call.initial_metadata())["a2a-extensions"] == "urn:a, urn:b, urn:c"  # those in force
     asked = canned.asked[0][1]
@@ -347,14 +348,17 @@ async def test_a_client_that_does_not_wait_for_the_end_stops_nothing(way: str) -
     async with opened(slow, Gate()) as door:
         request = pb1.SendMessageRequest(tenant="sales", message=HELLO).SerializeToString()
         call = door.channel.unary_unary("/lf.a2a.v1.A2AService/SendMessage")
-        calling = call(request, metadata=(("authorization", "Bearer good"),), timeout=0.3 if way == "deadline" else None)
-        await slow.begun.wait()
+        for seconds in (0.3, 3.0, 30.0):  # more, if it was over before the door heard of it
+            calling = call(request, metadata=(("authorization", "Bearer good"),), timeout=seconds if way == "deadline" else None)
+            await until(lambda calling=calling: slow.begun.is_set() or calling.done())  # type: ignore[misc]  # what it is now
+            if slow.begun.is_set():
+                break
         if way == "leaves":
             calling.cancel()
         with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
             await calling
         slow.end.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await slow.ended.wait()
 
 
@@ -377,7 +381,7 @@ async def test_a_listener_that_leaves_ends_its_stream_alone() -> None:
         heard = [await listening.read() for _ in EVENTS]
         assert len(heard) == len(EVENTS)
         listening.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await left.wait()
         assert await door.call(GET, ASKING, GOOD)
 

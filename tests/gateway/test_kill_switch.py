@@ -204,7 +204,7 @@ async def test_a_kill_goes_on_though_nothing_can_be_kept_and_outlives_a_restart(
             made = await killed(home, "user", "alice")
             headers = {"authorization": f"Bearer {home.token('alice')}"}
             assert spool.exists() and (await home.http.get("/api/tasks", headers=headers)).status_code == 403
-            await asyncio.wait([running], timeout=20)
+            await asyncio.wait([running], timeout=60)
         await until(lambda: not spool.exists(), every=0.05)
         (record,) = await records(home, "kill")
         assert record["spooled"] and record["kill_id"] == made["id"]
@@ -249,7 +249,7 @@ async def test_sessions_streams_and_parked_calls_of_a_killed_person_end(open_hom
     shown = await session(open_home, "carol")
     bearer = {"authorization": f"Bearer {open_home.token('carol')}", "accept": "text/event-stream"}
     headers = {**bearer, "mcp-session-id": shown, "mcp-protocol-version": "2025-11-25"}
-    async with httpx.AsyncClient(base_url=open_home.url, timeout=30) as http, http.stream("GET", "/mcp/desk", headers=headers) as listening:
+    async with httpx.AsyncClient(base_url=open_home.url, timeout=60) as http, http.stream("GET", "/mcp/desk", headers=headers) as listening:
         assert listening.status_code == 200
         await killed(open_home, "user", "carol")
         async for _ in listening.aiter_bytes():
@@ -283,7 +283,7 @@ async def test_what_is_killed_in_one_process_ends_in_another(
         running = await delegated(here, there, worker)
         began = time.monotonic()
         assert (await killed(here, "user", "alice"))["ended"] == 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             task = (await running)["result"]["task"]
         record_property("killed_elsewhere_s", round(time.monotonic() - began, 3))
         with capsys.disabled():
@@ -302,7 +302,7 @@ async def test_a_revoked_grant_ends_the_turns_under_it_and_below_it_in_every_pro
         root = await here.gateway.database.read(lambda connection: connection.execute(query).scalar())
         headers = {"authorization": f"Bearer {here.token('alice')}"}
         assert (await here.http.delete(f"/api/grants/{root}", headers=headers)).status_code == 204
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             task = (await running)["result"]["task"]
         assert task["status"]["state"] == "TASK_STATE_FAILED" and why(task) == "REVOKED"
         states = select(tasks.c.state)
@@ -322,5 +322,5 @@ async def test_a_revocation_ends_turns_here_though_nothing_can_be_kept(home: Hou
     async with read_only(home.gateway.database):
         headers = {"authorization": f"Bearer {home.token('alice')}"}
         assert (await home.http.delete(f"/api/grants/{grant_id}", headers=headers)).status_code == 204
-        await asyncio.wait([running], timeout=10)
+        await asyncio.wait([running], timeout=60)
         assert running.done()

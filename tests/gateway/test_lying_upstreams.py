@@ -86,10 +86,10 @@ LIES: dict[str, Handler] = {
 }
 
 
-async def lying(home: House, lie: Handler, name: str = "liar", streaming: bool = True) -> Upstream:
-    """An agent and a server behind one address, each with a second to answer in."""
+async def lying(home: House, lie: Handler, name: str = "liar", streaming: bool = True, seconds: float = 1) -> Upstream:
+    """An agent and a server behind one address, each with so long to answer in."""
     upstream = await home.stack.enter_async_context(Upstream(lie))
-    await home.registered(name, upstream.url, upstream={"timeout": 1}, facts={"interface": upstream.url, "streaming": streaming})
+    await home.registered(name, upstream.url, upstream={"timeout": seconds}, facts={"interface": upstream.url, "streaming": streaming})
     entry = Candidate(
         tenant="default",
         name=f"{name}-tools",
@@ -99,7 +99,7 @@ async def lying(home: House, lie: Handler, name: str = "liar", streaming: bool =
         owner="operator",
         status=Status.ACTIVE,
         facts={"era": "modern"},
-        upstream={"timeout": 1},
+        upstream={"timeout": seconds},
         tools=(Tool("steal", {"name": "steal", "inputSchema": {"type": "object"}}),),
     )
     await home.gateway.registry.add(entry)
@@ -134,7 +134,7 @@ async def test_a_task_fails_with_a_reason_inside_its_deadline(home: House) -> No
         shown = await home.http.get(f"/api/tasks/{task['id']}", headers={"authorization": f"Bearer {token}"})
         assert shown.json()["state"] == "TASK_STATE_FAILED" and SECRET not in shown.text
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         await for_each_lie(home, prove)
 
 
@@ -149,7 +149,7 @@ async def test_a_stream_ends_with_the_failure(home: House) -> None:
         last = json.loads(sent.text.strip().rpartition("data: ")[2])["result"]["statusUpdate"]
         assert last["status"]["state"] == "TASK_STATE_FAILED"
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         await for_each_lie(home, prove)
 
 
@@ -163,7 +163,7 @@ async def test_a_tool_call_is_an_error_of_ours(home: House) -> None:
             assert (called.status_code, called.json()["error"]["code"]) == (200, -32015)
             assert SECRET not in called.text + str(called.headers)
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         await for_each_lie(home, prove)
 
 
@@ -173,12 +173,18 @@ async def test_an_agent_called_as_a_tool_is_an_error_result(home: House) -> None
         assert called["isError"] and called["structuredContent"]["state"] == "TASK_STATE_FAILED"
         assert SECRET not in json.dumps(called) and called["content"][0]["text"]
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         await for_each_lie(home, prove)
 
 
 async def test_others_go_on_while_one_hangs(home: House) -> None:
-    await lying(home, hangs)
+    release = asyncio.Event()
+
+    async def hangs_until_then(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.transport.abort()
+
+    await lying(home, hangs_until_then, seconds=60)
     await home.agent(CallbackAgent("sales"))
     await home.server("inventory", "check")
     token = home.token("alice")
@@ -188,6 +194,7 @@ async def test_others_go_on_while_one_hangs(home: House) -> None:
         assert (await home.send(token, "sales", "hello"))["result"]["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
         assert "result" in (await home.call(token, "/mcp", "inventory_check", {})).json()
     assert not any(one.done() for one in stuck)
+    release.set()
     answers = await asyncio.gather(*stuck)
     for one in answers[:20]:
         ended(one["result"]["task"])

@@ -66,10 +66,10 @@ async def test_a_look_that_fails_is_in_the_log_and_the_next_one_finds_the_letter
 
     monkeypatch.setattr(database, "read", once)
     with capture_logs() as said:
-        waiting = asyncio.create_task(box.wait("a", 20))
-        await asyncio.wait_for(failing.wait(), 10)
+        waiting = asyncio.create_task(box.wait("a", 60))
+        await asyncio.wait_for(failing.wait(), 60)
         await box.send("b", b"1", 60)
-        assert await box.wait("b", 10) == b"1"  # whoever waits next looks again
+        assert await box.wait("b", 60) == b"1"  # whoever waits next looks again
         await box.send("a", b"2", 60)
         assert await waiting == b"2"
     assert event in [each["event"] for each in said]

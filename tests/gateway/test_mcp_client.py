@@ -28,7 +28,7 @@ async def client_of(home: House, user: str, mode: Mode, server: str = "", scope:
     headers = {"Authorization": f"Bearer {home.token(user, scope)}"}
     url = f"{home.url}/mcp/{server}" if server and not server.startswith("?") else f"{home.url}/mcp{server}"
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=30) as http,
+        httpx2.AsyncClient(headers=headers, timeout=60) as http,
         Client(streamable_http_client(url, http_client=http), mode=mode) as client,
     ):
         yield client

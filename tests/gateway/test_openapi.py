@@ -1,7 +1,6 @@
 """HTTP APIs as upstream servers: their documents become tools, pinned and ruled on like all others. The API is one of FastAPI's."""
 
 import json
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from gateway.commands.outcomes import WrongUsage
 from gateway.commands.servers import _offer
 from tests.fakes.house import House
 from tests.fakes.mcp_servers import serving
+from tests.fakes.ports import nowhere
 from tests.fakes.reception import Reception
 from tests.gateway.test_mcp_client import MODES, Mode, client_of, text
 
@@ -144,9 +144,7 @@ async def test_an_operation_that_changes_is_withheld(desk: Reception, shop: Shop
 async def test_a_document_may_come_with_the_registration(desk: Reception) -> None:
     document = Shop().app.openapi()
     assert (await desk.post("/api/servers", name="shop", openapi=document)).status_code == 422  # it does not say where
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    made = await desk.post("/api/servers", name="shop", openapi=document, url=f"http://127.0.0.1:{port}/v1")
+    made = await desk.post("/api/servers", name="shop", openapi=document, url=f"{nowhere()}/v1")
     assert made.status_code == 201, made.text
     assert (made.status_code, made.json()["tools"]) == (201, 4), made.text
     told = (await desk.ask("POST", "/api/servers/shop/refresh")).json()

@@ -9,16 +9,11 @@ import pytest
 from adapters.breaker import FAULTS_MAX
 from gateway.deadlines import DEADLINE
 from registry.card import Endpoint
-from tests.fakes.a2a_agents import loopback, serving
+from tests.fakes.a2a_agents import serving
 from tests.fakes.house import CallbackAgent, House
+from tests.fakes.ports import nowhere
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-def nowhere() -> str:
-    """An address at which nobody listens."""
-    with loopback() as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 async def shown(home: House) -> Any:
@@ -64,7 +59,7 @@ async def test_a_nested_call_never_outlives_its_parents(home: House) -> None:
     await home.send(home.token("alice"), "sales", "without a parent")
     name = DEADLINE.lower()
     nested, alone, parents = (datetime.fromisoformat(each[name]) for each in (*inner.headers, outer.headers[0]))
-    assert nested - parents < timedelta(seconds=1)  # both say the same moment, by two clocks
+    assert nested - parents < timedelta(seconds=60)  # both say the same moment, by two clocks
     assert alone - parents > timedelta(seconds=1000)
 
 

@@ -97,7 +97,7 @@ async def test_an_error_is_one_whatever_the_status_says(home: House) -> None:
 
 async def test_what_is_asked_over_and_over_can_be_stopped(home: House, service: ReportServer) -> None:
     task = await said(home, "reports", {"text": "slow"}, soon=True)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await service.working.wait()
     stopped = await sent(home, "reports", "CancelTask", {"id": task["id"]})
     assert state(stopped["result"]) == "CANCELED" and service.stopped

@@ -64,7 +64,7 @@ async def test_what_is_taken_back_here_is_refused_there(tmp_path: Path, postgres
 
         agent = await here.agent(CallbackAgent("support", support), delegation=delegation)
         running = asyncio.create_task(here.send(here.token("alice"), "support", "go"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asked.wait()
         await until(opens, every=0.01)
         await take_back(here, how, shown)

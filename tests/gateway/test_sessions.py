@@ -37,7 +37,7 @@ OPENED = Turned(
 
 async def test_a_turn_waits_for_that_of_another_process_and_goes_on_with_its_session(tmp_path: Path, postgres_url: str) -> None:
     graph = GraphServer()
-    async with serving(graph) as url, two(tmp_path / "home", postgres_url) as (here, there), asyncio.timeout(30):
+    async with serving(graph) as url, two(tmp_path / "home", postgres_url) as (here, there), asyncio.timeout(60):
         made = await Reception(here).post("/api/agents", url=url, kind="langgraph", name="sales", upstream={"assistant": "echo"})
         assert made.status_code == 201, made.text
         await there.gateway.database.refresh()
@@ -102,7 +102,7 @@ class Process:
 
         await self._database.write(work)
 
-    async def run(self, adapter: Adapter, session: str = "s-1", seconds: float = 20.0, features: Any = None) -> Any:
+    async def run(self, adapter: Adapter, session: str = "s-1", seconds: float = 60.0, features: Any = None) -> Any:
         call = call_to("http://a.example/", seconds, **{FEATURES: features or {}})
         return await self.sessions.run(adapter, replace(turn("hi"), session=session), call, OPENED)
 

@@ -70,7 +70,7 @@ async def test_what_an_agent_is_asked_ends_with_the_turn_that_it_began() -> None
 
     vigil = Vigil(Still(), lambda: 0)  # type: ignore[arg-type]  # it finds the task, which is all that is asked
     vigil.begin(agent, call.grant, lambda: call, Turned(ROW, ()), go_on)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await agent.closed.wait()
     await until(lambda: not vigil._watches and not vigil._moving)
     await vigil.close()
@@ -88,7 +88,7 @@ async def test_an_answer_ends_the_watch_but_not_the_turn_that_the_agent_began() 
 
     vigil = Vigil(Still(), lambda: 0)  # type: ignore[arg-type]  # see above
     vigil.begin(agent, call.grant, lambda: call, Turned(ROW, ()), go_on)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await begun.wait()
         vigil.end("t_1")
         gate.set()

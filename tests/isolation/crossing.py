@@ -14,11 +14,10 @@ from typing import Any
 
 import httpx
 from mcp.server.mcpserver import Context, MCPServer
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tests.fakes.authorization_server import Plain, Ways, authorization_server, protected
+from tests.fakes.authorization_server import Plain, Shown, Ways, authorization_server, protected, says
 from tests.fakes.house import CAPABILITIES, ROLES, CallbackAgent, House, open_house
 from tests.fakes.mcp_clients import probed
 from tests.fakes.mcp_servers import Gate, mcp_server
@@ -51,20 +50,11 @@ class Found:
     repeated: int = 0
 
 
-class Bank(Plain):
+class Bank(Shown):
     """A server of people's own accounts: it answers with the digest of the token that it was shown."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        request = await Request(scope, receive).json()
-        if request["method"] != "tools/call":
-            await self._answer(request)(scope, receive, send)
-            return
-        shown = dict(scope["headers"]).get(b"authorization", b"").decode().removeprefix("Bearer ")
-        content = [{"type": "text", "text": json.dumps([digest(shown), request["params"]["arguments"]["text"]])}]
-        result = {"resultType": "complete", "content": content}
-        await JSONResponse({"jsonrpc": "2.0", "id": request["id"], "result": result})(scope, receive, send)
+    def called(self, params: dict[str, Any], shown: str) -> dict[str, Any]:
+        return says(json.dumps([digest(shown.removeprefix("Bearer ")), params["arguments"]["text"]]))
 
 
 def digest(token: str) -> str:

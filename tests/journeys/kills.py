@@ -28,8 +28,9 @@ from policies.ids import now_us
 from policies.keys import SigningKeys
 from policies.principal import Principal
 from tests.bench.echo import answered, body_of, reply
-from tests.bench.processes import environment, free_port
+from tests.bench.processes import environment
 from tests.fakes.a2a_agents import serving
+from tests.fakes.ports import free_port
 from tests.fakes.waiting import until
 
 USERS = ("first", "second")
@@ -159,12 +160,12 @@ class Gateway:
         if self._process is None or self._process.poll() is not None:
             return 0
         self._process.send_signal(number)
-        return self._process.wait(timeout=30)
+        return self._process.wait(timeout=120)
 
     def wait(self) -> None:
         """Until a killed process is gone."""
         assert self._process is not None
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=120)
 
     def verify(self) -> "subprocess.Popen[str]":
         """`interlock audit verify`, begun."""
@@ -290,7 +291,7 @@ class Town:
         """Returns after how many seconds it was ready."""
         began = time.monotonic()
         self.gateway.start()
-        await until(self._ready, seconds=40, every=0.03)
+        await until(self._ready, seconds=120, every=0.03)
         return time.monotonic() - began
 
     async def _ready(self) -> bool:

@@ -21,7 +21,7 @@ async def test_the_commands_of_the_guide_work(tmp_path: Path) -> None:
         await home.agent(CallbackAgent("sales"))
         environment = {**os.environ, "INTERLOCK_URL": home.url, "INTERLOCK_TOKEN": home.token("alice")}
         running = await asyncio.create_subprocess_exec("bash", "-c", script, stdout=asyncio.subprocess.PIPE, env=environment)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             printed, _ = await running.communicate()
     answers = printed.decode().split("\n\n")
     assert running.returncode == 0, printed

@@ -26,7 +26,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> "subprocess.CompletedProce
     scratch = str(tmp_path_factory.mktemp("demo"))
     environment = {**os.environ, "DEMO_EXIT": "1", "NO_COLOR": "1", "COLUMNS": "80", "TMPDIR": scratch, "PYTHONIOENCODING": "utf-8"}
     return subprocess.run(
-        [sys.executable, "-m", "examples.demo"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "examples.demo"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
 
 

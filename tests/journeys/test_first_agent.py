@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.journeys.test_readme_tour import EXIT_CODE, ROOT, Shell, free_port, wait_for
+from tests.fakes.ports import free_port
+from tests.journeys.test_readme_tour import EXIT_CODE, ROOT, Shell, wait_for
 
 GUIDE = (ROOT / "docs" / "first-agent.md").read_text()
 STEP = re.compile(r"(?:<!-- file (?P<file>\S+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)

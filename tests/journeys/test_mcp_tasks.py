@@ -13,15 +13,29 @@ import httpx
 import pytest
 
 from tests.bench.interlock import asked
-from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, free_port, started
+from tests.bench.processes import ROOT, BenchFailure, Running, await_port, environment, started
 from tests.conformance.stage import Address, address, serving, token
 from tests.fakes.a2a_agents import serving as loopback_server
 from tests.fakes.mcp_task_server import TaskServer
 from tests.fakes.mcp_tasks import ENDED, TAKES
 from tests.fakes.mcp_wire import modern
+from tests.fakes.ports import free_port
 
 YES = {"action": "accept", "content": {"confirm": True}}
 ADA = {"action": "accept", "content": {"name": "Ada"}}
+
+
+class Work:
+    """What the agent's jobs do: done while there is this file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def done(self) -> None:
+        self.file.touch()
+
+    def lasts(self) -> None:
+        self.file.unlink()
 
 
 class Client:
@@ -34,7 +48,7 @@ class Client:
     async def ask(self, method: str, **params: Any) -> dict[str, Any]:
         body, headers = modern(method, params, TAKES)
         named = {"mcp-name": params["taskId"]} if "taskId" in params else {}
-        async with httpx.AsyncClient(timeout=20) as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             answer = (await http.post(self._url, json=body, headers={**self._headers, **headers, **named})).json()
         assert "result" in answer, answer
         result: dict[str, Any] = answer["result"]
@@ -46,7 +60,7 @@ class Client:
         return str(result["taskId"])
 
     async def seen(self, task: str, *states: str) -> dict[str, Any]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 shown = await self.ask("tasks/get", taskId=task)
                 if shown["status"] in states:
@@ -56,7 +70,8 @@ class Client:
 
 async def test_tasks_survive_a_gateway_that_is_killed(tmp_path: Path) -> None:
     at = address(False)
-    with _agent(tmp_path) as agent:
+    work = Work(tmp_path / "done")
+    with _agent(tmp_path, work) as agent:
         async with loopback_server(TaskServer()) as desk:
             with pytest.raises(BenchFailure, match="-9"), serving(tmp_path, at) as gateway:
                 admin = token(tmp_path, at, "admin")
@@ -64,26 +79,31 @@ async def test_tasks_survive_a_gateway_that_is_killed(tmp_path: Path) -> None:
                     status, said = await asyncio.to_thread(asked, gateway, f"/api/{path}", admin, offer)
                     assert status == 201, said
                 client = Client(at, token(tmp_path, at, "kim"))
-                kept = await _begun(client)
+                kept = await _begun(client, work)
                 os.kill(gateway.pid, signal.SIGKILL)
                 await asyncio.to_thread(os.waitid, os.P_PID, gateway.pid, os.WEXITED | os.WNOWAIT)  # not yet reaped
             with serving(tmp_path, at):
-                await _found_again(client, kept)
+                await _found_again(client, kept, work)
 
 
-async def _begun(client: Client) -> dict[str, dict[str, Any]]:
+async def _begun(client: Client, work: Work) -> dict[str, dict[str, Any]]:
     """One task of each kind, as it is shown before the gateway is killed."""
     waiting, half = await client.begin("jobs_confirm_delete"), await client.begin("jobs_multi_input")
+    servers, done = await client.begin("desk_greet"), await client.begin("jobs_slow_compute", label="done")
+    work.done()
     first = next(iter((await client.seen(half, "input_required"))["inputRequests"]))
     await client.ask("tasks/update", taskId=half, inputResponses={first: ADA})
-    servers, done = await client.begin("desk_greet"), await client.begin("jobs_slow_compute", seconds=1, label="done")
     shown = {"waiting": waiting, "half": half, "servers": servers}
     found = {name: await client.seen(task, "input_required") for name, task in shown.items()}
     found["done"] = await client.seen(done, *ENDED)
-    return {**found, "working": await client.seen(await client.begin("jobs_slow_compute", seconds=60), "working")}
+    work.lasts()
+    return {**found, "working": await client.seen(await client.begin("jobs_slow_compute"), "working")}
 
 
-async def _found_again(client: Client, kept: dict[str, dict[str, Any]]) -> None:
+async def _found_again(client: Client, kept: dict[str, dict[str, Any]], work: Work) -> None:
+    cut = await client.seen(kept["working"]["taskId"], *ENDED)
+    assert cut["status"] == "failed" and "outcome is not known" in cut["error"]["message"]
+    work.done()
     for name in ("waiting", "half", "servers", "done"):
         assert await client.ask("tasks/get", taskId=kept[name]["taskId"]) == kept[name], name
     for name, answer in (("waiting", YES), ("half", YES), ("servers", ADA)):
@@ -93,14 +113,12 @@ async def _found_again(client: Client, kept: dict[str, dict[str, Any]]) -> None:
         assert ended["status"] == "completed"
         said = ended["result"]["content"][0]["text"]
         assert ("Ada" in said) == (name != "waiting") and ("confirm" in said) == (name != "servers")
-    cut = await client.seen(kept["working"]["taskId"], *ENDED)
-    assert cut["status"] == "failed" and "outcome is not known" in cut["error"]["message"]
 
 
 @contextmanager
-def _agent(folder: Path) -> Iterator[Running]:
+def _agent(folder: Path, work: Work) -> Iterator[Running]:
     port = free_port()
-    command = [sys.executable, "-m", "tests.conformance.jobs_agent", "--port", str(port)]
+    command = [sys.executable, "-m", "tests.conformance.jobs_agent", "--port", str(port), "--until", str(work.file)]
     with started(command, port=port, cwd=ROOT, log=folder / "jobs.log", env=environment()) as running:
-        await_port(running, seconds=30)
+        await_port(running, seconds=60)
         yield running

@@ -12,22 +12,19 @@ from time import monotonic, sleep
 
 import pytest
 
+from tests.fakes.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 EXIT_CODE = re.compile(r"# .*exit code (\d+)$")
 PLACEHOLDERS = {"TASK_ID": re.compile(r"\bt_\w+"), "DECISION_ID": re.compile(r"\bd_\w+")}
-PATIENCE = 120.0  # seconds for the whole tour
+PATIENCE = 300.0  # seconds for the whole tour
 README_PORTS = ("7001", "7002", "7003")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def wait_for(port: int) -> None:
     """Returns as soon as somebody listens there."""
-    until = monotonic() + 40
+    until = monotonic() + 120
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=2).close()
@@ -76,7 +73,7 @@ class Shell:
 
     def close(self) -> None:
         self._patience.cancel()
-        self._bash.communicate("kill $(jobs -p); wait\n", timeout=20)
+        self._bash.communicate("kill $(jobs -p); wait\n", timeout=60)
 
 
 @pytest.fixture

@@ -1,11 +1,15 @@
-"""An identity that trusts one issuer and the development issuer, at a time that stands still."""
+"""An identity and an authority at a time that stands still, and a database for what does not depend on which."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, create_engine
 
 from policies.identity import Identity, TrustedIssuer
 from policies.keys import SigningKeys
+from policies.tables import metadata
+from tests.fakes.authority import Scene
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import FakeIssuer
 from tests.fakes.tokens import GW
@@ -24,6 +28,20 @@ def issuer(clock: Clock) -> FakeIssuer:
 @pytest.fixture
 def keys(tmp_path: Path, clock: Clock) -> SigningKeys:
     return SigningKeys.open(tmp_path, clock)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    with engine.connect() as opened:
+        yield opened
+    engine.dispose()
 
 
 @pytest.fixture

@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, delete
+from sqlalchemy import Connection, Engine, delete
 
 from gateway.database import engine_for
 from policies.audit import Audit, Head, decision_record, last_heads
 from policies.grant import Act, Decision, Link
 from policies.principal import Principal
 from policies.tables import audit as audit_table
-from policies.tables import metadata
 from tests.fakes.trail import Row, Rows, chain_of, genesis, last, record
 
 NOW = 1_700_000_000_000_000
@@ -106,15 +104,6 @@ def test_a_rolled_back_record_leaves_no_gap() -> None:
     audit.append(rows, record(3))
     first, lost, second = rows.rows
     assert (lost["seq"], second["seq"], second["prev"]) == (2, 2, first["hash"])
-
-
-@pytest.fixture
-def connection() -> Iterator[Connection]:
-    engine = create_engine("sqlite://")
-    metadata.create_all(engine)
-    with engine.connect() as opened:
-        yield opened
-    engine.dispose()
 
 
 def put(connection: Connection, rows: list[Row]) -> None:

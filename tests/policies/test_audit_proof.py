@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection
 
 from policies.audit_heads import TYPE
 from policies.audit_proof import Proof, prove, rows_of
 from policies.tables import audit as audit_table
-from policies.tables import metadata
 from tests.fakes.trail import Plain, Row, chain_of, cut_at, genesis, head_of, record
 
 GONE = "but it is gone"
@@ -292,15 +291,6 @@ def test_a_first_record_may_name_what_was_cut_since(keys: Plain) -> None:
     second = chain_of([genesis({"chain": "a_1", "seq": 2, "hash": rows[1]["hash"]})], "a_2")
     signed = [cut_at(keys, rows, 3), head_of(keys, rows[-1]), head_of(keys, second[0])]
     assert prove([*rows[3:], *second], signed, keys).sound
-
-
-@pytest.fixture
-def connection() -> Iterator[Connection]:
-    engine = create_engine("sqlite://")
-    metadata.create_all(engine)
-    with engine.connect() as opened:
-        yield opened
-    engine.dispose()
 
 
 def test_the_records_of_a_database_come_in_the_order_of_their_chains(connection: Connection) -> None:

@@ -36,11 +36,6 @@ from tests.fakes.authority import (
 )
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
-
-
 def test_a_grant_tells_all_that_its_ruling_rested_on(scene: Scene) -> None:
     caller = scene.caller(Hop("front"), Hop("desk", crm("tool:crm.read")), scope=crm("tool:*", "agent:x"))
     grant = granted(scene, caller, Request(READ, "acme", {"b": 1, "a": 2}, trace_id="T"))

@@ -32,12 +32,6 @@ from tests.fakes.authority import (
     refund,
 )
 
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
-
-
 # what people are asked
 
 EXACT = Exact("{}", "hash", "definition")

@@ -1,7 +1,6 @@
 """Who stands at a door: a person or an agent that acts for one, with the roles and under the ceilings of this moment."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,8 +34,7 @@ GRANT = Delegation(ALICE, crm("tool:*"), NOW + 90, (Hop("front"), Hop("desk", cr
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    scene = Scene(tmp_path)
+def scene(scene: Scene) -> Scene:
     scene.claims |= {"person": PERSON, "vouched": VOUCHED, "hop": HOP}
     scene.grants["acme", "g1"] = GRANT
     return scene

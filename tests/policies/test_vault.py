@@ -121,7 +121,7 @@ async def test_a_refresh_token_is_used_by_one_of_two_processes(processes: Proces
             used.append(held.refresh_token)
             await vault.keep(KEY, Credential("at-2", "us", refresh_token="rt-2"))
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(renew(vault) for vault in (processes.first, processes.second) * 3))
     assert used == ["rt-1"]
     assert await processes.database.read(lambda connection: connection.execute(text("SELECT count(*) FROM vault_leases")).scalar()) == 0
@@ -134,7 +134,7 @@ async def test_a_lock_whose_holder_died_is_free_after_a_while(processes: Process
     done, _ = await asyncio.wait([waiting], timeout=0.3)
     assert not done
     processes.now.now += int(LEASE_SECONDS * 1e6) + 1
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await waiting
     await holding.__aexit__(None, None, None)
 
@@ -253,7 +253,7 @@ async def test_in_one_process_one_waits_for_the_other(tmp_path: Path) -> None:
         for _ in range(5):
             await asyncio.sleep(0)
         assert [word for word, _ in database.ran] == ["INSERT"]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await waiting
     assert [word for word, _ in database.ran] == ["INSERT", "DELETE", "INSERT", "DELETE"]
 
@@ -300,7 +300,7 @@ async def test_what_was_registered_again_is_the_latest_of_its_server_and_tenant(
 async def test_a_lock_of_one_place_holds_up_no_other(small: Database, tmp_path: Path) -> None:
     keys, now = VaultKeys.open(tmp_path), Now()
     mine, theirs = (DatabaseVault(small, Envelope(keys), now) for _ in range(2))
-    async with asyncio.timeout(30), theirs.alone(("credential", "another")):
+    async with asyncio.timeout(60), theirs.alone(("credential", "another")):
         assert await _held(mine)
 
 

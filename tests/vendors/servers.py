@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.interlock import asked
-from tests.bench.processes import ROOT, BenchFailure, Running, environment, free_port, started, tail
+from tests.bench.processes import ROOT, BenchFailure, Running, environment, started, tail
+from tests.fakes.ports import free_port
 
 HERE = Path(__file__).parent
 BUILD = ROOT / "build" / "vendors"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.interlock import asked, await_ready
-from tests.bench.processes import BenchFailure, Running, environment, free_port, started, tail
+from tests.bench.processes import BenchFailure, Running, environment, started, tail
+from tests.fakes.ports import free_port
 from tests.vendors.servers import ADK, HOST, LANGGRAPH
 
 APP = "echo"  # the graph's name, and the app's

@@ -149,7 +149,7 @@ async def test_a_reference_client_finds_its_way_by_the_card(open_home: House, ve
     ours = [each for each in card.supported_interfaces if each.protocol_version == version]
     del card.supported_interfaces[:]
     card.supported_interfaces.extend(ours)
-    async with httpx.AsyncClient(headers=headers, timeout=20) as http:
+    async with httpx.AsyncClient(headers=headers, timeout=60) as http:
         config = ClientConfig(streaming=False, httpx_client=http, supported_protocol_bindings=[binding])
         async with ClientFactory(config).create(card) as client:
             message = Message(message_id="m1", role=Role.ROLE_USER, parts=[Part(text="hi")])

@@ -55,7 +55,7 @@ def acts(client: Client, task: str) -> Acts:
 
 
 async def events_of(stream: Any) -> list[str]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [told(event) async for event in stream]
 
 

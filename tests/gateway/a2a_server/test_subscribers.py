@@ -28,7 +28,7 @@ async def watching(stack: AsyncExitStack, home: House, door: str, **headers: str
 
 
 async def resumed(home: House, door: str, task: str, after: int) -> list[Seen]:
-    async with AsyncExitStack() as stack, asyncio.timeout(20):
+    async with AsyncExitStack() as stack, asyncio.timeout(60):
         client = await watching(stack, home, door, **{"last-event-id": str(after)})
         return [seen(event) async for event in client.subscribe(SubscribeToTaskRequest(id=task))]
 

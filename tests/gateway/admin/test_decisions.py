@@ -119,7 +119,7 @@ async def revoking(home: House, by: str) -> tuple[int, list[int]]:
     await home.server("inventory", "check")
     await home.agent(holding.agent)
     await home.send(home.token("alice"), "support", by)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await holding.done.wait()  # the turn may be over before, since its grant is
     return holding.revoked, [answer.status_code for answer in holding.answers]
 

@@ -83,10 +83,12 @@ async def test_a_call_that_is_given_up_is_cancelled_at_the_server(open_home: Hou
         talker.started.clear()
         talker.cancelled.clear()
         async with client_of(open_home, "admin", mode, "desk", **able) as client:
-            with pytest.raises(MCPError):
-                await client.call_tool("slow", {}, read_timeout_seconds=1.5)
-            assert talker.started.is_set()
-            await asyncio.wait_for(talker.cancelled.wait(), 10)
+            seconds = 1.0
+            while not talker.started.is_set():  # more, if it was over before the server heard of it
+                with pytest.raises(MCPError):
+                    await client.call_tool("slow", {}, read_timeout_seconds=seconds)
+                seconds *= 4
+            await asyncio.wait_for(talker.cancelled.wait(), 60)
 
 
 @ERAS

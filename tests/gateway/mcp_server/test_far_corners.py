@@ -102,7 +102,7 @@ async def test_a_reader_that_stalls_before_a_large_stream_holds_nobody_up(open_h
         stream(open_home, "admin", body, headers),
         stream(open_home, "admin", body, headers),  # nothing of them is read
         client_of(open_home, "admin", mode, "desk") as client,
-        asyncio.timeout(15),
+        asyncio.timeout(60),
     ):
         assert text(await client.call_tool("big", {"size": 2})) == "xx"
 
@@ -119,9 +119,9 @@ async def test_a_call_that_waits_for_its_person_ends_when_its_client_leaves(open
         "tools/call", {"name": "hold", "arguments": {}, "inputResponses": answers, "requestState": result["requestState"]}, ABLE
     )
     going_on = asyncio.create_task(over_a_socket(open_home, body, headers))
-    await asyncio.wait_for(talker.started.wait(), 10)
+    await asyncio.wait_for(talker.started.wait(), 60)
     going_on.cancel()
-    await asyncio.wait_for(talker.cancelled.wait(), 10)
+    await asyncio.wait_for(talker.cancelled.wait(), 60)
     await until(lambda: all(running.work is None or running.work.done() for running in parked._calls.values()))
     gone = await post(open_home, "admin", body, headers)
     assert gone.json()["error"]["code"] == -32602

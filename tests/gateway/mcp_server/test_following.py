@@ -62,12 +62,12 @@ async def test_clients_hear_that_what_they_may_see_has_changed(open_home: House,
             await client.call_tool("grow", {})
             talker.server.remove_tool("think")
             await client.call_tool("grow", {})
-            await asyncio.wait_for(heard.wait(), 10)
+            await asyncio.wait_for(heard.wait(), 60)
         else:
             async with client.listen(tools_list_changed=True) as subscription:
                 talker.server.remove_tool("think")
                 await client.call_tool("grow", {})
-                event = await asyncio.wait_for(anext(aiter(subscription)), 10)
+                event = await asyncio.wait_for(anext(aiter(subscription)), 60)
                 assert type(event).__name__ == "ToolsListChanged"
         assert "think" not in [tool.name for tool in (await client.list_tools()).tools]
 
@@ -83,7 +83,10 @@ async def test_an_older_servers_word_in_a_session_is_enough(open_home: House) ->
         await until(grown, every=0.5)
 
 
-async def test_a_server_that_finds_fault_with_the_headers_is_listed_anew_and_asked_once_more(open_home: House) -> None:
+async def test_a_server_that_finds_fault_with_the_headers_is_listed_anew_and_asked_once_more(
+    open_home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relisting, "AGAIN_SECONDS", 3600.0)
     seen: list[str] = []
     tools = [{"name": "ship", "inputSchema": {"type": "object"}}]
     faults = 1

@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 
-from tests.conformance import jobs_agent
 from tests.fakes.house import House
-from tests.fakes.mcp_tasks import PLACE, jobs, older
+from tests.fakes.mcp_tasks import PLACE, SECONDS, Pace, jobs, older
 from tests.fakes.mcp_wire import document, post, session, stream
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 RELATED = "io.modelcontextprotocol/related-task"
 
 
 @pytest.fixture(autouse=True)
-def _shorter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_agent, "LONG", 0.3)
+def pace(monkeypatch: pytest.MonkeyPatch) -> Pace:
+    return Pace(monkeypatch)
 
 
 async def begun(home: House, shown: str, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -38,14 +38,17 @@ async def test_a_session_of_that_revision_alone_is_told_of_tasks(open_home: Hous
         assert (support["greet"], support["failing_job"]) == ("optional", "required")
 
 
-async def test_a_task_is_polled_and_its_result_waited_for(open_home: House) -> None:
+async def test_a_task_is_polled_and_its_result_waited_for(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
     shown = await session(open_home, path=PLACE)
-    task = await begun(open_home, shown, "slow_compute", seconds=0.5, label="z")
+    task = await begun(open_home, shown, "slow_compute", label="z")
     assert task["status"] == "working" and {"ttl", "pollInterval"} <= task.keys() and not {"ttlMs", "resultType"} & task.keys()
     now = (await older(open_home, shown, "tasks/get", {"taskId": task["taskId"]}))["result"]
     assert now["taskId"] == task["taskId"] and "result" not in now
-    result = (await older(open_home, shown, "tasks/result", {"taskId": task["taskId"]}))["result"]
+    waiting = asyncio.create_task(older(open_home, shown, "tasks/result", {"taskId": task["taskId"]}))
+    await until(lambda: pace.under_way == 1)
+    pace.finish()
+    result = (await waiting)["result"]
     assert result["content"][0]["text"] == "computed z" and result["_meta"] == {RELATED: {"taskId": task["taskId"]}}
     listed = (await older(open_home, shown, "tasks/list", {}))["result"]["tasks"]
     assert [(each["taskId"], each["status"]) for each in listed] == [(task["taskId"], "completed")]
@@ -53,23 +56,24 @@ async def test_a_task_is_polled_and_its_result_waited_for(open_home: House) -> N
     assert ended["error"]["code"] == -32602
 
 
-async def test_the_result_of_a_call_that_broke_is_its_error_and_of_one_that_was_cancelled_too(open_home: House) -> None:
+async def test_the_result_of_a_call_that_broke_is_its_error_and_of_one_that_was_cancelled_too(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
     shown = await session(open_home, path=PLACE)
-    broke = await begun(open_home, shown, "protocol_error_job")
-    assert "error" in await older(open_home, shown, "tasks/result", {"taskId": broke["taskId"]})
-    slow = await begun(open_home, shown, "slow_compute", seconds=30)
+    slow, broke = await begun(open_home, shown, "slow_compute"), await begun(open_home, shown, "protocol_error_job")
     stopped = (await older(open_home, shown, "tasks/cancel", {"taskId": slow["taskId"]}))["result"]
     assert (stopped["taskId"], stopped["status"]) == (slow["taskId"], "cancelled")
     assert "error" in await older(open_home, shown, "tasks/result", {"taskId": slow["taskId"]})
+    pace.finish()
+    assert "error" in await older(open_home, shown, "tasks/result", {"taskId": broke["taskId"]})
 
 
-async def test_whoever_waits_for_the_result_is_asked_what_the_task_asks(open_home: House) -> None:
+async def test_whoever_waits_for_the_result_is_asked_what_the_task_asks(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
     shown = await session(open_home, path=PLACE, capabilities={"elicitation": {}})
     task = await begun(open_home, shown, "confirm_delete", filename="a.txt")
+    pace.finish()
     body = document("tasks/result", {"taskId": task["taskId"]}, 9)
-    async with asyncio.timeout(10), stream(open_home, "admin", body, {"mcp-session-id": shown}, PLACE) as events:
+    async with asyncio.timeout(SECONDS), stream(open_home, "admin", body, {"mcp-session-id": shown}, PLACE) as events:
         question = await events.next()
         assert question["method"] == "elicitation/create" and question["params"]["_meta"] == {RELATED: {"taskId": task["taskId"]}}
         answer = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"confirm": True}}}
@@ -88,18 +92,19 @@ async def test_a_tool_that_needs_a_task_is_not_called_without_one(open_home: Hou
 async def test_another_users_task_is_unknown_and_not_listed(open_home: House) -> None:
     await jobs(open_home)
     mine, theirs = await session(open_home, "mel", PLACE), await session(open_home, path=PLACE)
-    task = await begun(open_home, theirs, "slow_compute", seconds=20)
+    task = await begun(open_home, theirs, "slow_compute")
     for method in ("tasks/get", "tasks/result", "tasks/cancel"):
         answer = await older(open_home, mine, method, {"taskId": task["taskId"]}, "mel")
         assert answer["error"]["code"] == -32602
     assert (await older(open_home, mine, "tasks/list", {}, "mel"))["result"]["tasks"] == []
 
 
-async def test_a_plain_call_of_a_client_that_can_be_asked_waits_for_its_answer(open_home: House) -> None:
+async def test_a_plain_call_of_a_client_that_can_be_asked_waits_for_its_answer(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
     shown = await session(open_home, path=PLACE, capabilities={"elicitation": {}})
     body = document("tools/call", {"name": "confirm_delete", "arguments": {"filename": "b.txt"}}, 4)
-    async with asyncio.timeout(10), stream(open_home, "admin", body, {"mcp-session-id": shown}, PLACE) as events:
+    pace.finish()
+    async with asyncio.timeout(SECONDS), stream(open_home, "admin", body, {"mcp-session-id": shown}, PLACE) as events:
         question = await events.next()
         assert question["params"]["message"] == "Delete b.txt?"
         answer = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"confirm": True}}}

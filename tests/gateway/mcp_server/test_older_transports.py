@@ -33,8 +33,8 @@ async def desk(home: Path, database_url: str, transport: str) -> AsyncIterator[H
             await upstream(built, "legacy", Talker().server)
         elif transport == "sse":
             await probed(built, f"{await built.stack.enter_async_context(serving(Talker().server.sse_app(), grace=0))}/sse")
-        elif "desk" not in [entry.name for entry in built.gateway.registry.list("default")]:
-            await probed(built, "stdio:")
+        else:
+            await until(lambda: "desk" in [entry.name for entry in built.gateway.registry.list("default")], every=0.05)
         yield built
 
 
@@ -44,7 +44,7 @@ async def desk(home: Path, database_url: str, transport: str) -> AsyncIterator[H
 async def test_lists_and_resources_that_change_behind_any_transport_are_told_of(
     tmp_path: Path, database_url: str, transport: str, mode: Mode
 ) -> None:
-    async with desk(tmp_path / "home", database_url, transport) as home, asyncio.timeout(40):
+    async with desk(tmp_path / "home", database_url, transport) as home, asyncio.timeout(60):
         heard: set[str] = set()
 
         async def messaged(message: Any) -> None:

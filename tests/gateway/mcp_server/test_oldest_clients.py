@@ -27,7 +27,7 @@ async def sse(home: House, user: str = "admin", path: str = "/mcp/desk", **able:
     """The reference client of HTTP+SSE."""
     headers = {"Authorization": f"Bearer {home.token(user)}"}
     async with (
-        sse_client(f"{home.url}{path}", headers=headers, timeout=10, sse_read_timeout=20) as (read, write),
+        sse_client(f"{home.url}{path}", headers=headers, timeout=60, sse_read_timeout=60) as (read, write),
         ClientSession(read, write, **able) as client,
     ):
         await client.initialize()
@@ -89,13 +89,13 @@ async def test_what_another_process_takes_is_answered_on_the_stream(tmp_path: Pa
             params = {"protocolVersion": "2024-11-05", "capabilities": ABLE, "clientInfo": {"name": "t", "version": "1"}}
             for home, body in ((other, document("initialize", params, 1)), (one, document("tools/list", {}, 2))):
                 assert (await post(home, "admin", body, {}, address)).status_code == 202
-                assert (await asyncio.wait_for(events.next(), 10))["id"] == body["id"]
+                assert (await asyncio.wait_for(events.next(), 60))["id"] == body["id"]
             called = document("tools/call", {"name": "greet", "arguments": {}}, 3)
             calling = asyncio.create_task(post(other, "admin", called, {}, address))
-            question = await asyncio.wait_for(events.next(), 10)
+            question = await asyncio.wait_for(events.next(), 60)
             answer = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"name": "Ada"}}}
             assert (await post(one, "admin", answer, {}, address)).status_code == 202
-            assert (await asyncio.wait_for(events.next(), 10))["result"]["content"][0]["text"] == "hello Ada"
+            assert (await asyncio.wait_for(events.next(), 60))["result"]["content"][0]["text"] == "hello Ada"
             assert (await calling).status_code == 202
 
 

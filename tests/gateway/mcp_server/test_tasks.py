@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.conformance import jobs_agent
 from tests.fakes.house import House
-from tests.fakes.mcp_tasks import ENDED, TAKES, TASKS, ask, begun, jobs, seen
+from tests.fakes.mcp_tasks import ENDED, SECONDS, TAKES, TASKS, Pace, ask, begun, jobs, seen
 from tests.fakes.mcp_wire import modern, post, stream
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 YES = {"action": "accept", "content": {"confirm": True}}
@@ -16,8 +16,8 @@ ADA = {"action": "accept", "content": {"name": "Ada"}}
 
 
 @pytest.fixture(autouse=True)
-def _shorter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_agent, "LONG", 0.7)
+def pace(monkeypatch: pytest.MonkeyPatch) -> Pace:
+    return Pace(monkeypatch)
 
 
 def said(task: dict[str, Any]) -> str:
@@ -25,37 +25,47 @@ def said(task: dict[str, Any]) -> str:
     return text
 
 
-async def test_a_long_call_is_a_task_that_is_there_before_it_is_told_of(open_home: House) -> None:
+async def test_a_long_call_is_a_task_that_is_there_before_it_is_told_of(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
-    made = await begun(open_home, "slow_compute", seconds=0.8, label="x")
+    made = await begun(open_home, "slow_compute", label="x")
     assert made.keys() == {"resultType", "taskId", "status", "createdAt", "lastUpdatedAt", "ttlMs", "pollIntervalMs"}
     assert (made["status"], made["ttlMs"]) == ("working", None) and isinstance(made["pollIntervalMs"], int)
     shown = (await ask(open_home, "tasks/get", {"taskId": made["taskId"]}))["result"]
     assert (shown["resultType"], shown["taskId"], shown["status"]) == ("complete", made["taskId"], "working")
+    pace.finish()
     ended = await seen(open_home, made["taskId"], *ENDED)
     assert ended["status"] == "completed" and said(ended) == "computed x" and not ended["result"]["isError"]
 
 
-async def test_a_quick_call_is_no_task_and_a_client_that_takes_none_waits(open_home: House) -> None:
+async def test_a_quick_call_is_no_task_and_a_client_that_takes_none_waits(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
+    pace.patient()
     quick = await ask(open_home, "tools/call", {"name": "greet", "arguments": {"name": "Ada"}})
     assert quick["result"]["resultType"] == "complete" and said(quick) == "Hello, Ada!"
-    patient = await ask(open_home, "tools/call", {"name": "slow_compute", "arguments": {"seconds": 0.8, "label": "y"}}, capabilities={})
+    pace.patient(False)
+    waiting = asyncio.create_task(
+        ask(open_home, "tools/call", {"name": "slow_compute", "arguments": {"label": "y"}}, capabilities={}),
+    )
+    await until(lambda: pace.under_way == 1)
+    pace.finish()
+    patient = await waiting
     assert patient["result"]["resultType"] == "complete" and said(patient) == "computed y"
 
 
-async def test_what_the_agent_says_of_itself_is_a_result_and_what_breaks_is_an_error(open_home: House) -> None:
+async def test_what_the_agent_says_of_itself_is_a_result_and_what_breaks_is_an_error(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
     failing, breaking = await begun(open_home, "failing_job"), await begun(open_home, "protocol_error_job")
+    pace.finish()
     failed = await seen(open_home, failing["taskId"], *ENDED)
     assert failed["status"] == "completed" and failed["result"]["isError"] and "error" not in failed
     broke = await seen(open_home, breaking["taskId"], *ENDED)
     assert broke["status"] == "failed" and isinstance(broke["error"]["code"], int) and "result" not in broke
 
 
-async def test_a_question_of_the_agent_waits_in_the_task_and_answers_go_on_with_it(open_home: House) -> None:
+async def test_a_question_of_the_agent_waits_in_the_task_and_answers_go_on_with_it(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
     task = (await begun(open_home, "multi_input"))["taskId"]
+    pace.finish()
     asking = await seen(open_home, task, "input_required")
     name, sure = asking["inputRequests"]
     assert asking["inputRequests"][name]["params"]["requestedSchema"]["properties"] == {"name": {"type": "string"}}
@@ -70,17 +80,20 @@ async def test_a_question_of_the_agent_waits_in_the_task_and_answers_go_on_with_
     assert "Ada" in said(ended) and "Eve" not in said(ended) and "confirm" in said(ended)
 
 
-async def test_what_is_asked_before_there_is_a_task_is_asked_by_the_call_itself(open_home: House) -> None:
+async def test_what_is_asked_before_there_is_a_task_is_asked_by_the_call_itself(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
     params: dict[str, Any] = {"name": "test_tool_with_task", "arguments": {}}
+    pace.patient()
     first = (await ask(open_home, "tools/call", params))["result"]
     assert first["resultType"] == "input_required" and "taskId" not in first
     (key,) = first["inputRequests"]
     again = {**params, "inputResponses": {key: ADA}, "requestState": first["requestState"]}
+    pace.patient(False)
     made = (await ask(open_home, "tools/call", again))["result"]
     assert made["resultType"] == "task" and "requestState" not in made
     repeated = (await ask(open_home, "tools/call", again))["result"]
-    assert repeated.get("taskId", made["taskId"]) == made["taskId"]
+    assert repeated["taskId"] == made["taskId"]
+    pace.finish()
     assert "Ada" in said(await seen(open_home, made["taskId"], *ENDED))
     foreign = await ask(open_home, "tools/call", again, "mel")
     assert foreign["error"]["code"] == -32602
@@ -89,7 +102,7 @@ async def test_what_is_asked_before_there_is_a_task_is_asked_by_the_call_itself(
 # attack: another user's, an unknown and a withdrawn task are the same
 async def test_a_task_is_its_owners_alone_and_ruled_on_each_time(open_home: House) -> None:
     await jobs(open_home)
-    task = (await begun(open_home, "slow_compute", user="mel", seconds=30))["taskId"]
+    task = (await begun(open_home, "slow_compute", user="mel"))["taskId"]
     requests: list[tuple[str, dict[str, Any]]] = [("tasks/get", {}), ("tasks/update", {"inputResponses": {}}), ("tasks/cancel", {})]
     for method, more in requests:
         foreign = await ask(open_home, method, {"taskId": task, **more})
@@ -136,17 +149,19 @@ async def test_a_header_that_names_another_task_is_refused_and_older_methods_are
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, -32601)
 
 
-async def test_questions_that_the_client_cannot_be_asked_are_not_shown(open_home: House) -> None:
+async def test_questions_that_the_client_cannot_be_asked_are_not_shown(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
     task = (await begun(open_home, "confirm_delete"))["taskId"]
+    pace.finish()
     await seen(open_home, task, "input_required")
     error = (await ask(open_home, "tasks/get", {"taskId": task}, capabilities={"extensions": {TASKS: {}}}))["error"]
     assert (error["code"], error["data"]) == (-32021, {"requiredCapabilities": {"elicitation": {}}})
 
 
-async def test_two_that_answer_at_once_go_on_once(open_home: House) -> None:
+async def test_two_that_answer_at_once_go_on_once(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
     task = (await begun(open_home, "multi_input"))["taskId"]
+    pace.finish()
     name, sure = (await seen(open_home, task, "input_required"))["inputRequests"]
     updates = [{name: ADA}, {sure: YES}, {name: ADA, sure: YES}]
     acks = await asyncio.gather(*(ask(open_home, "tasks/update", {"taskId": task, "inputResponses": each}) for each in updates))
@@ -154,20 +169,22 @@ async def test_two_that_answer_at_once_go_on_once(open_home: House) -> None:
     assert (await seen(open_home, task, *ENDED))["status"] == "completed"
 
 
-async def test_a_listener_is_told_of_each_change_of_its_own_tasks(open_home: House) -> None:
+async def test_a_listener_is_told_of_each_change_of_its_own_tasks(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
-    foreign = (await begun(open_home, "slow_compute", user="mel", seconds=20))["taskId"]
+    foreign = (await begun(open_home, "slow_compute", user="mel"))["taskId"]
     mine = (await begun(open_home, "confirm_delete"))["taskId"]
     body, headers = modern("subscriptions/listen", {"notifications": {"taskIds": [mine, foreign, "t_none"]}}, TAKES)
-    async with stream(open_home, "admin", body, headers, "/mcp") as events:
+    async with asyncio.timeout(SECONDS), stream(open_home, "admin", body, headers, "/mcp") as events:
         acknowledged = await events.next()
         assert acknowledged["params"]["notifications"] == {"taskIds": [mine]}
-        told = []
-        while not told or told[-1]["status"] not in ENDED:
+        told = [(await events.next())["params"]]
+        pace.finish()
+        while told[-1]["status"] != "input_required":
             told.append((await events.next())["params"])
-            if told[-1]["status"] == "input_required" and len(told) <= 2:
-                (key,) = told[-1]["inputRequests"]
-                await ask(open_home, "tasks/update", {"taskId": mine, "inputResponses": {key: YES}})
+        (key,) = told[-1]["inputRequests"]
+        await ask(open_home, "tasks/update", {"taskId": mine, "inputResponses": {key: YES}})
+        while told[-1]["status"] not in ENDED:
+            told.append((await events.next())["params"])
     assert {each["taskId"] for each in told} == {mine} and {"io.modelcontextprotocol/subscriptionId"} == set(told[-1].pop("_meta"))
     states = [each["status"] for each in told]
     assert states[0] == "working" and "input_required" in states and states[-1] == "completed"
