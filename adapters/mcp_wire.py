@@ -95,7 +95,7 @@ class McpRequest:
 class McpAnswer:
     """`result`: the JSON object of the result in the era of the request, as the server wrote it where nothing had to change.
 
-    `decision`: the one that allowed it, where people had to approve; what comes after it goes on from there.
+    `decision`: the one that allowed it, where people had to approve or an errand counted it; what comes after it goes on from there.
     """
 
     result: bytes

@@ -18,7 +18,7 @@ from policies.approval import shown as shown_arguments
 from policies.authority import Request, errand_of
 from policies.callers import Caller
 from policies.grant import Act, Question
-from policies.history import FOLLOW, History, glance, recall
+from policies.history import FOLLOW, History, Step, glance, is_open, recall
 from policies.tables import approvals
 from policies.terms import PLAIN, Terms
 from registry.card import CLEARANCE_MAX, Registration
@@ -117,6 +117,12 @@ class Asking:
             history = history.before(request.act.permission, request.arguments or {})
         terms = request.terms if request.terms is not PLAIN else Terms()
         return replace(request, terms=replace(terms, history=history))
+
+    async def is_open(self, errand: Errand, step: Step) -> bool:
+        """Whether an act may go on from that without being counted again. To be asked after `recalled`."""
+        return bool(errand.txn) and await self._memory.database.read(
+            lambda connection: is_open(connection, errand.tenant, errand.txn, step)
+        )
 
     async def said(self, errand: Errand, request: Request, what: Exact) -> Approval | None:
         """The approval that the caller names, or else the newest that is about this very act and still good."""

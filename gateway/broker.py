@@ -230,7 +230,7 @@ class Broker:
             call = self._ledger.call(grant, target, asked.trail, grant.decision.id, last)
             answer = await _answer(self._outside.tools, call, asked.request, self._under_way)
             outcome = "ok"
-            return McpAnswer(answer.result, grant.decision.id) if grant.decision.approval else answer
+            return McpAnswer(answer.result, grant.decision.id) if _matters(grant) else answer
         except ConsentNeeded:
             if kept is not None:
                 await self.parking.give_back(kept)
@@ -280,6 +280,12 @@ async def _kept_in(shares: Sequence[Meter], kept: Awaitable[None]) -> None:
     except BaseException:
         leave(shares)
         raise
+
+
+def _matters(grant: Grant) -> bool:
+    """Whether what goes on from this act has to name it: where people approved of it, or where an errand counted it."""
+    counted = grant.mark is not None and grant.mark.version is not None and grant.decision.txn
+    return bool(grant.decision.approval or counted)
 
 
 def _called_as(found: Registration, family: Family) -> Registration:

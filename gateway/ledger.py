@@ -155,9 +155,8 @@ class Ledger:
         return Refused(ruling)
 
     async def _ruled(self, caller: Caller, request: Request) -> tuple[Request, Ruling]:
-        recalls = self._authority.recalls(request.act)
-        if recalls or request.terms.clearance < HIGHEST:
-            request = await self._asking.recalled(caller, request, recalls)
+        if self._authority.recalls(request.act) or request.terms.clearance < HIGHEST:
+            request = await _recalled(self._authority, self._asking, caller, request)
         return request, self._authority.rule(caller, request)
 
     async def _allowed(self, caller: Caller, request: Request, question: Question, goes: tuple[Registration, bytes]) -> Grant:
@@ -294,6 +293,17 @@ class Ledger:
             "duration_us": self._memory.now() - decision.at,
         }
         self._memory.database.post(lambda batch: self._memory.audit.append(batch, record))
+
+
+async def _recalled(authority: Authority, asking: Asking, caller: Caller, request: Request) -> Request:
+    """With what its errand did before. An act that answers a question of one that was counted then is not counted again."""
+    recalls = authority.recalls(request.act)
+    request = await asking.recalled(caller, request, recalls)
+    history = request.terms.history
+    if not recalls or history is None or not request.terms.begun or request.act.verb:
+        return request
+    is_open = await asking.is_open(errand_of(caller, request), authority.step(request))
+    return authority.uncounted(request, history) if is_open else request
 
 
 async def _pose(memory: Memory, asking: Asking, caller: Caller, asked: Question, row: dict[str, Any]) -> None:

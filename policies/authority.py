@@ -14,7 +14,7 @@ from policies.callers import Caller, Supposed, supposed
 from policies.cedar import CedarQuestion, PolicyEngine
 from policies.delegation import CannotNarrow, Delegation, Hop
 from policies.grant import Act, Decision, Denial, Grant, Question, Ruling
-from policies.history import FOLLOW, Mark
+from policies.history import FOLLOW, GO_ON, History, Mark, Step
 from policies.permissions import ALL, Permissions
 from policies.rights import links, rights_of, visible
 from policies.surroundings import Surroundings
@@ -73,7 +73,7 @@ class Authority:
 
     def rule(self, caller: Caller, request: Request) -> Ruling:
         """Grant or Denial, with the decision that explains it. What is decided must be kept before it takes effect."""
-        told = "" if request.arguments is None else hashlib.sha256(_canonical(request.arguments)).hexdigest()
+        told = _digest(request.arguments)
         read = told and self._engine.reads_input(request.act)
         verdict = self._verdict(caller, request, request.arguments if read else None, told if read else None)
         if verdict.reason_id == ASKS:
@@ -97,6 +97,16 @@ class Authority:
     def recalls(self, act: Act) -> bool:
         """Whether a policy wants to know what the errand did before."""
         return self._engine.recalls(act)
+
+    def uncounted(self, request: Request, counted: History) -> Request:
+        """The request of an act that goes on from one which `counted` tells of, as it was ruled on then."""
+        act, terms = request.act, request.terms
+        before = counted.before(act.permission, request.arguments or {}, self._engine.totals(act))
+        return replace(request, act=replace(act, verb=GO_ON), terms=replace(terms, history=before, goes_on=terms.begun))
+
+    def step(self, request: Request) -> Step:
+        """What a decision has to have been of for this act to go on from it."""
+        return Step(request.terms.begun, request.act.permission, _digest(request.arguments), self._engine.version)
 
     def suppose(self, who: Supposed, request: Request) -> Decision:
         """What would be ruled. Nobody may do anything by it: no Grant is handed out, and nothing of it is kept."""
@@ -216,7 +226,12 @@ def _decision(around: Surroundings, basis: tuple[str, str], caller: Caller, requ
         approval=verdict.approval.id if verdict.approval else "",
         approvers=verdict.approval.approvers if verdict.approval else (),
         began=verdict.approval.used_by if verdict.approval else "",
+        goes_on=request.terms.goes_on,
     )
+
+
+def _digest(arguments: Mapping[str, Any] | None) -> str:
+    return "" if arguments is None else hashlib.sha256(_canonical(arguments)).hexdigest()
 
 
 def _child(grant_id: str, caller: Caller, request: Request, callee: Hop) -> Delegation:

@@ -13,6 +13,7 @@ from policies.tables import audit, errands
 
 HIGHEST = 3  # of sensitivity and clearance
 FOLLOW, STOP = "follow-a-task-of", "stop-a-task-of"  # verbs of acts about what another began, which do nothing once more
+GO_ON = "go-on-with"  # of an act whose answer was a question, with what was answered to that: it was counted when it began
 _BEGIN = "INSERT INTO errands (tenant, txn, version, taint, totals, updated) VALUES (?, ?, 1, 0, ?, ?) ON CONFLICT (tenant, txn) DO NOTHING"
 _GO_ON = "UPDATE errands SET version = version + 1, totals = ?, updated = ? WHERE tenant = ? AND txn = ? AND version = ?"
 _RAISE = """
@@ -42,10 +43,13 @@ class History(Struct, frozen=True):
     calls: Mapping[str, int] = {}
     approvals: tuple[str, ...] = ()
 
-    def before(self, permission: str, arguments: Mapping[str, Any]) -> "History":
-        """As it was without one act that it tells of, for whoever asks about what that began."""
+    def before(self, permission: str, arguments: Mapping[str, Any], counted: Collection[str] | None = None) -> "History":
+        """As it was without one act that it tells of, for whoever asks about what that began. `counted`: those of its arguments that were
+        added up; None: all.
+        """
         calls = {**self.calls, permission: max(self.calls.get(permission, 0) - 1, 0)}
-        given = {name: value for name, value in arguments.items() if type(value) is int and value >= 0}
+        added = arguments if counted is None else {name: arguments[name] for name in counted if name in arguments}
+        given = {name: value for name, value in added.items() if type(value) is int and value >= 0}
         totals = {name: max(total - given.get(name, 0), 0) for name, total in self.totals.items()}
         return msgspec.structs.replace(self, calls={name: count for name, count in calls.items() if count}, totals=totals)
 
@@ -69,11 +73,28 @@ class Mark(Struct, frozen=True):
     taint: int = 0
 
 
+class Step(Struct, frozen=True):
+    """The act that a question came back from: its decision, and what has to be the same of the act that goes on from it."""
+
+    decision_id: str
+    permission: str
+    arguments: str  # sha256, as in the decision
+    policy_version: str  # by others it may not have been counted, or something else of it
+
+
 class _Told(Struct):
     allowed: bool = False
     permission: str = ""
     approval: str = ""
     verb: str = ""
+    decision_id: str = ""
+    arguments: str = ""
+    policy_version: str = ""
+    goes_on: str = ""
+
+    @property
+    def step(self) -> Step:
+        return Step(self.decision_id, self.permission, self.arguments, self.policy_version)
 
 
 _APPROVED = "approved "
@@ -83,11 +104,23 @@ _told = msgspec.json.Decoder(_Told).decode
 def recall(connection: Connection, tenant: str, txn: str) -> History:
     """All that policies may look at: what the audit tells, and of what it does not have any more the row."""
     seen = glance(connection, tenant, txn)  # first: what a prune takes in between moves the version
-    match = (audit.c.txn == txn) & (audit.c.tenant == tenant) & (audit.c.kind == "decision")
-    done = Counter(seen.totals) + _done(connection.execute(select(audit.c.body).where(match)).scalars())
+    done = Counter(seen.totals) + _done(_bodies(connection, tenant, txn))
     calls = {name: count for name, count in done.items() if ":" in name and not name.startswith(_APPROVED)}
     approvals = sorted(name.removeprefix(_APPROVED) for name in done if name.startswith(_APPROVED))
     return msgspec.structs.replace(seen, calls=calls, approvals=tuple(approvals))
+
+
+def is_open(connection: Connection, tenant: str, txn: str, step: Step) -> bool:
+    """Whether the errand did that, and nothing has gone on from it yet. To be read after the version that the next act moves: of two that
+    go on from the same step one does.
+    """
+    done = [one for one in map(_told, _bodies(connection, tenant, txn)) if one.allowed and one.verb in ("", GO_ON)]
+    return any(one.step == step for one in done) and all(one.goes_on != step.decision_id for one in done)
+
+
+def _bodies(connection: Connection, tenant: str, txn: str) -> Iterable[str]:
+    match = (audit.c.txn == txn) & (audit.c.tenant == tenant) & (audit.c.kind == "decision")
+    return connection.execute(select(audit.c.body).where(match)).scalars()
 
 
 def outlast(connection: Connection, records: Iterable[tuple[str, str, str]], at: int) -> None:
@@ -114,7 +147,9 @@ def outlast(connection: Connection, records: Iterable[tuple[str, str, str]], at:
 def _done(bodies: Iterable[str]) -> Counter[str]:
     """How often each act was allowed, by its permission, and by an approval, before which that stands."""
     done = [one for one in map(_told, bodies) if one.allowed and one.permission and one.verb not in (FOLLOW, STOP)]
-    return Counter(one.permission for one in done) + Counter(f"{_APPROVED}{one.permission}" for one in done if one.approval)
+    return Counter(one.permission for one in done if one.verb != GO_ON) + Counter(
+        f"{_APPROVED}{one.permission}" for one in done if one.approval
+    )
 
 
 def glance(connection: Connection, tenant: str, txn: str) -> History:

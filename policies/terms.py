@@ -22,6 +22,7 @@ class Terms(Struct, frozen=True):
     approval: Approval | None = None
     named: str = ""  # the approval that the caller means
     begun: str = ""  # the decision that the act goes on from
+    goes_on: str = ""  # the same, where the act was counted with that and is not counted again
 
     def answered(self, errand: Errand, permission: str, policies: Collection[str], now: int, needed: int = 1) -> tuple[str, str]:
         """(reason_id, what was said) of an act that `policies` ask about: ASKS while nobody decided, nothing once people allowed it.

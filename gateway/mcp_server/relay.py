@@ -241,7 +241,7 @@ class Relay:
     def _unfinished(self, asked: Asked, result: bytes, begun: str) -> bytes:
         """A result that asks: only for what the client declared, and with the server's state in ours. Raises BadEnvelope, UpstreamFault.
 
-        `begun`: the decision that used an approval, which the answers may go on with.
+        `begun`: the decision that used an approval or was counted, which the answers may go on with.
         """
         members: dict[str, Any] = dict(_raw(result))
         if bytes(members.get("resultType", b"")) != UNFINISHED:

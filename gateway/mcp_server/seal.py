@@ -30,7 +30,7 @@ class Keys(Protocol):
 class Sealed(msgspec.Struct, frozen=True):
     """`upstream` is the server's own state, or none; or `parked` names a call that waits, and `round` how often it had asked.
 
-    `begun`: the decision under which the server asked, where people had approved of the call.
+    `begun`: the decision under which the server asked, where people had approved of the call or an errand counted it.
     """
 
     until: float

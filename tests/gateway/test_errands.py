@@ -1,6 +1,7 @@
 """What an errand did and saw before decides what it may do next, at whichever moment and process."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from sqlalchemy import select
 
 from policies.tables import errands
 from tests.fakes.a2a_agents import a2a_agent, serving
-from tests.fakes.house import CallbackAgent, House, house
+from tests.fakes.house import CAPABILITIES, CallbackAgent, House, house
+from tests.gateway.test_asking import ANSWER, QUESTION, Replying
 
 POLICY = """
 @id("most") @total("amount")
@@ -101,6 +103,50 @@ async def test_of_calls_at_once_no_two_pass_a_total_together(home: House, errand
     told = await ran(home, errand, errand.at_once(8, "inventory_reserve", amount=40))
     assert told == ["ok"] * 2 + ["policy-forbids"] * 6
     assert len(inventory.calls) == 2
+
+
+async def sums(home: House) -> list[int]:
+    """Of each errand."""
+    found = await home.gateway.database.read(lambda c: c.execute(select(errands.c.totals).order_by(errands.c.updated)).scalars().all())
+    return [json.loads(totals)["amount"] for totals in found]
+
+
+async def test_a_call_that_was_asked_something_is_counted_once_and_its_question_answered_once(home: House, errand: Errand) -> None:
+    """attack DLG-13: the same state twice is no call for nothing"""
+    inventory = Replying()
+    await home.server("inventory", "reserve", url=(await home.stack.enter_async_context(serving(inventory))).rstrip("/"))
+    able = {"elicitation": {"form": {}}}
+    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "inventory_reserve"}
+    states: list[dict[str, Any]] = []
+
+    async def reserve(hop: str, amount: int, **more: Any) -> str:
+        meta = {**CAPABILITIES, "io.modelcontextprotocol/clientCapabilities": able}
+        params = {"name": "inventory_reserve", "arguments": {"amount": amount}, "_meta": meta, **more}
+        answer = (await home.rpc("/mcp", hop, "tools/call", params, **headers)).json()
+        if "error" in answer:
+            return str(answer["error"].get("data", {}).get("reason_id", answer["error"]["code"]))
+        if answer["result"]["resultType"] == "input_required":
+            states.append({"requestState": answer["result"]["requestState"], "inputResponses": ANSWER})
+        return str(answer["result"]["resultType"])
+
+    async def first(token: str) -> list[str]:
+        hop = await home.exchanged("sales", token, "/mcp", "tool:*")
+        inventory.answers = [QUESTION | {"requestState": "theirs"}, QUESTION]
+        told = [await reserve(hop, 60), await reserve(hop, 1, **states[0]), await reserve(hop, 60, **states[0])]
+        told += [await reserve(hop, 60, **states[0])]
+        told += sorted(await asyncio.gather(*(reserve(hop, 60, **states[1]) for _ in range(2))))
+        return [*told, await reserve(hop, 60, **states[1]), await reserve(hop, 40), await reserve(hop, 1)]
+
+    async def second(token: str) -> list[str]:
+        hop = await home.exchanged("sales", token, "/mcp", "tool:*")
+        return [await reserve(hop, 60, **states[1]), await reserve(hop, 60, **states[1])]
+
+    refused = "policy-forbids"
+    asked, told_once = ["input_required", "-32602", "input_required", refused], ["complete", refused]
+    assert await ran(home, errand, first) == [*asked, *told_once, refused, "complete", refused]
+    assert await ran(home, errand, second) == ["complete", refused]  # in another errand nothing was counted yet
+    assert await sums(home) == [100, 60]
+    assert [params["arguments"]["amount"] for params in inventory.params] == [60, 60, 60, 40, 60]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -11,7 +11,7 @@ from policies.authority import Request, errand_of
 from policies.callers import Caller
 from policies.delegation import Hop
 from policies.grant import Act, Question
-from policies.history import History, Mark
+from policies.history import GO_ON, History, Mark, Step
 from policies.principal import Principal
 from policies.terms import Terms
 from tests.fakes.authority import (
@@ -176,6 +176,24 @@ def test_running_totals_are_summed_and_left_behind(tmp_path: Path) -> None:
     assert denied(scene, scene.caller(), refund(301, terms=Terms(history=before))).decision.policies == ("most",)
     assert granted(scene, scene.caller(), Request(READ, "acme", terms=Terms(sensitivity=2))).mark == Mark(taint=2)
     assert granted(scene, scene.caller(), Request(READ, "acme", terms=Terms(history=before))).mark == Mark()
+
+
+def test_what_goes_on_is_ruled_on_as_it_was_and_leaves_the_sums_as_they_are(tmp_path: Path) -> None:  # attack DLG-13
+    scene = Scene(tmp_path, TOTAL)
+    seen = History(version=4, totals={"amount": 1000, "other": 5}, calls={REFUND.permission: 1})
+    asked = refund(300, terms=Terms(history=seen, begun="d1"))
+    assert denied(scene, scene.caller(), asked).decision.goes_on == ""
+    going = scene.authority.uncounted(asked, seen)
+    assert going.terms.history == History(version=4, totals={"amount": 700, "other": 5})
+    grant = granted(scene, scene.caller(), going)
+    assert grant.mark == Mark(4, {"amount": 1000, "other": 5})
+    assert (grant.decision.goes_on, grant.decision.act.verb, grant.decision.act.permission) == ("d1", GO_ON, REFUND.permission)
+    plain = granted(scene, scene.caller(), refund(300, terms=Terms(history=History())))
+    step = scene.authority.step(asked)
+    assert step == Step("d1", REFUND.permission, plain.decision.arguments, plain.decision.policy_version)
+    assert scene.authority.step(Request(REFUND, "acme")).arguments == "" != scene.authority.step(refund(301)).arguments
+    other = scene.authority.uncounted(Request(READ, "acme", {"amount": 300}, terms=Terms(history=seen)), seen)
+    assert other.terms.history == seen  # of that act nothing is added up
 
 
 @pytest.mark.parametrize("amount", [-1, True])

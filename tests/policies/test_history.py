@@ -6,7 +6,21 @@ from typing import Any
 import pytest
 
 from gateway.database import Database
-from policies.history import FOLLOW, HIGHEST, STOP, History, HistoryMoved, Mark, glance, leave, outlast, recall
+from policies.history import (
+    FOLLOW,
+    GO_ON,
+    HIGHEST,
+    STOP,
+    History,
+    HistoryMoved,
+    Mark,
+    Step,
+    glance,
+    is_open,
+    leave,
+    outlast,
+    recall,
+)
 from policies.tables import audit, errands
 from registry.card import CLEARANCE_MAX
 
@@ -47,6 +61,10 @@ def test_what_an_act_began_is_asked_for_as_if_the_act_itself_had_not_been() -> N
     assert seen.before("tool:crm.find", {"amount": -1}).calls == {"tool:crm.find": 1, "tool:crm.add": 1}
     assert seen.before("tool:crm.find", {"amount": -1}).totals == seen.totals
     assert History().before("tool:crm.add", given) == History()  # of another errand
+    for counted, totals in (((), (9, 1)), (("seats", "new"), (9, 0)), (("amount", "seats", "old"), (5, 0))):
+        left = seen.before("tool:crm.add", given, counted)
+        assert (left.totals["amount"], left.totals["seats"], left.totals["old"]) == (*totals, 1)
+        assert left.calls == {"tool:crm.find": 2}
 
 
 async def test_an_errand_goes_on_from_where_it_was_read(database: Database) -> None:
@@ -94,6 +112,8 @@ async def test_what_was_allowed_before_is_counted_and_nothing_else(database: Dat
         ("acme", "x1", "decision", {"permission": "tool:crm.drop", "approval": "ap_3", "allowed": False}),
         ("acme", "x1", "decision", {"verb": FOLLOW}),
         ("acme", "x1", "decision", {"verb": STOP}),
+        ("acme", "x1", "decision", {"verb": GO_ON, "permission": "tool:crm.sum"}),
+        ("acme", "x1", "decision", {"verb": GO_ON, "permission": "tool:crm.split", "approval": "ap_4"}),
         ("acme", "x1", "outcome", {}),
         ("acme", "x2", "decision", {}),
         ("evil", "x1", "decision", {}),
@@ -103,9 +123,39 @@ async def test_what_was_allowed_before_is_counted_and_nothing_else(database: Dat
     await left(database, Mark(-1, {"amount": 5}, 2))
     found = await database.read(lambda connection: recall(connection, "acme", "x1"))
     assert found.calls == {"tool:crm.find": 2, "tool:crm.refund": 1, "tool:crm.delete": 1}
-    assert found.approvals == ("tool:crm.delete", "tool:crm.refund")
+    assert found.approvals == ("tool:crm.delete", "tool:crm.refund", "tool:crm.split")
     assert (found.version, found.taint, found.totals) == (1, 2, {"amount": 5})
     assert await database.read(lambda connection: recall(connection, "acme", "x9")) == History()
+
+
+STEP = Step("d1", "tool:crm.find", "a1", "v1")
+ASKED = {"decision_id": "d1", "arguments": "a1", "policy_version": "v1"}
+
+
+@pytest.mark.parametrize(
+    ("told", "open_"),
+    [
+        ([ASKED], True),
+        ([], False),
+        ([ASKED | {"allowed": False}], False),
+        ([ASKED | {"permission": "tool:crm.other"}], False),
+        ([ASKED | {"arguments": "a2"}], False),
+        ([ASKED | {"policy_version": "v2"}], False),
+        ([ASKED | {"verb": FOLLOW}], False),
+        ([ASKED, {"decision_id": "d2", "verb": GO_ON, "goes_on": "d1"}], False),
+        ([ASKED, {"decision_id": "d2", "verb": GO_ON, "goes_on": "d1", "allowed": False}], True),
+        ([ASKED | {"verb": GO_ON, "goes_on": "d0"}], True),
+        ([ASKED, {"decision_id": "d2", "goes_on": "d3"}], True),
+    ],
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_an_act_goes_on_once_from_one_that_was_allowed_and_counted(database: Database, told: list[Any], open_: bool) -> None:
+    """attack DLG-13"""
+    made = [record(seq, "acme", "x1", "decision", **body) for seq, body in enumerate(told)]
+    await database.write(lambda batch: [batch.add(audit, row) for row in made])
+    assert await database.read(lambda connection: is_open(connection, "acme", "x1", STEP)) is open_
+    for tenant, txn in (("evil", "x1"), ("acme", "x2")):
+        assert not await database.read(lambda connection, of=(tenant, txn): is_open(connection, *of, STEP))
 
 
 def decided(txn: str, **told: Any) -> tuple[str, str, str]:
