@@ -1,6 +1,7 @@
 """Asking people about one act: what they are shown, what they said before, and the history that a ruling may depend on."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,9 @@ from registry.pins import pin
 PENDING_MAX = 50  # questions of one person that wait for somebody
 _ANSWERS = ("requestState", "inputResponses")  # MCP 2026-07-28: of a request that goes on
 _CLIENTS = (VERSION_KEY, CAPABILITIES_KEY, LEVEL_KEY, f"{META}clientInfo", "dev.interlock/approval")  # other names may say anything
-_NOT_SHOWN = frozenset({"progressToken", "traceparent", "tracestate", "baggage", *_CLIENTS})
+_NOT_SHOWN = frozenset({"progressToken", "traceparent", "tracestate", "baggage", *_CLIENTS})  # where they are terse
+_WORDS_MAX = 32  # in one of them
+_WORD = re.compile(r"[!-~]{0,64}")
 _encode = msgspec.json.Encoder().encode
 _params = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -91,13 +94,30 @@ def shown(arguments: Mapping[str, Any], definition: Mapping[str, Any], beside: M
 def beside(act: Act, params: bytes, answers: bool) -> dict[str, Any]:
     """What is sent to a server along with the arguments of an act, as its client wrote it; with `answers`, those to questions too.
 
-    Left out is what the act and its arguments say already, and what protocol and gateway say of the client and the trace.
+    Left out is what the act and its arguments say already, and what protocol and gateway say of the client and the trace, in so far as
+    no sentence fits in it.
     """
     given: dict[str, Any] = _params(params) if params else {}
     told = ("uri",) if act.action == "readResource" else ("name", "arguments")
     found = {name: one for name, one in given.items() if name not in (*told, "_meta", *(() if answers else _ANSWERS))}
-    meta = {name: one for name, one in given.get("_meta", {}).items() if name not in _NOT_SHOWN}
+    meta = {name: one for name, one in given.get("_meta", {}).items() if name not in _NOT_SHOWN or not _terse(one)}
     return {**found, "_meta": meta} if meta else found
+
+
+def _terse(said: Any) -> bool:
+    """Whether it has a few short words without blanks, such as the names of capabilities, and no others."""
+    words = list(_words(said))
+    return len(words) <= _WORDS_MAX and all(_WORD.fullmatch(word) for word in words)
+
+
+def _words(said: Any) -> Iterator[str]:
+    if isinstance(said, str):
+        yield said
+    elif isinstance(said, dict | list):
+        for one in said:
+            yield from _words(one)
+        for one in said.values() if isinstance(said, dict) else ():
+            yield from _words(one)
 
 
 class Asking:

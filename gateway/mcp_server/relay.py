@@ -9,7 +9,18 @@ from msgspec import Raw, Struct
 from adapters.contract import ConsentNeeded
 from adapters.mcp_params import headers_for
 from adapters.mcp_peer import Peer
-from adapters.mcp_wire import INVALID_PARAMS, HeadersDiffer, McpAnswer, McpRefused, McpRequest
+from adapters.mcp_wire import (
+    CAPABILITIES_KEY,
+    CLIENT_INFO,
+    INVALID_PARAMS,
+    LEVEL_KEY,
+    META,
+    VERSION_KEY,
+    HeadersDiffer,
+    McpAnswer,
+    McpRefused,
+    McpRequest,
+)
 from gateway.broker import Broker, ServerCall
 from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
 from gateway.ledger import Refused
@@ -31,15 +42,18 @@ from gateway.mcp_server.uris import result_outward
 from policies.grant import Act, calling, getting, reading
 
 APPROVAL = "dev.interlock/approval"  # in `_meta`: the approval that a client means, if not any that fits
-NOT_OURS_TO_PASS_ON = frozenset(  # of `_meta`: the client's trace, which joins none of ours, and what looks like a credential
+CLIENT_KEY = META + "clientInfo"
+NOT_OURS_TO_PASS_ON = frozenset(  # of `_meta`: the client's trace, which joins none of ours, what looks like a credential, and its name
     {"traceparent", "tracestate", "baggage", "authorization", "proxy-authorization", "cookie", "x-api-key", "dpop"}
-    | {"interlock-delegation", "interlock-ticket", "interlock-client-assertion"}
+    | {"interlock-delegation", "interlock-ticket", "interlock-client-assertion", CLIENT_KEY.lower()}
 )
+NOT_AN_OLDER_CLIENTS = NOT_OURS_TO_PASS_ON | {key.lower() for key in (VERSION_KEY, CAPABILITIES_KEY, LEVEL_KEY)}
 STATE_SECONDS = 600.0  # for which a person may think about what a server asks
 UNFINISHED = b'"input_required"'
 HINT = b"input_required"  # without quotes, which stand everywhere and make looking for it slower
 encode = msgspec.json.Encoder().encode
 _raw = msgspec.json.Decoder(dict[str, Raw]).decode
+_US = Raw(encode(CLIENT_INFO))
 
 
 class Catalogue(Struct, frozen=True):
@@ -219,7 +233,7 @@ class Relay:
         members = _raw(asked.raw)
         given = _raw(members["params"])
         meta = _raw(given["_meta"]) if "_meta" in given else {}
-        kept = {key: value for key, value in meta.items() if key.lower() not in NOT_OURS_TO_PASS_ON}
+        kept = passed_on(meta, asked.modern)
         if "requestState" in given and asked.modern:
             state = self._seal.open(asked.params["requestState"], self.bound(asked))
             if state.upstream is not None:
@@ -252,6 +266,15 @@ class Relay:
             sealed = Sealed(self._seal.until(STATE_SECONDS), state, begun=begun)
             members["requestState"] = self._seal.close(sealed, self.bound(asked))
         return encode(members)
+
+
+def passed_on(meta: Mapping[str, Raw], modern: bool) -> dict[str, Raw]:
+    """What of a client's `_meta` a server gets. Its client is the gateway, which says so, whoever is behind it."""
+    if not modern:
+        return {key: value for key, value in meta.items() if key.lower() not in NOT_AN_OLDER_CLIENTS}
+    kept = {key: value for key, value in meta.items() if key.lower() not in NOT_OURS_TO_PASS_ON}
+    kept[CLIENT_KEY] = _US
+    return kept
 
 
 def _approval(asked: Asked) -> str:
