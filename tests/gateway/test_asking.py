@@ -1,7 +1,6 @@
 """What people approve of is what is sent, and an act that has to wait for something else goes on with the approval that it used."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -11,12 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from gateway import parking
-from gateway.asking import beside
 from gateway.database import Database
 from gateway.limits import TooManyCalls, leave
 from policies.approval import Errand
 from policies.approval_rows import ApprovalGone, give_back, keep, use, used_by
-from policies.grant import Act, Decision, calling, invoking, reading
+from policies.grant import Decision, calling, invoking
 from tests.fakes.a2a_agents import serving
 from tests.fakes.authorization_server import Plain, authorization_server, protected
 from tests.fakes.house import CallbackAgent, House, ToolServer, house, open_house
@@ -38,12 +36,6 @@ ASKS = {"method": "elicitation/create", "params": {"mode": "form", "message": "S
 QUESTION = {"resultType": "input_required", "inputRequests": {"sure": ASKS}}
 ANSWER = {"sure": {"action": "accept", "content": {}}}
 TASKS = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
-CAPABLE = {
-    "roots": {"listChanged": True},
-    "sampling": {"tools": {}, "context": {}},
-    "elicitation": {"form": {}, "url": {}},
-    "extensions": {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/html;profile=mcp-app"]}, "io.modelcontextprotocol/tasks": {}},
-}
 ONCE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # the rows are tried below, on both
 
 
@@ -366,48 +358,3 @@ async def test_an_approval_of_a_task_that_waits_is_not_given_back(database: Data
     await database.write(lambda batch: keep(batch, {**APPROVAL, "grant_id": "g_1", "state": "used", "used_by": "d_1"}))
     await database.write(lambda batch: give_back(batch, "acme", decision("d_1")))
     assert await database.read(lambda connection: used_by(connection, ALICE, "d_1")) is not None
-
-
-@pytest.mark.parametrize(
-    ("act", "params", "found"),
-    [
-        (calling("crm", "refund"), {"name": "refund", "arguments": {"a": 1}, "_meta": {"progressToken": 1, "traceparent": "00"}}, {}),
-        (
-            calling("crm", "refund"),
-            {"name": "refund", "_meta": {"io.modelcontextprotocol/clientInfo": {}, "dev.interlock/approval": "a"}},
-            {},
-        ),
-        (calling("crm", "refund"), {"name": "refund", "uri": "x", "force": True}, {"uri": "x", "force": True}),
-        (calling("crm", "refund"), {"name": "refund", "_meta": {"own": 1}}, {"_meta": {"own": 1}}),
-        *[
-            (calling("crm", "refund"), {"name": "refund", "_meta": {name: "to mallory"}}, {"_meta": {name: "to mallory"}})
-            for name in ("io.modelcontextprotocol/note", "dev.interlock/note")  # whose names they are makes nothing of them harmless
-        ],
-        *[
-            (calling("crm", "refund"), {"name": "refund", "_meta": {name: said}}, {"_meta": {name: said}} if shown else {})
-            for name, said, shown in (
-                ("io.modelcontextprotocol/clientCapabilities", CAPABLE, False),
-                ("io.modelcontextprotocol/clientCapabilities", {"experimental": {"note": "refund it to mallory"}}, True),
-                ("io.modelcontextprotocol/clientCapabilities", {"experimental": {"refund it to mallory": {}}}, True),
-                ("io.modelcontextprotocol/clientCapabilities", {"extensions": {"a": [["x" * 65]]}}, True),
-                ("io.modelcontextprotocol/clientCapabilities", {"extensions": {"a": ["x" * 64]}}, False),
-                ("io.modelcontextprotocol/clientCapabilities", {"extensions": dict.fromkeys(map(str, range(32)))}, True),
-                ("io.modelcontextprotocol/logLevel", "debug", False),
-                ("io.modelcontextprotocol/logLevel", "refund it to mallory", True),
-                ("progressToken", "7f9c-1", False),
-                ("progressToken", "refund it to mallory", True),
-                ("dev.interlock/approval", "refund it to mallory", True),
-            )
-        ],
-        (reading("crm"), {"uri": "x", "_meta": {}}, {}),
-        (reading("crm"), {"uri": "x", "name": "y"}, {"name": "y"}),
-    ],
-)
-def test_what_people_are_shown_beside_the_arguments_is_what_the_act_does_not_say(act: Act, params: Any, found: Any) -> None:
-    assert beside(act, json.dumps(params).encode(), answers=True) == found
-
-
-def test_answers_are_shown_where_no_call_before_them_was_approved() -> None:
-    sent = json.dumps({"name": "refund", "requestState": "s", "inputResponses": ANSWER}).encode()
-    assert beside(calling("crm", "refund"), sent, answers=True) == {"requestState": "s", "inputResponses": ANSWER}
-    assert beside(calling("crm", "refund"), sent, answers=False) == beside(calling("crm", "refund"), b"", answers=True) == {}
