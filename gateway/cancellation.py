@@ -28,6 +28,7 @@ AT_ONCE = 16  # of them are asked at the same time
 ROUNDS = 4  # of looking for what was begun meanwhile
 CAUSED = "urn:interlock:a2a:caused-tasks"  # in metadata
 REF_SECONDS = 1.0  # to wait for an agent's first word of its task
+LOOK_SECONDS = 0.1  # between two looks for it
 WITHDRAWN = (
     "Canceled by the gateway. The agent offers no way to be stopped, so it may go on by itself, but it can do nothing more on your behalf."
 )
@@ -160,7 +161,7 @@ class Cancellation:
         """The task once its agent has told its own id of it, which may take a moment."""
         until = asyncio.get_running_loop().time() + REF_SECONDS
         while not row.ended and not _ref(row.vendor_ref).task_id and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(REF_SECONDS / 10)
+            await asyncio.sleep(LOOK_SECONDS)
             row = await self._memory.tasks.find(row.tenant, row.owner, row.id)
         return row
 

@@ -181,8 +181,9 @@ class Turns:
             if record.row.runner != row.runner or row.id in under_way or row.id in self._late:
                 continue
             what = "lost sight of the agent" if row.runner == tasks.runner else "stopped while the agent was at work"
-            await self.end(Turned(record.row, record.events), Failed(f"The gateway {what}; its outcome is not known.", kind=OURS))
-            ended += 1
+            lost = Turned(record.row, record.events)
+            new = self._noted(lost, Failed(f"The gateway {what}; its outcome is not known.", kind=OURS))
+            ended += await self._keep(lost, new, self._memory.now()) is new  # one that moved since it was looked at is not lost
         return ended
 
     async def close(self) -> None:

@@ -94,7 +94,7 @@ async def test_canceling_what_was_caused_leaves_alone_who_caused_it(here: Proces
 
 
 async def test_what_goes_on_is_named_and_why(here: Process, there: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cancellation, "CAUSED_SECONDS", 0.5)
+    monkeypatch.setattr(cancellation, "CAUSED_SECONDS", 2.0)
     root, child, grandchild, sister = await chain(here, there)
 
     async def stop(ref: VendorRef) -> bool:

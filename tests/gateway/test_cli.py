@@ -24,14 +24,14 @@ STORY = {
 
 def test_help_loads_nothing_that_is_slow_to_load() -> None:
     script = "import sys\nfrom gateway.cli import app\ntry:\n    app(['--help'])\nexcept SystemExit:\n    pass\nprint(*sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True)
     loaded = {name.partition(".")[0] for name in ran.stdout.splitlines()[-1].split()}
     assert "gateway" in loaded
     assert not loaded & HEAVY
 
 
 def test_the_module_is_the_command() -> None:
-    ran = subprocess.run([sys.executable, "-m", "gateway", "--help"], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run([sys.executable, "-m", "gateway", "--help"], capture_output=True, text=True, timeout=300, check=True)
     assert "Usage: interlock" in ran.stdout
 
 

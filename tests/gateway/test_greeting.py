@@ -95,4 +95,4 @@ def test_the_line_comes_when_the_gateway_can_be_reached(tmp_path: Path, database
                 assert answer.status == 200
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
+            process.communicate(timeout=300)

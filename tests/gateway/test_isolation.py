@@ -50,7 +50,7 @@ async def at_once(width: int, acts: list[Any]) -> list[Any]:
         async with places:
             return await act
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         return await asyncio.gather(*(in_turn(act) for act in acts))
 
 

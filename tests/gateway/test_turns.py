@@ -364,6 +364,23 @@ async def test_tasks_that_nobody_works_on_are_ended_with_the_reason(desk: Desk) 
     assert await desk.turns.recover({"t_under_way", "t_late"}) == 0
 
 
+async def test_a_task_that_moves_on_while_it_is_looked_at_is_not_lost(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await desk.database.write(lambda batch: batch.add(processes, {"id": "p_1", "started": 1, "seen": 1}))
+    opened, slow = await desk.opened(), monkeypatch.context()
+    desk.clock.now += SETTLED_US / 1e6 + 1
+
+    async def late(*whose: str) -> TaskRecord:
+        patch.undo()
+        found = await desk.log.record(*whose)
+        assert (await desk.run(Ask(words("which?")), opened=opened)).row.state is TaskState.INPUT_REQUIRED
+        return found
+
+    with slow as patch:
+        patch.setattr(desk.log, "record", late)
+        assert await desk.turns.recover(()) == 0
+    assert (await desk.record()).row.state is TaskState.INPUT_REQUIRED
+
+
 SCRIPTS = st.lists(st.sampled_from(["progress", "piece", "ref"]), max_size=8)
 FATES = st.lists(st.sampled_from(["kept", "refused", "kept unseen"]), max_size=12)
 

@@ -59,7 +59,7 @@ def test_the_wheel_of_the_image_runs_from_a_read_only_folder_with_the_images_com
     assert python == "python"
     assert arguments[:3] == ["-P", "-m", "gateway"]
     environment = {**os.environ, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1", "INTERLOCK_HOME": str(home), "NO_COLOR": "1"}
-    running = {"cwd": home, "env": environment, "capture_output": True, "text": True, "timeout": 60, "check": True}
+    running = {"cwd": home, "env": environment, "capture_output": True, "text": True, "timeout": 300, "check": True}
     owner = subprocess.run([sys.executable, "-P", "-c", "import gateway; print(gateway.__file__)"], **running)  # type: ignore[call-overload]  # one mapping for both
     assert owner.stdout.startswith(str(site))
     shown = subprocess.run([sys.executable, *arguments[:4], "--help"], **running)  # type: ignore[call-overload]  # one mapping for both

@@ -305,7 +305,7 @@ class Town:
 @asynccontextmanager
 async def town(folder: Path, database_url: str) -> AsyncIterator[Town]:
     upstream = Upstream()
-    timeout = aiohttp.ClientTimeout(total=30)
+    timeout = aiohttp.ClientTimeout(total=120)
     async with serving(upstream) as url, aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as http:
         gateway = Gateway(folder, database_url, url)
         try:

@@ -71,7 +71,7 @@ def _assert_the_command_finds_a_flipped_byte(gateway: Gateway, folder: Path) -> 
     settings = gateway.folder / "interlock.yaml"
     settings.write_text(settings.read_text().replace(gateway.database_url, f"sqlite:///{copy}"))
     verification = gateway.verify()
-    said, _ = verification.communicate(timeout=60)
+    said, _ = verification.communicate(timeout=300)
     assert verification.returncode != 0 and '"sound": false' in said
 
 

@@ -34,6 +34,7 @@ async def test_others_are_refused_with_an_explanation(home: House) -> None:
 async def given_up(home: House, task_id: str) -> list[str]:
     """A task's notifications, all of which died at the first attempt."""
     gateway = home.gateway
+    await gateway.pulse.end()  # or its own postman is there first
     row = await gateway.memory.tasks.find("default", "default|interlock-development|alice", task_id)
     webhook = await gateway.push.vetted(PushConfig(url="http://127.0.0.1:2/s3cret"), "1.0")
     earlier = replace(row, state=TaskState.WORKING)

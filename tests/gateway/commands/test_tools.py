@@ -233,7 +233,7 @@ def at_a_terminal(api: GatewayApi, folder: Path, typed: str, *arguments: str) ->
             if typed and shown.rstrip(b" ").endswith(b":"):
                 os.write(mine, typed.encode())
                 typed = ""
-        out, _ = command.communicate(timeout=60)
+        out, _ = command.communicate(timeout=300)
     finally:
         command.kill()
         command.wait()
