@@ -180,9 +180,8 @@ class Turns:
             record = await tasks.record(row.tenant, row.owner, row.id)
             if record.row.runner != row.runner or row.id in under_way or row.id in self._late:
                 continue
-            what = "lost sight of the agent" if row.runner == tasks.runner else "stopped while the agent was at work"
             lost = Turned(record.row, record.events)
-            new = self._noted(lost, Failed(f"The gateway {what}; its outcome is not known.", kind=OURS))
+            new = self._noted(lost, _lost(row.runner == tasks.runner))
             ended += await self._keep(lost, new, self._memory.now()) is new  # one that moved since it was looked at is not lost
         return ended
 
@@ -351,6 +350,11 @@ def _ours(row: TaskRow, message: Message) -> Message:
 
 def _with(turned: Turned, row: TaskRow, event: TaskEvent) -> Turned:
     return Turned(replace(row, last_seq=event.seq, updated=event.at), (*turned.events, event), turned.reply)
+
+
+def _lost(here: bool) -> Failed:
+    what = "lost sight of the agent" if here else "stopped while the agent was at work"
+    return Failed(f"The gateway {what}; its outcome is not known.", kind=OURS)
 
 
 def _reached(new: Turned, record: TaskRecord) -> Turned | None:
