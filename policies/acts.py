@@ -3,7 +3,7 @@
 from policies.grant import Act, calling, getting, invoking
 from policies.permissions import BadPermission, Permissions
 from policies.policy_schema import RESOURCES
-from policies.role_rules import FAMILIES
+from policies.role_rules import ADMINISTER, FAMILIES
 
 
 def act_of(permission: str) -> Act:
@@ -20,7 +20,8 @@ def act_of(permission: str) -> Act:
         agent, _, skill = name.partition("/")
         return invoking(agent, skill)
     action = FAMILIES[family]
-    return Act(action, RESOURCES.get(action, ("Key",))[0], name, permission, name)
+    kind = "Key" if action == ADMINISTER else RESOURCES.get(action, ("Key",))[0]  # of administration as such, not of one entry
+    return Act(action, kind, name, permission, name)
 
 
 def named_act(action: str, kind: str, name: str) -> Act:

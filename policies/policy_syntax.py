@@ -6,7 +6,7 @@ from typing import Any
 
 from policies.grant import SERVED, Act
 from policies.policy_schema import ATTRIBUTES, CONTEXT, GROUP, TYPES
-from policies.role_rules import ACTIONS
+from policies.role_rules import ACTIONS, ADMINISTER
 
 Uid = tuple[str, str]
 _HISTORY = {".": {"left": {"Var": "context"}, "attr": "history"}}
@@ -14,7 +14,9 @@ _CALLS = {".": {"left": _HISTORY, "attr": "calls"}}
 
 
 def parent_of(act: Act) -> Uid | None:
-    """The entity above the resource: the server of a tool, the agent of a skill."""
+    """The entity above the resource: the server of a tool, the agent of a skill. Who administers an entry acts on that alone."""
+    if act.action == ADMINISTER:
+        return None
     parent = ("Server" if act.kind in SERVED else act.kind, act.parent)
     return None if parent == (act.kind, act.resource) else parent
 

@@ -11,6 +11,7 @@ from policies.acts import act_of
 from policies.cedar import PolicyEngine
 from policies.cedar_question import CedarQuestion, Verdict
 from policies.grant import Act
+from policies.policy_schema import RESOURCES
 from policies.principal import Principal
 
 _canonical = msgspec.json.Encoder(order="sorted").encode
@@ -80,4 +81,5 @@ def _act(record: Mapping[str, Any]) -> Act:
     act = act_of(record["permission"])
     if (act.action, act.resource) == (record["action"], record["resource"]):
         return act
-    return Act(act.action, act.kind, record["resource"], act.permission, record["resource"])  # of administration, on one entry
+    kind = RESOURCES.get(act.action, ("Key",))[0]
+    return Act(act.action, kind, record["resource"], act.permission, record["resource"])  # of administration, on one entry

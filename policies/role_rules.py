@@ -5,6 +5,7 @@ from typing import Any
 
 from policies.permissions import BadPermission, Permissions
 
+ADMINISTER = "registerAgent"
 FAMILIES: Mapping[str, str] = {
     "agent:": "invokeAgent",
     "tool:": "callTool",
@@ -13,7 +14,7 @@ FAMILIES: Mapping[str, str] = {
     "state:read:": "readState",
     "state:write:": "writeState",
     "workflow:": "runWorkflow",
-    "registry:": "registerAgent",
+    "registry:": ADMINISTER,
     "approval:": "decideApproval",
     "audit:": "readAudit",
     "policy:": "writePolicy",

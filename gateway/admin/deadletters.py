@@ -13,7 +13,7 @@ from gateway.tasks import rfc3339
 from policies.callers import Caller
 from policies.grant import Act
 
-RETRY = Act("registerAgent", "Agent", "deadletters", "registry:write", "deadletters")
+RETRY = Act("registerAgent", "Key", "deadletters", "registry:write", "deadletters")
 Admitted = Callable[[Request], Awaitable[Caller]]
 Allowed = Callable[[Caller, Act], Awaitable[object]]
 

@@ -16,7 +16,7 @@ from registry.deeds import Deed
 from registry.search import Search, Wanted
 from registry.store import Registry, UnknownName
 
-REGISTER = Act("registerAgent", "Agent", "write", "registry:write", "write")
+REGISTER = Act("registerAgent", "Key", "write", "registry:write", "write")  # no kind that somebody may register something of
 _CURSOR = re.compile(r"(?:([0-9]{1,3})\.)?([a-z0-9-]{1,64})")  # relevance, where it was searched by words, and name
 MOST = 100  # relevance
 May = Callable[[Caller, Act], bool]
@@ -25,7 +25,8 @@ Allowed = Callable[[Caller, Act], Awaitable[Grant]]
 
 def registering(verb: str, family: Family, name: str) -> Act:
     """An act of administration on one entry; whether it is allowed does not depend on which."""
-    return Act("registerAgent", family.value.capitalize(), name or "new", REGISTER.permission, REGISTER.parent, verb)
+    kind = family.value.capitalize() if name else REGISTER.kind
+    return Act(REGISTER.action, kind, name or REGISTER.resource, REGISTER.permission, REGISTER.parent, verb)
 
 
 class Desk:

@@ -15,7 +15,7 @@ ACTS = {
     "agent:sales/quote": Act("invokeAgent", "Agent", "sales/quote", "agent:sales/quote", "sales"),
     "resource:crm": Act("readResource", "Server", "crm", "resource:crm", "crm"),
     "workflow:order": Act("runWorkflow", "Workflow", "order", "workflow:order", "order"),
-    "registry:write": Act("registerAgent", "Agent", "write", "registry:write", "write"),
+    "registry:write": Act("registerAgent", "Key", "write", "registry:write", "write"),
     "approval:decide": Act("decideApproval", "Task", "decide", "approval:decide", "decide"),
     "audit:read": Act("readAudit", "Task", "read", "audit:read", "read"),
     "policy:write": Act("writePolicy", "Task", "write", "policy:write", "write"),

@@ -83,7 +83,7 @@ FAMILY_ACTS = [
     Act("readState", "Key", "team/x", "state:read:team/x", "team/x"),
     Act("writeState", "Key", "team/x", "state:write:team/x", "team/x"),
     Act("runWorkflow", "Workflow", "orders", "workflow:orders", "orders"),
-    Act("registerAgent", "Agent", "write", "registry:write", "write"),
+    Act("registerAgent", "Key", "write", "registry:write", "write"),
     Act("decideApproval", "Task", "decide", "approval:decide", "decide"),
     Act("readAudit", "Task", "read", "audit:read", "read"),
     Act("writePolicy", "Task", "write", "policy:write", "write"),

@@ -52,7 +52,7 @@ def test_arguments_are_seen_only_in_the_form_that_was_made_for_cedar() -> None:
         (calling("inventory", "reserve"), ("Server", "inventory")),
         (getting("inventory", "greet"), ("Server", "inventory")),
         (invoking("sales", "quote"), ("Agent", "sales")),
-        (Act("registerAgent", "Server", "shop", "registry:write", "write"), ("Server", "write")),
+        (Act("registerAgent", "Server", "shop", "registry:write", "write"), None),
         (invoking("sales"), None),
         (reading("inventory"), None),
     ],

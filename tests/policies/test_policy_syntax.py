@@ -37,7 +37,8 @@ ACTS = (RESERVE, CHECK, SALES, QUOTE, GREET, FILES)
         (SALES, None),
         (FILES, None),
         (Act("readState", "Key", "team/x", "state:read:team/x", "team/x"), None),
-        (Act("registerAgent", "Server", "shop", "registry:write", "write"), ("Server", "write")),
+        (Act("registerAgent", "Server", "shop", "registry:write", "write"), None),
+        (Act("registerAgent", "Agent", "shop", "registry:write", "write"), None),
     ],
     ids=lambda each: getattr(each, "resource", None),
 )

@@ -99,6 +99,7 @@ def test_an_act_of_administration_on_one_entry_is_read_back(tmp_path: Path) -> N
     past = record(action="registerAgent", resource="sales", permission="registry:write", verb="approve")
     text = '@id("r") permit(principal, action == Action::"registerAgent", resource) when { resource.permission == "registry:write" };'
     assert again(tmp_path, text, past) == Outcome("allow", ("r",))
+    assert again(tmp_path, '@id("r") permit(principal, action, resource == Agent::"sales");', past) == Outcome("allow", ("r",))
 
 
 def test_what_is_not_known_is_taken_as_best_for_the_caller_or_as_worst(tmp_path: Path) -> None:

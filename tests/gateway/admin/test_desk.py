@@ -1,9 +1,13 @@
 """An agent on an errand has no possessions: what its person registered is not its own."""
 
+from pathlib import Path
+
 import pytest
 
-from gateway.admin.desk import Desk
+from gateway.admin.deadletters import RETRY
+from gateway.admin.desk import REGISTER, Desk, registering
 from policies.callers import Caller
+from policies.cedar import CedarQuestion, PolicyEngine
 from policies.delegation import Delegation, Hop
 from policies.permissions import Permissions
 from policies.principal import Principal
@@ -30,3 +34,26 @@ async def test_what_a_person_registered_is_not_its_agents_to_see_or_to_remove(ho
     with pytest.raises(UnknownName):
         await desk.remove(errand, Family.AGENT, "hers")
     assert desk.page(errand, Family.AGENT, "", 10) == ([], None)
+
+
+def permitted(folder: Path, resource: str) -> list[str]:
+    """The resources of acts of administration that a permit of the operator's for `resource` allows."""
+    (folder / "ours.cedar").write_text(f'@id("ours") permit(principal, action, resource {resource});')
+    engine, alice = PolicyEngine({}, folder), Principal("default", "interlock-development", "alice")
+    acts = [REGISTER, RETRY, registering("register", Family.AGENT, ""), registering("approve", Family.AGENT, "sales")]
+    acts.append(registering("change", Family.SERVER, "crm"))
+    return [f"{act.kind} {act.resource}" for act in acts if engine.decide(CedarQuestion(alice, act, "default")).allowed]
+
+
+@pytest.mark.parametrize("name", ["write", "new", "deadletters"])
+def test_whatever_an_agent_or_a_server_is_called_a_permit_for_it_makes_nobody_an_operator(tmp_path: Path, name: str) -> None:
+    """attack ADM-01"""
+    for kind in ("Agent", "Server", "Virtual"):
+        for scope in (f'== {kind}::"{name}"', f'in {kind}::"{name}"'):
+            assert permitted(tmp_path, scope) == []
+
+
+def test_a_permit_that_names_no_action_covers_the_administration_of_that_very_entry(tmp_path: Path) -> None:
+    assert permitted(tmp_path, 'in Server::"crm"') == ["Server crm"]
+    assert permitted(tmp_path, 'in Agent::"sales"') == ["Agent sales"]
+    assert permitted(tmp_path, "is Key") == ["Key write", "Key deadletters", "Key write"]
