@@ -17,6 +17,8 @@ from registry.seeds import Seeds, ServerSeed
 from tests.fakes.authorization_server import AuthorizationServer, Plain, Protected, authorization_server, protected
 from tests.fakes.house import CallbackAgent, House
 
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 URL_ELICITATION: dict[str, Any] = {"elicitation": {"url": {}}}
 META = "io.modelcontextprotocol/"
 

@@ -9,6 +9,8 @@ from registry.card import Family, Prompt, Resource, Status, Tool
 from registry.rows import Candidate
 from tests.fakes.house import House
 
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 ACCEPT = "application/json, text/event-stream"
 OPERATIONS = {

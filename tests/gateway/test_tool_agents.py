@@ -12,6 +12,8 @@ from tests.fakes.mcp_servers import Era
 from tests.fakes.reception import Reception
 from tests.gateway.test_catalogue import registered
 
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 
 

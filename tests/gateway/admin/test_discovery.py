@@ -10,6 +10,8 @@ from tests.fakes.house import URL, House
 from tests.fakes.patience import cpu_seconds
 from tests.fakes.reception import Reception
 
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 ELSEWHERE = "https://93.184.215.14/"  # public, and never called
 SCOPES = {"agent:sales": ["sales"], "agent:*": ["sales", "travel"], "tool:*": []}
 
