@@ -11,7 +11,7 @@ from policies.authority import Request, errand_of
 from policies.callers import Caller
 from policies.delegation import Hop
 from policies.grant import Act, Question
-from policies.history import GO_ON, History, Mark, Step
+from policies.history import History, Mark, Step
 from policies.principal import Principal
 from policies.terms import Terms
 from tests.fakes.authority import (
@@ -187,7 +187,7 @@ def test_what_goes_on_is_ruled_on_as_it_was_and_leaves_the_sums_as_they_are(tmp_
     assert going.terms.history == History(version=4, totals={"amount": 700, "other": 5})
     grant = granted(scene, scene.caller(), going)
     assert grant.mark == Mark(4, {"amount": 1000, "other": 5})
-    assert (grant.decision.goes_on, grant.decision.act.verb, grant.decision.act.permission) == ("d1", GO_ON, REFUND.permission)
+    assert (grant.decision.goes_on, grant.decision.act.verb, grant.decision.act.permission) == ("d1", "go-on-with", REFUND.permission)
     plain = granted(scene, scene.caller(), refund(300, terms=Terms(history=History())))
     step = scene.authority.step(asked)
     assert step == Step("d1", REFUND.permission, plain.decision.arguments, plain.decision.policy_version)

@@ -112,7 +112,7 @@ async def test_what_was_allowed_before_is_counted_and_nothing_else(database: Dat
         ("acme", "x1", "decision", {"permission": "tool:crm.drop", "approval": "ap_3", "allowed": False}),
         ("acme", "x1", "decision", {"verb": FOLLOW}),
         ("acme", "x1", "decision", {"verb": STOP}),
-        ("acme", "x1", "decision", {"verb": GO_ON, "permission": "tool:crm.sum"}),
+        ("acme", "x1", "decision", {"verb": "go-on-with", "permission": "tool:crm.sum"}),
         ("acme", "x1", "decision", {"verb": GO_ON, "permission": "tool:crm.split", "approval": "ap_4"}),
         ("acme", "x1", "outcome", {}),
         ("acme", "x2", "decision", {}),
