@@ -15,7 +15,7 @@ from examples.demo.screen import StepFailed
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
-PATIENCE = 40.0  # seconds one program may take to answer
+PATIENCE = 120.0  # seconds one program may take to answer
 
 
 def free_port(preferred: int = 0) -> int:

@@ -108,7 +108,7 @@ def asgi_server(app: str, folder: Path, **env: str) -> Iterator[Running]:
     command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *options]
     log = folder / f"{app.partition(':')[0]}.log"
     with started(command, port=port, cwd=ROOT, log=log, env=environment(**env)) as running:
-        await_port(running, seconds=20)
+        await_port(running, seconds=60)
         yield running
 
 

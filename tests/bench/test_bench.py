@@ -285,7 +285,7 @@ async def test_a_job_without_one_reply_is_an_error_too(upstream: Running) -> Non
 
 
 def test_the_floor_passes_calls_through_and_the_client_has_its_own_process(upstream: Running, tmp_path: Path) -> None:
-    plan = Plan(rounds=2, seconds=0.05, warmup=0.0)
+    plan = Plan(rounds=2, seconds=0.3, warmup=0.0)
     with (
         asgi_server("tests.bench.floor:app", tmp_path, **{UPSTREAM: upstream.url}) as floor,
         LoadClient.started(tmp_path) as client,

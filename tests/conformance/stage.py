@@ -60,7 +60,7 @@ def example_agent(folder: Path, grpc_port: int = 0) -> Iterator[Running]:
     port, log = free_port(), folder / "agent.log"
     command = [sys.executable, "-m", "tests.conformance.agent", "--port", str(port), "--grpc-port", str(grpc_port)]
     with started(command, port=port, cwd=ROOT, log=log, env=environment()) as running:
-        await_port(running, seconds=30)
+        await_port(running, seconds=60)
         yield running
 
 

@@ -59,7 +59,7 @@ def jobs_agent(folder: Path) -> Iterator[Running]:
     port, log = free_port(), folder / "jobs.log"
     command = [sys.executable, "-m", "tests.conformance.jobs_agent", "--port", str(port)]
     with started(command, port=port, cwd=ROOT, log=log, env=environment()) as running:
-        await_port(running, seconds=30)
+        await_port(running, seconds=60)
         yield running
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from adapters import breaker
 from adapters.breaker import FAULTS_MAX
 from gateway.deadlines import DEADLINE
 from registry.card import Endpoint
@@ -35,7 +36,8 @@ async def test_a_message_that_reaches_nobody_goes_to_the_next_endpoint_and_it_is
     assert b"interlock_agent_retries" in home.gateway.metrics.render()
 
 
-async def test_an_agent_that_is_not_there_is_left_alone_for_a_while(home: House) -> None:
+async def test_an_agent_that_is_not_there_is_left_alone_for_a_while(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker, "PAUSE_SECONDS", 3600.0)
     await home.registered("sales", nowhere())
     said = [(await home.send(home.token("alice"), "sales", "hi"))["result"]["task"]["status"] for _ in range(FAULTS_MAX)]
     assert all(status["state"] == "TASK_STATE_FAILED" for status in said)
