@@ -50,7 +50,7 @@ def engine_for(url: str, process: str = "interlock") -> Engine:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not guessed by the driver
     ours = ("journal_mode=WAL", "synchronous=FULL", f"wal_autocheckpoint={WAL_PAGES_MAX}")
-    for pragma in (*ours, f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
+    for pragma in (*ours, f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
 
 

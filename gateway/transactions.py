@@ -1,22 +1,17 @@
 """Transactions of the writer: all jobs together, each alone when one of them fails, and the truth after a commit that broke."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from functools import cache, partial
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import structlog
-from sqlalchemy import Connection, Engine, Table
-from sqlalchemy.engine.interfaces import DBAPICursor
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-ROWS_MAX = 32  # of one statement
+from gateway.batch import Batch, CommitBroke, Keeper, NotKept
+from gateway.keepers import keeper_for
+
 DUPLICATES = {"SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE", "23505"}
 log = structlog.get_logger()
-
-
-class NotKept(Exception):
-    """The database did not take the write. Nothing of it was kept, unless the connection broke just as it committed."""
 
 
 class Participant(Protocol):
@@ -29,116 +24,6 @@ class Participant(Protocol):
     def settle(self, connection: Connection) -> bool:
         """After a commit whose outcome is not known: takes the state from the database. True when that commit is there."""
         ...
-
-
-class Moves(NamedTuple):
-    """How rows of a table change: each by its `keys`, which must name a row as it stands; `missed` is raised when they name none."""
-
-    table: Table
-    values: tuple[str, ...]
-    keys: tuple[str, ...]
-    missed: type[Exception]
-
-
-class Batch:
-    """One transaction under way. Rows that are only inserted or moved need no statement of their own.
-
-    SQLite gives up the interpreter's lock for every statement it runs, and a busy event loop is slow to hand it back: so the rows of all
-    jobs go into as few statements as there are tables, in a few sizes, which the driver keeps prepared.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._sqlite = connection.dialect.name == "sqlite"
-        self._errors: type[Exception] = connection.dialect.loaded_dbapi.Error
-        self._rows: dict[Table, list[tuple[Any, ...]]] = {}
-        self._moved: dict[Moves, list[tuple[Any, ...]]] = {}
-
-    @property
-    def connection(self) -> Connection:
-        """For statements other than plain inserts; sees every row added before."""
-        self.flush()
-        return self._connection
-
-    def add(self, table: Table, row: dict[str, Any]) -> None:
-        self._rows.setdefault(table, []).append(tuple(map(row.get, _names(table))))
-
-    def move(self, moves: Moves, values: tuple[Any, ...]) -> None:
-        """Changes one row, not later than `flush`, which raises `moves.missed` when it is not there as its keys say."""
-        self._moved.setdefault(moves, []).append(values)
-
-    def run(self, statement: str, values: tuple[Any, ...]) -> int:
-        """Runs one statement at once, with `?` marks, and returns the number of rows it changed. Does not see rows just added."""
-        cursor = self._connection.connection.cursor()
-        try:
-            cursor.execute(statement if self._sqlite else statement.replace("?", "%s"), values)
-            return int(cursor.rowcount)
-        except self._errors as error:
-            raise DBAPIError.instance(statement, None, error, self._errors) from error
-        finally:
-            cursor.close()
-
-    def flush(self) -> None:
-        if not (self._rows or self._moved):
-            return
-        moved, self._moved = self._moved, {}
-        rows, self._rows = self._rows, {}
-        with closing(self._connection.connection.cursor()) as cursor:
-            for moves, values in moved.items():
-                if self._sent(cursor, partial(_update, moves), values) != len(values):
-                    raise moves.missed
-            for table, values in rows.items():
-                self._sent(cursor, partial(_insert, table), values)
-
-    def _sent(self, cursor: DBAPICursor, statement: Callable[[int], str], rows: list[tuple[Any, ...]]) -> int:
-        """Runs `statement`, made for one row or several, with all rows; returns how many rows of the database it touched."""
-        text, touched = "", 0
-        try:
-            if not self._sqlite:
-                text = statement(1).replace("?", "%s")
-                cursor.executemany(text, rows)
-                return int(cursor.rowcount)
-            for part in _parts(rows):
-                text = statement(len(part))
-                cursor.execute(text, [value for row in part for value in row])
-                touched += cursor.rowcount
-        except self._errors as error:
-            raise DBAPIError.instance(text, None, error, self._errors) from error
-        return touched
-
-
-def _parts(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    """The rows in powers of two."""
-    begin = 0
-    while begin < len(rows):
-        size = min(ROWS_MAX, 1 << ((len(rows) - begin).bit_length() - 1))
-        yield rows[begin : begin + size]
-        begin += size
-
-
-@cache
-def _names(table: Table) -> tuple[str, ...]:
-    return tuple(table.columns.keys())
-
-
-@cache
-def _insert(table: Table, size: int) -> str:
-    names = _names(table)
-    return f"INSERT INTO {table.name} ({','.join(names)}) VALUES {_marks(len(names), size)}"  # noqa: S608 (names of our own tables)
-
-
-@cache
-def _update(moves: Moves, size: int) -> str:
-    columns = [(name, f"given.column{position}") for position, name in enumerate(moves.values + moves.keys, 1)]
-    sets = ",".join(f"{name}={given}" for name, given in columns[: len(moves.values)])
-    match = " AND ".join(f"{moves.table.name}.{name}={given}" for name, given in columns[len(moves.values) :])
-    given = f"(VALUES {_marks(len(columns), size)}) AS given"
-    return f"UPDATE {moves.table.name} SET {sets} FROM {given} WHERE {match}"  # noqa: S608 (names of our own tables)
-
-
-def _marks(columns: int, rows: int) -> str:
-    row = f"({','.join('?' * columns)})"
-    return ",".join([row] * rows)
 
 
 class Outcome(NamedTuple):
@@ -154,9 +39,11 @@ Job = Callable[[Batch], Any]
 class Transactions:
     """Runs jobs on one long-lived connection. Used by one thread only."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, keepers: Callable[[Connection], Keeper] = keeper_for) -> None:
         self._engine = engine
+        self._keepers = keepers
         self._connection: Connection | None = None
+        self._keeper: Keeper | None = None  # of the connection as it stands; after a rollback it begins anew
         self._broken = False  # a commit broke, and none was kept since: it may yet turn out to be kept
         self._in_doubt = False  # the participants must look at the database before anything is appended
         self.participants: list[Participant] = []
@@ -194,35 +81,35 @@ class Transactions:
         return self._transact(jobs)
 
     def _transact(self, jobs: Sequence[Job]) -> list[Outcome]:
-        connection = self._begun()
+        connection = self._ready()
+        self._keeper = self._keeper or self._keepers(connection)
+        batch = Batch(connection, self._keeper)
         try:
-            batch = Batch(connection)
             outcomes = [Outcome(job(batch)) for job in jobs]
-            batch.flush()
-        except Exception as error:
-            self._in_doubt = self._broken and isinstance(error, IntegrityError)
-            self._undo(connection)
-            raise
-        try:
-            connection.commit()
-        except Exception as error:  # whether it was kept is for the database to say
-            log.warning("commit_broke", error=type(error).__name__)
+            batch.keep()
+        except CommitBroke as error:
+            log.warning("commit_broke", error=type(error.__cause__).__name__)
             if not self._found_kept():
                 raise NotKept("the commit broke") from error
             return outcomes
+        except Exception as error:
+            self._in_doubt = self._broken and isinstance(error, IntegrityError)
+            self._undo(connection)
+            if isinstance(error, NotKept):
+                self.drop()
+            raise
         self._broken = False
         for participant in self.participants:
             participant.committed()
         return outcomes
 
-    def _begun(self) -> Connection:
-        """The connection, with a transaction begun. Raises NotKept."""
+    def _ready(self) -> Connection:
+        """The connection, with nothing in doubt. Raises NotKept."""
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()
             if self._in_doubt:
                 self._settle(self._connection)
-            self._connection.begin()
         except Exception as error:
             log.debug("no_transaction", error=type(error).__name__)
             self.drop()
@@ -248,6 +135,7 @@ class Transactions:
         return any(kept)
 
     def _undo(self, connection: Connection) -> None:
+        self._keeper = None
         for participant in self.participants:
             participant.rolled_back()
         try:
@@ -261,7 +149,7 @@ class Transactions:
 
     def drop(self) -> None:
         """Lets go of the connection, in whatever state it is."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._keeper = self._connection, None, None
         if connection is None:
             return
         try:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 import structlog
 from sqlalchemy import Engine
 
-from gateway.transactions import Batch, Moves, NotKept, Outcome, Participant, Transactions
+from gateway.batch import Batch, Moves, NotKept
+from gateway.transactions import Outcome, Participant, Transactions
 
 T = TypeVar("T")
 Work = Callable[[Batch], T]

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Table, create_engine, select
 from sqlalchemy.pool import StaticPool
 
-from gateway.transactions import Batch
+from gateway.batch import Batch
+from gateway.keepers import Intake
 from policies.tables import metadata
 
 T = TypeVar("T")
@@ -31,10 +32,11 @@ class Rows:
         return answer
 
     def keep(self, work: Callable[[Batch], T]) -> T:
-        with self._engine.begin() as connection:
-            batch = Batch(connection)
+        with self._engine.connect() as connection:
+            batch = Batch(connection, Intake())
             answer = work(batch)
-            batch.flush()
+            batch.keep()
+            connection.connection.commit()
             return answer
 
     async def write(self, work: Callable[[Batch], T]) -> T:

@@ -12,9 +12,11 @@ from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from gateway.batch import Batch, CommitBroke, Keeper, NotKept, Rows
 from gateway.database import engine_for
+from gateway.keepers import keeper_for
 from gateway.tables import processes
-from gateway.transactions import Batch, NotKept, Transactions
+from gateway.transactions import Transactions
 from policies.audit import Audit
 from policies.audit_heads import TYPE
 from policies.audit_proof import prove, rows_of
@@ -41,6 +43,29 @@ class Faults:
             self.connects -= 1
             raise OperationalError("connect", None, ConnectionRefusedError())
 
+    def keeper_for(self, connection: Connection) -> Keeper:
+        return Breaking(keeper_for(connection), self)
+
+
+class Breaking:
+    """A keeper whose own commits break like any other."""
+
+    def __init__(self, keeper: Keeper, faults: Faults) -> None:
+        self.alone = keeper.alone
+        self._keeper = keeper
+        self._faults = faults
+
+    def put(self, connection: Connection, rows: Rows) -> None:
+        breaks = bool(self._faults.commits) and not connection.in_transaction()
+        if breaks:
+            connection.begin()
+        self._keeper.put(connection, rows)
+        if breaks:
+            try:
+                connection.commit()
+            except OperationalError as error:
+                raise CommitBroke from error
+
 
 def kept(connection: Connection) -> None:
     connection.connection.commit()
@@ -57,7 +82,7 @@ class Kept:
         self.engine = engine_for(url)
         self.faults = Faults(self.engine)
         self.audit = Audit("a_1", lambda: 1)
-        self.transactions = Transactions(self.engine)
+        self.transactions = Transactions(self.engine, self.faults.keeper_for)
         self.transactions.participants.append(self.audit)
         self.told: dict[str, bool] = {}
 

@@ -31,6 +31,7 @@ INSIDE = {
     "gateway.mcp_server.asked.Batched": "several messages, which the MCP door answers one by one",
     "gateway.mcp_server.disconnect.ClientLeft": "nobody is there to be answered",
     "gateway.mcp_server.modern.BadEnvelope": "the MCP door answers it with its own code",
+    "gateway.batch.CommitBroke": "the transactions look into the database for what became of it",
     "gateway.under_way.Abandoned": "the broker answers with the task, which has ended",
     "gateway.tasks.KeyUsed": "the broker answers with the task of the faster request",
     "adapters.http1.NotConnected": "the egress guard raises UpstreamFault",
