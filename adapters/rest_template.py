@@ -108,8 +108,8 @@ class RestReader:
 
     @property
     def ref(self) -> VendorRef:
-        """A turn that has no name of its own goes by its session's, so that none is taken for one of another conversation."""
-        return VendorRef(self.session, self.run or self.session)
+        """A turn that is never named goes by its session, so that none is taken for another's; one that will be waits for its name."""
+        return VendorRef(self.session, self.run or ("" if self._answer.run else self.session))
 
     def take(self, frame: Frame) -> Iterator[Event]:
         match frame:

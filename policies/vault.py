@@ -75,6 +75,7 @@ class DatabaseVault:
         self._now = now
         self._cache: BoundedCache[tuple[str, str, str], Held] = BoundedCache(CACHED_MAX, lambda: now() / 1e6)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._changes = 0
 
     async def read(self, grant: Grant, key: CredentialKey) -> Credential | None:
         """From the row itself; none where that can't be opened. Raises NotTheirs."""
@@ -89,8 +90,10 @@ class DatabaseVault:
         drawer = (principal.tenant, principal.owner if personal else "", origin)
         held = self._cache.get(drawer)
         if held is None:
+            changes = self._changes
             held = await self._all(table.c.tenant == drawer[0], table.c.owner == drawer[1], table.c.origin == origin)
-            self._cache.put(drawer, held, CACHED_SECONDS)
+            if changes == self._changes:  # else it may be older than what was kept or forgotten meanwhile
+                self._cache.put(drawer, held, CACHED_SECONDS)
         return held
 
     async def owned(self, tenant: str, owner: str) -> Held:
@@ -101,11 +104,15 @@ class DatabaseVault:
         sealed = self._envelope.seal(key.place, _encode(credential))
         values = (*key, origin_of(key.resource), *sealed, self._now())
         await self._database.write(lambda batch: batch.run(_KEEP, values))
-        self._cache.drop(_drawer(key))
+        self._changed(key)
 
     async def forget(self, key: CredentialKey) -> None:
         statement = "DELETE FROM vault WHERE tenant = ? AND owner = ? AND issuer = ? AND resource = ?"
         await self._database.write(lambda batch: batch.run(statement, tuple(key)))
+        self._changed(key)
+
+    def _changed(self, key: CredentialKey) -> None:
+        self._changes += 1
         self._cache.drop(_drawer(key))
 
     @asynccontextmanager

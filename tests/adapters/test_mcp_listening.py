@@ -180,7 +180,7 @@ async def test_what_the_server_did_not_take_on_is_not_believed_from_it(pool: Mcp
 async def test_a_stream_that_is_not_acknowledged_is_a_fault(pool: McpPool, script: list[str], expected: type[Exception]) -> None:
     async with scripted_server(Line(script)) as url:
         with pytest.raises(expected) as fault:
-            await pool.listen(call_of(url, "modern", seconds=0.5), Listening(tools=True), ScriptedPeer({}))
+            await pool.listen(call_of(url, "modern", seconds=0.5 if script == ["wait"] else 60), Listening(tools=True), ScriptedPeer({}))
     assert "secret" not in str(fault.value)
 
 

@@ -31,7 +31,10 @@ async def test_a_turn_is_polled_until_it_is_over_and_says_what_it_does_once() ->
     busy = {"state": "busy", "note": "reading"}
     events = await asked("rest", upstream(), run_of(busy, busy, {"state": "over", "out": "yes"}))
     assert [event.message.parts[0].text for event in events if isinstance(event, Progress) and event.message] == ["reading"]
-    assert [event.ref for event in events if isinstance(event, Ref)] == [VendorRef(SESSION, SESSION), VendorRef(SESSION, "r 1")]
+    assert [event.ref for event in events if isinstance(event, Ref)] == [
+        VendorRef(SESSION),
+        VendorRef(SESSION, "r 1"),
+    ]  # no name of the turn is known before it has one
     assert outcome(events)["artifacts"] == [{"text": "yes"}]
 
 

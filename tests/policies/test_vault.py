@@ -53,6 +53,35 @@ async def processes(tmp_path: Path, database: Database, database_url: str) -> As
         yield Processes(tmp_path, Now(), database, other)
 
 
+class Slow:
+    """A database whose answers arrive late: `meanwhile` is what happens first."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.meanwhile: Callable[[], Any] | None = None
+        self.write = database.write
+
+    async def read(self, work: Callable[[Any], Any]) -> Any:
+        answer = await self._database.read(work)
+        happens, self.meanwhile = self.meanwhile, None
+        if happens is not None:
+            await happens()
+        return answer
+
+
+async def test_what_is_forgotten_while_it_is_read_is_not_remembered(processes: Processes, tmp_path: Path) -> None:
+    slow = Slow(processes.database)
+    vault = DatabaseVault(slow, Envelope(VaultKeys.open(tmp_path)), processes.now)
+    await vault.keep(KEY, GIVEN)
+    slow.meanwhile = lambda: vault.forget(KEY)
+    assert await vault.find(ALICE, ORIGIN, True) == ((KEY, GIVEN),)
+    assert await vault.find(ALICE, ORIGIN, True) == ()
+    slow.meanwhile = lambda: vault.keep(KEY, GIVEN)
+    processes.now.now += int(CACHED_SECONDS * 1e6) + 1
+    assert await vault.find(ALICE, ORIGIN, True) == ()
+    assert await vault.find(ALICE, ORIGIN, True) == ((KEY, GIVEN),)
+
+
 async def test_what_one_process_keeps_another_reads(processes: Processes) -> None:
     await processes.first.keep(KEY, GIVEN)
     assert await processes.second.read(ALICE, KEY) == GIVEN
