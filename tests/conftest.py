@@ -14,8 +14,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from adapters import mcp_duplex, mcp_pool, mcp_process, mcp_stdio
-from gateway import cancellation, halt, planting
 from gateway import database as databases
+from gateway import halt, planting
 from gateway.database import Database, engine_for
 from gateway.mcp_server import exchange, older_server_tasks
 from gateway.migrations.run import upgrade
@@ -44,7 +44,6 @@ def _however_slow_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for stdio in (mcp_process, mcp_stdio):
         monkeypatch.setattr(stdio, "START_SECONDS", 120.0)
     monkeypatch.setattr(mcp_duplex, "PROBE_SECONDS", 60.0)
-    monkeypatch.setattr(cancellation, "REF_SECONDS", 60.0)  # then the agent is told of no cancellation
     monkeypatch.setattr(halt, "PATIENCE_SECONDS", 60.0)  # then who waits for a turn is told of no reason
     monkeypatch.setattr(planting, "AGAIN_SECONDS", 60.0)  # then the gateway starts without what its configuration names
     monkeypatch.setattr(databases, "STALE_SECONDS", 60.0)  # then caches are passed by, and /readyz says so

@@ -28,7 +28,7 @@ async def watching(stack: AsyncExitStack, home: House, door: str, **headers: str
 
 
 async def resumed(home: House, door: str, task: str, after: int) -> list[Seen]:
-    async with AsyncExitStack() as stack, asyncio.timeout(60):
+    async with AsyncExitStack() as stack, asyncio.timeout(300):
         client = await watching(stack, home, door, **{"last-event-id": str(after)})
         return [seen(event) async for event in client.subscribe(SubscribeToTaskRequest(id=task))]
 
@@ -50,7 +50,7 @@ async def test_a_stream_is_taken_up_after_a_restart(tmp_path: Path, database_url
 @each_door
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 async def test_subscribers_of_two_processes_see_the_same(tmp_path: Path, database_url: str, door: str) -> None:
-    async with AsyncExitStack() as stack, asyncio.timeout(40):
+    async with AsyncExitStack() as stack, asyncio.timeout(300):
         homes = [await stack.enter_async_context(every_door(tmp_path / "home", database_url)) for _ in range(2)]
         await scripted(homes[0])
         await homes[1].gateway.database.refresh()
