@@ -1,6 +1,7 @@
 """What the jobs of one transaction keep: rows that wait for its end, and statements that are run at once."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -35,22 +36,23 @@ class Moves(NamedTuple):
 Rows = Mapping[Table | Moves, Sequence[tuple[Any, ...]]]
 
 
-class Keeper(Protocol):
-    """Puts rows into a database: those that move first, then the others."""
+class Intake(Protocol):
+    """A quicker way to put rows in, which commits too where no transaction has begun."""
 
-    alone: bool  # whether it commits too, where no transaction has begun
+    def put(self, connection: Connection, rows: Rows) -> bool:
+        """All of them, those that move first; False, and none of them, when this is not the way for these rows.
 
-    def put(self, connection: Connection, rows: Rows) -> None:
-        """Raises what DBAPIError stands for, and the `missed` of rows that moved; where it commits, NotKept and CommitBroke too."""
+        Raises as `put_each` does, NotKept and CommitBroke.
+        """
         ...
 
 
 class Batch:
     """One transaction under way. Rows that are only inserted or moved go in together, at its end or when somebody has to see them."""
 
-    def __init__(self, connection: Connection, keeper: Keeper) -> None:
+    def __init__(self, connection: Connection, intake: Intake | None = None) -> None:
         self._connection = connection
-        self._keeper = keeper
+        self._intake = intake
         self._rows: dict[Table | Moves, list[tuple[Any, ...]]] = {}
         self._begun = False
 
@@ -74,7 +76,7 @@ class Batch:
         errors = self._connection.dialect.loaded_dbapi.Error
         cursor = self._connection.connection.cursor()
         try:
-            cursor.execute(marked(self._connection, statement), values)
+            cursor.execute(_marked(self._connection, statement), values)
             return int(cursor.rowcount)
         except errors as error:
             raise DBAPIError.instance(statement, None, error, errors) from error
@@ -82,18 +84,19 @@ class Batch:
             cursor.close()
 
     def flush(self) -> None:
-        """Puts what waits into the transaction."""
+        """Puts what waits into the transaction. Raises as `put_each` does."""
         if self._rows:
             self._begin()
             rows, self._rows = self._rows, {}
-            self._keeper.put(self._connection, rows)
+            if self._intake is None or not self._intake.put(self._connection, rows):
+                put_each(self._connection, rows)
 
     def keep(self) -> None:
-        """Puts what waits, and commits. Raises as Keeper.put does."""
-        if not self._begun and self._keeper.alone:
-            if self._rows:
-                self._keeper.put(self._connection, self._rows)
-            return
+        """Puts what waits, and commits. Raises as `flush` does, NotKept and CommitBroke."""
+        if self._rows and not self._begun and self._intake is not None:
+            if self._intake.put(self._connection, self._rows):
+                return
+            self._intake = None
         self.flush()
         try:
             self._connection.commit()
@@ -110,11 +113,42 @@ class Batch:
             self._begun = True
 
 
+def put_each(connection: Connection, rows: Rows) -> None:
+    """A statement for each row, those that move first; psycopg sends them all before it reads the first answer.
+
+    Raises what DBAPIError stands for, and the `missed` of rows that moved.
+    """
+    errors, text = connection.dialect.loaded_dbapi.Error, ""
+    with closing(connection.connection.cursor()) as cursor:
+        try:
+            for kind in sorted(rows, key=moves_first):
+                text = _marked(connection, _one(kind))
+                cursor.executemany(text, rows[kind])
+                if isinstance(kind, Moves) and cursor.rowcount != len(rows[kind]):
+                    raise kind.missed
+        except errors as error:
+            raise DBAPIError.instance(text, None, error, errors) from error
+
+
+def moves_first(kind: Table | Moves) -> bool:
+    """A key to sort by."""
+    return isinstance(kind, Table)
+
+
 @cache
 def names_of(table: Table) -> tuple[str, ...]:
     return tuple(table.columns.keys())
 
 
-def marked(connection: Connection, statement: str) -> str:
+def _marked(connection: Connection, statement: str) -> str:
     """The statement with the marks that the driver knows."""
     return statement if connection.dialect.name == "sqlite" else statement.replace("?", "%s")
+
+
+@cache
+def _one(kind: Table | Moves) -> str:
+    """For one row given by marks."""
+    if isinstance(kind, Moves):
+        return kind.statement(f"VALUES ({','.join('?' * len(kind.values + kind.keys))})")
+    names = names_of(kind)
+    return f"INSERT INTO {kind.name} ({','.join(names)}) VALUES ({','.join('?' * len(names))})"  # noqa: S608 (names of our own tables)

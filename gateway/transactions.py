@@ -7,8 +7,8 @@ import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from gateway.batch import Batch, CommitBroke, Keeper, NotKept
-from gateway.keepers import keeper_for
+from gateway.batch import Batch, CommitBroke, Intake, NotKept
+from gateway.intake import intake_for
 
 DUPLICATES = {"SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE", "23505"}
 log = structlog.get_logger()
@@ -39,11 +39,11 @@ Job = Callable[[Batch], Any]
 class Transactions:
     """Runs jobs on one long-lived connection. Used by one thread only."""
 
-    def __init__(self, engine: Engine, keepers: Callable[[Connection], Keeper] = keeper_for) -> None:
+    def __init__(self, engine: Engine, intakes: Callable[[Connection], Intake | None] = intake_for) -> None:
         self._engine = engine
-        self._keepers = keepers
+        self._intakes = intakes
         self._connection: Connection | None = None
-        self._keeper: Keeper | None = None  # of the connection as it stands; after a rollback it begins anew
+        self._intake: Intake | None = None  # of that connection
         self._broken = False  # a commit broke, and none was kept since: it may yet turn out to be kept
         self._in_doubt = False  # the participants must look at the database before anything is appended
         self.participants: list[Participant] = []
@@ -82,8 +82,7 @@ class Transactions:
 
     def _transact(self, jobs: Sequence[Job]) -> list[Outcome]:
         connection = self._ready()
-        self._keeper = self._keeper or self._keepers(connection)
-        batch = Batch(connection, self._keeper)
+        batch = Batch(connection, self._intake)
         try:
             outcomes = [Outcome(job(batch)) for job in jobs]
             batch.keep()
@@ -106,23 +105,26 @@ class Transactions:
     def _ready(self) -> Connection:
         """The connection, with nothing in doubt. Raises NotKept."""
         try:
-            if self._connection is None:
-                self._connection = self._engine.connect()
+            connection = self._connection or self._connect()
             if self._in_doubt:
-                self._settle(self._connection)
+                self._settle(connection)
         except Exception as error:
             log.debug("no_transaction", error=type(error).__name__)
             self.drop()
             raise NotKept("the database can't be reached") from error
-        return self._connection
+        return connection
+
+    def _connect(self) -> Connection:
+        self._connection = connection = self._engine.connect()
+        self._intake = self._intakes(connection)
+        return connection
 
     def _found_kept(self) -> bool:
         """Whether a commit that broke was kept after all, as far as a new connection can tell."""
         self.drop()
         self._broken = self._in_doubt = True
         try:
-            self._connection = self._engine.connect()
-            return self._settle(self._connection)
+            return self._settle(self._connect())
         except Exception as error:  # noqa: BLE001 (the question stays open, and comes first on the next connection)
             log.warning("commit_in_doubt", error=type(error).__name__)
             self.drop()
@@ -135,7 +137,6 @@ class Transactions:
         return any(kept)
 
     def _undo(self, connection: Connection) -> None:
-        self._keeper = None
         for participant in self.participants:
             participant.rolled_back()
         try:
@@ -149,7 +150,7 @@ class Transactions:
 
     def drop(self) -> None:
         """Lets go of the connection, in whatever state it is."""
-        connection, self._connection, self._keeper = self._connection, None, None
+        connection, self._connection = self._connection, None
         if connection is None:
             return
         try:

@@ -7,7 +7,6 @@ from sqlalchemy import Connection, Table, create_engine, select
 from sqlalchemy.pool import StaticPool
 
 from gateway.batch import Batch
-from gateway.keepers import Intake
 from policies.tables import metadata
 
 T = TypeVar("T")
@@ -33,10 +32,9 @@ class Rows:
 
     def keep(self, work: Callable[[Batch], T]) -> T:
         with self._engine.connect() as connection:
-            batch = Batch(connection, Intake())
+            batch = Batch(connection)
             answer = work(batch)
             batch.keep()
-            connection.connection.commit()
             return answer
 
     async def write(self, work: Callable[[Batch], T]) -> T:

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from gateway.batch import Batch, CommitBroke, Keeper, NotKept, Rows
+from gateway.batch import Batch, CommitBroke, Intake, NotKept, Rows, put_each
 from gateway.database import engine_for
-from gateway.keepers import keeper_for
+from gateway.intake import intake_for
 from gateway.tables import processes
 from gateway.transactions import Transactions
 from policies.audit import Audit
@@ -43,28 +43,28 @@ class Faults:
             self.connects -= 1
             raise OperationalError("connect", None, ConnectionRefusedError())
 
-    def keeper_for(self, connection: Connection) -> Keeper:
-        return Breaking(keeper_for(connection), self)
+    def intake_for(self, connection: Connection) -> Intake | None:
+        intake = intake_for(connection)
+        return intake and Breaking(intake, self)
 
 
 class Breaking:
-    """A keeper whose own commits break like any other."""
+    """An intake whose own commits break like any other."""
 
-    def __init__(self, keeper: Keeper, faults: Faults) -> None:
-        self.alone = keeper.alone
-        self._keeper = keeper
+    def __init__(self, intake: Intake, faults: Faults) -> None:
+        self._intake = intake
         self._faults = faults
 
-    def put(self, connection: Connection, rows: Rows) -> None:
-        breaks = bool(self._faults.commits) and not connection.in_transaction()
-        if breaks:
-            connection.begin()
-        self._keeper.put(connection, rows)
-        if breaks:
-            try:
-                connection.commit()
-            except OperationalError as error:
-                raise CommitBroke from error
+    def put(self, connection: Connection, rows: Rows) -> bool:
+        if connection.in_transaction() or not self._faults.commits:
+            return self._intake.put(connection, rows)
+        connection.begin()
+        put_each(connection, rows)
+        try:
+            connection.commit()
+        except OperationalError as error:
+            raise CommitBroke from error
+        return True
 
 
 def kept(connection: Connection) -> None:
@@ -82,7 +82,7 @@ class Kept:
         self.engine = engine_for(url)
         self.faults = Faults(self.engine)
         self.audit = Audit("a_1", lambda: 1)
-        self.transactions = Transactions(self.engine, self.faults.keeper_for)
+        self.transactions = Transactions(self.engine, self.faults.intake_for)
         self.transactions.participants.append(self.audit)
         self.told: dict[str, bool] = {}
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, delete, select
 from sqlalchemy.exc import DataError, IntegrityError
 
-from gateway.batch import Batch, Keeper, Moves
+from gateway.batch import Batch, Intake, Moves
 from gateway.database import engine_for
-from gateway.keepers import keeper_for
+from gateway.intake import LARGE, intake_for
 from gateway.tables import processes, task_events
 from gateway.transactions import Transactions
 from policies.tables import grants
@@ -78,6 +78,17 @@ def test_what_is_kept_is_what_was_given(engine: Engine, transactions: Transactio
         there = connection.execution_options(interlock_read=True).execute(query).all()
     assert [tuple(row) for row in there] == [(text, -(2**53)) for text in texts]
     assert transactions.outcomes([forget])[0].error is None
+
+
+@pytest.mark.parametrize("size", [LARGE - 100, LARGE, 8_000_000])
+def test_what_is_long_is_kept_as_it_is_too(engine: Engine, transactions: Transactions, size: int) -> None:
+    text = '"\\é' * (size // 3)
+    jobs = [lambda batch: batch.add(task_events, event(text)), added("short")]
+    assert [outcome.error for outcome in transactions.outcomes(jobs)] == [None, None]
+    assert [row[0] for row in rows_of(engine)] == ["short"]
+    with engine.connect() as connection:
+        assert connection.execution_options(interlock_read=True).execute(select(task_events.c.body)).scalar_one() == text
+    assert isinstance(transactions.outcomes([lambda batch: batch.add(task_events, event(text + "\0"))])[0].error, DataError)
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\\\0", "\\\\\0"])
@@ -151,11 +162,11 @@ def test_a_duplicate_among_others_is_the_only_one_that_is_refused(engine: Engine
 def test_a_transaction_of_rows_alone_is_one_statement_of_sqlite(engine: Engine) -> None:
     said: list[str] = []
 
-    def traced(connection: Connection) -> Keeper:
+    def traced(connection: Connection) -> Intake | None:
         driver = connection.connection.dbapi_connection
         assert isinstance(driver, sqlite3.Connection)
         driver.set_trace_callback(said.append)
-        return keeper_for(connection)
+        return intake_for(connection)
 
     def work(batch: Batch) -> None:
         batch.add(processes, process(f"p{len(said):06}"))
