@@ -1,4 +1,4 @@
-"""Which agent is at the token endpoint: proved by its secret or by a key of its own, never by what it says."""
+"""Which agent is at an endpoint for clients: proved by its secret or by a key of its own, never by what it says."""
 
 import base64
 from collections.abc import Mapping

@@ -1,16 +1,14 @@
 """POST /oauth/revoke: an agent gives back what it was handed, and all that hangs below it ends (RFC 7009)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.limits import LimitReached
-from gateway.oauth.answers import NO_STORE, refusal, too_fast
-from gateway.oauth.client import ClientAuthentication, authorization
-from gateway.oauth.form import form_of
-from gateway.oauth.token import Asked
+from gateway.oauth.client import ClientAuthentication
+from gateway.oauth.endpoint import NO_STORE, Asked, Endpoint
 from gateway.refusals import Noted
 from policies.claims import Claims
 from policies.hop_tokens import ExchangeRefused
@@ -42,7 +40,7 @@ class Returning:
     """Who authenticates clients, what tells which grant a token or a ticket stands for, and what ends it."""
 
     clients: ClientAuthentication
-    issued: Issued
+    identity: Issued
     tickets: Handles
     ending: Ending
 
@@ -55,7 +53,7 @@ class Returning:
         if ticket is not None:
             return ticket.grant_id if ticket.agent == client.name else ""
         try:
-            claims = self.issued.issued(token)
+            claims = self.identity.issued(token)
         except TokenRefused:
             return ""
         if claims.tenant != client.tenant or claims.client_id != (client.name if claims.kind == "hop" else client.client_id):
@@ -66,30 +64,24 @@ class Returning:
 
 
 def routes(returning: Returning, noted: Noted, asked: Asked) -> APIRouter:
-    """The revocation endpoint. `noted` and `asked` as at the token endpoint.
+    """The revocation endpoint.
 
     The answer is the same for what was ended now, for what had ended, and for what is unknown or somebody else's: nobody can try out
     here what there is.
     """
     router = APIRouter(tags=["oauth"])
+    endpoint = Endpoint(returning.clients, noted, asked)
+
+    async def give_back(client: Registration, form: Mapping[str, str]) -> Response:
+        if "token" not in form:
+            raise ExchangeRefused("invalid_request", "token is missing")
+        grant_id = await returning.grant_of(client, form["token"])
+        if grant_id:
+            await returning.ending.give_back(client.tenant, client.name, grant_id)
+        return Response(headers=NO_STORE)
 
     @router.post("/oauth/revoke", response_class=Response)
     async def revoke(request: Request) -> Response:
-        try:
-            form = await form_of(request)
-            client = await returning.clients.authenticate(authorization(request), form)
-            asked(f"{client.tenant}||", client.name)
-            if "token" not in form:
-                raise ExchangeRefused("invalid_request", "token is missing")
-            grant_id = await returning.grant_of(client, form["token"])
-            if grant_id:
-                await returning.ending.give_back(client.tenant, client.name, grant_id)
-            return Response(headers=NO_STORE)
-        except LimitReached as reached:
-            return too_fast(reached)
-        except ExchangeRefused as refused:
-            if refused.error == "invalid_client":
-                noted("client", "/oauth/revoke", request.headers.get("authorization", ""))
-            return refusal(refused)
+        return await endpoint.answer(request, give_back)
 
     return router

@@ -2,16 +2,15 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from gateway.asgi import BadHeader, Scope
-from gateway.limits import LimitReached
-from gateway.oauth.answers import NO_STORE, refusal, too_fast
-from gateway.oauth.client import ClientAuthentication, authorization
-from gateway.oauth.form import form_of
+from gateway.oauth.client import ClientAuthentication
+from gateway.oauth.endpoint import NO_STORE, Asked, Endpoint
 from gateway.refusals import Noted
 from policies.hop_tokens import Exchange, Exchanged, ExchangeRefused, Pointer
 from policies.person_tokens import Redeemed, Redeeming
@@ -52,7 +51,6 @@ class Issuing:
     keys: Keys
 
 
-Asked = Callable[[str, str], None]  # gateway/limits.py Limits.ask
 Keep = Callable[[Mapping[str, Any]], Awaitable[None]]
 """Makes one audit record durable; raises when it can't, and then no token leaves."""
 
@@ -76,32 +74,24 @@ class Given:
 
 
 def routes(issuing: Issuing, keep: Keep, noted: Noted, asked: Asked) -> APIRouter:
-    """The token endpoint. `noted` hears of clients that nobody knows: they are nobody's to keep an audit record of.
-
-    `asked` may refuse an agent that comes too fast.
-    """
+    """The token endpoint."""
     router = APIRouter(tags=["oauth"])
+    endpoint = Endpoint(issuing.clients, noted, asked)
 
-    @router.post("/oauth/token")
-    async def token(request: Request) -> JSONResponse:
+    async def issue(request: Request, client: Registration, form: Mapping[str, str]) -> Response:
         try:
-            form = await form_of(request)
-            client = await issuing.clients.authenticate(authorization(request), form)
-            asked(f"{client.tenant}||", client.name)
             given = Given(client, form, await issuing.keys.key(request.scope, client.tenant))
-            if form.get("grant_type") == JWT_BEARER:
-                return _answer(await _redeemed(given, issuing.redeemer, keep))
-            return _answer(await _exchanged(given, issuing.exchanger, keep))
         except ProofRefused as unproved:
             return _unproved(unproved)
         except BadHeader as error:
-            return refusal(ExchangeRefused("invalid_request", str(error)))
-        except LimitReached as reached:
-            return too_fast(reached)
-        except ExchangeRefused as refused:
-            if refused.error == "invalid_client":
-                noted("client", "/oauth/token", request.headers.get("authorization", ""))
-            return refusal(refused)
+            raise ExchangeRefused("invalid_request", str(error)) from None
+        if form.get("grant_type") == JWT_BEARER:
+            return _answer(await _redeemed(given, issuing.redeemer, keep))
+        return _answer(await _exchanged(given, issuing.exchanger, keep))
+
+    @router.post("/oauth/token", response_class=JSONResponse)
+    async def token(request: Request) -> Response:
+        return await endpoint.answer(request, partial(issue, request))
 
     return router
 

@@ -1,9 +1,13 @@
 """An agent with credentials, and the parts of the gateway that the token endpoint asks."""
 
+import base64
 import hmac
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote_plus
+
+import httpx
 
 from policies.delegation import Delegation, Hop
 from policies.hop_tokens import Exchange, Exchanged, ExchangeRefused
@@ -128,3 +132,17 @@ class FakeWriter:
         known = values[:2] in self.ids
         self.ids.add(values[:2])
         return 0 if known else 1
+
+
+def basic(client_id: str = "c_sales", secret: str = SECRET, scheme: str = "Basic") -> dict[str, str]:
+    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
+    return {"authorization": f"{scheme} {base64.b64encode(pair.encode()).decode()}"}
+
+
+def refused(answer: httpx.Response, error: str, status: int = 400) -> bool:
+    """The exact shape of RFC 6749 s5.2."""
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    assert set(answer.json()) == {"error", "error_description"}
+    assert answer.headers["cache-control"] == "no-store"
+    assert ("www-authenticate" in answer.headers) == (status == 401)
+    return True

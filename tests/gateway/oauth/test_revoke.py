@@ -1,11 +1,10 @@
 """The revocation endpoint: RFC 7009 over what agents are handed."""
 
 import asyncio
-import base64
 import json
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -25,7 +24,7 @@ from policies.tables import audit, grants
 from policies.tickets import Ticket
 from tests.fakes.clock import Clock
 from tests.fakes.house import CallbackAgent, House
-from tests.fakes.oauth import SECRET, FakeWriter, Trail, agents
+from tests.fakes.oauth import FakeWriter, Trail, agents, basic, refused
 
 GW = "https://gw.test"
 
@@ -88,21 +87,8 @@ async def http(desk: Desk, trail: Trail) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def basic(client_id: str = "c_sales", secret: str = SECRET) -> dict[str, str]:
-    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
-    return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
-
-
 async def give(http: httpx.AsyncClient, token: str, **more: str) -> httpx.Response:
     return await http.post("/oauth/revoke", data={"token": token, **more}, headers=basic())
-
-
-def refused(answer: httpx.Response, error: str, status: int = 400) -> bool:
-    assert (answer.status_code, answer.json()["error"]) == (status, error)
-    assert set(answer.json()) == {"error", "error_description"}
-    assert answer.headers["cache-control"] == "no-store"
-    assert ("www-authenticate" in answer.headers) == (status == 401)
-    return True
 
 
 @pytest.mark.parametrize("hint", [{}, {"token_type_hint": "access_token"}, {"token_type_hint": "refresh_token"}, {"token_type_hint": "x"}])

@@ -1,9 +1,8 @@
 """The token endpoint: RFC 8693, told in the words of RFC 6749."""
 
-import base64
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -16,7 +15,20 @@ from policies.hop_tokens import Exchange, ExchangeRefused
 from policies.spent import SpentIds
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import EcKey, FakeIssuer
-from tests.fakes.oauth import ACCESS, FORM, SECRET, FakeClients, FakeExchanger, FakeWriter, NoKeys, NoRedeemer, Trail, agents
+from tests.fakes.oauth import (
+    ACCESS,
+    FORM,
+    SECRET,
+    FakeClients,
+    FakeExchanger,
+    FakeWriter,
+    NoKeys,
+    NoRedeemer,
+    Trail,
+    agents,
+    basic,
+    refused,
+)
 
 ENDPOINT = "https://gw.test/oauth/token"
 FORM_TYPE = {"content-type": "application/x-www-form-urlencoded"}
@@ -53,22 +65,8 @@ async def http(clients: FakeClients, exchanger: FakeExchanger, trail: Trail) -> 
         yield client
 
 
-def basic(client_id: str = "c_sales", secret: str = SECRET, scheme: str = "Basic") -> dict[str, str]:
-    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
-    return {"authorization": f"{scheme} {base64.b64encode(pair.encode()).decode()}"}
-
-
 def form(**overrides: str | None) -> dict[str, str]:
     return {name: value for name, value in {**FORM, **overrides}.items() if value is not None}
-
-
-def refused(answer: httpx.Response, error: str, status: int = 400) -> bool:
-    """The exact shape of RFC 6749 s5.2."""
-    assert (answer.status_code, answer.json()["error"]) == (status, error)
-    assert set(answer.json()) == {"error", "error_description"}
-    assert answer.headers["cache-control"] == "no-store"
-    assert ("www-authenticate" in answer.headers) == (status == 401)
-    return True
 
 
 async def test_an_agent_exchanges_the_token_it_was_handed(http: httpx.AsyncClient, exchanger: FakeExchanger, trail: Trail) -> None:
