@@ -111,12 +111,11 @@ def _terse(said: Any) -> bool:
 
 
 def _words(said: Any) -> Iterator[str]:
+    """The texts and the names of members, at any depth."""
     if isinstance(said, str):
         yield said
     elif isinstance(said, dict | list):
-        for one in said:
-            yield from _words(one)
-        for one in said.values() if isinstance(said, dict) else ():
+        for one in (*said, *said.values()) if isinstance(said, dict) else said:
             yield from _words(one)
 
 

@@ -230,7 +230,7 @@ class Broker:
             call = self._ledger.call(grant, target, asked.trail, grant.decision.id, last)
             answer = await _answer(self._outside.tools, call, asked.request, self._under_way)
             outcome = "ok"
-            return McpAnswer(answer.result, grant.decision.id) if _matters(grant) else answer
+            return McpAnswer(answer.result, grant.decision.id) if _gone_on_from(grant) else answer
         except ConsentNeeded:
             if kept is not None:
                 await self.parking.give_back(kept)
@@ -282,7 +282,7 @@ async def _kept_in(shares: Sequence[Meter], kept: Awaitable[None]) -> None:
         raise
 
 
-def _matters(grant: Grant) -> bool:
+def _gone_on_from(grant: Grant) -> bool:
     """Whether what goes on from this act has to name it: where people approved of it, or where an errand counted it."""
     counted = grant.mark is not None and grant.mark.version is not None and grant.decision.txn
     return bool(grant.decision.approval or counted)

@@ -10,7 +10,9 @@ import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.writer import Batch, Moves, NotKept, Participant, Writer
+from gateway.batch import Batch, Moves, NotKept
+from gateway.transactions import Participant
+from gateway.writer import Writer
 from policies.tables import epochs
 
 T = TypeVar("T")

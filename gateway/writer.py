@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import structlog
 from sqlalchemy import Engine
 
-from gateway.batch import Batch, Moves, NotKept
+from gateway.batch import Batch, NotKept
 from gateway.transactions import Outcome, Participant, Transactions
 
 T = TypeVar("T")
@@ -21,7 +21,6 @@ DEFERRED_SECONDS = 0.05
 DEFERRED_MAX = 10_000
 REST_SECONDS = 1.0  # between two tries to keep what nobody waits for, while the database is away
 
-__all__ = ["Batch", "Moves", "NotKept", "Participant", "Work", "Writer"]
 log = structlog.get_logger()
 
 

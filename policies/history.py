@@ -15,7 +15,7 @@ HIGHEST = 3  # of sensitivity and clearance
 FOLLOW, STOP = "follow-a-task-of", "stop-a-task-of"  # verbs of acts about what another began, which do nothing once more
 GO_ON = "go-on-with"  # of an act whose answer was a question, with what was answered to that: it was counted when it began
 _BEGIN = "INSERT INTO errands (tenant, txn, version, taint, totals, updated) VALUES (?, ?, 1, 0, ?, ?) ON CONFLICT (tenant, txn) DO NOTHING"
-_GO_ON = "UPDATE errands SET version = version + 1, totals = ?, updated = ? WHERE tenant = ? AND txn = ? AND version = ?"
+_MOVE = "UPDATE errands SET version = version + 1, totals = ?, updated = ? WHERE tenant = ? AND txn = ? AND version = ?"
 _RAISE = """
 INSERT INTO errands (tenant, txn, version, taint, totals, updated) VALUES (?, ?, 0, ?, '{}', ?)
 ON CONFLICT (tenant, txn) DO UPDATE SET taint = excluded.taint, updated = excluded.updated WHERE errands.taint < excluded.taint
@@ -147,9 +147,8 @@ def outlast(connection: Connection, records: Iterable[tuple[str, str, str]], at:
 def _done(bodies: Iterable[str]) -> Counter[str]:
     """How often each act was allowed, by its permission, and by an approval, before which that stands."""
     done = [one for one in map(_told, bodies) if one.allowed and one.permission and one.verb not in (FOLLOW, STOP)]
-    return Counter(one.permission for one in done if one.verb != GO_ON) + Counter(
-        f"{_APPROVED}{one.permission}" for one in done if one.approval
-    )
+    calls = Counter(one.permission for one in done if one.verb != GO_ON)
+    return calls + Counter(f"{_APPROVED}{one.permission}" for one in done if one.approval)
 
 
 def glance(connection: Connection, tenant: str, txn: str) -> History:
@@ -163,7 +162,7 @@ def leave(batch: Batch, errand: tuple[str, str], mark: Mark, now: int) -> None:
     if mark.version is not None:
         totals = json.dumps(dict(mark.totals))
         known = (totals, now, *errand, mark.version)
-        moved = batch.run(_BEGIN, (*errand, totals, now)) if mark.version < 0 else batch.run(_GO_ON, known)
+        moved = batch.run(_BEGIN, (*errand, totals, now)) if mark.version < 0 else batch.run(_MOVE, known)
         if moved != 1:
             raise HistoryMoved
     if mark.taint:
