@@ -1,13 +1,14 @@
 """What of an agent's failure callers may hear: plain sentences stay, and what tells how the agent is built does not."""
 
 import base64
+import time
 from typing import Any
 
 import pytest
 from msgspec import UNSET
 
 from adapters.contract import Progress
-from adapters.internals import DETAIL_MAX, ROOM, WORDS_MAX, Sieve, meanwhile, tells
+from adapters.internals import DETAIL_MAX, ROOM, STACK_MAX, WORDS_MAX, Sieve, meanwhile, tells
 from adapters.task import Artifact, Message, Part, Role
 
 AT = "https://sales-7f9c.run.example/a2a"
@@ -223,6 +224,14 @@ def test_what_is_no_stack_trace_is_told_while_an_agent_works(words: str) -> None
     progress = Progress(said(Part(text=words)))
     assert meanwhile(progress) is progress
     assert meanwhile(nothing := Progress()) is nothing
+
+
+@pytest.mark.parametrize("line", [" " * STACK_MAX, "   at " + "." * STACK_MAX, "\tat " + "a." * STACK_MAX], ids=["blanks", "dots", "names"])
+def test_lines_made_for_it_are_looked_at_once_for_a_stack_trace(line: str) -> None:  # attack: each took the loop seconds
+    began = time.thread_time()
+    progress = Progress(said(Part(text=f"   at \n{line}")))
+    assert meanwhile(progress) is progress
+    assert time.thread_time() - began < 1  # of its own; a hundredth is plenty
 
 
 def test_metadata_is_shown_member_by_member() -> None:
