@@ -63,7 +63,7 @@ _INNER: Final = tuple(
         r"(?i)\b\w*(?:passw(?:or)?d|pwd|secret|token|(?:api|access|account|private)[_-]?key|credential)s?[\"']?\s*[=:]\s*[\"']?\S",
     )
 )
-_FRAMES: Final = ("Traceback (", 'File "', "   at ", "\tat ", "goroutine ", "panicked at ")  # without one of these there is no stack
+_FRAMES: Final = ("Traceback (", 'File "', "  at ", "\tat ", "goroutine ", "panicked at ")  # without one of these there is no stack
 _STACK: Final = re.compile(  # of Python, the JVM, .NET, Node, Go, Rust
     r'^Traceback \(most recent call last\):|^[ \t]+File "[^"\n]+", line \d|^goroutine \d+ \[[^\]\n]*\]:|^thread \'[^\'\n]*\' panicked at '
     r"|^(?:[ ]{2}|\t)[ \t]*+at (?:(?=[^\s()]+\.)[^\s()]++\(|[^\n]{0,500}[^\d\s]:\d++:\d++\)?[ \t\r]*+$)",  # no step of it is taken twice

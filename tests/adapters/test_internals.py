@@ -196,6 +196,7 @@ STACKS = {
     "java": "java.lang.IllegalStateException: x\n\tat com.acme.Shop.place(Shop.java:12)\n\t... 7 more",
     "node": "TypeError: x\n    at Object.<anonymous> (index.js:1:2)",
     "node without names": "boom\r\n    at file:///srv/x.mjs:1:2\r\n",
+    "node, told less deep": "TypeError: x\n  at main (index.js:1:2)",
     "go": "panic: x\n\ngoroutine 18 [running]:\nmain.main()",
     "dotnet": "x\n   at Shop.Orders.Place(Order order) in C:\\x.cs:line 12",
     "rust": "hello\nthread 'main' panicked at src/main.rs:3:5",
@@ -217,6 +218,8 @@ def test_a_stack_trace_that_an_agent_tells_of_while_it_works_is_for_the_log(word
         "Step 1\nReading /srv/orders.py, line 3\nKeyError: 'x'",
         "Trains:\n    at 10:30:00\n    at 11:00 (Berlin)\n    at noon",
         'The File "a.py", line 3 of it\nis gone',
+        "So it stands:\n  at .hidden(x), and\n  at main(x)",
+        "It looks\n  at " + "a.b" * 20_000,
         "It looks at the\ngoroutine 18 [running], and the thread that panicked at noon",
     ],
 )
