@@ -16,6 +16,7 @@ from examples.demo.story import Story
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started it behind itself, which has it ignored
     screen, sales = Screen(), os.environ.get("SALES", "")
     if sales not in SALES:
         print(f"demo: SALES={sales} is unknown; there is {', '.join(filter(None, SALES))}, or none of these", file=sys.stderr)
