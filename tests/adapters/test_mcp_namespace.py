@@ -8,7 +8,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, TextContent
 from msgspec import Raw
 
-from adapters.mcp_namespace import DEEP, without_ours
+from adapters.mcp_namespace import DEEP, PARTS_MAX, without_ours
 from adapters.mcp_pool import McpPool
 from adapters.mcp_wire import BadAnswer, read_answer, read_envelope
 from tests.adapters.test_mcp_pool import call_of, egress, pool, request_of
@@ -108,6 +108,20 @@ def test_a_message_that_is_no_object_or_is_too_deep_is_left_to_others() -> None:
     assert without_ours(deep) == deep
     with pytest.raises(BadAnswer):
         read_envelope(b'{"jsonrpc":"2.0","id":1,"result":{"_meta":{"dev.interlock/x":}}}')
+
+
+@pytest.mark.parametrize(
+    "parts", ["0," * PARTS_MAX, "0," * (PARTS_MAX * 2 // 3), '["dev.interlock","_"],' * (PARTS_MAX // 3)], ids=["one", "two", "nested"]
+)
+def test_a_message_made_of_very_many_parts_beside_a_name_is_not_looked_through(parts: str) -> None:  # attack: it kept everybody waiting
+    body = f'{{"jsonrpc":"2.0","id":1,"result":{{"a":[{parts}{{"_meta":{{"dev.interlock/x":1}}}}],"b":[{parts}"_dev.interlock"]}}}}'
+    with pytest.raises(BadAnswer) as refused:
+        read_envelope(body.encode())
+    assert str(PARTS_MAX) in refused.value.detail
+    long = envelope(
+        result={"content": [{"type": "text", "text": "dev.interlock, " * PARTS_MAX}], "structuredContent": {"a": [0] * PARTS_MAX}}
+    )
+    assert heard(long) == json.loads(long)
 
 
 def test_each_answer_is_read_without_our_names() -> None:
