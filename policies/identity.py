@@ -21,16 +21,7 @@ from policies.ids import new_id
 from policies.jwks import Fetch, RemoteKeySet
 from policies.keys import SigningKeys
 from policies.principal import Principal
-from policies.strict_jwt import (
-    ACCESS_TOKEN,
-    TOKEN_MAX,
-    TokenRefused,
-    UnverifiedToken,
-    identifier,
-    one_audience,
-    read_unverified,
-    verify_signature,
-)
+from policies.strict_jwt import ACCESS_TOKEN, TOKEN_MAX, TokenRefused, UnverifiedToken, one_audience, read_unverified, verify_signature
 
 __all__ = ["DEVELOPMENT_ISSUER", "Claims", "Identity", "TokenRefused", "TrustedIssuer", "mint_user_token"]
 
@@ -87,7 +78,8 @@ class Identity:
         unverified = read_unverified(token)
         if unverified.claims.get("iss") != self._public_url:
             raise TokenRefused("issuer")
-        return self._read_ours(unverified, (identifier(unverified.claims, "aud"),))
+        audience = unverified.claims.get("aud")  # an agent's URL, however long
+        return self._read_ours(unverified, (audience,) if isinstance(audience, str) else ())
 
     def clear(self) -> None:
         """Forgets every verified token: keys or issuers changed."""

@@ -217,6 +217,8 @@ async def test_what_we_issued_is_told_whichever_resource_it_is_for_and_opens_not
     told = identity.issued(token)
     assert (told.kind, told.client_id, told.grant_id, told.audience) == ("hop", "b", "g1", "https://agent-b.test")
     assert await refusal(identity, token) == "audience"  # and nothing is remembered of it
+    far = f"https://agent-b.test/{'a' * 2000}"
+    assert identity.issued(keys.sign(hop_claims(keys, aud=far), "at+jwt")).audience == far
     person = {name: value for name, value in hop_claims(keys, agent="desk", roles=[]).items() if name != "act"}
     assert identity.issued(keys.sign(person, "at+jwt")).kind == "user"
     for wrong, reason in (
@@ -224,7 +226,7 @@ async def test_what_we_issued_is_told_whichever_resource_it_is_for_and_opens_not
         (mint_user_token(keys, ALICE, GW), "issuer"),
         (issuer.mint({"kid": keys.active}, iss=GW), "signature"),
         (keys.sign(hop_claims(keys), "JWT"), "type"),
-        (keys.sign(hop_claims(keys, aud=["a", "b"]), "at+jwt"), "aud"),
+        (keys.sign(hop_claims(keys, aud=["a", "b"]), "at+jwt"), "audience"),
         ("no token", "shape"),
     ):
         with pytest.raises(TokenRefused) as refused:
