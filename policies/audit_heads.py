@@ -12,6 +12,7 @@ from policies.audit import Head
 
 TYPE = "interlock-audit-head+jwt"
 COMPACT_AFTER = 3600  # lines, an hour of work
+_BYTES = "surrogateescape"
 
 
 class Verifier(Protocol):
@@ -70,7 +71,8 @@ class HeadsFile:
                 return
             fresh = self._path.with_suffix(".new")
             fresh.unlink(missing_ok=True)
-            _append(fresh, "".join(f"{line}\n" for line in self._needed(self._path.read_text().splitlines())).encode())
+            lines = self._needed(_read(self._path).splitlines())
+            _append(fresh, "".join(f"{line}\n" for line in lines).encode(errors=_BYTES))
             os.chown(fresh, self._path.stat().st_uid, -1)  # whoever compacts, those who append have to be able to go on
             fresh.replace(self._path)
             _sync(self._path.parent)
@@ -125,4 +127,9 @@ def _sync(folder: Path) -> None:
 
 def read_heads(path: Path) -> list[str]:
     """The signed heads of a file; none when there is no file."""
-    return path.read_text().split() if path.exists() else []
+    return _read(path).split() if path.exists() else []
+
+
+def _read(path: Path) -> str:
+    """Whatever bytes somebody or something else left there are no head, and no reason to read none."""
+    return path.read_text(errors=_BYTES)

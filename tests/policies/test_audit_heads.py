@@ -123,6 +123,21 @@ def test_two_last_heads_of_one_chain_and_what_is_no_head_are_left_to_be_found(fi
     assert read_heads(path) == lines
 
 
+def test_bytes_that_are_no_text_are_left_to_be_found_and_keep_no_head_from_being_read(path: Path, tmp_path: Path) -> None:
+    keys = SigningKeys.open(tmp_path)
+    file = HeadsFile(path, keys, lambda: NOW)
+    file.keep(head("a", 1))
+    with path.open("ab") as damaged:
+        damaged.write(b"\xff\x00\xfe\n")
+    second = file.keep(head("a", 2))
+    file.compact()
+    assert path.read_bytes() == b"\xff\x00\xfe\n" + f"{second}\n".encode()
+    unread, last = read_heads(path)
+    assert last == second
+    with pytest.raises(ValueError):
+        keys.verify(unread, TYPE)
+
+
 def test_there_is_nothing_to_compact_before_the_first_head(file: HeadsFile, path: Path) -> None:
     file.compact()
     assert not path.exists()
