@@ -86,6 +86,11 @@ class Stopped(Sent):
 
     confirms: bool = False
 
+    @property
+    def by_run(self) -> bool:
+        """Whether it can't be asked for before the turn has a name."""
+        return "{run}" in self.path or any("run" in each for each in self.fill.values())
+
 
 class States(Described):
     """The words of a status, the names of events, and texts such as [DONE] in the place of an event."""

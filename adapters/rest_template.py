@@ -51,7 +51,8 @@ class RestTemplate:
     async def run(self, turn: Turn, line: Line[RestOptions]) -> AsyncIterator[Event]:
         told, ref = line.options, turn.ref or VendorRef()
         sent = (told.resume if turn.answers else None) or (told.stream if turn.stream else None) or told.start
-        reader = RestReader(told.answer, ref.context_id or turn.session, run_of(ref) if turn.answers else "")
+        awaited = told.answer.run is not None and told.cancel is not None and told.cancel.by_run
+        reader = RestReader(told.answer, ref.context_id or turn.session, run_of(ref) if turn.answers else "", awaited)
         yield Ref(reader.ref)
         frames = line.frames(sent.request(context_of(turn, line, reader.session)))
         async with aclosing(read(reader, frames)) as events:
@@ -97,7 +98,8 @@ async def _polled(poll: Polled, reader: "RestReader", line: Line[RestOptions]) -
 class RestReader:
     """Of one JSON answer, or of a stream of them. Where no state says that a turn is over, the end of what has an output does."""
 
-    def __init__(self, answer: Answered, session: str, run: str = "") -> None:
+    def __init__(self, answer: Answered, session: str, run: str = "", awaited: bool = False) -> None:
+        """`awaited`: the turn will be named, and whoever wants to stop it has to wait for that."""
         self._answer = answer
         self._streamed = ""
         self._found: dict[str, Any] = {}  # output, files and citations, as they were told last
@@ -105,11 +107,12 @@ class RestReader:
         self._progress = ""
         self.session = session
         self.run = run
+        self._awaited = awaited
 
     @property
     def ref(self) -> VendorRef:
-        """A turn that is never named goes by its session, so that none is taken for another's; one that will be waits for its name."""
-        return VendorRef(self.session, self.run or ("" if self._answer.run else self.session))
+        """A turn without a name goes by its session, so that none is taken for another's, unless its name is awaited."""
+        return VendorRef(self.session, self.run or ("" if self._awaited else self.session))
 
     def take(self, frame: Frame) -> Iterator[Event]:
         match frame:

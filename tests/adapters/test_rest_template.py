@@ -31,10 +31,7 @@ async def test_a_turn_is_polled_until_it_is_over_and_says_what_it_does_once() ->
     busy = {"state": "busy", "note": "reading"}
     events = await asked("rest", upstream(), run_of(busy, busy, {"state": "over", "out": "yes"}))
     assert [event.message.parts[0].text for event in events if isinstance(event, Progress) and event.message] == ["reading"]
-    assert [event.ref for event in events if isinstance(event, Ref)] == [
-        VendorRef(SESSION),
-        VendorRef(SESSION, "r 1"),
-    ]  # no name of the turn is known before it has one
+    assert [event.ref for event in events if isinstance(event, Ref)] == [VendorRef(SESSION, SESSION), VendorRef(SESSION, "r 1")]
     assert outcome(events)["artifacts"] == [{"text": "yes"}]
 
 
@@ -148,6 +145,20 @@ async def test_a_cancellation_is_told_as_it_is(cancel: Any, status: int, stop: A
 async def test_a_run_without_a_name_is_told_nothing() -> None:
     for ref in (VendorRef("s-1"), VendorRef("s-1", "s-1")):
         assert await canceled("rest", upstream(cancel=STOP), [], ref) is CancelOutcome.UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("cancel", "first"),
+    [
+        (STOP, VendorRef(SESSION)),
+        ({"path": "/stop", "fill": {"/id": "run"}}, VendorRef(SESSION)),
+        ({"path": "/sessions/{session}/stop"}, VendorRef(SESSION, SESSION)),
+        (None, VendorRef(SESSION, SESSION)),
+    ],
+)
+async def test_a_stop_waits_for_the_name_of_a_turn_only_where_it_is_asked_for_by_that(cancel: Any, first: VendorRef) -> None:
+    events = await asked("rest", upstream(cancel=cancel), run_of({"state": "over", "out": "yes"}))
+    assert [event.ref for event in events if isinstance(event, Ref)] == [first, VendorRef(SESSION, "r 1")]
 
 
 async def test_its_form_is_its_skills() -> None:
