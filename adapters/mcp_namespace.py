@@ -24,11 +24,9 @@ def without_ours(message: bytes) -> bytes:
 
     Cheap, since all that servers say comes by here: one character is looked for before several.
     """
-    return _Cleaning().clean(message, DEEP) if _suspicious(message) else message
-
-
-def _suspicious(text: bytes) -> bool:
-    return (b"_" in text and _NAME in text) or (b"\\" in text and _ESCAPED.search(text) is not None)
+    if (b"_" in message and _NAME in message) or (b"\\" in message and _ESCAPED.search(message)):
+        return _Cleaning().clean(message, DEEP)
+    return message
 
 
 class _Cleaning:
@@ -56,7 +54,9 @@ class _Cleaning:
 
     def _part(self, part: Raw, levels: int) -> Raw:
         text = bytes(part)
-        return Raw(self.clean(text, levels - 1)) if _suspicious(text) else part
+        if (b"_" in text and _NAME in text) or (b"\\" in text and _ESCAPED.search(text)):
+            return Raw(self.clean(text, levels - 1))
+        return part
 
     def _count(self, parts: int) -> None:
         """All of them are looked at while nobody else is served."""

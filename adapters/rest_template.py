@@ -51,7 +51,7 @@ class RestTemplate:
     async def run(self, turn: Turn, line: Line[RestOptions]) -> AsyncIterator[Event]:
         told, ref = line.options, turn.ref or VendorRef()
         sent = (told.resume if turn.answers else None) or (told.stream if turn.stream else None) or told.start
-        awaited = told.answer.run is not None and told.cancel is not None and told.cancel.by_run
+        awaited = bool(told.answer.run and told.cancel and told.cancel.by_run)
         reader = RestReader(told.answer, ref.context_id or turn.session, run_of(ref) if turn.answers else "", awaited)
         yield Ref(reader.ref)
         frames = line.frames(sent.request(context_of(turn, line, reader.session)))
@@ -99,7 +99,6 @@ class RestReader:
     """Of one JSON answer, or of a stream of them. Where no state says that a turn is over, the end of what has an output does."""
 
     def __init__(self, answer: Answered, session: str, run: str = "", awaited: bool = False) -> None:
-        """`awaited`: the turn will be named, and whoever wants to stop it has to wait for that."""
         self._answer = answer
         self._streamed = ""
         self._found: dict[str, Any] = {}  # output, files and citations, as they were told last
@@ -107,7 +106,7 @@ class RestReader:
         self._progress = ""
         self.session = session
         self.run = run
-        self._awaited = awaited
+        self._awaited = awaited  # its name, by whoever stops it
 
     @property
     def ref(self) -> VendorRef:
