@@ -18,19 +18,25 @@ class NotEntries(Exception):
 
 
 class _Shallow(yaml.SafeLoader):
-    """Says where a document gets too deep, long before reading it would end for want of stack."""
+    """Says where a document gets too deep, or is in itself, long before reading it would end for want of stack."""
 
-    depth = 0
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._above: list[yaml.Node | None] = []
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        self.depth += 1
-        if self.depth > DEPTH_MAX:
-            begins: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the library's stubs leave it out
-            raise NotEntries(f"is nested too deep, more than {DEPTH_MAX} levels", begins.start_mark.line + 1)
+        self._above.append(parent)
+        begins: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the library's stubs leave it out
+        line = begins.start_mark.line + 1
+        if len(self._above) > DEPTH_MAX:
+            raise NotEntries(f"is nested too deep, more than {DEPTH_MAX} levels", line)
         try:
-            return super().compose_node(parent, index)
+            node = super().compose_node(parent, index)
+            if any(node is each for each in self._above):
+                raise NotEntries("has an alias of what it stands in", line)
+            return node
         finally:
-            self.depth -= 1
+            self._above.pop()
 
 
 def entries(text: str, name: str) -> list[tuple[Any, int]] | None:

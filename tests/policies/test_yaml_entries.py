@@ -76,6 +76,13 @@ def test_as_deep_as_may_be_is_read_and_one_level_more_is_not() -> None:
     assert len(entries("links:\n" + f"- {wide}" * 3 * DEPTH_MAX, "links") or ()) == 3 * DEPTH_MAX  # only what is inside counts
 
 
+@pytest.mark.parametrize("text", ["links: &a [*a]", "links:\n- x\n- &b {c: {d: [1, *b]}}", "&all {links: [*all]}"])
+def test_what_stands_in_itself_is_refused_where_it_does(text: str) -> None:
+    with pytest.raises(NotEntries, match="an alias of what it stands in") as refused:
+        entries(text, "links")
+    assert refused.value.line == text.count("\n") + 1
+
+
 def nested(depth: int) -> list[object]:
     return [nested(depth - 1)] if depth > 1 else []
 
