@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from adapters.contract import (
     Ask,
@@ -76,17 +77,17 @@ async def test_each_ending_is_kept_with_its_outcome(
 
 
 async def test_what_callers_do_not_get_to_see_of_an_agents_words_is_told_to_be_in_the_log(  # attack LOG-02
-    desk: Desk, capsys: pytest.CaptureFixture[str]
+    desk: Desk,
 ) -> None:
-    await desk.run(Progress(words("busy")), Progress(None, {"step": 2}, "at Shop.java"), Done())
+    with capture_logs() as said:
+        await desk.run(Progress(words("busy")), Progress(None, {"step": 2}, "at Shop.java"), Done())
     bodies = [json.loads(event.body) for event in (await desk.ended()).events if event.kind == "status"]
     (told,) = (body for body in bodies if body.get("message", {}).get("metadata"))
     assert told["state"] == "TASK_STATE_WORKING" and "stack trace" in told["message"]["parts"][0]["text"]
     assert told["message"]["metadata"] == {"urn:interlock:a2a:withheld": {"correlationId": "t_1"}}
     assert "Shop.java" not in json.dumps(bodies) and '"step":2' in json.dumps(bodies, separators=(",", ":"))
-    said = capsys.readouterr()
-    (line,) = (line for line in (said.out + said.err).splitlines() if "agent_traced" in line)
-    assert "t_1" in line and "at Shop.java" in line
+    (line,) = (line for line in said if line["event"] == "agent_traced")
+    assert (line["task_id"], line["detail"]) == ("t_1", "at Shop.java")
 
 
 async def test_what_follows_an_ending_is_not_heard(desk: Desk) -> None:
