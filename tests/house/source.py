@@ -52,9 +52,12 @@ def files() -> tuple[Path, ...]:
 
 @cache
 def python(*folders: str) -> tuple[Source, ...]:
-    """The Python files below these folders of the root."""
+    """The Python files below these folders of the root. Raises LookupError for a folder that has none."""
     found = (path for path in files() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in folders)
-    return tuple(Source(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) for path in found)
+    sources = tuple(Source(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) for path in found)
+    if empty := set(folders) - {source.path.partition("/")[0] for source in sources}:
+        raise LookupError(f"no Python file below {', '.join(sorted(empty))}")
+    return sources
 
 
 def product() -> tuple[Source, ...]:
@@ -73,7 +76,9 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def assert_kept(rule: Callable[[Source], list[str]], sources: Iterable[Source]) -> None:
-    """Fails with one line for each place that breaks the rule."""
+    """Fails with one line for each place that breaks the rule, and when there is no file to check."""
     __tracebackhide__ = True
+    sources = tuple(sources)
+    assert sources, "no file to check"
     problems = [problem for source in sources for problem in rule(source)]
     assert not problems, "\n" + "\n".join(problems)

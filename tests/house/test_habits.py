@@ -17,6 +17,13 @@ def test_broad_excepts_stand_at_doors_and_log() -> None:
     assert_kept(habits.broad_excepts, product())
 
 
+def test_modules_with_leave_of_their_own_are_there() -> None:
+    modules = {source.module for source in product()}
+    named = (*habits.ROOTS, *habits.ENVIRONMENT_READERS)
+    absent = [root for root in named if not any(f"{name}.".startswith(f"{root}.") for name in modules)]
+    assert absent == []
+
+
 def test_suppressions_say_why() -> None:
     assert_kept(habits.bare_suppressions, everything())
 

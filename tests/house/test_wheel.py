@@ -18,7 +18,9 @@ def test_the_wheel_holds_the_four_packages_and_its_own_papers(tmp_path: Path) ->
     assert {top for top in tops if not top.endswith(".dist-info")} == set(PRODUCT)
     assert len(tops) == len(PRODUCT) + 1
     assert {source.path for source in product()} == {name for name in names if name.endswith(".py")}
-    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "policies" / "rules").glob("*.cedar")} <= set(names)
+    rules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "policies").rglob("*.cedar")}
+    assert rules
+    assert rules <= set(names)
 
 
 def test_the_distribution_can_not_be_uploaded_and_strangers_of_these_names_are_refused() -> None:

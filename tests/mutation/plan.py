@@ -80,11 +80,17 @@ ALSO: dict[str, tuple[str, ...]] = {
 
 
 def modules() -> list[str]:
-    return sorted(path.stem for path in (ROOT / "policies").glob("*.py") if path.stem not in LEFT_OUT)
+    """Every module of policies/ that decides something, as a path without `.py`. Raises LookupError when there is none."""
+    folder = ROOT / "policies"
+    found = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.py") if path.stem not in LEFT_OUT)
+    if not found:
+        raise LookupError(f"no module to mutate below {folder}")
+    return found
 
 
 def tests_of(module: str) -> list[str]:
     """Paths below the root, those of its own name first."""
-    own = f"policies/test_{module}.py"
+    folder, _, name = module.rpartition("/")
+    own = "/".join(part for part in ("policies", folder, f"test_{name}.py") if part)
     named = [own] if (ROOT / "tests" / own).exists() else []
     return [f"tests/{path}" for path in dict.fromkeys([*named, "policies/test_frozen.py", *ALSO.get(module, ())])]

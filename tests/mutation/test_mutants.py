@@ -59,6 +59,16 @@ def test_what_is_there_for_the_type_checker_alone_is_left_as_it_is() -> None:
     assert set(changed('T = Thing("T")\ndef f(a: str = "") -> None:\n    """Nothing."""\n')) == {"1 text", "2 text"}
 
 
+def test_modules_of_every_folder_of_policies_are_mutated() -> None:
+    files = {path for path in (ROOT / "policies").rglob("*.py") if path.stem not in plan.LEFT_OUT}
+    assert {ROOT / "policies" / f"{module}.py" for module in plan.modules()} == files
+    assert "authority" in plan.modules()
+
+
+def test_modules_left_out_are_there() -> None:
+    assert {path.stem for path in (ROOT / "policies").rglob("*.py")} >= plan.LEFT_OUT
+
+
 def test_every_module_has_tests_that_are_there() -> None:
     assert set(plan.ALSO) <= set(plan.modules())
     for module in plan.modules():

@@ -71,7 +71,7 @@ class _OnSqlite:
 def tried(module: str, tree: ast.Module, tests: list[str]) -> None:
     """Ends this process: 0 where no test noticed, 1 where one did."""
     _alone()
-    sys.meta_path.insert(0, _Finder(f"policies.{module}", path_of(module), tree))
+    sys.meta_path.insert(0, _Finder(f"policies.{module.replace('/', '.')}", path_of(module), tree))
     near = [test for test in tests if test.startswith("tests/policies/")]  # these load less
     far = [test for test in tests if test not in near]
     os._exit(0 if all(_run(some, "-x") == 0 for some in (near, far) if some) else 1)

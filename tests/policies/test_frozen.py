@@ -7,15 +7,29 @@ from inspect import isclass
 import msgspec
 import pytest
 
-from tests.house.source import ROOT
+from tests.house.source import python
 
 FILLED = {"Proof", "Read", "_Told"}
+MODULES = sorted(source.module for source in python("policies"))
 
 
-@pytest.mark.parametrize("module", sorted(path.stem for path in (ROOT / "policies").glob("*.py")))
+def values_of(module: str) -> set[type]:
+    """The structs and dataclasses that a module defines."""
+    found = {each for each in vars(import_module(module)).values() if isclass(each) and each.__module__ == module}
+    return {each for each in found if issubclass(each, msgspec.Struct) or dataclasses.is_dataclass(each)}
+
+
+def is_frozen(value: type) -> bool:
+    if issubclass(value, msgspec.Struct):
+        return bool(value.__struct_config__.frozen)
+    return bool(value.__dataclass_params__.frozen)  # type: ignore[attr-defined]  # every dataclass has them
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_values_are_frozen(module: str) -> None:
-    name = f"policies.{module}"
-    found = {each for each in vars(import_module(name)).values() if isclass(each) and each.__module__ == name}
-    structs = {each.__name__ for each in found if issubclass(each, msgspec.Struct) and not each.__struct_config__.frozen}
-    classes = {each.__name__ for each in found if dataclasses.is_dataclass(each) and not each.__dataclass_params__.frozen}
-    assert structs | classes <= FILLED
+    assert {each.__name__ for each in values_of(module) if not is_frozen(each)} <= FILLED
+
+
+def test_values_of_every_folder_are_looked_at() -> None:
+    looked_at = {each.__name__ for module in MODULES for each in values_of(module)}
+    assert {"Grant", "Delegation", "Principal"} | FILLED <= looked_at
