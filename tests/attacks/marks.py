@@ -12,7 +12,29 @@ from pathlib import Path
 
 from tests.house.source import Source, python
 
-ID = re.compile(r"\b(?:TOK|DLG|TEN|SSR|REG|PRO|HOOK|VLT|INJ|ADM|LOG|BOX|SUP)-\d{2}\b")
+AREAS = (
+    "TOK",
+    "OAU",
+    "DLG",
+    "TEN",
+    "SSR",
+    "REG",
+    "PRO",
+    "AVL",
+    "HOOK",
+    "VLT",
+    "INJ",
+    "HIT",
+    "WFL",
+    "BRD",
+    "MEM",
+    "CST",
+    "ADM",
+    "LOG",
+    "BOX",
+    "SUP",
+)
+ID = re.compile(rf"\b(?:{'|'.join(AREAS)})-\d{{2}}\b")
 MARK = re.compile(r"\battacks? (?=[A-Z]+-\d{2}\b)")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
