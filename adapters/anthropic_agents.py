@@ -1,29 +1,36 @@
 """Anthropic's managed agents (beta): a session's events, heard before anything is said; idle is an end only where nobody is waited for."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 from pydantic import Field
 
-from adapters.chat_content import as_text, question_in, text_in
-from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
-from adapters.frames import Frame, Head, SseFrame
-from adapters.task import Artifact, Part
+from adapters.chat_content import as_text
+from adapters.contract import (
+    Answer,
+    Event,
+    Failed,
+    PromptKind,
+    Ref,
+    Turn,
+    UpstreamFault,
+    VendorRef,
+)
+from adapters.frames import Frame, Head
+from adapters.managed_session import SessionReader
+from adapters.model_failures import FOREIGN
+from adapters.task import Part
 from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
-from adapters.vendor_faults import FAILED
 from adapters.vendor_line import Line, Request, quoted
 
 VERSION: Final = {"anthropic-version": "2023-06-01", "anthropic-beta": "managed-agents-2026-04-01"}
 PREVIEWS: Final = "?event_deltas%5B%5D=agent.message"
-CALLS: Final = ("agent.tool_use", "agent.mcp_tool_use", "agent.custom_tool_use")
-CUSTOM: Final = "agent.custom_tool_use"
+INTERRUPT: Final = {"type": "user.interrupt"}
 AT_WORK: Final = ("running", "rescheduling")
 STOPPING: Final = 0.25  # seconds between questions whether an interrupted session has stopped
 LOOKS: Final = 20
-READ: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-YES_OR_NO: Final = {"type": "boolean"}
 
 
 class ManagedOptions(VendorOptions):
@@ -54,6 +61,8 @@ class AnthropicAgents:
         said = [_result(answer) for answer in turn.answers] or [words]
         async with aclosing(read(SessionReader(), _heard(line, session, said, turn.stream))) as events:
             async for event in events:
+                if isinstance(event, Failed) and event.reason == FOREIGN:
+                    await _given_up(line, session)
                 yield event
 
     async def cancel(self, ref: VendorRef, line: Line[ManagedOptions]) -> CancelOutcome:
@@ -63,7 +72,7 @@ class AnthropicAgents:
             return CancelOutcome.UNSUPPORTED  # it waits, so there is nothing to be stopped
         if (await line.json(_request("GET", place)))["status"] not in AT_WORK:
             return CancelOutcome.TOO_LATE
-        await line.ask(_request("POST", f"{place}/events", {"events": [{"type": "user.interrupt"}]}))
+        await line.ask(_request("POST", f"{place}/events", {"events": [INTERRUPT]}))
         looks = 0
         async with aclosing(line.polled(_request("GET", place), STOPPING)) as sessions:
             async for session in sessions:
@@ -77,6 +86,12 @@ class AnthropicAgents:
 
 def _request(method: str, path: str, body: Any = UNSET) -> Request:
     return Request(method, path, body, VERSION)
+
+
+async def _given_up(line: Line[ManagedOptions], session: str) -> None:
+    """Interrupts a turn that nobody can answer. The turn has failed, whether the agent takes this or not."""
+    with suppress(UpstreamFault):
+        await line.ask(_request("POST", f"/v1/sessions/{quoted(session)}/events", {"events": [INTERRUPT]}))
 
 
 async def _begun(line: Line[ManagedOptions]) -> str:
@@ -112,84 +127,6 @@ def _result(answer: Answer) -> dict[str, Any]:
         return {"type": "user.tool_confirmation", "tool_use_id": answer.prompt.id, "result": "allow" if answer.value else "deny"}
     content = [{"type": "text", "text": as_text(answer.value)}]
     return {"type": "user.custom_tool_result", "custom_tool_use_id": answer.prompt.id, "content": content}
-
-
-class SessionReader:
-    """Of the events of a session from what was said on. A message that came in pieces is told again as a whole, which counts."""
-
-    def __init__(self) -> None:
-        self._calls: dict[str, Mapping[str, Any]] = {}
-        self._pieces: dict[str, str] = {}
-        self._told: set[Any] = set()
-        self._interrupted = False
-        self._figures: dict[str, Any] = {}
-
-    def take(self, frame: Frame) -> Iterator[Event]:
-        if not isinstance(frame, SseFrame) or not frame.data.strip():
-            return
-        event = frame.json()
-        if event.get("id") in self._told:
-            return
-        if event.get("id") and event.get("processed_at", True):  # what waits to be processed is told again
-            self._told.add(event.get("id"))
-        yield from self._event(event)
-
-    def _event(self, event: Mapping[str, Any]) -> Iterator[Event]:
-        match event.get("type"):
-            case "event_delta":
-                yield from self._piece(event)
-            case "agent.message":
-                yield from self._message(event)
-            case kind if kind in CALLS:
-                self._calls[event["id"]] = event
-            case "span.model_request_end":
-                self._spent(event.get("model_usage") or {})
-            case "user.interrupt":
-                self._interrupted = True
-            case "session.error" if _is_final(event):
-                yield Failed(FAILED, detail=str(event.get("error")))
-            case "session.status_terminated" | "error":
-                yield Failed(FAILED, detail=str(event.get("error") or "the session was terminated"))
-            case "session.status_idle":
-                yield self._idle(event["stop_reason"])
-
-    def _piece(self, event: Mapping[str, Any]) -> Iterator[Event]:
-        name, text = str(event["event_id"]), text_in([event["delta"].get("content") or {}])
-        if text:
-            yield ArtifactPiece(Artifact(name, (Part(text=text),)), append=name in self._pieces, last_chunk=False)
-            self._pieces[name] = self._pieces.get(name, "") + text
-
-    def _message(self, event: Mapping[str, Any]) -> Iterator[Event]:
-        text = text_in(event["content"])
-        if text and text != self._pieces.get(event["id"]):
-            yield ArtifactPiece(Artifact(str(event["id"]), (Part(text=text),)))
-
-    def _spent(self, figures: Mapping[str, Any]) -> None:
-        for name, theirs in (("input_tokens", READ), ("output_tokens", ("output_tokens",))):
-            self._figures[name] = self._figures.get(name, 0) + sum(int(figures.get(each) or 0) for each in theirs)
-
-    def _idle(self, reason: Mapping[str, Any]) -> Event:
-        """Raises KeyError for a call that nobody was told of, and ValueError for a reason that nobody knows."""
-        match reason["type"]:
-            case "requires_action" if names := reason.get("event_ids") or reason["requires_action"]["event_ids"]:
-                return Ask(prompts=tuple(_prompt(self._calls[each]) for each in names))
-            case "end_turn":
-                return Canceled() if self._interrupted else Done(metadata=usage(**self._figures))
-            case "retries_exhausted":
-                return Failed(FAILED, detail="its retries are exhausted")
-        raise ValueError(f"the session is idle for no reason that is known: {reason['type']!r}")
-
-
-def _is_final(event: Mapping[str, Any]) -> bool:
-    """An error that the agent tries again after is none yet."""
-    retry = (event.get("error") or {}).get("retry_status") or {}
-    return bool(retry.get("type") != "retrying")
-
-
-def _prompt(call: Mapping[str, Any]) -> Prompt:
-    name, given, custom = str(call["name"]), call.get("input"), call["type"] == CUSTOM
-    kind, schema = (PromptKind.INPUT, None) if custom else (PromptKind.APPROVAL, YES_OR_NO)
-    return Prompt(call["id"], question_in(given) if custom else f"May the agent use {name}?", {"call": name, "args": given}, schema, kind)
 
 
 _: type[Vendor] = AnthropicAgents

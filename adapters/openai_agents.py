@@ -1,23 +1,22 @@
 """OpenAI's hosted agents (beta, agents=v1): a session's turns as events, its required actions as prompts, its published files."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from adapters.chat_content import as_text
-from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef
+from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, InvalidAnswer, Ref, Turn, UpstreamFault, VendorRef
 from adapters.frames import Frame, Head, SseFrame
-from adapters.response_items import approval, is_aside, items_of, open_call, outputs_of, usage_of
+from adapters.model_failures import FOREIGN, LOST, SESSION_LOST, failure_in, failure_of
+from adapters.required_actions import foreign_actions, open_actions, prompts_of, result_event
+from adapters.response_items import is_aside, items_of, outputs_of, usage_of
 from adapters.task import Artifact, Message, Part
 from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
-from adapters.vendor_faults import FAILED
 from adapters.vendor_line import Line, Request, quoted
 
 BETA: Final = {"openai-beta": "agents=v1"}
 NOWHERE: Final[Mapping[str, Any]] = {"type": "none"}
-FOREIGN: Final = "The agent waits for something that the gateway has no words for"
 CANCEL: Final = {"type": "agent.session.input.cancel"}
 PAGE: Final = 100  # files of a turn, at most
 
@@ -48,7 +47,7 @@ class OpenAIAgents:
         if not ref.context_id:
             frames = line.frames(_request("POST", "/agents/sessions", _opening(turn, line.options)))
         elif turn.answers:
-            frames = _heard(line, ref.context_id, [_result(answer) for answer in turn.answers])
+            frames = _heard(line, ref.context_id, [result_event(answer) for answer in turn.answers])
         else:
             frames = _heard(line, ref.context_id, [{"type": "agent.session.input.message", "input": _messages(turn.message)}])
         async with aclosing(read(reader, frames)) as events:
@@ -56,6 +55,8 @@ class OpenAIAgents:
                 if isinstance(event, Done) and line.options.environment.get("type") != "none":
                     async for piece in _published(line, reader.session, reader.root):
                         yield piece
+                elif isinstance(event, Failed) and event.reason == FOREIGN:
+                    await _given_up(line, reader.session)
                 yield event
 
     async def cancel(self, ref: VendorRef, line: Line[AgentsOptions]) -> CancelOutcome:
@@ -68,7 +69,7 @@ class OpenAIAgents:
             async for event in events:
                 if isinstance(event, Canceled):
                     return CancelOutcome.CANCELED
-                if isinstance(event, Done) or (isinstance(event, Failed) and not event.kind):
+                if isinstance(event, Done) or (isinstance(event, Failed) and event.kind != InvalidAnswer.kind):
                     return CancelOutcome.TOO_LATE
         return CancelOutcome.UNKNOWN
 
@@ -107,13 +108,10 @@ def _messages(message: Message) -> list[dict[str, Any]]:
     return said if isinstance(said, list) else [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": said}]}]
 
 
-def _result(answer: Answer) -> dict[str, Any]:
-    prompt, value = answer.prompt, answer.value
-    if prompt.kind is PromptKind.APPROVAL:
-        decision = "approve" if value else "deny"
-        return {"type": "agent.session.input.mcp_approval_request_result", "request_id": prompt.id, "decision": decision}
-    given = {"turn_id": prompt.token, "call_id": prompt.id, "success": True, "output": as_text(value)}
-    return {"type": "agent.session.input.tool_result", **given}
+async def _given_up(line: Line[AgentsOptions], session: str) -> None:
+    """Ends a turn that nobody can answer, so that the session takes the next one. The turn has failed, whatever the answer is."""
+    with suppress(UpstreamFault):
+        await line.ask(_request("POST", f"/agents/sessions/{quoted(session)}/events", {"events": [CANCEL]}))
 
 
 class TurnReader:
@@ -141,10 +139,14 @@ class TurnReader:
             case {"type": "agent.session.turn.created", "turn_id": turn} if not self.root and _is_root(event):
                 self.root = turn
                 yield Ref(VendorRef(self.session, turn))
-            case {"type": "agent.session.requires_action", "session": {"required_actions": actions}} if self._answered is not None:
-                yield from self._asked([each for each in actions if each.get("call_id", each.get("request_id")) not in self._answered])
+            case {"type": "agent.session.requires_action", "session": session} if self._answered is not None:
+                yield from _asked(open_actions(session, self._answered))
+            case {"type": "agent.session.budget_reached"} if self._answered is not None:
+                yield failure_of("budget_reached", "the session reached its spending limit")
+            case {"type": "agent.session.environment.expired"}:
+                yield Failed(LOST, detail=str(event["environment"]), kind=SESSION_LOST)
             case {"type": "agent.session.failed" | "agent.session.environment.failed" | "error"}:
-                yield Failed(FAILED, detail=str({name: event.get(name) for name in ("error", "environment", "session")}))
+                yield failure_in(event.get("error") or event.get("environment") or event.get("session"))
 
     def _of_turn(self, kind: str, event: Mapping[str, Any]) -> Iterator[Event]:
         turn = event.get("turn") or {}
@@ -159,29 +161,20 @@ class TurnReader:
             case "completed", _:
                 yield Done(metadata=usage_of("", event.get("usage") or turn.get("usage")))
             case "failed", _:
-                yield Failed(FAILED, detail=str(turn.get("error")))
+                yield failure_in(turn.get("error"))
             case "cancelled", _:
                 yield Canceled()
 
-    def _asked(self, actions: list[Mapping[str, Any]]) -> Iterator[Event]:
-        prompts = [_prompt(action) for action in actions]
-        if None in prompts:
-            yield Failed(FOREIGN, detail=", ".join(str(action.get("type")) for action in actions))
-        elif prompts:
-            yield Ask(prompts=tuple(filter(None, prompts)))
+
+def _asked(actions: list[Mapping[str, Any]]) -> Iterator[Event]:
+    if foreign := foreign_actions(actions):
+        yield Failed(FOREIGN, detail=", ".join(foreign))
+    elif actions:
+        yield Ask(prompts=prompts_of(actions))
 
 
 def _is_root(event: Mapping[str, Any]) -> bool:
     return (event.get("turn") or {}).get("subagent_id") is None
-
-
-def _prompt(action: Mapping[str, Any]) -> Prompt | None:
-    match action:
-        case {"type": "function_call", "turn_id": turn}:
-            return open_call(action, token=turn)
-        case {"type": "mcp_approval_request", "request_id": name}:
-            return approval(name, action)
-    return None
 
 
 _: type[Vendor] = OpenAIAgents

@@ -1,22 +1,14 @@
 """OpenAI Responses, and the dialect of the Microsoft Agent Framework's DevUI: approvals, open calls and requests as prompts."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Literal
 
-from adapters.chat_content import question_in
-from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, Ref, Turn, VendorRef
-from adapters.frames import Frame, JsonBody, SseFrame
-from adapters.response_items import approval, devui_answers, is_aside, is_structured, items_of, open_call, outputs_of, result_of, usage_of
-from adapters.task import Artifact, Part
+from adapters.contract import Event, Ref, Turn, VendorRef
+from adapters.response_items import devui_answers, items_of, result_of
+from adapters.response_reader import ResponseReader
 from adapters.vendor import AgentFacts, CancelOutcome, Features, SkillFacts, Vendor, VendorOptions, read
-from adapters.vendor_faults import FAILED
 from adapters.vendor_line import Line, Request, quoted
-
-INCOMPLETE: Final = "The agent's answer is incomplete"
-FOREIGN: Final = "The agent wants something done that the gateway has no words for"
-CALLS: Final = ("function_call", "custom_tool_call")  # whose results the caller gives
-UNANSWERABLE: Final = ("computer_call", "local_shell_call", "apply_patch_call")
 
 
 class ResponsesOptions(VendorOptions):
@@ -89,108 +81,6 @@ def _input(turn: Turn, devui: bool) -> str | list[dict[str, Any]]:
     if turn.answers:
         return devui_answers(turn.answers) if devui else [result_of(each) for each in turn.answers]
     return items_of(turn.message.parts, bare=devui)
-
-
-class ResponseReader:
-    """Of a stream of events, or of a whole response. `session` is what the next turn goes on from, where responses are not that."""
-
-    def __init__(self, session: str = "", devui: bool = False) -> None:
-        self._session = session
-        self._devui = devui
-        self._run = ""
-        self._structured = False
-        self._aside: set[str] = set()  # items that are not the answer
-        self._streamed: dict[str, str] = {}
-        self._whole: set[str] = set()
-        self._open: dict[str, Prompt] = {}
-        self._foreign = ""
-
-    def take(self, frame: Frame) -> Iterator[Event]:
-        if isinstance(frame, JsonBody):
-            yield from self._ended(frame.value)
-        elif isinstance(frame, SseFrame) and frame.data != "[DONE]":
-            yield from self._event(frame.json())
-
-    def _event(self, event: Mapping[str, Any]) -> Iterator[Event]:
-        match event:
-            case {"type": "response.created" | "response.in_progress", "response": response}:
-                yield from self._named(response)
-            case {"type": "response.output_item.added", "item": item} if is_aside(item):
-                self._aside.add(item["id"])
-            case {"type": "response.output_text.delta" | "response.refusal.delta", "item_id": name, "delta": text}:
-                yield from self._delta(name, text)
-            case {"type": "response.output_item.done", "item": item}:
-                yield from self._item(item)
-            case {"type": "response.completed" | "response.failed" | "response.incomplete", "response": response}:
-                yield from self._ended(response)
-            case {"type": "response.function_approval.requested", "request_id": name, "function_call": call}:
-                self._open[name] = approval(name, call, token=call)
-            case {"type": "response.request_info.requested", "request_id": name, "request_data": data}:
-                self._open[name] = Prompt(name, question_in(data), data, event.get("response_schema"))
-            case _:
-                yield from _broken(event)
-
-    def _delta(self, name: str, text: str) -> Iterator[Event]:
-        if name not in self._aside and not self._structured:
-            yield ArtifactPiece(Artifact(name, (Part(text=text),)), append=name in self._streamed, last_chunk=False)
-            self._streamed[name] = self._streamed.get(name, "") + text
-
-    def _named(self, response: Mapping[str, Any]) -> Iterator[Event]:
-        self._structured = is_structured(response)
-        if response["id"] != self._run:
-            self._run = response["id"]
-            yield Ref(VendorRef(self._session, self._run))
-
-    def _ended(self, response: Mapping[str, Any]) -> Iterator[Event]:
-        yield from self._named(response)
-        status, error = response["status"], response.get("error")
-        if status == "failed" or error:
-            yield Failed(FAILED, detail=str(error))
-        elif status == "cancelled":
-            yield Canceled()
-        elif status in ("completed", "incomplete"):
-            for item in response["output"]:
-                yield from self._item(item)
-            if status == "completed" and not self._devui:
-                yield Ref(VendorRef(self._run, self._run))
-            yield self._ending(response)
-
-    def _ending(self, response: Mapping[str, Any]) -> Event:
-        if response["status"] == "incomplete":
-            return Failed(INCOMPLETE, detail=str(response.get("incomplete_details")))
-        if self._foreign:
-            return Failed(FOREIGN, detail=self._foreign)
-        if self._open:
-            return Ask(prompts=tuple(self._open.values()))
-        return Done(metadata=usage_of(response.get("model"), response.get("usage")))
-
-    def _item(self, item: Mapping[str, Any]) -> Iterator[Event]:
-        """Once each, though the end of a stream tells all of them again."""
-        kind, name = item["type"], str(item.get("id") or item.get("call_id") or "answer")
-        if name in self._whole:
-            return
-        self._whole.add(name)
-        if kind == "mcp_approval_request":
-            self._open[name] = approval(name, item)
-        elif kind in CALLS and not self._devui:  # DevUI does them itself
-            self._open[item["call_id"]] = open_call(item, token=kind)
-        elif kind.endswith("_output"):
-            self._open.pop(item.get("call_id", ""), None)
-        elif kind in UNANSWERABLE:
-            self._foreign = kind
-        else:
-            yield from outputs_of(name, item, self._streamed, self._structured)
-
-
-def _broken(event: Mapping[str, Any]) -> Iterator[Event]:
-    """What else ends a stream; most events are for those who watch a model."""
-    match event:
-        case {"type": "response.cancelled"}:
-            yield Canceled()
-        case {"type": "error"}:
-            yield Failed(FAILED, detail=str(event.get("message")))
-        case {"error": error} if "type" not in event:
-            yield Failed(FAILED, detail=str(error))
 
 
 _: type[Vendor] = OpenAIResponses

@@ -65,18 +65,23 @@ def outputs_of(name: str, item: Mapping[str, Any], streamed: Mapping[str, str], 
         yield ArtifactPiece(Artifact(name, (Part(raw=item["result"], media_type=f"image/{item.get('output_format') or 'png'}"),)))
 
 
+def refusal_in(item: Mapping[str, Any]) -> str:
+    """What a message says instead of an answer; empty where the model does not refuse."""
+    return "".join(str(block["refusal"]) for block in item.get("content") or () if block.get("type") == "refusal")
+
+
 def _known_as(name: str, text: str, streamed: Mapping[str, str]) -> str:
     """The id under which a text was streamed: some servers have another for it at the end."""
     return name if name in streamed else next((known for known, told in streamed.items() if told == text), name)
 
 
 def _text_of(item: Mapping[str, Any]) -> str:
-    return "".join(str(block.get("text") or block.get("refusal") or "") for block in item["content"])
+    return "".join(str(block.get("text") or "") for block in item["content"])
 
 
 def _parts(item: Mapping[str, Any], streamed: bool, structured: bool) -> Iterator[Part]:
     for block in item["content"]:
-        text, notes = str(block.get("text") or block.get("refusal") or ""), block.get("annotations") or []
+        text, notes = str(block.get("text") or ""), block.get("annotations") or []
         cited = [{name: each[name] for name in ("url", "title", "filename", "file_id") if each.get(name)} for each in notes]
         value = _json(text) if structured else UNSET
         if value is not UNSET:

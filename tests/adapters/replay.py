@@ -250,7 +250,7 @@ def outcome(events: list[Event]) -> dict[str, Any]:
     """What the events of a turn amount to: the state, artifacts as texts and data, prompts, notes, and the text of the ending."""
     assert [isinstance(event, ENDINGS) for event in events] == [False] * (len(events) - 1) + [True], events
     ending, artifacts = events[-1], _artifacts(events)
-    state = STATES[type(ending)]
+    state = "REJECTED" if isinstance(ending, Failed) and ending.rejected else STATES[type(ending)]
     if isinstance(ending, Ask) and (ending.auth or any(prompt.kind.value == "auth" for prompt in ending.prompts)):
         state = "AUTH_REQUIRED"
     told: dict[str, Any] = {"state": state, "artifacts": artifacts}

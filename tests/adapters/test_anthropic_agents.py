@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from adapters.anthropic_agents import SessionReader
 from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, VendorRef
 from adapters.frames import End, Head, SseFrame
+from adapters.managed_session import SessionReader
 from adapters.vendor import CancelOutcome, parse
 from tests.adapters.hand_written import asked, canceled, exchange
 from tests.adapters.replay import ReplayEgress, outcome
@@ -59,6 +59,9 @@ def test_thoughts_tools_and_the_persons_own_words_are_no_answer() -> None:
     [
         (idle("end_turn"), Done),
         (idle("retries_exhausted"), Failed),
+        (idle("budget_reached"), Failed),
+        (idle("refusal"), Failed),
+        ({"type": "session.deleted", "id": "d"}, Failed),
         ({"type": "session.status_terminated", "id": "t"}, Failed),
         (
             {"type": "session.error", "id": "x", "error": {"type": "model", "message": "in /srv", "retry_status": {"type": "exhausted"}}},

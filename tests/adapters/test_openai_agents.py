@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import ArtifactPiece, Done, Ref, VendorRef
+from adapters.contract import ArtifactPiece, Ask, Done, Failed, Ref, VendorRef
 from adapters.vendor import CancelOutcome
 from tests.adapters.hand_written import asked, canceled, exchange
 from tests.adapters.replay import ReplayEgress
@@ -77,6 +77,54 @@ async def test_a_cancellation_is_what_the_turn_s_events_say(events: list[Any], o
         exchange("POST", EVENTS, cancel, status=202, json={}),
     ]
     assert await canceled("openai-agents", UPSTREAM, talk, REF) is outcome
+
+
+FAILURES = [
+    ("session_budget_exceeded", "AGENT_BUDGET", False),
+    ("project_spend_limit_exceeded", "AGENT_BUDGET", False),
+    ("credit_balance_exhausted", "AGENT_BUDGET", False),
+    ("rate_limit_exceeded", "AGENT_BUSY", False),
+    ("cyber_policy", "", True),
+    ("misalignment_policy_violation", "", True),
+    ("max_output_tokens", "", False),
+    ("sandbox_error", "", False),
+]
+
+
+@pytest.mark.parametrize(("code", "kind", "rejected"), FAILURES)
+async def test_a_failed_turn_ends_for_the_reason_that_its_code_names(code: str, kind: str, rejected: bool) -> None:
+    failed = told("failed", "turn_2")
+    failed["turn"]["error"] = {"code": code, "message": "see /srv/secret"}
+    talk = [exchange("GET", EVENTS, sse=[told("created", "turn_2"), failed]), exchange("POST", EVENTS, status=202, json=None)]
+    ending = (await asked("openai-agents", UPSTREAM, talk, ref=REF))[-1]
+    assert isinstance(ending, Failed) and (ending.kind, ending.rejected, ending.retryable) == (kind, rejected, False)
+    assert "/srv" not in ending.reason and (code == "sandbox_error") == (ending.reason == "The agent failed")
+
+
+def approval_of(name: str | None, message: str) -> dict[str, Any]:
+    request = {"type": "mcp_tool_call", "name": name, "arguments": None, "server_label": "shop", "message": message}
+    return {"type": "mcp_approval_request", "request_id": "req_1", "turn_id": "turn_2", "request": request}
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "text"),
+    [("order", "Order 3?", "Order 3?"), ("order", "", "Approve order at shop?"), (None, "", "Approve a call at shop?")],
+)
+async def test_an_approval_without_a_name_or_arguments_is_still_asked(name: str | None, message: str, text: str) -> None:
+    wants = {"type": "agent.session.requires_action", "session": {"required_actions": [approval_of(name, message)]}}
+    talk = [exchange("GET", EVENTS, sse=[told("created", "turn_2"), wants]), exchange("POST", EVENTS, status=202, json=None)]
+    ending = (await asked("openai-agents", UPSTREAM, talk, ref=REF))[-1]
+    assert isinstance(ending, Ask) and [prompt.text for prompt in ending.prompts] == [text]
+
+
+async def test_a_session_whose_budget_ends_while_it_is_canceled_tells_what_became_of_the_turn() -> None:
+    events = [{"type": "agent.session.budget_reached", "session": {}}, told("cancelled", "turn_1")]
+    talk = [
+        exchange("GET", TURN, json={"status": "in_progress"}),
+        exchange("GET", EVENTS, sse=events),
+        exchange("POST", EVENTS, {"events": [{"type": "agent.session.input.cancel"}]}, status=202, json={}),
+    ]
+    assert await canceled("openai-agents", UPSTREAM, talk, REF) is CancelOutcome.CANCELED
 
 
 async def test_a_turn_that_is_over_is_not_canceled() -> None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Answer, Ask, Done, Prompt, PromptKind, Ref, VendorRef
+from adapters.contract import Answer, ArtifactPiece, Ask, Done, Failed, Prompt, PromptKind, Ref, VendorRef
+from adapters.task import text_of
 from adapters.vendor import CancelOutcome
 from tests.adapters.hand_written import asked, canceled, described, exchange
 
@@ -31,6 +32,32 @@ async def test_a_failed_turn_leaves_the_conversation_where_it_was() -> None:
     talk = [exchange("POST", "/responses", None, json={**response("resp_2", []), "status": "failed", "error": {"code": "server_error"}})]
     events = await asked("openai-responses", PLAIN, talk, ref=VendorRef("resp_1"), stream=False)
     assert [event.ref.context_id for event in events if isinstance(event, Ref)] == ["resp_1", "resp_1"]
+
+
+@pytest.mark.parametrize(
+    ("item", "next_from"),
+    [
+        ({"type": "shell_call", "id": "sh", "call_id": "c", "environment": {"type": "local"}}, "resp_1"),
+        ({"type": "tool_search_call", "id": "ts", "call_id": None, "execution": "client"}, "resp_1"),
+        ({"type": "tool_search_call", "id": "ts", "call_id": None, "execution": "server"}, "resp_2"),
+    ],
+)
+async def test_a_response_with_a_call_that_nobody_answers_is_not_gone_on_from(item: dict[str, Any], next_from: str) -> None:
+    talk = [exchange("POST", "/responses", None, json=response("resp_2", [item]))]
+    events = await asked("openai-responses", PLAIN, talk, ref=VendorRef("resp_1"), stream=False)
+    assert [event.ref.context_id for event in events if isinstance(event, Ref)][-1] == next_from
+    assert isinstance(events[-1], Failed) == (next_from == "resp_1")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_refusal_is_the_words_of_a_rejected_task_and_no_artifact(stream: bool) -> None:
+    message = {"id": "m", "type": "message", "content": [{"type": "refusal", "refusal": "I won't."}]}
+    events = [{"type": "response.refusal.delta", "item_id": "m", "delta": "I won"}, {"type": "response.refusal.delta", "delta": "'t."}]
+    ending = {"type": "response.completed", "response": response("resp_1", [message])}
+    answer: dict[str, Any] = {"sse": [*events, ending]} if stream else {"json": ending["response"]}
+    found = await asked("openai-responses", PLAIN, [exchange("POST", "/responses", None, **answer)], stream=stream)
+    assert isinstance(found[-1], Failed) and found[-1].rejected and found[-1].message is not None
+    assert text_of(found[-1].message.parts) == "I won't." and not any(isinstance(event, ArtifactPiece) for event in found)
 
 
 @pytest.mark.parametrize(
