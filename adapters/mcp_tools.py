@@ -60,9 +60,9 @@ class McpTools:
             return await self._pool.probe(url, headers)
         return await self._oauth.authorized(approach, lambda own: self._pool.probe(url, {**headers, **own}))
 
-    async def read(self, source: str, headers: Mapping[str, str]) -> Api:
-        """The HTTP API that an OpenAPI document describes. Raises UpstreamFault and EgressRefused."""
-        return await self._api().read(source, headers)
+    async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> Api:
+        """The HTTP API that an OpenAPI document describes. Raises UpstreamFault, EgressRefused and DocumentUnchanged (see OpenApi.read)."""
+        return await self._api().read(source, headers, known)
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Makes one request. Raises UpstreamFault, McpRefused, ConsentNeeded and EgressRefused; a result with isError is an answer."""

@@ -2,38 +2,46 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urljoin
 
 import msgspec
 
 from adapters.contract import UpstreamFault
+from adapters.openapi_bodies import Body, UnknownBody, read_body
 from adapters.openapi_encoding import STYLES, Operation, Parameter, usable
+from adapters.openapi_schema import SchemaReader, UnusableSchema, definition_key
 
 META: Final = "dev.interlock/operation"  # in the `_meta` of a tool: how a call of it is encoded, pinned with all else
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch")
 OPERATIONS_MAX: Final = 2000
 SCHEMA_MAX: Final = 64 << 10  # bytes of one tool's definition
 PROSE_MAX: Final = 4000  # characters of one description
-DEPTH_MAX: Final = 64
-STEPS_MAX: Final = 2_000_000  # of reading one document: a small one can be made to take for ever
+STEPS_MAX: Final = 5_000_000  # of reading one document: a small one can be made to take for ever
 URL_MAX: Final = 2048  # characters of its server's address
 IGNORED: Final = frozenset({"accept", "content-type", "authorization"})  # as header parameters (OpenAPI 3.1 s4.8.12.1)
-COMPONENTS: Final = "#/components/schemas/"
-BODIES: Final = re.compile(r"application/(?:[\w.+-]+\+)?json|application/x-www-form-urlencoded|text/[\w.+-]+")
 _ODD: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """`base` is where it is called, without a slash at its end; empty where the document does not say."""
+    """`base` is where it is called, without a slash at its end; empty where the document does not say.
+
+    `left_out`: operations that are no tools, by name, each with the reason. `digest` is that of the document's text, where it was read.
+    """
 
     base: str
     version: str
     tools: list[dict[str, Any]]
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    digest: str = ""
+
+
+class _LeftOut(Exception):
+    """An operation can't be called by a client of MCP. The text says why."""
 
 
 def read_api(document: Any, source: str = "") -> Api:
@@ -41,19 +49,20 @@ def read_api(document: Any, source: str = "") -> Api:
     version = document.get("openapi") if isinstance(document, dict) else None
     if not isinstance(version, str) or not version.startswith(("3.0.", "3.1.")) or not isinstance(document.get("paths"), dict):
         raise UpstreamFault("The document is not OpenAPI 3.0 or 3.1")
-    reader = _Reader(document)
+    reader = _Reader(document, version)
     tools: dict[str, dict[str, Any]] = {}
-    for path, given in document["paths"].items():
-        item = reader.resolved(given) if isinstance(path, str) and path.startswith("/") else {}
-        for method in METHODS:
-            operation = item.get(method)
-            tool = reader.tool(method, path, operation) if isinstance(operation, dict) else None
-            if tool is not None:
-                name = tool["name"] if tool["name"] not in tools else _distinct(tool["name"], f"{method} {path}")
-                tools[name] = {**tool, "name": name}
+    left_out: list[tuple[str, str]] = []
+    for path, method, operation in reader.operations():
+        try:
+            tool = reader.tool(method, path, operation)
+        except (_LeftOut, UnusableSchema, UnknownBody) as error:
+            left_out.append((f"{method.upper()} {path}"[:200], str(error)))
+            continue
+        name = tool["name"] if tool["name"] not in tools else _distinct(tool["name"], f"{method} {path}")
+        tools[name] = {**tool, "name": name}
     if len(tools) > OPERATIONS_MAX:
-        raise UpstreamFault("The document has too many operations", f"{len(tools)}")
-    return Api(_base(document, source), version, list(tools.values()))
+        raise UpstreamFault("The document has too many operations", f"{len(tools)}, at most {OPERATIONS_MAX} are taken")
+    return Api(_base(document, source), version, list(tools.values()), left_out)
 
 
 def operation_of(definition: Json) -> Operation:
@@ -80,10 +89,18 @@ def _base(document: Json, source: str) -> str:
 class _Reader:
     """One document; references lead nowhere but into it. Raises UpstreamFault for one that takes too long to read."""
 
-    def __init__(self, document: Json) -> None:
+    def __init__(self, document: Json, version: str) -> None:
         self._document = document
         self._left = STEPS_MAX
-        self._schemas: dict[str, tuple[Any, list[str], int]] = {}  # each rewritten once: it, what it refers to, and its size
+        self._schemas = SchemaReader(self._at, self._spend, siblings=version.startswith("3.1."))
+
+    def operations(self) -> Iterator[tuple[str, str, Json]]:
+        """Path, method and operation object of each."""
+        for path, given in self._document["paths"].items():
+            item = self.resolved(given) if isinstance(path, str) and path.startswith("/") else {}
+            for method in METHODS:
+                if isinstance(item.get(method), dict):
+                    yield path, method, item[method]
 
     def _spend(self, steps: int) -> None:
         self._left -= steps
@@ -107,29 +124,31 @@ class _Reader:
         self._spend(1 + len(reference) // 8)
         node: Any = self._document if reference.startswith("#/") else None
         for step in reference[2:].split("/"):
-            node = node.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(node, dict) else None
+            node = node.get(definition_key(step)) if isinstance(node, dict) else None
         return node
 
-    def tool(self, method: str, path: str, operation: Json) -> dict[str, Any] | None:
-        """Its definition; None for an operation that needs what can't be sent."""
+    def tool(self, method: str, path: str, operation: Json) -> dict[str, Any]:
+        """Its definition. Raises _LeftOut, UnusableSchema and UnknownBody."""
         parameters = list(self._parameters(path, operation))
-        if any(each[0].required and not usable(each[0]) for each in parameters):
-            return None
+        for parameter, _ in parameters:
+            if parameter.required and not usable(parameter):
+                raise _LeftOut(f"it needs the {parameter.place} parameter {parameter.name[:100]}, which no argument may set")
         parameters = [each for each in parameters if usable(each[0])]
-        media, body = self._body(operation)
-        if media is None:
-            return None
         properties = {parameter.argument: schema for parameter, schema in parameters}
-        argument = "body" if "body" not in properties else "request_body"
-        sent = tuple(each for each, _ in parameters)
-        called = Operation(method.upper(), path, sent, media, argument if media else "", body.get("required") is True)
         required = [parameter.argument for parameter, _ in parameters if parameter.required]
-        if media:
-            properties[argument] = _described(body, self.resolved(body.get("content", {}).get(media)).get("schema", {}))
-            required += [argument] if called.body_required else []
+        given = self.resolved(operation.get("requestBody"))
+        body = self._body(given)
+        argument = ("body" if "body" not in properties else "request_body") if body.media else ""
+        if body.media:
+            properties[argument] = _described(given, body.schema)
+            required += [argument] if body.required else []
+        sent = tuple(each for each, _ in parameters)
+        called = Operation(method.upper(), path, sent, body.media, argument, body.required, body.fields)
         schema = self._schema({"type": "object", "properties": properties, "required": required, "additionalProperties": False})
         tool = self._described_tool(operation, called) | {"inputSchema": schema}
-        return tool if schema is not None and len(msgspec.json.encode(tool)) <= SCHEMA_MAX else None
+        if len(msgspec.json.encode(tool)) > SCHEMA_MAX:
+            raise _LeftOut(f"its definition is larger than {SCHEMA_MAX} bytes")
+        return tool
 
     def _described_tool(self, operation: Json, called: Operation) -> dict[str, Any]:
         given = operation.get("operationId")
@@ -170,76 +189,25 @@ class _Reader:
         )
         return made, _described(given, schema)
 
-    def _body(self, operation: Json) -> tuple[str | None, Json]:
-        """Its media type (empty: there is none; None: one is needed and it is none of ours), and the request body."""
-        body = self.resolved(operation.get("requestBody"))
-        content = body.get("content")
-        if not isinstance(content, dict) or not content:
-            return "", {}
-        self._spend(len(content))
-        known = sorted((media for media in content if BODIES.fullmatch(media)), key=lambda media: "json" not in media)
-        if known:
-            return known[0], body
-        return (None, body) if body.get("required") is True else ("", {})
+    def _body(self, given: Json) -> Body:
+        """Raises UnknownBody."""
+        content = given.get("content")
+        self._spend(len(content) if isinstance(content, dict) else 1)
+        return read_body(given, self.resolved)
 
-    def _schema(self, schema: dict[str, Any]) -> dict[str, Any] | None:
-        """With the schemas that it refers to under `$defs`; None where a reference leads out, or the schema is bottomless."""
+    def _schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """With the schemas that it refers to under `$defs`. Raises UnusableSchema, and _LeftOut for one that is too large."""
         definitions: dict[str, Any] = {}
-        try:
-            made, wanted, size = self._rewritten(schema)
-            while wanted:
-                name, *wanted = wanted
-                if name not in definitions:
-                    definitions[name], more, bytes_more = self._component(name)
-                    wanted, size = [*more, *wanted], size + bytes_more
-                if size > SCHEMA_MAX:
-                    return None
-        except _Unusable:
-            return None
+        made, wanted, size = self._schemas.rewrite(schema)
+        while wanted:
+            name, *wanted = wanted
+            key = definition_key(name)
+            if key not in definitions:
+                definitions[key], more, bytes_more = self._schemas.component(name)
+                wanted, size = [*more, *wanted], size + bytes_more
+            if size > SCHEMA_MAX:
+                raise _LeftOut(f"its schema is larger than {SCHEMA_MAX} bytes")
         return {**made, "$defs": definitions} if definitions else dict(made)
-
-    def _component(self, name: str) -> tuple[Any, list[str], int]:
-        """Raises _Unusable."""
-        self._spend(1)
-        if name not in self._schemas:
-            self._schemas[name] = self._rewritten(self._at(COMPONENTS + name))
-        return self._schemas[name]
-
-    def _rewritten(self, schema: Any) -> tuple[Any, list[str], int]:
-        """The schema, the names of those that it refers to, each once, and its size in bytes. Raises _Unusable."""
-        wanted: dict[str, None] = {}
-        made = _rewritten(schema, wanted, 0, self._spend)
-        return made, list(wanted), len(msgspec.json.encode(made))
-
-
-class _Unusable(Exception):
-    """A schema that can't be shown."""
-
-
-def _rewritten(node: Any, wanted: dict[str, None], depth: int, spend: Callable[[int], None]) -> Any:
-    """OpenAPI's dialect as JSON Schema 2020-12. `wanted` gets the names of the schemas that it refers to."""
-    spend(1 + len(node) // 64 if isinstance(node, str) else 1)
-    if depth > DEPTH_MAX:
-        raise _Unusable
-    if isinstance(node, list):
-        return [_rewritten(each, wanted, depth + 1, spend) for each in node]
-    if not isinstance(node, dict):
-        return node
-    reference = node.get("$ref")
-    if isinstance(reference, str):
-        if not reference.startswith(COMPONENTS):
-            raise _Unusable
-        name = reference.removeprefix(COMPONENTS)
-        wanted[name] = None
-        return {"$ref": f"#/$defs/{name}"}
-    found = {
-        key: _rewritten(value, wanted, depth + 1, spend)
-        for key, value in node.items()
-        if key not in ("nullable", "discriminator", "xml", "externalDocs", "example") and not str(key).startswith("x-")
-    }
-    if node.get("nullable") is True and isinstance(found.get("type"), str):
-        found["type"] = [found["type"], "null"]
-    return found
 
 
 def _described(given: Json, schema: Any) -> Any:

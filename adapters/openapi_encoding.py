@@ -9,16 +9,17 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from adapters.openapi_multipart import MULTIPART, BadArguments, Content, FormField, file_content, multipart
+
 STYLES: Final = {"path": "simple", "query": "form", "header": "simple", "cookie": "form"}
 RESERVED: Final = frozenset(  # what no argument may set: who speaks to whom, how, and with which credential
     {"accept", "content-type", "authorization", "host", "cookie", "connection", "content-length", "transfer-encoding", "te", "upgrade"}
 )
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _DELIMITERS: Final = {"form": ",", "spaceDelimited": "%20", "pipeDelimited": "%7C"}
-
-
-class BadArguments(Exception):
-    """The message is safe to show."""
+_JSON: Final = re.compile(r"application/(?:[\w.+-]+\+)?json")
+_TEXT: Final = re.compile(r"text/[\w.+-]+")
+URLENCODED: Final = "application/x-www-form-urlencoded"
 
 
 class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,7 +35,7 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`body` is the media type of the argument `body_argument`; empty: there is none."""
+    """`body` is the media type of the argument `body_argument`; empty: there is none. `fields`: what is known of the members of a form."""
 
     method: str
     path: str
@@ -42,6 +43,7 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     body: str = ""
     body_argument: str = ""
     body_required: bool = False
+    fields: tuple[FormField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,8 @@ def encoded(operation: Operation, arguments: Mapping[str, Any]) -> HttpCall:
         headers["cookie"] = "; ".join(cookies)
     body = _body(operation, arguments)
     if body is not None:
-        headers["content-type"] = operation.body
-    return HttpCall(operation.method, f"{path}?{'&'.join(query)}" if query else path, headers, body)
+        headers["content-type"] = body.media_type
+    return HttpCall(operation.method, f"{path}?{'&'.join(query)}" if query else path, headers, body.body if body else None)
 
 
 def _segment(parameter: Parameter, value: Any) -> str:
@@ -150,19 +152,32 @@ def _object(name: str, value: Mapping[str, Any], style: str, explode: bool) -> I
         yield f"{name}={_DELIMITERS.get(style, ',').join(text for pair in pairs for text in pair)}"
 
 
-def _body(operation: Operation, arguments: Mapping[str, Any]) -> bytes | None:
-    if not operation.body or arguments.get(operation.body_argument) is None:
+def is_json(media: str) -> bool:
+    return _JSON.fullmatch(media) is not None
+
+
+def is_file(media: str) -> bool:
+    """Whether a body of this media type is one file, given as a whole."""
+    return not (media in (URLENCODED, MULTIPART) or is_json(media) or _TEXT.fullmatch(media))
+
+
+def _body(operation: Operation, arguments: Mapping[str, Any]) -> Content | None:
+    """The body, or None where the operation has none or it is left out. Raises BadArguments."""
+    argument, media = operation.body_argument, operation.body
+    if not media or arguments.get(argument) is None:
         if operation.body_required:
-            raise BadArguments(f"the argument {operation.body_argument!r} is missing")
+            raise BadArguments(f"the argument {argument!r} is missing")
         return None
-    value = arguments[operation.body_argument]
-    if operation.body == "application/x-www-form-urlencoded":
+    value = arguments[argument]
+    if media == MULTIPART:
+        return multipart(argument, value, operation.fields, _text)
+    if is_file(media):
+        return file_content(argument, value, media)
+    if media == URLENCODED:
         if not isinstance(value, dict):
-            raise BadArguments(f"the argument {operation.body_argument!r} must be an object")
-        return urlencode([(key, _text(each)) for key, item in value.items() for each in _items(item)]).encode()
-    if operation.body.startswith("text/"):
-        return _text(value).encode()
-    return _json(value).encode()
+            raise BadArguments(f"the argument {argument!r} must be an object")
+        return Content(urlencode([(key, _text(each)) for key, item in value.items() for each in _items(item)]).encode(), media)
+    return Content((_text(value) if media.startswith("text/") else _json(value)).encode(), media)
 
 
 def _items(value: Any) -> Sequence[Any]:

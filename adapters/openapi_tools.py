@@ -2,27 +2,31 @@
 
 import asyncio
 import base64
-import re
+import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-import yaml
 from msgspec import Raw
-from yaml.events import AliasEvent
 
 from adapters.contract import Call, Challenged, UpstreamFault
 from adapters.egress import LIMIT, Egress
 from adapters.http1 import Fetched
 from adapters.mcp_wire import McpAnswer, McpRefused, McpRequest, encode
 from adapters.openapi_document import Api, operation_of, read_api
-from adapters.openapi_encoding import BadArguments, HttpCall, encoded
+from adapters.openapi_encoding import HttpCall, encoded
+from adapters.openapi_multipart import BadArguments
+from adapters.openapi_text import DOCUMENT_MAX, parsed
 from policies.strict_json import BadJson, parse
 
 KIND: Final = "openapi"
-DOCUMENT_MAX: Final = 4 << 20  # bytes
-YAML_MAX: Final = 1 << 20  # bytes, which are read much more slowly
 READ_SECONDS: Final = 20.0
-NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?")
+READ_AT_ONCE: Final = 2  # documents of one process, since a large one takes hundreds of megabytes of memory while it is read
+READER: Final = b"2"  # changes whenever the same document would become other tools
+
+
+class DocumentUnchanged(Exception):
+    """The document is the very one that was read before."""
 
 
 class OpenApi:
@@ -31,14 +35,19 @@ class OpenApi:
     def __init__(self, egress: Egress, clock: Callable[[], float]) -> None:
         self._egress = egress
         self._clock = clock
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
 
-    async def read(self, source: str, headers: Mapping[str, str]) -> Api:
-        """The API that a document describes, JSON or YAML. Raises UpstreamFault and EgressRefused."""
+    async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> Api:
+        """The API that a document describes, JSON or YAML. `known` is the digest of the document that was read before.
+
+        Raises UpstreamFault, EgressRefused and DocumentUnchanged.
+        """
         asking = {"accept": "application/json, application/yaml;q=0.9, */*;q=0.1", **headers}
-        answer = await self._egress.request("GET", source, headers=asking, body=None, timeout=READ_SECONDS, limit=DOCUMENT_MAX)
-        if answer.status != 200:
-            raise UpstreamFault("The OpenAPI document can't be had", f"status {answer.status}")
-        return await asyncio.to_thread(lambda: read_api(parsed(answer.body), source))
+        async with self._reading:
+            answer = await self._egress.request("GET", source, headers=asking, body=None, timeout=READ_SECONDS, limit=DOCUMENT_MAX)
+            if answer.status != 200:
+                raise UpstreamFault("The OpenAPI document can't be had", f"status {answer.status}")
+            return await asyncio.to_thread(_read, answer.body, source, known)
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Makes one call. Raises UpstreamFault, McpRefused and EgressRefused; an answer that is no success is a result with isError."""
@@ -69,34 +78,12 @@ class OpenApi:
         return answer
 
 
-def parsed(text: bytes) -> Any:
-    """A document, JSON or YAML without aliases, which could make a small text endless. Raises UpstreamFault."""
-    try:
-        return parse(text)
-    except BadJson:
-        if len(text) > YAML_MAX:
-            raise UpstreamFault("The OpenAPI document is no JSON, and too large for YAML", f"more than {YAML_MAX} bytes") from None
-        try:
-            return parse(encode(yaml.load(text, _Plain)))  # noqa: S506 (a safe loader, and stricter)
-        except (yaml.YAMLError, BadJson, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise UpstreamFault("The OpenAPI document is neither JSON nor YAML", str(error)[:200]) from None
-
-
-class _Plain(yaml.SafeLoader):
-    """Numbers are those of JSON: others, such as `1:1:1`, take longer the longer they are."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(AliasEvent):
-            raise yaml.YAMLError("an alias")
-        return super().compose_node(parent, index)
-
-    def number(self, node: yaml.ScalarNode) -> Any:
-        text = str(self.construct_scalar(node))
-        return parse(text.encode()) if NUMBER.fullmatch(text) else text
-
-
-for _kind in ("int", "float"):
-    _Plain.add_constructor(f"tag:yaml.org,2002:{_kind}", _Plain.number)
+def _read(text: bytes, source: str, known: str) -> Api:
+    """Raises UpstreamFault and DocumentUnchanged."""
+    digest = hashlib.sha256(READER + text).hexdigest()
+    if digest == known:
+        raise DocumentUnchanged
+    return replace(read_api(parsed(text), source), digest=digest)
 
 
 def _result(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:

@@ -229,9 +229,13 @@ class AgentOffer:
 
 @dataclass(frozen=True, slots=True)
 class ServerOffer:
-    """`openapi`: the address of a document that describes an HTTP API, or the document; `url` may then be empty."""
+    """`openapi`: the address of a document that describes an HTTP API, or the document; `url` may then be empty.
+
+    `known`: the digest of the document that was read there before.
+    """
 
     name: str
     url: str
     terms: OperatorTerms = OperatorTerms()
     openapi: str | Mapping[str, Any] | None = None
+    known: str = ""

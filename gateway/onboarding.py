@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from adapters.contract import Challenged, UpstreamFault
 from adapters.egress import EgressRefused
 from adapters.mcp_tools import STDIO
 from adapters.openapi_tools import KIND as OPENAPI
+from adapters.openapi_tools import DocumentUnchanged
 from gateway.card_source import CardSource, Read, Unverified
 from gateway.endpoints import Endpoints
 from gateway.offers import AgentOffer, BadRequest, OperatorTerms, Registrant, ServerOffer, UrlRefused
@@ -134,10 +135,11 @@ class Onboarding:
         """What a server offers now, to the person of the Grant where it knows users. Raises BadRequest, UpstreamFault, ConsentNeeded."""
         by = Registrant(entry.tenant, entry.owner, operator=True, grant=grant)
         source = str(entry.facts.get("source", "")) or None
-        if entry.kind == OPENAPI and source is None:
-            return unchanged(entry)  # the document came with the registration
-        offer = ServerOffer(entry.name, entry.url, OperatorTerms(upstream=entry.upstream), source)
-        return await self._server(by, offer, command=entry.url == STDIO)
+        offer = ServerOffer(entry.name, entry.url, OperatorTerms(upstream=entry.upstream), source, str(entry.facts.get("document", "")))
+        if entry.kind != OPENAPI or source is not None:  # else the document came with the registration
+            with suppress(DocumentUnchanged):
+                return await self._server(by, offer, command=entry.url == STDIO)
+        return unchanged(entry)
 
     async def check_upstream(self, kind: str, upstream: Mapping[str, Any]) -> None:
         """Whether its options are of agents of this kind. Raises BadRequest."""

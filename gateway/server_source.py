@@ -12,6 +12,7 @@ from adapters.openapi_tools import KIND as OPENAPI
 from gateway.card_source import CardSource
 from gateway.offers import BadRequest, Registrant, ServerOffer
 
+LEFT_OUT_SHOWN = 50  # definitions that are named, of those that are left out
 Definition = Mapping[str, Any]
 
 
@@ -46,13 +47,19 @@ class Described(Protocol):
     @property
     def tools(self) -> Sequence[Definition]: ...
 
+    @property
+    def left_out(self) -> Sequence[tuple[str, str]]: ...
+
+    @property
+    def digest(self) -> str: ...
+
 
 class Servers(Protocol):
     """adapters/mcp_tools.py."""
 
     async def probe(self, name: str, url: str, headers: Mapping[str, str], approach: Approach | None = None) -> Probed: ...
 
-    async def read(self, source: str, headers: Mapping[str, str]) -> Described: ...
+    async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> Described: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ class ServerSource:
         source = openapi if isinstance(openapi, str) else ""
         if isinstance(openapi, str):
             await self._cards.vet_callee("openapi", source)
-            api = await self._servers.read(source, self._credentials(offer.terms.upstream))
+            api = await self._servers.read(source, self._credentials(offer.terms.upstream), offer.known)
         else:
             api = await asyncio.to_thread(read_api, openapi)
         url = offer.url or api.base
@@ -98,4 +105,15 @@ class ServerSource:
         await self._cards.vet_callee("url", url)
         if not offer.url and source and offer.terms.upstream.get("headers") and urlsplit(source).hostname != urlsplit(url).hostname:
             raise BadRequest("upstream.headers", "are for the host that was named, but the API is elsewhere: give its address as url")
-        return Found(OPENAPI, url, {"era": OPENAPI, "protocol_version": api.version, "source": source}, {"tools": api.tools})
+        facts: dict[str, Any] = {"era": OPENAPI, "protocol_version": api.version, "source": source}
+        if api.digest:
+            facts["document"] = api.digest
+        return Found(OPENAPI, url, facts | _left_out(api.left_out), {"tools": api.tools})
+
+
+def _left_out(found: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """What an operator is shown of definitions that no client gets to see, as JSON gives it back. Nothing where there are none."""
+    if not found:
+        return {}
+    first = [{"name": name, "why": why} for name, why in found[:LEFT_OUT_SHOWN]]
+    return {"left_out": {"count": len(found), "first": first}}

@@ -1,5 +1,6 @@
 """Bodies of /api: bounded, checked as raw JSON, then read into a model that knows every member."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from policies.strict_json import parse
 from registry.card import Endpoint
 
 M = TypeVar("M", bound=BaseModel)
+LARGE = 256 << 10  # bytes of a body that takes too long to read on the event loop
 FILE_ONLY = frozenset({"command", "args", "env"})  # what starts a program on our machine is said in the configuration file
 SELF_ONLY = frozenset({"ambient"})  # what shows the machine's own credential to somebody
 
@@ -130,8 +132,9 @@ def settings_of(upstream: UpstreamBody | None) -> dict[str, Any]:
 
 
 async def read_model(request: Request, model: type[M], limit: int) -> M:
-    """Raises BodyTooLarge, BadJson and BadRequest."""
-    return _model(await read_body(request.scope, request.receive, limit), model)
+    """Raises BodyTooLarge, BadJson and BadRequest. A large body is read in a thread, while the event loop goes on."""
+    raw = await read_body(request.scope, request.receive, limit)
+    return await asyncio.to_thread(_model, raw, model) if len(raw) > LARGE else _model(raw, model)
 
 
 async def read_optional(request: Request, model: type[M], limit: int) -> M | None:

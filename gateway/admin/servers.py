@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
+from adapters.openapi_text import DOCUMENT_MAX
 from gateway.admin.amendments import Amendments, ServerPatch
 from gateway.admin.bodies import Body, ServerTermsBody, read_model, read_optional
 from gateway.admin.desk import Desk
@@ -48,7 +49,7 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
 
     @router.post("", name="register_server", status_code=201)
     async def register(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
-        body = await read_model(request, ServerBody, max_body)
+        body = await read_model(request, ServerBody, max(max_body, DOCUMENT_MAX) if desk.operator(caller) else max_body)
         entry, _ = await onboarding.server(await desk.registrant(caller, SERVER, body.name), body.offer())
         return JSONResponse(_head(desk, caller, entry), 201, {"location": f"/api/servers/{entry.name}"})
 
@@ -100,5 +101,6 @@ def _head(desk: Desk, caller: Caller, entry: Registration) -> dict[str, Any]:
         learned |= {"resources": len(entry.resources), "templates": len(entry.templates)}
     if desk.controls(caller, entry):
         learned["waiting"] = len(list(waiting(entry)))
+        learned["left_out"] = facts.get("left_out", {"count": 0, "first": []})
     labels = {"sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities)}
     return {**desk.shown(caller, entry), **labels, **learned}

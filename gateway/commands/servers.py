@@ -105,6 +105,7 @@ def set_labels(
 
 def _fields(server: Mapping[str, Any]) -> list[tuple[str, object]]:
     pairs: list[tuple[str, object]] = [(field, _count(server.get(field))) for field in FIELDS]
+    pairs.append(("left out", (server.get("left_out") or {}).get("count") or ""))
     single = " ".join(f"{tool}={label}" for tool, label in (server.get("sensitivities") or {}).items())
     return [*pairs, ("of single tools", f"sensitivity {single}" if single else "")]
 
@@ -158,7 +159,7 @@ def _offer(url: str, openapi: bool, base: str) -> dict[str, Any]:
     if not Path(url).is_file():
         raise WrongUsage(f"{url} is no http address and no file", "a server that is a command stands in interlock.yaml, under servers")
     from adapters.contract import UpstreamFault
-    from adapters.openapi_tools import parsed
+    from adapters.openapi_text import parsed
 
     try:
         return {"openapi": parsed(Path(url).read_bytes()), **where}
@@ -169,6 +170,10 @@ def _offer(url: str, openapi: bool, base: str) -> dict[str, Any]:
 def _told(server: Mapping[str, Any]) -> None:
     """A server, and what of it waits for an operator, with the difference."""
     screen.fields(_fields(server))
+    left_out = server.get("left_out") or {"count": 0, "first": []}
+    if left_out["count"]:
+        screen.table(["left out", "why"], [(one["name"], one["why"]) for one in left_out["first"]])
+        screen.note(f"{left_out['count']} of what it lists can't be offered to clients")
     waiting = [one for one in server.get("withheld", ()) if one["state"] != "gone"]
     if not waiting:
         return

@@ -6,7 +6,7 @@ import pytest
 
 from adapters.contract import UpstreamFault
 from adapters.openapi_document import URL_MAX, read_api
-from adapters.openapi_tools import YAML_MAX, parsed
+from adapters.openapi_text import YAML_MAX, parsed
 from tests.fakes.patience import cpu_seconds
 
 SECONDS = 20  # of the processor, on any machine; what is refused would take minutes and more

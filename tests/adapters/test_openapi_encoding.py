@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from adapters.openapi_encoding import BadArguments, Operation, Parameter, encoded, usable
+from adapters.openapi_encoding import Operation, Parameter, encoded, usable
+from adapters.openapi_multipart import BadArguments
 
 DEEP = "color%5BR%5D=100&color%5BG%5D=200&color%5BB%5D=150"
 OURS = ["Authorization", "Host", "Cookie", "Content-Length", "Transfer-Encoding", "Proxy-X", "Interlock-Delegation", "a b"]

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from adapters.contract import UpstreamFault
 from adapters.openapi_document import META, read_api
-from adapters.openapi_tools import parsed
+from adapters.openapi_text import parsed
 from gateway.commands.outcomes import WrongUsage
 from gateway.commands.servers import _offer
 from tests.fakes.house import House
@@ -151,6 +151,27 @@ async def test_a_document_may_come_with_the_registration(desk: Reception) -> Non
     assert told["withheld"] == [] and told["tools"] == 4
     answer = await desk.home.call(desk.home.token("mel"), "/mcp/shop", "get_stock", {"sku": "1"})
     assert answer.json()["error"]["code"] == -32015  # nobody is there
+
+
+@sqlite_only
+async def test_a_document_larger_than_other_requests_may_come_with_an_operators_registration(desk: Reception) -> None:
+    document = {**Shop().app.openapi(), "x-filler": "x" * desk.home.gateway.settings.server.max_body}
+    made = await desk.post("/api/servers", name="shop", openapi=document, url=f"{nowhere()}/v1")
+    assert (made.status_code, made.json()["tools"]) == (201, 4), made.text
+    member = await desk.home.http.post(
+        "/api/servers", json={"name": "mine", "openapi": document}, headers={"authorization": f"Bearer {desk.home.token('mel')}"}
+    )
+    assert member.status_code == 413
+
+
+@sqlite_only
+async def test_operators_see_which_operations_are_no_tools(desk: Reception) -> None:
+    document = Shop().app.openapi()
+    document["paths"]["/parts"] = {"post": {"requestBody": {"required": True, "content": {"multipart/related": {}}}}}
+    await desk.post("/api/servers", name="shop", openapi=document, url=f"{nowhere()}/v1")
+    told = (await desk.ask("GET", "/api/servers/shop")).json()
+    why = "it needs a body of the media type multipart/related"
+    assert told["tools"] == 4 and told["left_out"] == {"count": 1, "first": [{"name": "POST /parts", "why": why}]}
 
 
 @sqlite_only

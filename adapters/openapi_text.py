@@ -1,0 +1,106 @@
+"""The text of an OpenAPI document: JSON, or YAML as far as it says what JSON can say (OpenAPI 3.1 s4.3)."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from adapters.contract import UpstreamFault
+from policies.strict_json import MAX_DEPTH, BadJson, parse
+
+DOCUMENT_MAX: Final = 32 << 20  # bytes
+_IS_FAST: Final = bool(yaml.__with_libyaml__)
+YAML_MAX: Final = DOCUMENT_MAX if _IS_FAST else 1 << 20  # bytes; PyYAML without libyaml reads 0.2 MB a second
+_LOADER: Final = yaml.CSafeLoader if _IS_FAST else yaml.SafeLoader
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?")
+_WORDS: Final = {"null": None, "Null": None, "NULL": None, "~": None, "": None} | {
+    word: said for said, name in ((True, "true"), (False, "false")) for word in (name, name.capitalize(), name.upper())
+}
+_TAG: Final = "tag:yaml.org,2002:"
+_TAGS: Final = frozenset({"!", *(_TAG + name for name in ("str", "int", "float", "bool", "null", "map", "seq"))})
+
+
+def parsed(text: bytes) -> Any:
+    """A document, JSON or YAML without aliases, which could make a small text endless. Raises UpstreamFault."""
+    try:
+        return parse(text)
+    except BadJson:
+        if len(text) > YAML_MAX:
+            raise UpstreamFault("The OpenAPI document is no JSON, and too large for YAML", f"more than {YAML_MAX} bytes") from None
+    try:
+        return _value(yaml.parse(text, Loader=_LOADER))
+    except (yaml.YAMLError, BadJson, ValueError) as error:
+        raise UpstreamFault("The OpenAPI document is neither JSON nor YAML", str(error)[:200]) from None
+
+
+def _value(events: Iterator[Event]) -> Any:
+    """What the events of one YAML document build. Raises YAMLError, and BadJson for numbers that JSON has not."""
+    root: list[Any] = []
+    stack: list[_Open] = [_Open(root)]
+    for event in events:
+        if isinstance(event, AliasEvent):
+            raise yaml.YAMLError("the document has an alias")
+        if isinstance(event, DocumentStartEvent) and root:
+            raise yaml.YAMLError("the text has more than one document")
+        if isinstance(event, ScalarEvent):
+            stack[-1].add(event, _scalar(event))
+        elif isinstance(event, MappingStartEvent | SequenceStartEvent):
+            _check_tag(event.tag)
+            made: Any = {} if isinstance(event, MappingStartEvent) else []
+            stack[-1].add(event, made)
+            stack.append(_Open(made))
+            if len(stack) > MAX_DEPTH:
+                raise yaml.YAMLError(f"the document is nested deeper than {MAX_DEPTH} levels")
+        elif isinstance(event, MappingEndEvent | SequenceEndEvent):
+            stack.pop()
+    return root[0] if root else None
+
+
+class _Open:
+    """A mapping or sequence whose end has not come."""
+
+    __slots__ = ("_key", "_made")
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+        self._key: str | None = None
+
+    def add(self, event: Event, value: Any) -> None:
+        """Takes the next key or value. A key is the text that was written, so that `200:` and `on:` stay what they are."""
+        if isinstance(self._made, list):
+            self._made.append(value)
+        elif self._key is not None:
+            self._made[self._key], self._key = value, None
+        elif not isinstance(event, ScalarEvent):
+            raise yaml.YAMLError("a key is no text")
+        elif event.value in self._made:
+            raise yaml.YAMLError("a mapping has the same key twice")
+        else:
+            self._key = event.value
+
+
+def _scalar(event: ScalarEvent) -> Any:
+    """The JSON value of a scalar (YAML 1.2, core schema). Other numbers, such as `1:30` or `0b1`, are texts."""
+    _check_tag(event.tag)
+    text = str(event.value)
+    if event.tag == f"{_TAG}str" or (event.tag is None and not event.implicit[0]):
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    return parse(text.encode()) if _NUMBER.fullmatch(text) else text
+
+
+def _check_tag(tag: str | None) -> None:
+    if tag is not None and tag not in _TAGS:
+        raise yaml.YAMLError("the document has a tag that JSON has no word for")
