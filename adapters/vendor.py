@@ -217,7 +217,7 @@ class VendorAgent:
         key, run = (call.target.tenant, call.target.name, turn.session), ""
         async with (
             self._alone(key) as gate,
-            aclosing(_strict(self.vendor.run(self._known(key, turn, gate.last), line), line.url)) as events,
+            aclosing(enforce_contract(self.vendor.run(self._known(key, turn, gate.last), line), line)) as events,
         ):
             async for event in events:
                 if isinstance(event, Ref):
@@ -226,8 +226,6 @@ class VendorAgent:
                     if not run and (before := self._stopping.get((*key[:2], event.ref.task_id))) and before.done():
                         del self._stopping[(*key[:2], event.ref.task_id)]  # of a turn before this one, where runs have no ids of their own
                     run = event.ref.task_id or run
-                elif isinstance(event, ArtifactPiece):
-                    event = await _fetched(line, event)
                 elif isinstance(event, Failed | Done) and await self._stopped((*key[:2], run)):
                     event = Canceled()
                 yield event
@@ -309,27 +307,32 @@ class PollingAgent(VendorAgent):
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         vendor = cast("Polling", self.vendor)
         line = self._line(call)
-        async with aclosing(_strict(vendor.poll(ref, line), line.url)) as events:
+        async with aclosing(enforce_contract(vendor.poll(ref, line), line)) as events:
             async for event in events:
-                yield await _fetched(line, event) if isinstance(event, ArtifactPiece) else event
+                yield event
 
 
 def agent_of(vendor: Vendor, egress: Egress, read_text: Callable[[str], str] = str) -> VendorAgent:
     return (PollingAgent if isinstance(vendor, Polling) else VendorAgent)(vendor, egress, read_text)
 
 
-async def _strict(events: AsyncIterator[Event], address: str) -> AsyncGenerator[Event, None]:
-    """What a vendor's file trips over is an answer that is not of the protocol; what it hands on of the agent, the agent says."""
+async def enforce_contract(events: AsyncIterator[Event], line: Line[Any]) -> AsyncGenerator[Event, None]:
+    """The events of a vendor's class as the gateway takes them: outputs fetched, and nothing in them that only the gateway may say.
+
+    An error that the class runs into while it reads an answer is an answer of another shape. Raises UpstreamFault.
+    """
     try:
         async with aclosing(cast("AsyncGenerator[Event, None]", events)) as arriving:
             async for event in arriving:
                 event = in_its_own_name(event, NOTES)
-                if isinstance(event, Progress):
+                if isinstance(event, ArtifactPiece):
+                    event = await _fetched(line, event)
+                elif isinstance(event, Progress):
                     event = meanwhile(event)
                 elif isinstance(event, Ask):
                     event = _leading_to_pages(event)
                 elif isinstance(event, Failed | Canceled) and event.message is not None:
-                    event = undone(event, Sieve(address))
+                    event = undone(event, Sieve(line.url))
                 yield event
     except MALFORMED as error:
         raise _unreadable(error) from error

@@ -37,7 +37,7 @@ async def asked(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str, An
     )
     if not isinstance(talk, ReplayEgress):
         assert egress.problems == []
-        assert egress._left == [], "not everything was asked"
+        assert egress.left == [], "not everything was asked"
     return events
 
 

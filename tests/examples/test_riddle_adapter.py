@@ -1,6 +1,9 @@
 """The adapter that the guide teaches: installed as a distribution of its own, it is a kind of agent like any other."""
 
+import os
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +85,13 @@ def test_a_distribution_takes_no_kind_that_is_there_and_a_broken_one_harms_nobod
     assert catalog.features("langgraph").streams  # ours
     with pytest.raises(UnknownKind):
         catalog.adapter("broken")
+
+
+def test_the_distribution_s_own_tests_pass_with_pytest_alone(tmp_path: Path) -> None:
+    shutil.copytree(HERE, tmp_path / "riddle", ignore=shutil.ignore_patterns("__init__.py", "__pycache__"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:xdist", "-c", os.devnull, "."]
+    told = subprocess.run(command, cwd=tmp_path / "riddle", capture_output=True, text=True, timeout=120)
+    assert told.returncode == 0 and " passed" in told.stdout and " skipped" not in told.stdout, told.stdout[-3000:]
 
 
 def _prompt(events: list[Event]) -> Any:

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from inspect import isawaitable
 from typing import Any
 
+from adapters.conformance.checks import check_scenario
+from adapters.conformance.recordings import Expectation, odd, whole
 from tests.adapters import test_a2a_dialects as dialects
-from tests.adapters import test_contract as contract
-from tests.adapters.replay import Expectation, expectations, odd, whole
+from tests.adapters.replay import expectations, vendor_of
 from tests.vendors.rows import RECORDING, Row
 
 Check = Callable[[], Awaitable[None] | None]
@@ -50,15 +51,10 @@ async def why_not(checks: Iterator[Check]) -> str:
                 await done
     except (AssertionError, LookupError, TypeError, ValueError, AttributeError) as wrong:
         place = traceback.extract_tb(wrong.__traceback__)[-1]
-        return f"{place.line}: {wrong!r}" if str(wrong) else f"not so: {place.line}"
+        return f"{type(wrong).__name__}: {wrong} ({place.line})" if str(wrong) else f"not so: {place.line}"
     return ""
 
 
 def _checks(expectation: Expectation) -> Iterator[Check]:
     for pieces in (whole, odd):
-        if "turns" in expectation.said:
-            yield lambda pieces=pieces: contract.test_a_recording_comes_out_as_expected(expectation, pieces)
-        for body in expectation.said.get("bodies", ()):
-            yield lambda pieces=pieces, body=body: contract.test_a_body_is_read_as_expected(expectation, body, pieces)
-    if "describe" in expectation.said:
-        yield lambda: contract.test_an_agent_is_described_as_expected(expectation)
+        yield lambda pieces=pieces: check_scenario(vendor_of(expectation.kind), expectation, pieces)

@@ -21,7 +21,7 @@ async def test_an_expectation_that_does_not_hold_fails_and_says_where() -> None:
     (row,) = await of_adapters([replace(ONE, said={**ONE.said, "turns": turns})])
     assert row.outcome == "fail" and "CANCELED" in row.why
     (row,) = await of_adapters([replace(ONE, said={**ONE.said, "upstream": {"assistant": "other"}})])
-    assert row.outcome == "fail" and "problems" in row.why
+    assert row.outcome == "fail" and "recorded was 'echo'" in row.why
 
 
 async def test_agents_that_speak_a2a_themselves_have_rows_too() -> None:

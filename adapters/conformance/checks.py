@@ -1,0 +1,242 @@
+"""What every adapter of a vendor has to keep, as functions that raise AssertionError with what they saw instead."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final, cast
+
+from adapters.conformance.outcomes import fits, outcome
+from adapters.conformance.playback import FixedAnswer, Playback
+from adapters.conformance.recordings import Change, Expectation, frames_of, whole, with_repeats, with_unknown
+from adapters.contract import Answer, Ask, Event, Failed, InvalidAnswer, Prompt, Ref, Turn, UpstreamFault, VendorRef
+from adapters.egress import Egress
+from adapters.task import Message, Part, Role
+from adapters.vendor import BadOptions, Features, Polling, Vendor, VendorOptions, enforce_contract, options_of, parse
+from adapters.vendor_line import Line, Place
+
+URL: Final = "http://vendor.test"
+SESSION: Final = "5f0c2a52-0000-5000-8000-000000000001"
+USER: Final = "u-0001"
+CREDENTIAL: Final = "operators-secret-key"
+LEAK: Final = "Traceback at /srv/agents/secret-folder/app.py"  # stands in damaged answers, and may reach no caller
+SECONDS: Final = 60.0
+CUTS: Final = (0, 1, 40, 200)  # bytes after which a streamed answer breaks
+
+
+@dataclass(frozen=True)
+class BadAnswer:
+    """An answer that is none, and the `kind` of failure that it has to become. `%s` in the body stands for words of the agent."""
+
+    name: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    kind: str
+    retryable: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+BAD_ANSWERS: Final = (
+    BadAnswer("401", 401, {}, b'{"detail":"%s"}', "AGENT_REFUSES"),
+    BadAnswer("403", 403, {}, b'{"detail":"%s"}', "AGENT_REFUSES"),
+    BadAnswer("404", 404, {}, b'{"detail":"%s"}', "UPSTREAM"),
+    BadAnswer("409", 409, {}, b'{"detail":"%s"}', "AGENT_BUSY", True),
+    BadAnswer("422", 422, {}, b'{"detail":"%s"}', "UPSTREAM"),
+    BadAnswer("423", 423, {"Retry-After": "3"}, b"%s", "AGENT_BUSY", True),
+    BadAnswer("429", 429, {}, b"%s", "AGENT_BUSY", True),
+    BadAnswer("429-after", 429, {"Retry-After": "7"}, b"%s", "AGENT_BUSY", True),
+    BadAnswer("429-date", 429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"%s", "AGENT_BUSY", True),
+    BadAnswer("500", 500, {"content-type": "text/plain"}, b"%s", "UPSTREAM"),
+    BadAnswer("503", 503, {}, b"%s", "UPSTREAM"),
+    BadAnswer("503-after", 503, {"Retry-After": "1"}, b"%s", "AGENT_BUSY", True),
+    BadAnswer("redirect", 302, {"Location": "http://169.254.169.254/"}, b"%s", "UPSTREAM"),
+    BadAnswer("html", 200, {"content-type": "text/html"}, b"<html>%s</html>", "INVALID_AGENT_RESPONSE"),
+    BadAnswer("no-json", 200, {}, b"{%s", "INVALID_AGENT_RESPONSE"),
+    BadAnswer("deep", 200, {}, b"[" * 100_000 + b"%s", "INVALID_AGENT_RESPONSE"),
+    BadAnswer("list", 200, {}, b'["%s"]', "INVALID_AGENT_RESPONSE"),
+    BadAnswer("other-shape", 200, {}, b'{"messages":"%s","output":7,"status":[],"choices":null}', "INVALID_AGENT_RESPONSE"),
+)
+
+
+def check_shape(vendor: Vendor) -> None:
+    """The class has a kind, features and options of its own, and its objects hold no state."""
+    _hold(vendor.kind and vendor.kind == vendor.kind.lower(), f"the kind {vendor.kind!r} is a word in small letters")
+    _hold(isinstance(vendor.features, Features), f"`features` is a Features, and not {vendor.features!r}")
+    _hold(issubclass(vendor.options, VendorOptions), f"`options` is a subclass of VendorOptions, and not {vendor.options!r}")
+    _hold(vars(vendor) == {}, f"an adapter holds no state, but this one has {sorted(vars(vendor))}")
+    _hold(vendor.features.polls == isinstance(vendor, Polling), "`features.polls` says whether there is a method `poll`")
+
+
+def check_options(vendor: Vendor, expectation: Expectation) -> None:
+    """An option that the adapter does not know is refused by its name."""
+    try:
+        options_of(vendor, {**expectation.upstream, "no-such-option": 1})
+    except BadOptions as refused:
+        _hold("no-such-option" in refused.field, f"the refusal names the option, and not {refused.field!r}")
+    else:
+        raise AssertionError("an option that nobody knows was taken: `options` has to forbid extra members, as VendorOptions does")
+
+
+async def check_scenario(vendor: Vendor, expectation: Expectation, change: Change = whole) -> None:
+    """Everything that an expectation says: `turns`, `bodies`, `describe` and `cancel`. A scenario that says nothing of these fails."""
+    said = expectation.said
+    _hold(any(name in said for name in ("turns", "bodies", "describe", "cancel")), f"{expectation} expects nothing")
+    if "turns" in said:
+        await check_turns(vendor, expectation, change)
+    for body in said.get("bodies", ()):
+        check_body(expectation, body, change)
+    if "describe" in said:
+        await check_description(vendor, expectation)
+    if "cancel" in said:
+        await check_cancellation(vendor, expectation)
+
+
+async def check_turns(vendor: Vendor, expectation: Expectation, change: Change = whole) -> None:
+    """The recorded turns come out as expected, and the adapter asks for what was recorded."""
+    outcomes, problems = await play(vendor, expectation, change)
+    _hold(not problems, f"{expectation}: " + "\n".join(problems))
+    _compare(expectation, outcomes)
+
+
+async def check_unknown_members(vendor: Vendor, expectation: Expectation) -> None:
+    """Events and members that the adapter does not know change nothing."""
+    _compare(expectation, (await play(vendor, expectation, with_unknown))[0])
+
+
+async def check_repeats(vendor: Vendor, expectation: Expectation) -> None:
+    """A repeated event brings no second ending."""
+    outcomes, _ = await play(vendor, expectation, with_repeats)
+    wanted, found = expectation.said["turns"][0]["state"], outcomes[0]["state"]
+    _hold(found == wanted, f"{expectation}: the first turn ends as {found}, and not as {wanted}, once every event arrives twice")
+
+
+async def check_cuts(vendor: Vendor, expectation: Expectation) -> None:
+    """A streamed answer that breaks off is a failure, even after partial output."""
+    for number in range(len(expectation.said["turns"])):
+        for size in CUTS:
+            outcomes, _ = await play(vendor, expectation, cut=(number, size))
+            _hold(outcomes[-1]["state"] == "FAILED", f"{expectation}: turn {number}, cut after {size} bytes, ends as {outcomes[-1]}")
+
+
+def check_body(expectation: Expectation, body: Mapping[str, Any], change: Change) -> None:
+    """A single recorded response is read as expected by the reader that the expectation names."""
+    module, _, name = body["reader"].partition(":")
+    reader = getattr(import_module(module), name)(*body.get("arguments", ()))
+    exchange = next(each for each in expectation.exchanges if each["seq"] == body["seq"])
+    found = outcome(list(parse(reader, frames_of(exchange["response"], change))))
+    wanted = {name: value for name, value in body.items() if name not in ("seq", "reader", "arguments")}
+    _hold(fits(wanted, found), f"{expectation}, response {body['seq']}: expected {wanted}, found {found}")
+
+
+async def check_description(vendor: Vendor, expectation: Expectation) -> None:
+    """`describe` tells what the expectation says of the agent."""
+    playback = Playback(expectation.exchanges, expectation.said)
+    facts = await vendor.describe(line_to(vendor, expectation.upstream, playback))
+    _hold(not playback.problems, f"{expectation}: " + "\n".join(playback.problems))
+    wanted = dict(expectation.said["describe"])
+    found = {name: getattr(facts, name) for name in wanted}
+    _hold(found == wanted, f"expected {wanted}, found {found}")
+
+
+async def check_cancellation(vendor: Vendor, expectation: Expectation) -> None:
+    """`cancel` reports what the agent's recorded answers say."""
+    wanted = expectation.said["cancel"]
+    playback = Playback(expectation.exchanges, expectation.said)
+    ref = VendorRef(wanted.get("context_id", ""), wanted.get("task_id", ""))
+    found = await vendor.cancel(ref, line_to(vendor, expectation.upstream, playback))
+    _hold(not playback.problems, f"{expectation}: " + "\n".join(playback.problems))
+    _hold(found == wanted["outcome"], f"expected {wanted['outcome']!r}, found {found.value!r}")
+
+
+async def check_bad_answer(vendor: Vendor, expectation: Expectation, bad: BadAnswer) -> None:
+    """An answer that is none is a failure of its kind, and tells callers nothing of the agent's inside."""
+    headers = {"content-type": "application/json", **bad.headers}
+    ending = await _ending(vendor, expectation, lambda: (bad.status, headers, bad.body.replace(b"%s", LEAK.encode())))
+    found, wanted = (ending.kind or bad.kind, ending.retryable), (bad.kind, bad.retryable)
+    _hold(found == wanted, f"expected {wanted}, found {found}: {ending}")
+    _hold("secret-folder" not in ending.reason and ending.message is None, f"callers would see {ending}")
+
+
+async def check_credential(vendor: Vendor, expectation: Expectation) -> None:
+    """A credential that the agent echoes is not in the details for the log."""
+    ending = await _ending(vendor, expectation, lambda: (401, {}, f"bad key {CREDENTIAL}".encode()))
+    _hold(CREDENTIAL not in ending.detail, "the credential stands in the details of the failure")
+    _hold("bad key" in ending.detail, f"the details have the agent's words, and not {ending.detail!r}")
+
+
+async def play(
+    vendor: Vendor, expectation: Expectation, change: Change = whole, cut: tuple[int, int] | None = None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What came of each turn, and what was asked otherwise than recorded. `cut`: (turn, bytes) at which a streamed body breaks."""
+    playback = Playback(expectation.exchanges, expectation.said, change)
+    line = line_to(vendor, expectation.upstream, playback)
+    outcomes: list[dict[str, Any]] = []
+    ref: VendorRef | None = None
+    prompts: tuple[Prompt, ...] = ()
+    for number, each in enumerate(expectation.said["turns"]):
+        playback.cut = cut[1] if cut and cut[0] == number else None
+        answers = tuple(Answer(prompt, each["answers"][prompt.id]) for prompt in prompts) if "answers" in each else ()
+        turn = Turn(message_of(each["send"]), ref, each.get("stream", True), answers=answers, session=SESSION)
+        events = await events_of(vendor, turn, line)
+        outcomes.append(outcome(events))
+        ref = next((event.ref for event in reversed(events) if isinstance(event, Ref)), ref)
+        prompts = events[-1].prompts if isinstance(events[-1], Ask) else ()
+        if cut and cut[0] == number:
+            break
+    return outcomes, playback.problems
+
+
+async def events_of(vendor: Vendor, turn: Turn, line: Line[Any]) -> list[Event]:
+    """The events of one turn as the gateway takes them. What the adapter raises of the agent is a Failed."""
+    events: list[Event] = []
+    try:
+        async with asyncio.timeout(SECONDS), aclosing(enforce_contract(vendor.run(turn, line), line)) as arriving:
+            async for event in arriving:
+                events.append(event)
+        if not events:
+            raise InvalidAnswer("The agent's answer broke off", "the adapter yielded no event")
+    except UpstreamFault as fault:
+        events.append(Failed(fault.public, detail=fault.detail, kind=fault.kind, retryable=fault.retryable))
+    return events
+
+
+def line_to(vendor: Vendor, upstream: Mapping[str, Any], egress: object) -> Line[Any]:
+    """A line to an agent that `egress` stands for, with an operator's credential."""
+    deadline = asyncio.get_running_loop().time() + SECONDS
+    place = Place(URL, upstream, {"x-api-key": CREDENTIAL}, deadline, USER, SESSION)
+    return Line(cast("Egress", egress), place, options_of(vendor, upstream))
+
+
+def message_of(said: Mapping[str, Any]) -> Message:
+    """A person's message: `{"text"}`, `{"data"}` or `{"parts": [parts as A2A has them]}`."""
+    if "parts" in said:
+        parts = tuple(Part(**{_snake(name): value for name, value in each.items()}) for each in said["parts"])
+    else:
+        parts = (Part(text=said["text"]),) if "text" in said else (Part(data=said["data"]),)
+    return Message("m-1", Role.USER, parts)
+
+
+async def _ending(vendor: Vendor, expectation: Expectation, answer: Callable[[], tuple[int, Mapping[str, str], bytes]]) -> Failed:
+    turn = Turn(message_of({"text": "hello"}), session="s", stream=True)
+    ending = (await events_of(vendor, turn, line_to(vendor, expectation.upstream, FixedAnswer(answer))))[-1]
+    if not isinstance(ending, Failed):
+        raise AssertionError(f"the turn has to fail, but ends with {ending}")
+    return ending
+
+
+def _compare(expectation: Expectation, outcomes: list[dict[str, Any]]) -> None:
+    for number, (wanted, found) in enumerate(zip(expectation.said["turns"], outcomes, strict=True)):
+        _hold(fits(wanted, found), f"{expectation}, turn {number}: expected {wanted}, found {found}")
+
+
+def _hold(claim: object, otherwise: str) -> None:
+    if not claim:
+        raise AssertionError(otherwise)
+
+
+def _snake(name: str) -> str:
+    return {"mediaType": "media_type"}.get(name, name)

@@ -1,0 +1,72 @@
+"""What the events of a turn amount to, in the words of an expectation file."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from adapters.contract import ENDINGS, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Progress, Prompt, PromptKind, Replied
+from adapters.task import Part
+
+STATES: Final = {Done: "COMPLETED", Replied: "COMPLETED", Failed: "FAILED", Canceled: "CANCELED", Ask: "INPUT_REQUIRED"}
+INPUTS: Final = ("send", "stream", "answers")  # members of an expected turn that say what happens before it
+
+
+def outcome(events: Sequence[Event]) -> dict[str, Any]:
+    """State, artifacts, prompts, reason, message and metadata. Raises AssertionError unless the last event is the one ending."""
+    if [isinstance(event, ENDINGS) for event in events] != [False] * (len(events) - 1) + [True]:
+        raise AssertionError(f"a turn has one ending, and it is the last event: {events}")
+    ending = events[-1]
+    told: dict[str, Any] = {"state": _state(ending), "artifacts": _artifacts(events)}
+    if isinstance(ending, Ask):
+        told["prompts"] = [_prompt(prompt) for prompt in ending.prompts]
+    if isinstance(ending, Failed):
+        told |= {"kind": ending.kind, "reason": ending.reason}
+    message = getattr(ending, "message", None)
+    if message is not None:
+        told["message"] = "\n".join(part.text for part in message.parts if isinstance(part.text, str))
+    notes: dict[str, Any] = {}
+    for event in events:
+        if isinstance(event, Progress | Done):
+            notes |= event.metadata or {}
+    return told | ({"metadata": notes} if notes else {})
+
+
+def fits(expected: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether an outcome is the expected one. Artifacts and prompts always count; other members only where the expectation names them."""
+    full = {"artifacts": [], "prompts": [], **expected}
+    return all(found.get(name, []) == value for name, value in full.items() if name not in INPUTS)
+
+
+def _state(ending: Event) -> str:
+    if isinstance(ending, Failed) and ending.rejected:
+        return "REJECTED"
+    if isinstance(ending, Ask) and (ending.auth or any(prompt.kind is PromptKind.AUTH for prompt in ending.prompts)):
+        return "AUTH_REQUIRED"
+    return STATES[type(ending)]
+
+
+def _artifacts(events: Sequence[Event]) -> list[dict[str, Any]]:
+    found: dict[str, list[Part]] = {}
+    for event in events:
+        if isinstance(event, ArtifactPiece):
+            before = found.get(event.artifact.artifact_id, []) if event.append else []
+            found[event.artifact.artifact_id] = [*before, *event.artifact.parts]
+    return [_artifact(parts) for parts in found.values()]
+
+
+def _artifact(parts: Sequence[Part]) -> dict[str, Any]:
+    """Texts joined as `text`, anything else in `parts`, metadata of parts in `metadata`."""
+    texts = [part.text for part in parts if isinstance(part.text, str)]
+    told: dict[str, Any] = {"text": "".join(texts)} if texts else {}
+    others = [_content(part) for part in parts if not isinstance(part.text, str)]
+    notes = [part.metadata for part in parts if isinstance(part.metadata, dict)]
+    return told | ({"parts": others} if others else {}) | ({"metadata": notes} if notes else {})
+
+
+def _content(part: Part) -> dict[str, Any]:
+    unset = type(Part().raw)
+    return {name: value for name in ("data", "raw", "url") if not isinstance(value := getattr(part, name), unset)}
+
+
+def _prompt(prompt: Prompt) -> dict[str, Any]:
+    told = {name: getattr(prompt, name) for name in ("id", "text", "data", "schema", "url")} | {"kind": prompt.kind.value}
+    return {name: value for name, value in told.items() if value not in ("", None)}

@@ -1,0 +1,94 @@
+"""The contract of an adapter as a class of tests for pytest, which a distribution with an adapter of its own subclasses."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from adapters.conformance import checks
+from adapters.conformance.checks import BAD_ANSWERS, BadAnswer
+from adapters.conformance.recordings import Change, Expectation, expectations, odd, whole
+from adapters.vendor import Vendor
+
+PIECES: Final[dict[str, Change]] = {"whole": whole, "pieces": odd}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An adapter and the scenarios that show it."""
+
+    vendor: Vendor
+    scenarios: tuple[Expectation, ...]
+
+    @property
+    def streamed(self) -> list[Expectation]:
+        """The scenarios with turns that are answered by a stream."""
+        return [each for each in self.scenarios if "turns" in each.said and not each.said.get("whole")]
+
+    def __str__(self) -> str:
+        return self.vendor.kind
+
+
+class VendorSuite:
+    """Tests of one adapter. Subclass it in a file that pytest collects, and set both members:
+
+        class TestRiddle(VendorSuite):
+            vendor = Riddle
+            recordings = Path(__file__).parent / "recordings"
+
+    Needs pytest and nothing else: no plugin, no fixture, no network.
+    """
+
+    vendor: ClassVar[type[Vendor]]
+    recordings: ClassVar[Path]  # a folder with `SCENARIO.jsonl` and `SCENARIO.expected.json`
+
+    @classmethod
+    def subjects(cls) -> list[Subject]:
+        """The adapters under test, which is one."""
+        return [Subject(cls.vendor(), tuple(expectations(cls.recordings)))]
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """Called by pytest for each test: parametrizes it over adapters, scenarios, pieces and bad answers."""
+        subjects = self.subjects()
+        pairs = [(each.vendor, scenario) for each in subjects for scenario in each.scenarios]
+        if "adapter" in metafunc.fixturenames:
+            metafunc.parametrize("adapter", subjects, ids=str)
+        if "scenario" in metafunc.fixturenames:
+            metafunc.parametrize(("vendor", "scenario"), pairs, ids=[str(scenario) for _, scenario in pairs])
+        if "pieces" in metafunc.fixturenames:
+            metafunc.parametrize("pieces", PIECES.values(), ids=PIECES)
+        if "bad" in metafunc.fixturenames:
+            metafunc.parametrize("bad", BAD_ANSWERS, ids=str)
+
+    def test_the_adapter_is_shown_by_scenarios_of_its_kind(self, adapter: Subject) -> None:
+        foreign = [str(each) for each in adapter.scenarios if each.kind != adapter.vendor.kind]
+        assert not foreign, f"scenarios of another kind than {adapter}: {foreign}"
+        assert any("turns" in each.said for each in adapter.scenarios), f"no scenario of {adapter} has `turns`"
+        assert adapter.streamed or not adapter.vendor.features.streams, f"{adapter} streams, but no scenario shows it"
+
+    def test_an_adapter_has_a_kind_features_and_options_and_no_state(self, adapter: Subject) -> None:
+        checks.check_shape(adapter.vendor)
+
+    def test_an_unknown_option_is_refused_by_its_name(self, adapter: Subject) -> None:
+        checks.check_options(adapter.vendor, adapter.scenarios[0])
+
+    def test_a_scenario_comes_out_as_expected(self, vendor: Vendor, scenario: Expectation, pieces: Change) -> None:
+        asyncio.run(checks.check_scenario(vendor, scenario, pieces))
+
+    def test_an_answer_that_is_cut_is_a_failure_even_after_partial_output(self, adapter: Subject) -> None:
+        for scenario in adapter.streamed:
+            asyncio.run(checks.check_cuts(adapter.vendor, scenario))
+
+    def test_unknown_events_and_members_change_nothing(self, adapter: Subject) -> None:
+        for scenario in adapter.streamed:
+            asyncio.run(checks.check_unknown_members(adapter.vendor, scenario))
+
+    def test_a_repeated_event_brings_no_second_ending(self, adapter: Subject) -> None:
+        for scenario in adapter.streamed:
+            asyncio.run(checks.check_repeats(adapter.vendor, scenario))
+
+    def test_a_bad_answer_is_a_failure_of_its_kind_that_tells_nothing(self, adapter: Subject, bad: BadAnswer) -> None:
+        asyncio.run(checks.check_bad_answer(adapter.vendor, adapter.scenarios[0], bad))
+
+    def test_a_credential_that_an_agent_echoes_is_not_in_the_details(self, adapter: Subject) -> None:
+        asyncio.run(checks.check_credential(adapter.vendor, adapter.scenarios[0]))
