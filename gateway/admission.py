@@ -91,7 +91,7 @@ class Admission:
                 await self._check_possession(scope, caller, token, bound)
             return caller
         except TokenRefused as refused:
-            self._noted(refused.reason, resource, given or "")
+            self._noted(refused.reason, resource, given or "", refused.detail)
             raise
         except Killed:
             self._noted("killed", resource, given or "")

@@ -238,9 +238,10 @@ TABLE: dict[type[Exception], Row] = {
 HIDDEN: dict[str, type[Exception]] = {"callTool": UnknownTool, "getPrompt": UnknownPrompt, "readResource": UnknownResource}
 UNEXPECTED = Row(500, -32603, "internal", "Something went wrong inside the gateway; its log has the details.", acts=True)
 REASONS = frozenset({row.reason for row in (*TABLE.values(), UNEXPECTED)})
-TOKENS = {  # all else about a token is no business of whoever shows it; these two its holder can read in it
+TOKENS = {  # all else about a token is no business of whoever shows it; these its holder can read in it
     "expired": "The token has expired; get a fresh one.",
     "audience": "The token is for another resource than this, or for another gateway.",
+    "lifetime": "The token lives longer than this gateway accepts of its issuer.",
 }
 
 
@@ -255,6 +256,7 @@ class Told:
     detail: str
     decision: dict[str, Any] | None = None
     scope: str = ""
+    wanted: str = ""  # the scope to ask the token's issuer for
     approval: dict[str, Any] | None = None  # that is waited for
     retry_after: int = 0  # seconds
     unnamed: bool = False
@@ -291,7 +293,7 @@ def http_headers(said: Told, admission: Admission, resource: str) -> list[tuple[
     if said.row.status == 401:
         return [(name.encode(), value.encode()) for name, value in challenges(said, admission, resource)]
     if said.scope:
-        return [(b"www-authenticate", admission.challenge(resource, "insufficient_scope", said.scope).encode())]
+        return [(b"www-authenticate", admission.challenge(resource, "insufficient_scope", said.wanted).encode())]
     return [(b"retry-after", str(said.retry_after).encode())] if said.retry_after else []
 
 
@@ -311,9 +313,9 @@ def _refused(error: Refused) -> Told:
     if isinstance(error, ApprovalNeeded):
         return _needed(error)
     row = TABLE[Refused]
-    scope = ruling.scope if isinstance(ruling, Denial) else ""
+    scope, wanted = (ruling.scope, ruling.wanted) if isinstance(ruling, Denial) else ("", "")
     said = f" They said: {ruling.note}" if isinstance(ruling, Denial) and ruling.note else ""
-    return Told(row, sentence(ruling.decision) + said, story(ruling.decision), scope)
+    return Told(row, sentence(ruling.decision) + said, story(ruling.decision), scope, wanted)
 
 
 def _needed(error: ApprovalNeeded) -> Told:

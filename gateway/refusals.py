@@ -1,4 +1,4 @@
-"""Tokens and clients that were refused, in the log: a few lines a minute of each kind, however many come."""
+"""Tokens and clients that were refused, and lists that are empty for it, in the log: a few lines a minute of each kind."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 class Noted(Protocol):
     """Refusals.note."""
 
-    def __call__(self, reason: str, resource: str, shown: str = "") -> None: ...
+    def __call__(self, reason: str, resource: str, shown: str = "", detail: str = "") -> None: ...
 
 
 @dataclass(slots=True)
@@ -32,8 +32,26 @@ class Refusals:
         self._now = now
         self._windows: dict[str, _Window] = {}
 
-    def note(self, reason: str, resource: str, shown: str = "") -> None:
-        """`shown` is what was shown for a proof. Nobody can be told from it, so what it claims is not told: only that it was the same."""
+    def note(self, reason: str, resource: str, shown: str = "", detail: str = "") -> None:
+        """Logs one refusal. `shown` is what was shown for a proof. Nobody can be told from it, so the log has a fingerprint of it alone.
+
+        `detail` explains a token with a verified signature: what it says, and which setting decides.
+        """
+        left_out = self._left_out(reason)
+        if left_out is None:
+            return
+        fingerprint = hashlib.sha256(shown.encode("utf-8", "surrogatepass")).hexdigest()[:16] if shown else ""
+        more = {"detail": detail} if detail else {}
+        log.warning("refused", reason=reason, resource=resource, fingerprint=fingerprint, left_out=left_out, **more)
+
+    def note_empty(self, reason: str, resource: str, issuer: str) -> None:
+        """Logs a list that is empty for want of scopes or roles in a token of `issuer`."""
+        left_out = self._left_out(reason)
+        if left_out is not None:
+            log.warning("list_empty", reason=reason, resource=resource, issuer=issuer, left_out=left_out)
+
+    def _left_out(self, reason: str) -> int | None:
+        """How many lines of this reason were left out before this one; None where this one is to be left out too."""
         window = self._windows.get(reason)
         left_out = 0
         if window is None or self._now() - window.began >= WINDOW_SECONDS:
@@ -41,7 +59,6 @@ class Refusals:
             window = self._windows[reason] = _Window(self._now())
         if window.told == LINES:
             window.left_out += 1
-            return
+            return None
         window.told += 1
-        fingerprint = hashlib.sha256(shown.encode("utf-8", "surrogatepass")).hexdigest()[:16] if shown else ""
-        log.warning("refused", reason=reason, resource=resource, fingerprint=fingerprint, left_out=left_out)
+        return left_out

@@ -10,6 +10,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.identity_settings import Identity
+
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
@@ -34,25 +36,6 @@ class Server(_Strict):
 
 class Database(_Strict):
     url: str = ""  # sqlite:///PATH or postgresql://…; empty: a SQLite file in INTERLOCK_HOME
-
-
-class Issuer(_Strict):
-    """A trusted identity provider of people."""
-
-    issuer: str
-    audience: str = ""  # empty: the public_url
-    jwks_url: str
-    algorithms: list[Literal["ES256", "RS256"]] = ["ES256", "RS256"]
-    roles_claim: str = "roles"
-    tenant_claim: str = ""  # empty: everybody of this issuer is in its only tenant of `tenants`, or in `default`
-    tenants: list[str] = []  # the only ones that it may speak for; empty: any
-    id_jag: bool = False  # whether its identity assertions (ID-JAG) are exchanged for tokens
-
-
-class Identity(_Strict):
-    development: Literal["auto", "on", "off"] = "auto"
-    issuers: list[Issuer] = []
-    hop_ttl: int = Field(120, ge=5, le=120)  # seconds a hop token lives
 
 
 class DevelopmentUser(_Strict):

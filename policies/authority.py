@@ -15,6 +15,7 @@ from policies.cedar import CedarQuestion, PolicyEngine
 from policies.delegation import CannotNarrow, Delegation, Hop
 from policies.grant import Act, Decision, Denial, Grant, Question, Ruling
 from policies.history import FOLLOW, GO_ON, History, Mark, Step
+from policies.issuers import scope_for
 from policies.permissions import ALL, Permissions
 from policies.rights import links, rights_of, visible
 from policies.surroundings import Surroundings
@@ -91,7 +92,7 @@ class Authority:
             ask = self._engine.asking(verdict.policies)
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)
         if verdict.reason_id:
-            return Denial(decision, verdict.hidden, verdict.scope, verdict.note)
+            return Denial(decision, verdict.hidden, verdict.scope, verdict.note, _wanted(caller, verdict.scope))
         return Grant(decision, child or caller.delegation, None if request.terms is PLAIN else _mark(self._engine, request))
 
     def recalls(self, act: Act) -> bool:
@@ -228,6 +229,11 @@ def _decision(around: Surroundings, basis: tuple[str, str], caller: Caller, requ
         began=verdict.approval.used_by if verdict.approval else "",
         goes_on=request.terms.goes_on,
     )
+
+
+def _wanted(caller: Caller, permission: str) -> str:
+    """The scope that a token needs for the permission, by the name that its issuer has for it."""
+    return permission if caller.scope_map is None or not permission else scope_for(caller.scope_map, permission)
 
 
 def _digest(arguments: Mapping[str, Any] | None) -> str:

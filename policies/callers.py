@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -31,6 +31,7 @@ class Caller(Struct, frozen=True):
     expires: float
     key: str
     thumbprint: str = ""  # of the key that has to be shown beside the token, where it is bound to one
+    scope_map: Mapping[str, Permissions] | None = None  # what the scopes of the person's issuer stand for, where it has its own
 
 
 class Supposed(Struct, frozen=True):
@@ -163,7 +164,9 @@ def _check_pointer(claims: Claims, delegation: Delegation) -> None:
 
 def _called(claims: Claims, delegation: Delegation) -> Caller:
     caller = _caller(claims.client_id, claims.token_id, min(claims.expires, delegation.not_after), delegation)
-    return replace(caller, thumbprint=claims.thumbprint) if claims.thumbprint else caller
+    if not claims.thumbprint and claims.scope_map is None:
+        return caller
+    return replace(caller, thumbprint=claims.thumbprint, scope_map=claims.scope_map)
 
 
 def _caller(client_id: str, token_id: str, expires: float, delegation: Delegation) -> Caller:

@@ -5,29 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from policies.delegation import DEPTH_MAX
-from policies.jwks import ALGORITHMS, is_identifier
-from policies.permissions import BadPermission, Permissions
+from policies.issuers import LIFE, TrustedIssuer, client_of, roles_in, roles_of, scope_of, subject_of
+from policies.permissions import NONE, BadPermission, Permissions
 from policies.strict_jwt import TokenRefused, check_times, identifier, one_audience
 
 DEVELOPMENT_ISSUER = "interlock-development"
-LIFE = 3600.0  # seconds between `iat` and `exp`
-DEVELOPMENT_LIFE = 86_400.0
+DEVELOPMENT_LIFE = 86_400.0  # seconds between `iat` and `exp`
 ASSERTION_LIFE = 600.0
-ROLES_MAX = 200
-
-
-@dataclass(frozen=True, slots=True)
-class TrustedIssuer:
-    """An identity provider of people. An empty `audience` means our public URL, an empty `tenant_claim` the tenant `default`."""
-
-    issuer: str
-    jwks_url: str
-    audience: str = ""
-    algorithms: tuple[str, ...] = tuple(sorted(ALGORITHMS))
-    roles_claim: str = "roles"  # a name, or a path of names with dots, such as realm_access.roles
-    tenant_claim: str = ""
-    tenants: tuple[str, ...] = ()  # the only ones it may speak for; empty: any. The only one of a few needs no claim
-    id_jag: bool = False  # whether its identity assertions are exchanged for tokens of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +34,7 @@ class Claims:
     kind: Literal["user", "hop"] = "user"
     thumbprint: str = ""  # of the key that its bearer has to hold (RFC 9449), where it is bound to one
     agent: str = ""  # that a person's token was given to, for an assertion of their identity provider
+    scope_map: Mapping[str, Permissions] | None = None  # of the issuer, to say which of its scopes a token lacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +99,7 @@ def person_claims(claims: Mapping[str, Any], audiences: Collection[str], now: fl
         tenant=_tenant(claims, "tid"),
         issuer=identifier(claims, "user_iss"),
         subject=identifier(claims, "sub"),
-        roles=_roles(claims.get("roles")),
+        roles=roles_in(claims.get("roles")),
         scope=_own_scope(claims),
         audience=one_audience(claims, audiences),
         client_id=identifier(claims, "client_id"),
@@ -134,9 +119,9 @@ def vouched_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, now: float
     return Vouched(
         tenant=_trusted_tenant(claims, trusted),
         issuer=trusted.issuer,
-        subject=identifier(claims, "sub"),
-        roles=_roles(_claim_at(claims, trusted.roles_claim)),
-        scope=_foreign_scope(claims["scope"]) if "scope" in claims else None,
+        subject=subject_of(claims, trusted),
+        roles=roles_of(claims, trusted),
+        scope=_vouched_scope(claims, trusted),
         client_id=identifier(claims, "client_id"),
         resource=identifier(claims, "resource") if "resource" in claims else "",
         expires=check_times(claims, now, ASSERTION_LIFE),
@@ -154,15 +139,22 @@ def external_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, audience:
     return Claims(
         tenant=_trusted_tenant(claims, trusted),
         issuer=trusted.issuer,
-        subject=identifier(claims, "sub"),
-        roles=_roles(_claim_at(claims, trusted.roles_claim)),
-        scope=_foreign_scope(claims["scope"]) if "scope" in claims else None,
+        subject=subject_of(claims, trusted),
+        roles=roles_of(claims, trusted),
+        scope=scope_of(claims, trusted),
         audience=audience,
-        client_id=identifier(claims, "client_id") if "client_id" in claims else "",
-        expires=check_times(claims, now, LIFE),
-        token_id=identifier(claims, "jti"),
+        client_id=client_of(claims),
+        expires=check_times(claims, now, trusted.token_life),
+        token_id=identifier(claims, "jti") if "jti" in claims else "",  # several providers leave it out, and no replay rule needs it here
+        scope_map=trusted.scope_map,
         thumbprint=_thumbprint(claims),
     )
+
+
+def _vouched_scope(claims: Mapping[str, Any], trusted: TrustedIssuer) -> Permissions | None:
+    """As for a token, except that scopes which say nothing permit nothing: an assertion names what its issuer lets the client have."""
+    scope = scope_of(claims, trusted)
+    return NONE if scope is None and "scope" in claims and trusted.scopes == "permissions" else scope
 
 
 def _thumbprint(claims: Mapping[str, Any]) -> str:
@@ -202,19 +194,6 @@ def _own_scope(claims: Mapping[str, Any]) -> Permissions:
         raise TokenRefused("scope") from None
 
 
-def _foreign_scope(value: object) -> Permissions:
-    """Only what is a permission counts: `openid profile` alone permits nothing."""
-    if not isinstance(value, str):
-        raise TokenRefused("scope")
-    found: set[str] = set()
-    for text in value.split():
-        try:
-            found |= Permissions.of([text]).patterns
-        except BadPermission:
-            continue
-    return Permissions(frozenset(found))
-
-
 def _actors(act: object) -> tuple[str, ...]:
     """RFC 8693 s4.1: the outermost `sub` acts now, those within acted before."""
     actors: list[str] = []
@@ -226,22 +205,3 @@ def _actors(act: object) -> tuple[str, ...]:
     if not actors:
         raise TokenRefused("act")
     return tuple(actors)
-
-
-def _claim_at(claims: Mapping[str, Any], path: str) -> object:
-    """The claim of that very name, else the one that the dots lead to."""
-    if path in claims:
-        return claims[path]
-    found: object = claims
-    for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
-
-
-def _roles(value: object) -> tuple[str, ...]:
-    roles = value.split() if isinstance(value, str) else value
-    if roles is None:
-        return ()
-    if not isinstance(roles, list) or len(roles) > ROLES_MAX or not all(is_identifier(role) for role in roles):
-        raise TokenRefused("roles")
-    return tuple(roles)

@@ -98,12 +98,16 @@ class Grant(Struct, frozen=True):
 
 
 class Denial(Struct, frozen=True):
-    """A refusal. `hidden` means: answer exactly as if the thing did not exist. `scope` names what a token lacks."""
+    """A refusal. `hidden` means: answer exactly as if the thing did not exist. `scope` names the permission that a token lacks.
+
+    `wanted` is the scope to ask the token's issuer for; empty where the issuer has none that covers it.
+    """
 
     decision: Decision
     hidden: bool = False
     scope: str = ""
     note: str = ""  # what whoever denied it said
+    wanted: str = ""
 
 
 class Question(Struct, frozen=True):

@@ -9,7 +9,6 @@ from policies.bounded import BoundedCache
 from policies.claims import (
     DEVELOPMENT_ISSUER,
     Claims,
-    TrustedIssuer,
     Vouched,
     development_claims,
     external_claims,
@@ -18,6 +17,7 @@ from policies.claims import (
     vouched_claims,
 )
 from policies.ids import new_id
+from policies.issuers import TrustedIssuer, audience_of, explained
 from policies.jwks import Fetch, RemoteKeySet
 from policies.keys import SigningKeys
 from policies.principal import Principal
@@ -124,14 +124,18 @@ class Identity:
         if unverified.typ not in _EXTERNAL_TYPES:
             raise TokenRefused("type")
         verify_signature(unverified, await keys.find(unverified.kid))
-        return external_claims(unverified.claims, trusted, self._external_audience(unverified, trusted, audiences), self._now())
+        try:
+            return external_claims(unverified.claims, trusted, self._external_audience(unverified, trusted, audiences), self._now())
+        except TokenRefused as refused:
+            raise TokenRefused(refused.reason, explained(refused.reason, unverified.claims, trusted, self._public_url)) from None
 
     def _external_audience(self, unverified: UnverifiedToken, trusted: TrustedIssuer, audiences: Collection[str]) -> str:
         """The one of `audiences` that the token is for. Where the issuer knows us by another name, that stands for our public URL."""
         if self._public_url not in audiences:  # what is not a door of the gateway, takes no tokens of people
             raise TokenRefused("audience")
         ours = trusted.audience or self._public_url
-        named = one_audience(unverified.claims, [ours if audience == self._public_url else audience for audience in audiences])
+        accepted = [ours if audience == self._public_url else audience for audience in audiences]
+        named = audience_of(unverified.claims, accepted, trusted.other_audiences)
         return self._public_url if named == ours else named
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
+KINDS = frozenset({"agent", "tool", "resource", "prompt", "state", "workflow", "registry", "approval", "audit", "policy"})
 PERMISSION = re.compile(r"\*|[a-z]+:(?:[A-Za-z0-9._/:-]*[./:])?\*|[a-z]+:[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 
 
@@ -15,6 +16,12 @@ class BadPermission(ValueError):
     def __init__(self, text: str) -> None:
         super().__init__(f"{text[:100]!r} is not a permission such as agent:sales, tool:crm.* or *")
         self.text = text
+
+
+def is_meant_as_permission(text: str) -> bool:
+    """Whether a scope of a foreign token speaks of our permissions, well formed or not: `*`, or one of KINDS before a colon."""
+    kind, colon, _ = text.partition(":")
+    return text == "*" or (bool(colon) and kind.lower() in KINDS)
 
 
 @lru_cache(maxsize=8192)

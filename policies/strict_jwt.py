@@ -10,18 +10,22 @@ from jose.exceptions import JOSEError
 from policies import strict_json
 from policies.jwks import ALGORITHMS, VettedKey, base64url, is_identifier
 
-TOKEN_MAX = 8192  # characters
+TOKEN_MAX = 16_384  # characters; a token with the 200 groups that Entra ID puts in has 11,000
 SKEW = 30.0  # seconds
 ACCESS_TOKEN = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 s2.1
 _REFUSED_HEADERS = frozenset({"crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"})
 
 
 class TokenRefused(Exception):
-    """The token says nothing about anybody. `reason` is a slug for logs and audit; callers are told no more than `invalid_token`."""
+    """The token says nothing about anybody. `reason` is a slug for logs and audit; callers are told no more than `invalid_token`.
 
-    def __init__(self, reason: str) -> None:
+    `detail` is for the log alone: what a token with a verified signature says, and what the operator could set.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,8 @@ def _keeping(router: APIRouter, desk: Desk, onboarding: Onboarding, admitted: Ad
             entries, following = desk.page(caller, AGENT, sought.cursor, sought.limit)
         else:
             entries, following = await desk.found(caller, sought.wanted, sought.cursor, sought.limit)
-        return JSONResponse({"items": [_head(desk, caller, entry) for entry in entries], "next": following})
+        items = [_head(desk, caller, entry) for entry in entries]
+        return JSONResponse({"items": items, "next": following, **desk.empty_reason(caller, AGENT, entries)})
 
     @router.get("/{name}/card", name="agent_card")
     async def card(caller: Annotated[Caller, Depends(admitted)], name: str) -> Response:

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.admin.demand import demand
 from gateway.decisions import BadCursor
+from gateway.empty_lists import EmptyLists
 from gateway.offers import BadRequest, Registrant
 from gateway.tasks import rfc3339
 from policies.callers import Caller
@@ -32,8 +33,9 @@ def registering(verb: str, family: Family, name: str) -> Act:
 class Desk:
     """An operator is whoever may write the registry. `may` leaves no trace; `allowed` keeps its decision and raises Refused."""
 
-    def __init__(self, registry: Registry, may: May, allowed: Allowed, search: Search, kills: Kills) -> None:
+    def __init__(self, registry: Registry, may: May, allowed: Allowed, search: Search, kills: Kills, *, empty: EmptyLists) -> None:
         self._registry = registry
+        self._empty = empty
         self._may = may
         self._allowed = allowed
         self._search = search
@@ -64,6 +66,13 @@ class Desk:
                     return page, page[-1].name
                 page.append(entry)
         return page, None
+
+    def empty_reason(self, caller: Caller, family: Family, listed: Sequence[Registration]) -> dict[str, Any]:
+        """The member `empty` of a list that has nothing in it because of the caller's token; no member of any other."""
+        if listed:
+            return {}
+        reason = self._empty.reason(caller, f"/api/{family.value}s", lambda other: self.page(other, family, "", 1)[0])
+        return {"empty": reason} if reason else {}
 
     async def found(self, caller: Caller, wanted: Wanted, cursor: str, limit: int) -> tuple[Sequence[Registration], str | None]:
         """Agents that fit, the best first, after `cursor`. Raises BadCursor."""

@@ -58,7 +58,8 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
         caller: Annotated[Caller, Depends(admitted)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
     ) -> JSONResponse:
         entries, following = desk.page(caller, SERVER, cursor, limit)
-        return JSONResponse({"items": [_head(desk, caller, entry) for entry in entries], "next": following})
+        items = [_head(desk, caller, entry) for entry in entries]
+        return JSONResponse({"items": items, "next": following, **desk.empty_reason(caller, SERVER, entries)})
 
     async def told(caller: Caller, entry: Registration) -> JSONResponse:
         names = {"tool_names": desk.tools(caller, entry), "prompt_names": desk.prompts(caller, entry)}

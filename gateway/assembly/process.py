@@ -22,6 +22,7 @@ from gateway.collector import settle
 from gateway.connections import Connections
 from gateway.consented import Consented
 from gateway.database import Database, bump, engine_for
+from gateway.empty_lists import EmptyLists
 from gateway.errors import REASONS
 from gateway.front_door import FrontDoor
 from gateway.halt import LOOK_SECONDS as HALT_SECONDS
@@ -93,6 +94,7 @@ class Gateway:
         self.parting: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
         self.metrics = Metrics(REASONS | {"bad-envelope", "unknown-session", "canceled"})
         self.refusals = Refusals(time.monotonic)
+        self.empty_lists = EmptyLists(settings.roles.keys(), self.refusals.note_empty)
         self.places = Places()
         self.metrics.gauge("streams", "Streams that are open now.", lambda: self.places.open)
         self.keys = SigningKeys.open(settings.home)

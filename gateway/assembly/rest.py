@@ -59,7 +59,8 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
     """All that the framework serves."""
     admitted, may, url = admitted_by(admission, gateway.limits.request), gateway.authority.may, gateway.settings.public_url
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
-    desk, size = Desk(gateway.registry, may, gateway.allowed, gateway.search, gateway.kills), gateway.settings.server.max_body
+    desk = Desk(gateway.registry, may, gateway.allowed, gateway.search, gateway.kills, empty=gateway.empty_lists)
+    size = gateway.settings.server.max_body
     amendments = Amendments(desk, gateway.registry, gateway.onboarding, gateway.renewal, gateway.refresh)
     amendments.calls = gateway.catalog.resilience.state
     evaluations = Evaluations(gateway.authority, gateway.registry, gateway.database, rights.roles_now(gateway.settings))
@@ -71,7 +72,7 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
     return api(
         admission,
         [
-            oauth_metadata.routes(url, gateway.keys, issuers),
+            oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(gateway.settings)),
             oauth_connect.client_routes(gateway.own_client),
             oauth_connect.routes(gateway.connections, gateway.oauth, gateway.own_client, admission.bearer),
             oauth_token.routes(issuing, gateway.keep, gateway.refusals.note, gateway.limits.ask),

@@ -4,14 +4,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from adapters.egress import Egress
+from gateway.identity_settings import Issuer
 from gateway.limits import Limit, Limits
 from gateway.settings import Settings
 from gateway.tool_schemas import tools_of
 from policies.argument_types import KnownTool
 from policies.cedar import Tools
-from policies.claims import DEVELOPMENT_ISSUER, TrustedIssuer
+from policies.claims import DEVELOPMENT_ISSUER
 from policies.identity import Identity
 from policies.ids import new_id
+from policies.issuers import TrustedIssuer
 from policies.keys import SigningKeys
 from policies.kills import Kills
 from policies.permissions import Permissions, ceiling_of
@@ -26,6 +28,12 @@ def issuers(settings: Settings) -> list[str]:
     return [*known, DEVELOPMENT_ISSUER] if settings.development else known
 
 
+def scopes_supported(settings: Settings) -> list[str]:
+    """The scopes that mean something here and that every issuer of people understands: names of their scope maps."""
+    maps = [frozenset(issuer.scope_map or ()) for issuer in settings.identity.issuers]
+    return sorted(frozenset.intersection(*maps)) if maps else []
+
+
 def limits(settings: Settings) -> Limits:
     """How much may be asked for."""
     return Limits([Limit(**seed.model_dump()) for seed in settings.limits.per], time.monotonic, time.time)
@@ -33,12 +41,29 @@ def limits(settings: Settings) -> Limits:
 
 def identity(settings: Settings, keys: SigningKeys, egress: Egress) -> Identity:
     """Whom tokens are believed from."""
-    given = settings.identity.issuers
-    issuers = [
-        TrustedIssuer(**{**issuer.model_dump(), "algorithms": tuple(issuer.algorithms), "tenants": tuple(issuer.tenants)})
-        for issuer in given
-    ]
-    return Identity(settings.public_url, keys, issuers, egress.fetch, settings.development)
+    trusted = [_trusted(issuer) for issuer in settings.identity.issuers]
+    return Identity(settings.public_url, keys, trusted, egress.fetch, settings.development)
+
+
+def _trusted(given: Issuer) -> TrustedIssuer:
+    """A provider as the settings describe it."""
+    scope_map = {scope: Permissions.of(texts) for scope, texts in (given.scope_map or {}).items()}
+    return TrustedIssuer(
+        issuer=given.issuer,
+        jwks_url=given.jwks_url,
+        audience=given.audience,
+        other_audiences=tuple(given.other_audiences),
+        algorithms=tuple(given.algorithms),
+        token_life=given.token_life,
+        subject_claim=given.subject_claim,
+        roles_claims=(given.roles_claim,) if isinstance(given.roles_claim, str) else tuple(given.roles_claim),
+        default_roles=tuple(given.default_roles),
+        tenant_claim=given.tenant_claim,
+        tenants=tuple(given.tenants),
+        scopes=given.scopes,
+        scope_map=scope_map if given.scope_map is not None else None,
+        id_jag=given.id_jag,
+    )
 
 
 def known_tools(registry: Registry) -> Tools:

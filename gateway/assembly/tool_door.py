@@ -54,7 +54,7 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     feeds = Feed(gateway.broker, catalogue, changes, watching), TaskFeed(tasks, log)
     line = Line(mailbox, streams, Marks(gateway.keys), time.time)
     listeners = Listeners(admission, feeds, sessions, line, gateway.places)
-    methods = Methods(relay, tasks, catalogue, sessions, changes)
+    methods = Methods(relay, tasks, catalogue, sessions, changes, empty=gateway.empty_lists)
     parts = Parts(relay, methods, seal, parked, listeners, line)
 
     for name in ("registry", "grants", "kills", "policies"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from gateway.commands.outcomes import Failed, NotReachable, Refused, Stop, WrongUsage
-from gateway.commands.screen import progress
+from gateway.commands.screen import complain, progress
 from gateway.commands.shown_token import unknown_person
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class Remote:
         while cursor is not None and len(items) < limit:
             page = self.get(path, **params, **({"cursor": cursor} if cursor else {}))
             items += page["items"]
+            if "empty" in page:
+                complain(page["empty"]["detail"])
             cursor = page.get("next")
         return items[:limit]
 

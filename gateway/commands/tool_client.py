@@ -27,10 +27,12 @@ from adapters.version import VERSION
 from gateway.commands.outcomes import Failed, Stop
 from gateway.commands.questions import Terminal, interruptible
 from gateway.commands.remote import ANSWER_SECONDS, NO_GATEWAY, Remote, stop_of, unreached
+from gateway.commands.screen import complain
 from gateway.commands.waiting import Waiting
 
 REVISION = "2026-07-28"  # nothing is agreed beforehand: the gateway speaks it, and each request says all about itself
 PAGES = 100
+EMPTY = "dev.interlock/empty"  # why a list has nothing in it, where the token is the reason
 LONGEST = 3600.0  # seconds; streams are kept alive by comments, and answers to somebody else's question are none
 READABLE = ("application/json", "text/event-stream")
 Result = TypeVar("Result")
@@ -158,6 +160,8 @@ async def _every(client: Client) -> AsyncIterator[Tool]:
     cursor: str | None = None
     for _ in range(PAGES):
         page = await client.list_tools(cursor=cursor)
+        if page.meta and isinstance(reason := page.meta.get(EMPTY), dict):
+            complain(reason.get("detail", ""))
         for tool in page.tools:
             yield tool
         cursor = page.next_cursor

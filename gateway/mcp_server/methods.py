@@ -9,6 +9,7 @@ from msgspec import Raw
 from adapters.mcp_peer import Peer
 from adapters.mcp_wire import INVALID_PARAMS, LEGACY, META, MODERN
 from adapters.version import VERSION
+from gateway.empty_lists import EmptyLists
 from gateway.errors import UnknownMethod, UnknownResource
 from gateway.mcp_server import modern
 from gateway.mcp_server.asked import Asked
@@ -17,6 +18,7 @@ from gateway.mcp_server.sessions import Session, Sessions
 from gateway.mcp_server.task_words import OFFERED, OLDER_OFFERED, OLDER_VERSION
 from gateway.mcp_server.tasks import Tasks
 from gateway.mcp_server.wanted import check_level
+from policies.callers import Caller
 from policies.grant import reading
 
 INFO = {"name": "interlock", "title": "Interlock gateway", "version": VERSION}
@@ -29,6 +31,7 @@ CAPABILITIES: dict[str, Any] = {
 }
 LIST_TTL_MS = 5_000
 UNAVAILABLE = "dev.interlock/unavailable"  # in the `_meta` of a list: servers that do not answer now
+EMPTY = "dev.interlock/empty"  # in the `_meta` of an empty list: why the caller's token has nothing in it
 encode = msgspec.json.Encoder().encode
 Method = Callable[[Asked, Peer | None], Awaitable[bytes]]
 
@@ -36,8 +39,11 @@ Method = Callable[[Asked, Peer | None], Awaitable[bytes]]
 class Methods:
     """Requests that are answered once; streams and `initialize` are the endpoint's own."""
 
-    def __init__(self, relay: Relay, tasks: Tasks, catalogue: Catalogue, sessions: Sessions, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, relay: Relay, tasks: Tasks, catalogue: Catalogue, sessions: Sessions, changed: Callable[[], None], *, empty: EmptyLists
+    ) -> None:
         self._catalogue = catalogue
+        self._empty = empty
         self._sessions = sessions
         self._changed = changed
         both: dict[str, Method] = {
@@ -104,17 +110,17 @@ class Methods:
 
     async def _list_tools(self, asked: Asked, peer: Peer | None) -> bytes:
         if self._catalogue.searching.applies(asked):
-            return self._list(asked, "tools", self._catalogue.searching.listed(asked))
-        return self._list(asked, "tools", self._catalogue.tools.listed(asked.caller, asked.server))
+            return self._list(asked, "tools", lambda _caller, _place: self._catalogue.searching.listed(asked))
+        return self._list(asked, "tools", self._catalogue.tools.listed)
 
     async def _list_prompts(self, asked: Asked, peer: Peer | None) -> bytes:
-        return self._list(asked, "prompts", self._catalogue.prompts.listed(asked.caller, asked.server))
+        return self._list(asked, "prompts", self._catalogue.prompts.listed)
 
     async def _list_resources(self, asked: Asked, peer: Peer | None) -> bytes:
-        return self._list(asked, "resources", self._catalogue.resources.listed(asked.caller, asked.server))
+        return self._list(asked, "resources", self._catalogue.resources.listed)
 
     async def _list_templates(self, asked: Asked, peer: Peer | None) -> bytes:
-        return self._list(asked, "resourceTemplates", self._catalogue.resources.templates(asked.caller, asked.server))
+        return self._list(asked, "resourceTemplates", self._catalogue.resources.templates)
 
     async def _set_level(self, asked: Asked, peer: Peer | None) -> bytes:
         level = check_level(asked.object().get("level"))
@@ -140,12 +146,20 @@ class Methods:
             self._changed()
         return b"{}"
 
-    def _list(self, asked: Asked, kind: str, found: Sequence[Raw]) -> bytes:
-        """All on one page, so no cursor is one of ours. Servers that don't answer are named, since what they have is missing."""
+    def _list(self, asked: Asked, kind: str, listed: Callable[[Caller, str], Sequence[Raw]]) -> bytes:
+        """All on one page, so no cursor is one of ours. Servers that don't answer are named, since what they have is missing.
+
+        An empty list says why, where the token is the reason.
+        """
         if isinstance(asked.params, dict) and asked.params.get("cursor") is not None:
             raise modern.BadEnvelope(INVALID_PARAMS, "params.cursor is none of this server's")
-        missing = self._catalogue.offers.unavailable(asked.caller, asked.server)
-        result: dict[str, Any] = {kind: found} | ({"_meta": {UNAVAILABLE: missing}} if missing else {})
+        found = listed(asked.caller, asked.server)
+        meta: dict[str, Any] = {}
+        if missing := self._catalogue.offers.unavailable(asked.caller, asked.server):
+            meta[UNAVAILABLE] = missing
+        if not found and (reason := self._empty.reason(asked.caller, asked.resource, lambda other: listed(other, asked.server))):
+            meta[EMPTY] = reason
+        result: dict[str, Any] = {kind: found} | ({"_meta": meta} if meta else {})
         if not asked.modern:
             return encode(result)
         return encode({"resultType": "complete", **result, "ttlMs": LIST_TTL_MS, "cacheScope": "private"})

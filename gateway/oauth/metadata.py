@@ -21,8 +21,8 @@ class PublicKeys(Protocol):
     def jwks(self) -> Mapping[str, Any]: ...
 
 
-def routes(public_url: str, keys: PublicKeys, issuers: Sequence[str]) -> APIRouter:
-    """`issuers` are the identity providers of people; `public_url` has no slash at its end."""
+def routes(public_url: str, keys: PublicKeys, issuers: Sequence[str], scopes: Sequence[str]) -> APIRouter:
+    """`issuers` are the identity providers of people, `scopes` those that each of them knows; `public_url` has no slash at its end."""
     router = APIRouter(tags=["oauth"], prefix="/.well-known")
 
     @router.get("/jwks.json")
@@ -35,13 +35,13 @@ def routes(public_url: str, keys: PublicKeys, issuers: Sequence[str]) -> APIRout
 
     @router.get("/oauth-protected-resource")
     async def gateway_resource() -> JSONResponse:
-        return JSONResponse(_protected_resource(public_url, public_url, issuers), headers=_CACHED)
+        return JSONResponse(_protected_resource(public_url, public_url, issuers, scopes), headers=_CACHED)
 
     @router.get("/oauth-protected-resource/{path:path}")
     async def resource(path: str) -> Response:
         if not _RESOURCE.fullmatch(path):
             return Response(status_code=404)
-        return JSONResponse(_protected_resource(public_url, f"{public_url}/{path}", issuers), headers=_CACHED)
+        return JSONResponse(_protected_resource(public_url, f"{public_url}/{path}", issuers, scopes), headers=_CACHED)
 
     return router
 
@@ -62,11 +62,15 @@ def _authorization_server(public_url: str) -> dict[str, Any]:
     }
 
 
-def _protected_resource(public_url: str, resource: str, issuers: Sequence[str]) -> dict[str, Any]:
-    """RFC 9728 s2. The same for every name of the right form, so it tells nobody which exist."""
+def _protected_resource(public_url: str, resource: str, issuers: Sequence[str], scopes: Sequence[str]) -> dict[str, Any]:
+    """RFC 9728 s2. The same for every name of the right form, so it tells nobody which exist.
+
+    Clients ask an issuer for all of `scopes_supported`, and issuers refuse scopes that they don't know: none of ours stands there.
+    """
     return {
         "resource": resource,
         "authorization_servers": [*issuers, public_url],
+        **({"scopes_supported": list(scopes)} if scopes else {}),
         "bearer_methods_supported": ["header"],
         "dpop_signing_alg_values_supported": ["ES256", "RS256"],
         "resource_name": "Interlock",

@@ -44,6 +44,17 @@ def test_a_flood_of_refusals_is_a_few_lines_and_a_count(sink: io.StringIO) -> No
     assert (last["left_out"], last["fingerprint"]) == (1000 - LINES, told[0]["fingerprint"])
 
 
+def test_empty_lists_are_a_few_lines_too(sink: io.StringIO) -> None:
+    refusals = Refusals(Clock())
+    for _ in range(1000):
+        refusals.note_empty("roles-missing", "/mcp", "https://idp.test")
+    told = [json.loads(text) for text in sink.getvalue().splitlines()]
+    assert len(told) == LINES
+    assert {(line["event"], line["reason"], line["resource"], line["issuer"]) for line in told} == {
+        ("list_empty", "roles-missing", "/mcp", "https://idp.test")
+    }
+
+
 # attack TOK-02, TOK-03, LOG-01
 async def test_a_refused_token_is_logged_with_its_reason_at_every_door(home: House, sink: io.StringIO, tmp_path: Path) -> None:
     configure("info", str, sink)  # the gateway has its own

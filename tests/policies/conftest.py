@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, create_engine
 
-from policies.identity import Identity, TrustedIssuer
+from policies.identity import Identity
+from policies.issuers import TrustedIssuer
 from policies.keys import SigningKeys
 from policies.tables import metadata
 from tests.fakes.authority import Scene

@@ -9,7 +9,6 @@ import pytest
 from policies.claims import (
     DEVELOPMENT_ISSUER,
     Claims,
-    TrustedIssuer,
     Vouched,
     development_claims,
     external_claims,
@@ -17,6 +16,7 @@ from policies.claims import (
     person_claims,
     vouched_claims,
 )
+from policies.issuers import TrustedIssuer
 from policies.permissions import Permissions
 from policies.strict_jwt import TokenRefused
 from tests.fakes.issuer import ABSENT, merged
@@ -111,18 +111,13 @@ def test_what_a_token_does_not_say_is_empty() -> None:
     assert said["kind"] == "user"
 
 
-def test_an_issuer_is_trusted_with_as_little_as_can_be() -> None:
-    assert (IDP.audience, IDP.roles_claim, IDP.tenant_claim, IDP.tenants, IDP.id_jag) == ("", "roles", "", (), False)
-    assert IDP.algorithms == ("ES256", "RS256")
-
-
 # --- what each needs
 
 NEEDED = {
     "development": ("sub", "tid", "jti"),
     "hop": ("sub", "tid", "jti", "user_iss", "client_id", "txn", "grant", "task"),
     "person": ("sub", "tid", "jti", "user_iss", "client_id", "txn", "agent"),
-    "external": ("sub", "jti"),
+    "external": ("sub",),
     "vouched": ("sub", "jti", "client_id"),
 }
 EACH = [(kind, claim) for kind, claims in NEEDED.items() for claim in claims]
@@ -183,11 +178,33 @@ def test_our_own_scopes_are_permissions_to_the_letter(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["external", "vouched"])
 def test_of_a_foreign_scope_only_permissions_count(kind: str) -> None:
-    assert KINDS[kind](scope="openid profile").scope == Permissions.of([])
-    assert KINDS[kind](scope="").scope == Permissions.of([])
     assert KINDS[kind](scope=" tool:crm.read\n offline_access tool:crm.write ").scope == SCOPE
-    for wrong in (None, 5, ["tool:crm.read"], {}):
+    assert KINDS[kind](scope=["tool:crm.read", "openid", "tool:crm.write"]).scope == SCOPE
+    for wrong in (None, 5, [5], {}):
         assert reason(kind, scope=wrong) == "scope"
+
+
+@pytest.mark.parametrize("said", ["openid profile", "", []])
+def test_foreign_scopes_alone_leave_a_token_as_it_is_and_an_assertion_without_rights(said: object) -> None:
+    assert external(scope=said).scope is None
+    assert vouched(scope=said).scope == Permissions.of([])
+    assert vouched(TrustedIssuer("https://idp.test", "", scopes="ignore"), scope=said).scope is None
+    mapped = TrustedIssuer("https://idp.test", "", scope_map={"profile": SCOPE})
+    assert [KINDS[kind](mapped, scope="openid profile").scope for kind in ("external", "vouched")] == [SCOPE, SCOPE]
+    assert [KINDS[kind](mapped).scope for kind in ("external", "vouched")] == [Permissions.of([])] * 2
+
+
+def test_an_external_token_needs_no_id() -> None:
+    assert (external(jti=ABSENT).token_id, external().token_id) == ("", "j1")
+    for wrong in (None, "", 5):
+        assert reason("external", jti=wrong) == "jti"
+
+
+def test_an_issuer_may_be_trusted_with_longer_tokens() -> None:
+    trusted = TrustedIssuer("https://idp.test", "", token_life=36_000)
+    assert external(trusted, exp=NOW + 36_000).expires == NOW + 36_000
+    assert reason("external", trusted, exp=NOW + 36_001) == "lifetime"
+    assert reason("vouched", trusted, exp=NOW + 601) == "lifetime"
 
 
 # --- who stands in between, and to which key it is bound
@@ -268,7 +285,7 @@ ROLES: dict[str, tuple[object, tuple[str, ...]]] = {
     "an empty list": ([], ()),
     "a text": (" a  b\tc ", ("a", "b", "c")),
     "an empty text": ("", ()),
-    "as many as can be": (["r"] * 200, ("r",) * 200),
+    "as many as can be": ([f"r{n}" for n in range(200)], tuple(f"r{n}" for n in range(200))),
     "the longest": (["r" * 256], ("r" * 256,)),
 }
 NO_ROLES = [5, True, 0, {"a": 1}, ["a", 5], ["a", ["b"]], [None], [""], ["a\nb"], ["r" * 257], ["r"] * 201, " ".join(["r"] * 201)]
@@ -300,5 +317,5 @@ PLACES: dict[str, tuple[str, Mapping[str, Any], tuple[str, ...]]] = {
 @pytest.mark.parametrize("kind", ["external", "vouched"])
 @pytest.mark.parametrize(("claim", "said", "roles"), PLACES.values(), ids=PLACES.keys())
 def test_roles_stand_where_the_operator_says(kind: str, claim: str, said: Mapping[str, Any], roles: tuple[str, ...]) -> None:
-    trusted = TrustedIssuer("https://idp.test", "", roles_claim=claim)
+    trusted = TrustedIssuer("https://idp.test", "", roles_claims=(claim,))
     assert KINDS[kind](trusted, **said).roles == roles

@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from policies.hop_tokens import ExchangeRefused, Minting, Pointer
-from policies.identity import DEVELOPMENT_ISSUER, Identity, TokenRefused, TrustedIssuer
+from policies.identity import DEVELOPMENT_ISSUER, Identity, TokenRefused
+from policies.issuers import TrustedIssuer
 from policies.keys import SigningKeys
 from policies.person_tokens import LIFE, PersonTokens, Redeeming
 from policies.spent import SpentIds

@@ -53,10 +53,10 @@ def of_length(size: int) -> str:
     return next(start + "A" * (size - len(start)) for start in signed if (size - len(start)) % 4 != 1)
 
 
-def test_a_token_has_8192_characters_at_most() -> None:  # attack TOK-13
-    for size in (8191, 8192):
+def test_a_token_has_16384_characters_at_most() -> None:  # attack TOK-13
+    for size in (16_383, 16_384):
         assert take_apart(of_length(size))[0] == HEADER
-    for size in (8193, 8194, 20_000):
+    for size in (16_385, 16_386, 40_000):
         assert reason(take_apart, of_length(size)) == "shape"
 
 

@@ -25,7 +25,8 @@ def caller(principal: Principal, *path: Hop) -> Caller:
 
 async def test_what_a_person_registered_is_not_its_agents_to_see_or_to_remove(home: House) -> None:  # attack REG-09
     await Reception(home).post("/api/agents", "alice", card=card("https://93.184.215.14/", "1.0"), name="hers")
-    desk = Desk(home.gateway.registry, home.gateway.authority.may, home.gateway.allowed, home.gateway.search, home.gateway.kills)
+    gateway = home.gateway
+    desk = Desk(gateway.registry, gateway.authority.may, gateway.allowed, gateway.search, gateway.kills, empty=gateway.empty_lists)
     alice = Principal("default", "interlock-development", "alice", ("sales",))
     assert desk.find(caller(alice), Family.AGENT, "hers").name == "hers"
     errand = caller(alice, Hop("support"))

@@ -13,6 +13,7 @@ from policies.keys import SigningKeys
 from tests.fakes.gateway_api import GatewayApi
 from tests.gateway.commands.conftest import CommandLine
 
+ISSUER = "identity:\n  issuers:\n    - issuer: https://idp.example\n      jwks_url: https://idp.example/jwks\n"
 SEEDS = """agents:
   - {name: A B, url: "http://127.0.0.1:1", ceiling: [nonsense]}
   - {name: sales, url: localhost:7001}
@@ -36,6 +37,12 @@ servers:
         ("- a\n", "a mapping of settings is expected"),
         ("policies: nowhere\n", "nowhere: a folder of .cedar files is expected"),
         ("roles: {sales: [tools]}\n", "roles.sales: 'tools' is not a permission"),
+        (
+            ISSUER + "      scope_map: {crm: [read]}\n",
+            "interlock.yaml:5: identity.issuers.0.scope_map: Value error, 'crm' stands for what is no",
+        ),
+        (ISSUER + "      scopes: ignore\n      scope_map: {}\n", "leaves nothing for scope_map to say"),
+        (ISSUER + "      token_life: 31536000\n", "interlock.yaml:5: identity.issuers.0.token_life: "),
     ],
 )
 def test_a_mistake_in_the_file_is_said_with_its_line(interlock: CommandLine, tmp_path: Path, text: str, said: str) -> None:

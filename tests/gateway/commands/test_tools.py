@@ -66,6 +66,16 @@ def test_a_request_says_all_about_itself_in_meta_and_headers(interlock: CommandL
     assert asked.headers["authorization"] == "Bearer secret-token"
 
 
+def test_a_list_that_is_empty_because_of_the_token_says_so(interlock: CommandLine, api: GatewayApi) -> None:
+    reason = {"reason_id": "roles-missing", "detail": "Your token names no role."}
+    api.on(LIST, listing(_meta={"dev.interlock/empty": reason}))
+    ran = interlock("tools", "--json")
+    assert (ran.json, ran.err) == ({"items": []}, "Your token names no role.\n")
+    api.on("GET /api/servers", {"items": [], "next": None, "empty": reason})
+    ran = interlock("server", "list", "--json")
+    assert (ran.json, ran.err) == ({"items": []}, "Your token names no role.\n")
+
+
 def test_what_a_schema_says_goes_into_headers_goes_there(interlock: CommandLine, api: GatewayApi) -> None:
     schema = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
     api.on(LIST, listing({"name": "place", "inputSchema": schema}))

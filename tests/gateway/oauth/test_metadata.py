@@ -23,7 +23,7 @@ def keys(tmp_path: Path) -> SigningKeys:
 @pytest.fixture
 async def http(keys: SigningKeys) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
-    app.include_router(metadata.routes(GW, keys, ["https://idp.test"]))
+    app.include_router(metadata.routes(GW, keys, ["https://idp.test"], ["crm.read"]))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=GW) as client:
         yield client
 
@@ -63,6 +63,7 @@ async def test_each_resource_names_itself_and_who_vouches_for_people(http: httpx
     assert document["resource"] == f"{GW}{path}"
     assert document["authorization_servers"] == ["https://idp.test", GW]
     assert document["bearer_methods_supported"] == ["header"]
+    assert document["scopes_supported"] == ["crm.read"]
 
 
 @pytest.mark.parametrize("path", ["/", "/mcp/", "/other", "/agents", "/agents/A", "/agents/a/b", "/mcp/a%20b", "/mcp/" + "a" * 65])
