@@ -15,7 +15,7 @@ def _lines(node: ast.stmt) -> int:
 
 def _parameters(function: Function) -> list[str]:
     given = function.args
-    names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    names = [one.arg for one in (*given.posonlyargs, *given.args)]
     return names[1:] if names[:1] in (["self"], ["cls"]) else names
 
 
@@ -43,4 +43,7 @@ def _command(function: Function) -> bool:
 def many_parameters(source: Source) -> list[str]:
     functions = [node for node in ast.walk(source.tree) if isinstance(node, Function) and not _command(node)]
     found = [node for node in functions if len(_parameters(node)) > PARAMETERS]
-    return [f"{source.path}:{node.lineno}: {node.name} has {len(_parameters(node))} parameters, at most {PARAMETERS}" for node in found]
+    return [
+        f"{source.path}:{node.lineno}: {node.name} has {len(_parameters(node))} positional parameters, at most {PARAMETERS}"
+        for node in found
+    ]
