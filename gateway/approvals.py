@@ -34,10 +34,6 @@ class OwnApproval(Exception):
     """Whoever asks for something can't approve of it."""
 
 
-class NotAPerson(Exception):
-    """An agent can't approve, on whoever's errand it is."""
-
-
 class VotedAlready(Exception):
     """This person has said what they think."""
 
@@ -66,7 +62,7 @@ class Page:
 
 
 class Approvals:
-    """Reads and votes. Who may is decided by whoever calls, except for what nobody may: to vote on their own, or as an agent."""
+    """Reads and votes. The caller asks the authority who may; that nobody decides about what they asked for themselves is checked here."""
 
     def __init__(self, database: Database, audit: Audit, now: Callable[[], int]) -> None:
         self._database = database
@@ -107,9 +103,7 @@ class Approvals:
         return await self._database.read(work)
 
     async def check_voter(self, caller: Caller, approval_id: str) -> None:
-        """Raises NotAPerson, OwnApproval."""
-        if caller.delegation.path:
-            raise NotAPerson
+        """Raises OwnApproval."""
         row = await self._database.read(lambda connection: _row(connection, caller.principal.tenant, approval_id))
         if row is not None and row.owner == caller.principal.owner:
             raise OwnApproval

@@ -16,10 +16,12 @@ from gateway.database import Batch, Database
 from gateway.tables import connections as table
 from policies.credentials import CredentialKey
 from policies.envelope import CannotOpen, Envelope, Sealed
+from policies.grant import Act
 
 LIFE_SECONDS = 600.0
 GIVEN_SECONDS = 7 * 86_400.0  # for which a process may be away before a task that waits is not taken up any more
 PER_OWNER = 20
+CONNECTIONS = Act("manageConnections", "Key", "connections", "", "connections")  # each person their own: no policy is asked
 _ADD = (
     "INSERT INTO connections (id, tenant, owner, consent, state, browser, kek_id, wrapped, body, until, given) "
     "VALUES (?, ?, ?, ?, ?, '', ?, ?, ?, ?, 0)"

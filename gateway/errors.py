@@ -9,7 +9,7 @@ from adapters.catalog import UnknownKind
 from adapters.contract import ConsentNeeded, InvalidAnswer, UpstreamFault
 from adapters.mcp_wire import McpRefused
 from gateway.admission import Admission, ForeignOrigin, WrongHost
-from gateway.approvals import ApprovalClosed, NotAPerson, OwnApproval, UnknownApproval, VotedAlready
+from gateway.approvals import ApprovalClosed, OwnApproval, UnknownApproval, VotedAlready
 from gateway.asgi import BadHeader, BodyTooLarge, ContentTypeNotSupported
 from gateway.asking import TooManyQuestions
 from gateway.cancellation import NotCancelable
@@ -210,7 +210,6 @@ TABLE: dict[type[Exception], Row] = {
     ApprovalNeeded: Row(403, -32010, "approval-needed", rides=True),
     UnknownApproval: Row(404, -32011, "unknown", "There is no such approval.", acts=True),
     OwnApproval: Row(403, -32010, "approval-own", "Somebody else has to decide on what you ask for."),
-    NotAPerson: Row(403, -32010, "approval-by-agent", "People decide, not agents on their errands: use your own token."),
     VotedAlready: Row(409, -32014, "approval-voted", "You have said what you think of it; somebody else has to."),
     ApprovalClosed: Row(409, -32014, "approval-closed", "It is decided, used or too old; look at it again."),
     TooManyQuestions: Row(429, -32012, "too-many-questions", "As many of your acts wait for people as may.", acts=True),

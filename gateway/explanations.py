@@ -12,6 +12,7 @@ REASONS = {
     "ceiling-exceeded": "An agent in the chain may not do it for anybody.",
     "policy-forbids": "A policy forbids it.",
     "policy-error": "A policy could not be evaluated, so it is refused.",
+    "delegated-administration": "Only a person administers, with a token of their own, and no agent on their behalf.",
     "killed": "An operator has stopped it.",
     "token-expired": "The token has expired.",
     "loop": "The agent is in the chain already.",

@@ -37,6 +37,8 @@ from policies.tickets import TICKET, keep_ticket, new_ticket
 from registry.card import FEATURES, Family, Registration
 
 T = TypeVar("T")
+InPerson = Callable[[Caller, Act], Awaitable[None]]
+"""Raises Refused where an agent asks for what only the person does (gateway/assembly/rights.py)."""
 TRIES = 100  # to rule on an act whose errand goes on meanwhile
 BUSY = "the errand went on again and again meanwhile"
 log = structlog.get_logger()

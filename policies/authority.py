@@ -8,6 +8,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from policies.administration import REASON as DELEGATED_ADMINISTRATION
+from policies.administration import is_delegated_administration
 from policies.approval import ASKABLE, Approval, Errand
 from policies.bounded import BoundedCache
 from policies.callers import Caller, Supposed, supposed
@@ -109,6 +111,16 @@ class Authority:
         """What a decision has to have been of for this act to go on from it."""
         return Step(request.terms.begun, request.act.permission, _digest(request.arguments), self._engine.version)
 
+    def deny_delegated(self, caller: Caller, request: Request) -> Denial | None:
+        """The Denial of an act on what is a person's own, where an agent asks for it; None for the person, about whom nothing is decided.
+
+        For acts that need no right: who registered an agent changes it, who has an account disconnects it.
+        """
+        if not is_delegated_administration(caller.delegation, request.act):
+            return None
+        verdict = _Verdict(DELEGATED_ADMINISTRATION)
+        return Denial(_decision(self._around, (self._engine.version, ""), caller, request, verdict))
+
     def suppose(self, who: Supposed, request: Request) -> Decision:
         """What would be ruled. Nobody may do anything by it: no Grant is handed out, and nothing of it is kept."""
         return self.rule(supposed(who), request).decision
@@ -129,7 +141,7 @@ class Authority:
         request = Request(act, caller.principal.tenant)
         if not self._engine.reads_input(act) and not self._engine.recalls(act):
             return self._verdict(caller, request, None, None).reason_id in ("", ASKS)
-        if self._around.kills.stops(caller.delegation, act):
+        if self._around.kills.stops(caller.delegation, act) or is_delegated_administration(caller.delegation, act):
             return False
         held = caller.expires > self._around.now() and caller.delegation.held().covers(act.permission)
         return held and self._engine.visible(_question(caller, request, None))
@@ -142,6 +154,8 @@ class Authority:
         act = request.act
         if self._around.kills.stops(caller.delegation, act):
             return _Verdict("killed", (), (), not self._visible(caller, act))
+        if is_delegated_administration(caller.delegation, act):
+            return _Verdict(DELEGATED_ADMINISTRATION)
         if caller.expires <= self._around.now():
             return _Verdict(reason_id="token-expired")
         if not request.ceiling.covers(act.permission):

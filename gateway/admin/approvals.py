@@ -1,6 +1,7 @@
 """/api/approvals: what waits for people, shown exactly to those who decide, and their decisions."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -10,6 +11,7 @@ from pydantic import BaseModel, Field
 from gateway.admin.bodies import Body, read_model
 from gateway.admin.demand import demand
 from gateway.approvals import REASON_MAX, Approvals, Page, Vote
+from gateway.ledger import InPerson
 from policies.approval import DECIDE
 from policies.callers import Caller
 from policies.grant import Act, Grant
@@ -31,12 +33,22 @@ class Sought(BaseModel):
     limit: int = Field(50, ge=1, le=200)
 
 
-def routes(approvals: Approvals, admitted: Admitted, may: May, allowed: Allowed, decided: Callable[[], Awaitable[Any]]) -> APIRouter:
-    """`may` and `allowed` as elsewhere; `decided` lets tasks go on that waited. Agents see what their errand waits for."""
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """Who rules on whom: `may` leaves no trace, `allowed` keeps its decision. `decided` lets tasks go on that waited."""
+
+    may: May
+    allowed: Allowed
+    check_in_person: InPerson
+    decided: Callable[[], Awaitable[Any]]
+
+
+def routes(approvals: Approvals, admitted: Admitted, deciding: Deciding) -> APIRouter:
+    """Who may decide sees everything, other people what they asked for, agents what their errand waits for."""
     router = APIRouter(prefix="/api/approvals", tags=["approvals"])
 
     def decides(caller: Caller) -> bool:
-        return not caller.delegation.path and may(caller, DECIDE)
+        return deciding.may(caller, DECIDE)
 
     @router.get("", name="list_approvals")
     async def list_approvals(caller: Annotated[Caller, Depends(admitted)], sought: Annotated[Sought, Query()]) -> JSONResponse:
@@ -52,10 +64,11 @@ def routes(approvals: Approvals, admitted: Admitted, may: May, allowed: Allowed,
     @router.post("/{approval_id}/decision", name="decide_approval")
     async def decide(caller: Annotated[Caller, Depends(admitted)], approval_id: str, request: Request) -> JSONResponse:
         body = await read_model(request, DecisionBody, BODY_MAX)
+        await deciding.check_in_person(caller, DECIDE)
         await approvals.check_voter(caller, approval_id)
-        grant = await demand(caller, allowed, DECIDE)
+        grant = await demand(caller, deciding.allowed, DECIDE)
         told = await approvals.vote(caller, approval_id, Vote(body.decision == "approve", body.reason), grant.decision.id)
-        await decided()
+        await deciding.decided()
         return JSONResponse(told)
 
     return router

@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
 import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from gateway.connections import UnknownConnection, record_of
+from gateway.connections import CONNECTIONS, UnknownConnection, record_of
+from gateway.ledger import InPerson
 from gateway.tasks import rfc3339
 from policies.callers import Caller
 from policies.credentials import Credential, CredentialKey, origin_of
@@ -29,27 +31,36 @@ class Vault(Protocol):
     async def forget(self, key: CredentialKey) -> None: ...
 
 
-def routes(vault: Vault, known: Callable[[Caller], list[Registration]], note: Note, admitted: Admitted) -> APIRouter:
-    """`known` are the entries that a caller may know of; `note` keeps an audit record. An agent on an errand is not the person."""
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What the routes stand on: `known` are the entries that a caller may know of; `note` keeps an audit record."""
+
+    vault: Vault
+    known: Callable[[Caller], list[Registration]]
+    note: Note
+    check_in_person: InPerson
+
+
+def routes(accounts: Accounts, admitted: Admitted) -> APIRouter:
+    """A person sees and forgets their own accounts; an agent none."""
     router = APIRouter(prefix="/api/connections", tags=["connections"])
 
     async def own(caller: Caller) -> Held:
-        if caller.delegation.path:
-            return ()
-        return await vault.owned(caller.principal.tenant, caller.principal.owner)
+        await accounts.check_in_person(caller, CONNECTIONS)
+        return await accounts.vault.owned(caller.principal.tenant, caller.principal.owner)
 
     @router.get("", name="list_connections")
     async def list_connections(caller: Annotated[Caller, Depends(admitted)]) -> JSONResponse:
-        entries = known(caller)
-        return JSONResponse({"items": [_item(key, held, entries) for key, held in await own(caller)], "next": None})
+        held, entries = await own(caller), accounts.known(caller)
+        return JSONResponse({"items": [_item(*each, entries) for each in held], "next": None})
 
     @router.delete("/{connection_id}", name="forget_connection", status_code=204)
     async def forget(caller: Annotated[Caller, Depends(admitted)], connection_id: str) -> Response:
         found = next((key for key, _ in await own(caller) if id_of(key) == connection_id), None)
         if found is None:
             raise UnknownConnection
-        await note(record_of(found, "forgotten"))
-        await vault.forget(found)
+        await accounts.note(record_of(found, "forgotten"))
+        await accounts.vault.forget(found)
         log.info("disconnected", issuer=found.issuer, resource=found.resource, principal=found.owner)
         return Response(status_code=204)
 

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.admin.demand import demand
 from gateway.decisions import BadCursor
 from gateway.empty_lists import EmptyLists
+from gateway.ledger import InPerson
 from gateway.offers import BadRequest, Registrant
 from gateway.tasks import rfc3339
 from policies.callers import Caller
@@ -30,19 +32,30 @@ def registering(verb: str, family: Family, name: str) -> Act:
     return Act(REGISTER.action, kind, name or REGISTER.resource, REGISTER.permission, REGISTER.parent, verb)
 
 
-class Desk:
-    """An operator is whoever may write the registry. `may` leaves no trace; `allowed` keeps its decision and raises Refused."""
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """Whom the desk asks: `may` leaves no trace, `allowed` keeps its decision and raises Refused."""
 
-    def __init__(self, registry: Registry, may: May, allowed: Allowed, search: Search, kills: Kills, *, empty: EmptyLists) -> None:
+    may: May
+    allowed: Allowed
+    check_in_person: InPerson
+
+
+class Desk:
+    """An operator is whoever may write the registry."""
+
+    def __init__(self, registry: Registry, ruling: Ruling, search: Search, kills: Kills, *, empty: EmptyLists) -> None:
         self._registry = registry
         self._empty = empty
-        self._may = may
-        self._allowed = allowed
+        self._may = ruling.may
+        self._allowed = ruling.allowed
+        self._check_in_person = ruling.check_in_person
         self._search = search
         self._kills = kills
 
     async def registrant(self, caller: Caller, family: Family, name: str) -> Registrant:
-        """Anyone may offer; a token that was narrowed to other things may not be used for it. `name` may be empty. Raises Refused."""
+        """A person may offer; a token that was narrowed to other things may not be used for it. `name` may be empty. Raises Refused."""
+        await self._check_in_person(caller, registering("register", family, name))
         operator, deed, grant = self.operator(caller), Deed("register", caller.principal.owner), None
         if operator or not caller.delegation.held().covers(REGISTER.permission):
             grant = await self.granted(caller, registering("register", family, name))

@@ -19,7 +19,7 @@ from gateway.admin import tasks as admin_tasks
 from gateway.admin import virtual as admin_virtual
 from gateway.admin.amendments import Amendments
 from gateway.admin.api import admitted_by, api
-from gateway.admin.desk import Desk
+from gateway.admin.desk import Desk, Ruling
 from gateway.admission import Admission
 from gateway.assembly import rights
 from gateway.assembly.process import Gateway
@@ -59,8 +59,9 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
     """All that the framework serves."""
     admitted, may, url = admitted_by(admission, gateway.limits.request), gateway.authority.may, gateway.settings.public_url
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
-    desk = Desk(gateway.registry, may, gateway.allowed, gateway.search, gateway.kills, empty=gateway.empty_lists)
-    size = gateway.settings.server.max_body
+    check_in_person = rights.in_person(gateway.authority, gateway.ledger)
+    ruling, size = Ruling(may, gateway.allowed, check_in_person), gateway.settings.server.max_body
+    desk = Desk(gateway.registry, ruling, gateway.search, gateway.kills, empty=gateway.empty_lists)
     amendments = Amendments(desk, gateway.registry, gateway.onboarding, gateway.renewal, gateway.refresh)
     amendments.calls = gateway.catalog.resilience.state
     evaluations = Evaluations(gateway.authority, gateway.registry, gateway.database, rights.roles_now(gateway.settings))
@@ -69,12 +70,14 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
     issuing = Issuing(clients, gateway.tokens, redeemer, shown)
     revocation = Revocation(gateway.database, gateway.grants, gateway.spool, now_us, gateway.broker.halt)
     returning = oauth_revoke.Returning(clients, gateway.identity, Tickets(gateway.database, time.time), revocation)
+    deciding = admin_approvals.Deciding(may, gateway.allowed, check_in_person, gateway.resuming.round)
+    accounts = admin_connections.Accounts(gateway.vault, desk.known, gateway.keep, check_in_person)
     return api(
         admission,
         [
             oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(gateway.settings)),
             oauth_connect.client_routes(gateway.own_client),
-            oauth_connect.routes(gateway.connections, gateway.oauth, gateway.own_client, admission.bearer),
+            oauth_connect.routes(gateway.connections, gateway.oauth, gateway.own_client, admission.bearer, check_in_person),
             oauth_token.routes(issuing, gateway.keep, gateway.refusals.note, gateway.limits.ask),
             oauth_revoke.routes(returning, gateway.refusals.note, gateway.limits.ask),
             admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
@@ -82,16 +85,16 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
             admin_virtual.routes(desk, gateway.registry, admitted, size),
             admin_tasks.routes(gateway.database, gateway.memory.tasks, admitted, gateway.places),
             admin_decisions.routes(gateway.database, admitted, may),
-            admin_grants.routes(revocation, admitted, may),
+            admin_grants.routes(revocation, admitted, may, check_in_person),
             admin_kills.routes(gateway.killing, admitted, may, gateway.allowed, size),
-            admin_approvals.routes(gateway.approvals, admitted, may, gateway.allowed, gateway.resuming.round),
+            admin_approvals.routes(gateway.approvals, admitted, deciding),
             admin_audit.routes(gateway.database, admitted, gateway.allowed),
             admin_discovery.catalog_routes(gateway.registry, gateway.front_door, url),
             admin_discovery.routes(desk, admitted, url),
             admin_access.metadata_routes(url),
             admin_access.routes(evaluations, admin_access.Askers(may, gateway.allowed), admitted, size),
             admin_policies.routes(gateway.database, rules, admitted, gateway.allowed, size),
-            admin_connections.routes(gateway.vault, desk.known, gateway.keep, admitted),
+            admin_connections.routes(accounts, admitted),
             admin_deadletters.routes(gateway.outbox, admitted, gateway.allowed),
         ],
         documented=gateway.settings.development,

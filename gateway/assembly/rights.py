@@ -5,12 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 from adapters.egress import Egress
 from gateway.identity_settings import Issuer
+from gateway.ledger import InPerson, Ledger
 from gateway.limits import Limit, Limits
 from gateway.settings import Settings
 from gateway.tool_schemas import tools_of
 from policies.argument_types import KnownTool
+from policies.authority import Authority, Request
+from policies.callers import Caller
 from policies.cedar import Tools
 from policies.claims import DEVELOPMENT_ISSUER
+from policies.grant import Act
 from policies.identity import Identity
 from policies.ids import new_id
 from policies.issuers import TrustedIssuer
@@ -83,6 +87,17 @@ def roles_now(settings: Settings) -> RolesNow:
         return settings.roles_of(subject) if issuer == DEVELOPMENT_ISSUER else tuple(vouched)
 
     return now
+
+
+def in_person(authority: Authority, ledger: Ledger) -> InPerson:
+    """The check of acts that need no right but are the person's own, such as giving up an account: no agent does them."""
+
+    async def check(caller: Caller, act: Act) -> None:
+        denial = authority.deny_delegated(caller, Request(act, caller.principal.tenant))
+        if denial is not None:
+            raise await ledger.refusal(caller, denial)
+
+    return check
 
 
 def surroundings(settings: Settings, registry: Registry, fresh: Callable[[], bool], kills: Kills) -> Surroundings:

@@ -14,7 +14,8 @@ from adapters.contract import UpstreamFault
 from adapters.mcp_oauth import Consent
 from adapters.oauth_requests import OwnClient, consent_url
 from gateway.asgi import BadHeader, BodyTooLarge, read_body
-from gateway.connections import LIFE_SECONDS, Connection, Connections, UnknownConnection, cookie_name
+from gateway.connections import CONNECTIONS, LIFE_SECONDS, Connection, Connections, UnknownConnection, cookie_name
+from gateway.ledger import InPerson, Refused
 from gateway.oauth.form import FORM_MAX, parse_form
 from policies.callers import Caller
 from policies.hop_tokens import ExchangeRefused
@@ -65,7 +66,7 @@ def client_routes(own: OwnClient) -> APIRouter:
     return router
 
 
-def routes(connections: Connections, oauth: Completing, own: OwnClient, bearer: Bearer) -> APIRouter:
+def routes(connections: Connections, oauth: Completing, own: OwnClient, bearer: Bearer, check_in_person: InPerson) -> APIRouter:
     """`bearer` admits the value of an Authorization header to a resource, or raises TokenRefused."""
     router = APIRouter(prefix="/connect", tags=["oauth"], include_in_schema=False)
     secure = own.redirect.startswith("https://")
@@ -102,11 +103,12 @@ def routes(connections: Connections, oauth: Completing, own: OwnClient, bearer: 
             form = parse_form(await read_body(request.scope, request.receive, FORM_MAX), request.headers.get("content-type"))
             connection = await connections.find(connection_id)
             caller = await bearer(f"Bearer {form.get('token', '')}", "/api")
+            await check_in_person(caller, CONNECTIONS)
         except (BodyTooLarge, BadHeader, ExchangeRefused, TokenRefused):
             return _page("Connect an account", f"<p><b>That is no access token that is valid here.</b></p>{_PROOF}", 401)
-        except UnknownConnection:
+        except (UnknownConnection, Refused):
             return _page("Nothing to connect", f"<p>{GONE}</p>", 404)
-        if caller.delegation.path or caller.principal.owner != connection.consent.key.owner:  # an agent's errand is not the person
+        if caller.principal.owner != connection.consent.key.owner:
             return _page("Nothing to connect", f"<p>{GONE}</p>", 404)
         answered = _page("Connect an account", _summary(connection, own))
         name = f"__Host-{cookie_name(connection)}" if secure else cookie_name(connection)

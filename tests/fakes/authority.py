@@ -57,6 +57,7 @@ class Scene:
     """What surrounds an authority, all of which a test may change; ids count."""
 
     def __init__(self, folder: Path, policies: str = "") -> None:
+        self.folder = folder
         (folder / "ours.cedar").write_text(policies)
         self.clock = Clock()
         self.rows = Rows()

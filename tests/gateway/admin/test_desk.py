@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from gateway.admin.deadletters import RETRY
-from gateway.admin.desk import REGISTER, Desk, registering
+from gateway.admin.desk import REGISTER, Desk, Ruling, registering
+from gateway.assembly.rights import in_person
 from policies.callers import Caller
 from policies.cedar import CedarQuestion, PolicyEngine
 from policies.delegation import Delegation, Hop
@@ -26,7 +27,8 @@ def caller(principal: Principal, *path: Hop) -> Caller:
 async def test_what_a_person_registered_is_not_its_agents_to_see_or_to_remove(home: House) -> None:  # attack REG-09
     await Reception(home).post("/api/agents", "alice", card=card("https://93.184.215.14/", "1.0"), name="hers")
     gateway = home.gateway
-    desk = Desk(gateway.registry, gateway.authority.may, gateway.allowed, gateway.search, gateway.kills, empty=gateway.empty_lists)
+    ruling = Ruling(gateway.authority.may, gateway.allowed, in_person(gateway.authority, gateway.ledger))
+    desk = Desk(gateway.registry, ruling, gateway.search, gateway.kills, empty=gateway.empty_lists)
     alice = Principal("default", "interlock-development", "alice", ("sales",))
     assert desk.find(caller(alice), Family.AGENT, "hers").name == "hers"
     errand = caller(alice, Hop("support"))

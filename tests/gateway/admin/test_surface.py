@@ -177,7 +177,7 @@ async def test_nobody_administers_without_a_right(home: House) -> None:
 
 
 async def test_a_token_of_a_task_administers_nothing_while_it_runs(home: House) -> None:
-    """attack ADM-01: neither what an agent was handed for an operator's errand, nor what it exchanged that for"""
+    """attack ADM-01, DLG-16: neither what an agent was handed for an operator's errand, nor what it exchanged that for"""
     values, answers = await furnished(home), {}
 
     async def act(token: str, _text: str) -> str:
