@@ -20,7 +20,7 @@ WHY: Final = "; its own words are for operators alone"
 DETAIL_MAX: Final = 2_000  # characters for the log
 STACK_MAX: Final = 64 << 10  # characters in which a stack trace is looked for
 _SECRET: Final = re.compile(
-    r"eyJ[\w-]{8,}\.[\w-]+|\b(?i:bearer|basic)\s+(?=\S*(?:\d|[a-z][A-Z]))[\w.~+/=-]{8,}"
+    r"(?<![\w-])(?>[\w-]*?eyJ)[\w-]{8,}+\.[\w-]|\b(?i:bearer|basic)\s+(?=\S*(?:\d|[a-z][A-Z]))[\w.~+/=-]{8,}"
     r"|(?:^|[?&;#\s])(?i:[\w.-]{0,40}(?:token|secret|passw|pwd|signature|credential|(?:api|access|account|private)[_-]?key)[\w.-]{0,40}|sig)=\S"
     r"|[?&#]code=\S"
     r"|\b[spr]k[-_]\w[\w-]{15,}|\bgh[opsu]_\w{16,}|\bgithub_pat_\w{16,}|\bglpat-[\w-]{16,}|\bxox[abprs]-[\w-]{8,}"
@@ -53,9 +53,9 @@ _INNER: Final = tuple(
         r"\b[a-z_]\w{2,}\.[A-Z][a-z0-9]+[A-Z]\w*(?!\w|\.\w)|\b[A-Z](?=\w*[a-z])\w+(?:\.[A-Z](?=\w*[a-z])\w+){2,}",
         r"<class '|<(?:function|module|bound method|coroutine)\b|\b0x[0-9a-fA-F]{6,16}\b",
         # databases
-        r"(?s)\bSELECT\b.{1,400}?\bFROM\b|\bUPDATE\b.{1,200}?\bSET\b",
+        r"(?s)\bSELECT\b(?:(?!\bSELECT\b).){1,400}?\bFROM\b|\bUPDATE\b(?:(?!\bUPDATE\b).){1,200}?\bSET\b",
         r"\b(?:INSERT INTO|DELETE FROM|(?:CREATE|ALTER|DROP) (?:TABLE|INDEX|VIEW))\b",
-        r"(?is)\bselect\b.{1,400}?\bfrom\s+\S+\s+(?:where|limit|join|order\s+by|group\s+by)\b|\binsert\s+into\s+\S+\s*\(",
+        r"(?is)\bselect\b(?:(?!\bselect\b).){1,400}?\bfrom\s+\S+\s+(?:where|limit|join|order\s+by|group\s+by)\b|\binsert\s+into\s+\S+\s*\(",
         r"(?is)\bupdate\s+\S+\s+set\s+\S+\s*=|\bdelete\s+from\s+\S+\s+where\b",
         r"(?i)\bSQLSTATE\b|\[SQL\b|\bORA-\d{5}|\brelation \"|\bno such (?:table|column)\b|\bconstraint failed\b",
         r"(?i)\bsyntax error at or near\b|\bviolates (?:\w+ ){1,3}constraint\b|\bpsycopg|\bsqlite3?\b|\bsqlalchemy\b",

@@ -30,7 +30,8 @@ from policies.strict_json import BadJson, parse
 ARTIFACT: Final = "result"
 FAILED: Final = "The tool reports an error"
 HOW: Final = 'must be one data part {"tool": …, "arguments": {…}}, or one text `tool: name {json}`'
-_TEXT: Final = re.compile(r"\s*tool:\s*(\S{1,128})\s*(\{.*\})?\s*", re.DOTALL)
+NAME_MAX: Final = 128  # characters of a tool's name
+_NAME_END: Final = re.compile(r"[\s{]")
 
 
 class Servers(Protocol):
@@ -53,14 +54,23 @@ def wanted(message: Message) -> Wanted:
     part = message.parts[0]
     if part.data is not UNSET:
         return _of_data(part.data)
-    found = _TEXT.fullmatch(part.text) if isinstance(part.text, str) else None
-    if found is None:
+    return _of_text(part.text if isinstance(part.text, str) else "")
+
+
+def _of_text(text: str) -> Wanted:
+    """Reads `tool: name {json}`, where the object may be left out. The name ends at the first white space or brace."""
+    keyword, _, rest = text.strip().partition(":")
+    rest = rest.lstrip()
+    end = _NAME_END.search(rest)
+    name = rest[: end.start()] if end else rest
+    given = rest[len(name) :].lstrip()
+    if keyword != "tool" or not 0 < len(name) <= NAME_MAX or not (given.startswith("{") or not given):
         raise BadMessage("message.parts[0]", HOW)
     try:
-        arguments = parse((found[2] or "{}").encode())
+        arguments = parse((given or "{}").encode())
     except BadJson:
         raise BadMessage("message.parts[0].text", "has arguments that are not JSON") from None
-    return Wanted(found[1], arguments)
+    return Wanted(name, arguments)
 
 
 def _of_data(data: Any) -> Wanted:

@@ -23,7 +23,7 @@ OPENID: Final = "/.well-known/openid-configuration"
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 BAD: Final = "The server's authorization server can't be used"
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,256}")
-_PARAMETER: Final = re.compile(r'(?:([A-Za-z0-9!#$%&\'*+.^_`|~-]+)[ \t]+)?([\w-]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^\s,"]+)')
+_WORD: Final = re.compile(r'([^\s,="]++)(?:[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"?|[^\s,"]++))?')  # a scheme, or a parameter and its value
 
 
 class Fetch(Protocol):
@@ -85,11 +85,11 @@ def challenge_of(header: str) -> Challenge:
     """Of all schemes in one header the parameters of Bearer."""
     found: dict[str, str] = {}
     scheme = ""
-    for match in _PARAMETER.finditer(header[:HEADER_MAX]):
-        scheme = (match[1] or scheme).lower()
-        if scheme == "bearer":
-            value = match[3]
-            found.setdefault(match[2].lower(), re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value)
+    for word, value in _WORD.findall(header[:HEADER_MAX]):
+        if not value:
+            scheme = word.lower()
+        elif scheme == "bearer":
+            found.setdefault(word.lower(), re.sub(r"\\(.)", r"\1", value[1:].removesuffix('"')) if value.startswith('"') else value)
     return Challenge(found.get("error", ""), scopes_of(found.get("scope", "")), found.get("resource_metadata", ""))
 
 

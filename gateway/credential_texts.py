@@ -11,7 +11,7 @@ from adapters.task import Message
 
 LOOKED_AT = 1 << 20  # characters of one text
 _LIKELY = re.compile(
-    r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"  # a JWT
+    r"(?<![\w-])(?>[\w-]*?eyJ)[\w-]{8,}+\.[\w-]{8,}+\.[\w-]{8,}"  # a JWT, wherever in a word it begins
     r"|\b(?:Bearer|Basic)\s+[\w.~+/=-]{16,}"
     r"|\b(?:sk|pk|rk|ghp|gho|ghu|ghs|ghr|glpat|xox[abprs])[-_][\w-]{16,}"
     r"|\bgithub_pat_\w{20,}|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{30,}"

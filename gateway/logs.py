@@ -23,7 +23,7 @@ _SECRET_NAME = re.compile(
     r"authorization|bearer|cookie|credential|passw|private_key|secret|token(?!_id$|s$)|api_?key|assertion$|ticket$", re.IGNORECASE
 )
 _SECRET_TEXT = re.compile(
-    r"eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"  # a JWT, signed or cut short
+    r"(?<![\w-])((?>[\w-]*?(?=eyJ)))eyJ[\w-]{8,}+\.[\w-]+(?:\.[\w-]*)?"  # a JWT, signed or cut short; what stands before it stays
     r"|\b(?:bearer|basic)\s+[\w.~+/=-]{8,}"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password of an address
     r"|(?i:(?<=[?&;\s])(?:access_token|client_secret|code|password|sig|token)=)[^&\s]+",
@@ -37,7 +37,7 @@ TraceId = Callable[[], str]
 def _clean(text: str) -> str:
     """Without secrets, at most VALUE_MAX characters; the end of a longer one is cut."""
     shown = text if len(text) <= 2 * VALUE_MAX else text[: 2 * VALUE_MAX]
-    shown = _SECRET_TEXT.sub(HIDDEN, shown)
+    shown = _SECRET_TEXT.sub(rf"\1{HIDDEN}", shown)
     return shown if len(text) <= VALUE_MAX else f"{shown[:VALUE_MAX]}… ({len(text)} characters)"
 
 

@@ -1,6 +1,5 @@
 """Tokens for people whom their identity provider vouched for to a client of ours (identity assertion authorization grant, ID-JAG)."""
 
-import re
 from dataclasses import dataclass
 
 from policies.claims import Vouched
@@ -39,7 +38,7 @@ class PersonTokens:
         self._identity = identity
         self._spent = spent
         self._minting = minting
-        self._resources = re.compile(rf"{re.escape(minting.issuer)}|{resources_of(minting.issuer).pattern}")
+        self._resources = resources_of(minting.issuer)
 
     async def redeem(self, asked: Redeeming) -> Redeemed:
         """A short token for the person, for one resource, that says which agent it was given to. Raises ExchangeRefused."""
@@ -59,7 +58,7 @@ class PersonTokens:
         resource = asked or vouched.resource
         if vouched.resource and resource != vouched.resource:
             raise ExchangeRefused("invalid_target", "the assertion is for another resource")
-        if not self._resources.fullmatch(resource):
+        if resource != self._minting.issuer and not self._resources.fullmatch(resource):
             raise ExchangeRefused("invalid_target", "resource must be the URL of this gateway, or of an agent or MCP endpoint of it")
         return resource
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
-# A comment, a string, a word, an operator, or one other character; white space is between them.
-_TOKEN = re.compile(r'//[^\n\r]*|"(?:\\.|[^"\\])*"|[A-Za-z_]\w*|\d+|::|&&|\|\||[=!<>]=|\S', re.DOTALL)
+# A comment, a string (which ends with the text where nothing closes it), a word, an operator, or one other character. Between: white space.
+_TOKEN = re.compile(r'//[^\n\r]*|"(?:\\.|[^"\\])*+"?|[A-Za-z_]\w*|\d+|::|&&|\|\||[=!<>]=|\S', re.DOTALL)
 INCOMPLETE = "unexpected end of input"
 OPERATORS_MAX = 250  # of one policy, and
 BRACKETS_MAX = 50  # within each other: Cedar's reader has no limit of its own, and ends the process where its stack does

@@ -9,7 +9,7 @@ from registry.card import HIDDEN
 FOUND_MAX = 50
 LONG = 5_000  # characters; a description of honest length is shorter
 _ORDERS = re.compile(
-    r"<\s*/?\s*(?:important|system|secret|instructions?|assistant|admin)\b|\bignore (?:all |any )?(?:previous|prior|above)\b"
+    r"<\s*+(?:/\s*+)?(?:important|system|secret|instructions?|assistant|admin)\b|\bignore (?:all |any )?(?:previous|prior|above)\b"
     r"|\bdo not (?:tell|mention|show|reveal)\b|\bbefore (?:using|calling) (?:this|any)\b",
     re.IGNORECASE,
 )

@@ -22,7 +22,7 @@ LIMIT, LIMIT_MAX = 10, 50
 QUERY_MAX = 1000
 WANTED_MAX, WORD_MAX = 32, 64  # words of a query, and characters of one, that count
 KEPT = 20_000  # definitions whose words are kept
-WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\W\d_A-Za-z]+")
+WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z](?:[A-Z](?![a-z]))*|[0-9]+|[^\W\d_A-Za-z]+")
 encode = msgspec.json.Encoder().encode
 DEFINITIONS = [
     {

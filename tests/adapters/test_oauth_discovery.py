@@ -39,6 +39,21 @@ def test_a_challenge_is_read_among_others() -> None:
     assert challenge_of("Negotiate") == challenge_of("") == ("", frozenset(), "")
 
 
+@pytest.mark.parametrize(
+    ("header", "error"),
+    [
+        ("Bearer error=invalid_token", "invalid_token"),
+        ('Bearer realm="", error = "a\\"b"', 'a"b'),
+        ('Bearer error="never closed', "never closed"),
+        ("Bearer resource_metadata=https://s/m?a=b, error=x", "x"),
+        ("Basic abc=, Bearer error=x", "x"),
+        ("Bearer , , error=x", "x"),
+    ],
+)
+def test_a_challenge_that_is_written_carelessly_is_read(header: str, error: str) -> None:
+    assert challenge_of(header).error == error
+
+
 def test_a_consent_address_keeps_the_query_that_the_endpoint_has() -> None:
     at = Metadata("https://as", "https://as/t", "https://as/a?x=1")
     own = OwnClient("d", "k", "j", "https://gw/cb", lambda claims, typ: "", time.time)
