@@ -14,6 +14,10 @@ PROGRESS = awk '/^(Collecting|Processing|Requirement already satisfied)/ {if (++
 	/^Installing collected/ {print "  installing them"; fflush()}'
 COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade)
 
+# The official SDKs that adapters are held against, each with a lock and an environment of its own.
+SDK_LOCKS = $(wildcard tests/vendors/sdk/*/requirements.lock)
+SDKS = $(SDK_LOCKS:tests/vendors/sdk/%/requirements.lock=build/vendors/sdk-%/installed)
+
 .PHONY: help setup demo test check bench attacks isolation mutation conformance test-vendors serve lock sbom
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -48,7 +52,7 @@ mutation: setup ## how many small changes to policies/ the tests notice, by a sa
 conformance: setup ## the public A2A and MCP kits against the gateway (docs/conformance.md), also in build/conformance.json
 	@$(RUN) -m tests.conformance
 
-test-vendors: setup build/vendors/langgraph/installed build/vendors/adk/installed ## live servers of vendors, and every recording, also in build/vendors.json
+test-vendors: setup build/vendors/langgraph/installed build/vendors/adk/installed $(SDKS) ## live servers of vendors, every recording, official SDKs, also in build/vendors.json
 	@$(RUN) -m tests.vendors
 
 sbom: setup ## what the product is made of, as CycloneDX in build/sbom.json
@@ -70,12 +74,13 @@ $(VENV)/installed: $(VENV)/locked pyproject.toml
 	else $(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .; fi
 	@touch $@
 
-# The servers of vendors, each in an environment of its own: of the demo's other sales agent, and of `make test-vendors`.
+# The servers and the SDKs of vendors, each in an environment of its own: of the demo's other sales agent, and of `make test-vendors`.
 build/vendors/langgraph/installed: examples/langgraph_sales/requirements.lock
 build/vendors/adk/installed: tests/vendors/adk/requirements.lock
+$(SDKS): build/vendors/sdk-%/installed: tests/vendors/sdk/%/requirements.lock
 build/vendors/%/installed:
 	@mkdir -p build/vendors; .ci/venv "$(PYTHON)" "$(UV)" $(@D)
-	@count=$$(grep -c '^[a-z]' $<); echo "Installing the server of $* in $(@D): $$count packages (a minute or so, the first time only)"; \
+	@count=$$(grep -c '^[a-z]' $<); echo "Installing $* in $(@D): $$count packages (a minute or so, the first time only)"; \
 	if [ -n "$(UV)" ]; then $(UV) --no-config pip install --quiet --python $(@D)/bin/python --require-hashes -r $<; \
 	else $(@D)/bin/python -m pip install --disable-pip-version-check --no-color --require-hashes -r $< | $(PROGRESS); fi
 	@touch $@
@@ -85,5 +90,5 @@ lock: ## pin again after pyproject.toml changed (UPGRADE=1: the newest of everyt
 	$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --disable-pip-version-check --quiet uv && uv=build/uv/bin/uv; fi; \
 	echo "requirements.lock";     "$$uv" pip compile $(COMPILE) pyproject.toml -o requirements.lock; \
 	echo "requirements-dev.lock"; "$$uv" pip compile $(COMPILE) pyproject.toml --extra dev -o requirements-dev.lock; \
-	for folder in examples/langgraph_sales tests/vendors/adk; do \
+	for folder in examples/langgraph_sales tests/vendors/adk $(patsubst %/requirements.in,%,$(wildcard tests/vendors/sdk/*/requirements.in)); do \
 	echo "$$folder/requirements.lock"; "$$uv" pip compile $(COMPILE) $$folder/requirements.in -o $$folder/requirements.lock; done

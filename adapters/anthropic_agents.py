@@ -25,7 +25,7 @@ from adapters.task import Part
 from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
 from adapters.vendor_line import Line, Request, quoted
 
-VERSION: Final = {"anthropic-version": "2023-06-01", "anthropic-beta": "managed-agents-2026-04-01"}
+VERSION: Final = {"anthropic-version": "2026-10-21", "anthropic-beta": "managed-agents-2026-04-01"}
 PREVIEWS: Final = "?event_deltas%5B%5D=agent.message"
 INTERRUPT: Final = {"type": "user.interrupt"}
 AT_WORK: Final = ("running", "rescheduling")

@@ -173,6 +173,13 @@ async def play(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """What came of each turn, and what was asked otherwise than recorded. `cut`: (turn, bytes) at which a streamed body breaks."""
     playback = Playback(expectation.exchanges, expectation.said, change)
+    return await play_turns(vendor, expectation, playback, cut), playback.problems
+
+
+async def play_turns(
+    vendor: Vendor, expectation: Expectation, playback: Playback, cut: tuple[int, int] | None = None
+) -> list[dict[str, Any]]:
+    """What came of each turn of one conversation, up to the one that is cut."""
     line = line_to(vendor, expectation.upstream, playback)
     outcomes: list[dict[str, Any]] = []
     ref: VendorRef | None = None
@@ -187,7 +194,7 @@ async def play(
         prompts = events[-1].prompts if isinstance(events[-1], Ask) else ()
         if cut and cut[0] == number:
             break
-    return outcomes, playback.problems
+    return outcomes
 
 
 async def events_of(vendor: Vendor, turn: Turn, line: Line[Any]) -> list[Event]:

@@ -9,7 +9,8 @@ from tests.house import papers
 from tests.house.source import ROOT, product, texts
 
 LOCKS = ("requirements.lock", "requirements-dev.lock")
-VENDORS = ("examples/langgraph_sales/requirements.lock", "tests/vendors/adk/requirements.lock")
+PLACES = (ROOT / "examples", ROOT / "tests")
+VENDORS = tuple(sorted(path.relative_to(ROOT).as_posix() for place in PLACES for path in place.rglob("*.lock")))
 
 
 def test_no_file_names_a_registry_host_or_a_place_of_one_machine() -> None:
@@ -19,6 +20,13 @@ def test_no_file_names_a_registry_host_or_a_place_of_one_machine() -> None:
 @pytest.mark.parametrize("lock", LOCKS + VENDORS)
 def test_a_lock_has_hashes_for_every_pin_and_no_address(lock: str) -> None:
     assert papers.loose_pins(lock, (ROOT / lock).read_text()) == []
+
+
+def test_every_server_and_sdk_of_a_vendor_has_its_lock() -> None:
+    wanted = sorted(
+        path.with_suffix(".lock").relative_to(ROOT).as_posix() for path in ROOT.glob("*/**/requirements.in") if "build" not in path.parts
+    )
+    assert list(VENDORS) == wanted and len(VENDORS) >= 9
 
 
 def test_both_locks_agree_and_hold_every_dependency() -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.vendors`: live servers of vendors through the gateway, and every recording; a table and build/vendors.json."""
+"""`python -m tests.vendors`: live servers of vendors, every recording, official SDKs; a table and build/vendors.json."""
 
 import asyncio
 import json
@@ -13,6 +13,7 @@ from tests.bench.processes import ROOT, BenchFailure, environment, tail
 from tests.vendors.recordings import replayed
 from tests.vendors.rows import SERVER, Row, table
 from tests.vendors.scenarios import planned, row_of
+from tests.vendors.sdk.checks import SDKS, checked
 from tests.vendors.servers import ADK, LANGGRAPH
 from tests.vendors.stage import staged
 
@@ -36,7 +37,9 @@ async def run() -> list[Row]:
     say("playing the demo with the graph")
     rows.append(await asyncio.to_thread(demo))
     say("playing the recordings back")
-    return rows + await replayed()
+    rows += await replayed()
+    say(f"asking the official SDKs: {', '.join(sdk.name for sdk in SDKS)}")
+    return rows + await checked()
 
 
 def demo() -> Row:

@@ -9,6 +9,7 @@ PASS, FAIL = "pass", "fail"
 WHY_MAX = 1000  # characters
 SERVER: Literal["server"] = "server"
 RECORDING: Literal["recording"] = "recording"
+SDK: Literal["sdk"] = "sdk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Row:
 
     vendor: str
     scenario: str
-    against: Literal["server", "recording"]
+    against: Literal["server", "recording", "sdk"]
     why: str = ""
 
     @property
