@@ -171,7 +171,7 @@ class Broker:
             waiting = Waiting(row, before, message, target, outgoing_of(sending), kept_webhook(sending, row, before))
             return await self.parking.park(caller, waiting, asked, grant)
         row, left = self.parking.left_behind(caller, target, granted(row, grant))
-        opened = self._turns.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
+        opened = self._turns.steps.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         turn, adapter = await turn_for(self._memory, self._outside.adapters, sending, Allowed(grant, target, row, before))
         last = min(self._under_way.last(row.parent_id), self._ledger.last(caller, sending.trail))
         call = self._ledger.call(grant, target, sending.trail, row.id, last)

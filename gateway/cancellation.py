@@ -155,7 +155,7 @@ class Cancellation:
                 raise NotCancelable
             return now
         log.info("task_canceled", task_id=row.id, agent=row.agent, told=told)
-        return await self._turns.stop(now, Canceled(None if told else self._turns.says(now.row, WITHDRAWN)))
+        return await self._turns.stop(now, Canceled(None if told else self._turns.steps.says(now.row, WITHDRAWN)))
 
     async def _known(self, row: TaskRow) -> TaskRow:
         """The task once its agent has told its own id of it, which may take a moment."""

@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Final, cast
 
-import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
@@ -23,11 +22,14 @@ from adapters.contract import (
     Watcher,
     Withheld,
 )
-from adapters.task import Artifact, Message, Part, Role, TaskState, TaskStatus, encode
+from adapters.task import Artifact, Message, Part, Role, TaskState, encode
 from adapters.vendor import VendorOptions, user_id
 from gateway.contracts import BROKEN, problem
+from gateway.journal import USUAL, TurnLimits
+from gateway.pieces import Joined, PartCounts
+from gateway.steps import ERROR
 from gateway.tasks import TaskLog, TaskRecord, TaskRow, UnknownTask
-from gateway.turns import ERROR, EVENTS_MAX, SIZE_MAX
+from gateway.turns import TOO_LONG, TOO_LONG_SAYS
 from policies.grant import Grant
 from registry.card import FEATURES, Registration, visible
 from registry.signing import SKILL_SELECTION
@@ -37,17 +39,15 @@ SUMMARY: Final = "summary"
 TEXTS_MAX: Final = 8
 TEXT_MAX: Final = 500  # characters of each
 PERSON: Final = "person"
-TOO_LONG: Final = "The agent's turn is longer than the gateway keeps of one."
-_message = msgspec.json.Decoder(Message).decode
-_status = msgspec.json.Decoder(TaskStatus).decode
 
 
 class Contracted:
     """An Adapter around one whose agent has a contract for what it gives: nothing of it is handed on before all of it fits."""
 
-    def __init__(self, inner: Adapter, schema: Mapping[str, Any]) -> None:
+    def __init__(self, inner: Adapter, schema: Mapping[str, Any], limits: TurnLimits = USUAL) -> None:
         self._inner = inner
         self._schema = schema
+        self._limits = limits
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         goes_on = bool(turn.ref and turn.ref.task_id)
@@ -59,20 +59,24 @@ class Contracted:
         return await self._inner.cancel(ref, call)
 
     async def _checked(self, events: AsyncIterator[Event], goes_on: bool) -> AsyncGenerator[Event, None]:
-        held: list[ArtifactPiece] = []
-        size = 0
+        held: list[Joined] = []
+        size, counts = 0, PartCounts()
         async with aclosing(cast("AsyncGenerator[Event, None]", events)) as arriving:
             async for event in arriving:
                 if isinstance(event, ArtifactPiece):
                     size += len(encode(event.artifact))
-                    held.append(event)
-                    if len(held) <= EVENTS_MAX and size <= SIZE_MAX:
+                    many = counts.add(event)
+                    if many and held and held[-1].takes(event):
+                        held[-1].join(event)
+                    else:
+                        held.append(Joined(event))
+                    if len(held) <= self._limits.events and size <= self._limits.size:
                         continue
-                    held, event = [], Failed(TOO_LONG, kind=BROKEN)
+                    event = Failed(TOO_LONG_SAYS, kind=TOO_LONG)
                 if not isinstance(event, ENDINGS):
                     yield event
                     continue
-                for each in self._settled(held, event, goes_on):
+                for each in self._settled([piece.all() for piece in held], event, goes_on):
                     yield each
                 return
 
@@ -118,8 +122,9 @@ class ContractedWatcher(Contracted):
                 yield event
 
 
-def contracted(inner: Adapter, schema: Mapping[str, Any]) -> Adapter:
-    return ContractedWatcher(inner, schema) if isinstance(inner, Watcher) else Contracted(inner, schema)
+def contracted(inner: Adapter, schema: Mapping[str, Any], limits: TurnLimits = USUAL) -> Adapter:
+    """A Watcher only where the adapter inside is one. An agent may give no more than `limits` before it ends its turn."""
+    return (ContractedWatcher if isinstance(inner, Watcher) else Contracted)(inner, schema, limits)
 
 
 async def skill_of(tasks: TaskLog, row: TaskRow) -> str:
@@ -129,7 +134,7 @@ async def skill_of(tasks: TaskLog, row: TaskRow) -> str:
     except UnknownTask:
         return ""
     first = next((event for event in record.events if event.kind == "message"), None)
-    metadata = _message(first.body).metadata if first is not None else UNSET
+    metadata = first.message.metadata if first is not None else UNSET
     chosen = metadata.get(SKILL_SELECTION) if isinstance(metadata, dict) else None
     return str(chosen.get("skillId", "")) if isinstance(chosen, dict) else ""
 
@@ -184,9 +189,9 @@ def _texts(record: TaskRecord) -> Iterator[tuple[Role, str]]:
     for event in record.events:
         message: Any = None
         if event.kind == "message":
-            message = _message(event.body)
+            message = event.message
         elif event.kind == "status":
-            status = _status(event.body)
+            status = event.status
             message = None if status.state is TaskState.AUTH_REQUIRED else status.message
         if not isinstance(message, Message) or (message.metadata is not UNSET and ERROR in message.metadata):
             continue

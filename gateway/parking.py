@@ -30,7 +30,6 @@ from registry.pins import pin
 
 AT_ONCE = 100
 _CLOSE = "UPDATE approvals SET state = ?, closed = ? WHERE tenant = ? AND id = ? AND closed IS NULL"
-_message = msgspec.json.Decoder(Message).decode
 
 
 class AwaitsApproval(TaskEnded):
@@ -94,7 +93,7 @@ class Parking:
             "The task goes on by itself then; no message stands for it."
         )
         row = msgspec.structs.replace(waiting.row, decision_id=asked.decision.id, grant_id=left.grant_id)
-        opened = self._turns.parked(waiting.before, row, waiting.message, text)
+        opened = self._turns.steps.parked(waiting.before, row, waiting.message, text)
         memory, asking, record = self._memory, self._asking, decision_record(asked.decision, caller.principal)
 
         def work(batch: Batch) -> None:
@@ -157,7 +156,7 @@ class Parking:
 
     def going_on(self, old: TaskRow, new: TaskRow) -> Turned:
         """The task as it works from now on; nothing is kept yet."""
-        return self._turns.going_on(old, new)
+        return self._turns.steps.going_on(old, new)
 
     async def end(self, due: Due, record: TaskRecord, why: str) -> None:
         """The task is rejected, and the approval of no more use."""
@@ -199,7 +198,7 @@ def exactly(due: Due, target: Registration, act: Act) -> Exact:
 
 def last_message(record: TaskRecord) -> Message:
     """What the task was sent last, which it waits with."""
-    return _message(next(event.body for event in reversed(record.events) if event.kind == "message"))
+    return next(event.message for event in reversed(record.events) if event.kind == "message")
 
 
 def said_of(approval: Approval) -> str:

@@ -180,7 +180,7 @@ async def turn_for(memory: Memory, adapters: Adapters, sending: Sending, allowed
     adapter = adapters.adapter(target.kind, target.upstream)
     if target.contracts:
         output = contract_of(target, sending.skill or (await skill_of(memory.tasks, before) if before else "")).output
-        adapter = adapter if output is None else contracted(adapter, output)
+        adapter = adapter if output is None else contracted(adapter, output, memory.turn_limits)
     if target.context == SUMMARY and not turn.answers:
         told = await with_context(memory.tasks, target, allowed.grant, row, turn.message)
         turn = msgspec.structs.replace(turn, message=told)

@@ -1,11 +1,13 @@
 """Tails: the latest events of tasks that run or are followed here, handed on as they are kept, without a question to the database."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-EVENTS_MAX = 64  # of one task; whoever is further behind asks the database
+EVENTS_MAX = 64  # of one task, beside those of the last commit; a follower that is further behind asks the database
 SIZE_MAX = 1 << 20  # characters of their bodies
 
 
@@ -36,33 +38,39 @@ E = TypeVar("E", bound=Entry)
 class Tail(Generic[R, E]):
     """What this process knows of one task: where it stands (None: unknown), and without a gap the events that led there."""
 
-    __slots__ = ("__weakref__", "_events", "_row", "_waiting")
+    __slots__ = ("__weakref__", "_events", "_row", "_size", "_waiting")
 
     def __init__(self) -> None:
         self._row: R | None = None
-        self._events: tuple[E, ...] = ()
+        self._events: deque[E] = deque()
+        self._size = 0  # characters of their bodies
         self._waiting: set[asyncio.Future[None]] = set()
 
     def after(self, seq: int) -> tuple[R, tuple[E, ...]] | None:
         """Where the task stands, and its events after number `seq`; None when that has to be asked for."""
         if self._row is None or seq < self._row.last_seq - len(self._events):
             return None
-        count = self._row.last_seq - seq
-        return self._row, self._events[len(self._events) - count :] if count > 0 else ()
+        count = max(0, self._row.last_seq - seq)
+        return self._row, tuple(reversed(tuple(islice(reversed(self._events), count))))
 
     def learn(self, row: R, events: Sequence[E]) -> None:
         """What was kept or read: where the task stands, and the events up to there, from whichever number on."""
         known = self._row.last_seq if self._row is not None else 0
         if row.last_seq < known or (row.last_seq == known and self._row is not None):
             return
-        fresh = tuple(event for event in events if event.seq > known)
-        joined = self._events + fresh if self._row is not None and len(fresh) == row.last_seq - known else fresh
-        self._row, self._events = row, _bounded(joined)
+        fresh = [event for event in events if event.seq > known]
+        if self._row is None or len(fresh) != row.last_seq - known:
+            self._clear()
+        self._events += fresh
+        self._size += sum(len(event.body) for event in fresh)
+        self._row = row
+        self._trim(max(EVENTS_MAX, len(fresh)))
         self._wake()
 
     def forget(self) -> None:
         """The task moved, and nobody said how."""
-        self._row, self._events = None, ()
+        self._row = None
+        self._clear()
         self._wake()
 
     async def wait(self) -> None:
@@ -87,6 +95,15 @@ class Tail(Generic[R, E]):
     def rests_at(self, seq: int) -> bool:
         """Whether nothing is known to come after number `seq`."""
         return self._row is not None and self._row.last_seq <= seq
+
+    def _clear(self) -> None:
+        self._events.clear()
+        self._size = 0
+
+    def _trim(self, count: int) -> None:
+        """Drops the oldest events, so that at most `count` are held, and SIZE_MAX characters."""
+        while len(self._events) > count or self._size > SIZE_MAX:
+            self._size -= len(self._events.popleft().body)
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, set()
@@ -121,14 +138,3 @@ class Tails(Generic[R, E]):
 
     def __len__(self) -> int:
         return len(self._tails)
-
-
-def _bounded(events: tuple[E, ...]) -> tuple[E, ...]:
-    """The last of them that may be held."""
-    events = events[-EVENTS_MAX:]
-    size = sum(len(event.body) for event in events)
-    first = 0
-    while size > SIZE_MAX:
-        size -= len(events[first].body)
-        first += 1
-    return events[first:]

@@ -1,36 +1,21 @@
 """The TaskLog: every accepted task and each of its events, kept before it is shown, replayable from any number."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, TypeVar
 
-import msgspec
-from msgspec import UNSET, Struct
 from msgspec.structs import asdict, replace
 from sqlalchemy import Connection, Row, exists, select, text
 
-from adapters.task import (
-    TERMINAL,
-    Artifact,
-    Message,
-    Role,
-    StreamResponse,
-    Task,
-    TaskArtifactUpdateEvent,
-    TaskState,
-    TaskStatus,
-    TaskStatusUpdateEvent,
-    encode,
-)
+from adapters.task import TERMINAL, Message, TaskState, TaskStatus, encode
 from gateway.database import Batch, Database, Moves, NotRead
+from gateway.events import WITHHELD, TaskEvent, TaskRecord, TaskRow, fold, rfc3339, shown
 from gateway.tables import processes, task_events, tasks
 from gateway.tails import Tail, Tails
 from registry.names import FRONT_DOOR
 
+__all__ = ["WITHHELD", "KeyUsed", "TaskEnded", "TaskEvent", "TaskLog", "TaskRecord", "TaskRow", "UnknownTask", "fold", "rfc3339", "shown"]
 T = TypeVar("T")
 POLL_SECONDS = 0.25  # between two looks at what other processes did
 MOVED = """
@@ -42,24 +27,10 @@ SETTLED_US = 2_000_000  # a task of ours that moved in this time is not looked a
 RUNNING = (TaskState.SUBMITTED, TaskState.WORKING)
 _REFER = "UPDATE tasks SET vendor_ref = ? WHERE tenant = ? AND id = ? AND last_seq = ?"
 CAUSED_MAX = 10_000  # tasks of one errand that are looked through
-_NOTED = '{"metadata":'
-
-
-class _Noted(Struct):
-    metadata: dict[str, Any]
-
-
-_noted = msgspec.json.Decoder(_Noted).decode
-_message = msgspec.json.Decoder(Message).decode
-_status = msgspec.json.Decoder(TaskStatus).decode
-_artifact = msgspec.json.Decoder(Artifact).decode
 
 
 class UnknownTask(Exception):
     """No such task for this caller: of another owner, or of nobody."""
-
-
-WITHHELD = "withheld"  # kind of an event for the record alone: what its agent gave against its contract
 
 
 class TaskEnded(Exception):
@@ -76,126 +47,6 @@ _ADVANCE = Moves(
 
 class KeyUsed(Exception):
     """A request with the same Idempotency-Key was faster: its task is the one."""
-
-
-class TaskEvent(Struct, frozen=True):
-    """One entry of a task's log. `body` is A2A 1.0 JSON: a Message, a TaskStatus (+ metadata) or an Artifact (+ append, lastChunk)."""
-
-    seq: int
-    at: int  # microseconds since 1970
-    kind: str  # status | message | artifact | withheld
-    body: str
-
-
-class TaskRow(Struct, frozen=True):
-    """Where a task stands. A Struct, since a turn makes several of them and msgspec copies them ten times faster than dataclasses do."""
-
-    tenant: str
-    id: str
-    owner: str
-    context_id: str
-    agent: str
-    state: TaskState
-    parent_id: str
-    txn: str
-    decision_id: str
-    grant_id: str
-    created: int
-    updated: int
-    last_seq: int = 0
-    runner: str = ""
-    vendor_ref: str = "{}"
-    idempotency_key: str | None = None
-    request_digest: str = ""
-
-    @property
-    def ended(self) -> bool:
-        return self.state in TERMINAL
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRecord:
-    """A task with its whole log."""
-
-    row: TaskRow
-    events: tuple[TaskEvent, ...] = field(repr=False)
-
-    def task(self, history_length: int | None = None) -> Task:
-        """The task as A2A shows it. `history_length`: None = all, 0 = none, n = the last n messages (A2A 1.0 s3.2.4)."""
-        return fold(self.row, self.events, history_length)
-
-
-def fold(row: TaskRow, events: Iterable[TaskEvent], history_length: int | None = None) -> Task:
-    """The state that a log amounts to."""
-    status = TaskStatus(state=row.state, timestamp=rfc3339(row.updated))
-    history: list[Message] = []
-    artifacts: dict[str, Artifact] = {}
-    noted: dict[str, Any] = {}
-    for event in events:
-        if event.kind == "message":
-            history.append(_message(event.body))
-        elif event.kind == "status":
-            status = _status(event.body)
-            noted |= _notes(event)
-        elif event.kind == "artifact":
-            _put(artifacts, _artifact(event.body), append=event.body.endswith('"append":true}'))
-    if history_length is not None:
-        history = history[len(history) - min(history_length, len(history)) :]
-    held = tuple(artifacts.values())
-    return Task(row.id, row.context_id, status, held, tuple(history), noted or UNSET)
-
-
-def shown(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
-    """An event as a stream shows it (A2A 1.0 s3.2.3); None for the user's own words."""
-    if event.kind == "status":
-        status, noted = _status(event.body), _notes(event) or UNSET
-        return StreamResponse(status_update=TaskStatusUpdateEvent(row.id, row.context_id, status, noted))
-    if event.kind == "artifact":
-        update = TaskArtifactUpdateEvent(
-            task_id=row.id,
-            context_id=row.context_id,
-            artifact=_artifact(event.body),
-            append=event.body.endswith('"append":true}'),
-            last_chunk='"lastChunk":true,' in event.body[-40:],
-        )
-        return StreamResponse(artifact_update=update)
-    message = None if event.kind == WITHHELD else _message(event.body)
-    return StreamResponse(message=message) if message is not None and message.role is Role.AGENT else None
-
-
-def status_body(status: TaskStatus, noted: Mapping[str, Any] | None = None) -> str:
-    """A TaskStatus, behind what the agent noted about its task at that moment."""
-    text = encode(status).decode()
-    return f"{_NOTED}{encode(noted).decode()},{text[1:]}" if noted else text
-
-
-def _notes(event: TaskEvent) -> dict[str, Any]:
-    return _noted(event.body).metadata if event.body.startswith(_NOTED) else {}
-
-
-def _put(artifacts: dict[str, Artifact], piece: Artifact, append: bool) -> None:
-    known = artifacts.get(piece.artifact_id)
-    if append and known is not None:
-        piece = msgspec.structs.replace(known, parts=known.parts + piece.parts)
-    artifacts[piece.artifact_id] = piece
-
-
-def rfc3339(microseconds: int) -> str:
-    """UTC with milliseconds and Z, as A2A 1.0 s5.6.1 wants times."""
-    seconds, rest = divmod(microseconds, 1_000_000)
-    return f"{_second(seconds)}.{rest // 1000:03}Z"
-
-
-@lru_cache(maxsize=64)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def artifact_body(artifact: Artifact, append: bool, last_chunk: bool) -> str:
-    """An Artifact with how it joins what came before; the two marks stand last."""
-    text = encode(artifact).decode()
-    marks = f',"lastChunk":{"true" if last_chunk else "false"},"append":{"true" if append else "false"}}}'
-    return text[:-1] + marks
 
 
 class TaskLog:

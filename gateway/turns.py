@@ -1,54 +1,44 @@
 """One turn of an agent: its events become entries of the task's log, and exactly one ending ends it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
-import msgspec
 import structlog
-from msgspec import UNSET, Struct
-from msgspec.structs import replace
 
 from adapters.contract import (
     ENDINGS,
     Adapter,
     ArtifactPiece,
-    Ask,
     Call,
-    Canceled,
-    Done,
     Event,
     Failed,
     InvalidAnswer,
     Progress,
-    PromptKind,
     Ref,
-    Replied,
     Turn,
     UpstreamFault,
-    Withheld,
 )
-from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
+from adapters.task import TaskState
 from gateway.database import Batch, Database, NotKept, NotRead
+from gateway.events import TaskEvent, TaskRecord, TaskRow
+from gateway.journal import USUAL, Journal, Turned, TurnLimits
 from gateway.late import STOP, TURN, Late
-from gateway.prompts import asking, keeping
 from gateway.showing import Showing
-from gateway.tasks import WITHHELD, TaskEnded, TaskEvent, TaskLog, TaskRecord, TaskRow, artifact_body, rfc3339, status_body
+from gateway.steps import Steps, joined
+from gateway.tasks import TaskEnded, TaskLog
 from policies.audit import Audit
 from policies.grants import Grants
 
-EVENTS_MAX = 2000  # of one turn
-SIZE_MAX = 32 << 20  # characters of one turn
+__all__ = ["EndingNotKept", "Memory", "Turned", "Turns"]
 BROKEN = InvalidAnswer.kind
 OURS = "GATEWAY"  # what failed is the gateway, not the agent
-ERROR = "urn:interlock:a2a:error"  # in the metadata of a message that tells of a failure
-WORDS_WITHHELD = "urn:interlock:a2a:withheld"  # beside it: operators find in the log what else is known
+TOO_LONG = "TURN_TOO_LONG"  # the agent did nothing wrong, but the gateway keeps no more of one turn
+TOO_LONG_SAYS = "The turn is longer than this gateway keeps of one (limits.turn_events, limits.turn_bytes). All that came before is kept."
 REF_SECONDS = 0.05  # of silence after an agent's first word, before it is kept alone
-TRACED = "The agent told of a stack trace; it is for operators alone"
-UNEXPLAINED = "The agent waits for an authorization, and did not say which."  # A2A 1.0 s7.6.1: somebody has to explain
 log = structlog.get_logger()
 OUTCOMES = {
     TaskState.COMPLETED: "ok",
@@ -69,14 +59,7 @@ class Memory:
     tasks: TaskLog
     new_id: Callable[[str], str]
     now: Callable[[], int]
-
-
-class Turned(Struct, frozen=True):
-    """How a turn ended: the task, all of its events this process knows of, and the agent's own Message where it kept no task."""
-
-    row: TaskRow
-    events: tuple[TaskEvent, ...]
-    reply: Message | None = None
+    turn_limits: TurnLimits = USUAL
 
 
 class EndingNotKept(NotKept):
@@ -96,71 +79,49 @@ class Turns:
 
     def __init__(self, memory: Memory, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._memory = memory
+        self.steps = Steps(memory.tasks, memory.new_id, memory.now)
         self._late = Late(pause)
 
     async def run(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Turned:
         """Runs the agent until it ends its turn. Raises EndingNotKept."""
         started = self._memory.now()
-        progressing = opened
-        showing = Showing(opened, self._show)
-        silence, room = _Silence(partial(_post_ref, self._memory)), _Room(opened)
+        journal = Journal(opened, self._memory.turn_limits)
+        showing = Showing(partial(self._show, journal), lambda: journal.rest)
+        silence = _Silence(partial(_post_ref, self._memory))
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
                 async for event in events:
-                    progressing = self._noted(progressing, event)
-                    if room.is_full(progressing):
-                        event = Failed("The agent's turn is longer than the gateway keeps of one.", kind=BROKEN)
-                        progressing = self._noted(await showing.settled(), event)
+                    self._note(journal, event)
                     if isinstance(event, ENDINGS):
                         break
-                    silence.heard(event, progressing.row)
+                    if journal.is_full:
+                        event = self._broken(journal, Failed(TOO_LONG_SAYS, kind=TOO_LONG))
+                        break
+                    silence.heard(event, journal.row)
                     _log(opened.row, event)
                     if _is_shown(turn, event):
-                        showing.show(progressing)
+                        showing.show()
                 else:
-                    event = Failed("The agent ended its turn without an outcome.", kind=BROKEN)
-                    progressing = self._noted(progressing, event)
+                    event = self._broken(journal, Failed("The agent ended its turn without an outcome.", kind=BROKEN))
         except asyncio.CancelledError:
             if not showing.overtaken():
                 raise
         except UpstreamFault as fault:
-            event = Failed(fault.public, detail=fault.detail, kind=fault.kind)
-            progressing = self._noted(progressing, event)
+            event = self._broken(journal, Failed(fault.public, detail=fault.detail, kind=fault.kind))
         except Exception:  # a task's root: whatever went wrong, the task must end
             log.exception("turn_broke", agent=opened.row.agent, task_id=opened.row.id)
-            event = Failed("The gateway could not go on with the agent's answer.", kind=OURS)
-            progressing = self._noted(progressing, event)
+            event = self._broken(journal, Failed("The gateway could not go on with the agent's answer.", kind=OURS))
         silence.end()
-        kept = await showing.settled()
-        return await self._ended(kept, progressing, event, started) if showing.over is None else showing.over
-
-    def resumed(self, old: TaskRow, new: TaskRow, message: Message) -> Turned:
-        """A task that waited and goes on: the answer, and that it works again."""
-        at = self._memory.now()
-        row = replace(new, last_seq=old.last_seq)
-        turned = _with(Turned(row, ()), row, TaskEvent(row.last_seq + 1, at, "message", encode(message).decode()))
-        return self._status(turned, TaskState.WORKING, None, at)
-
-    def parked(self, old: TaskRow | None, new: TaskRow, message: Message, text: str) -> Turned:
-        """A task, new or not, that waits for people before anybody is told of the message; `text` says for what."""
-        at = self._memory.now()
-        if old is None:
-            opened = Turned(*self._memory.tasks.opening(new, message))
-        else:
-            row = replace(new, last_seq=old.last_seq)
-            opened = _with(Turned(row, ()), row, TaskEvent(row.last_seq + 1, at, "message", encode(message).decode()))
-        return self._status(opened, TaskState.AUTH_REQUIRED, self.says(new, text), at)
-
-    def going_on(self, old: TaskRow, new: TaskRow) -> Turned:
-        """A task that waited and works now."""
-        return self._status(Turned(replace(new, last_seq=old.last_seq), ()), TaskState.WORKING, None, self._memory.now())
+        over = await showing.settled()
+        return await self._ended(journal, event, started) if over is None else over
 
     async def end(self, turned: Turned, event: Event) -> Turned:
         """Ends a task by the gateway's own hand, whatever its turn adds meanwhile. One that has ended stays as it is."""
         while not turned.row.ended:
-            new = self._noted(turned, event)
-            turned = await self._keep(turned, new, self._memory.now())
-            if turned is new:
+            new = self.steps.after(turned.row, event)
+            moved = await self._append(turned.row, new.row, new.events, self._memory.now())
+            turned = joined(turned, new) if moved is None else moved
+            if moved is None:
                 break
         return turned
 
@@ -180,127 +141,79 @@ class Turns:
             record = await tasks.record(row.tenant, row.owner, row.id)
             if record.row.runner != row.runner or row.id in under_way or row.id in self._late:
                 continue
-            lost = Turned(record.row, record.events)
-            new = self._noted(lost, _lost(row.runner == tasks.runner))
-            ended += await self._keep(lost, new, self._memory.now()) is new  # one that moved since it was looked at is not lost
+            new = self.steps.after(record.row, _lost(row.runner == tasks.runner))
+            moved = await self._append(record.row, new.row, new.events, self._memory.now())
+            ended += moved is None  # one that moved since it was looked at is not lost
         return ended
 
     async def close(self) -> None:
         """Gives up on endings that are still to be kept: the next start ends their tasks."""
         await self._late.close()
 
-    async def _show(self, kept: Turned, new: Turned) -> Turned:
-        """`new` once it is kept, what became of the task when somebody else ended it, or `kept` while the database is away."""
+    async def _show(self, journal: Journal) -> Turned | None:
+        """Keeps what waits; returns what somebody else made of the task. While the database is away, all of it goes on waiting."""
+        fresh, row = journal.waiting(), journal.row
         try:
-            return await self._keep(kept, new, None)
+            moved = await self._append(journal.kept, row, fresh, None)
         except (NotKept, NotRead) as error:
-            log.warning("entry_waits", task_id=new.row.id, error=type(error).__name__)
-            return kept
+            log.warning("entry_waits", task_id=row.id, error=type(error).__name__)
+            return None
+        if moved is None:
+            journal.keep(row, len(fresh))
+        return moved
 
-    async def _ended(self, kept: Turned, new: Turned, event: Event, started: int) -> Turned:
+    async def _ended(self, journal: Journal, event: Event, started: int) -> Turned:
         """Keeps an ending. What can't be kept now is kept later, behind the caller's back. Raises EndingNotKept."""
-        _log(new.row, event)
+        row, fresh = journal.row, journal.waiting()
+        _log(row, event)
+        keep = partial(self._append, journal.kept, row, fresh, started)
         try:
-            return await self._keep(kept, new, started)
+            moved = await keep()
         except (NotKept, NotRead) as error:
-            self._late.keep(new.row.id, TURN, partial(self._keep, kept, new, started))
-            raise EndingNotKept(new.row.id) from error
+            self._late.keep(row.id, TURN, keep)
+            raise EndingNotKept(row.id) from error
+        return journal.turned() if moved is None else moved
 
-    async def _keep(self, old: Turned, new: Turned, started: int | None) -> Turned:
-        """Appends what is new; with `started` also the outcome, and the end of the grant when the task is over.
+    async def _append(self, old: TaskRow, new: TaskRow, fresh: Sequence[TaskEvent], started: int | None) -> Turned | None:
+        """Appends events to a task that stands at `old`; with `started` also the outcome, and the end of the grant when it is over.
 
-        Returns `new`, or what became of the task when somebody else moved it on.
+        Returns None, or what became of the task when somebody else moved it on. Raises NotKept and NotRead.
         """
-        memory, row = self._memory, new.row
-        fresh = new.events[len(old.events) :]
+        memory = self._memory
 
         def work(batch: Batch) -> None:
-            memory.tasks.advance(batch, old.row, row, fresh)
+            memory.tasks.advance(batch, old, new, fresh)
             if started is not None:
-                memory.audit.append(batch, _outcome(row, memory.now() - started))
-                if not row.ended:  # it waits, and what its agent begins meanwhile has its own time
-                    memory.grants.bind(batch, row.tenant, row.grant_id, row.id)
+                memory.audit.append(batch, _outcome(new, memory.now() - started))
+                if not new.ended:  # it waits, and what its agent begins meanwhile has its own time
+                    memory.grants.bind(batch, new.tenant, new.grant_id, new.id)
 
         try:
             await memory.database.write(work)
         except TaskEnded:
-            record = await memory.tasks.record(row.tenant, row.owner, row.id)
-            reached = _reached(new, record)
-            if reached is None:
+            record = await memory.tasks.record(new.tenant, new.owner, new.id)
+            count = _reached(fresh, record) if record.row.runner in (old.runner, new.runner) else None
+            if count is None:
                 memory.tasks.moved(record.row, record.events)
                 return Turned(record.row, record.events)
-            if reached.row.last_seq < row.last_seq:
-                return await self._keep(reached, new, started)
-        if started is not None or row.ended:
-            memory.grants.forget(row.tenant, row.grant_id)
-        memory.tasks.moved(row, fresh)
-        return new
+            if count < len(fresh):
+                return await self._append(record.row, new, fresh[count:], started)
+        if started is not None or new.ended:
+            memory.grants.forget(new.tenant, new.grant_id)
+        memory.tasks.moved(new, fresh)
+        return None
 
-    def _noted(self, turned: Turned, event: Event) -> Turned:
-        """The turn with one more event in it; nothing is kept yet."""
-        row, at = turned.row, self._memory.now()
-        if isinstance(event, Ref):
-            ref = msgspec.json.encode(event.ref).decode()
-            return Turned(replace(row, vendor_ref=ref, updated=at), turned.events)
+    def _note(self, journal: Journal, event: Event) -> None:
+        """Adds an event to the turn; nothing is kept yet."""
         if isinstance(event, ArtifactPiece):
-            body = artifact_body(event.artifact, event.append, event.last_chunk)
-            return _with(turned, row, TaskEvent(row.last_seq + 1, at, "artifact", body))
-        if isinstance(event, Withheld):
-            return _with(turned, row, TaskEvent(row.last_seq + 1, at, WITHHELD, encode(event.artifact).decode()))
-        if isinstance(event, Replied):
-            message = _ours(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
-            return replace(self._status(turned, TaskState.COMPLETED, message, at), reply=message)
-        if isinstance(event, Ask):
-            turned = replace(turned, row=replace(row, vendor_ref=keeping(row.vendor_ref, event.prompts)))
-        noted = event.metadata if isinstance(event, Progress | Done) else None
-        return self._status(turned, *self._state(row, event), at, noted)
+            journal.note_piece(event, self._memory.now())
+        else:
+            journal.note(self.steps.after(journal.row, event))
 
-    def _state(self, row: TaskRow, event: Event) -> tuple[TaskState, Message | None]:
-        match event:
-            case Progress(message, detail=detail):
-                state = TaskState.WORKING
-                message = message or (self.says(row, TRACED, withheld=True) if detail else None)
-            case Ask(message, auth, prompts):
-                auth = auth or (bool(prompts) and all(each.kind is PromptKind.AUTH for each in prompts))
-                state = TaskState.AUTH_REQUIRED if auth else TaskState.INPUT_REQUIRED
-                message = asking(message, prompts, self._memory.new_id("m")) if prompts else message
-                message = message or (self.says(row, UNEXPLAINED) if auth else None)
-            case Done(message):
-                state = TaskState.COMPLETED
-            case Canceled(message):
-                state = TaskState.CANCELED
-            case Failed(reason, message, rejected, detail, kind, retryable):
-                state = TaskState.REJECTED if rejected else TaskState.FAILED
-                message = message or self.says(row, reason, kind, retryable, withheld=bool(detail))
-            case _:
-                raise TypeError(f"not an event that moves a task: {type(event).__name__}")
-        return state, _ours(row, message) if message else None
-
-    def says(self, row: TaskRow, text: str, kind: str = "", retryable: bool = False, withheld: bool = False) -> Message:
-        """The gateway's own words in a task, of a failure of that kind, say. `withheld`: the log has more of it, under the task's id."""
-        metadata = _of_failure(kind, retryable) | ({WORDS_WITHHELD: {"correlationId": row.id}} if withheld else {})
-        return Message(self._memory.new_id("m"), Role.AGENT, (Part(text=text),), row.context_id, row.id, metadata or UNSET)
-
-    def _status(self, turned: Turned, state: TaskState, message: Message | None, at: int, noted: Mapping[str, Any] | None = None) -> Turned:
-        status = TaskStatus(state=state, timestamp=rfc3339(at), **({"message": message} if message else {}))
-        runner = self._memory.tasks.runner if state is TaskState.WORKING else ""
-        event = TaskEvent(turned.row.last_seq + 1, at, "status", status_body(status, noted))
-        row = replace(turned.row, state=state, runner=runner, last_seq=event.seq, updated=at)
-        return Turned(row, (*turned.events, event), turned.reply)
-
-
-class _Room:
-    """How much of one turn is kept: so many events, and so many characters of them, since an event alone may have 8 million."""
-
-    def __init__(self, opened: Turned) -> None:
-        self._seen = len(opened.events)
-        self._size = 0
-
-    def is_full(self, turned: Turned) -> bool:
-        for event in turned.events[self._seen :]:
-            self._size += len(event.body)
-        self._seen = len(turned.events)
-        return self._seen > EVENTS_MAX or self._size > SIZE_MAX
+    def _broken(self, journal: Journal, event: Failed) -> Failed:
+        """Notes the failure that ends a turn whose agent gave it no ending."""
+        self._note(journal, event)
+        return event
 
 
 def _post_ref(memory: Memory, row: TaskRow) -> None:
@@ -338,30 +251,15 @@ def _is_shown(turn: Turn, event: Event) -> bool:
     return isinstance(event, Progress) or (turn.stream and isinstance(event, ArtifactPiece))
 
 
-def _of_failure(kind: str, retryable: bool) -> dict[str, Any]:
-    """Metadata. `retryable`: it may not be there later."""
-    return {ERROR: {"reason": kind, **({"retryable": True} if retryable else {})}} if kind else {}
-
-
-def _ours(row: TaskRow, message: Message) -> Message:
-    """An agent's message under the gateway's ids; the agent's own are nobody else's business."""
-    return replace(message, context_id=row.context_id, task_id=row.id, reference_task_ids=())
-
-
-def _with(turned: Turned, row: TaskRow, event: TaskEvent) -> Turned:
-    return Turned(replace(row, last_seq=event.seq, updated=event.at), (*turned.events, event), turned.reply)
-
-
 def _lost(here: bool) -> Failed:
     what = "lost sight of the agent" if here else "stopped while the agent was at work"
     return Failed(f"The gateway {what}; its outcome is not known.", kind=OURS)
 
 
-def _reached(new: Turned, record: TaskRecord) -> Turned | None:
-    """How far `new` is kept already, by a commit that seemed to fail; None when somebody else moved the task on."""
-    first = new.events[0].seq
-    ours = tuple(event for event in new.events if event.seq <= record.row.last_seq)
-    return Turned(record.row, ours) if ours == tuple(event for event in record.events if event.seq >= first) else None
+def _reached(fresh: Sequence[TaskEvent], record: TaskRecord) -> int | None:
+    """How many of these events are kept already, by a commit that seemed to fail; None when somebody else moved the task on."""
+    ours = tuple(event for event in fresh if event.seq <= record.row.last_seq)
+    return len(ours) if ours == tuple(event for event in record.events if event.seq >= fresh[0].seq) else None
 
 
 def _outcome(row: TaskRow, duration_us: int) -> dict[str, object]:

@@ -27,6 +27,7 @@ from gateway.errors import REASONS
 from gateway.front_door import FrontDoor
 from gateway.halt import LOOK_SECONDS as HALT_SECONDS
 from gateway.home import absent, prepared
+from gateway.journal import TurnLimits
 from gateway.killing import Archive, Killing
 from gateway.ledger import Ledger, Outside
 from gateway.mailbox import Mailbox
@@ -163,7 +164,8 @@ class Gateway:
 
     def _memory(self) -> Memory:
         tasks = TaskLog(self.database, now_us, self.process)
-        return Memory(self.database, self.audit, self.grants, tasks, new_id, now_us)
+        limits = TurnLimits(self.settings.limits.turn_events, self.settings.limits.turn_bytes)
+        return Memory(self.database, self.audit, self.grants, tasks, new_id, now_us, limits)
 
     def _ask_people(self, outside: Outside) -> None:
         """How people decide, and what goes on when they have."""

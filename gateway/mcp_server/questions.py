@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from adapters.task import Message, Part, TaskState, TaskStatus, text_of
+from adapters.task import Message, Part, TaskState, text_of
 from gateway.mcp_server.prompt_forms import FIELD, answered, form_of
 from gateway.prompts import open_prompts
 from gateway.tasks import TaskRecord
@@ -14,7 +12,6 @@ ELICITATION = "elicitation/create"
 PLAIN = {"type": "object", "properties": {FIELD: {"type": "string"}}, "required": [FIELD]}
 UNSAID = "The agent asks for input."
 ASKS_MAX = 16  # at once
-_status = msgspec.json.Decoder(TaskStatus).decode
 
 
 def questions_of(record: TaskRecord) -> dict[str, Any]:
@@ -25,7 +22,7 @@ def questions_of(record: TaskRecord) -> dict[str, Any]:
     if record.row.state is not TaskState.INPUT_REQUIRED:
         return {}
     event = next((event for event in reversed(record.events) if event.kind == "status"), None)
-    message = _status(event.body).message if event is not None else None
+    message = event.status.message if event is not None else None
     parts = message.parts if isinstance(message, Message) else ()
     text, number = text_of(parts), event.seq if event is not None else 0
     prompts = open_prompts(record.row.vendor_ref)

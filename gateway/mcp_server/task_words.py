@@ -10,9 +10,9 @@ from adapters.mcp_wire import META, MISSING_CAPABILITY
 from adapters.task import TERMINAL, Message, Task, TaskArtifactUpdateEvent, TaskState, text_of
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.questions import questions_of
+from gateway.steps import ERROR
 from gateway.tasks import TaskRecord, rfc3339
 from gateway.tasks import shown as streamed
-from gateway.turns import ERROR
 
 TASKS = META + "tasks"
 RELATED = META + "related-task"

@@ -8,10 +8,11 @@ from msgspec.structs import replace
 from adapters.egress import Egress, Lookup, system_lookup
 from adapters.task import Artifact, Message, Part, PushConfig, Role, TaskState, TaskStatus, encode
 from gateway.database import Database
+from gateway.events import artifact_body
 from gateway.outbox import Outbox
 from gateway.postman import Postman, Seal
 from gateway.push import Push
-from gateway.tasks import TaskEvent, TaskLog, TaskRow, artifact_body
+from gateway.tasks import TaskEvent, TaskLog, TaskRow
 from policies.ids import new_id
 from policies.keys import SigningKeys
 from registry.rows import Unsealed

@@ -1,6 +1,7 @@
 """Turns on a database that may be shaky, with agents that say what they are told to."""
 
 import asyncio
+import dataclasses
 import itertools
 import json
 from collections import Counter
@@ -17,6 +18,7 @@ from adapters.contract import (
 )
 from adapters.task import TERMINAL, Artifact, Message, Part, Role, TaskState
 from gateway.database import Database
+from gateway.journal import TurnLimits
 from gateway.tasks import TaskLog, TaskRecord, TaskRow
 from gateway.turns import Memory, Turned, Turns
 from policies.audit import Audit
@@ -79,6 +81,11 @@ class Desk:
         new_id: Callable[[str], str] = lambda prefix: f"{prefix}_{next(numbers)}"  # noqa: E731 (as the gateway's is given)
         grants = Grants(self.shaky, self.clock)
         self.memory = Memory(self.shaky, audit, grants, self.log, new_id, self.clock.us)  # type: ignore[arg-type]  # see above
+        self.turns = Turns(self.memory, self._pause)
+
+    def limit(self, limits: TurnLimits) -> None:
+        """From now on no more is kept of one turn."""
+        self.memory = dataclasses.replace(self.memory, turn_limits=limits)
         self.turns = Turns(self.memory, self._pause)
 
     async def _pause(self, seconds: float) -> None:

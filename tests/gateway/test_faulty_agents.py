@@ -9,7 +9,7 @@ import pytest
 from a2a.types import GetTaskRequest, Task, TaskState
 from google.protobuf.json_format import MessageToDict
 
-from gateway.turns import ERROR
+from gateway.steps import ERROR
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.reference_clients import EVERY_DOOR, client_of, request
 from tests.fakes.upstream import Upstream, answer
@@ -17,7 +17,7 @@ from tests.fakes.upstream import Upstream, answer
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 JSON, SSE = "Content-Type: application/json", b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 TERMINAL = {f"TASK_STATE_{state}" for state in ("COMPLETED", "FAILED", "CANCELED", "REJECTED")}
-BROKEN, LATE, GONE = "INVALID_AGENT_RESPONSE", "AGENT_LATE", "UPSTREAM"
+BROKEN, LATE, GONE, TOO_LONG = "INVALID_AGENT_RESPONSE", "AGENT_LATE", "UPSTREAM", "TURN_TOO_LONG"
 SECRET = "the-agents-own-words"
 
 
@@ -122,7 +122,7 @@ async def hangs_up(liar: Liar) -> None:
 LIES: dict[str, tuple[Lie, str, str, str]] = {  # the lie, what it says when asked for the task, and then the state and why
     "garbage": (garbage, "WORKING", "FAILED", BROKEN),
     "never ends": (never_ends, "WORKING", "FAILED", LATE),
-    "never stops": (never_stops, "WORKING", "FAILED", BROKEN),
+    "never stops": (never_stops, "WORKING", "FAILED", TOO_LONG),
     "ends early, and works on for ever": (ends_early, "WORKING", "FAILED", LATE),
     "ends early, and was done": (ends_early, "COMPLETED", "COMPLETED", ""),
     "ends early, and names no state": (ends_early, "SLEEPING", "FAILED", BROKEN),

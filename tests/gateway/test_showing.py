@@ -10,69 +10,87 @@ from tests.fakes.waiting import SECONDS, until
 
 
 class Commits:
-    """Each waits until the test lets it go, and comes to what the test says."""
+    """Each waits until the test lets it go, and comes to what the test says. `noted` is what the turn came to; `asked` has what each
+    commit found there."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
+        self.noted = ""
+        self.asked: list[str] = []
         self._answers: asyncio.Queue[str | None] = asyncio.Queue()
 
-    async def keep(self, kept: str, new: str) -> str:
-        self.asked.append((kept, new))
-        reached = await self._answers.get()
-        return new if reached is None else reached
+    async def keep(self) -> str | None:
+        self.asked.append(self.noted)
+        return await self._answers.get()
 
-    def answer(self, reached: str | None = None) -> None:
-        """None: it was kept."""
-        self._answers.put_nowait(reached)
+    def answer(self, over: str | None = None) -> None:
+        """None: nobody else moved the task."""
+        self._answers.put_nowait(over)
+
+    def note(self, showing: Showing[str], text: str) -> None:
+        self.noted = text
+        showing.show()
 
 
 async def test_what_comes_during_one_commit_goes_along_with_the_next() -> None:
     commits = Commits()
-    showing = Showing("", commits.keep)
-    showing.show("a")
+    showing = Showing(commits.keep)
+    commits.note(showing, "a")
     await until(lambda: len(commits.asked) == 1)
     for text in ("ab", "abc", "abcd"):
-        showing.show(text)
+        commits.note(showing, text)
     commits.answer()
     await until(lambda: len(commits.asked) == 2)
     commits.answer()
-    await until(lambda: showing.kept == "abcd")
-    assert commits.asked == [("", "a"), ("a", "abcd")]
-    assert await showing.settled() == "abcd"
+    await until(lambda: showing._keeping is None)
+    assert commits.asked == ["a", "abcd"]
+    assert await showing.settled() is None
 
 
 async def test_the_end_of_a_turn_waits_for_one_commit_only() -> None:
     """What came since goes along with the ending."""
     commits = Commits()
-    showing = Showing("", commits.keep)
-    showing.show("a")
+    showing = Showing(commits.keep)
+    commits.note(showing, "a")
     await until(lambda: len(commits.asked) == 1)
-    showing.show("ab")
+    commits.note(showing, "ab")
     settling = asyncio.ensure_future(showing.settled())
     await asyncio.sleep(0)
     assert not settling.done()
     commits.answer()
-    assert await settling == "a"
-    assert commits.asked == [("", "a")]
+    assert await settling is None
+    assert commits.asked == ["a"]
 
 
-async def test_what_can_not_be_kept_now_goes_along_with_what_comes_next() -> None:
+async def test_a_long_turn_rests_between_two_commits_and_its_end_does_not_wait_for_that() -> None:
     commits = Commits()
-    showing = Showing("", commits.keep)
-    showing.show("a")
-    commits.answer("")
-    await until(lambda: showing._keeping is None)
-    assert showing.kept == ""
-    showing.show("ab")
+    showing = Showing(commits.keep, lambda: 3600.0)
+    commits.note(showing, "a")
     commits.answer()
-    await until(lambda: showing.kept == "ab")
-    assert commits.asked == [("", "a"), ("", "ab")]
+    await until(lambda: len(commits.asked) == 1)
+    commits.note(showing, "ab")
+    async with asyncio.timeout(SECONDS):
+        assert await showing.settled() is None
+    assert commits.asked == ["a"]
+
+
+async def test_after_a_rest_all_that_came_meanwhile_is_kept_at_once() -> None:
+    commits = Commits()
+    showing = Showing(commits.keep, lambda: 0.01)
+    commits.note(showing, "a")
+    commits.answer()
+    await until(lambda: len(commits.asked) == 1)
+    commits.note(showing, "ab")
+    commits.note(showing, "abc")
+    commits.answer()
+    await until(lambda: len(commits.asked) == 2)
+    assert commits.asked == ["a", "abc"]
+    await showing.settled()
 
 
 async def _turn(commits: Commits, agent: Callable[[], Awaitable[object]]) -> str:
-    showing = Showing("", commits.keep)
+    showing = Showing(commits.keep)
     try:
-        showing.show("a")
+        commits.note(showing, "a")
         await agent()
     except asyncio.CancelledError:
         if not showing.overtaken():

@@ -13,8 +13,10 @@ from sqlalchemy import Connection
 
 from adapters.task import Artifact, Message, Part, Role, TaskState, TaskStatus, encode
 from gateway.database import Batch, Database, engine_for
+from gateway.events import artifact_body
+from gateway.pieces import PARTS_APART
 from gateway.tables import processes
-from gateway.tasks import SETTLED_US, TaskEnded, TaskEvent, TaskLog, TaskRow, UnknownTask, artifact_body, fold, one_by_one, rfc3339, shown
+from gateway.tasks import SETTLED_US, TaskEnded, TaskEvent, TaskLog, TaskRow, UnknownTask, fold, one_by_one, rfc3339, shown
 from tests.fakes.clock import Clock
 from tests.fakes.looks import looking
 from tests.fakes.outages import Shaky
@@ -285,6 +287,13 @@ def test_a_log_folds_into_its_artifacts_and_the_last_of_its_messages(
     kept = messages if length is None else messages[max(len(messages) - length, 0) :]
     assert [message.parts[0].text for message in task.history] == kept
     assert task.status.state is TaskState.COMPLETED
+
+
+def test_appended_text_beyond_the_first_hundred_parts_continues_the_last_one() -> None:
+    task = fold(row(), [piece(number, f"{number} ", append=True) for number in range(PARTS_APART + 50)])
+    texts = [str(part.text) for part in task.artifacts[0].parts]
+    assert len(texts) == PARTS_APART and texts[:2] == ["0 ", "1 "]
+    assert "".join(texts) == "".join(f"{number} " for number in range(PARTS_APART + 50))
 
 
 @given(st.text(max_size=60), st.booleans(), st.booleans())

@@ -5,7 +5,6 @@ import json
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +26,7 @@ from adapters.contract import (
 )
 from adapters.task import Message, TaskState
 from gateway.database import Database, NotKept, engine_for
+from gateway.journal import TurnLimits
 from gateway.tables import processes
 from gateway.tasks import SETTLED_US, TaskLog, TaskRecord, one_by_one
 from gateway.turns import EndingNotKept, Turned, Turns
@@ -41,8 +41,8 @@ def desk(database: Database) -> Desk:
     return Desk(database)
 
 
-def artifact_of(record: TaskRecord) -> list[Any]:
-    return [part.text for one in record.task().artifacts for part in one.parts]
+def artifact_of(record: TaskRecord) -> str:
+    return "".join(str(part.text) for one in record.task().artifacts for part in one.parts)
 
 
 def reason_of(record: TaskRecord) -> str:
@@ -71,7 +71,7 @@ async def test_each_ending_is_kept_with_its_outcome(
     record = await desk.record()
     assert (turned.row, turned.events) == (record.row, record.events)
     assert record.row.state is state and record.row.runner == ""
-    assert artifact_of(record) == ["a", "b"]
+    assert artifact_of(record) == "ab"
     assert json.loads(record.row.vendor_ref) == {"context_id": "c", "task_id": "t", "extra": {}}
     assert await desk.outcomes() == {outcome: 1}
 
@@ -92,7 +92,7 @@ async def test_what_callers_do_not_get_to_see_of_an_agents_words_is_told_to_be_i
 
 async def test_what_follows_an_ending_is_not_heard(desk: Desk) -> None:
     await desk.run(piece("a"), Done(), piece("late"), Failed("after all"))
-    assert artifact_of(await desk.ended()) == ["a"]
+    assert artifact_of(await desk.ended()) == "a"
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -112,30 +112,72 @@ async def test_a_turn_that_breaks_fails_the_task_and_keeps_what_came_before(
     record = await desk.ended()
     assert turned.row == record.row and record.row.state is TaskState.FAILED
     assert reason_of(record) == reason
-    assert artifact_of(record) == ["a"]
+    assert artifact_of(record) == "a"
     assert "secret" not in str(record.events)
 
 
 async def test_a_watched_turn_is_kept_as_it_goes_and_another_only_at_its_signs_of_life(desk: Desk) -> None:
-    gate = asyncio.Event()
-    script = (Ref(VendorRef("c", "t")), piece("a"), Progress(), piece("b"), gate, Done())
+    more, gate = asyncio.Event(), asyncio.Event()
+    script = (Ref(VendorRef("c", "t")), piece("a"), Progress(), more, piece("b"), gate, Done())
     watched, other = await desk.opened("t_watched"), await desk.opened("t_other")
     running = [asyncio.ensure_future(desk.run(*script, stream=one is watched, opened=one)) for one in (watched, other)]
-    await desk.reached(5, "t_watched")
+    await desk.reached(4, "t_watched")
     await desk.reached(4, "t_other")
-    assert artifact_of(await desk.record("t_watched")) == ["a", "b"]
-    assert artifact_of(await desk.record("t_other")) == ["a"]
+    more.set()
+    await desk.reached(5, "t_watched")
+    assert artifact_of(await desk.record("t_watched")) == "ab"
+    assert artifact_of(await desk.record("t_other")) == "a"
     assert (await desk.record("t_other")).row.runner == "p_1"
     gate.set()
     await asyncio.gather(*running)
-    assert artifact_of(await desk.ended("t_other")) == ["a", "b"]
+    assert artifact_of(await desk.ended("t_other")) == "ab"
+
+
+LONG = 2_500
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_stream_of_thousands_of_words_is_kept_whole_in_fewer_events(desk: Desk, stream: bool) -> None:
+    turned = await desk.run(Progress(), *(piece(f"{number} ") for number in range(LONG)), Done(), stream=stream)
+    record = await desk.ended()
+    assert record.row.state is TaskState.COMPLETED
+    assert artifact_of(record) == "".join(f"{number} " for number in range(LONG))
+    assert record.row.last_seq < LONG / 2
+    assert (turned.row, turned.events) == (record.row, record.events)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("limits", [TurnLimits(events=10), TurnLimits(size=1000)], ids=["events", "bytes"])
+async def test_a_turn_beyond_its_bounds_ends_with_all_that_was_received_and_the_agent_is_not_blamed(
+    desk: Desk, limits: TurnLimits, stream: bool
+) -> None:
+    desk.limit(limits)
+    agent = Scripted(*(Progress(words(f"step {number}")) for number in range(100)), Done())
+    turn = Turn(words("x"), stream=stream)
+    turned = await desk.turns.run(agent, turn, call_to("http://agent.test"), await desk.opened())
+    record = await desk.ended()
+    said = [event.status.message for event in record.events if event.kind == "status"]
+    steps = [message.parts[0].text for message in said if isinstance(message, Message)][:-1]
+    assert steps == [f"step {number}" for number in range(len(steps))]
+    assert len(steps) == 11 if limits.events == 10 else len(str(record.events)) > 1000
+    assert record.row.state is TaskState.FAILED and agent.closed
+    assert "limits.turn_events" in reason_of(record) and "agent" not in reason_of(record)
+    last = record.task().status.message
+    assert isinstance(last, Message) and last.metadata == {"urn:interlock:a2a:error": {"reason": "TURN_TOO_LONG"}}
+    assert turned.row == record.row
+
+
+async def test_a_turn_that_ends_at_its_bounds_has_succeeded(desk: Desk) -> None:
+    desk.limit(TurnLimits(events=10))
+    await desk.run(*(Progress(words(f"step {number}")) for number in range(10)), Done())
+    assert (await desk.ended()).row.state is TaskState.COMPLETED
 
 
 async def test_a_turn_outlives_an_outage_and_then_keeps_all_that_was_said(desk: Desk) -> None:
     desk.shaky.writes = ["refused", "refused", "refused"]
     tried = [partial(lambda left: len(desk.shaky.writes) == left, left) for left in (2, 1, 0)]
     await desk.run(Progress(), tried[0], piece("a"), tried[1], piece("b"), tried[2], piece("c"), Done())
-    assert artifact_of(await desk.ended()) == ["a", "b", "c"]
+    assert artifact_of(await desk.ended()) == "abc"
 
 
 @pytest.mark.parametrize("outage", [["refused"] * 4, ["kept unseen"], ["refused", "kept unseen", "refused"]])
@@ -150,7 +192,7 @@ async def test_an_ending_that_is_not_kept_at_once_is_kept_later(desk: Desk, outa
     assert isinstance(told.value, NotKept)
     record = await desk.ended()
     assert record.row.state is TaskState.COMPLETED
-    assert artifact_of(record) == ["a"]
+    assert artifact_of(record) == "a"
     assert await following == record.row.last_seq
     assert await desk.outcomes() == {"ok": 1}
     assert desk.pauses == sorted(desk.pauses) and desk.pauses[0] < 1
@@ -195,7 +237,7 @@ async def test_a_turn_stops_when_somebody_else_has_ended_its_task(desk: Desk) ->
         turned = await running
     assert turned.row.state is TaskState.CANCELED
     assert agent.closed
-    assert artifact_of(await desk.ended()) == []
+    assert artifact_of(await desk.ended()) == ""
 
 
 async def test_the_gateways_own_hand_ends_a_task_whatever_its_turn_adds_meanwhile(desk: Desk) -> None:
@@ -208,7 +250,7 @@ async def test_the_gateways_own_hand_ends_a_task_whatever_its_turn_adds_meanwhil
     assert (await desk.turns.end(stale, Canceled())).row.state is TaskState.CANCELED
     gate.set()
     assert (await running).row.state is TaskState.CANCELED
-    assert artifact_of(await desk.ended()) == ["a", "b"]
+    assert artifact_of(await desk.ended()) == "ab"
 
 
 async def test_a_task_that_ended_is_not_ended_again(desk: Desk) -> None:
@@ -219,13 +261,13 @@ async def test_a_task_that_ended_is_not_ended_again(desk: Desk) -> None:
 
 async def test_an_answer_goes_on_in_the_same_log(desk: Desk) -> None:
     asked = await desk.run(piece("a"), Ask(words("which?")))
-    resumed = desk.turns.resumed(asked.row, asked.row, words("this"))
+    resumed = desk.turns.steps.resumed(asked.row, asked.row, words("this"))
     await desk.database.write(lambda batch: desk.log.advance(batch, asked.row, resumed.row, resumed.events))
     desk.shaky.writes = ["kept unseen", "refused", "refused"]
     with pytest.raises(EndingNotKept):
         await desk.run(piece("b"), piece("c"), Done(), opened=resumed)
     record = await desk.ended()
-    assert artifact_of(record) == ["a", "b", "c"]
+    assert artifact_of(record) == "abc"
     assert [message.parts[0].text for message in record.task().history] == ["please", "this"]
 
 
@@ -297,4 +339,4 @@ async def _lawful(url: str, script: list[str], ending: tuple[Event, TaskState, s
     record = await desk.ended()
     await asyncio.to_thread(database.close)
     assert record.row.state is ending[1]
-    assert artifact_of(record) == [str(number) for number, act in enumerate(script) if act == "piece"]
+    assert artifact_of(record) == "".join(str(number) for number, act in enumerate(script) if act == "piece")

@@ -1,8 +1,9 @@
 """What an agent said, as the result of a tool."""
 
 from adapters.task import Artifact, Part, TaskState
+from gateway.events import artifact_body
 from gateway.mcp_server.task_words import tool_result
-from gateway.tasks import TaskEvent, TaskRecord, artifact_body
+from gateway.tasks import TaskEvent, TaskRecord
 from tests.gateway.test_tasks import piece, row, status
 
 

@@ -1,0 +1,119 @@
+"""What each event makes of a task: its next entries, and where it stands with them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from adapters.contract import Ask, Canceled, Done, Event, Failed, Progress, PromptKind, Ref, Replied, Withheld
+from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
+from gateway.events import WITHHELD, TaskEvent, TaskRow, rfc3339, status_body
+from gateway.journal import Turned
+from gateway.prompts import asking, keeping
+from gateway.tasks import TaskLog
+
+ERROR = "urn:interlock:a2a:error"  # in the metadata of a message that tells of a failure
+WORDS_WITHHELD = "urn:interlock:a2a:withheld"  # beside it: operators find in the log what else is known
+TRACED = "The agent told of a stack trace; it is for operators alone"
+UNEXPLAINED = "The agent waits for an authorization, and did not say which."  # A2A 1.0 s7.6.1: somebody has to explain
+
+
+class Steps:
+    """Constructs entries. Nothing is kept here."""
+
+    def __init__(self, tasks: TaskLog, new_id: Callable[[str], str], now: Callable[[], int]) -> None:
+        self._tasks = tasks
+        self._new_id = new_id
+        self._now = now
+
+    def resumed(self, old: TaskRow, new: TaskRow, message: Message) -> Turned:
+        """A task that waited and goes on: the answer, and that it works again."""
+        at = self._now()
+        answered = _with(replace(new, last_seq=old.last_seq), _message_event(old, message, at))
+        return joined(answered, self.status(answered.row, TaskState.WORKING, None, at))
+
+    def parked(self, old: TaskRow | None, new: TaskRow, message: Message, text: str) -> Turned:
+        """A task, new or not, that waits for people before anybody is told of the message; `text` says for what."""
+        at = self._now()
+        if old is None:
+            opened = Turned(*self._tasks.opening(new, message))
+        else:
+            opened = _with(replace(new, last_seq=old.last_seq), _message_event(old, message, at))
+        return joined(opened, self.status(opened.row, TaskState.AUTH_REQUIRED, self.says(new, text), at))
+
+    def going_on(self, old: TaskRow, new: TaskRow) -> Turned:
+        """A task that waited and works now."""
+        return self.status(replace(new, last_seq=old.last_seq), TaskState.WORKING, None, self._now())
+
+    def after(self, row: TaskRow, event: Event) -> Turned:
+        """Where one more event brings a task, and the entry that it makes."""
+        at = self._now()
+        if isinstance(event, Ref):
+            ref = msgspec.json.encode(event.ref).decode()
+            return Turned(replace(row, vendor_ref=ref, updated=at), ())
+        if isinstance(event, Withheld):
+            return _with(row, TaskEvent(row.last_seq + 1, at, WITHHELD, encode(event.artifact).decode()))
+        if isinstance(event, Replied):
+            message = _ours(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
+            return replace(self.status(row, TaskState.COMPLETED, message, at), reply=message)
+        if isinstance(event, Ask):
+            row = replace(row, vendor_ref=keeping(row.vendor_ref, event.prompts))
+        noted = event.metadata if isinstance(event, Progress | Done) else None
+        return self.status(row, *self._state(row, event), at, noted)
+
+    def _state(self, row: TaskRow, event: Event) -> tuple[TaskState, Message | None]:
+        match event:
+            case Progress(message, detail=detail):
+                state = TaskState.WORKING
+                message = message or (self.says(row, TRACED, withheld=True) if detail else None)
+            case Ask(message, auth, prompts):
+                auth = auth or (bool(prompts) and all(each.kind is PromptKind.AUTH for each in prompts))
+                state = TaskState.AUTH_REQUIRED if auth else TaskState.INPUT_REQUIRED
+                message = asking(message, prompts, self._new_id("m")) if prompts else message
+                message = message or (self.says(row, UNEXPLAINED) if auth else None)
+            case Done(message):
+                state = TaskState.COMPLETED
+            case Canceled(message):
+                state = TaskState.CANCELED
+            case Failed(reason, message, rejected, detail, kind, retryable):
+                state = TaskState.REJECTED if rejected else TaskState.FAILED
+                message = message or self.says(row, reason, kind, retryable, withheld=bool(detail))
+            case _:
+                raise TypeError(f"not an event that moves a task: {type(event).__name__}")
+        return state, _ours(row, message) if message else None
+
+    def says(self, row: TaskRow, text: str, kind: str = "", retryable: bool = False, withheld: bool = False) -> Message:
+        """The gateway's own words in a task, of a failure of that kind, say. `withheld`: the log has more of it, under the task's id."""
+        metadata = _of_failure(kind, retryable) | ({WORDS_WITHHELD: {"correlationId": row.id}} if withheld else {})
+        return Message(self._new_id("m"), Role.AGENT, (Part(text=text),), row.context_id, row.id, metadata or UNSET)
+
+    def status(self, row: TaskRow, state: TaskState, message: Message | None, at: int, noted: Mapping[str, Any] | None = None) -> Turned:
+        status = TaskStatus(state=state, timestamp=rfc3339(at), **({"message": message} if message else {}))
+        runner = self._tasks.runner if state is TaskState.WORKING else ""
+        event = TaskEvent(row.last_seq + 1, at, "status", status_body(status, noted))
+        return _with(replace(row, state=state, runner=runner), event)
+
+
+def joined(before: Turned, after: Turned) -> Turned:
+    return replace(after, events=(*before.events, *after.events))
+
+
+def _message_event(row: TaskRow, message: Message, at: int) -> TaskEvent:
+    return TaskEvent(row.last_seq + 1, at, "message", encode(message).decode())
+
+
+def _of_failure(kind: str, retryable: bool) -> dict[str, Any]:
+    """Metadata. `retryable`: it may not be there later."""
+    return {ERROR: {"reason": kind, **({"retryable": True} if retryable else {})}} if kind else {}
+
+
+def _ours(row: TaskRow, message: Message) -> Message:
+    """An agent's message under the gateway's ids; the agent's own are nobody else's business."""
+    return replace(message, context_id=row.context_id, task_id=row.id, reference_task_ids=())
+
+
+def _with(row: TaskRow, *events: TaskEvent) -> Turned:
+    """The task with more events, of which there is at least one."""
+    return Turned(replace(row, last_seq=events[-1].seq, updated=events[-1].at), events)
