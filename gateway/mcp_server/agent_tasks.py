@@ -169,7 +169,7 @@ class AgentTasks:
 
     async def _outcome(self, asked: Asked, record: TaskRecord) -> bytes:
         if not asked.modern:
-            return encode(tool_result(record))
+            return encode(tool_result(record, asked.version))
         capabilities, answered = asked.capabilities, await self.answered(record)
         questions = {key: question for key, question in questions_of(record).items() if key not in answered}
         if questions and not any(lacking(capabilities, each["method"], Raw(encode(each["params"]))) for each in questions.values()):

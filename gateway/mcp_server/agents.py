@@ -47,7 +47,7 @@ class Agents:
             raise BadEnvelope(INVALID_PARAMS, str(broken).replace(PART, "arguments", 1)) from None
         except (UnknownTask, TaskEnded, BadMessage):
             raise BadEnvelope(INVALID_PARAMS, NO_SUCH_TASK) from None
-        result = tool_result(TaskRecord(turned.row, turned.events))
+        result = tool_result(TaskRecord(turned.row, turned.events), asked.version)
         return encode({"resultType": "complete", **result} if asked.modern else result)
 
 

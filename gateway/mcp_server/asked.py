@@ -54,6 +54,11 @@ class Asked(Struct, frozen=True):
             return declared
         return self.session.capabilities if self.session is not None else {}
 
+    @property
+    def version(self) -> str:
+        """The revision of its client's session; empty where there is none, as in 2026-07-28."""
+        return self.session.version if self.session is not None else ""
+
     def object(self) -> dict[str, Any]:
         """The parameters, where they are an object with an object as `_meta`. Raises BadEnvelope."""
         params = self.params if self.params is not None else {}

@@ -37,6 +37,10 @@ AGENT_OUTPUT = {
         "state": {"type": "string"},
         "text": {"type": "string"},
         "data": {"type": "array", "description": "What the agent gave as data, in its order."},
+        "files": {
+            "type": "array",
+            "description": "Files that the agent gave; their bytes are in the content.",
+        },
     },
     "required": ["task_id", "context_id", "state", "text"],
 }

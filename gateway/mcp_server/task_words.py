@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from adapters.mcp_wire import META, MISSING_CAPABILITY
 from adapters.task import TERMINAL, Message, Task, TaskArtifactUpdateEvent, TaskState, text_of
+from gateway.mcp_server.content import file_block, file_fact, files_of, said_of
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.questions import questions_of
 from gateway.steps import ERROR
@@ -45,7 +46,7 @@ def created(record: TaskRecord) -> dict[str, Any]:
     """A task without what became of it, for CreateTaskResult."""
     task = record.task(0)
     status = _status(task)
-    said = _said(task)
+    said = said_of(task)
     return {
         "taskId": task.id,
         "status": status,
@@ -77,19 +78,25 @@ def older(shown: Mapping[str, Any]) -> dict[str, Any]:
     return {OLDER_NAMES.get(name, name): value for name, value in shown.items() if name not in apart}
 
 
-def tool_result(record: TaskRecord) -> dict[str, Any]:
-    """An agent's task as a tool result: its text, its data, and the task for whoever wants more. A task that failed is an error result."""
+def tool_result(record: TaskRecord, version: str = "") -> dict[str, Any]:
+    """An agent's task as a tool result: its text, data and files, and the task for clients that want more. A task that failed has isError.
+
+    `version`: the client's revision, where it is of the `initialize` era.
+    """
     task = record.task()
     said = [artifact.parts for artifact in task.artifacts]
     if isinstance(task.status.message, Message):
         said.append(task.status.message.parts)
-    text = "\n".join(part for part in (*_texts(record), _said(task)) if part)
+    text = "\n".join(part for part in (*_texts(record), said_of(task)) if part)
     data = [part.data for parts in said for part in parts if part.data is not UNSET]
+    files = list(files_of(task))
     state = task.status.state
     content: dict[str, Any] = {"task_id": task.id, "context_id": task.context_id, "state": state.value, "text": text}
+    content |= ({"data": data} if data else {}) | ({"files": [file_fact(part) for _, part in files]} if files else {})
+    shown = [{"type": "text", "text": each} for each in (text, *(encode(one).decode() for one in data)) if each]
+    shown += [file_block(uri, part, version) for uri, part in files]
     failed = state in TERMINAL and state is not TaskState.COMPLETED
-    shown = [{"type": "text", "text": text}, *({"type": "text", "text": encode(each).decode()} for each in data)]
-    return {"content": shown, "structuredContent": content | ({"data": data} if data else {}), "isError": failed}
+    return {"content": shown or [{"type": "text", "text": ""}], "structuredContent": content, "isError": failed}
 
 
 def _texts(record: TaskRecord) -> Iterator[str]:
@@ -101,10 +108,6 @@ def _texts(record: TaskRecord) -> Iterator[str]:
             name, text = update.artifact.artifact_id, text_of(update.artifact.parts)
             found[name] = found.get(name, "") + text if update.append else text
     yield from found.values()
-
-
-def _said(task: Task) -> str:
-    return text_of(task.status.message.parts) if isinstance(task.status.message, Message) else ""
 
 
 def _status(task: Task) -> str:
