@@ -18,7 +18,7 @@ COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-ur
 SDK_LOCKS = $(wildcard tests/vendors/sdk/*/requirements.lock)
 SDKS = $(SDK_LOCKS:tests/vendors/sdk/%/requirements.lock=build/vendors/sdk-%/installed)
 
-.PHONY: help setup demo test check bench attacks isolation mutation conformance test-vendors serve lock sbom
+.PHONY: help setup demo test check bench search attacks isolation mutation conformance test-vendors serve lock sbom
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -48,6 +48,9 @@ isolation: setup ## two people, 20,000 calls over 64 connections, nothing of one
 
 mutation: setup ## how many small changes to policies/ the tests notice, by a sample (MUTANTS=--all: by all), also in build/mutation.json
 	@$(RUN) -m tests.mutation $(MUTANTS)
+
+search: setup ## how often the search mode of MCP finds the right one of 1,600 operations, also in build/search.json
+	@$(RUN) -m tests.search
 
 conformance: setup ## the public A2A and MCP kits against the gateway (docs/conformance.md), also in build/conformance.json
 	@$(RUN) -m tests.conformance

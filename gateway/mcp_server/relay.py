@@ -94,7 +94,7 @@ class Relay:
             raise BadEnvelope(INVALID_PARAMS, "params.name must be a string, params.arguments and params._meta objects")
         if self._catalogue.searching.applies(asked):
             if name == SEARCH:
-                return self._catalogue.searching.answer(asked, arguments)
+                return await self._catalogue.searching.answer(asked, arguments)
             asked = self._catalogue.searching.meant(asked)
             name, arguments = asked.params["name"], asked.params["arguments"]
         target: AgentTool | ServerTool | None = None

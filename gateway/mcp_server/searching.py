@@ -1,9 +1,7 @@
 """Search mode, for catalogues that are too big to be read: two tools, of which one finds the others and one calls them."""
 
-import re
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,14 +13,13 @@ from gateway.errors import UnknownTool
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.offers import VIRTUAL, Offers
+from gateway.mcp_server.ranking import Described, Ranking
 from gateway.mcp_server.tools import Tools
 
 SEARCH, CALL = "search_tools", "call_tool"
 LIMIT, LIMIT_MAX = 10, 50
 QUERY_MAX = 1000
-WANTED_MAX, WORD_MAX = 32, 64  # words of a query, and characters of one, that count
-KEPT = 20_000  # definitions whose words are kept
-WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z](?:[A-Z](?![a-z]))*|[0-9]+|[^\W\d_A-Za-z]+")
+KEPT = 100_000  # tools of all indexes that are kept; the index that was not used for longest leaves first
 encode = msgspec.json.Encoder().encode
 DEFINITIONS = [
     {
@@ -66,6 +63,7 @@ class Searching:
     def __init__(self, offers: Offers, tools: Tools) -> None:
         self._offers = offers
         self._tools = tools
+        self._indexes = Indexes()
 
     def applies(self, asked: Asked) -> bool:
         """Whether the client asked for it (`?mode=search`), or the virtual server is made so. Raises UnknownName."""
@@ -92,56 +90,58 @@ class Searching:
         raw = encode({**msgspec.json.decode(asked.raw, type=dict[str, Raw]), "params": changed})
         return msgspec.structs.replace(asked, params=changed, raw=raw, found=True)
 
-    def answer(self, asked: Asked, arguments: dict[str, Any]) -> bytes:
+    async def answer(self, asked: Asked, arguments: dict[str, Any]) -> bytes:
         """The result of search_tools. Raises BadEnvelope and UnknownName."""
         query, limit = arguments.get("query"), arguments.get("limit", LIMIT)
         if not isinstance(query, str) or len(query) > QUERY_MAX or arguments.keys() - {"query", "limit"}:
             raise BadEnvelope(INVALID_PARAMS, f"search_tools takes query (at most {QUERY_MAX} characters) and limit, and nothing else")
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIMIT_MAX:
             raise BadEnvelope(INVALID_PARAMS, f"limit must be an integer from 1 to {LIMIT_MAX}")
-        found = ranked(self._tools.listed(asked.caller, asked.server), query)
-        structured = encode({"tools": found[:limit], "total": len(found)})
+        listed = self._tools.listed(asked.caller, asked.server)
+        found, total = await self._indexes.best(listed, query, limit) if query.strip() else (list(listed[:limit]), len(listed))
+        structured = encode({"tools": found, "total": total})
         result = {"content": [{"type": "text", "text": structured.decode()}], "structuredContent": Raw(structured)}
         return encode({"resultType": "complete", **result} if asked.modern else result)
 
 
-def ranked(definitions: Sequence[Raw], query: str) -> list[Raw]:
-    """Those that have any word of the query, the best first; all of them, in their order, for none."""
-    wanted = list(dict.fromkeys(_words(query)))[:WANTED_MAX]
-    if not wanted:
-        return list(definitions)
-    scored = ((sum(_score(word, bytes(each)) for word in wanted), index) for index, each in enumerate(definitions))
-    return [definitions[index] for score, index in sorted(((-score, index) for score, index in scored if score))]
+class Indexes:
+    """Indexes over lists of definitions. Callers who may call the same tools share one. All work is done in a thread."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Sequence[Raw], asyncio.Task[Ranking]]] = {}  # the least recently used first
+
+    async def best(self, listed: Sequence[Raw], query: str, limit: int) -> tuple[list[Raw], int]:
+        """The definitions that fit, the best first, and how many have any of the words."""
+        ranking = await asyncio.shield(self._index(listed))
+        numbers, total = await asyncio.to_thread(ranking.best, query, limit)
+        return [listed[number] for number in numbers], total
+
+    def _index(self, listed: Sequence[Raw]) -> asyncio.Task[Ranking]:
+        """Definitions are told apart by identity: a list that is kept keeps them, so none takes another's place."""
+        key = hash(tuple(map(id, listed)))
+        kept = self._kept.pop(key, None)
+        if kept is None or not _same(kept[0], listed) or _failed(kept[1]):
+            kept = (listed, asyncio.create_task(asyncio.to_thread(ranking_of, listed)))
+        self._kept[key] = kept
+        while len(self._kept) > 1 and sum(len(each) for each, _ in self._kept.values()) > KEPT:
+            del self._kept[next(iter(self._kept))]
+        return kept[1]
 
 
-def _score(word: str, definition: bytes) -> int:
-    """A name counts most, an argument least; a word that only begins alike counts half."""
-    total = 0
-    for weight, words, in_order in _terms(definition):
-        if word in words:
-            total += 2 * weight
-        elif len(word) > 2 and (_begins(word, in_order) or any(word[:size] in words for size in range(4, len(word)))):
-            total += weight
-    return total
+def ranking_of(definitions: Sequence[Raw]) -> Ranking:
+    return Ranking([_described(msgspec.json.decode(each)) for each in definitions])
 
 
-def _begins(word: str, in_order: Sequence[str]) -> bool:
-    """Whether any of them begins with the word."""
-    place = bisect_left(in_order, word)
-    return place < len(in_order) and in_order[place].startswith(word)
-
-
-@lru_cache(maxsize=KEPT)
-def _terms(definition: bytes) -> tuple[tuple[int, frozenset[str], Sequence[str]], ...]:
-    """The words of a definition by what they weigh; also in their order."""
-    tool = msgspec.json.decode(definition)
+def _described(tool: dict[str, Any]) -> Described:
     schema = tool.get("inputSchema")
     properties = schema.get("properties") if isinstance(schema, dict) else None
-    arguments = " ".join(properties) if isinstance(properties, dict) else ""
-    texts = ((8, str(tool["name"])), (5, str(tool.get("title", ""))), (3, str(tool.get("description", ""))), (1, arguments))
-    found = ((weight, frozenset(_words(text))) for weight, text in texts)
-    return tuple((weight, words, sorted(words)) for weight, words in found)
+    arguments = tuple(properties) if isinstance(properties, dict) else ()
+    return Described(str(tool["name"]), str(tool.get("title", "")), str(tool.get("description", "")), arguments)
 
 
-def _words(text: str) -> Iterator[str]:
-    return (found[0][:WORD_MAX].lower() for found in WORDS.finditer(text))
+def _same(before: Sequence[Raw], now: Sequence[Raw]) -> bool:
+    return before is now or (len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True)))
+
+
+def _failed(made: asyncio.Task[Ranking]) -> bool:
+    return made.done() and (made.cancelled() or made.exception() is not None)

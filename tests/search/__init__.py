@@ -1,0 +1,1 @@
+"""How well search mode finds the right one of many real operations."""

@@ -1,0 +1,61 @@
+"""What people want to do, in their words, and the operations that do it."""
+
+from typing import Final
+
+QUESTIONS: Final = {
+    "put a file into a bucket": ("s3_PutObject",),
+    "which buckets do I have": ("s3_ListBuckets",),
+    "copy an object from one bucket to another": ("s3_CopyObject",),
+    "remove a whole bucket": ("s3_DeleteBucket",),
+    "download a file from a bucket": ("s3_GetObject",),
+    "run a function now": ("lambda_Invoke",),
+    "upload new code for a function": ("lambda_UpdateFunctionCode",),
+    "how much memory does my function have": (
+        "lambda_GetFunctionConfiguration",
+        "lambda_GetFunction",
+    ),
+    "create a new user": ("iam_CreateUser",),
+    "change my own password": ("iam_ChangePassword",),
+    "attach a policy to a role": ("iam_AttachRolePolicy",),
+    "who is in this group": (
+        "iam_GetGroup",
+        "cognito-idp_ListUsersInGroup",
+    ),
+    "send a message to a queue": ("sqs_SendMessage",),
+    "fetch waiting messages from the queue": ("sqs_ReceiveMessage",),
+    "throw away all messages of a queue": ("sqs_PurgeQueue",),
+    "send a notification to all subscribers of a topic": ("sns_Publish",),
+    "read one item from a table": ("dynamodb_GetItem",),
+    "save an item in a table": ("dynamodb_PutItem",),
+    "restore a table to an earlier point in time": ("dynamodb_RestoreTableToPointInTime",),
+    "reboot a database instance": ("rds_RebootDBInstance",),
+    "make a snapshot of a database": ("rds_CreateDBSnapshot",),
+    "encrypt some bytes with a key": ("kms_Encrypt",),
+    "schedule a key for deletion": ("kms_ScheduleKeyDeletion",),
+    "get the value of a secret": ("secretsmanager_GetSecretValue",),
+    "rotate a secret": ("secretsmanager_RotateSecret",),
+    "start a container task": (
+        "ecs_RunTask",
+        "ecs_StartTask",
+    ),
+    "change how many copies of a service run": ("ecs_UpdateService",),
+    "add a DNS record": ("route53_ChangeResourceRecordSets",),
+    "list my hosted zones": ("route53_ListHostedZones",),
+    "delete a stack": ("cloudformation_DeleteStack",),
+    "why did my stack fail": (
+        "cloudformation_DescribeStackEvents",
+        "cloudformation_DescribeEvents",
+    ),
+    "alarm me when a metric is too high": ("cloudwatch_PutMetricAlarm",),
+    "search the logs for errors": ("logs_FilterLogEvents",),
+    "keep logs for only thirty days": ("logs_PutRetentionPolicy",),
+    "register a new customer with email and password": ("cognito-idp_SignUp",),
+    "a user forgot the password": ("cognito-idp_ForgotPassword",),
+    "send an email": ("sesv2_SendEmail",),
+    "list the images in a container registry": (
+        "ecr_ListImages",
+        "ecr_DescribeImages",
+    ),
+    "translate a text into German": ("translate_TranslateText",),
+    "detect faces in a photo": ("rekognition_DetectFaces",),
+}
