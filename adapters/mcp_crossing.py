@@ -23,6 +23,7 @@ from adapters.mcp_wire import (
     McpRequest,
     Members,
     RequestId,
+    WireError,
     encode,
     envelope_of,
     members_of,
@@ -134,17 +135,18 @@ def unfinished(result: bytes | Raw) -> Members | None:
     return members if bytes(members.get("resultType", Raw(b""))) == _UNFINISHED else None
 
 
-def refusal(request: McpRequest, code: int, detail: str, data: Any) -> McpRefused:
-    """A server's JSON-RPC error as the request's client knows it, with what of `data` the client needs."""
+def refusal(request: McpRequest, error: WireError, detail: str) -> McpRefused:
+    """A server's JSON-RPC error as the request's client knows it, with what of `data` the client needs to go on."""
+    code, data, said = error.code, error.data, error.message
     if request.method == "resources/read" and code in (RESOURCE_NOT_FOUND, -32602):
-        return McpRefused(-32602 if request.modern else RESOURCE_NOT_FOUND, detail, {"uri": request.name})
+        return McpRefused(-32602 if request.modern else RESOURCE_NOT_FOUND, detail, {"uri": request.name}, said)
     known = data if isinstance(data, dict) else {}
     for member, kind in (("requiredCapabilities", dict), ("elicitations", list)):
         if isinstance(known.get(member), kind):
-            return McpRefused(code, detail, {member: known[member]})
+            return McpRefused(code, detail, {member: known[member]}, said)
     if code in (RESOURCE_NOT_FOUND, URL_REQUIRED):
-        return McpRefused(-32602 if code == RESOURCE_NOT_FOUND else -32603, detail)
-    return McpRefused(code, detail)
+        return McpRefused(-32602 if code == RESOURCE_NOT_FOUND else -32603, detail, None, said, data)
+    return McpRefused(code, detail, None, said, data)
 
 
 def lacking(peer: Peer, method: str, params: Members) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec import UNSET, Raw
 
 from adapters.contract import NotSent, Unreachable, UpstreamFault
-from adapters.mcp_crossing import PROGRESS, modern_params, plain_params
+from adapters.mcp_crossing import PROGRESS, modern_params, plain_params, word
 from adapters.mcp_hearing import CHANGES, Hearing
 from adapters.mcp_http import LATE, Exchange
 from adapters.mcp_listening import ACKNOWLEDGED, SUBSCRIPTION, admits, tell
@@ -81,6 +81,7 @@ class Duplex:
         self.ended: UpstreamFault | None = None
         self.version = ""
         self.offered: Mapping[str, Any] = {}
+        self.instructions = ""
         self.expected: deque[bytes] = deque(maxlen=EXPECTED_MAX)  # progress tokens, as JSON, of what the server asked
         self.hint: Callable[[], None] | None = None  # told whenever the server says that a list changed
 
@@ -98,7 +99,8 @@ class Duplex:
             self.version = MODERN
             return
         exchange = await self.request("initialize", initialize_params(capabilities), seconds)
-        self.version, self.offered = accepted(exchange)
+        said = accepted(exchange)
+        self.version, self.offered, self.instructions = said.protocol_version, said.capabilities, said.instructions or ""
         await self.send(told_of("notifications/initialized"))
 
     async def _is_modern(self, seconds: float) -> bool:
@@ -116,6 +118,7 @@ class Duplex:
             supported = data.get("supported")
             return answer.error.code == UNSUPPORTED_VERSION and isinstance(supported, list) and MODERN in supported
         members = members_of(answer.result if answer.result is not UNSET else _EMPTY)
+        self.instructions = word(members.get("instructions", _EMPTY))
         return f'"{MODERN}"'.encode() in bytes(members.get("supportedVersions", Raw(b"")))
 
     async def request(self, method: str, params: Any, seconds: float) -> Exchange:

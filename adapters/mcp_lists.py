@@ -12,14 +12,14 @@ from adapters.mcp_http import Exchange
 from adapters.mcp_wire import WireError
 from policies import strict_json
 
-PAGES_MAX: Final = 50
 ITEMS_MAX: Final = 2000  # of one list
+PAGES_MAX: Final = 2 * ITEMS_MAX  # of one list: a server may give one item a page, and pages without any
 SIZE_MAX: Final = 16 << 20  # bytes of one list
 CURSOR_MAX: Final = 4096
 URI_MAX: Final = 2048
 NOT_OFFERED: Final = frozenset({-32600, -32601, -32602})  # what servers answer to a method that they do not have
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
-_NAME: Final = re.compile(r"[ -~]{1,128}")
+NAME_MAX: Final = 128  # characters
 _SCALARS: Final = ("string", "integer", "boolean")  # compared, never hashed: a stranger's `type` may be a list
 _DATA: Final = frozenset({"default", "examples", "const", "enum"})
 
@@ -29,51 +29,66 @@ ListPage = Callable[[str, dict[str, Any]], Awaitable[Exchange]]  # method, param
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Entries of the four lists, verbatim, without those that can't be used safely."""
+    """Entries of the four lists, verbatim, without those that can't be used safely: `left_out` names these, each with the reason."""
 
     tools: list[Definition]
     prompts: list[Definition] = field(default_factory=list)
     resources: list[Definition] = field(default_factory=list)
     templates: list[Definition] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """One of the lists: `member` of the result has its entries, each with a `key` of its own. `open_ended`: its rest may be left out."""
+    """One of the lists: `member` of the result has its entries, each with a `key` of its own. `open_ended`: its rest may be left out.
+
+    `flaw` says why an entry can't be used; empty where it can.
+    """
 
     method: str
     member: str
     key: str
-    usable: Callable[[Mapping[str, Any]], bool]
+    flaw: Callable[[Mapping[str, Any]], str]
     open_ended: bool = False
 
 
 async def list_all(page: ListPage) -> Listed:
     """Every list that the server has. Raises UpstreamFault."""
-    return Listed(*[await _whole(page, each) for each in LISTS])
+    left_out: dict[tuple[str, str], None] = {}
+    tools, prompts, resources, templates = [await _whole(page, each, left_out) for each in LISTS]
+    return Listed(tools, prompts, resources, templates, list(left_out))
 
 
-async def _whole(page: ListPage, wanted: _List) -> list[Definition]:
-    """All pages of one list. A server without this list has nothing in it."""
+async def _whole(page: ListPage, wanted: _List, left_out: dict[tuple[str, str], None]) -> list[Definition]:
+    """All pages of one list. A server without this list has nothing in it. `left_out` gets what can't be used. Raises UpstreamFault."""
     found: dict[str, Definition] = {}
     params: dict[str, Any] = {}
-    size = 0
+    cursors: set[str] = set()
+    size = seen = 0
     for _ in range(PAGES_MAX):
         exchange = await page(wanted.method, params)
         if not params and _not_offered(exchange, wanted):
             return []
         entries, cursor = _page(exchange, wanted)
+        before = len(found)
         size += len(exchange.answer.result) if exchange.answer and isinstance(exchange.answer.result, msgspec.Raw) else 0
+        seen += len(entries)
         for entry in entries:
-            found.setdefault(entry[wanted.key], entry)
-        if len(found) > ITEMS_MAX or size > SIZE_MAX or (cursor and len(cursor) > CURSOR_MAX):
+            flaw = wanted.flaw(entry)
+            if flaw:
+                left_out[f"{wanted.member} {str(entry.get(wanted.key))[:NAME_MAX]}", flaw] = None
+            else:
+                found.setdefault(entry[wanted.key], entry)
+        stands_still = cursor in cursors and len(found) == before
+        if seen > 2 * ITEMS_MAX or len(found) > ITEMS_MAX or size > SIZE_MAX or len(cursor) > CURSOR_MAX or stands_still:
             break
         if not cursor:
             return list(found.values())
+        cursors.add(cursor)
         params = {"cursor": cursor}
     if wanted.open_ended:
         return list(found.values())[:ITEMS_MAX]
-    raise UpstreamFault(f"The server's list of {wanted.member} is too long", f"{len(found)} {wanted.member}, {size} bytes")
+    raise UpstreamFault(f"The server's list of {wanted.member} is too long", f"{seen} {wanted.member}, {size} bytes, {len(cursors)} pages")
 
 
 def _not_offered(exchange: Exchange, wanted: _List) -> bool:
@@ -88,7 +103,7 @@ def _not_offered(exchange: Exchange, wanted: _List) -> bool:
 
 
 def _page(exchange: Exchange, wanted: _List) -> tuple[list[Definition], str]:
-    """The usable entries of one page, and the cursor of the next or nothing. Raises UpstreamFault."""
+    """The entries of one page, and the cursor of the next or nothing. Raises UpstreamFault."""
     missing = f"The server does not list its {wanted.member}"
     if exchange.status in (401, 403):
         raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))
@@ -102,31 +117,39 @@ def _page(exchange: Exchange, wanted: _List) -> tuple[list[Definition], str]:
         cursor = msgspec.convert(result.get("nextCursor"), str | None)
     except (msgspec.MsgspecError, strict_json.BadJson) as error:
         raise UpstreamFault(f"The server's list of {wanted.member} is not valid", str(error)[:200]) from None
-    return [entry for entry in entries if wanted.usable(entry)], cursor or ""
+    return entries, cursor or ""
 
 
-def callable_tool(tool: Mapping[str, Any]) -> bool:
-    """Whether a definition has a plain name and a schema whose `x-mcp-header` marks are sound (2026-07-28: drop it otherwise)."""
+def tool_flaw(tool: Mapping[str, Any]) -> str:
+    """Why a tool can't be called; empty where it can. One whose `x-mcp-header` marks are not sound is dropped (2026-07-28)."""
     schema = tool.get("inputSchema")
-    if not _named(tool) or not isinstance(schema, dict):
-        return False
+    if flaw := _name_flaw(tool):
+        return flaw
+    if not isinstance(schema, dict):
+        return "it has no inputSchema"
     marks = list(_marks(schema, True))
-    return all(isinstance(mark, str) and _TOKEN.fullmatch(mark) for mark in marks) and len({str(m).lower() for m in marks}) == len(marks)
+    plain = all(isinstance(mark, str) and _TOKEN.fullmatch(mark) for mark in marks)
+    return "" if plain and len({str(mark).lower() for mark in marks}) == len(marks) else "its x-mcp-header marks are not valid"
 
 
-def _named(entry: Mapping[str, Any]) -> bool:
+def _name_flaw(entry: Mapping[str, Any]) -> str:
+    """Names may have letters of any script. What nobody sees, such as marks of direction, is no part of a name."""
     name = entry.get("name")
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+    if isinstance(name, str) and 0 < len(name) <= NAME_MAX and name.isprintable() and name == name.strip():
+        return ""
+    return f"its name is not 1 to {NAME_MAX} printable characters"
 
 
-def _addressed(key: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether `key` is a URI or a template of one, and there is a name for people."""
+def _address_flaw(key: str) -> Callable[[Mapping[str, Any]], str]:
+    """Why an entry is no resource or template: `key` has to be a URI or a template of one, and there has to be a name for people."""
 
-    def usable(entry: Mapping[str, Any]) -> bool:
+    def flaw(entry: Mapping[str, Any]) -> str:
         uri, name = entry.get(key), entry.get("name")
-        return isinstance(uri, str) and 0 < len(uri) <= URI_MAX and uri.isprintable() and isinstance(name, str)
+        if not (isinstance(uri, str) and 0 < len(uri) <= URI_MAX and uri.isprintable()):
+            return f"its {key} is not 1 to {URI_MAX} printable characters"
+        return "" if isinstance(name, str) else "it has no name"
 
-    return usable
+    return flaw
 
 
 def _marks(schema: Any, reachable: bool, top: bool = True) -> Iterator[Any]:
@@ -148,8 +171,8 @@ def _marks(schema: Any, reachable: bool, top: bool = True) -> Iterator[Any]:
 
 
 LISTS: Final = (
-    _List("tools/list", "tools", "name", callable_tool),
-    _List("prompts/list", "prompts", "name", _named),
-    _List("resources/list", "resources", "uri", _addressed("uri"), open_ended=True),
-    _List("resources/templates/list", "resourceTemplates", "uriTemplate", _addressed("uriTemplate")),
+    _List("tools/list", "tools", "name", tool_flaw),
+    _List("prompts/list", "prompts", "name", _name_flaw),
+    _List("resources/list", "resources", "uri", _address_flaw("uri"), open_ended=True),
+    _List("resources/templates/list", "resourceTemplates", "uriTemplate", _address_flaw("uriTemplate")),
 )

@@ -26,6 +26,8 @@ PROBE_SECONDS: Final = 15.0
 HANDSHAKE_SECONDS: Final = 5.0  # that a modern server has to say whether it knows `initialize`
 ASK_SECONDS: Final = 60.0  # between two probes of a server that contradicts itself
 ERAS_KEPT: Final = 4096
+ERA: Final = "era"  # in `upstream` of a server
+INITIALIZE: Final = "initialize"
 CONTRADICTS: Final = "The server's answer is not one of its protocol"
 _ERAS: Final[Mapping[Any, Era]] = {"legacy": "legacy", "sse": "sse"}
 _NOTHING: Final = McpAnswer(b"{}")
@@ -72,9 +74,12 @@ class McpPool:
         self._eras: dict[_Version, _Asked] = {}  # what was found out since the server was registered
         self._handshakes: dict[_Version, _Handshake] = {}
 
-    async def probe(self, url: str, headers: Mapping[str, str], seconds: float = PROBE_SECONDS) -> Probe:
-        """Era, version and tools of a server. `headers` are credentials. Raises UpstreamFault and EgressRefused."""
-        return await probe(self._http, url, headers, seconds)
+    async def probe(self, url: str, headers: Mapping[str, str], seconds: float = PROBE_SECONDS, initialize: bool = False) -> Probe:
+        """Era, version and tools of a server. `headers` are credentials. Raises UpstreamFault and EgressRefused.
+
+        `initialize`: the operator says that the server is to be spoken to in the `initialize` era.
+        """
+        return await probe(self._http, url, headers, seconds, initialize)
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Makes one request. Raises UpstreamFault, McpRefused and EgressRefused; a result with isError is an answer."""
@@ -184,7 +189,8 @@ class McpPool:
         key, now = _version(call.target), self._clock()
         known = self._eras.get(key)
         if known is None or known.at + ASK_SECONDS <= now:
-            found = await self.probe(call.target.url, call.headers, min(PROBE_SECONDS, call.deadline - now))
+            seconds = min(PROBE_SECONDS, call.deadline - now)
+            found = await self.probe(call.target.url, call.headers, seconds, speaks_initialize(call.target.upstream))
             if len(self._eras) >= ERAS_KEPT:
                 self._eras.clear()
             known = self._eras[key] = _Asked(found.era, now)
@@ -220,6 +226,11 @@ class McpPool:
         if not request.modern and request.method == "logging/setLevel":
             return _NOTHING  # in the modern era each request brings its own level
         return await settled(request, peer, True, lambda again: self._modern.heard(call, request, peer, again), self._clock)
+
+
+def speaks_initialize(upstream: Mapping[str, Any]) -> bool:
+    """Whether an operator says that a server is to be spoken to in the `initialize` era, whatever else it knows."""
+    return upstream.get(ERA) == INITIALIZE
 
 
 def _version(target: Registration) -> _Version:

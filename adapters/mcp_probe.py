@@ -13,6 +13,7 @@ from adapters.mcp_lists import Definition, Listed, list_all
 from adapters.mcp_sessions import NotLegacy, Session, SessionKey, close_session, open_session
 from adapters.mcp_sse import SseLine
 from adapters.mcp_wire import (
+    CAPABILITIES_KEY,
     HEADER_MISMATCH,
     LEGACY,
     MISSING_CAPABILITY,
@@ -23,13 +24,21 @@ from adapters.mcp_wire import (
     envelope_of,
     modern_headers,
 )
+from registry.card import INSTRUCTIONS
 
 Era = Literal["modern", "legacy", "sse"]
+INSTRUCTIONS_MAX: Final = 8192  # characters
+EVERYTHING: Final[Mapping[str, Any]] = {  # what a look at a server declares, since servers show some tools only to clients that can do more
+    "elicitation": {"form": {}, "url": {}},
+    "roots": {"listChanged": True},
+    "sampling": {"context": {}, "tools": {}},
+}
+DECLARED: Final = msgspec.json.encode(EVERYTHING).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What it lists, verbatim, without what can't be used safely."""
+    """What it lists, verbatim, without what can't be used safely: `left_out` names that. `instructions`: how to use it, for models."""
 
     era: Era
     protocol_version: str
@@ -37,28 +46,37 @@ class Probe:
     prompts: list[Definition] = field(default_factory=list)
     resources: list[Definition] = field(default_factory=list)
     templates: list[Definition] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    instructions: str = ""
 
     @property
     def facts(self) -> dict[str, str]:
         """What a registration remembers of the server, for McpPool."""
-        return {"era": self.era, "protocol_version": self.protocol_version}
+        said = {INSTRUCTIONS: self.instructions} if self.instructions else {}
+        return {"era": self.era, "protocol_version": self.protocol_version, **said}
 
 
-def probed(era: Era, version: str, listed: Listed) -> Probe:
-    return Probe(era, version, listed.tools, listed.prompts, listed.resources, listed.templates)
+def probed(era: Era, version: str, listed: Listed, instructions: str = "") -> Probe:
+    lists = (listed.tools, listed.prompts, listed.resources, listed.templates, listed.left_out)
+    return Probe(era, version, *lists, instructions[:INSTRUCTIONS_MAX])
 
 
 class _Discovered(msgspec.Struct, frozen=True, rename="camel"):
-    supported_versions: list[str]
+    supported_versions: list[str] = []
+    instructions: str | None = None
 
 
 _discovered: Final = msgspec.json.Decoder(_Discovered).decode
 
 
-async def probe(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
-    """Tries 2026-07-28, `initialize`, and the transport of 2024-11-05. Raises UpstreamFault; an outage tells nothing about the era."""
-    if await _is_modern(http, url, credentials, seconds):
-        return await _modern(http, url, credentials, seconds)
+async def probe(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float, initialize: bool = False) -> Probe:
+    """Tries 2026-07-28, `initialize`, and the transport of 2024-11-05. Raises UpstreamFault; an outage tells nothing about the era.
+
+    `initialize`: the operator says that the server is to be spoken to in the `initialize` era.
+    """
+    discovered = None if initialize else await _discover(http, url, credentials, seconds)
+    if discovered is not None:
+        return await _modern(http, url, credentials, seconds, discovered)
     try:
         return await _legacy(http, url, credentials, seconds)
     except NotLegacy as error:
@@ -69,25 +87,27 @@ async def probe(http: McpHttp, url: str, credentials: Mapping[str, str], seconds
         raise UpstreamFault("The server speaks no version of MCP that we know", f"{refused}, {error}") from error
 
 
-async def _is_modern(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> bool:
+async def _discover(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> _Discovered | None:
+    """What a modern server says of itself; None for one that is not modern. Raises UpstreamFault."""
     headers = {**credentials, **modern_headers("server/discover")}
     body = envelope_of(0, "server/discover", modern_params({}))
     try:
         exchange = await http.post(url, headers, body, 0, seconds)
     except BadAnswer:
-        return False  # what is no JSON-RPC answer is no evidence of the modern era
+        return None  # what is no JSON-RPC answer is no evidence of the modern era
     if exchange.status in (401, 403):
         raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))
     if exchange.status >= 500 and exchange.answer is None:
         raise UpstreamFault("The server failed", f"status {exchange.status}")
     if exchange.answer is None:
-        return False
+        return None
     if isinstance(exchange.answer.error, WireError):
-        return _says_modern(exchange.answer.error)
+        return _Discovered() if _says_modern(exchange.answer.error) else None
     try:
-        return MODERN in _discovered(exchange.answer.result or b"").supported_versions
+        found = _discovered(exchange.answer.result or b"")
     except msgspec.MsgspecError:
-        return False
+        return None
+    return found if MODERN in found.supported_versions else None
 
 
 def _says_modern(error: WireError) -> bool:
@@ -100,12 +120,18 @@ def _says_modern(error: WireError) -> bool:
     return error.code in (HEADER_MISMATCH, MISSING_CAPABILITY)
 
 
-async def _modern(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
+async def _modern(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float, discovered: _Discovered) -> Probe:
     async def page(method: str, params: dict[str, Any]) -> Exchange:
         headers = {**credentials, **modern_headers(method)}
-        return await http.post(url, headers, envelope_of(1, method, modern_params(params)), 1, seconds)
+        return await http.post(url, headers, envelope_of(1, method, declaring(params)), 1, seconds)
 
-    return probed("modern", MODERN, await list_all(page))
+    return probed("modern", MODERN, await list_all(page), discovered.instructions or "")
+
+
+def declaring(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a modern request by which a list is asked for as a client sees it that can do everything."""
+    made = modern_params(params)
+    return {**made, "_meta": {**made["_meta"], CAPABILITIES_KEY: EVERYTHING}}
 
 
 async def knows_handshake(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> bool | None:
@@ -122,7 +148,7 @@ async def knows_handshake(http: McpHttp, url: str, credentials: Mapping[str, str
 
 
 async def _legacy(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
-    session = Session(SessionKey("", url, ""))
+    session = Session(SessionKey("", url, "", capabilities=DECLARED))
     await open_session(http, session, credentials, seconds)
     headers = {**credentials, **session.headers}
 
@@ -131,19 +157,19 @@ async def _legacy(http: McpHttp, url: str, credentials: Mapping[str, str], secon
         return await http.post(url, headers, envelope_of(number, method, params), number, seconds)
 
     try:
-        return probed("legacy", session.headers["mcp-protocol-version"], await list_all(page))
+        return probed("legacy", session.headers["mcp-protocol-version"], await list_all(page), session.instructions)
     finally:
         await close_session(http, session)
 
 
 async def _sse(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
-    line = SseLine(http, SessionKey("", url, ""), credentials)
+    line = SseLine(http, SessionKey("", url, "", capabilities=DECLARED), credentials)
     duplex = await line.open(seconds)
 
     async def page(method: str, params: dict[str, Any]) -> Exchange:
         return await duplex.request(method, params, seconds)
 
     try:
-        return probed("sse", duplex.version, await list_all(page))
+        return probed("sse", duplex.version, await list_all(page), duplex.instructions)
     finally:
         line.close()

@@ -4,7 +4,8 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
@@ -24,7 +25,12 @@ PATIENCE_MAX: Final = 60.0  # seconds between two starts of a command that fails
 END_SECONDS: Final = 2.0  # that a process has to end by itself, and again when it was asked to
 LINE_MAX: Final = 16 << 20  # bytes of one message
 JUNK_MAX: Final = 1000  # lines that are no messages
+SAID_LINES: Final = 50  # of standard error that are kept
+SAID_MAX: Final = 500  # characters of one of them
+SAID_LOGGED: Final = 5  # of them that the log gets when a process ends
 LAST_WORDS_SECONDS: Final = 0.5  # in which what a process said before its end arrives
+SECRET_MIN: Final = 6  # characters: what is shorter stands in texts by chance
+STANDARD_ERROR: Final = 2
 ENDED: Final = "The server's process ended"
 STOPPED: Final = "The server's process was stopped"
 NOT_STARTED: Final = "The server's command does not start"
@@ -32,11 +38,16 @@ NOT_STARTED: Final = "The server's command does not start"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. Its environment has `env` and nothing else."""
+    """What to run. Its environment has `env` and nothing else; `secrets` are values of it that are not shown.
+
+    `initialize`: the operator says that it is to be spoken to in the `initialize` era.
+    """
 
     command: str
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    initialize: bool = False
 
 
 class Owner(NamedTuple):
@@ -61,7 +72,13 @@ class Process:
         self._duplex: Duplex | None = None
         self._failures = 0
         self._not_before = 0.0
+        self._errors = ErrorOutput(command.secrets)
         self.used = clock()
+
+    @property
+    def said(self) -> list[str]:
+        """The last lines of standard error, of this process and those before it."""
+        return self._errors.lines
 
     @property
     def busy(self) -> bool:
@@ -89,7 +106,7 @@ class Process:
     async def _start(self) -> Duplex:
         if self._clock() < self._not_before:
             raise UpstreamFault("The server's command keeps failing", f"{self._failures} times")
-        began, child = self._clock(), _Child()
+        began, child = self._clock(), _Child(self._errors)
         await self._spawn(child)
         duplex = child.duplex = Duplex(child.send, self._owner is not None)
         self._child = child
@@ -103,7 +120,7 @@ class Process:
                 await self._opened(duplex)
         except (UpstreamFault, NotLegacy, TimeoutError) as error:
             child.stop(UpstreamFault(STOPPED))
-            raise UpstreamFault(NOT_STARTED, f"no handshake: {error}") from error
+            raise UpstreamFault(NOT_STARTED, f"no handshake: {error}; it said: {' / '.join(self.said[-SAID_LOGGED:])}") from error
         self._duplex = duplex
         return duplex
 
@@ -113,24 +130,25 @@ class Process:
             with suppress(NotLegacy):  # it knows the other era only
                 await duplex.open(capabilities, START_SECONDS, may_be_modern=False)
                 return
-        await duplex.open(capabilities, START_SECONDS, may_be_modern=True)
+        await duplex.open(capabilities, START_SECONDS, may_be_modern=not self._command.initialize)
 
     async def _spawn(self, child: "_Child") -> None:
-        program = shutil.which(self._command.command)
+        program = shutil.which(self._command.command, path=self._command.env.get("PATH"))
         try:
             if program is None:
-                raise FileNotFoundError
+                raise FileNotFoundError(f"no program {self._command.command} on the PATH")
             await asyncio.get_running_loop().subprocess_exec(
                 lambda: child,
                 program,
                 *self._command.args,
                 env=dict(self._command.env),
-                stderr=asyncio.subprocess.DEVNULL,
                 start_new_session=True,  # so that it ends with all that it started
             )
         except OSError as error:
             self._failed(self._clock())
-            raise UpstreamFault(NOT_STARTED, type(error).__name__) from error
+            self._errors.take(str(error).encode() + b"\n")
+            log.warning("mcp_process_not_started", server=self._name, error=str(error))
+            raise UpstreamFault(NOT_STARTED, str(error)) from error
 
     async def _run(self, child: "_Child", duplex: Duplex, began: float) -> None:
         """The root of the process's task: from its start to its end."""
@@ -140,7 +158,8 @@ class Process:
         finally:
             duplex.end(fault)
             self._failed(began)
-            log.log(INFO if fault.public == STOPPED else WARNING, "mcp_process_ended", server=self._name, detail=fault.detail)
+            level, said = INFO if fault.public == STOPPED else WARNING, self.said[-SAID_LOGGED:]
+            log.log(level, "mcp_process_ended", server=self._name, detail=fault.detail, said=said)
             await asyncio.shield(asyncio.ensure_future(child.end()))
 
     def _failed(self, began: float) -> None:
@@ -159,12 +178,38 @@ class Process:
             await asyncio.wait(self._running, timeout=3 * END_SECONDS)
 
 
+class ErrorOutput:
+    """The last lines that a program wrote to its standard error. `secrets` do not stand in them."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._secrets = sorted((secret for secret in secrets if len(secret) >= SECRET_MIN), key=len, reverse=True)
+        self._lines: deque[str] = deque(maxlen=SAID_LINES)
+        self._rest = b""
+
+    @property
+    def lines(self) -> list[str]:
+        return [*self._lines, *([self._shown(self._rest)] if self._rest else [])]
+
+    def take(self, data: bytes) -> None:
+        """Bytes as they come; of a line without end only its beginning is kept."""
+        *ended, rest = (self._rest + data).split(b"\n")
+        self._lines.extend(self._shown(line) for line in ended[-SAID_LINES:] if line.strip())
+        self._rest = rest[: 4 * SAID_MAX]
+
+    def _shown(self, line: bytes) -> str:
+        text = line.decode("utf-8", "replace")[: 4 * SAID_MAX]
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return "".join(letter if letter.isprintable() else " " for letter in text).rstrip()[:SAID_MAX]
+
+
 class _Child(asyncio.SubprocessProtocol):
     """The running program: its lines go to `duplex`, and `over` tells why there will be no more of them."""
 
     transport: asyncio.SubprocessTransport
 
-    def __init__(self) -> None:
+    def __init__(self, errors: ErrorOutput) -> None:
+        self._errors = errors
         self._loop = asyncio.get_running_loop()
         self._pieces: list[bytes] = []  # of the line that has no end yet
         self._size = 0
@@ -179,6 +224,9 @@ class _Child(asyncio.SubprocessProtocol):
         self.transport = cast("asyncio.SubprocessTransport", transport)  # uvloop's is no subclass of it
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        if fd == STANDARD_ERROR:
+            self._errors.take(cast("bytes", data))
+            return
         *ended, rest = cast("bytes", data).split(b"\n")
         for piece in ended:
             line, self._size = b"".join([*self._pieces, piece]), 0

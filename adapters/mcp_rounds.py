@@ -142,7 +142,7 @@ def _fault(request: McpRequest, exchange: Exchange, modern: bool) -> Exception:
     if status in (401, 403):
         return Challenged(status, exchange.headers.get("www-authenticate", ""), detail)
     if error is not None and _is_refusal(error.code, status):
-        return refusal(request, error.code, detail, error.data)
+        return refusal(request, error, detail)
     if error is not None and error.code == HEADER_MISMATCH:
         return HeadersDiffer("The server finds fault with the gateway's request", detail)
     if (modern and status in _OTHER_ERA) or (error is not None and error.code == UNSUPPORTED_VERSION):

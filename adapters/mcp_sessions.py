@@ -30,12 +30,15 @@ class NotLegacy(Exception):
     """The server does not know `initialize`: it may have changed its era."""
 
 
-class _Initialized(msgspec.Struct, frozen=True, rename="camel"):
+class Initialized(msgspec.Struct, frozen=True, rename="camel"):
+    """What a server says of itself when a session is opened."""
+
     protocol_version: str
     capabilities: dict[str, Any] = {}
+    instructions: str | None = None
 
 
-_initialized: Final = msgspec.json.Decoder(_Initialized).decode
+_initialized: Final = msgspec.json.Decoder(Initialized).decode
 
 
 class SessionKey(NamedTuple):
@@ -83,6 +86,7 @@ class Session:
         "headers",
         "hint",
         "id",
+        "instructions",
         "key",
         "level",
         "listeners",
@@ -108,6 +112,7 @@ class Session:
         self.id = ""  # empty: the server keeps no sessions
         self.headers: Mapping[str, str] = ACCEPT
         self.offered: Mapping[str, Any] = {}  # the server's capabilities
+        self.instructions = ""
         self.level = ""
         self.uris: Counter[str] = Counter()
         self.listeners: list[Listens] = []
@@ -127,7 +132,8 @@ async def open_session(http: McpHttp, session: Session, credentials: Mapping[str
     url, number = session.key.url, session.number()
     body = envelope_of(number, "initialize", initialize_params(session.key.capabilities))
     exchange = await http.post(url, {**credentials, **ACCEPT}, body, number, seconds)
-    version, session.offered = accepted(exchange)
+    said = accepted(exchange)
+    version, session.offered, session.instructions = said.protocol_version, said.capabilities, said.instructions or ""
     session.id = session_id = _session_id(exchange)
     session.headers = {**ACCEPT, "mcp-protocol-version": version, **({"mcp-session-id": session_id} if session_id else {})}
     status = await http.tell(url, {**credentials, **session.headers}, _INITIALIZED, seconds)
@@ -163,8 +169,8 @@ def _session_id(exchange: Exchange) -> str:
     return session_id
 
 
-def accepted(exchange: Exchange) -> tuple[str, Mapping[str, Any]]:
-    """Protocol version and the server's capabilities, of a good answer to `initialize`. Raises UpstreamFault and NotLegacy."""
+def accepted(exchange: Exchange) -> Initialized:
+    """A good answer to `initialize`. Raises UpstreamFault and NotLegacy."""
     answer = exchange.answer
     if answer is not None and isinstance(answer.result, msgspec.Raw) and exchange.status == 200:
         try:
@@ -173,7 +179,7 @@ def accepted(exchange: Exchange) -> tuple[str, Mapping[str, Any]]:
             raise BadAnswer("The server's answer is not JSON-RPC", str(error)[:200]) from None
         if said.protocol_version not in LEGACY:
             raise UpstreamFault("The server speaks no version of MCP that we know", said.protocol_version[:40])
-        return said.protocol_version, said.capabilities
+        return said
     code = answer.error.code if answer is not None and isinstance(answer.error, msgspec.Struct) else 0
     if exchange.status in (401, 403):
         raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))

@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from adapters.contract import Call, UpstreamFault
-from adapters.mcp_crossing import modern_params, wishes
+from adapters.mcp_crossing import wishes
 from adapters.mcp_duplex import Duplex
 from adapters.mcp_duplex_listening import listen
 from adapters.mcp_http import Exchange
 from adapters.mcp_legacy import SUBSCRIBE, UNSUBSCRIBE, session_key
 from adapters.mcp_listening import Subscribed
-from adapters.mcp_lists import list_all
+from adapters.mcp_lists import Listed, list_all
 from adapters.mcp_peer import Listener, Listening, Peer
-from adapters.mcp_probe import Probe, probed
+from adapters.mcp_probe import DECLARED, Probe, declaring, probed
 from adapters.mcp_process import START_SECONDS, Command, Owner, Process
 from adapters.mcp_rounds import Again, WrongEra, answered, settled
 from adapters.mcp_watching import Changed, watch_duplex
@@ -23,6 +23,8 @@ __all__ = ["Command", "StdioServers"]
 
 OWN_MAX: Final = 16  # processes of one command besides the one for everybody
 IDLE_SECONDS: Final = 300.0  # until one of those is ended
+UNIFORM_SECONDS: Final = 3600.0  # for which a command that shows every client the same is believed to
+LOOKER: Final = "look"  # owns the process that lists what only clients see that can do more; no person has this name
 _ASKABLE: Final = frozenset({"elicitation", "sampling", "roots"})
 
 
@@ -51,15 +53,26 @@ class StdioServers:
         self._subscribed = Subscribed()
         self._modern: set[str] = set()  # commands whose questions come in results, so that one process is enough
         self._modern_only: set[str] = set()  # those of them that know no `initialize`
+        self._uniform: dict[str, float] = {}  # older commands that show every client the same, and until when that is believed
 
     async def probe(self, name: str) -> Probe:
-        """Era, version and what it lists. Raises UpstreamFault."""
+        """Era, version and what it lists for a client that can do everything. Raises UpstreamFault."""
         duplex = await self._duplex(_Whose(name), START_SECONDS)
+        listed = await _listed(duplex)
+        if duplex.modern:
+            return probed("modern", duplex.version, listed, duplex.instructions)
+        if self._uniform.get(name, 0.0) <= self._clock():
+            looker = _Whose(name, LOOKER, "", DECLARED)
+            shown = await _listed(await self._duplex(looker, START_SECONDS))
+            if shown == listed:
+                self._uniform[name] = self._clock() + UNIFORM_SECONDS
+                await self._stop([looker])
+            listed = shown
+        return probed("legacy", duplex.version, listed, duplex.instructions)
 
-        async def page(method: str, params: dict[str, Any]) -> Exchange:
-            return await duplex.request(method, modern_params(params) if duplex.modern else params, START_SECONDS)
-
-        return probed("modern" if duplex.modern else "legacy", duplex.version, await list_all(page))
+    def said(self, name: str) -> list[str]:
+        """The last lines that the processes of a command wrote to their standard error, without what its environment was given."""
+        return [line for whose, process in self._processes.items() if whose.name == name for line in process.said]
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """As McpPool.call."""
@@ -161,5 +174,12 @@ class StdioServers:
             await self._stop([min(idle, key=lambda other: self._processes[other].used)])
 
     async def _stop(self, which: list[_Whose]) -> None:
-        ending = [self._processes.pop(whose) for whose in which]
+        ending = [self._processes.pop(whose) for whose in which if whose in self._processes]
         await asyncio.gather(*(process.stop() for process in ending))
+
+
+async def _listed(duplex: Duplex) -> Listed:
+    async def page(method: str, params: dict[str, Any]) -> Exchange:
+        return await duplex.request(method, declaring(params) if duplex.modern else params, START_SECONDS)
+
+    return await list_all(page)

@@ -7,9 +7,10 @@ from typing import Final, Protocol
 
 from adapters.calculation import KIND as SANDBOX
 from adapters.contract import Call, UpstreamFault
+from adapters.mcp_errors import reveal
 from adapters.mcp_oauth import Approach, McpOAuth, approach_of, with_headers
 from adapters.mcp_peer import Listener, Listening
-from adapters.mcp_pool import McpPool
+from adapters.mcp_pool import McpPool, speaks_initialize
 from adapters.mcp_probe import Probe
 from adapters.mcp_wire import McpAnswer, McpRefused, McpRequest, Said
 from adapters.openapi_document import Api
@@ -20,12 +21,15 @@ from registry.card import Registration
 
 STDIO: Final = "stdio:"
 AUTH: Final = "auth"
+COMMANDS_TENANT: Final = "default"  # which the configuration file is about
 
 
 class Commands(Protocol):
     """What adapters/mcp_stdio.py offers; it is imported only where a command is configured."""
 
     async def probe(self, name: str) -> Probe: ...
+
+    def said(self, name: str) -> list[str]: ...
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
 
@@ -56,9 +60,18 @@ class McpTools:
         """What the server is. Raises UpstreamFault and EgressRefused, and ConsentNeeded where the approach has a Grant."""
         if url.startswith(STDIO):
             return await self._command().probe(name)
+        initialize = approach is not None and speaks_initialize(approach.upstream)
         if self._oauth is None or approach is None or AUTH not in approach.upstream:
-            return await self._pool.probe(url, headers)
-        return await self._oauth.authorized(approach, lambda own: self._pool.probe(url, {**headers, **own}))
+            return await self._pool.probe(url, headers, initialize=initialize)
+        return await self._oauth.authorized(approach, lambda own: self._pool.probe(url, {**headers, **own}, initialize=initialize))
+
+    def said(self, target: Registration) -> list[str]:
+        """The last lines that a command wrote to its standard error, in this process of the gateway; none of any other server.
+
+        One that never started has no address.
+        """
+        is_command = self._commands is not None and target.tenant == COMMANDS_TENANT and target.url in (STDIO, "")
+        return self._commands.said(target.name) if self._commands is not None and is_command else []
 
     async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> Api:
         """The HTTP API that an OpenAPI document describes. Raises UpstreamFault, EgressRefused and DocumentUnchanged (see OpenApi.read)."""
@@ -66,11 +79,15 @@ class McpTools:
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Makes one request. Raises UpstreamFault, McpRefused, ConsentNeeded and EgressRefused; a result with isError is an answer."""
-        if not call.target.upstream:
-            return await self._called(call, request)
-        if self._oauth is not None and AUTH in call.target.upstream:
-            return await self._oauth.authorized(approach_of(call), lambda own: self._cleaned(with_headers(call, own), request))
-        return await self._cleaned(call, request)
+        try:
+            if not call.target.upstream:
+                return await self._called(call, request)
+            if self._oauth is not None and AUTH in call.target.upstream:
+                return await self._oauth.authorized(approach_of(call), lambda own: self._cleaned(with_headers(call, own), request))
+            return await self._cleaned(call, request)
+        except McpRefused as refused:
+            reveal(refused, call.target.url)
+            raise
 
     async def _cleaned(self, call: Call, request: McpRequest) -> McpAnswer:
         """Without the secrets that the call carries, whatever the server does with them."""

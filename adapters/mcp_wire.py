@@ -38,6 +38,9 @@ _PUBLIC: Final = {
     MISSING_CAPABILITY: "The server needs a capability that the client did not declare",
     URL_REQUIRED: "The server needs the person to visit an address first",
 }
+_NOT_RELAYED: Final = frozenset(  # codes that speak of the gateway's own request, or that the gateway itself gives
+    {-32700, -32600, HEADER_MISMATCH, UNSUPPORTED_VERSION, *range(-32017, -32009)}
+)
 _HEADER_SAFE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 RequestId = int | str
@@ -47,17 +50,25 @@ _members: Final = msgspec.json.Decoder(Members).decode
 
 
 class McpRefused(Exception):
-    """The server answered with a JSON-RPC error. `public` is ours: what the upstream wrote is in `detail`, for the log only.
+    """The server answered with a JSON-RPC error. `public` is for clients: ours, or what adapters/mcp_errors.py lets pass.
 
-    `data` is what the client needs to go on: `requiredCapabilities`, `elicitations` or the `uri` that was not found.
+    `said` and `server_data` are what the server wrote, `detail` is for the log. `data` is what the client gets: `requiredCapabilities`,
+    `elicitations` or the `uri` that was not found, without which it can't go on, or what the server adds to its error.
     """
 
-    def __init__(self, code: int, detail: str = "", data: Mapping[str, Any] | None = None) -> None:
-        self.code = code if code in _PUBLIC else -32603
+    def __init__(self, code: int, detail: str = "", data: Any = None, said: str = "", server_data: Any = None) -> None:
+        self.code = -32603 if code in _NOT_RELAYED else code
         self.public = _PUBLIC.get(code, "The server refused the call")
         self.detail = detail
         self.data = data
+        self.said = said
+        self.server_data = server_data
         super().__init__(self.public)
+
+    @property
+    def tells_how_to_go_on(self) -> bool:
+        """Whether the client can do something and make the request again."""
+        return isinstance(self.data, dict) and not self.data.keys().isdisjoint(("requiredCapabilities", "elicitations", "uri"))
 
 
 class BadAnswer(UpstreamFault):

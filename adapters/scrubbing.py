@@ -96,8 +96,12 @@ class Scrubber:
         """What an exception tells the log and the client."""
         if isinstance(error, UpstreamFault | McpRefused):
             error.detail = self.text(error.detail)
-        if isinstance(error, McpRefused) and error.data is not None:
-            error.data = msgspec.json.decode(self.bytes(msgspec.json.encode(error.data)))
+        if isinstance(error, McpRefused):
+            error.said = self.text(error.said)
+            error.data, error.server_data = self._value(error.data), self._value(error.server_data)
+
+    def _value(self, value: Any) -> Any:
+        return None if value is None else msgspec.json.decode(self.bytes(msgspec.json.encode(value)))
 
     def peer(self, peer: Peer | None) -> Peer | None:
         return None if peer is None else _CleanPeer(peer, self)

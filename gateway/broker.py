@@ -324,8 +324,8 @@ async def _answer(tools: ToolServers, call: Call, request: McpRequest, under_way
             return await patient(tools.call, call, request, peer)
         return await tools.call(call, request)
     except (UpstreamFault, EgressRefused, McpRefused) as fault:
-        if isinstance(fault, McpRefused) and fault.data is not None:
-            raise  # it says how to go on
+        if isinstance(fault, McpRefused) and fault.tells_how_to_go_on:
+            raise
         detail = "" if isinstance(fault, EgressRefused) else fault.detail
         log.warning("server_failed", server=call.target.name, decision_id=call.grant.decision.id, problem=fault.public, detail=detail)
         raise

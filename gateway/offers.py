@@ -26,6 +26,7 @@ AUTH_TEXTS: Mapping[str, tuple[str, ...]] = {
 AUTH_LISTS = ("scopes", "authorization_servers")
 PROVIDER_TEXTS: Mapping[str, tuple[str, ...]] = {"issuer": (), "client_id": (), "client_secret": (), "method": METHODS}
 CONTEXTS = ("none", "summary")
+ERAS = ("auto", "initialize")  # that a server is spoken to in
 ENDPOINTS_MAX = 16
 WEIGHT_MAX = 100
 RESERVED = (
@@ -143,6 +144,8 @@ class OperatorTerms:
     def _check_upstream(self) -> None:
         if not isinstance(self.upstream.get("tls", True), bool):
             raise BadRequest("upstream.tls", "must be true or false")
+        if self.upstream.get("era", ERAS[0]) not in ERAS:
+            raise BadRequest("upstream.era", f"must be one of: {', '.join(ERAS)}")
         headers, timeout = self.upstream.get("headers", {}), self.upstream.get("timeout", 1)
         texts = [text for pair in headers.items() for text in pair] if isinstance(headers, dict) else [None]
         if not all(isinstance(text, str) and text.isprintable() for text in texts):

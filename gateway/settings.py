@@ -148,6 +148,10 @@ class VirtualSeed(_Strict):
     mode: Literal["all", "search"] = "all"
 
 
+INHERITED = (  # variables by which programs find others and their own files
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR"),
+    *("LANG", "LC_ALL", "LC_CTYPE", "TZ"),
+)
 DEFAULT_ROLES = {"operator": ["*"], "member": ["agent:*", "tool:*", "prompt:*", "resource:*"]}
 
 
@@ -236,6 +240,16 @@ def upstream_headers(upstream: Mapping[str, Any]) -> Mapping[str, str]:
 def from_environment(value: str) -> str:
     """What `env:NAME` stands for; any other text is itself."""
     return os.environ.get(value.removeprefix("env:"), "") if value.startswith("env:") else value
+
+
+def command_environment(seed: ServerSeed) -> dict[str, str]:
+    """What a command gets as its environment: `env`, where `env:NAME` is read from ours, and INHERITED. Raises BadSettings."""
+    for name, value in seed.env.items():
+        wanted = value.removeprefix("env:")
+        if value.startswith("env:") and wanted not in os.environ:
+            raise BadSettings(f"servers.{seed.name}.env.{name}: the environment variable {wanted} is not set")
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return inherited | {name: from_environment(value) for name, value in seed.env.items()}
 
 
 def given_text(value: str) -> str:

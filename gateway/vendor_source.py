@@ -38,6 +38,10 @@ class Vendors(Protocol):
     async def describe(self, kind: str, place: Place) -> AgentFacts: ...
 
 
+SERVER = "mcp"
+SERVERS_OWN = frozenset({"account", "era"})  # of a server's `upstream`
+
+
 class NoVendors:
     """For a gateway that speaks A2A alone."""
 
@@ -81,7 +85,7 @@ class VendorSource:
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
         """Options of an adapter are for agents of its kind alone. Raises BadRequest."""
         if not self.speaks(kind):
-            for name in sorted(upstream.keys() - GENERIC):
+            for name in sorted(upstream.keys() - GENERIC - (SERVERS_OWN if kind == SERVER else frozenset())):
                 raise BadRequest(f"upstream.{shown(name)}", "is not a member of this request")
             return
         try:

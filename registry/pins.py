@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 import rfc8785
 
-from registry.card import Prompt, Registration, Resource, Template, Tool, Withheld
+from registry.card import INSTRUCTIONS, Prompt, Registration, Resource, Template, Tool, Withheld
 from registry.drift import Change, changes
 from registry.rows import LISTS, Candidate, lists_of, made
 from registry.suspicions import suspicions
@@ -42,6 +42,10 @@ def first_seen(found: Candidate) -> Candidate:
     kept = {
         kind: [definition for name, definition in each.items() if (kind, name) not in doubtful] for kind, each in lists_of(found).items()
     }
+    said = _instructions(found)
+    if said is not None and suspicions(said, longest=None):
+        withheld.append(Withheld(INSTRUCTIONS, INSTRUCTIONS, None, said))
+        found = _instructed(found, None)
     return replace(found, **made(kept), withheld=tuple(withheld))
 
 
@@ -62,17 +66,26 @@ def renewed(entry: Registration, found: Candidate) -> Candidate:
                 withheld.append(Withheld(kind, name, before, after))
         if kind not in FREE:
             withheld += [Withheld(kind, name, before, None) for name, before in pinned[kind].items() if name not in offered[kind]]
+    approved_before, said = _pinned_instructions(entry), _instructions(found)
+    if said != approved_before:
+        withheld.append(Withheld(INSTRUCTIONS, INSTRUCTIONS, approved_before, said))
+        found = _instructed(found, None)
     return replace(found, **made(in_force), withheld=_bounded(withheld))
 
 
 def unchanged(entry: Registration) -> Candidate:
     """What a server offers that can't be asked again: what it did."""
     lists = {kind: list(each.values()) for kind, each in lists_of(entry).items()}
+    said = _instructions(entry)
     for one in waiting(entry):
-        lists[one.kind].append(one.after or {})
-    return Candidate(
+        if one.kind == INSTRUCTIONS:
+            said = one.after
+        else:
+            lists[one.kind].append(one.after or {})
+    found = Candidate(
         entry.tenant, entry.name, entry.family, entry.kind, entry.url, entry.owner, entry.status, facts=entry.facts, **made(lists)
     )
+    return _instructed(found, said)
 
 
 def _in_force(kind: str, before: Definition | None, after: Definition) -> bool:
@@ -90,9 +103,27 @@ def _pinned(entry: Registration) -> dict[str, dict[str, Definition]]:
     """By kind and name: what was approved, whether it is in force or not."""
     pinned = {kind: dict(each) for kind, each in lists_of(entry).items()}
     for one in entry.withheld:
-        if one.before is not None:
+        if one.before is not None and one.kind != INSTRUCTIONS:
             pinned[one.kind][one.name] = one.before
     return pinned
+
+
+def _instructions(entry: Entry) -> Definition | None:
+    """What a server tells models of its use, as a definition; None where it says nothing."""
+    text = entry.facts.get(INSTRUCTIONS)
+    return {"text": text} if text else None
+
+
+def _pinned_instructions(entry: Registration) -> Definition | None:
+    """Those that were approved, whether they are in force or not."""
+    held = next((one.before for one in entry.withheld if one.kind == INSTRUCTIONS), None)
+    return held or _instructions(entry)
+
+
+def _instructed(entry: Entry, said: Definition | None) -> Entry:
+    """The entry with these instructions in force."""
+    facts = {name: value for name, value in entry.facts.items() if name != INSTRUCTIONS}
+    return replace(entry, facts=facts | ({INSTRUCTIONS: said["text"]} if said else {}))
 
 
 def _bounded(withheld: Sequence[Withheld]) -> tuple[Withheld, ...]:
@@ -112,7 +143,10 @@ def approved(entry: Registration, chosen: Mapping[str, Sequence[str]] | None) ->
     lists = {kind: [*each.values()] for kind, each in lists_of(entry).items()}
     for one in taken:
         assert one.after is not None  # it waits
-        lists[one.kind].append(one.after)
+        if one.kind == INSTRUCTIONS:
+            entry = _instructed(entry, one.after)
+        else:
+            lists[one.kind].append(one.after)
     return replace(entry, **made(lists), withheld=tuple(one for one in entry.withheld if one not in taken))
 
 

@@ -14,10 +14,11 @@ from gateway.admin.desk import Desk
 from gateway.offers import ServerOffer
 from gateway.onboarding import Onboarding
 from policies.callers import Caller
-from registry.card import Family, Registration
+from registry.card import INSTRUCTIONS, Family, Registration
 from registry.pins import waiting
 
 Names = list[str]
+Said = Callable[[Registration], list[str]]
 Admitted = Callable[[Request], Awaitable[Caller]]
 SERVER = Family.SERVER
 
@@ -38,13 +39,14 @@ class Choice(Body):
     prompts: Names = Field([], max_length=2000)
     resources: Names = Field([], max_length=2000)
     templates: Names = Field([], max_length=2000)
+    instructions: Names = Field([], max_length=1)
 
     def chosen(self) -> dict[str, list[str]]:
         return self.model_dump()
 
 
-def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted: Admitted, max_body: int) -> APIRouter:
-    """An entry that the caller may not see is answered as one that does not exist."""
+def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted: Admitted, max_body: int, *, said: Said) -> APIRouter:
+    """An entry that the caller may not see is answered as one that does not exist. `said`: what a command wrote to its standard error."""
     router = APIRouter(prefix="/api/servers", tags=["servers"])
 
     @router.post("", name="register_server", status_code=201)
@@ -63,7 +65,8 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
 
     async def told(caller: Caller, entry: Registration) -> JSONResponse:
         names = {"tool_names": desk.tools(caller, entry), "prompt_names": desk.prompts(caller, entry)}
-        shown = {**_head(desk, caller, entry), **names, **await amendments.story(caller, entry)}
+        output = {"stderr": lines} if desk.operator(caller) and (lines := said(entry)) else {}
+        shown = {**_head(desk, caller, entry), **names, **output, **await amendments.story(caller, entry)}
         return JSONResponse(shown, headers={"etag": f'"{shown["updated"]}"'})
 
     @router.get("/{name}", name="show_server")
@@ -102,6 +105,7 @@ def _head(desk: Desk, caller: Caller, entry: Registration) -> dict[str, Any]:
         learned |= {"resources": len(entry.resources), "templates": len(entry.templates)}
     if desk.controls(caller, entry):
         learned["waiting"] = len(list(waiting(entry)))
+        learned["instructions"] = facts.get(INSTRUCTIONS, "")
         learned["left_out"] = facts.get("left_out", {"count": 0, "first": []})
     labels = {"sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities)}
     return {**desk.shown(caller, entry), **labels, **learned}

@@ -8,7 +8,7 @@ from adapters.a2a_wire.transport import Transport
 from adapters.catalog import Catalog
 from adapters.egress import Egress
 from adapters.mcp_oauth import McpOAuth
-from adapters.mcp_pool import McpPool
+from adapters.mcp_pool import ERA, INITIALIZE, McpPool
 from adapters.mcp_tools import Commands, McpTools
 from adapters.oauth_requests import OwnClient
 from adapters.oauth_terms import AuthTerms, auth_terms
@@ -16,7 +16,7 @@ from adapters.openapi_tools import OpenApi
 from gateway.card_source import CardSource, own_places
 from gateway.connections import Connections
 from gateway.onboarding import Sources
-from gateway.settings import Settings, from_environment, given_text, upstream_headers
+from gateway.settings import ServerSeed, Settings, command_environment, from_environment, given_text, upstream_headers
 from policies.credentials import Vault
 from policies.envelope import Envelope
 from policies.keys import SigningKeys
@@ -58,7 +58,12 @@ def _commands(settings: Settings) -> Commands | None:
         return None
     from adapters.mcp_stdio import Command, StdioServers
 
-    return StdioServers({seed.name: Command(seed.command, tuple(seed.args), seed.env) for seed in seeds}, time.monotonic)
+    def command(seed: ServerSeed) -> Command:
+        given = command_environment(seed)
+        era = seed.upstream.get(ERA) == INITIALIZE
+        return Command(seed.command, tuple(seed.args), given, tuple(given[name] for name in seed.env), era)
+
+    return StdioServers({seed.name: command(seed) for seed in seeds}, time.monotonic)
 
 
 def grpc_transport(egress: Egress, parting: list[Callable[[], Coroutine[Any, Any, None]]]) -> Callable[[], Transport]:

@@ -29,7 +29,7 @@ FIELDS = (
     "created",
     "updated",
 )
-KINDS = ("tools", "prompts", "resources", "templates")
+KINDS = ("tools", "prompts", "resources", "templates", "instructions")
 app = typer.Typer(help="Servers of tools: register, list, show, look at again, approve, remove; virtual ones.", no_args_is_help=True)
 app.add_typer(virtual.app, name="virtual")
 
@@ -131,7 +131,10 @@ def approve(
     tool: Annotated[list[str] | None, typer.Option(help="Only this tool of the server. May be given again.", metavar="NAME")] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Only this: prompts:NAME, resources:URI or templates:TEXT. May be given again.", metavar="KIND:NAME"),
+        typer.Option(
+            help="Only this: prompts:NAME, resources:URI, templates:TEXT, instructions:instructions. May be repeated.",
+            metavar="KIND:NAME",
+        ),
     ] = None,
     seen: Annotated[
         str | None, typer.Option(help="Only as it was then: `updated`, as `interlock server show` tells it (default: now).", metavar="TIME")
@@ -170,6 +173,8 @@ def _offer(url: str, openapi: bool, base: str) -> dict[str, Any]:
 def _told(server: Mapping[str, Any]) -> None:
     """A server, and what of it waits for an operator, with the difference."""
     screen.fields(_fields(server))
+    for line in server.get("stderr") or ():
+        screen.note(f"stderr: {line}")
     left_out = server.get("left_out") or {"count": 0, "first": []}
     if left_out["count"]:
         screen.table(["left out", "why"], [(one["name"], one["why"]) for one in left_out["first"]])

@@ -101,7 +101,7 @@ class Conversations:
         self._methods.check_server(asked)
         params = asked.params if isinstance(asked.params, dict) else {}
         shown, session = await self.sessions.open(asked.caller, asked.resource, params)
-        await outlet.finish(_result(asked, self._methods.initialized(session)), headers=[(b"mcp-session-id", shown.encode())])
+        await outlet.finish(_result(asked, self._methods.initialized(asked, session)), headers=[(b"mcp-session-id", shown.encode())])
 
     async def begin(self, asked: Asked) -> tuple[str, Session]:
         """A session that `initialize` comes into later; first, what names it. Raises UnknownName."""
@@ -112,7 +112,7 @@ class Conversations:
         """`initialize` in such a session."""
         assert asked.session is not None
         session = await self.sessions.adopt(asked.session, asked.params if isinstance(asked.params, dict) else {})
-        await outlet.finish(_result(asked, self._methods.initialized(session)))
+        await outlet.finish(_result(asked, self._methods.initialized(asked, session)))
 
     async def older(self, asked: Asked, outlet: Outlet) -> None:
         """A request of the initialize era. It goes on when its client leaves, and ends when the client says so."""

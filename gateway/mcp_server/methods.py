@@ -13,6 +13,7 @@ from gateway.empty_lists import EmptyLists
 from gateway.errors import UnknownMethod, UnknownResource
 from gateway.mcp_server import modern
 from gateway.mcp_server.asked import Asked
+from gateway.mcp_server.instructions import instructions_of
 from gateway.mcp_server.relay import Catalogue, Relay
 from gateway.mcp_server.sessions import Session, Sessions
 from gateway.mcp_server.task_words import OFFERED, OLDER_OFFERED, OLDER_VERSION
@@ -87,9 +88,16 @@ class Methods:
         if asked.server:
             self._catalogue.tools.check(asked.caller, asked.server)
 
-    def initialized(self, session: Session) -> bytes:
+    def initialized(self, asked: Asked, session: Session) -> bytes:
+        """The result of `initialize`."""
         capabilities = CAPABILITIES | dict(OLDER_OFFERED if session.version == OLDER_VERSION else {})
-        return encode({"protocolVersion": session.version, "capabilities": capabilities, "serverInfo": INFO})
+        said = {"protocolVersion": session.version, "capabilities": capabilities, "serverInfo": INFO}
+        return encode(said | self._instructions(asked))
+
+    def _instructions(self, asked: Asked) -> dict[str, str]:
+        """The member `instructions`, where there are any."""
+        text = instructions_of(self._catalogue.offers, asked.caller, asked.server, self._catalogue.tools.separator)
+        return {"instructions": text} if text else {}
 
     async def _discover(self, asked: Asked, peer: Peer | None) -> bytes:
         self.check_server(asked)
@@ -102,6 +110,7 @@ class Methods:
                 "ttlMs": LIST_TTL_MS,
                 "cacheScope": "private",
                 "_meta": {META + "serverInfo": INFO},
+                **self._instructions(asked),
             }
         )
 

@@ -1,6 +1,5 @@
 """What a client of MCP is told when its request fails: one JSON-RPC error and its HTTP status, in the manner of its era."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,7 @@ from gateway.errors import Told, mcp_data, told
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.sessions import UnknownSession
 
-PASSED_ON = {-32602: 200, -32601: 404, -32021: 400}  # codes of servers that a client of 2026-07-28 knows, with the HTTP status
-OLDER = dict.fromkeys((-32602, -32601, -32002, -32021, -32042), 200)  # and one of the initialize era
+STATUS = {-32601: 404, -32021: 400}  # of HTTP, for errors of servers that a client of 2026-07-28 gets; others ride on 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,23 +19,22 @@ class Refusal:
     status: int
     code: int
     message: str
-    data: Mapping[str, Any] | None
+    data: Any
     reason: str
     told: Told | None = None
 
     @property
     def error(self) -> dict[str, Any]:
         """The member `error` of the answer."""
-        return {"code": self.code, "message": self.message} | ({"data": self.data} if self.data else {})
+        return {"code": self.code, "message": self.message} | ({"data": self.data} if self.data not in (None, {}) else {})
 
 
 def refusal_of(error: BaseException, *, legacy: bool = False) -> Refusal:
     """To a client of the initialize era 404 would mean that its session is gone, and what went wrong with a call rides on 200."""
     if isinstance(error, BadEnvelope):
         return Refusal(200 if legacy else error.status, error.code, str(error), error.data, "bad-envelope")
-    passed_on = OLDER if legacy else PASSED_ON
-    if isinstance(error, McpRefused) and error.code in passed_on:
-        return Refusal(passed_on[error.code], error.code, error.public, error.data, "upstream")
+    if isinstance(error, McpRefused):
+        return Refusal(200 if legacy else STATUS.get(error.code, 200), error.code, error.public, error.data, "upstream")
     if isinstance(error, UnknownSession):
         return Refusal(404, -32600, "there is no such session; initialize again", None, "unknown-session")
     if isinstance(error, InvalidAnswer):

@@ -9,8 +9,8 @@ import structlog
 from msgspec import Raw, Struct
 
 from adapters.contract import UpstreamFault
-from adapters.internals import tells
 from adapters.mcp_crossing import checked, modern_params
+from adapters.mcp_errors import redacted, reveal
 from adapters.mcp_peer import Peer, PeerRefused
 from adapters.mcp_wire import MISSING_CAPABILITY, McpAnswer, McpRefused, McpRequest, envelope_of, members_of
 from gateway.broker import Broker
@@ -235,19 +235,26 @@ class RelayedTasks:
 
 
 def _told(task: ServerTask, shown: dict[str, Any]) -> dict[str, Any]:
-    """A failure as that of any call: with words of ours for the server's error, and those of its status where they are plain."""
+    """A failure as that of any call: with the words of the server's error and of its status, as far as they are plain."""
     if shown.get("status") != "failed":
         return shown
     words, error = shown.get("statusMessage"), shown.get("error")
     rest = {name: value for name, value in shown.items() if name not in ("statusMessage", "error")}
-    code = error.get("code") if isinstance(error, dict) else None
-    refused = McpRefused(code if type(code) is int else -32603)
+    status = redacted(words) if isinstance(words, str) else ""
+    refused = _refused(error if isinstance(error, dict) else {})
     problem = {"error": {"code": refused.code, "message": refused.public}} if error is not None else {}
-    said = {"statusMessage": words} if isinstance(words, str) and not tells(words) else {}
-    if problem or not said:
+    if problem or status != words:
         detail = f"{words or ''} {error or ''}".strip()
         log.warning("server_failed", server=task.server, task_id=task.id, problem=refused.public, detail=detail)
-    return {**rest, **said, **problem}
+    return {**rest, **({"statusMessage": status} if status else {}), **problem}
+
+
+def _refused(error: Mapping[str, Any]) -> McpRefused:
+    """The error of a task that failed, as that of a call."""
+    code, message = error.get("code"), error.get("message")
+    refused = McpRefused(code if type(code) is int else -32603, said=message if isinstance(message, str) else "")
+    reveal(refused, "")
+    return refused
 
 
 def _seed(asked: Asked, target: ServerTool, own: str, told: Mapping[str, Any] | None = None) -> ServerTask:

@@ -23,6 +23,7 @@ class Tools:
     def __init__(self, offers: Offers, separator: str) -> None:
         self._offers = offers
         self._known = Known(separator)
+        self.separator = separator
         self._selected: dict[tuple[str, str], tuple[tuple[int, int], Mapping[str, Target]]] = {}
 
     def listed(self, caller: Caller, place: str) -> Sequence[Raw]:

@@ -213,7 +213,7 @@ async def test_an_error_inside_the_tool_is_a_result(pool: McpPool, era: Any) -> 
         assert json.loads((await pool.call(call_of(url, era), request_of("fail"))).result)["isError"] is True
 
 
-@pytest.mark.parametrize(("code", "shown"), [(-32602, -32602), (-32601, -32601), (-32010, -32603), (-32042, -32603), (7, -32603)])
+@pytest.mark.parametrize(("code", "shown"), [(-32602, -32602), (-32601, -32601), (-32010, -32603), (-32042, -32603), (7, 7)])
 @pytest.mark.parametrize("status", [200, 400])
 async def test_a_json_rpc_error_is_a_refusal_without_the_servers_words(pool: McpPool, code: int, shown: int, status: int) -> None:
     async def answer(request: dict[str, Any]) -> Response:

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from adapters.contract import UpstreamFault
 from adapters.egress import Egress
-from adapters.mcp_lists import PAGES_MAX, callable_tool
+from adapters.mcp_lists import tool_flaw
 from adapters.mcp_pool import McpPool
 from tests.fakes.mcp_servers import scripted_server
 
@@ -115,7 +115,7 @@ async def test_a_list_without_end_is_refused(pool: McpPool) -> None:
     async with scripted_server(endless) as url:
         with pytest.raises(UpstreamFault, match="too long"):
             await pool.probe(url, {})
-    assert endless.pages == PAGES_MAX
+    assert endless.pages == 2  # the cursor was the same
     deep: dict[str, Any] = {}
     for _ in range(900):
         deep = {"items": deep}
@@ -130,6 +130,62 @@ async def test_a_list_without_end_is_refused(pool: McpPool) -> None:
         async with scripted_server(Server(server_discover=DISCOVERED, tools_list=listed)) as url:
             with pytest.raises(UpstreamFault, match=r"too long|not valid"):
                 await pool.probe(url, {})
+
+
+async def test_a_list_of_small_pages_is_read_to_its_end(pool: McpPool) -> None:
+    names = [f"t{number}" for number in range(1033)]
+
+    def page(server: Server) -> dict[str, Any]:
+        server.pages += 1
+        shown = names[10 * (server.pages - 1) : 10 * server.pages]
+        more = {"nextCursor": f"after {shown[-1]}"} if shown[-1] != names[-1] else {}
+        return {"tools": [{"name": name, "inputSchema": SCHEMA} for name in shown], **more}
+
+    async with scripted_server(Server(server_discover=DISCOVERED, tools_list=page)) as url:
+        assert [tool["name"] for tool in (await pool.probe(url, {})).tools] == names
+
+
+async def test_names_of_all_scripts_are_names_and_what_is_left_out_says_why(pool: McpPool) -> None:
+    names = ["größe", "在庫を調べる", "a b", "x" * 128]
+    bad = ["", "x" * 129, "a\u200bb", "a\u202eb", " a", "a\n"]
+    tools = [{"name": name, "inputSchema": SCHEMA} for name in (*names, *bad)] + [{"name": "odd"}]
+    resources = [{"uri": "note://a", "name": "a"}, {"uri": "note://b"}]
+    server = Server(server_discover=DISCOVERED, tools_list={"tools": tools}, resources_list={"resources": resources})
+    async with scripted_server(server) as url:
+        found = await pool.probe(url, {})
+    assert [tool["name"] for tool in found.tools] == names
+    reasons = dict(found.left_out)
+    assert reasons.pop("tools odd") == "it has no inputSchema" and reasons.pop("resources note://b") == "it has no name"
+    assert set(reasons.values()) == {"its name is not 1 to 128 printable characters"} and len(reasons) == len(bad)
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_tools_for_clients_that_can_do_more_are_found(pool: McpPool, era: str) -> None:
+    declared: dict[str, Any] = {}
+
+    async def answer(request: dict[str, Any]) -> Response:
+        params = request.get("params", {})
+        if request.get("method") == "initialize":
+            declared.update(params["capabilities"])
+        capabilities = params.get("_meta", {}).get("io.modelcontextprotocol/clientCapabilities", declared)
+        tools = [{"name": name, "inputSchema": SCHEMA} for name in ("roots", "sampling", "elicitation") if name in capabilities]
+        answers = {"initialize": INITIALIZED, "tools_list": {"tools": tools}}
+        return await Server(**answers, **({"server_discover": DISCOVERED} if era == "modern" else {}))(request)
+
+    async with scripted_server(answer) as url:
+        found = await pool.probe(url, {})
+    assert found.era == era and [tool["name"] for tool in found.tools] == ["roots", "sampling", "elicitation"]
+
+
+@pytest.mark.parametrize("initialize", [False, True])
+async def test_the_operator_may_say_that_a_server_is_spoken_to_in_the_initialize_era(pool: McpPool, initialize: bool) -> None:
+    said = {"instructions": "Use a before b."}
+    answers = {"server_discover": {**DISCOVERED, **said}, "initialize": {**INITIALIZED, **said}, "tools_list": {"tools": []}}
+    server = Server(**answers)
+    async with scripted_server(server) as url:
+        found = await pool.probe(url, {}, initialize=initialize)
+    assert (found.era, "server/discover" in server.asked) == (("legacy", False) if initialize else ("modern", True))
+    assert found.instructions == "Use a before b." and found.facts["instructions"] == "Use a before b."
 
 
 async def test_a_server_without_tools_has_none(pool: McpPool) -> None:
@@ -166,4 +222,4 @@ def marked(mark: Any, kind: Any = "string") -> dict[str, Any]:
     ],
 )
 def test_only_tools_that_can_be_called_safely_are_kept(tool: dict[str, Any], kept: bool) -> None:
-    assert callable_tool(tool) == kept
+    assert (not tool_flaw(tool)) == kept

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from adapters.contract import Call, UpstreamFault
 from adapters.egress import Egress
 from adapters.mcp_pool import McpPool
+from adapters.mcp_process import SAID_LINES, SAID_MAX, ErrorOutput
 from adapters.mcp_stdio import Command, StdioServers
 from adapters.mcp_tools import McpTools
 from adapters.mcp_wire import McpRefused
@@ -96,6 +97,78 @@ async def test_a_command_that_keeps_failing_is_not_started_at_every_call() -> No
     with pytest.raises(UpstreamFault, match="does not start"):
         await servers.call(replace(stdio_call("missing"), deadline=clock.now + 5), request_of("echo", text="x"))
     await servers.close()
+
+
+SPEAKS = """
+import json, sys
+print("ready with t0p-secret", file=sys.stderr, flush=True)
+declared = {}
+for line in sys.stdin:
+    request = json.loads(line)
+    method, params = request.get("method"), request.get("params") or {}
+    if "id" not in request:
+        continue
+    reply = {"jsonrpc": "2.0", "id": request["id"]}
+    if method == "initialize":
+        declared = params["capabilities"]
+        info = {"name": "s", "version": "1"}
+        reply["result"] = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": info, "instructions": "Be brief."}
+    elif method == "server/discover" and "modern" in sys.argv:
+        reply["result"] = {"supportedVersions": ["2026-07-28"], "capabilities": {}, "resultType": "complete"}
+    elif method == "tools/list":
+        names = ["always"] + (["asks"] if "elicitation" in declared and "conditional" in sys.argv else [])
+        reply["result"] = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]}
+    else:
+        reply["error"] = {"code": -32601, "message": "no"}
+    print(json.dumps(reply), flush=True)
+"""
+
+
+@pytest.mark.parametrize(("arguments", "names", "processes"), [(("conditional",), ["always", "asks"], 2), ((), ["always"], 1)])
+async def test_a_command_is_looked_at_as_a_client_sees_it_that_can_be_asked(
+    arguments: tuple[str, ...], names: list[str], processes: int
+) -> None:
+    servers = StdioServers({"s": Command(sys.executable, ("-c", SPEAKS, *arguments))}, time.monotonic)
+    for _ in range(2):
+        found = await servers.probe("s")
+        assert [tool["name"] for tool in found.tools] == names and found.instructions == "Be brief."
+        assert len(servers._processes) == processes
+    await servers.close()
+
+
+@pytest.mark.parametrize(("initialize", "era"), [(False, "modern"), (True, "legacy")])
+async def test_the_operator_may_say_that_a_command_speaks_the_initialize_era(initialize: bool, era: str) -> None:
+    command = Command(sys.executable, ("-c", SPEAKS, "modern"), initialize=initialize)
+    servers = StdioServers({"s": command}, time.monotonic)
+    assert (await servers.probe("s")).era == era
+    await servers.close()
+
+
+async def test_operators_see_what_a_command_writes_to_its_standard_error_without_its_secrets() -> None:
+    secret = Command(sys.executable, ("-c", SPEAKS), {"KEY": "t0p-secret"}, secrets=("t0p-secret",))
+    servers = StdioServers({"s": secret}, time.monotonic)
+    await servers.probe("s")
+    assert servers.said("s") == ["ready with ***"] and servers.said("other") == []
+    await servers.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("no-such-program", "no program no-such-program on the PATH"), (sys.executable, "SyntaxError")]
+)
+async def test_a_command_that_does_not_start_says_why(command: str, words: str) -> None:
+    servers = StdioServers({"s": Command(command, ("-c", "syntax error"), {"PATH": "/usr/bin"})}, time.monotonic)
+    with pytest.raises(UpstreamFault) as fault:
+        await servers.probe("s")
+    assert words in " ".join(servers.said("s")) and words in fault.value.detail + " ".join(servers.said("s"))
+    await servers.close()
+
+
+def test_standard_error_is_kept_within_bounds() -> None:
+    output = ErrorOutput(("s3cret-value",))
+    output.take(b"x" * 1_000_000)
+    output.take(b"\n" + b"".join(b"line %d\n" % number for number in range(1000)) + b"half \x1b[31m s3cret-value")
+    assert output.lines[-2:] == ["line 999", "half  [31m ***"] and len(output.lines) <= SAID_LINES + 1
+    assert all(len(line) <= SAID_MAX for line in output.lines)
 
 
 async def test_without_commands_a_registration_for_one_runs_nothing() -> None:  # attack REG-07

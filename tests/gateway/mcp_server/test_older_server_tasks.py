@@ -119,13 +119,13 @@ async def test_a_task_that_is_ended_by_its_client_is_ended_at_the_older_server(o
 async def test_an_error_of_the_call_is_a_failure_and_what_a_tool_says_of_itself_a_result(open_home: House, failed: bool) -> None:
     server = await old_desk(open_home)
     tool_error: dict[str, Any] = {"result": {"content": [], "isError": True}}
-    server.outcome = {"error": {"code": -32603, "message": "secret words"}} if failed else tool_error
+    server.outcome = {"error": {"code": -32603, "message": "no stock of /srv/x"}} if failed else tool_error
     task = await task_of(open_home)
     (key,) = (await shown(open_home, task, "input_required"))["inputRequests"]
     await ask(open_home, "tasks/update", {"taskId": task, "inputResponses": {key: ADA}}, path="/mcp/desk")
     ended = await shown(open_home, task, "completed", "failed")
     if failed:
-        assert (ended["status"], ended["error"]["code"]) == ("failed", -32603) and "secret" not in str(ended)
+        assert (ended["status"], ended["error"]["code"]) == ("failed", -32603) and "/srv" not in str(ended)
     else:
         assert (ended["status"], ended["result"]) == ("completed", {"content": [], "isError": True})
 

@@ -79,23 +79,21 @@ async def test_a_server_whose_task_is_in_no_state_is_said_to_be_at_fault(open_ho
 
 # attack LOG-02
 @pytest.mark.parametrize(("words", "shown"), [("out of stock", True), ("/srv/desk/tools.py is missing", False)])
-async def test_a_task_that_failed_tells_its_error_in_our_words_and_plain_words_of_its_own(
-    open_home: House, words: str, shown: bool
-) -> None:
+async def test_a_task_that_failed_tells_what_is_plain_of_its_error(open_home: House, words: str, shown: bool) -> None:
     server = await desk(open_home)
     task = await task_of(open_home)
     server.tasks["task-1"] |= {
         "status": "failed",
         "statusMessage": words,
-        "error": {"code": -32000, "message": "secret words", "data": "secret"},
+        "error": {"code": -32000, "message": f"Order 7 failed. {words}", "data": "secret"},
     }
     with structlog.testing.capture_logs() as lines:
         ended = (await ask(open_home, "tasks/get", {"taskId": task}, path="/mcp/desk"))["result"]
-    assert ended["error"] == {"code": -32603, "message": "The server refused the call"}
+    assert ended["error"] == {"code": -32000, "message": f"Order 7 failed. {words if shown else '[withheld]'}"}
     assert ended.get("statusMessage") == (words if shown else None)
     (line,) = [line for line in lines if line["event"] == "server_failed"]
     assert (line["server"], line["task_id"]) == ("desk", task)
-    assert words in line["detail"] and "secret words" in line["detail"]
+    assert words in line["detail"] and "Order 7 failed" in line["detail"]
 
 
 # attack: the server's own id, another user's task, another path, a tool that may not be called any more
