@@ -40,6 +40,7 @@ VENDORS: Final[Mapping[str, str]] = {
     "langgraph": "adapters.langgraph:LangGraph",
     "llama-agents": "adapters.llama_agents:LlamaAgents",
     "openai-agents": "adapters.openai_agents:OpenAIAgents",
+    "openai-chat": "adapters.openai_chat:OpenAIChat",
     "openai-responses": "adapters.openai_responses:OpenAIResponses",
     "rest": "adapters.rest_template:RestTemplate",
 }

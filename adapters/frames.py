@@ -14,9 +14,10 @@ TOO_LARGE: Final = "The agent's answer has a piece that is too large"
 
 
 class Head(Struct, frozen=True):
-    """The first frame of every answer: its headers, with lower-case names."""
+    """The first frame of every answer: its headers, with lower-case names, and its status, which is 2xx or one of `Request.also`."""
 
     headers: Mapping[str, str]
+    status: int = 200
 
 
 class JsonBody(Struct, frozen=True):

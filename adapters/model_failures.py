@@ -35,7 +35,7 @@ REFUSAL_CODES: Final = frozenset(
 )
 FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
 BUSY_CODES: Final = frozenset({"flex_unavailable", "rate_limit_exceeded", "server_overloaded"})
-LENGTH_CODES: Final = frozenset({"length", "max_messages", "max_output_tokens"})
+LENGTH_CODES: Final = frozenset({"length", "max_messages", "max_output_tokens", "max_tokens", "model_length"})
 
 
 def failure_of(code: str | None, detail: str, words: Message | None = None) -> Failed:

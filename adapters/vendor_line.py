@@ -141,7 +141,7 @@ class Line(Generic[O_co]):
             names = _small(answer.headers)
             if not 200 <= answer.status < 300 and answer.status not in request.also:
                 raise self._hushed(fault_of(answer.status, names, await _some(answer)), request)
-            yield Head(names)
+            yield Head(names, answer.status)
             if answer.status == 204:
                 yield End(True)
                 return

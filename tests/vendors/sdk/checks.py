@@ -36,8 +36,9 @@ class Sdk:
         return (self.python.parents[1] / "installed").exists()
 
 
+OF_OPENAI = "openai_agents|openai_chat-(?!azure)|openai_responses-(?!devui|litellm)"  # the others are of other servers
 SDKS = (
-    Sdk("openai", ("openai-agents", "openai-responses"), scenarios="openai_agents|openai_responses-(?!devui|litellm)"),
+    Sdk("openai", ("openai-agents", "openai-chat", "openai-responses"), OF_OPENAI),
     Sdk("anthropic", ("anthropic-agents",)),
     Sdk("botocore", ("bedrock", "agentcore"), covers="POST /(agents|runtimes)/"),
     Sdk("langgraph", ("langgraph",)),

@@ -10,6 +10,8 @@ from openai.types.beta.agent_session_event import AgentSessionEvent
 from openai.types.beta.agents.session_create_params import SessionCreateParamsStreaming
 from openai.types.beta.agents.sessions import SessionArtifact, Turn
 from openai.types.beta.agents.sessions.event_create_params import EventCreateParams
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming, CompletionCreateParamsStreaming
 from openai.types.responses import Response, ResponseStreamEvent
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming, ResponseCreateParamsStreaming
 
@@ -23,6 +25,7 @@ CONTENT = re.compile(r"/agents/sessions/([^/]+)/artifacts/([^/]+)/content")
 AGENT = re.compile(r"/agents/([^/]+)")
 FILE = re.compile(r"/containers/([^/]+)/files/([^/]+)/content")
 MODEL = re.compile(r"/models/([^/]+)")
+WHOLE = {"/responses": Response, "/chat/completions": ChatCompletion}
 
 
 def repeat(url: str, exchange: Json) -> bool:
@@ -33,6 +36,10 @@ def repeat(url: str, exchange: Json) -> bool:
     match exchange["method"], path:
         case "POST", "/responses":
             _read(client.responses.create(**body))
+        case "POST", "/chat/completions":
+            _read(client.chat.completions.create(**body))
+        case "GET", "/models":
+            client.models.list()
         case "GET", _ if found := MODEL.fullmatch(path):
             client.models.retrieve(found[1])
         case "GET", _ if found := FILE.fullmatch(path):
@@ -78,11 +85,11 @@ def problems(exchange: Json) -> Iterator[str]:
     if response["status"] >= 400:
         return
     if is_stream(response):
-        events = ResponseStreamEvent if path == "/responses" else AgentSessionEvent
+        model = {"/responses": ResponseStreamEvent, "/chat/completions": ChatCompletionChunk}.get(path, AgentSessionEvent)
         for event in events_in(response):
-            yield from (f"{event.get('type')}: {problem}" for problem in model_problems(events, event))
-    elif path == "/responses":
-        yield from model_problems(Response, json_in(response))
+            yield from (f"{event.get('type')}: {problem}" for problem in model_problems(model, event))
+    elif path in WHOLE:
+        yield from model_problems(WHOLE[path], json_in(response))
     elif TURN.fullmatch(path):
         yield from model_problems(Turn, json_in(response))
     elif ARTIFACTS.fullmatch(path):
@@ -95,7 +102,9 @@ def problems(exchange: Json) -> Iterator[str]:
 def _request_problems(method: str, path: str, body: Any) -> Iterator[str]:
     if method != "POST":
         return
-    if path == "/responses":
+    if path == "/chat/completions":
+        yield from param_problems(CompletionCreateParamsStreaming if body["stream"] else CompletionCreateParamsNonStreaming, body)
+    elif path == "/responses":
         yield from param_problems(ResponseCreateParamsStreaming if body.get("stream") else ResponseCreateParamsNonStreaming, body)
     elif path == "/agents/sessions":
         yield from param_problems(SessionCreateParamsStreaming, body)
