@@ -12,6 +12,7 @@ from gateway.decisions import BadCursor
 from gateway.tables import task_events, tasks
 from gateway.tasks import TaskEvent, TaskRow
 from policies.callers import Caller
+from policies.permissions import Permissions
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,22 @@ def _matching(caller: Caller, page: Page) -> Select[Any]:
     query = select(tasks).where((tasks.c.tenant == caller.principal.tenant) & (tasks.c.owner == caller.principal.owner))
     if caller.delegation.path:
         query = query.where(tasks.c.parent_id == caller.delegation.task_id)
+    held = caller.delegation.held()
+    if not held.covers("agent:*"):
+        query = query.where(tasks.c.agent.in_(_agents_within(held)))
     for column, value in ((tasks.c.agent, page.agent), (tasks.c.state, page.state), (tasks.c.context_id, page.context_id)):
         query = query.where(column == value) if value else query
     return query.where(tasks.c.updated >= page.since) if page.since else query
 
 
+def _agents_within(held: Permissions) -> list[str]:
+    """The agents that a narrowed token or a ceiling still covers, so that pages and totals count no task that is not shown."""
+    names = (pattern.removeprefix("agent:") for pattern in held.patterns if pattern.startswith("agent:"))
+    return sorted(name for name in names if held.covers(f"agent:{name}"))
+
+
 def read_page(connection: Connection, caller: Caller, page: Page) -> tuple[list[TaskRow], str | None]:
-    """The tasks of a page, which may be fewer than its limit, and the cursor of the next. Raises BadCursor."""
+    """The tasks of a page and the cursor of the next. Raises BadCursor."""
     query = _matching(caller, page)
     if page.cursor:
         updated, task_id = _position(page.cursor)
