@@ -70,6 +70,7 @@ class Connections:
         self._database = database
         self._envelope = envelope
         self._public_url = public_url
+        self.secure = public_url.startswith("https://")
         self._now = now
         self._note = note
 
@@ -91,7 +92,7 @@ class Connections:
         if not state:
             raise UnknownConnection
         found = self._opened(await self._row(table.c.state == _digest(state)))
-        if not is_of(found, cookies):
+        if not is_of(found, cookies, self.secure):
             raise UnknownConnection
         values = (found.id, _digest(state))
         spent = await self._database.write(lambda batch: batch.run("UPDATE connections SET state = '' WHERE id = ? AND state = ?", values))
@@ -167,15 +168,14 @@ def place_of(connection_id: str) -> tuple[str, ...]:
     return ("connection", connection_id)
 
 
-def cookie_name(connection: Connection) -> str:
-    """Each page has its own, so that two at once do not take each other's."""
-    return f"interlock-connect-{_digest(connection.id)[:16]}"
+def cookie_name(connection: Connection, secure: bool) -> str:
+    """The name of the cookie of one page. Over https no sibling domain can set it (RFC 6265bis s4.1.3.2)."""
+    return f"{'__Host-' if secure else ''}interlock-connect-{_digest(connection.id)[:16]}"
 
 
-def is_of(connection: Connection, cookies: Mapping[str, str]) -> bool:
+def is_of(connection: Connection, cookies: Mapping[str, str], secure: bool) -> bool:
     """Whether these are of the browser in which the person proved who they are."""
-    name = cookie_name(connection)
-    shown = cookies.get(name) or cookies.get(f"__Host-{name}", "")
+    shown = cookies.get(cookie_name(connection, secure), "")
     return bool(connection.browser) and hmac.compare_digest(connection.browser, _digest(shown))
 
 

@@ -69,7 +69,6 @@ def client_routes(own: OwnClient) -> APIRouter:
 def routes(connections: Connections, oauth: Completing, own: OwnClient, bearer: Bearer, check_in_person: InPerson) -> APIRouter:
     """`bearer` admits the value of an Authorization header to a resource, or raises TokenRefused."""
     router = APIRouter(prefix="/connect", tags=["oauth"], include_in_schema=False)
-    secure = own.redirect.startswith("https://")
 
     @router.get("/callback")
     async def callback(request: Request) -> HTMLResponse:
@@ -111,8 +110,8 @@ def routes(connections: Connections, oauth: Completing, own: OwnClient, bearer: 
         if caller.principal.owner != connection.consent.key.owner:
             return _page("Nothing to connect", f"<p>{GONE}</p>", 404)
         answered = _page("Connect an account", _summary(connection, own))
-        name = f"__Host-{cookie_name(connection)}" if secure else cookie_name(connection)
-        answered.set_cookie(name, await connections.admit(connection), int(LIFE_SECONDS), secure=secure, httponly=True, samesite="lax")
+        name, cookie, secure = cookie_name(connection, connections.secure), await connections.admit(connection), connections.secure
+        answered.set_cookie(name, cookie, int(LIFE_SECONDS), secure=secure, httponly=True, samesite="lax")
         return answered
 
     return router

@@ -1,9 +1,8 @@
 """Claims about the consents that people are asked for: one page each, for one person, in whichever process."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from sqlalchemy import select
@@ -34,7 +33,8 @@ def consent(owner: str = "acme|idp|alice", **more: Any) -> Consent:
     return Consent(key, "crm", at, client, frozenset(more.get("scopes", ())), redirect)
 
 
-Open = Callable[[Database], Connections]
+class Open(Protocol):
+    def __call__(self, database: Database, url: str = "https://gw") -> Connections: ...
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def now() -> Now:
 @pytest.fixture
 def opened(tmp_path: Path, now: Now) -> Open:
     envelope = Envelope(VaultKeys.open(tmp_path))
-    return lambda database: Connections(database, envelope, "https://gw", now, lambda batch, record: None)
+    return lambda database, url="https://gw": Connections(database, envelope, url, now, lambda batch, record: None)
 
 
 @pytest.fixture
@@ -70,16 +70,24 @@ async def test_the_same_consent_is_asked_for_on_the_same_page_while_it_is_good(c
 async def test_only_the_browser_that_was_admitted_last_comes_back_and_once(connections: Connections) -> None:
     asked = await connections.find((await connections.ask(consent())).id)
     with pytest.raises(UnknownConnection):
-        await connections.returned(asked.state, {cookie_name(asked): ""})  # nobody was admitted
+        await connections.returned(asked.state, {cookie_name(asked, True): ""})  # nobody was admitted
     first, second = await connections.admit(asked), await connections.admit(asked)
-    for cookies in ({}, {cookie_name(asked): first}, {"interlock-connect": second}):
+    bare = cookie_name(asked, False)  # a page of a sibling domain can set it
+    assert cookie_name(asked, True) == f"__Host-{bare}"
+    for cookies in (
+        {},
+        {cookie_name(asked, True): first},
+        {"interlock-connect": second},
+        {bare: second},
+        {bare: second, "__Host-x": second},
+    ):
         with pytest.raises(UnknownConnection):
             await connections.returned(asked.state, cookies)
     with pytest.raises(UnknownConnection):
-        await connections.returned("", {cookie_name(asked): second})
-    back = await connections.returned(asked.state, {f"__Host-{cookie_name(asked)}": second})
+        await connections.returned("", {cookie_name(asked, True): second})
+    back = await connections.returned(asked.state, {cookie_name(asked, True): second})
     assert (back.id, back.consent, back.verifier) == (asked.id, consent(), asked.verifier)
-    for again in (connections.returned(asked.state, {cookie_name(asked): second}), connections.find(asked.id)):
+    for again in (connections.returned(asked.state, {cookie_name(asked, True): second}), connections.find(asked.id)):
         with pytest.raises(UnknownConnection):
             await again
 
@@ -90,9 +98,19 @@ async def test_a_cookie_of_one_page_opens_no_other(connections: Connections) -> 
     other = await connections.find((await connections.ask(consent(redirect="https://evil/callback"))).id)
     cookie = await connections.admit(mine)
     await connections.admit(other)
-    for name in (cookie_name(mine), cookie_name(other)):
+    for name in (cookie_name(mine, True), cookie_name(other, True)):
         with pytest.raises(UnknownConnection):
             await connections.returned(other.state, {name: cookie})
+
+
+# attack VLT-01
+async def test_without_https_the_cookie_has_no_prefix_and_one_with_it_counts_for_nothing(opened: Open, database: Database) -> None:
+    plain = opened(database, "http://127.0.0.1:8080")
+    asked = await plain.find((await plain.ask(consent())).id)
+    cookie = await plain.admit(asked)
+    with pytest.raises(UnknownConnection):
+        await plain.returned(asked.state, {cookie_name(asked, True): cookie})
+    assert (await plain.returned(asked.state, {cookie_name(asked, False): cookie})).id == asked.id
 
 
 async def test_nobodys_pages_push_out_somebody_elses(connections: Connections, now: Now) -> None:
@@ -129,7 +147,7 @@ async def test_a_sweep_leaves_what_is_good(connections: Connections, now: Now) -
 async def test_what_was_given_is_kept_for_tasks_that_nobody_took_up_yet(connections: Connections, now: Now, database: Database) -> None:
     asked = await connections.find((await connections.ask(consent())).id)
     cookie = await connections.admit(asked)
-    await connections.given(await connections.returned(asked.state, {cookie_name(asked): cookie}))
+    await connections.given(await connections.returned(asked.state, {cookie_name(asked, True): cookie}))
 
     async def swept(seconds: float) -> bool:
         now.now += int(seconds * 1e6)
