@@ -101,10 +101,12 @@ class Amendments:
     async def approve(self, caller: Caller, entry: Registration, match: str | None, chosen: Chosen | None = None) -> Registration:
         """What waits is accepted, and the entry can be called; of a server only what is `chosen`, where that is given.
 
-        Raises Refused, PreconditionFailed, PreconditionRequired, BadCard, Outdated, UnknownName.
+        Raises Refused, PreconditionFailed, PreconditionRequired, BadRequest, BadCard, Outdated, UnknownName.
         """
         deed = await self._desk.demand(caller, registering("approve", entry.family, entry.name))
         check_match(entry, match)
+        if chosen is not None:
+            check_chosen(entry, chosen)
         if entry.status not in WAITING and not any(waiting(entry)):
             return entry
         check_seen(match)
@@ -195,6 +197,16 @@ def check_seen(match: str | None) -> None:
     """Who approves says what they saw: whoever waits may have changed meanwhile. Raises PreconditionRequired."""
     if match is None or match.strip() == "*":
         raise PreconditionRequired
+
+
+def check_chosen(entry: Registration, chosen: Chosen) -> None:
+    """A selection names something, and only what waits: an answer that says it is done has done it. Raises BadRequest."""
+    if not any(chosen.values()):
+        raise BadRequest("body", "names nothing to approve: name what is to be approved, or send no body to approve all that waits")
+    waits = {(one.kind, one.name) for one in waiting(entry)}
+    for kind, names in chosen.items():
+        if strange := sorted(name for name in names if (kind, name) not in waits):
+            raise BadRequest(kind, f"names {strange[0][:100]!r}, which does not wait for approval")
 
 
 def health_json(health: Health) -> dict[str, Any]:

@@ -149,6 +149,24 @@ async def test_a_choice_that_can_not_be_read_approves_nothing(desk: Reception, b
     assert (await desk.ask("GET", "/api/servers/shop")).json()["waiting"] == 1
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "body names nothing to approve"),
+        ({"tools": [], "prompts": []}, "body names nothing to approve"),
+        ({"tools": ["drop", "never"]}, "tools names 'never', which does not wait"),
+        ({"prompts": ["drop"]}, "prompts names 'drop', which does not wait"),
+    ],
+)
+async def test_an_approval_of_nothing_that_waits_is_refused(desk: Reception, body: dict[str, list[str]], said: str) -> None:
+    served = await registered(desk, "shop")
+    served.add_tool(lambda: "x", name="drop", description="Drops.")
+    await desk.ask("POST", "/api/servers/shop/refresh")
+    refused = await desk.approve("/api/servers/shop", body=body)
+    assert (refused.status_code, refused.json()["detail"][: len(said)]) == (422, said)
+    assert (await desk.ask("GET", "/api/servers/shop")).json()["waiting"] == 1
+
+
 async def test_a_round_looks_at_servers_too(desk: Reception) -> None:
     served = await registered(desk, "shop")
     served.add_tool(lambda: "x", name="drop", description="Drops.")
