@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the data as JSON, and nothing else.")]
 
-# Control characters (but tab and line feed) and marks that reorder text: a stranger's text must not drive the terminal.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# A stranger's text must neither drive the terminal nor hide anything from who reads it: control characters (but tab and line feed), marks
+# that reorder text, line breaks that a terminal does not show as such, and Default_Ignorable_Code_Point of Unicode, which has no shape.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 
 def plain(value: object) -> str:
@@ -45,7 +49,13 @@ def data_line(value: Any) -> None:
 
 def _json(value: Any, **form: Any) -> str:
     """JSON in which the characters that `plain` replaces are escaped: they can only stand in strings."""
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False, **form))
+    return _UNSAFE.sub(lambda found: _escaped(found[0]), json.dumps(value, ensure_ascii=False, **form))
+
+
+def _escaped(character: str) -> str:
+    """One character as JSON writes it in ASCII: above U+FFFF two surrogates."""
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def say(text: object, *, newline: bool = True) -> None:
