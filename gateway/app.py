@@ -54,7 +54,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         "host": settings.host,
         "port": settings.port,
         "loop": "uvloop",
-        "http": "httptools",
+        "http": "gateway.http_protocol:HttpProtocol",
         "ws": "none",
         "proxy_headers": bool(settings.server.trusted_proxies),
         "forwarded_allow_ips": settings.server.trusted_proxies,

@@ -160,11 +160,13 @@ def loopback() -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, listener: socket.socket | None = None) -> AsyncIterator[str]:
+async def serving(app: ASGIApp, listener: socket.socket | None = None, http: str = "auto") -> AsyncIterator[str]:
     """Serves on a free loopback port in this event loop. The socket listens from the start, so no request comes too early."""
     listener = listener or loopback()
     server = _Server(
-        uvicorn.Config(app, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1, timeout_keep_alive=3600)
+        uvicorn.Config(
+            app, http=http, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1, timeout_keep_alive=3600
+        )
     )
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:

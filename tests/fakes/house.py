@@ -19,6 +19,7 @@ from registry.rows import Candidate
 from tests.fakes.a2a_agents import loopback, serving
 
 URL = "http://interlock.test"
+HTTP = "gateway.http_protocol:HttpProtocol"  # as gateway/app.py has it
 CAPABILITIES = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 ROLES = {
     "operator": ["*"],
@@ -237,7 +238,7 @@ async def open_house(home: Path, database_url: str, **settings: Any) -> AsyncIte
     """The same, reached over a socket of loopback too; `url` is its address."""
     with loopback() as listener:
         server = {"public_url": f"http://127.0.0.1:{listener.getsockname()[1]}"}
-        async with house(home, database_url, server=server, **settings) as built, serving(built.app, listener):
+        async with house(home, database_url, server=server, **settings) as built, serving(built.app, listener, HTTP):
             yield built
 
 

@@ -100,11 +100,31 @@ async def test_two_hosts_or_none_are_refused(open_home: House) -> None:
 
 
 # attack PRO-02
-async def test_an_absolute_address_and_forwarded_hosts_change_nothing(open_home: House) -> None:
-    for address in (f"{open_home.url}/mcp", "http://evil.test/mcp", "https://evil.test/livez"):
-        said = await say(open_home, posted(open_home, address, PING))
-        assert said.status in (200, 400, 404, 405, 421), address
-        assert b"evil.test" not in said.head + said.body
+async def test_an_absolute_address_of_another_host_is_misdirected(open_home: House) -> None:
+    ours = open_home.url.removeprefix("http://")
+    for path in ("/mcp", "/agents/sales", "/api/tasks", "/.well-known/jwks.json"):
+        foreign = (
+            "http://evil.test",
+            "https://evil.test:8443",
+            f"http://{ours}@evil.test",
+            f"http://evil.test@{ours}",
+            "http://",
+            "HTTP://evil.test",
+        )
+        for authority in (*foreign, f"http://{ours}.evil.test", f"http://evil.test#{ours}"):
+            said = await say(open_home, posted(open_home, f"{authority}{path}", PING))
+            assert said.status in (400, 421), (authority, path)
+            assert b"evil.test" not in said.head + said.body
+        assert (await say(open_home, posted(open_home, f"{open_home.url}{path}", PING))).status not in (400, 421), path
+    for target in ("*", "evil.test:443", "evil.test"):
+        assert (await say(open_home, posted(open_home, target, PING))).status in (400, 404, 421), target
+    assert (await say(open_home, posted(open_home, f"{open_home.url}/mcp", PING, host="evil.test"))).status == 200  # the target counts
+    twice = await say(open_home, posted(open_home, f"{open_home.url}/mcp", PING, f"Host: {ours}"))
+    assert twice.status == 400
+
+
+# attack PRO-02
+async def test_forwarded_hosts_change_nothing(open_home: House) -> None:
     forged = [
         "X-Forwarded-Host: evil.test",
         "Forwarded: host=evil.test",
