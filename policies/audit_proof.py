@@ -13,6 +13,7 @@ from policies.audit_cuts import stated
 from policies.audit_heads import TYPE, Verifier
 from policies.tables import audit as audit_table
 
+COLUMNS = frozenset(column.name for column in audit_table.columns)
 COPIES = ("chain", "seq", "tenant", "kind", "at", "decision_id", "txn")
 
 
@@ -52,11 +53,14 @@ def rows_of(connection: Connection) -> Iterator[Mapping[str, Any]]:
         yield dict(row._mapping)
 
 
-def prove(rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Verifier, later: Iterable[str] = ()) -> Proof:
+def prove(
+    rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Verifier, later: Iterable[str] = (), *, allow_empty: bool = False
+) -> Proof:
     """Checks records (dicts of the table's columns) and signed heads against each other.
 
     Rows of one chain must stand in order; that is what finds a reordering. `later` are heads read after the rows, of a gateway at
-    work: they name records that may not have been there yet, and only say which chains are its own.
+    work: they name records that may not have been there yet, and only say which chains are its own. A trail without any record is
+    a flaw unless `allow_empty`: every gateway records its start, so there was none, or all of it was taken away.
     """
     proof = Proof()
     heads, cuts = stated(heads, signer)
@@ -78,6 +82,8 @@ def prove(rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Verif
                 before += [(chain, head) for head in _genesis_heads(row)]
                 begun |= {chain} if row.get("kind") == "genesis" else set()
     proof.chains = len(hashes)
+    if not proof.records and not allow_empty:
+        proof.flaws.append(Flaw("", 0, "there are no records: an empty trail proves nothing"))
     signed = _signed(proof, heads, signer)
     witnesses = [("a signed head", head) for head in signed]
     witnesses += [(f"the first record of chain {chain}", head) for chain, head in before]

@@ -46,14 +46,18 @@ def verify(
         Path | None, typer.Option(help="Heads that you kept elsewhere, besides those of the export or of INTERLOCK_HOME.")
     ] = None,
     keys: Annotated[Path | None, typer.Option(help="The public keys that you trust (interlock keys export), for a FILE elsewhere.")] = None,
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Take a trail without any record for sound.")] = False,
     config: home.Config = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Find any edit, deletion or reordering, and a cut up to the last kept head."""
+    """Find any edit, deletion or reordering, a cut up to the last kept head, and a trail that has no records at all."""
     if keys is not None and file is None:
         raise WrongUsage("--keys is for a FILE", "interlock audit export -o FILE; interlock audit verify FILE --keys KEYS")
     with screen.progress("verifying…"):
-        proof = _proof_of_file(file, heads, _trusted(keys, config)) if file else _proof_of_database(home.settings(config), heads)
+        if file:
+            proof = _proof_of_file(file, heads, _trusted(keys, config), allow_empty=allow_empty)
+        else:
+            proof = _proof_of_database(home.settings(config), heads, allow_empty=allow_empty)
     flaws = [{"chain": flaw.chain, "seq": flaw.seq, "problem": flaw.problem} for flaw in proof.flaws]
     if as_json:
         screen.data(
@@ -150,43 +154,50 @@ def _trusted(keys: Path | None, config: Path | None) -> "Verifier":
         ) from error
 
 
-def _proof_of_database(chosen: "Settings", heads: Path | None) -> "Proof":
+def _proof_of_database(chosen: "Settings", heads: Path | None, *, allow_empty: bool) -> "Proof":
     """The heads are read first: each names a record that was durable by then. A chain that began meanwhile has its head afterwards."""
     from policies.audit_proof import prove, rows_of
 
     signed = [*_kept_heads(chosen), *_heads_in(heads)]
     with home.reading(chosen) as connection:
         later = (line for _ in range(1) for line in _kept_heads(chosen))  # read when asked for, which is after the rows
-        return prove(rows_of(connection), signed, home.keys(chosen), later)
+        return prove(rows_of(connection), signed, home.keys(chosen), later, allow_empty=allow_empty)
 
 
-def _proof_of_file(file: Path, heads: Path | None, trusted: "Verifier") -> "Proof":
+def _proof_of_file(file: Path, heads: Path | None, trusted: "Verifier", *, allow_empty: bool) -> "Proof":
     from policies.audit_proof import prove
 
     rows: list[Mapping[str, Any]] = []
     signed = _heads_in(heads)
     try:
-        with file.open(encoding="utf-8", errors="replace") as source:
+        with file.open("rb") as source:
             for number, line in enumerate(source, 1):
                 document = _document(file, number, line)
-                if "head" in document:
+                if document.keys() == {"head"}:
                     signed.append(str(document["head"]))
                 else:
                     rows.append(document)
     except OSError as error:
         raise WrongUsage(f"{file} can't be read: {error.strerror}", "make an export: interlock audit export -o FILE") from error
-    return prove(rows, signed, trusted)
+    return prove(rows, signed, trusted, allow_empty=allow_empty)
 
 
-def _document(file: Path, number: int, line: str) -> dict[str, Any]:
-    """A line that is no JSON object any more is a record that was edited: it proves nothing and is missed in its chain."""
+def _document(file: Path, number: int, line: bytes) -> dict[str, Any]:
+    """A record with exactly the members that it was exported with, or a head.
+
+    Any other line was edited: it proves nothing and is missed in its chain. So was one that has a member twice, since readers differ in
+    which of the two they show, or one more, which no hash covers.
+    """
+    from policies.audit_proof import COLUMNS
+    from policies.strict_json import BadJson, parse
+
     try:
-        document = json.loads(line)
-    except (ValueError, RecursionError):
+        document = parse(line)
+    except BadJson:
         document = None
-    return (
-        document if isinstance(document, dict) else {"chain": f"{file.name} line {number}", "seq": None, "body": "", "prev": "", "hash": ""}
-    )
+    if isinstance(document, dict) and (document.keys() == COLUMNS or document.keys() == {"head"}):
+        return document
+    return {"chain": f"{file.name} line {number}", "seq": None, "body": "", "prev": "", "hash": ""}
 
 
 def _exported(rows: Iterable[Mapping[str, Any]], signed: Iterable[str]) -> Iterator[Mapping[str, Any]]:

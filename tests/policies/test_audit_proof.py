@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from policies.audit_heads import TYPE
-from policies.audit_proof import Proof, prove, rows_of
+from policies.audit_proof import Flaw, Proof, prove, rows_of
 from policies.tables import audit as audit_table
 from tests.fakes.trail import Plain, Row, chain_of, cut_at, genesis, head_of, record
 
@@ -54,8 +54,10 @@ def test_an_untouched_trail_is_sound_and_counted(keys: Plain) -> None:
     assert proof.sound and proof.flaws == []
 
 
-def test_nothing_is_sound(keys: Plain) -> None:
-    assert prove([], [], keys) == Proof() == Proof(0, 0, 0, 0, 0, [])
+def test_a_trail_without_records_proves_nothing(keys: Plain) -> None:  # attack LOG-07
+    empty = "there are no records: an empty trail proves nothing"
+    assert prove([], [], keys) == Proof(flaws=[Flaw("", 0, empty)])
+    assert prove([], [], keys, allow_empty=True) == Proof()
 
 
 # attack LOG-04
@@ -156,8 +158,9 @@ def test_a_cut_is_found_up_to_the_last_kept_head(keys: Plain) -> None:
     heads = [head_of(keys, row) for row in (rows[1], rows[6])]
     assert prove(rows, heads, keys).sound
     assert found(prove(rows[:5], heads, keys), ("a_1", 7, f"a signed head names this record, {GONE}"))
-    assert len(prove([], heads, keys).flaws) == 2
-    assert found(prove([], [head_of(keys, rows[0])], keys), ("a_1", 1, f"a signed head names this record, {GONE}"))
+    assert len(prove([], heads, keys, allow_empty=True).flaws) == 2
+    assert len(prove([], heads, keys).flaws) == 3
+    assert found(prove([], [head_of(keys, rows[0])], keys, allow_empty=True), ("a_1", 1, f"a signed head names this record, {GONE}"))
 
 
 def test_a_chain_that_was_made_anew_is_found(keys: Plain) -> None:

@@ -158,13 +158,64 @@ def _garble(line: str) -> str:
     return line[: len(line) // 2]
 
 
-@pytest.mark.parametrize("change", [_flip, _garble, lambda line: "", lambda line: "[" * 100_000, lambda line: '"text"'])
+def _doubled(line: str) -> str:
+    """Another content before the true one: who reads the first member is shown something that no hash covers."""
+    record = json.loads(line)
+    return '{"body": ' + json.dumps(record["body"].replace("bob", "eve")) + ", " + line[1:]
+
+
+def _extended(line: str) -> str:
+    return '{"note": "bob asked eve", ' + line[1:]
+
+
+def _headed(line: str) -> str:
+    return '{"head": "x", ' + line[1:]
+
+
+CHANGES = [_flip, _garble, lambda line: "", lambda line: "[" * 100_000, lambda line: '"text"', _doubled, _extended, _headed]
+
+
+# attack LOG-04, LOG-07
+@pytest.mark.parametrize("change", CHANGES)
 def test_one_changed_line_of_an_export_is_found(interlock: CommandLine, home: Path, tmp_path: Path, change: Callable[[str], str]) -> None:
     lines = interlock("audit", "export").out.splitlines()
     lines[2] = change(lines[2])
     (tmp_path / "copy.jsonl").write_text("\n".join(line for line in lines if line) + "\n")
     ran = interlock("audit", "verify", "copy.jsonl", "--json")
     assert (ran.code, ran.json["sound"]) == (1, False)
+
+
+# attack LOG-07
+@pytest.mark.parametrize("content", ["", "\n", "{}\n", "[]\n"], ids=["nothing", "an empty line", "an empty object", "an empty list"])
+def test_an_emptied_export_proves_nothing(interlock: CommandLine, home: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "copy.jsonl").write_text(content)
+    ran = interlock("audit", "verify", "copy.jsonl")
+    assert ran.code == 1 and "is sound" not in ran.out + ran.err
+    told = interlock("audit", "verify", "copy.jsonl", "--json").json
+    assert (told["sound"], len(told["flaws"]) > 0) == (False, True)
+    allowed = interlock("audit", "verify", "copy.jsonl", "--allow-empty", "--json")
+    assert (allowed.code, allowed.json["sound"]) == ((0, True) if content == "" else (1, False))
+
+
+# attack LOG-07
+def test_an_export_without_its_records_is_missed_by_its_heads(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
+    heads = [line for line in interlock("audit", "export").out.splitlines() if line.startswith('{"head"')]
+    (tmp_path / "copy.jsonl").write_text("\n".join(heads) + "\n")
+    for more in ((), ("--allow-empty",)):
+        ran = interlock("audit", "verify", "copy.jsonl", *more)
+        assert ran.code == 1 and "the chain was cut" in ran.out
+
+
+# attack LOG-07
+def test_an_export_of_another_gateway_is_not_vouched_for_by_these_keys(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
+    assert interlock("audit", "export", "-o", "copy.jsonl").code == 0
+    SigningKeys.open(tmp_path / "other")
+    interlock.environment["INTERLOCK_HOME"] = str(tmp_path / "other")
+    ran = interlock("audit", "verify", str(tmp_path / "copy.jsonl"))
+    assert ran.code == 1 and "is not signed by a key of this gateway" in ran.out
+    bare = [line for line in (tmp_path / "copy.jsonl").read_text().splitlines() if not line.startswith('{"head"')]
+    (tmp_path / "bare.jsonl").write_text("\n".join(bare) + "\n")
+    assert "no signed head names this chain" in interlock("audit", "verify", str(tmp_path / "bare.jsonl")).out
 
 
 def test_an_export_that_is_no_text_is_found_too(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
