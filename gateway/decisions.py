@@ -124,4 +124,5 @@ def _decision(record: Mapping[str, Any]) -> Decision:
         trace_id=record["trace_id"],
         approval=record.get("approval", ""),
         approvers=tuple(record.get("approvers", ())),
+        problem=record.get("problem", ""),
     )

@@ -147,6 +147,7 @@ def _answer(decision: Decision, errand: str) -> dict[str, Any]:
         "reason": REASONS.get(decision.reason_id, decision.reason_id),
         "policies": list(decision.policies),
         "missing": list(decision.missing),
+        **({"problem": decision.problem} if decision.problem else {}),
         "chain": [{"agent": link.agent, "permissions": list(link.permissions)} for link in decision.chain],
         "policy_version": decision.policy_version,
         "errand": errand or None,

@@ -61,6 +61,7 @@ def story(decision: Decision) -> dict[str, Any]:
         "policies": list(decision.policies),
         "missing": list(decision.missing),
         "task_id": decision.task_id,
+        **({"problem": decision.problem} if decision.problem else {}),
         **({"approval": decision.approval, "approvers": list(decision.approvers)} if decision.approval else {}),
     }
 
@@ -74,4 +75,5 @@ def sentence(decision: Decision) -> str:
     because = REASONS.get(decision.reason_id, decision.reason_id)
     missing = f" Missing: {', '.join(decision.missing)}." if decision.missing else ""
     policies = f" Policies: {', '.join(decision.policies)}." if decision.policies and not decision.allowed else ""
-    return f"{who}{chain} may not {what}. {because}{missing}{policies} Decision {decision.id}."
+    problem = f" Problem: {decision.problem}." if decision.problem else ""
+    return f"{who}{chain} may not {what}. {because}{missing}{policies}{problem} Decision {decision.id}."

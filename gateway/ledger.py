@@ -377,5 +377,6 @@ def _log_refusal(decision: Decision) -> None:
         permission=decision.act.permission,
         missing=decision.missing,
         policies=decision.policies,
+        **({"problem": decision.problem} if decision.problem else {}),
         task_id=decision.task_id,
     )

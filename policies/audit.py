@@ -59,6 +59,7 @@ def decision_record(decision: Decision, principal: Principal) -> dict[str, Any]:
         **({"approval": decision.approval, "approvers": decision.approvers} if decision.approval else {}),
         **({"began": decision.began} if decision.began else {}),
         **({"goes_on": decision.goes_on} if decision.goes_on else {}),
+        **({"problem": decision.problem} if decision.problem else {}),
     }
 
 

@@ -53,6 +53,7 @@ class _Verdict(Struct, frozen=True):
     note: str = ""  # of whoever denied it
     why: str = "allowed"
     approval: Approval | None = None  # without which it would not be allowed
+    problem: str = ""  # why a policy could not be evaluated
 
 
 class Authority:
@@ -193,7 +194,7 @@ class Authority:
         if answer.asks and act.action in ASKABLE:
             return _Verdict(ASKS, answer.policies, (), hidden)
         if answer.error:
-            return _Verdict(ERROR, answer.policies, (), hidden)
+            return _Verdict(ERROR, answer.policies, (), hidden, problem=answer.problem)
         if answer.policies:
             return _Verdict("policy-forbids", answer.policies, (), hidden)
         return _Verdict("user-lacks-permission", (), (f"{act.permission} (user)",), hidden)
@@ -242,6 +243,7 @@ def _decision(around: Surroundings, basis: tuple[str, str], caller: Caller, requ
         approvers=verdict.approval.approvers if verdict.approval else (),
         began=verdict.approval.used_by if verdict.approval else "",
         goes_on=request.terms.goes_on,
+        problem=verdict.problem,
     )
 
 

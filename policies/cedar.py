@@ -13,10 +13,11 @@ from policies.annotations import Ask, ask_of, together, total_of
 from policies.argument_types import KnownTool
 from policies.argument_types import Path as InputPath
 from policies.cedar_question import CedarQuestion, Verdict, context_text, slice_text
-from policies.cedar_values import cedar_value
+from policies.cedar_values import NotExpressible, cedar_value
 from policies.grant import Act
 from policies.input_paths import decimal_paths, other_paths, with_decimals
 from policies.permissions import BadPermission
+from policies.policy_failures import UNFIT, Failure, failure_of, inexpressible
 from policies.policy_folder import BadPolicy, Stamp, built_in, operators, stamp
 from policies.policy_reading import Read, Text, read_all, refuse_ambiguous
 from policies.policy_review import Policy, Review, review
@@ -172,6 +173,10 @@ def _parsed(rules: Mapping[str, Mapping[str, Any]]) -> cedarpy.PolicySet:
         raise BadPolicy("policies", str(error)) from error
 
 
+def _failed(failure: Failure) -> Verdict:
+    return Verdict(False, failure.policies, error=True, problem=failure.problem)
+
+
 def no_tools() -> Iterable[KnownTool]:
     """Where there is no registry."""
     return ()
@@ -262,8 +267,10 @@ class PolicyEngine:
         rules = self._rules
         try:
             arguments = self._arguments(rules, question) if question.input is not None else None
-        except (ValueError, RecursionError):
-            return Verdict(False, error=True)
+        except NotExpressible as error:
+            return _failed(inexpressible(error, self._readers(rules, question)))
+        except RecursionError:
+            return Verdict(False, error=True, problem="the arguments are nested too deeply")
         verdict = self._verdict(rules, rules.policies, question, arguments)
         if verdict.allowed or verdict.error or not verdict.policies or not rules.asks.keys() >= set(verdict.policies):
             return verdict
@@ -277,6 +284,10 @@ class PolicyEngine:
             return None
         decimals, others = (set().union(*paths) for paths in zip(*applying, strict=True))
         return with_decimals(cedar_value(question.input), decimals, others)
+
+    def _readers(self, rules: RuleSet, question: CedarQuestion) -> Iterable[Policy]:
+        """Policies that may apply and look at the arguments."""
+        return (policy for policy, *_ in rules.readers if may_apply(policy, question.act))
 
     def visible(self, question: CedarQuestion) -> bool:
         """Whether some arguments may be allowed, for lists: conditions on the arguments count as met. The call is ruled on again."""
@@ -294,10 +305,11 @@ class PolicyEngine:
             }
             result = cedarpy.is_authorized(request, policies, self._slice(question))
         except (ValueError, TypeError, KeyError, RecursionError):
-            return Verdict(False, error=True)
+            return Verdict(False, error=True, problem=UNFIT)
+        if result.diagnostics.errors or result.decision == cedarpy.Decision.NoDecision:
+            return _failed(failure_of(result.diagnostics.errors, rules.documents, arguments))
         decided = tuple(sorted({rules.names[key] for key in result.diagnostics.reasons}))
-        failed = bool(result.diagnostics.errors) or result.decision == cedarpy.Decision.NoDecision
-        return Verdict(result.decision == cedarpy.Decision.Allow and not failed, decided, failed)
+        return Verdict(result.decision == cedarpy.Decision.Allow, decided)
 
     def _slice(self, question: CedarQuestion) -> cedarpy.Entities:
         """The user in their roles and the resource in its parent, parsed once and kept."""

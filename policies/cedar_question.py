@@ -34,7 +34,8 @@ class CedarQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`policies`: the @ids that decided, none for the default denial. `error`: something could not be evaluated, so it is a denial.
+    """`policies`: the @ids that decided, none for the default denial. `error`: something could not be evaluated, so it is a denial;
+    then `policies` are those that failed, and `problem` says why.
 
     `asks`: all that stands in the way are policies that people may lift, which `policies` names.
     """
@@ -43,6 +44,7 @@ class Verdict:
     policies: tuple[str, ...] = ()
     error: bool = False
     asks: bool = False
+    problem: str = ""
 
 
 def context_text(question: CedarQuestion, arguments: Any) -> str:

@@ -7,10 +7,15 @@ from typing import Any
 from policies.argument_types import RESERVED
 
 LONG = 1 << 63
+DECIMAL = 1 << 63  # ten-thousandths
 
 
 class NotExpressible(ValueError):
-    """A value that Cedar can't compare faithfully, so no policy may rule on it."""
+    """A value that Cedar can't compare faithfully, so no policy may rule on it. `path` leads to it, by names of members."""
+
+    def __init__(self, problem: str, path: tuple[str, ...] = ()) -> None:
+        super().__init__(problem)
+        self.path = path
 
 
 def cedar_value(value: Any) -> Any:
@@ -30,14 +35,23 @@ def cedar_value(value: Any) -> Any:
         case Mapping():
             if not RESERVED.isdisjoint(value):
                 raise NotExpressible("a member has a name that Cedar reserves")
-            return {name: cedar_value(member) for name, member in value.items() if member is not None}
+            return {name: _member(name, member) for name, member in value.items() if member is not None}
         case list() | tuple():
             return [cedar_value(item) for item in value if item is not None]
     raise NotExpressible(f"{type(value).__name__} is not JSON")
 
 
+def _member(name: str, value: Any) -> Any:
+    try:
+        return cedar_value(value)
+    except NotExpressible as error:
+        raise NotExpressible(str(error), (name, *error.path)) from None
+
+
 def decimal_value(digits: str) -> dict[str, Any]:
-    """A decimal in Cedar's JSON form; its range is checked by Cedar itself."""
+    """A decimal in Cedar's JSON form. Raises NotExpressible for one out of Cedar's range."""
+    if not -DECIMAL <= Decimal(digits) * 10_000 < DECIMAL:
+        raise NotExpressible("a number is too large for a decimal")
     return {"__extn": {"fn": "decimal", "arg": digits}}
 
 

@@ -87,6 +87,7 @@ class Decision(Struct, frozen=True):
     approvers: tuple[str, ...] = ()  # tenant|issuer|subject of each
     began: str = ""  # the decision that used the approval before, where an act goes on that had to wait
     goes_on: str = ""  # the decision of an act that asked something, which this one answers, and with which it was counted
+    problem: str = ""  # why a policy could not be evaluated
 
 
 class Grant(Struct, frozen=True):

@@ -94,9 +94,12 @@ def with_decimals(arguments: Any, paths: Collection[Path], others: Collection[Pa
             holder = holder.get(name) if isinstance(holder, dict) else None
         if isinstance(holder, dict) and path[-1] in holder:
             value = holder[path[-1]]
-            holder[path[-1]] = _as_decimal(value)
+            try:
+                holder[path[-1]] = _as_decimal(value)
+            except NotExpressible as error:
+                raise NotExpressible(str(error), path) from None
             if path in others and holder[path[-1]] != value:
-                raise NotExpressible("policies compare a number with decimals, and with whole numbers")
+                raise NotExpressible("policies compare a number with decimals, and with whole numbers", path)
     return arguments
 
 

@@ -49,6 +49,7 @@ def _story(decision: dict[str, Any]) -> None:
             ("asked for", " ".join(filter(None, (decision["action"], decision.get("verb"), decision["resource"])))),
             ("missing", ", ".join(decision["missing"])),
             ("policies", ", ".join(decision["policies"])),
+            ("problem", decision.get("problem")),
             ("approval", decision.get("approval")),
             ("approved by", ", ".join(one.split("|", 2)[-1] for one in decision.get("approvers") or [])),
             ("outcome", decision.get("outcome")),

@@ -47,7 +47,9 @@ def test_what_nothing_permits_is_not_asked(tmp_path: Path) -> None:
 
 
 def test_an_asking_policy_that_fails_refuses(tmp_path: Path) -> None:
-    assert engine(tmp_path, ASKS).decide(ask(input={})) == Verdict(False, ("role:sales",), error=True)
+    verdict = engine(tmp_path, ASKS).decide(ask(input={}))
+    assert (verdict.allowed, verdict.asks, verdict.error) == (False, False, True)
+    assert verdict.policies == ("large",) and "argument amount" in verdict.problem
 
 
 def test_a_tool_that_asks_is_listed(tmp_path: Path) -> None:
@@ -88,7 +90,9 @@ def test_a_policy_sees_what_the_errand_did_before(tmp_path: Path) -> None:
 
 
 def test_a_policy_that_is_not_told_the_history_refuses(tmp_path: Path) -> None:
-    assert engine(tmp_path, TOTAL).decide(ask(input={"amount": 1})) == Verdict(False, ("role:sales",), error=True)
+    verdict = engine(tmp_path, TOTAL).decide(ask(input={"amount": 1}))
+    assert (verdict.allowed, verdict.error, verdict.policies) == (False, True, ("most",))
+    assert "`history`" in verdict.problem
     assert engine(tmp_path, TOTAL).visible(ask())
 
 

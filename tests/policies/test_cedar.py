@@ -146,7 +146,8 @@ def test_a_question_that_cedar_cannot_read_is_refused(tmp_path: Path) -> None:
         {"scopes": (object(),)},
     ]
     for change in odd:
-        assert rules.decide(replace(ask(ALICE, SALES), **change)) == Verdict(False, error=True), change
+        expected = Verdict(False, error=True, problem="the act can't be put to the policies")
+        assert rules.decide(replace(ask(ALICE, SALES), **change)) == expected, change
 
 
 def test_a_limit_on_an_argument_is_kept(tmp_path: Path) -> None:
@@ -156,7 +157,8 @@ def test_a_limit_on_an_argument_is_kept(tmp_path: Path) -> None:
     assert rules.decide(ask(BOB, RESERVE)) == Verdict(False)
     assert rules.decide(ask(BOB, RESERVE, input={"amount": None})) == Verdict(False)
     assert rules.decide(ask(BOB, RESERVE, input={"amount": "1"})).error
-    assert rules.decide(ask(BOB, RESERVE, input={"amount": 1 << 63})) == Verdict(False, error=True)
+    beyond = rules.decide(ask(BOB, RESERVE, input={"amount": 1 << 63}))
+    assert (beyond.allowed, beyond.policies, beyond.error) == (False, ("small",), True)
 
 
 def test_a_float_is_a_decimal_or_a_refusal(tmp_path: Path) -> None:
@@ -197,7 +199,9 @@ def test_a_number_that_is_forbidden_is_forbidden_however_it_is_written(tmp_path:
 def test_arguments_cannot_pose_as_entities_or_functions(tmp_path: Path, name: str) -> None:
     text = '@id("role") permit(principal, action, resource) when { context.input.as == Role::"operator" };'
     value = {name: {"type": "Role", "id": "operator"}}
-    assert engine(tmp_path, text).decide(ask(BOB, RESERVE, input={"as": value})) == Verdict(False, error=True)
+    verdict = engine(tmp_path, text).decide(ask(BOB, RESERVE, input={"as": value}))
+    assert (verdict.allowed, verdict.error) == (False, True)
+    assert verdict.problem == "argument as: a member has a name that Cedar reserves"
 
 
 def test_arguments_that_no_policy_reads_do_not_matter(plain: PolicyEngine) -> None:
@@ -208,7 +212,8 @@ def test_deep_arguments_are_refused_not_a_crash(tmp_path: Path) -> None:
     deep: dict[str, Any] = {}
     for _ in range(20_000):
         deep = {"a": deep}
-    assert engine(tmp_path, SMALL).decide(ask(BOB, RESERVE, input=deep)) == Verdict(False, error=True)
+    expected = Verdict(False, error=True, problem="the arguments are nested too deeply")
+    assert engine(tmp_path, SMALL).decide(ask(BOB, RESERVE, input=deep)) == expected
 
 
 @pytest.mark.parametrize(
