@@ -87,6 +87,57 @@ def test_arguments_without_end_are_no_policys_fault(tmp_path: Path) -> None:
     assert told(tmp_path, nested) == ((), "the arguments are nested too deeply")
 
 
+KINDS = {"bool": True, "long": 1, "string": "a", "decimal": {"__extn": {"fn": "decimal", "arg": "1.0"}}, "record": {"a": 1}, "set": [1]}
+
+
+def path(*names: str) -> dict[str, Any]:
+    """`context.input` and what the names lead to, as Cedar's JSON."""
+    node: dict[str, Any] = {".": {"left": {"Var": "context"}, "attr": "input"}}
+    for name in names:
+        node = {".": {"left": node, "attr": name}}
+    return node
+
+
+def reading(*paths: tuple[str, ...]) -> dict[str, Any]:
+    return {"annotations": {"id": "p"}, "conditions": [{"kind": "when", "body": {"Set": [path(*each) for each in paths]}}]}
+
+
+def problem(said: str, arguments: Any, *paths: tuple[str, ...]) -> str:
+    return failure_of([f"error while evaluating policy `k`: {said}"], {"k": reading(*paths)}, arguments).problem
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_argument_at_fault_is_of_the_type_that_was_met(kind: str) -> None:
+    names = tuple((name,) for name in KINDS)
+    assert problem(f"expected x, got {kind}", KINDS, *names) == f"p: argument {kind}: expected x, got {kind}"
+    assert problem(f"expected x, got {kind}", {"to": KINDS}, *(("to", *name) for name in names)).startswith(f"p: argument to.{kind}: ")
+
+
+def test_an_argument_is_not_at_fault_for_what_another_lacks() -> None:
+    said = "record does not have the attribute `city`"
+    assert (
+        problem(said, {"to": {"street": "x"}, "by": {}}, ("to", "street"), ("to", "city"), ("by", "road")) == f"p: argument to.city: {said}"
+    )
+    assert problem(said, {"to": {"city": {}}}, ("to", "city", "zip")) == f"p: {said}"
+    assert problem("got lost", {"a": 1}, ("a",)) == "p: got lost"
+    assert problem("expected x, got long", {"a": 1, "b": 2, "c": "d"}, ("b",), ("a",), ("c",)) == "p: argument a, b: expected x, got long"
+    assert problem("expected x, got long", {"a": "b"}, ("a", "b", "c")) == "p: expected x, got long"
+    assert problem("expected x, got string", {"a": "b"}, ("a", "b", "c")) == "p: argument a: expected x, got string"
+
+
+def test_a_policy_that_reads_everything_reads_what_can_not_be_expressed() -> None:
+    beyond = NotExpressible("too large", ("a", "b"))
+    named = {
+        "whole": reading(()),
+        "same": reading(("a", "b")),
+        "above": reading(("a",)),
+        "below": reading(("a", "b", "c")),
+        "no": reading(("b",)),
+    }
+    policies = [{**policy, "annotations": {"id": name}} for name, policy in named.items()]
+    assert inexpressible(beyond, policies) == Failure(("above", "below", "same", "whole"), "argument a.b: too large")
+
+
 def test_what_cedar_says_of_no_policy_is_told_as_it_is() -> None:
     assert failure_of(["failed to build request: no luck"], {}, None) == Failure((), UNFIT)
     assert failure_of(["error while evaluating policy `gone`: x"], {}, None) == Failure((), UNFIT)
