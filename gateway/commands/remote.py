@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DENIED = -32010  # JSON-RPC: denied by policy (on both doors)
+LIMITED = -32012  # too much was asked for
 UNKNOWN = (-32001, -32011)  # a task; an agent or a server
 WHO_ARE_YOU = "set INTERLOCK_TOKEN: export INTERLOCK_TOKEN=$(interlock token --user alice)"
 ANYTHING = "interlock agent list, server list, tools and task list show what there is for you"
@@ -188,12 +189,16 @@ def stop_of(document: Mapping[str, Any], status: int) -> Stop:
     text = str(text or f"the gateway answered {status}")
     if status == 403 or inner.get("code") == DENIED:
         return _refusal(inner, text)
-    if status in (429, 503):
-        spent = _found(document, "reason_id") == "budget-spent"
-        return Failed(text, "budgets begin anew at midnight, UTC" if spent else "the gateway is busy: try again in a moment")
+    if status in (429, 503) or inner.get("code") == LIMITED:
+        return Failed(text, "budgets begin anew at midnight, UTC" if _is_spent(document) else "the gateway is busy: try again in a moment")
     if status == 404 or inner.get("code") in UNKNOWN:
         return Failed(text, next((todo for word, todo in ELSEWHERE.items() if word in text), ANYTHING))
     return Failed(text)
+
+
+def _is_spent(document: Mapping[str, Any]) -> bool:
+    """Whether the budget of the day is the reason: `reason_id` of problems and of MCP, `reason` of A2A's ErrorInfo."""
+    return _found(document, "reason_id") == "budget-spent" or _found(document, "reason") == "BUDGET_SPENT"
 
 
 def _refusal(error: Mapping[str, Any], text: str) -> Refused:

@@ -6,6 +6,8 @@ import sys
 import httpx
 import pytest
 
+from gateway.errors import a2a_details, mcp_data, told
+from gateway.limits import BudgetSpent
 from tests.fakes.gateway_api import Answer, GatewayApi
 from tests.fakes.ports import nowhere
 from tests.gateway.commands.conftest import CommandLine, api, interlock
@@ -103,6 +105,18 @@ def test_a_refusal_over_json_rpc_reads_the_same(interlock: CommandLine, api: Gat
     assert (ran.code, ran.out) == (3, "")
     for text in ("bob may not.", "user-lacks-permission", "d_1", "tool:inventory.reserve (user)", "interlock why d_1"):
         assert text in ran.err
+
+
+@pytest.mark.parametrize("status", [200, 429])
+@pytest.mark.parametrize("protocol", ["mcp", "a2a"])
+def test_a_spent_budget_is_not_said_to_be_over_in_a_moment(interlock: CommandLine, api: GatewayApi, status: int, protocol: str) -> None:
+    said = told(BudgetSpent("The budget of this day is spent.", 3600))
+    data = mcp_data(said) if protocol == "mcp" else a2a_details(said)
+    error = {"code": said.row.code, "message": said.detail, "data": data}
+    path, command = ("/mcp", ("call", "crm_read")) if protocol == "mcp" else ("/agents/crm", ("send", "crm", "hello"))
+    api.on(f"POST {path}", {"jsonrpc": "2.0", "id": 1, "error": error}, status)
+    ran = interlock(*command)
+    assert ran.code == 1 and "midnight, UTC" in ran.err and "moment" not in ran.err
 
 
 def test_unknown_names_are_a_failure_not_a_refusal(interlock: CommandLine, api: GatewayApi) -> None:
