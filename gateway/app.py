@@ -5,6 +5,7 @@ import socket
 import sys
 from typing import Any
 
+import structlog
 import uvicorn
 
 from gateway.admission import Admission, hosts_of
@@ -12,21 +13,25 @@ from gateway.assembly import doors, tool_door
 from gateway.assembly.greeting import greet
 from gateway.assembly.process import Gateway
 from gateway.assembly.rest import client_authentication, proofs, rest
+from gateway.database import engine_for
+from gateway.database_start import Patience, reach
 from gateway.front import Doors, Front
 from gateway.settings import Settings
 from gateway.visits import Visits
 
 SETTINGS = "INTERLOCK_SERVING"
 NOT_STARTED = 3
+log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> None:
     """Runs the gateway until a signal. With several workers each builds its own, from the same settings.
 
-    Raises HomeInUse, KeysUnusable, BadPolicy and ValueError for a gateway that can't be built.
+    Raises DatabaseUnusable, HomeInUse, KeysUnusable, BadPolicy and ValueError for a gateway that can't be built.
     """
     os.environ[SETTINGS] = settings.model_dump_json()
     if settings.workers > 1:
+        _await_database(settings)
         uvicorn.run("gateway.app:from_environment", factory=True, workers=settings.workers, **_options(settings))
         return
     gateway = Gateway(settings)
@@ -34,6 +39,15 @@ def serve(settings: Settings) -> None:
     server.run()
     if not server.started:
         sys.exit(NOT_STARTED)
+
+
+def _await_database(settings: Settings) -> None:
+    """Before there are workers, each of which would say the same. Raises DatabaseUnusable."""
+    engine = engine_for(settings.database_url)
+    try:
+        reach(engine, Patience(settings.database.wait, lambda problem: log.warning("database_awaited", problem=problem)))
+    finally:
+        engine.dispose()
 
 
 class _Server(uvicorn.Server):

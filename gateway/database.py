@@ -11,6 +11,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.batch import Batch, Moves, NotKept
+from gateway.database_start import problem_of
+from gateway.outage import Outage
 from gateway.transactions import Participant
 from gateway.writer import Writer
 from policies.tables import epochs
@@ -82,6 +84,7 @@ class Database:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="interlock-reader")
         self._epochs = dict.fromkeys(EPOCHS, 0)
         self._seen = -STALE_SECONDS
+        self._outage = Outage()
         self._watchers: list[tuple[str, Callable[[], Any]]] = []
 
     @property
@@ -114,10 +117,14 @@ class Database:
         def run() -> T:
             try:
                 with self.engine.connect() as connection:
-                    return work(connection.execution_options(interlock_read=True))
+                    found = work(connection.execution_options(interlock_read=True))
             except SQLAlchemyError as error:
-                log.warning("database_not_read", error=type(error).__name__)
+                if (left_out := self._outage.failed()) is not None:
+                    log.warning("database_not_read", problem=problem_of(error), left_out=left_out)
                 raise NotRead from error
+            if (seconds := self._outage.ended()) is not None:
+                log.info("database_read_again", after_seconds=round(seconds, 1))
+            return found
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from gateway.broker import Broker
-from gateway.database import Database, NotKept
+from gateway.database import Database, NotKept, NotRead
+from gateway.outage import Outage
 from gateway.presence import Presence
 from policies.audit import Audit, Head
 from policies.audit_heads import HeadsFile
@@ -90,9 +91,16 @@ async def _sweep(broker: Broker) -> None:
 
 
 async def _repeat(seconds: float, act: Callable[[], Awaitable[object]]) -> None:
+    """The next round tries again what failed. While the database is away, it says so itself, once for everybody."""
+    outage = Outage()
     while True:
         await asyncio.sleep(seconds)
         try:
             await act()
-        except Exception:  # a loop's root: the next beat tries again
-            log.exception("pulse_missed")
+        except (NotKept, NotRead):
+            log.debug("pulse_missed", exc_info=True)
+        except Exception:  # a loop's root
+            if (left_out := outage.failed()) is not None:
+                log.exception("pulse_missed", left_out=left_out)
+        else:
+            outage.ended()

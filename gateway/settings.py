@@ -10,9 +10,11 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from adapters.contract import UpstreamFault
 from gateway.identity_settings import Identity
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+NO_CREDENTIAL = "the gateway lacks a credential that its settings name"
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
 
@@ -24,10 +26,30 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _address(given: str) -> str:
+    """Raises ValueError for what no client could call."""
+    try:
+        parts = urlsplit(given)
+        told = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port) and not parts.username
+    except ValueError:
+        told = False
+    if given and (not told or parts.query or parts.fragment or given != given.strip()):
+        raise ValueError(f"{given!r} is not an address that clients can call, such as https://agents.example.com")
+    return given
+
+
+def _database(given: str) -> str:
+    """Raises ValueError for a database that the gateway can't use, without telling what may be a password."""
+    if given and not given.startswith(("sqlite:///", "postgresql://")):
+        kind = given.partition(":")[0][:32]
+        raise ValueError(f"{kind!r} is no database that the gateway knows; write sqlite:///PATH or postgresql://USER@HOST/NAME")
+    return given
+
+
 class Server(_Strict):
     """How the gateway is reached and what it takes in."""
 
-    public_url: str = ""  # as clients see it, without a trailing slash; empty: http://{host}:{port}
+    public_url: Annotated[str, AfterValidator(_address)] = ""  # as clients see it, without a trailing slash; empty: http://{host}:{port}
     public_grpc: str = ""  # host:port that gRPC clients see; empty: the host of public_url and grpc_port
     trusted_proxies: list[str] = []
     max_body: int = Field(4 << 20, ge=1024)  # bytes of one request
@@ -35,7 +57,10 @@ class Server(_Strict):
 
 
 class Database(_Strict):
-    url: str = ""  # sqlite:///PATH or postgresql://…; empty: a SQLite file in INTERLOCK_HOME
+    """Where everything is kept."""
+
+    url: Annotated[str, AfterValidator(_database)] = ""  # sqlite:///PATH or postgresql://…; empty: a SQLite file in INTERLOCK_HOME
+    wait: float = Field(30.0, ge=0, le=3600)  # seconds that a server which is away is waited for at start
 
 
 class DevelopmentUser(_Strict):
@@ -237,9 +262,19 @@ def upstream_headers(upstream: Mapping[str, Any]) -> Mapping[str, str]:
     return {name: from_environment(value) for name, value in upstream.get("headers", {}).items()}
 
 
+def variable(place: str) -> str:
+    """What the environment has for `env:NAME`; empty where it has nothing."""
+    return os.environ.get(place.removeprefix("env:"), "")
+
+
 def from_environment(value: str) -> str:
-    """What `env:NAME` stands for; any other text is itself."""
-    return os.environ.get(value.removeprefix("env:"), "") if value.startswith("env:") else value
+    """What `env:NAME` stands for; any other text is itself. Raises UpstreamFault where the environment has nothing for it."""
+    if not value.startswith("env:"):
+        return value
+    found = variable(value)
+    if not found:
+        raise UpstreamFault(NO_CREDENTIAL, f"the environment has no variable {value.removeprefix('env:')}")
+    return found
 
 
 def command_environment(seed: ServerSeed) -> dict[str, str]:
@@ -253,11 +288,14 @@ def command_environment(seed: ServerSeed) -> dict[str, str]:
 
 
 def given_text(value: str) -> str:
-    """The same, and `file:PATH` for what a platform writes anew now and then, such as the token of a workload; empty without one."""
+    """The same, and `file:PATH` for what a platform writes anew now and then, such as the token of a workload. Raises UpstreamFault."""
     if not value.startswith("file:"):
         return from_environment(value)
     path = Path(value.removeprefix("file:"))
-    return path.read_text().strip() if path.is_file() else ""
+    text = path.read_text().strip() if path.is_file() else ""
+    if not text:
+        raise UpstreamFault(NO_CREDENTIAL, f"there is no file {path}, or nothing in it")
+    return text
 
 
 def _merged(*layers: dict[str, Any]) -> dict[str, Any]:

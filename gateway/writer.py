@@ -10,8 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.batch import Batch, NotKept
+from gateway.database_start import problem_of
 from gateway.transactions import Outcome, Participant, Transactions
 
 T = TypeVar("T")
@@ -140,7 +142,7 @@ class Writer:
         away = [(job, error) for job, error in failed if isinstance(error, NotKept)]
         well = len(away) < among
         if well != self.well:
-            log.info("database_back") if well else log.error("database_away", error=repr(away[0][1].__cause__))
+            log.info("database_back") if well else log.error("database_away", problem=_problem(away[0][1]))
         self.well = well
         if not well:
             self._rest_until = time.monotonic() + REST_SECONDS
@@ -157,6 +159,11 @@ class Writer:
                 self._loop.call_soon_threadsafe(_resolve, done)
         except RuntimeError:
             log.debug("nobody_waits", jobs=len(done))  # the event loop is closed
+
+
+def _problem(error: Exception) -> str:
+    cause = error.__cause__
+    return problem_of(cause) if isinstance(cause, SQLAlchemyError) else repr(cause or error)
 
 
 def _resolve(done: list[tuple[_Job, Outcome]]) -> None:

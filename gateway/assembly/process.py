@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.catalog import Catalog
 from adapters.doorbells import Doorbells
@@ -22,6 +23,7 @@ from gateway.collector import settle
 from gateway.connections import Connections
 from gateway.consented import Consented
 from gateway.database import Database, bump, engine_for
+from gateway.database_start import Patience, reach, unusable
 from gateway.empty_lists import EmptyLists
 from gateway.errors import REASONS
 from gateway.front_door import FrontDoor
@@ -101,7 +103,7 @@ class Gateway:
         self.keys = SigningKeys.open(settings.home)
         self.process = new_id("p")
         self.database = Database(engine_for(settings.database_url, self.process))
-        _migrate(self.database)
+        _open(self.database, Patience(settings.database.wait, lambda problem: log.warning("database_awaited", problem=problem)))
         self.audit = Audit(new_id("a"), now_us)
         self.database.enlist(self.audit)
         self.egress = Egress(settings.allowed_targets)
@@ -282,9 +284,16 @@ class Gateway:
             self._lock.close()
 
 
-def _migrate(database: Database) -> None:
-    """Alembic is loaded only when there is something to do."""
-    if database.revision() != HEAD:
-        from gateway.migrations.run import upgrade
+def _open(database: Database, patience: Patience) -> None:
+    """Waits for the database, and brings it to the schema of this version. Raises DatabaseUnusable.
 
-        upgrade(database.engine)
+    Alembic is loaded only when there is something to do.
+    """
+    reach(database.engine, patience)
+    try:
+        if database.revision() != HEAD:
+            from gateway.migrations.run import upgrade
+
+            upgrade(database.engine)
+    except SQLAlchemyError as error:
+        raise unusable(database.engine, error) from error

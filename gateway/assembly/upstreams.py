@@ -16,7 +16,7 @@ from adapters.openapi_tools import OpenApi
 from gateway.card_source import CardSource, own_places
 from gateway.connections import Connections
 from gateway.onboarding import Sources
-from gateway.settings import ServerSeed, Settings, command_environment, from_environment, given_text, upstream_headers
+from gateway.settings import ServerSeed, Settings, command_environment, given_text, upstream_headers, variable
 from policies.credentials import Vault
 from policies.envelope import Envelope
 from policies.keys import SigningKeys
@@ -33,7 +33,7 @@ def own_client(settings: Settings, keys: SigningKeys) -> OwnClient:
 
 def envelope(settings: Settings) -> Envelope:
     """What seals secrets in rows. Raises KeysUnusable."""
-    given = given_keys(settings.vault.keys, from_environment)
+    given = given_keys(settings.vault.keys, variable)
     return Envelope(VaultKeys.open(settings.home, given))
 
 

@@ -55,6 +55,7 @@ def findings_of(config: Path | None) -> Iterator[Finding]:
     looks: tuple[tuple[str, Callable[[Settings], Finding]], ...] = (
         ("home", _home),
         ("keys", _keys),
+        ("vault keys", _vault),
         ("database", _database),
         ("policies", _policies),
         ("sandbox", _sandbox),
@@ -108,6 +109,13 @@ def _keys(chosen: "Settings") -> Finding:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             return Finding("keys", False, f"{path} is open to others", f"chmod go= {path}; then interlock keys rotate")
     return Finding("keys", True, f"{home.keys(chosen).active} signs")
+
+
+def _vault(chosen: "Settings") -> Finding:
+    if not chosen.vault.keys and not (chosen.home / "keys" / "vault").exists():
+        return Finding("vault keys", True, "will be made by interlock serve")
+    home.vault_keys(chosen)
+    return Finding("vault keys", True, "from vault.keys" if chosen.vault.keys else f"in {chosen.home / 'keys' / 'vault'}")
 
 
 def _database(chosen: "Settings") -> Finding:

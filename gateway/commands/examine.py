@@ -1,10 +1,12 @@
 """What a configuration says that can't be, or that nobody would notice: looked for before the gateway starts, and by `interlock check`."""
 
 import difflib
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -33,6 +35,8 @@ def troubles(chosen: "Settings", environment: Mapping[str, str]) -> Iterator[Tro
     """All that is found, in the order of the file."""
     yield from strangers(environment)
     yield from _exposed(chosen)
+    yield from _folders(chosen)
+    yield from _issuers(chosen)
     yield from _roles(chosen)
     yield from _seeds(chosen)
 
@@ -51,6 +55,32 @@ def _exposed(chosen: "Settings") -> Iterator[Trouble]:
     if public.scheme != "https" and public.hostname not in LOOPBACK:
         todo = "end TLS before the gateway, and set server.public_url to the https:// address that clients use"
         yield Trouble("server.public_url", f"{chosen.public_url} would have tokens cross a network for everybody to read", todo)
+
+
+def _folders(chosen: "Settings") -> Iterator[Trouble]:
+    """The folder of a SQLite file that the settings name: the gateway makes its home, and no other folder."""
+    if chosen.database.url.startswith("sqlite:///"):
+        folder = Path(chosen.database.url.removeprefix("sqlite:///")).absolute().parent
+        if not folder.is_dir():
+            yield Trouble("database.url", f"there is no folder {folder}", "make it, or correct database.url")
+        elif not os.access(folder, os.W_OK):
+            yield Trouble("database.url", f"this user may not write in {folder}", "let them, or correct database.url")
+
+
+def _issuers(chosen: "Settings") -> Iterator[Trouble]:
+    """Providers that can't be told apart, or whose people can't be put into tenants."""
+    given = chosen.identity.issuers
+    names = Counter(issuer.issuer for issuer in given)
+    for index, issuer in enumerate(given):
+        where = f"identity.issuers[{index}] {issuer.issuer}"
+        if names[issuer.issuer] > 1:
+            yield Trouble(where, "two entries have this issuer", "leave one of them away")
+        if not issuer.issuer or "|" in issuer.issuer or issuer.issuer == chosen.public_url:
+            yield Trouble(where, "an issuer needs a name of its own, without |", "write the `iss` of its tokens")
+        if urlsplit(issuer.jwks_url).scheme not in ("http", "https"):
+            yield Trouble(f"{where}: jwks_url", f"{issuer.jwks_url!r} is not an address", "write the https:// address of its keys")
+        if len(issuer.tenants) > 1 and not issuer.tenant_claim:
+            yield Trouble(where, "several tenants need a tenant_claim", "name the claim that says which")
 
 
 def strangers(environment: Mapping[str, str]) -> Iterator[Trouble]:
@@ -97,6 +127,7 @@ def _seeds(chosen: "Settings") -> Iterator[Trouble]:
             yield from _ceiling(where, seed)
             yield from _target(where, seed)
             yield from _shared(where, seed)
+            yield from _unset(where, {"upstream": seed.upstream, "env": getattr(seed, "env", {})})
 
 
 def _named(where: str, seed: Any) -> Iterator[Trouble]:
@@ -115,6 +146,19 @@ def _ceiling(where: str, seed: Any) -> Iterator[Trouble]:
         Permissions.of(seed.ceiling)
     except BadPermission as error:
         yield Trouble(f"{where}: ceiling", str(error), "see docs/permissions.md")
+
+
+def _unset(where: str, given: Any, path: str = "") -> Iterator[Trouble]:
+    """Texts that stand for a variable or a file which is not there: an empty credential would be sent instead."""
+    if isinstance(given, dict):
+        for name, value in given.items():
+            yield from _unset(where, value, f"{path}.{name}" if path else str(name))
+    elif isinstance(given, list):
+        for index, value in enumerate(given):
+            yield from _unset(where, value, f"{path}[{index}]")
+    elif isinstance(given, str) and given.startswith("env:") and not os.environ.get(given.removeprefix("env:")):
+        name = given.removeprefix("env:")
+        yield Trouble(f"{where}: {path}", f"the environment has no variable {name}", f"set {name} for the gateway")
 
 
 def _shared(where: str, seed: Any) -> Iterator[Trouble]:

@@ -46,12 +46,12 @@ def keys(chosen: "Settings", create: bool = False) -> "SigningKeys":
 
 def vault_keys(chosen: "Settings") -> "VaultKeys":
     """Those that seal credentials. They are made with the signing keys, at the first start."""
-    from gateway.settings import from_environment
+    from gateway.settings import variable
     from policies.key_folder import KeysUnusable
     from policies.vault_keys import VaultKeys, given_keys
 
     try:
-        return VaultKeys.open(chosen.home, given_keys(chosen.vault.keys, from_environment))
+        return VaultKeys.open(chosen.home, given_keys(chosen.vault.keys, variable))
     except (KeysUnusable, OSError) as error:
         raise Failed(str(error), "look at vault.keys, or at the owner and modes of keys/vault") from error
 
@@ -83,9 +83,10 @@ def sqlite_file(chosen: "Settings") -> Path | None:
 @contextmanager
 def reading(chosen: "Settings", only: bool = True) -> Iterator["Connection"]:
     """A connection that only reads, or with `only` false writes too. The database is not made, and not migrated, by this."""
-    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import SQLAlchemyError
 
     from gateway.database import engine_for
+    from gateway.database_start import problem_of, unusable
 
     url = chosen.database_url
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
@@ -94,9 +95,14 @@ def reading(chosen: "Settings", only: bool = True) -> Iterator["Connection"]:
         )
     engine = engine_for(chosen.database_url)
     try:
-        with engine.connect() as connection:
+        connection = engine.connect()
+    except SQLAlchemyError as error:
+        found = unusable(engine, error)
+        raise Failed(str(found), found.todo) from error
+    try:
+        with connection:
             yield connection.execution_options(interlock_read=True) if only else connection
-    except DBAPIError as error:
-        raise Failed(f"the database can't be read: {type(error.orig).__name__}", "interlock check; then interlock migrate") from error
+    except SQLAlchemyError as error:
+        raise Failed(f"the database can't be read: {problem_of(error)}", "interlock check; then interlock migrate") from error
     finally:
         engine.dispose()

@@ -40,6 +40,7 @@ def serve(
             raise WrongUsage("gRPC needs a port of its own", f"interlock serve --grpc-port {chosen.port + 1}")
         _check_free(chosen.host, chosen.grpc_port, "--grpc-port")
     from gateway.app import serve as run
+    from gateway.database_start import DatabaseUnusable
     from gateway.home import HomeInUse
     from policies.cedar import BadPolicy
     from policies.key_folder import KeysUnusable
@@ -48,6 +49,8 @@ def serve(
         run(chosen)
     except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
         raise Failed(f"INTERLOCK_HOME is {chosen.home}, where no folder can be: {error.strerror}", "set it to a folder of yours") from error
+    except DatabaseUnusable as error:
+        raise Failed(str(error), error.todo) from error
     except HomeInUse as error:
         raise Failed(str(error), "stop the other one, or set INTERLOCK_HOME to another folder") from error
     except (BadPolicy, KeysUnusable, OSError) as error:
@@ -71,22 +74,26 @@ def _examine(chosen: "Settings") -> None:
 def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
     """Bring the database to the schema that this version expects."""
     chosen = home.settings(config)
-    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import SQLAlchemyError
 
     from gateway.database import Database, engine_for
+    from gateway.database_start import DatabaseUnusable, Patience, problem_of, reach
     from gateway.migrations.run import upgrade
 
     try:
         if chosen.database_url.startswith("sqlite"):
             chosen.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = Database(engine_for(chosen.database_url))
+        reach(database.engine, Patience(chosen.database.wait, screen.complain))
         with screen.progress("migrating…"):
             before = database.revision()
             upgrade(database.engine)
             after = database.revision()
         database.close()
-    except (DBAPIError, OSError) as error:
-        reason = type(error.orig).__name__ if isinstance(error, DBAPIError) else str(error)
+    except DatabaseUnusable as error:
+        raise Failed(str(error), error.todo) from error
+    except (SQLAlchemyError, OSError) as error:
+        reason = problem_of(error) if isinstance(error, SQLAlchemyError) else str(error)
         raise Failed(f"the database was not migrated: {reason}", "is it running, and may this user write to it? interlock check") from error
     if as_json:
         screen.data({"before": before, "after": after})

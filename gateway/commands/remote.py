@@ -198,7 +198,7 @@ def stop_of(document: Mapping[str, Any], status: int) -> Stop:
 
 def _is_spent(document: Mapping[str, Any]) -> bool:
     """Whether the budget of the day is the reason: `reason_id` of problems and of MCP, `reason` of A2A's ErrorInfo."""
-    return _found(document, "reason_id") == "budget-spent" or _found(document, "reason") == "BUDGET_SPENT"
+    return bool(_found(document, "reason_id") == "budget-spent" or _found(document, "reason") == "BUDGET_SPENT")
 
 
 def _refusal(error: Mapping[str, Any], text: str) -> Refused:

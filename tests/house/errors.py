@@ -41,6 +41,7 @@ INSIDE = {
     "gateway.contracts.BadContract": "a BadRequest that names the member",
     "gateway.schemas.BadSchema": "whoever asks decides what that means",
     "gateway.limits.LimitReached": "what is raised is one of its three kinds, each with a row",
+    "gateway.database_start.DatabaseUnusable": "start-up: printed by the command line",
     "gateway.settings.BadSettings": "start-up: printed by the command line",
     "gateway.commands.outcomes.Failed": "an exit code of the command line",
     "gateway.commands.outcomes.NotReachable": "an exit code of the command line",

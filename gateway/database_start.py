@@ -1,0 +1,79 @@
+"""Reaching the database at start: waits while it is away, and says in one line what is wrong with it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+AGAIN_SECONDS = 0.5
+FINAL = ("authentication failed", "no password supplied", "does not exist", "pg_hba.conf", "invalid port number")  # of Postgres
+
+
+class DatabaseUnusable(Exception):
+    """The gateway can't begin with this database. `todo` says what to do about it."""
+
+    def __init__(self, problem: str, todo: str) -> None:
+        super().__init__(problem)
+        self.todo = todo
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a database that is away is waited for, in seconds, and the clock for it. `told` hears once what is waited for."""
+
+    seconds: float
+    told: Callable[[str], None]
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def reach(engine: Engine, patience: Patience) -> None:
+    """Returns once the database answers. Raises DatabaseUnusable: at once for what waiting does not mend, else when time is over."""
+    deadline, waiting = patience.now() + patience.seconds, False
+    while True:
+        try:
+            with engine.connect() as connection:
+                connection.execution_options(interlock_read=True).exec_driver_sql("SELECT 1")
+            return
+        except SQLAlchemyError as error:
+            problem = problem_of(error)
+            if is_final(engine, problem) or patience.now() >= deadline:
+                raise unusable(engine, error) from error
+        if not waiting:
+            patience.told(f"{place(engine)}: {problem}; waiting up to {patience.seconds:.0f} s for it")
+            waiting = True
+        patience.sleep(AGAIN_SECONDS)
+
+
+def unusable(engine: Engine, error: SQLAlchemyError) -> DatabaseUnusable:
+    """What to tell of an error, with what to do."""
+    problem = problem_of(error)
+    if engine.dialect.name == "sqlite":
+        todo = "make its folder, or let this user write there; database.url says where it is"
+    elif is_final(engine, problem):
+        todo = "look at database.url, and at the users and databases of the server"
+    else:
+        todo = "start it, or look at database.url; database.wait says how long it is waited for"
+    return DatabaseUnusable(f"{place(engine)}: {problem}", todo)
+
+
+def is_final(engine: Engine, problem: str) -> bool:
+    """Whether waiting does not mend it: it is no server that starts."""
+    return engine.dialect.name == "sqlite" or any(sign in problem for sign in FINAL)
+
+
+def problem_of(error: SQLAlchemyError) -> str:
+    """The driver's own words for it, in one line. No password is ever among them."""
+    said = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
+    line = said.strip().partition("\n")[0].strip()
+    return line.rpartition("failed: ")[2][:300] or type(error).__name__
+
+
+def place(engine: Engine) -> str:
+    """Where the database is, without who we are there."""
+    url = engine.url
+    if engine.dialect.name == "sqlite":
+        return f"the database {url.database}"
+    return f"the database {url.database or ''} at {url.host or 'the local socket'}:{url.port or 5432}"
