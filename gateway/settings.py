@@ -284,7 +284,7 @@ def command_environment(seed: ServerSeed) -> dict[str, str]:
         if value.startswith("env:") and wanted not in os.environ:
             raise BadSettings(f"servers.{seed.name}.env.{name}: the environment variable {wanted} is not set")
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return inherited | {name: from_environment(value) for name, value in seed.env.items()}
+    return inherited | {name: variable(value) if value.startswith("env:") else value for name, value in seed.env.items()}
 
 
 def given_text(value: str) -> str:

@@ -156,9 +156,10 @@ def _unset(where: str, given: Any, path: str = "") -> Iterator[Trouble]:
     elif isinstance(given, list):
         for index, value in enumerate(given):
             yield from _unset(where, value, f"{path}[{index}]")
-    elif isinstance(given, str) and given.startswith("env:") and not os.environ.get(given.removeprefix("env:")):
+    elif isinstance(given, str) and given.startswith("env:"):
         name = given.removeprefix("env:")
-        yield Trouble(f"{where}: {path}", f"the environment has no variable {name}", f"set {name} for the gateway")
+        if name not in os.environ or (path.startswith("upstream") and not os.environ[name]):
+            yield Trouble(f"{where}: {path}", f"the environment has no variable {name}", f"set {name} for the gateway")
 
 
 def _shared(where: str, seed: Any) -> Iterator[Trouble]:
