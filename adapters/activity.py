@@ -24,7 +24,7 @@ from adapters.contract import (
 )
 from adapters.frames import UNREADABLE, End, Frame, Head, JsonBody, SseFrame
 from adapters.task import Artifact, Part, text_of
-from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read, said
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read, said
 from adapters.vendor_faults import FAILED
 from adapters.vendor_line import Line, Request, quoted
 
@@ -50,7 +50,7 @@ class Activity:
     """A conversation is named by the gateway, or told by Copilot Studio when it begins."""
 
     kind: ClassVar[str] = "activity"
-    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True)
+    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = ActivityOptions
 
     async def describe(self, line: Line[ActivityOptions]) -> AgentFacts:

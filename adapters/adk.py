@@ -11,7 +11,7 @@ from adapters.chat_content import question_in
 from adapters.contract import AgentFault, Answer, ArtifactPiece, Ask, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
 from adapters.frames import End, Frame, JsonBody, SseFrame
 from adapters.task import Artifact, Part
-from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
 from adapters.vendor_faults import FAILED, UNKNOWN, UPSTREAM
 from adapters.vendor_line import Line, Request, quoted
 
@@ -34,7 +34,7 @@ class Adk:
     """A session belongs to one user; an invocation is a turn, and goes on when its question is answered."""
 
     kind: ClassVar[str] = "adk"
-    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True)
+    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.EACH)
     options: ClassVar[type[VendorOptions]] = AdkOptions
 
     async def describe(self, line: Line[AdkOptions]) -> AgentFacts:

@@ -12,7 +12,7 @@ from adapters.chat_content import question_in, recent, sources_of, text_in
 from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
 from adapters.frames import Frame, SseFrame
 from adapters.task import Artifact, Part
-from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
 from adapters.vendor_faults import FAILED
 from adapters.vendor_line import Line, Request
 
@@ -42,7 +42,7 @@ class AgUi:
     """The thread is ours, and so are the runs. The agent need not remember anything."""
 
     kind: ClassVar[str] = "ag-ui"
-    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True)
+    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = AgUiOptions
 
     async def describe(self, line: Line[AgUiOptions]) -> AgentFacts:

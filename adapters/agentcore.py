@@ -9,7 +9,7 @@ from adapters.chat_content import as_text
 from adapters.contract import AgentFault, ArtifactPiece, Done, Event, Failed, Ref, Turn, UpstreamFault, VendorRef
 from adapters.frames import End, Frame, JsonBody, SseFrame
 from adapters.task import Artifact, Part
-from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
 from adapters.vendor_faults import FAILED, NOT_TAKEN, UPSTREAM
 from adapters.vendor_line import Line, Request, quoted
 
@@ -41,7 +41,7 @@ class AgentCore:
     """A session is a conversation, and its id is the gateway's. A run has no id: what can be stopped is the session."""
 
     kind: ClassVar[str] = "agentcore"
-    features: ClassVar[Features] = Features(streams=True, cancels=True)
+    features: ClassVar[Features] = Features(streams=True, cancels=True, questions=OpenQuestions.NONE)
     options: ClassVar[type[VendorOptions]] = AgentCoreOptions
 
     async def describe(self, line: Line[AgentCoreOptions]) -> AgentFacts:

@@ -25,7 +25,7 @@ from adapters.contract import (
 )
 from adapters.frames import Frame, JsonBody, SseFrame
 from adapters.task import Artifact, Part
-from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read, said
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read, said
 from adapters.vendor_faults import FAILED, UPSTREAM
 from adapters.vendor_line import Line, Request, quoted
 
@@ -63,7 +63,7 @@ class Agentforce:
     """A session is a conversation; its messages are numbered, and the numbers rise."""
 
     kind: ClassVar[str] = "agentforce"
-    features: ClassVar[Features] = Features(streams=True, resumes=True)
+    features: ClassVar[Features] = Features(streams=True, resumes=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = AgentforceOptions
 
     async def describe(self, line: Line[AgentforceOptions]) -> AgentFacts:

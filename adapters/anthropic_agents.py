@@ -22,7 +22,7 @@ from adapters.frames import Frame, Head
 from adapters.managed_session import SessionReader
 from adapters.model_failures import FOREIGN
 from adapters.task import Part
-from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
 from adapters.vendor_line import Line, Request, quoted
 
 VERSION: Final = {"anthropic-version": "2026-10-21", "anthropic-beta": "managed-agents-2026-04-01"}
@@ -46,7 +46,7 @@ class AnthropicAgents:
     """A session is a conversation. Its events are told once, so whoever sends something listens first."""
 
     kind: ClassVar[str] = "anthropic-agents"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True)
+    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = ManagedOptions
 
     async def describe(self, line: Line[ManagedOptions]) -> AgentFacts:

@@ -14,7 +14,7 @@ from adapters.contract import CITATIONS, Answer, ArtifactPiece, Ask, Done, Event
 from adapters.eventstream import CONTENT_TYPE, DECODERS
 from adapters.frames import End, EventMessage, Frame, parsed
 from adapters.task import Artifact, Part
-from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
 from adapters.vendor_faults import fault_of
 from adapters.vendor_line import Line, Request, quoted
 
@@ -50,7 +50,7 @@ class Bedrock:
     """A session is a conversation, and its id is the gateway's. A run has no id, and can't be stopped."""
 
     kind: ClassVar[str] = "bedrock"
-    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True)
+    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = BedrockOptions
 
     async def describe(self, line: Line[BedrockOptions]) -> AgentFacts:

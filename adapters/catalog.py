@@ -118,9 +118,10 @@ class Catalog:
         """Whether agents of this kind have no card of their own, but an adapter that tells about them."""
         return kind in self._places
 
-    def features(self, kind: str) -> Features:
-        """Raises UnknownKind."""
-        return self._vendor(kind).vendor.features
+    def features(self, kind: str, upstream: Mapping[str, Any] = NOTHING) -> Features:
+        """What an agent of this kind with that `upstream` can do. Raises UnknownKind and BadOptions."""
+        vendor = self._vendor(kind).vendor
+        return options_of(vendor, upstream, self._read_text).narrow_features(vendor.features) if upstream else vendor.features
 
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
         """Whether an `upstream` is one of agents of this kind. Raises UnknownKind and BadOptions."""

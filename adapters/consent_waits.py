@@ -3,9 +3,9 @@
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, structs
 
-from adapters.contract import Ask, Call, ConsentNeeded, Ref, Turn, VendorRef
+from adapters.contract import Ask, Call, ConsentNeeded, Prompt, Ref, Turn, VendorRef
 from adapters.task import Message, Part, Role
 
 WAITS: Final = "waits_for_consent"
@@ -33,11 +33,12 @@ def parked(turn: Turn, call: Call, needed: ConsentNeeded) -> Ref:
         "message": msgspec.json.encode(turn.message).decode(),
         "task_id": ref.task_id,
         "extra": dict(ref.extra),
+        "prompts": msgspec.to_builtins(ref.prompts or ()),
         "skill": act.resource.partition("/")[2] if act.kind == "Agent" else "",
         "accepted_output_modes": list(turn.accepted_output_modes),
         "metadata": turn.metadata,
     }
-    return Ref(VendorRef(ref.context_id, needed.id, {WAITS: kept}, kept=ref.kept))
+    return Ref(VendorRef(ref.context_id, needed.id, {WAITS: kept}, kept=ref.kept, session=ref.session))
 
 
 def question(needed: ConsentNeeded) -> Ask:
@@ -47,9 +48,15 @@ def question(needed: ConsentNeeded) -> Ask:
 
 
 def before(ref: VendorRef) -> VendorRef:
-    """The agent's own ids, which a consent stands in front of."""
+    """The agent's own ids and open prompts, which a consent stands in front of."""
     kept = ref.extra[WAITS]
-    return VendorRef(ref.context_id, kept["task_id"], kept["extra"], kept=ref.kept)
+    prompts = msgspec.convert(kept.get("prompts", ()), tuple[Prompt, ...])
+    return VendorRef(ref.context_id, kept["task_id"], kept["extra"], prompts or UNSET, ref.kept, session=ref.session)
+
+
+def at_agent(ref: VendorRef) -> VendorRef:
+    """The agent's own ids and open prompts, whether or not a consent stands in front of them. No task id: it knows no task yet."""
+    return before(ref) if waits(ref) else ref
 
 
 def unsent(ref: VendorRef) -> Unsent:

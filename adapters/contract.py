@@ -41,11 +41,13 @@ class Answer(Struct, frozen=True):
     value: Any
 
 
-class VendorRef(Struct, frozen=True):
+class VendorRef(Struct, frozen=True, omit_defaults=True):
     """The agent's own ids of this conversation; kept by the gateway as soon as `Ref` arrives, shown to nobody else.
 
-    `prompts` are those that its task waits for: the gateway's to write, from the Ask that ended the turn. `kept` is what the adapter
-    has to know of the session in its later tasks too, where the agent itself keeps nothing: small, since it is written with each task.
+    `prompts` are those that its task waits for: the gateway's to write, from the Ask that ended the turn. They stay until the agent
+    itself ended the turn that answers them. `kept` is what the adapter has to know of the session in its later tasks too, where the
+    agent itself keeps nothing: small, since it is written with each task. `over`: the agent has ended or lost its session, so the next
+    task of the conversation opens another one. `session`: the gateway's name of the conversation since it last began anew, see Turn.
     """
 
     context_id: str = ""
@@ -53,6 +55,8 @@ class VendorRef(Struct, frozen=True):
     extra: Mapping[str, Any] = msgspec.field(default_factory=dict)
     prompts: tuple[Prompt, ...] | UnsetType = UNSET
     kept: Mapping[str, Any] | UnsetType = UNSET
+    over: bool = False
+    session: str = ""
 
 
 class Turn(Struct, frozen=True):
@@ -60,7 +64,7 @@ class Turn(Struct, frozen=True):
 
     `stream`: somebody watches, so events should come as they happen, from an agent that can stream. `answers` are to the prompts
     that the task waited for, all of them. `session` is the gateway's name of the conversation, a UUID that no other person, agent or
-    errand shares; only adapters of vendors get it.
+    errand shares, and another one after the agent's session was given up; only adapters of vendors get it.
     """
 
     message: Message

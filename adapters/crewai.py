@@ -26,7 +26,7 @@ from adapters.contract import (
 )
 from adapters.frames import Frame, JsonBody
 from adapters.task import Artifact, Message, Part, text_of
-from adapters.vendor import AgentFacts, CancelOutcome, Features, SkillFacts, Vendor, VendorOptions, said
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, said
 from adapters.vendor_faults import FAILED, UPSTREAM
 from adapters.vendor_line import Line, Request, quoted
 
@@ -57,7 +57,7 @@ class CrewAI:
     """A kickoff is a turn; nothing is kept between kickoffs."""
 
     kind: ClassVar[str] = "crewai"
-    features: ClassVar[Features] = Features(resumes=True, parallel=True)
+    features: ClassVar[Features] = Features(resumes=True, parallel=True, questions=OpenQuestions.EACH)
     options: ClassVar[type[VendorOptions]] = CrewAIOptions
 
     async def describe(self, line: Line[CrewAIOptions]) -> AgentFacts:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from adapters.contract import CITATIONS, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
 from adapters.frames import End, Frame, SseFrame
 from adapters.task import Artifact, Message, Part, text_of
-from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
 from adapters.vendor_faults import FAILED
 from adapters.vendor_line import Line, Request, multipart, quoted
 
@@ -31,7 +31,7 @@ class Dify:
     """An app is known by its key; who the person is it takes from us."""
 
     kind: ClassVar[str] = "dify"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, polls=True, files=True)
+    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, polls=True, files=True, questions=OpenQuestions.EACH)
     options: ClassVar[type[VendorOptions]] = DifyOptions
 
     async def describe(self, line: Line[DifyOptions]) -> AgentFacts:

@@ -11,11 +11,9 @@ MESSAGES: Final = "messages"
 
 
 def input_of(turn: Turn) -> dict[str, Any]:
-    """One interrupt is answered by the value alone, several by their ids."""
-    answers = turn.answers
-    if answers:
-        resume = answers[0].value if len(answers) == 1 else {each.prompt.id: each.value for each in answers}
-        return {"command": {"resume": resume}}
+    """Answers name their interrupts: a bare value would answer whichever interrupt is open on the thread."""
+    if turn.answers:
+        return {"command": {"resume": {each.prompt.id: each.value for each in turn.answers}}}
     return {"input": _messages(turn.message)}
 
 

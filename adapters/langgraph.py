@@ -10,7 +10,7 @@ from adapters.contract import AgentFault, ArtifactPiece, Ask, Canceled, Done, Ev
 from adapters.frames import End, Frame, Head, JsonBody, SseFrame
 from adapters.graph_messages import MESSAGES, id_of, input_of, prompt_of, usage_of
 from adapters.task import Artifact, Part
-from adapters.vendor import UNFINISHED, AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.vendor import UNFINISHED, AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
 from adapters.vendor_faults import FAILED, UNKNOWN, UPSTREAM
 from adapters.vendor_line import Line, Request, quoted
 
@@ -31,7 +31,7 @@ class LangGraph:
     """A thread is a conversation, a run is a turn."""
 
     kind: ClassVar[str] = "langgraph"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True)
+    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = LangGraphOptions
 
     async def describe(self, line: Line[LangGraphOptions]) -> AgentFacts:

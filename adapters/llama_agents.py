@@ -11,7 +11,7 @@ from adapters.chat_content import question_in
 from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, Ref, Turn, VendorRef
 from adapters.frames import End, Frame, JsonBody, NdjsonLine, SseFrame
 from adapters.task import Artifact, Message, Part, text_of
-from adapters.vendor import AgentFacts, CancelOutcome, Features, SkillFacts, Vendor, VendorOptions, read
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read
 from adapters.vendor_faults import FAILED
 from adapters.vendor_line import Line, Request, quoted
 
@@ -39,7 +39,9 @@ class LlamaAgents:
     """Each task is a run of its own; workflows have no sessions."""
 
     kind: ClassVar[str] = "llama-agents"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, polls=True, parallel=True)
+    features: ClassVar[Features] = Features(
+        streams=True, cancels=True, resumes=True, polls=True, parallel=True, questions=OpenQuestions.EACH
+    )
     options: ClassVar[type[VendorOptions]] = LlamaAgentsOptions
 
     async def describe(self, line: Line[LlamaAgentsOptions]) -> AgentFacts:

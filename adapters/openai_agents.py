@@ -12,7 +12,7 @@ from adapters.model_failures import FOREIGN, LOST, SESSION_LOST, failure_in, fai
 from adapters.required_actions import foreign_actions, open_actions, prompts_of, result_event
 from adapters.response_items import is_aside, items_of, outputs_of, usage_of
 from adapters.task import Artifact, Message, Part
-from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
 from adapters.vendor_line import Line, Request, quoted
 
 BETA: Final = {"openai-beta": "agents=v1"}
@@ -33,7 +33,7 @@ class OpenAIAgents:
     """A session is a conversation. Its events are only told while they happen, so whoever sends something listens first."""
 
     kind: ClassVar[str] = "openai-agents"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True)
+    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = AgentsOptions
 
     async def describe(self, line: Line[AgentsOptions]) -> AgentFacts:

@@ -12,7 +12,7 @@ from adapters.chat_content import as_text, recent
 from adapters.chat_reader import ChatReader
 from adapters.contract import Ask, Done, Event, Ref, Turn, VendorRef
 from adapters.task import Part
-from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
 from adapters.vendor_line import Line, Request
 
 KEPT_MAX: Final = 32_000  # characters of a conversation that go with the next turn
@@ -58,7 +58,7 @@ class OpenAIChat:
     """A turn is one request with the whole conversation. The server keeps nothing, so there is nothing to cancel but the connection."""
 
     kind: ClassVar[str] = "openai-chat"
-    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True)
+    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = ChatOptions
 
     async def describe(self, line: Line[ChatOptions]) -> AgentFacts:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from adapters.contract import Event, Ref, Turn, VendorRef
 from adapters.response_items import devui_answers, items_of, result_of
 from adapters.response_reader import ResponseReader
-from adapters.vendor import AgentFacts, CancelOutcome, Features, SkillFacts, Vendor, VendorOptions, read
+from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read
 from adapters.vendor_line import Line, Request, quoted
 
 
@@ -23,10 +23,13 @@ class ResponsesOptions(VendorOptions):
 
 
 class OpenAIResponses:
-    """A turn is a response, which goes on from the one before it; in DevUI a conversation is an object of its own."""
+    """A turn is a response, which goes on from the one before it; in DevUI a conversation is an object of its own.
+
+    A response that asks is gone on from by its answers alone: until then the conversation stays where it was.
+    """
 
     kind: ClassVar[str] = "openai-responses"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True)
+    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = ResponsesOptions
 
     async def describe(self, line: Line[ResponsesOptions]) -> AgentFacts:
@@ -40,13 +43,14 @@ class OpenAIResponses:
         return AgentFacts(name, told, skills=(SkillFacts(name, name, told, schema=schema),) if schema.get("type") == "object" else ())
 
     async def run(self, turn: Turn, line: Line[ResponsesOptions]) -> AsyncIterator[Event]:
-        options, session = line.options, (turn.ref or VendorRef()).context_id
+        options, ref = line.options, turn.ref or VendorRef()
+        session, before = ref.context_id, ref.task_id if turn.answers else ref.context_id
         devui = options.dialect == "devui"
         if devui and not session:
             session = str((await line.json(Request("POST", "/conversations", {"metadata": {"agent_id": options.model}})))["id"])
         if session:
             yield Ref(VendorRef(session))
-        body = {"metadata": {"entity_id": options.model}, "conversation": session} if devui else _called(options, session, line.user)
+        body = {"metadata": {"entity_id": options.model}, "conversation": session} if devui else _called(options, before, line.user)
         streams = turn.stream or devui or options.background  # without a stream, DevUI loses questions
         body |= {"input": _input(turn, devui), "stream": streams}
         frames = line.frames(Request("POST", "/responses", body))

@@ -76,9 +76,11 @@ class ResponseReader:
         elif status in ("completed", "incomplete"):
             for item in response["output"]:
                 yield from self._item(item)
-            if status == "completed" and not self._devui and not self._foreign:  # a response with an open call takes no other message
+            ending = self._ending(response)
+            answered = isinstance(ending, Done) or (isinstance(ending, Failed) and ending.rejected)
+            if status == "completed" and answered and not self._devui:  # a response with an open call takes its result alone
                 yield Ref(VendorRef(self._run, self._run))
-            yield self._ending(response)
+            yield ending
 
     def _ending(self, response: Mapping[str, Any]) -> Event:
         if response["status"] == "incomplete":

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET
+from msgspec.structs import replace
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from adapters.contract import InvalidAnswer, Prompt, PromptKind, Turn, VendorRef
 from adapters.expressions import BadExpression, compiled, filled, fits
 from adapters.frames import UNREADABLE
 from adapters.task import Part
-from adapters.vendor import VendorOptions
+from adapters.vendor import Features, OpenQuestions, VendorOptions
 from adapters.vendor_line import Line, Request, quoted
 
 NAMES: Final = ("user", "session", "run", "prompt", "token")  # what may stand in braces in a path
@@ -169,7 +170,10 @@ class About(Described):
 
 
 class RestOptions(VendorOptions):
-    """`start` begins a turn, `stream` too where somebody watches, `resume` goes on with answers; without it, `start` does."""
+    """`start` begins a turn, `stream` too where somebody watches, `resume` goes on with answers; without it, `start` does.
+
+    `questions`: `each` where an answer names its question or its run, so that other questions of the session stay open.
+    """
 
     about: About
     start: Sent
@@ -178,6 +182,10 @@ class RestOptions(VendorOptions):
     poll: Polled | None = None
     cancel: Stopped | None = None
     answer: Answered
+    questions: Literal["one", "each"] = "one"
+
+    def narrow_features(self, features: Features) -> Features:
+        return replace(features, questions=OpenQuestions.EACH) if self.questions == "each" else features
 
     @model_validator(mode="after")
     def _ends(self) -> "RestOptions":

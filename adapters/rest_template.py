@@ -25,7 +25,7 @@ from adapters.expressions import compiled
 from adapters.frames import End, Frame, JsonBody, NdjsonLine, SseFrame
 from adapters.rest_options import Answered, Missing, Polled, RestOptions, context_of, run_of
 from adapters.task import Artifact, Part
-from adapters.vendor import UNFINISHED, AgentFacts, CancelOutcome, Features, SkillFacts, Vendor, VendorOptions, read, said
+from adapters.vendor import UNFINISHED, AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read, said
 from adapters.vendor_faults import FAILED
 from adapters.vendor_line import Line, Request
 
@@ -38,7 +38,7 @@ class RestTemplate:
     """A conversation is a name that the agent is told, or one that it tells; a turn is one request, and polls until it is over."""
 
     kind: ClassVar[str] = "rest"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True)
+    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = RestOptions
 
     async def describe(self, line: Line[RestOptions]) -> AgentFacts:

@@ -54,12 +54,36 @@ STOPPED_MAX: Final = 1_000  # cancellations that are remembered, until their run
 MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError)  # what reading an answer of another shape raises
 
 
+class OpenQuestions(StrEnum):
+    """How many questions an agent's session may have open while the gateway says something else in that session."""
+
+    NONE = "none"  # the agent never asks
+    ONE = "one"  # whatever is said next answers the open question, drops it or confuses it
+    EACH = "each"  # an answer reaches its own question alone, and every other question stays open
+
+
+class Features(Struct, frozen=True):
+    """What agents of one kind can do at all."""
+
+    streams: bool = False
+    cancels: bool = False
+    resumes: bool = False  # asks, and goes on with the answer
+    polls: bool = False  # can be asked how a turn stands, by `Polling.poll`
+    files: bool = False
+    parallel: bool = False  # has no sessions, so that turns of one conversation need not wait for each other
+    questions: OpenQuestions = OpenQuestions.ONE  # of a session; the gateway keeps a new task out of a session whose one question is open
+
+
 class VendorOptions(BaseModel):
     """What an operator may say of an agent in its `upstream`, beside what every agent has. A vendor adds its own."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     user: Literal["pseudonym", "subject"] = "pseudonym"  # as whom the vendor gets to know a person
+
+    def narrow_features(self, features: Features) -> Features:
+        """The features of an agent with these options, where they differ from those of its kind."""
+        return features
 
 
 class BadOptions(Exception):
@@ -69,17 +93,6 @@ class BadOptions(Exception):
         super().__init__(f"{field} {problem}")
         self.field = field
         self.problem = problem
-
-
-class Features(Struct, frozen=True):
-    """What agents of this kind can do at all."""
-
-    streams: bool = False
-    cancels: bool = False
-    resumes: bool = False  # asks, and goes on with the answer
-    polls: bool = False  # can be asked how a turn stands, by `Polling.poll`
-    files: bool = False
-    parallel: bool = False  # has no sessions, so that turns of one conversation need not wait for each other
 
 
 class SkillFacts(Struct, frozen=True):
@@ -221,6 +234,8 @@ class VendorAgent:
         ):
             async for event in events:
                 if isinstance(event, Ref):
+                    if turn.ref is not None and turn.ref.session:
+                        event = Ref(replace(event.ref, session=turn.ref.session))
                     gate.last = event.ref
                     self._learn(key, event.ref)
                     if not run and (before := self._stopping.get((*key[:2], event.ref.task_id))) and before.done():
@@ -287,14 +302,16 @@ class VendorAgent:
     def _known(self, key: tuple[str, str, str], turn: Turn, last: VendorRef | None) -> Turn:
         """With the vendor's session, where a turn just before this one opened it, and what the turn that this one waited for kept."""
         ref = turn.ref or VendorRef()
-        if last is not None and last.context_id:
+        if last is not None and last.context_id and not last.over:
             return replace(turn, ref=replace(ref, context_id=last.context_id, kept=last.kept))
         if ref.context_id or key not in self._sessions:
             return turn
         return replace(turn, ref=replace(ref, context_id=self._sessions[key]))
 
     def _learn(self, key: tuple[str, str, str], ref: VendorRef) -> None:
-        if ref.context_id and key[2]:
+        if ref.over:
+            self._sessions.pop(key, None)
+        elif ref.context_id and key[2]:
             self._sessions[key] = ref.context_id
             self._sessions.move_to_end(key)
             if len(self._sessions) > SESSIONS_MAX:

@@ -11,6 +11,7 @@ from msgspec.structs import asdict, replace
 from adapters.contract import Canceled, CannotCancel, UpstreamFault, VendorRef
 from gateway.database import NotKept, NotRead
 from gateway.ledger import Ledger, Outside, Trail
+from gateway.prompts import keeping
 from gateway.task_reader import TaskReader
 from gateway.tasks import TaskRow
 from gateway.turns import EndingNotKept, Memory, Turned, Turns
@@ -155,6 +156,8 @@ class Cancellation:
                 raise NotCancelable
             return now
         log.info("task_canceled", task_id=row.id, agent=row.agent, told=told)
+        if told:  # and its question is withdrawn, so the agent's session can go on
+            now = replace(now, row=replace(now.row, vendor_ref=keeping(now.row.vendor_ref, ())))
         return await self._turns.stop(now, Canceled(None if told else self._turns.steps.says(now.row, WITHDRAWN)))
 
     async def _known(self, row: TaskRow) -> TaskRow:

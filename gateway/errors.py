@@ -15,6 +15,7 @@ from gateway.asking import TooManyQuestions
 from gateway.cancellation import NotCancelable
 from gateway.connections import UnknownConnection
 from gateway.contracts import ContractBroken
+from gateway.conversation import ConversationWaits
 from gateway.database import NotKept, NotRead
 from gateway.decisions import BadCursor, UnknownDecision
 from gateway.error_row import PRECONDITION
@@ -189,6 +190,7 @@ TABLE: dict[type[Exception], Row] = {
     BadCursor: Row(400, -32602, "bad-cursor"),
     NotCancelable: Row(400, -32002, "not-cancelable", "The task can't be canceled.", "TASK_NOT_CANCELABLE", PRECONDITION),
     TaskEnded: Row(400, -32004, "task-not-waiting", "The task does not wait for a message.", "UNSUPPORTED_OPERATION", PRECONDITION),
+    ConversationWaits: Row(409, -32014, "conversation-waits", rpc=PRECONDITION),
     AwaitsApproval: Row(
         400, -32004, "awaits-approval", "The task waits for approval, and goes on by itself.", "UNSUPPORTED_OPERATION", PRECONDITION
     ),
@@ -260,6 +262,7 @@ class Told:
     retry_after: int = 0  # seconds
     unnamed: bool = False
     proof: ProofRefused | None = None  # of the key that the token is bound to
+    task_id: str = ""  # of the caller's other task, which has to be answered or canceled first
 
     @property
     def jsonrpc_status(self) -> int:
@@ -284,6 +287,8 @@ def told(error: Exception) -> Told:
         return Told(row, TOKENS.get(error.reason, row.says), unnamed=error.reason == "missing")
     if isinstance(error, LimitReached):
         return Told(row, str(error), retry_after=error.retry_after)
+    if isinstance(error, ConversationWaits):
+        return Told(row, str(error), task_id=error.task_id)
     return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0)
 
 
@@ -339,6 +344,8 @@ def a2a_details(said: Told) -> list[dict[str, Any]]:
         return [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}, info]
     if row.status == 429:
         return [info, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{said.retry_after}s"}]
+    if said.task_id:
+        info["metadata"] = {"taskId": said.task_id}
     if said.decision is not None:
         info["metadata"] = {"decision_id": said.decision["id"], "reason_id": said.decision["reason_id"]}
         return [info, {"@type": "interlock/decision", **said.decision}]
@@ -350,6 +357,8 @@ def mcp_data(said: Told) -> dict[str, Any]:
     data: dict[str, Any] = {"reason_id": said.row.reason}
     if said.row.status == 429:
         data["retryAfter"] = said.retry_after  # seconds
+    if said.task_id:
+        data["taskId"] = said.task_id
     if said.decision is not None:
         data |= {"decision_id": said.decision["id"], **said.decision}
     if said.approval is not None:
@@ -367,7 +376,7 @@ def problem(said: Told) -> dict[str, Any]:
         "detail": said.detail,
         "reason_id": decision.get("reason_id", said.row.reason),
         "decision_id": decision.get("id", ""),
-        "task_id": decision.get("task_id", ""),
+        "task_id": decision.get("task_id", said.task_id),
         **({"decision": decision} if decision else {}),
         **({"approval": said.approval} if said.approval else {}),
     }

@@ -45,6 +45,11 @@ def keeping(vendor_ref: str, prompts: tuple[Prompt, ...]) -> str:
     return msgspec.json.encode(replace(_ref(vendor_ref), prompts=prompts or UNSET)).decode()
 
 
+def still_open(vendor_ref: str, ref: VendorRef) -> VendorRef:
+    """What the agent tells of its ids in a turn that answers prompts, with those prompts: nobody knows yet whether it took the answers."""
+    return replace(ref, prompts=_ref(vendor_ref).prompts) if _MARK in vendor_ref and ref.prompts is UNSET else ref
+
+
 def asking(message: Message | None, prompts: Sequence[Prompt], message_id: str) -> Message:
     """The agent's words, and each prompt as a data part."""
     parts = message.parts if message else tuple(Part(text=words(each)) for each in prompts)

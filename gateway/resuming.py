@@ -10,6 +10,7 @@ from adapters.a2a_wire.v1 import BadMessage
 from adapters.task import TaskState
 from gateway.asking import TooManyQuestions
 from gateway.broker import Broker, Ready
+from gateway.conversation import ConversationWaits
 from gateway.explanations import sentence
 from gateway.halt import KILLED, SAYS
 from gateway.ledger import Ledger, Outside, Refused, Trail
@@ -44,10 +45,12 @@ async def each_by_itself(due: Iterable[tuple[str, Awaitable[None]]]) -> int:
 
 
 async def end_of(going_on: Awaitable[None]) -> str:
-    """Why a task can't go on, for everybody; empty where it does, or the next round sees: another process has it, or there is no room."""
+    """Why a task can't go on, for everybody. Empty where it does, or where the next round tries again: another process has the task,
+    there is no room, or another task of its conversation waits for an answer.
+    """
     try:
         await going_on
-    except (ApprovalGone, TaskEnded, HistoryMoved, TooManyCalls):
+    except (ApprovalGone, TaskEnded, HistoryMoved, TooManyCalls, ConversationWaits):
         return ""
     except Refused as refused:
         return sentence(refused.ruling.decision)

@@ -8,14 +8,15 @@ import msgspec
 from msgspec import Struct
 
 from adapters.a2a_wire.v1 import BadMessage
-from adapters.consent_waits import unsent, waits
-from adapters.contract import ENDPOINT, Adapter, Turn, VendorRef
+from adapters.consent_waits import at_agent, unsent, waits
+from adapters.contract import Adapter, Turn, VendorRef
 from adapters.mcp_agent import wanted
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpRequest
 from adapters.task import Message, TaskState
 from gateway.asking import terms_of
 from gateway.contracts import check_input, contract_of
+from gateway.conversation import check_no_question, check_question, keeps_others_out, next_ref, tasks_beside
 from gateway.database import Batch
 from gateway.handoff import SUMMARY, contracted, plain, skill_of, with_context, without
 from gateway.ledger import Adapters, Trail
@@ -161,8 +162,8 @@ def turn_of(sending: Sending, target: Registration, row: TaskRow, ref: VendorRef
     turn = Turn(plain(sending.message), ref, watched, sending.accepted_output_modes, without(sending.metadata))
     if FEATURES not in target.facts:
         return turn
-    answers = answers_to((ref.prompts or ()) if ref else (), sending.message)
-    return msgspec.structs.replace(turn, answers=answers, session=session_of(row))
+    answers = answers_to((at_agent(ref).prompts or ()) if ref else (), sending.message)
+    return msgspec.structs.replace(turn, answers=answers, session=(ref.session if ref else "") or session_of(row))
 
 
 def check_handoff(sending: Sending, target: Registration, before: TaskRow | None) -> None:
@@ -172,11 +173,11 @@ def check_handoff(sending: Sending, target: Registration, before: TaskRow | None
 
 
 async def turn_for(memory: Memory, adapters: Adapters, sending: Sending, allowed: Allowed) -> tuple[Turn, Adapter]:
-    """What the agent is to do, and who has it do that, within its contract. Raises BadAnswer and UnknownKind."""
+    """What the agent is to do, and who has it do that, within its contract. Raises BadAnswer, ConversationWaits and UnknownKind."""
     target, row, before = allowed.target, allowed.row, allowed.before
     if FEATURES in target.facts:
         await adapters.load(target.kind)
-    turn = turn_of(sending, target, row, await ref_of(memory, row, before, sending))
+    turn = turn_of(sending, target, row, await ref_of(memory, sending, allowed))
     adapter = adapters.adapter(target.kind, target.upstream)
     if target.contracts:
         output = contract_of(target, sending.skill or (await skill_of(memory.tasks, before) if before else "")).output
@@ -187,21 +188,19 @@ async def turn_for(memory: Memory, adapters: Adapters, sending: Sending, allowed
     return turn, adapter
 
 
-async def ref_of(memory: Memory, row: TaskRow, before: TaskRow | None, sending: Sending) -> VendorRef | None:
-    """The agent's own ids: of the task that goes on, or of the last task in the same context."""
-    if before:
-        return _ref(before.vendor_ref)
+async def ref_of(memory: Memory, sending: Sending, allowed: Allowed) -> VendorRef | None:
+    """The agent's own ids: of the task that goes on, or of the conversation. Raises ConversationWaits and BadAnswer."""
+    target, row, before = allowed.target, allowed.row, allowed.before
+    ref = _ref(before.vendor_ref) if before else None
+    if before and ref and at_agent(ref).task_id:
+        if keeps_others_out(target, before):
+            check_question(target, before, await tasks_beside(memory.database, before))
+        return ref
     if not sending.message.context_id:
-        return None
-    last = await memory.tasks.before(row)
-    return None if last is None else conversation_of(last)
-
-
-def conversation_of(last: TaskRow) -> VendorRef:
-    """What of a task goes on in the next of its conversation."""
-    ref = _ref(last.vendor_ref)
-    where = {ENDPOINT: ref.extra[ENDPOINT]} if ENDPOINT in ref.extra else {}
-    return VendorRef(context_id=ref.context_id, extra=where, kept=ref.kept)
+        return ref
+    beside = await tasks_beside(memory.database, row)
+    check_no_question(target, beside)
+    return ref or next_ref(target, row, beside)
 
 
 def granted(row: TaskRow, grant: Grant) -> TaskRow:

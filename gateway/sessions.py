@@ -1,4 +1,4 @@
-"""Sessions of vendors' agents: one turn at a time in each, in whichever processes of the gateway they are."""
+"""Sessions of vendors' agents: one turn at a time in each, and none that would touch another task's open question."""
 
 import asyncio
 import hashlib
@@ -8,18 +8,19 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Connection, exists, select
 
+from adapters.consent_waits import at_agent, waits
 from adapters.contract import Adapter, Call, Event, Failed, Turn, VendorRef
 from adapters.vendor_faults import BUSY, SESSION_BUSY
+from gateway.conversation import ConversationWaits, check_no_question, holds_one_question, next_ref, tasks_beside
 from gateway.database import NotKept, NotRead
 from gateway.loose import let_go
-from gateway.sending import conversation_of
-from gateway.tables import processes, tasks
-from gateway.tasks import TaskRow, row_of
-from gateway.turns import Memory, Turned, Turns
+from gateway.tables import processes
+from gateway.task_reader import session_of
+from gateway.tasks import TaskRow
+from gateway.turns import OURS, Memory, Turned, Turns
 from policies.tables import vault_leases as leases
 from registry.card import FEATURES, Registration
 
@@ -27,7 +28,8 @@ SPARE_US: Final = 10_000_000  # after the deadline of a turn, until its ending i
 LOOK_FIRST: Final = 0.05  # seconds between two looks at what another process holds
 LOOK_MAX: Final = 1.0
 LOOK_GROWTH: Final = 1.6
-LAST: Final = 5  # tasks of a session that are looked at for the agent's own ids
+WAITS: Final = "CONVERSATION_WAITS"  # the kind of a failure: another task of the conversation waits for an answer
+UNREAD: Final = "The gateway can't read its records now, so nothing was sent"
 _TAKE: Final = (
     "INSERT INTO vault_leases (id, holder, until) VALUES (?, ?, ?) "
     "ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, until = excluded.until "
@@ -35,13 +37,13 @@ _TAKE: Final = (
     "OR NOT EXISTS (SELECT 1 FROM processes WHERE processes.id = vault_leases.holder)"
 )
 _LEAVE: Final = "DELETE FROM vault_leases WHERE id = ? AND holder = ?"
-_ref = msgspec.json.Decoder(VendorRef).decode
 
 
 class Sessions:
-    """As Turns, for turns that wait for others of their session: in this process by a lock, among processes by a row.
+    """Runs turns as Turns does, one after the other in each conversation: by a lock in this process, by a row among processes.
 
-    The row is free again when its turn is over, at the latest some seconds after its deadline, and when its process is no more.
+    The row is free again when its turn is over, at the latest some seconds after its deadline, and when its process is no more. What
+    an earlier turn left behind is read once its ending is kept, so a turn that had to wait sees the question that the earlier one asked.
     """
 
     def __init__(self, memory: Memory, turns: Turns, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -52,25 +54,28 @@ class Sessions:
         self._leaving: set[asyncio.Task[None]] = set()
 
     def run(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Coroutine[Any, Any, Turned]:
-        """A turn whose time is over before it is its turn has failed, and may be tried again. Raises EndingNotKept."""
-        runs = self._after_others if turn.session and self._may_wait(call.target) else self._turns.run
-        return runs(adapter, turn, call, opened)
-
-    def _may_wait(self, target: Registration) -> bool:
-        """Whether others may be in the way. On SQLite there is one process, whose adapters see to it."""
-        return not self._memory.database.sqlite and not target.facts.get(FEATURES, {}).get("parallel")
+        """A turn whose time is over before it is its turn has failed, and may be tried again. One whose conversation waits for an answer
+        by then is rejected. Raises EndingNotKept.
+        """
+        has_session = turn.session and not call.target.facts.get(FEATURES, {}).get("parallel")
+        return (self._after_others if has_session else self._turns.run)(adapter, turn, call, opened)
 
     async def _after_others(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Turned:
         try:
-            async with self._alone(turn, call):
-                return await self._turns.run(adapter, await self._fresh(turn, opened.row), call, opened)
+            async with self._alone(call, opened.row):
+                return await self._turns.run(adapter, await self._renewed(turn, call.target, opened.row), call, opened)
         except _Late:
-            return await self._turns.run(_Busy(), turn, call, opened)
+            instead = Failed(SESSION_BUSY, kind=BUSY, retryable=True)
+        except ConversationWaits as open_question:
+            instead = Failed(str(open_question), rejected=True, kind=WAITS)
+        except NotRead:
+            instead = Failed(UNREAD, kind=OURS, retryable=True)
+        return await self._turns.run(_Instead(instead), turn, call, opened)
 
     @asynccontextmanager
-    async def _alone(self, turn: Turn, call: Call) -> AsyncIterator[None]:
+    async def _alone(self, call: Call, row: TaskRow) -> AsyncIterator[None]:
         """Raises _Late."""
-        session = hashlib.sha256(f"session|{call.target.tenant}|{call.target.name}|{turn.session}".encode()).hexdigest()
+        session = hashlib.sha256(f"session|{call.target.tenant}|{call.target.name}|{session_of(row)}".encode()).hexdigest()
         lock = self._locks.get(session)
         if lock is None:
             lock = self._locks[session] = asyncio.Lock()
@@ -79,6 +84,12 @@ class Sessions:
                 await lock.acquire()
         except TimeoutError:
             raise _Late from None
+        if self._memory.database.sqlite:  # there is one process
+            try:
+                yield
+            finally:
+                lock.release()
+            return
         try:
             await self._take(session, call.deadline)
             yield
@@ -117,27 +128,39 @@ class Sessions:
         finally:
             lock.release()
 
-    async def _fresh(self, turn: Turn, row: TaskRow) -> Turn:
-        """With the agent's own ids as the last turn of the session left them; a task that goes on has its own."""
-        if turn.ref is not None and turn.ref.task_id:
+    async def _renewed(self, turn: Turn, target: Registration, row: TaskRow) -> Turn:
+        """With the agent's session as the last turn of the conversation left it. A task that goes on has its own.
+
+        Raises ConversationWaits, and NotRead where an open question could be missed.
+        """
+        own = turn.ref
+        if own is not None and at_agent(own).task_id:
             return turn
+        if self._memory.database.sqlite and not turn.message.context_id:
+            return turn  # the caller does not know the conversation yet, so it has no other task
         try:
-            found = await self._memory.database.read(partial(_before, row))
+            beside = await tasks_beside(self._memory.database, row)
         except NotRead:
+            if holds_one_question(target):
+                raise
             return turn
-        last = next((each for each in found if _ref(each.vendor_ref).context_id), None)
-        return turn if last is None else replace(turn, ref=conversation_of(last))
+        check_no_question(target, beside)
+        ref = next_ref(target, row, beside) if own is None or not waits(own) else None
+        return turn if ref is None else replace(turn, ref=ref, session=ref.session or turn.session)
 
 
 class _Late(Exception):
     """It was not its turn in time."""
 
 
-class _Busy:
-    """An Adapter in the place of one whose agent is at work on another turn of the session."""
+class _Instead:
+    """An Adapter in the place of one that is not asked: it says how the turn ended."""
+
+    def __init__(self, ending: Failed) -> None:
+        self._ending = ending
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
-        yield Failed(SESSION_BUSY, kind=BUSY, retryable=True)
+        yield self._ending
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         return False
@@ -150,11 +173,4 @@ def _is_free(session: str, process: str, now: int, connection: Connection) -> bo
     return connection.execute(held).first() is None
 
 
-def _before(row: TaskRow, connection: Connection) -> list[TaskRow]:
-    same = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.context_id == row.context_id)
-    others = (tasks.c.agent == row.agent) & (tasks.c.parent_id == row.parent_id) & (tasks.c.id != row.id)
-    query = select(tasks).where(same & others).order_by(tasks.c.updated.desc()).limit(LAST)
-    return [row_of(found) for found in connection.execute(query).all()]
-
-
-_: type[Adapter] = _Busy
+_: type[Adapter] = _Instead

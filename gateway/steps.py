@@ -11,7 +11,7 @@ from adapters.contract import Ask, Canceled, Done, Event, Failed, Progress, Prom
 from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
 from gateway.events import WITHHELD, TaskEvent, TaskRow, rfc3339, status_body
 from gateway.journal import Turned
-from gateway.prompts import asking, keeping
+from gateway.prompts import asking, keeping, still_open
 from gateway.tasks import TaskLog
 
 ERROR = "urn:interlock:a2a:error"  # in the metadata of a message that tells of a failure
@@ -51,7 +51,7 @@ class Steps:
         """Where one more event brings a task, and the entry that it makes."""
         at = self._now()
         if isinstance(event, Ref):
-            ref = msgspec.json.encode(event.ref).decode()
+            ref = msgspec.json.encode(still_open(row.vendor_ref, event.ref)).decode()
             return Turned(replace(row, vendor_ref=ref, updated=at), ())
         if isinstance(event, Withheld):
             return _with(row, TaskEvent(row.last_seq + 1, at, WITHHELD, encode(event.artifact).decode()))

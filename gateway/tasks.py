@@ -141,16 +141,6 @@ class TaskLog:
         """The events after number `after`."""
         return (await self.since(row, after)).events
 
-    async def before(self, row: TaskRow) -> TaskRow | None:
-        """The task before this one in its conversation with its agent, whose own ids let it go on.
-
-        A person's conversations are closed to the agents on their errands: what they begin has another parent.
-        """
-        same = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.context_id == row.context_id)
-        match = same & (tasks.c.agent == row.agent) & (tasks.c.parent_id == row.parent_id) & (tasks.c.id < row.id)
-        found = await self._database.read(lambda c: c.execute(select(tasks).where(match).order_by(tasks.c.id.desc()).limit(1)).first())
-        return None if found is None else row_of(found)
-
     async def caused(self, row: TaskRow) -> list[TaskRow]:
         """The tasks that hang below this one, at any depth, and have not ended; nearer ones first."""
         same = (tasks.c.tenant == row.tenant) & (tasks.c.txn == row.txn) & (tasks.c.owner == row.owner)

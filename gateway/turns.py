@@ -8,11 +8,13 @@ from functools import partial
 from typing import cast
 
 import structlog
+from msgspec.structs import replace
 
 from adapters.contract import (
     ENDINGS,
     Adapter,
     ArtifactPiece,
+    Ask,
     Call,
     Event,
     Failed,
@@ -27,6 +29,7 @@ from gateway.database import Batch, Database, NotKept, NotRead
 from gateway.events import TaskEvent, TaskRecord, TaskRow
 from gateway.journal import USUAL, Journal, Turned, TurnLimits
 from gateway.late import STOP, TURN, Late
+from gateway.prompts import keeping
 from gateway.showing import Showing
 from gateway.steps import Steps, joined
 from gateway.tasks import TaskEnded, TaskLog
@@ -164,7 +167,8 @@ class Turns:
 
     async def _ended(self, journal: Journal, event: Event, started: int) -> Turned:
         """Keeps an ending. What can't be kept now is kept later, behind the caller's back. Raises EndingNotKept."""
-        row, fresh = journal.row, journal.waiting()
+        journal.row = row = _answered(journal.row, event)
+        fresh = journal.waiting()
         _log(row, event)
         keep = partial(self._append, journal.kept, row, fresh, started)
         try:
@@ -214,6 +218,13 @@ class Turns:
         """Notes the failure that ends a turn whose agent gave it no ending."""
         self._note(journal, event)
         return event
+
+
+def _answered(row: TaskRow, ending: Event) -> TaskRow:
+    """Without the prompts that the turn answered, once the agent itself ended it. After any other failure the answers may be unread."""
+    if isinstance(ending, Ask) or (isinstance(ending, Failed) and ending.kind):
+        return row
+    return replace(row, vendor_ref=keeping(row.vendor_ref, ()))
 
 
 def _post_ref(memory: Memory, row: TaskRow) -> None:

@@ -11,11 +11,11 @@ import msgspec
 from adapters.catalog import UnknownKind
 from adapters.contract import UpstreamFault
 from adapters.egress import EgressRefused
-from adapters.vendor import GENERIC, AgentFacts, BadOptions, Features, SkillFacts
+from adapters.vendor import GENERIC, AgentFacts, BadOptions, Features, OpenQuestions, SkillFacts
 from adapters.vendor_line import Place
 from gateway.card_source import CardSource
 from gateway.offers import AgentOffer, BadRequest, UrlRefused
-from registry.card import FEATURES
+from registry.card import FEATURES, QUESTIONS
 from registry.card_reader import read_card
 from registry.rows import Candidate
 from registry.suspicions import suspicions
@@ -31,15 +31,14 @@ class Vendors(Protocol):
 
     async def load(self, kind: str) -> None: ...
 
-    def features(self, kind: str) -> Features: ...
+    def features(self, kind: str, upstream: Mapping[str, Any]) -> Features: ...
 
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None: ...
 
     async def describe(self, kind: str, place: Place) -> AgentFacts: ...
 
 
-SERVER = "mcp"
-SERVERS_OWN = frozenset({"account", "era"})  # of a server's `upstream`
+OWN = {"mcp": frozenset({"account", "era"}), "a2a": frozenset({QUESTIONS})}  # members of `upstream`, by the kinds that have no adapter
 
 
 class NoVendors:
@@ -51,7 +50,7 @@ class NoVendors:
     async def load(self, kind: str) -> None:
         """There is nothing to load."""
 
-    def features(self, kind: str) -> Features:
+    def features(self, kind: str, upstream: Mapping[str, Any]) -> Features:
         raise UnknownKind(kind)
 
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
@@ -85,8 +84,10 @@ class VendorSource:
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
         """Options of an adapter are for agents of its kind alone. Raises BadRequest."""
         if not self.speaks(kind):
-            for name in sorted(upstream.keys() - GENERIC - (SERVERS_OWN if kind == SERVER else frozenset())):
+            for name in sorted(upstream.keys() - GENERIC - OWN.get(kind, frozenset())):
                 raise BadRequest(f"upstream.{shown(name)}", "is not a member of this request")
+            if upstream.get(QUESTIONS, OpenQuestions.ONE) != OpenQuestions.ONE:
+                raise BadRequest(f"upstream.{QUESTIONS}", f"must be {OpenQuestions.ONE}")
             return
         try:
             self._vendors.check(kind, upstream)
@@ -110,7 +111,7 @@ class VendorSource:
             raise UrlRefused("url", f"is refused: {refused.public}") from refused
         except TimeoutError as error:
             raise UpstreamFault("the upstream did not answer in time") from error
-        features = self._vendors.features(kind)
+        features = self._vendors.features(kind, upstream)
         document = card_of(told, kind, url, features)
         text = json.dumps(document, ensure_ascii=False)
         facts = {

@@ -22,6 +22,7 @@ def visible(text: str) -> str:
 
 CLEARANCE_MAX = 3
 INSTRUCTIONS = "instructions"  # in the facts of a server: what it tells models of its use, once that is in force
+QUESTIONS = "questions"  # in the `upstream` of an A2A agent: `one` where a context holds one open question, as its operator knows
 FEATURES = "features"  # in the facts of an agent of a vendor, whose card the gateway wrote: what its kind can do
 
 

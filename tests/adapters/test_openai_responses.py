@@ -34,6 +34,20 @@ async def test_a_failed_turn_leaves_the_conversation_where_it_was() -> None:
     assert [event.ref.context_id for event in events if isinstance(event, Ref)] == ["resp_1", "resp_1"]
 
 
+async def test_answers_go_on_from_the_response_that_asked_and_other_tasks_from_the_one_before_it() -> None:  # attack HIT-01
+    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "pay", "arguments": "{}"}
+    talk = [exchange("POST", "/responses", {"previous_response_id": "resp_1"}, json=response("resp_2", [call]))]
+    asking = await asked("openai-responses", PLAIN, talk, ref=VendorRef("resp_1"), stream=False)
+    assert isinstance(asking[-1], Ask)
+    ref = next(event.ref for event in reversed(asking) if isinstance(event, Ref))
+    assert ref == VendorRef("resp_1", "resp_2")
+    output = {"type": "function_call_output", "call_id": "call_1", "output": "paid"}
+    talk = [exchange("POST", "/responses", {"previous_response_id": "resp_2", "input": [output]}, json=response("resp_3", []))]
+    answers = (Answer(asking[-1].prompts[0], "paid"),)
+    events = await asked("openai-responses", PLAIN, talk, ref=ref, answers=answers, stream=False)
+    assert [event.ref for event in events if isinstance(event, Ref)][-1] == VendorRef("resp_3", "resp_3")
+
+
 @pytest.mark.parametrize(
     ("item", "next_from"),
     [

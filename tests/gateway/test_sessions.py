@@ -104,7 +104,8 @@ class Process:
 
     async def run(self, adapter: Adapter, session: str = "s-1", seconds: float = 60.0, features: Any = None) -> Any:
         call = call_to("http://a.example/", seconds, **{FEATURES: features or {}})
-        return await self.sessions.run(adapter, replace(turn("hi"), session=session), call, OPENED)
+        opened = Turned(replace(OPENED.row, context_id=session), ())
+        return await self.sessions.run(adapter, replace(turn("hi"), session=session), call, opened)
 
 
 @pytest.fixture

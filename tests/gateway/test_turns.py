@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from adapters.contract import (
@@ -18,6 +19,7 @@ from adapters.contract import (
     Event,
     Failed,
     Progress,
+    Prompt,
     Ref,
     Replied,
     Turn,
@@ -27,6 +29,7 @@ from adapters.contract import (
 from adapters.task import Message, TaskState
 from gateway.database import Database, NotKept, engine_for
 from gateway.journal import TurnLimits
+from gateway.prompts import open_prompts
 from gateway.tables import processes
 from gateway.tasks import SETTLED_US, TaskLog, TaskRecord, one_by_one
 from gateway.turns import EndingNotKept, Turned, Turns
@@ -72,8 +75,31 @@ async def test_each_ending_is_kept_with_its_outcome(
     assert (turned.row, turned.events) == (record.row, record.events)
     assert record.row.state is state and record.row.runner == ""
     assert artifact_of(record) == "ab"
-    assert json.loads(record.row.vendor_ref) == {"context_id": "c", "task_id": "t", "extra": {}}
+    assert json.loads(record.row.vendor_ref) == {"context_id": "c", "task_id": "t"}
     assert await desk.outcomes() == {outcome: 1}
+
+
+@pytest.mark.parametrize(
+    ("ending", "left"),
+    [
+        (Done(), ()),
+        (Failed("the agent says no"), ()),
+        (Canceled(), ()),
+        (Ask(prompts=(Prompt("i-2"),)), ("i-2",)),
+        (Failed("nobody knows", kind="UPSTREAM"), ("i-1",)),
+        (UpstreamFault("nobody knows"), ("i-1",)),
+    ],
+    ids=["done", "failed", "canceled", "asks", "cut", "broken"],
+)
+async def test_a_question_counts_as_open_until_the_agent_ends_the_turn_that_answers_it(
+    desk: Desk, ending: Event | UpstreamFault, left: tuple[str, ...]
+) -> None:  # attack HIT-01
+    asked = await desk.run(Ref(VendorRef("c", "t")), Ask(prompts=(Prompt("i-1"),)))
+    opened = desk.turns.steps.resumed(asked.row, replace(asked.row, runner="p_1"), words("yes"))
+    await desk.database.write(lambda batch: desk.log.advance(batch, asked.row, opened.row, opened.events))
+    turned = await desk.run(Ref(VendorRef("c", "t-2")), piece("a"), ending, opened=opened)
+    assert tuple(prompt.id for prompt in open_prompts(turned.row.vendor_ref)) == left
+    assert (await desk.record()).row == turned.row
 
 
 async def test_what_callers_do_not_get_to_see_of_an_agents_words_is_told_to_be_in_the_log(  # attack LOG-02
