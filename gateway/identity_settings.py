@@ -34,6 +34,7 @@ class Issuer(_Checked):
     other_audiences: list[str] = []  # that its tokens may name beside ours
     jwks_url: str
     algorithms: list[Literal["ES256", "RS256"]] = ["ES256", "RS256"]
+    typ: Literal["any", "at+jwt"] = "any"
     token_life: int = Field(int(LIFE), ge=60, le=MONTH)  # seconds
     subject_claim: str = "sub"
     roles_claim: str | list[str] = "roles"

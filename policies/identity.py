@@ -17,7 +17,7 @@ from policies.claims import (
     vouched_claims,
 )
 from policies.ids import new_id
-from policies.issuers import TrustedIssuer, audience_of, explained
+from policies.issuers import TrustedIssuer, audience_of, check_use, explained
 from policies.jwks import Fetch, RemoteKeySet
 from policies.keys import SigningKeys
 from policies.principal import Principal
@@ -25,7 +25,7 @@ from policies.strict_jwt import ACCESS_TOKEN, TOKEN_MAX, TokenRefused, Unverifie
 
 __all__ = ["DEVELOPMENT_ISSUER", "Claims", "Identity", "TokenRefused", "TrustedIssuer", "mint_user_token"]
 
-# What identity providers commonly send instead of RFC 9068's type. An ID token has it too, but a client for its audience.
+# What identity providers commonly send instead of RFC 9068's type. An ID token has it too: `check_use` tells them apart.
 _EXTERNAL_TYPES = ACCESS_TOKEN | {"jwt", ""}
 _ASSERTION_TYPES = frozenset({"oauth-id-jag+jwt", "application/oauth-id-jag+jwt"})  # never that of an access token
 _CACHE_PLACES = 10_000
@@ -125,6 +125,7 @@ class Identity:
             raise TokenRefused("type")
         verify_signature(unverified, await keys.find(unverified.kid))
         try:
+            check_use(unverified.typ, unverified.claims, trusted)
             return external_claims(unverified.claims, trusted, self._external_audience(unverified, trusted, audiences), self._now())
         except TokenRefused as refused:
             raise TokenRefused(refused.reason, explained(refused.reason, unverified.claims, trusted, self._public_url)) from None

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from policies.jwks import ALGORITHMS, is_identifier
 from policies.permissions import BadPermission, Permissions, is_meant_as_permission
-from policies.strict_jwt import TokenRefused, identifier
+from policies.strict_jwt import ACCESS_TOKEN, TokenRefused, identifier
 
 LIFE = 3600.0  # seconds between `iat` and `exp` that a token has at most, unless the operator accepts more
 ROLES_MAX = 200  # of one claim
@@ -14,6 +14,10 @@ ELSEWHERE = "roles-elsewhere"  # the reason of a refusal
 AUDIENCES_MAX = 20
 DETAIL_MAX = 500  # characters of an explanation
 SCOPE_CLAIMS = ("scope", "scp")  # RFC 9068 s2.2.3; Entra ID (a text) and Okta (a list)
+# What providers write into tokens that are for a client to read or to act on, and not for an API: OpenID Connect Core s2 and s3.3.2.11,
+# security events such as logout tokens (RFC 8417). Two say what a token is for in a claim: Keycloak by `typ`, Cognito by `token_use`.
+CLIENTS_CLAIMS = ("at_hash", "c_hash", "s_hash", "events")
+KEYCLOAK_OTHERS = ("ID", "Refresh", "Offline", "Logout")
 CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")  # RFC 9068 s2.2; OpenID Connect; Okta; Entra ID v1
 
 
@@ -29,6 +33,7 @@ class TrustedIssuer:
     audience: str = ""
     other_audiences: tuple[str, ...] = ()  # that may stand beside ours
     algorithms: tuple[str, ...] = tuple(sorted(ALGORITHMS))
+    typ: Literal["any", "at+jwt"] = "any"  # at+jwt: only tokens that say in their header that they are for an API (RFC 9068)
     token_life: float = LIFE  # seconds
     subject_claim: str = "sub"
     roles_claims: tuple[str, ...] = ("roles",)
@@ -38,6 +43,41 @@ class TrustedIssuer:
     scopes: Literal["permissions", "ignore"] = "permissions"
     scope_map: Mapping[str, Permissions] | None = None  # what its own scopes stand for
     id_jag: bool = False  # whether its identity assertions are exchanged for tokens of ours
+
+
+def check_use(typ: str, claims: Mapping[str, Any], trusted: TrustedIssuer) -> None:
+    """Raises TokenRefused for a token that is not for an API. `typ` is that of its header: `jwt` or empty where it does not tell."""
+    if typ in ACCESS_TOKEN:
+        return
+    if trusted.typ == "at+jwt":
+        raise TokenRefused("type")
+    if mark_of_client(claims):
+        raise TokenRefused("id-token")
+
+
+def mark_of_client(claims: Mapping[str, Any]) -> str:
+    """What shows that a token is for a client: an ID token, a refresh token, a logout token. Empty where nothing does.
+
+    An ID token may have no claim that tells. But it names the client as its audience and has no scope, so that an access token of a
+    provider which does not say `at+jwt` has to have a scope, or another client than its audience.
+    """
+    if claims.get("token_use", "access") != "access":
+        return "its 'token_use' is not access"
+    if claims.get("typ") in KEYCLOAK_OTHERS:
+        return f"its 'typ' is {claims['typ']}"
+    if found := next((name for name in CLIENTS_CLAIMS if name in claims), ""):
+        return f"it has {found!r}"
+    if claims.get("typ") == "Bearer":  # Keycloak's access tokens had a nonce until version 24
+        return ""
+    if "nonce" in claims:
+        return "it has 'nonce'"
+    if any(name in claims for name in SCOPE_CLAIMS):
+        return ""
+    if "auth_time" in claims:
+        return "it has 'auth_time' and no scope"
+    audience, client = claims.get("aud"), client_of(claims)
+    itself = client == audience or (isinstance(audience, list) and client in audience)
+    return "" if client and not itself else "it has no scope, and no client but its audience"
 
 
 def scope_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> Permissions | None:
@@ -142,6 +182,10 @@ def explained(reason: str, claims: Mapping[str, Any], trusted: TrustedIssuer, pu
     match reason:
         case "audience":
             problem = f"aud is {claims.get('aud')!r}, accepted is {trusted.audience or public_url!r}; see audience and other_audiences"
+        case "type":
+            problem = "the typ of its header is not at+jwt; see typ"
+        case "id-token":
+            problem = f"{mark_of_client(claims)}, like a token for a client such as an ID token; send an access token, or see typ"
         case "lifetime":
             life = claims["exp"] - claims["iat"]
             problem = f"it lives for {life:.0f} s, accepted are {trusted.token_life:.0f}; see token_life"

@@ -58,6 +58,7 @@ def _trusted(given: Issuer) -> TrustedIssuer:
         audience=given.audience,
         other_audiences=tuple(given.other_audiences),
         algorithms=tuple(given.algorithms),
+        typ=given.typ,
         token_life=given.token_life,
         subject_claim=given.subject_claim,
         roles_claims=(given.roles_claim,) if isinstance(given.roles_claim, str) else tuple(given.roles_claim),

@@ -73,7 +73,11 @@ class RealProvider:
             assert (await http.post(f"{self.issuer}/test/{what}")).status_code == 200
 
     async def token(self, person: str) -> str:
-        """What a person gets who logs in: authorization code with PKCE, at the provider's own pages."""
+        """The access token that a person gets who logs in."""
+        return (await self.tokens(person))["access_token"]
+
+    async def tokens(self, person: str) -> dict[str, str]:
+        """All that a client gets when a person logs in: authorization code with PKCE, at the provider's own pages."""
         verifier, state = secrets.token_urlsafe(32), secrets.token_urlsafe(8)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         asked = {"client_id": "console", "response_type": "code", "redirect_uri": REDIRECT, "scope": "openid agent:* tool:*"}
@@ -87,7 +91,7 @@ class RealProvider:
             form |= {"client_id": "console", "code_verifier": verifier, "resource": self.resource}
             given = await http.post(f"{self.issuer}/token", data=form)
             assert given.status_code == 200, given.text
-            return str(given.json()["access_token"])
+            return {name: str(value) for name, value in given.json().items()}
 
     async def _through_pages(self, http: httpx.AsyncClient, answer: httpx.Response, person: str) -> str:
         """Follows redirections, logs in and consents, until it is led back to the client."""

@@ -43,12 +43,65 @@ async def test_a_scope_without_any_permission_does_not_narrow(identity: Identity
 
 @pytest.mark.parametrize("typ", ["at+jwt", "AT+JWT", "application/at+jwt", "JWT", ABSENT])
 async def test_types_that_identity_providers_send_are_taken(identity: Identity, issuer: FakeIssuer, typ: object) -> None:
-    assert await identity.verify(issuer.mint({"typ": typ}), {GW})
+    assert await identity.verify(issuer.mint({"typ": typ}, scope="openid"), {GW})
 
 
 @pytest.mark.parametrize("typ", ["logout+jwt", "dpop+jwt", "secevent+jwt", "jwt ", None, 5, ["at+jwt"]])
 async def test_other_types_are_refused(identity: Identity, issuer: FakeIssuer, typ: object) -> None:
     assert await refusal(identity, issuer.mint({"typ": typ})) in ("type", "header")
+
+
+FOR_CLIENTS: dict[str, dict[str, Any]] = {  # tokens that are not for an API, as providers write them; each names us as its audience
+    "an ID token of the code flow": {"nonce": "n-0S6_WzA2Mj", "at_hash": "77QmUPtjPfzWtF2AnpK9RQ", "auth_time": 1_799_999_000},
+    "an ID token with a nonce alone": {"nonce": "n-0S6_WzA2Mj"},
+    "an ID token without a nonce": {"at_hash": "77QmUPtjPfzWtF2AnpK9RQ"},
+    "an ID token of the hybrid flow": {"c_hash": "LDktKdoQak3Pk0cnXxCltA"},
+    "an ID token with the hash of its state": {"s_hash": "LDktKdoQak3Pk0cnXxCltA"},
+    "an ID token that tells when its person signed in": {"auth_time": 1_799_999_000},
+    "an ID token of Keycloak": {"typ": "ID", "scope": "openid"},
+    "a refresh token of Keycloak": {"typ": "Refresh", "scope": "openid"},
+    "an offline token of Keycloak": {"typ": "Offline", "scope": "openid"},
+    "an ID token of Cognito": {"token_use": "id"},
+    "a logout token": {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}, "sid": "s"},
+    "a logout token of Keycloak": {"typ": "Logout", "sid": "s"},
+    "an ID token that tells nothing else": {},
+    "an ID token for its only party": {"azp": GW},
+    "an ID token for one of two": {"azp": GW, "aud": [GW]},
+    "an empty list of events": {"events": {}, "scope": "openid"},
+}
+FOR_APIS: dict[str, dict[str, Any]] = {
+    "an access token of Okta": {"auth_time": 1_799_999_000, "scp": ["openid"], "cid": "0oab8eb55Kb9jdMIr5d6"},
+    "an access token with a client and no scope": {"azp": "console"},
+    "an access token with a scope and no client": {"scope": ""},
+    "an access token of Keycloak": {"auth_time": 1_799_999_000, "typ": "Bearer"},
+    "an access token of an older Keycloak": {"auth_time": 1_799_999_000, "typ": "Bearer", "nonce": "n-0S6_WzA2Mj", "scope": "openid"},
+    "an access token of Cognito": {"token_use": "access", "scope": "openid"},
+    "one with a session": {"sid": "s", "acr": "1", "client_id": "console"},
+}
+
+
+# attack TOK-15
+@pytest.mark.parametrize("typ", ["JWT", ABSENT])
+@pytest.mark.parametrize("what", FOR_CLIENTS)
+async def test_a_token_for_a_client_opens_nothing(identity: Identity, issuer: FakeIssuer, what: str, typ: object) -> None:
+    assert await refusal(identity, issuer.mint({"typ": typ}, **FOR_CLIENTS[what])) == "id-token"
+
+
+@pytest.mark.parametrize("what", FOR_APIS)
+async def test_a_token_for_an_api_is_taken(identity: Identity, issuer: FakeIssuer, what: str) -> None:
+    assert await identity.verify(issuer.mint({"typ": "JWT"}, **FOR_APIS[what]), {GW})
+
+
+async def test_a_token_that_says_it_is_for_an_api_may_tell_of_its_persons_login(identity: Identity, issuer: FakeIssuer) -> None:
+    assert await identity.verify(issuer.mint({"typ": "at+jwt"}, auth_time=1_799_999_000, acr="1"), {GW})  # RFC 9068 s2.2.1
+
+
+# attack TOK-15
+@pytest.mark.parametrize("typ", ["JWT", "", ABSENT])
+async def test_where_the_operator_wants_it_only_at_jwt_is_taken(issuer: FakeIssuer, keys: SigningKeys, typ: object) -> None:
+    strict = Identity(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url, typ="at+jwt")], issuer.fetch)
+    assert await refusal(strict, issuer.mint({"typ": typ}, scope="openid")) == "type"
+    assert await strict.verify(issuer.mint({"typ": "application/at+jwt"}), {GW})
 
 
 async def test_an_issuer_may_know_us_by_a_name_of_its_own(issuer: FakeIssuer, keys: SigningKeys) -> None:

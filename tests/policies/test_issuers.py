@@ -240,6 +240,8 @@ def test_an_audience_beside_ours_has_to_be_named_by_the_operator() -> None:
         ("tenant", "tenant_claim"),
         ("org", "tenant_claim"),
         ("act", "'act'"),
+        ("type", "see typ"),
+        ("id-token", "no client but its audience, like a token for a client such as an ID token"),
     ],
 )
 def test_the_operator_is_told_what_decides(reason: str, told: str) -> None:
@@ -248,3 +250,5 @@ def test_the_operator_is_told_what_decides(reason: str, told: str) -> None:
     assert said.startswith("a token of https://idp.test: ") and len(said) <= 500
     assert told in said or reason == "audience"
     assert "other_audiences" in explained("audience", {"aud": ["x"]}, issuer(), GW)
+    for claim, value, why in (("nonce", "n", "it has 'nonce'"), ("typ", "ID", "its 'typ' is ID"), ("token_use", "id", "its 'token_use'")):
+        assert why in explained("id-token", {**claims, claim: value}, issuer(), GW)

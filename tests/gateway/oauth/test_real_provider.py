@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from policies.identity import TokenRefused
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import CAPABILITIES, URL, CallbackAgent, House, house
 from tests.fakes.real_provider import RealProvider, real_provider
@@ -44,6 +45,23 @@ async def test_who_logs_in_there_is_admitted_here(home: House, provider: RealPro
     seen = await home.http.get("/api/tasks", headers={"authorization": f"Bearer {token}"})
     assert [task["id"] for task in seen.json()["items"]] == [sent["result"]["task"]["id"]]
     assert seen.json()["items"][0]["owner"] == f"acme|{provider.issuer}|alice"
+
+
+# attack TOK-15
+@pytest.mark.parametrize("typ", ["any", "at+jwt"])
+async def test_its_id_token_opens_nothing_though_it_names_us(tmp_path: Path, database_url: str, provider: RealProvider, typ: str) -> None:
+    named_as_the_client = {"audience": "console", "typ": typ}
+    issuer = {"issuer": provider.issuer, "jwks_url": f"{provider.issuer}/jwks", **named_as_the_client}
+    settings: dict[str, Any] = {"identity": {"development": "off", "issuers": [issuer]}, "egress": {"allow": ["127.0.0.0/8"]}}
+    async with house(tmp_path / "home", database_url, **settings) as home:
+        given = await provider.tokens("alice")
+        assert (await tools(home, given["id_token"]))[0] == 401
+        with pytest.raises(TokenRefused) as refused:
+            await home.gateway.identity.verify(given["id_token"], {home.url})
+        assert refused.value.reason == ("id-token" if typ == "any" else "type")
+        with pytest.raises(TokenRefused) as refused:
+            await home.gateway.identity.verify(given["access_token"], {home.url})
+        assert refused.value.reason == "audience"  # it is read further, since it is one for an API
 
 
 async def test_people_of_another_tenant_see_nothing_of_it(home: House, provider: RealProvider) -> None:  # attack TEN-03, TEN-04
