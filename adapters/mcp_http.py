@@ -17,8 +17,8 @@ from adapters.sse import SseReader
 URLS_KEPT: Final = 4096
 LATE: Final = "The server did not answer in time"
 CUT: Final = "The server's answer broke off"
-TALKS_MAX: Final = 2000  # streams at once of requests whose client listens, and of those who only listen
-TALKS_PER_URL: Final = 500
+TALKS_MAX: Final = 4000  # streams at once of requests whose client listens, and of those who only listen: behind the callers' own bounds
+TALKS_PER_URL: Final = 1500
 TALK_FACTOR: Final = 8  # how much longer than one answer all that a server says before it may be
 RESUMED_MAX: Final = 100  # times that one answer's stream is taken up again
 RETRY_MS: Final = 1000

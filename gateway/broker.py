@@ -10,14 +10,14 @@ import structlog
 
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.addresses import EgressRefused
-from adapters.contract import Adapter, Call, ConsentNeeded, Turn, UpstreamFault
+from adapters.contract import Adapter, Call, ConsentNeeded, NotSent, Turn, UpstreamFault
 from adapters.mcp_wire import McpAnswer, McpRefused, McpRequest
-from adapters.task import INTERRUPTED
+from adapters.task import INTERRUPTED, Message
 from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
 from gateway.halt import Halt
 from gateway.ledger import Ledger, Outside, ToolServers, Trail, while_moving
-from gateway.limits import Meter, leave
+from gateway.limits import leave
 from gateway.parking import Parking, Waiting
 from gateway.patience import patient
 from gateway.sending import (
@@ -38,10 +38,11 @@ from gateway.sending import (
     turn_for,
 )
 from gateway.sessions import Sessions
+from gateway.slots import ShareUsed
 from gateway.task_reader import TaskReader, front_door_key
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
-from gateway.under_way import Abandoned, UnderWay
+from gateway.under_way import Abandoned, Share, UnderWay
 from gateway.vigil import Vigil
 from policies.authority import Request
 from policies.callers import Caller
@@ -88,7 +89,7 @@ class Broker:
         self._vigil = Vigil(memory.tasks, memory.now)
         self.halt = Halt(memory, self._turns, self._under_way, self._vigil)
         self.parking = Parking(ledger, memory, self._turns)
-        self._cancellation = Cancellation(registry, ledger, memory, outside, self._turns)
+        self._cancellation = Cancellation(registry, ledger, outside, memory=memory, turns=self._turns, under_way=self._under_way)
 
     def find(self, caller: Caller, name: str, family: Family) -> Registration:
         """An agent or server that can be called, or the front door; a server is an agent too. Raises UnknownName for any other."""
@@ -132,7 +133,7 @@ class Broker:
                 return repeated
             chosen = await self._front_door.agent_for(caller, sending.message, sending.skill)
             sending = msgspec.structs.replace(sending, agent=chosen)
-        target = self.find(caller, sending.agent, Family.AGENT)
+        target, slots = self.find(caller, sending.agent, Family.AGENT), self._outside.slots
         if (repeated := await self._repeated(caller, sending)) is not None:
             return repeated
         before = await self._continued(caller, sending)
@@ -146,6 +147,8 @@ class Broker:
             goes = meant(sending, before)
             asked = asked_of(goes, target, row)
             self._under_way.hold(row.id, self._outside.limits.enter(caller, asked.act, goes.message))
+            slot = slots.enter(caller, target) or await slots.wait(caller, target, asked.act, self._ledger.last(caller, sending.trail))
+            self._under_way.hold(row.id, (slot,))
             ready = await while_moving(partial(self._opened, caller, goes, target, asked, (before, row)))
             if isinstance(ready, Turned):
                 self._under_way.leave(row.id, parent)  # it waits
@@ -189,10 +192,7 @@ class Broker:
         except UnknownTask:
             self.known(caller, sending.agent)  # as without a task: an agent that may not be known is not there
             raise
-        if message.context_id and message.context_id != row.context_id:
-            raise BadMessage("message.contextId", "is not the context of the task named in message.taskId")
-        if row.ended or row.state in RUNNING:
-            raise TaskEnded
+        check_answers(row, message)
         await self.parking.check(row, message)
         return row
 
@@ -219,12 +219,14 @@ class Broker:
         return None if key is None else await self._reader.repeated(caller, sending.agent, key, sending.message, wait=not sending.watched)
 
     async def reach(self, caller: Caller, asked: ServerCall) -> McpAnswer:
-        """Asks an MCP server: a decision and its record, but no task. Whoever only stops what was begun meets no limit."""
-        target = self.find(caller, asked.server, Family.SERVER)
-        shares = () if asked.act.verb == STOP else self._outside.limits.enter(caller, asked.act, asked.request.params)
+        """Asks an MCP server: a decision and its record, but no task. A request that stops an earlier one is never rate-limited."""
+        target, limits, slots = self.find(caller, asked.server, Family.SERVER), self._outside.limits, self._outside.slots
+        shares: Sequence[Share] = () if asked.act.verb == STOP else limits.enter(caller, asked.act, asked.request.params)
         kept: Grant | None = None
         outcome = "failed"
         try:
+            slot = slots.enter(caller, target) or await slots.wait(caller, target, asked.act, self._ledger.last(caller, asked.trail))
+            shares = (*shares, slot)
             kept = grant = await self._ledger.kept(caller, request_of(target, asked), target, asked.request.params)
             last = min(self._under_way.last(caller.delegation.task_id), self._ledger.last(caller, asked.trail))
             call = self._ledger.call(grant, target, asked.trail, grant.decision.id, last)
@@ -245,17 +247,16 @@ class Broker:
         target = self.find(caller, asked.server, Family.SERVER)
         grant = await self._ledger.kept(caller, listening_of(target, asked))
         call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
-        await _listen(self._outside.tools, call, asked, self._under_way)
+        await _listen(self._outside, caller, call, asked, self._under_way)
 
     async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Stopped:
         """Has a task of the caller's stopped, and those it caused. Raises as Cancellation does, and UnknownTask."""
-        return await self._cancellation.cancel(caller, await self._reader.row(caller, agent, task_id), trail, self._under_way.abandon)
+        return await self._cancellation.cancel(caller, await self._reader.row(caller, agent, task_id), trail)
 
     async def take_up(self, caller: Caller, row: TaskRow, ready: Ready) -> None:
         """Keeps and runs a turn of a task that waited until now. Raises TooManyCalls, for which it waits on, and as Ledger.open."""
         opened, call = ready.opened, ready.call
-        shares = self._outside.limits.occupy(caller, call.grant.decision.act)
-        await _kept_in(shares, self._ledger.open(call, opened, row))
+        shares = await _kept_in(_occupied(self._outside, caller, call), self._ledger.open(call, opened, row))
         self._under_way.enter(opened.row.id, "")
         self._under_way.hold(opened.row.id, shares)
         self._begin(ready)
@@ -273,13 +274,32 @@ class Broker:
         await self._turns.close()
 
 
-async def _kept_in(shares: Sequence[Meter], kept: Awaitable[None]) -> None:
-    """Waits until it is kept; the places are free again where it is not."""
+def _occupied(outside: Outside, caller: Caller, call: Call) -> Sequence[Share]:
+    """What a turn takes that was counted when it was asked for, and had to wait. Raises TooManyCalls, and then took nothing."""
+    shares = outside.limits.occupy(caller, call.grant.decision.act)
+    slot = outside.slots.enter(caller, call.target)
+    if slot is None:
+        leave(shares)
+        raise ShareUsed("As many calls are under way as may be.", 1)
+    return (*shares, slot)
+
+
+def check_answers(row: TaskRow, message: Message) -> None:
+    """Whether a message can answer the task that it names. Raises BadMessage and TaskEnded."""
+    if message.context_id and message.context_id != row.context_id:
+        raise BadMessage("message.contextId", "is not the context of the task named in message.taskId")
+    if row.ended or row.state in RUNNING:
+        raise TaskEnded
+
+
+async def _kept_in(shares: Sequence[Share], kept: Awaitable[None]) -> Sequence[Share]:
+    """The shares, once it is kept; they are given back where it is not."""
     try:
         await kept
     except BaseException:
         leave(shares)
         raise
+    return shares
 
 
 def _gone_on_from(grant: Grant) -> bool:
@@ -305,14 +325,18 @@ def _over(background: dict[str, asyncio.Task[Turned]], key: str, done: "asyncio.
         log.error("turn_not_kept", task_id=key, error=type(error).__name__)
 
 
-async def _listen(tools: ToolServers, call: Call, asked: ServerListening, under_way: UnderWay) -> None:
+async def _listen(outside: Outside, caller: Caller, call: Call, asked: ServerListening, under_way: UnderWay) -> None:
+    slot = outside.listening.enter(caller, call.target)
+    if slot is None:
+        raise NotSent("As many streams with servers are open as your share allows", call.target.name)
     waiting = under_way.begin_call(call.grant)
     try:
-        await tools.listen(call, asked.wanted, asked.listener, asked.session)
+        await outside.tools.listen(call, asked.wanted, asked.listener, asked.session)
     except asyncio.CancelledError:
         under_way.check_cut(waiting)
         raise
     finally:
+        slot.free()
         under_way.end_call(waiting)
 
 

@@ -1,7 +1,8 @@
 """Cancellation: a task is stopped at its agent, and then whatever it caused; what can't be stopped is said."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 import structlog
@@ -11,14 +12,17 @@ from msgspec.structs import asdict, replace
 from adapters.contract import Canceled, CannotCancel, UpstreamFault, VendorRef
 from gateway.database import NotKept, NotRead
 from gateway.ledger import Ledger, Outside, Trail
+from gateway.limits import LimitReached
 from gateway.prompts import keeping
 from gateway.task_reader import TaskReader
 from gateway.tasks import TaskRow
 from gateway.turns import EndingNotKept, Memory, Turned, Turns
+from gateway.under_way import Share, UnderWay
 from policies.authority import Request
 from policies.callers import Caller
 from policies.delegation import CannotNarrow, Hop
 from policies.grant import invoking
+from policies.history import STOP
 from policies.permissions import ceiling_of
 from registry.card import Registration, Status
 from registry.store import Registry, UnknownName
@@ -61,34 +65,34 @@ class Cancellation:
     can be kept now.
     """
 
-    def __init__(self, registry: Registry, ledger: Ledger, memory: Memory, outside: Outside, turns: Turns) -> None:
+    def __init__(self, registry: Registry, ledger: Ledger, outside: Outside, *, memory: Memory, turns: Turns, under_way: UnderWay) -> None:
         self._registry = registry
         self._ledger = ledger
         self._memory = memory
         self._outside = outside
         self._turns = turns
+        self._under_way = under_way
+        self._stopping: set[str] = set()  # tasks whose agent is being asked in the slot of their turn
         self._reader = TaskReader(memory.tasks)
 
-    async def cancel(self, caller: Caller, row: TaskRow, trail: Trail, abandon: Callable[[str], None]) -> Stopped:
+    async def cancel(self, caller: Caller, row: TaskRow, trail: Trail) -> Stopped:
         """Asks the agent to stop; when it did, so are those of all tasks that hang below this one. A task that is not canceled leaves
-        those below alone. `abandon` ends our own waiting for an agent.
+        those below alone.
 
-        Raises NotCancelable, UpstreamFault when the agent is not reached, and EndingNotKept.
+        Raises NotCancelable, UpstreamFault when the agent is not reached, EndingNotKept, and LimitReached when there is no slot to ask it.
         """
         try:
             canceled = await self._canceled(caller, row, trail, ASK_SECONDS)
         except EndingNotKept:
-            abandon(row.id)
-            await self._caused(caller, row, trail, abandon)
+            self._under_way.abandon(row.id)
+            await self._caused(caller, row, trail)
             raise
-        abandon(row.id)
+        self._under_way.abandon(row.id)
         self._memory.grants.forget()
-        stopped, unstopped = await self._caused(caller, row, trail, abandon)
+        stopped, unstopped = await self._caused(caller, row, trail)
         return Stopped(canceled.row, canceled.events, canceled.reply, stopped, unstopped)
 
-    async def _caused(
-        self, caller: Caller, row: TaskRow, trail: Trail, abandon: Callable[[str], None]
-    ) -> tuple[int, tuple[Unstopped, ...]]:
+    async def _caused(self, caller: Caller, row: TaskRow, trail: Trail) -> tuple[int, tuple[Unstopped, ...]]:
         """Stops what hangs below a task, until nothing new is found there."""
         deadline = asyncio.get_running_loop().time() + CAUSED_SECONDS
         outcomes: dict[str, Unstopped | None] = {}
@@ -98,7 +102,7 @@ class Cancellation:
             async with places:
                 outcomes[one.id] = await self._stopped(caller, one, trail, deadline)
                 if outcomes[one.id] is None:
-                    abandon(one.id)
+                    self._under_way.abandon(one.id)
 
         for _ in range(ROUNDS):
             fresh = [one for one in await self._below(row) if one.id not in outcomes]
@@ -128,7 +132,7 @@ class Cancellation:
             return await self._going_on(row)
         except UpstreamFault:
             return Unstopped(row.id, row.agent, "unreachable")
-        except TimeoutError:
+        except (TimeoutError, LimitReached):
             return Unstopped(row.id, row.agent, "late")
         except (EndingNotKept, NotKept, NotRead):
             return Unstopped(row.id, row.agent, "not-kept")
@@ -169,10 +173,31 @@ class Cancellation:
         return row
 
     async def _told(self, caller: Caller, row: TaskRow, ref: VendorRef, trail: Trail, seconds: float) -> bool:
-        """Whether the agent stopped; False when there is no way to tell it. Raises NotCancelable, UpstreamFault."""
+        """Whether the agent stopped; False when there is no way to tell it. Raises NotCancelable, UpstreamFault and LimitReached."""
         target = self._target(row)
         if target is None:
             return False
+        async with self._slot(caller, target, row.id, seconds):
+            return await self._ask_to_stop(caller, row, target, (ref, trail, seconds))
+
+    @asynccontextmanager
+    async def _slot(self, caller: Caller, target: Registration, task_id: str, seconds: float) -> AsyncIterator[None]:
+        """A slot to ask an agent to stop: that of the turn where it is under way here, for one request at a time. Raises LimitReached."""
+        slots, own = self._outside.slots, task_id in self._under_way and task_id not in self._stopping
+        slot: Share | None = None
+        if own:
+            self._stopping.add(task_id)
+        else:
+            until = asyncio.get_running_loop().time() + seconds
+            slot = slots.enter(caller, target) or await slots.wait(caller, target, replace(invoking(target.name), verb=STOP), until)
+        try:
+            yield
+        finally:
+            self._stopping.discard(task_id) if slot is None else slot.free()
+
+    async def _ask_to_stop(self, caller: Caller, row: TaskRow, target: Registration, how: tuple[VendorRef, Trail, float]) -> bool:
+        """`how`: the agent's own id of the task, the trace, and the seconds that the agent has."""
+        ref, trail, seconds = how
         request = Request(
             act=invoking(row.agent),
             tenant=row.tenant,

@@ -34,6 +34,7 @@ from gateway.places import TooManyStreams
 from gateway.prompts import BadAnswer
 from gateway.push import TooManyPushConfigs, UnknownPushConfig
 from gateway.revocation import UnknownGrant
+from gateway.slots import Overloaded
 from gateway.task_reader import IdempotencyConflict
 from gateway.tasks import TaskEnded, UnknownTask, rfc3339
 from gateway.turns import EndingNotKept
@@ -208,6 +209,7 @@ TABLE: dict[type[Exception], Row] = {
     RateLimited: Row(429, -32012, "rate-limited", acts=True),
     TooManyCalls: Row(429, -32012, "too-many-calls", acts=True),
     BudgetSpent: Row(429, -32012, "budget-spent", acts=True),
+    Overloaded: Row(503, -32013, "overloaded", acts=True),
     PayloadTooLarge: Row(413, -32602, "payload-too-large", acts=True),
     ApprovalNeeded: Row(403, -32010, "approval-needed", rides=True),
     UnknownApproval: Row(404, -32011, "unknown", "There is no such approval.", acts=True),
@@ -342,7 +344,7 @@ def a2a_details(said: Told) -> list[dict[str, Any]]:
         field, _, problem = said.detail.partition(" ")
         violation = {"field": field, "description": problem}
         return [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}, info]
-    if row.status == 429:
+    if said.retry_after:
         return [info, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{said.retry_after}s"}]
     if said.task_id:
         info["metadata"] = {"taskId": said.task_id}
@@ -355,7 +357,7 @@ def a2a_details(said: Told) -> list[dict[str, Any]]:
 def mcp_data(said: Told) -> dict[str, Any]:
     """`error.data` for MCP clients."""
     data: dict[str, Any] = {"reason_id": said.row.reason}
-    if said.row.status == 429:
+    if said.retry_after:
         data["retryAfter"] = said.retry_after  # seconds
     if said.task_id:
         data["taskId"] = said.task_id

@@ -20,6 +20,7 @@ from gateway.asking import Asking, Matter, Pending, beside, defined, shown
 from gateway.database import Batch, NotKept
 from gateway.deadlines import DEADLINE, from_loop, on_loop
 from gateway.limits import Limits
+from gateway.slots import LISTENING, SlotLimits, Slots
 from gateway.spool import Spool
 from gateway.tasks import KeyUsed, TaskEnded, TaskRow, rfc3339
 from gateway.turns import Memory, Turned
@@ -94,6 +95,13 @@ class Outside:
     agent_timeout: float
     tool_timeout: float
     limits: Limits = field(default_factory=lambda: Limits((), time.monotonic, time.time))
+    slots: Slots = field(default_factory=lambda: Slots(SlotLimits(), time.monotonic))
+    listening: Slots = field(default_factory=lambda: Slots(LISTENING, time.monotonic))  # streams of what servers say by themselves
+
+    async def sweep(self) -> None:
+        """Forgets whoever has not called anything for a while."""
+        for each in (self.limits, self.slots, self.listening):
+            each.sweep()
 
 
 class Ledger:

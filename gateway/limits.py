@@ -13,7 +13,6 @@ from adapters.task import Message, encode
 from policies.callers import Caller
 from policies.grant import Act
 
-CONCURRENT = 3000  # turns and calls of one person, where no limit says otherwise
 KNOWN_MAX = 10_000  # callers whose limits are remembered
 REPORTED_MAX = 1000  # people and limits that refusals are counted for, until they are kept
 DAY = 86_400
@@ -170,9 +169,8 @@ class Limits:
     """All meters of this process. Every check is one synchronous step; tenants share none of them."""
 
     def __init__(self, limits: Sequence[Limit], now: Callable[[], float], clock: Callable[[], float]) -> None:
-        """Persons for whom no limit sets `concurrent` have CONCURRENT. `now` counts seconds of the process, `clock` since 1970."""
-        given = any(limit.who == "user:*" and not limit.what and limit.concurrent is not None for limit in limits)
-        self._limits = (*limits, *(() if given else (Limit("user:*", concurrent=CONCURRENT),)))
+        """`now` counts seconds of the process, `clock` since 1970."""
+        self._limits = tuple(limits)
         self._now = now
         self._clock = clock
         self._meters: dict[Key, Meter] = {}
@@ -188,6 +186,8 @@ class Limits:
 
     def enter(self, caller: Caller, act: Act, sent: bytes | Message) -> tuple[Meter, ...]:
         """Takes what a call takes; each is to be freed when it is over. Raises LimitReached and PayloadTooLarge, and then took nothing."""
+        if not self._limits:
+            return ()
         by_act = self._known.get(caller.key)
         meters = by_act.get(act.permission) if by_act is not None else None
         if meters is None:
@@ -197,11 +197,15 @@ class Limits:
                 _check_size(meters, sent)
             self._check(meters)
         except (LimitReached, PayloadTooLarge) as error:
-            self._report(caller.principal.owner, caller.delegation.actor, error)
+            self.report(caller, error)
             raise
         for meter in meters:
             meter.take()
         return meters
+
+    def report(self, caller: Caller, error: Exception) -> None:
+        """Counts a refusal for the log and the audit, which hear of all of them together."""
+        self._report(caller.principal.owner, caller.delegation.actor, error)
 
     def occupy(self, caller: Caller, act: Act) -> tuple[Meter, ...]:
         """A place for what was counted when it was asked for, and had to wait. Raises TooManyCalls, and then took nothing."""
@@ -305,7 +309,7 @@ def _check_size(meters: tuple[Meter, ...], sent: bytes | Message) -> None:
             raise PayloadTooLarge(f"It takes at most {most} bytes; this has {size}.")
 
 
-def leave(meters: Sequence[Any]) -> None:
-    """A call is over."""
-    for meter in meters:
-        meter.free()
+def leave(shares: Sequence[Any]) -> None:
+    """Gives back what a call has taken."""
+    for share in shares:
+        share.free()

@@ -1,16 +1,18 @@
-"""How many streams one person may have open at a time, through all doors and agents."""
+"""How many streams one person may have open at a time, through all servers and agents, and how many all may have together."""
 
 import weakref
-from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
+from gateway.open_files import STREAMS_MAX
+from gateway.shares import Capacity
+
 S = TypeVar("S")
-STREAMS_MAX = 2_500  # of one person
+PER_PERSON = 2_500
 
 
 class TooManyStreams(Exception):
-    """The person has as many streams open as anybody may."""
+    """The person has as many streams open as one may, or as their share allows."""
 
 
 class Place:
@@ -31,31 +33,31 @@ class Place:
 
 
 class Places:
-    """Counted by the owner key of the person, whoever acts for them."""
+    """Counted by the owner key of the person, whoever acts for them. `most` is per person, `all` of everybody, in fair shares."""
 
-    def __init__(self, most: int = STREAMS_MAX) -> None:
+    def __init__(self, most: int = PER_PERSON, all: int = STREAMS_MAX) -> None:
         self._most = most
-        self._taken: Counter[str] = Counter()
+        self._capacity = Capacity(all)
 
     def take(self, owner: str) -> Place:
         """Before anything is begun that is to be watched. Raises TooManyStreams."""
-        if self._taken[owner] >= self._most:
+        portion = self._capacity.portion(owner)
+        if portion.person.count >= self._most or portion.binding() is not None:
             raise TooManyStreams
-        self._taken[owner] += 1
-        return Place(lambda: self._leave(owner))
+        portion.take()
+        return Place(portion.free)
 
     def taken(self, owner: str) -> int:
-        return self._taken[owner]
+        return self._capacity.portion(owner).person.count
+
+    async def sweep(self) -> None:
+        """Forgets people without a stream."""
+        self._capacity.sweep()
 
     @property
     def open(self) -> int:
         """Of everybody."""
-        return self._taken.total()
-
-    def _leave(self, owner: str) -> None:
-        self._taken[owner] -= 1
-        if not self._taken[owner]:
-            del self._taken[owner]
+        return self._capacity.whole.count
 
 
 def _nothing(_place: Place) -> None:

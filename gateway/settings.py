@@ -109,6 +109,9 @@ class Limits(_Strict):
     tool_timeout: float = Field(60.0, gt=0)  # seconds one tool call may take
     turn_events: int = Field(20_000, ge=10)  # that are kept of one turn of an agent
     turn_bytes: int = Field(32 << 20, ge=1024)  # of those events
+    calls: int = Field(1000, ge=2)  # turns and calls under way at once in one process, in fair shares
+    calls_per_upstream: int = Field(400, ge=2)  # of them at one host, or one command
+    queue_seconds: float = Field(10.0, ge=0)  # that a call waits for its turn at most
     per: list[LimitSeed] = []
 
 

@@ -12,11 +12,12 @@ from adapters.consent_waits import waits
 from adapters.contract import Adapter, Call, Event, Turn, VendorRef, Watcher
 from adapters.task import INTERRUPTED, Message, Role
 from gateway.database import NotRead
+from gateway.shares import Capacity, Portion
 from gateway.tasks import TaskLog
 from gateway.turns import Turned
 from policies.grant import Grant
 
-WATCHED_MAX = 1000  # at once, in one process; of more, an agent's own move is found out when somebody answers
+WATCHED_MAX = 1000  # tasks that one process watches at once, in fair shares; of more, an agent's own move shows when a person answers
 NOTHING = Message("", Role.USER, ())
 log = structlog.get_logger()
 _ref = msgspec.json.Decoder(VendorRef).decode
@@ -31,17 +32,20 @@ class Vigil:
         self._now = now
         self._watches: dict[str, asyncio.Task[None]] = {}
         self.watched: dict[str, Grant] = {}  # by whose leave
+        self._capacity = Capacity(WATCHED_MAX)
         self._moving: set[asyncio.Task[Any]] = set()  # those whose agent went on: nobody's answer ends them
 
     def begin(self, adapter: Adapter, grant: Grant, renewed: Callable[[], Call], turned: Turned, go_on: GoOn) -> None:
         """Watches a task that waits now. `renewed` makes the call anew, whose tokens do not last as long; `go_on` runs what follows."""
         key, ref = turned.row.id, _ref(turned.row.vendor_ref)
-        if not isinstance(adapter, Watcher) or not ref.task_id or waits(ref) or len(self._watches) >= WATCHED_MAX:
+        portion = self._capacity.portion(grant.delegation.principal.owner)
+        if not isinstance(adapter, Watcher) or not ref.task_id or waits(ref) or portion.binding() is not None:
             return  # what waits for a consent is a row, for whichever process
         self.end(key)
+        portion.take()
         self.watched[key] = grant
         watch = self._watches[key] = asyncio.create_task(self._watch(adapter, renewed, turned, go_on))
-        watch.add_done_callback(lambda done: self._over(key, done))
+        watch.add_done_callback(lambda done: self._over(key, portion, done))
 
     def end(self, task_id: str) -> None:
         """Somebody answers."""
@@ -55,7 +59,10 @@ class Vigil:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
 
-    def _over(self, key: str, done: "asyncio.Task[None]") -> None:
+    def _over(self, key: str, portion: Portion, done: "asyncio.Task[None]") -> None:
+        portion.free()
+        if not self._capacity.whole.count:
+            self._capacity.sweep()
         if self._watches.get(key) is done:
             del self._watches[key]
         if key not in self._watches:

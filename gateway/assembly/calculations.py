@@ -21,6 +21,11 @@ def wanted(settings: Settings, found: Isolation) -> bool:
     return found.works and settings.sandbox != "off" and (found.strong or settings.sandbox == "on" or settings.development)
 
 
+def workers() -> int:
+    """Calculations that run at once."""
+    return min(WORKERS_MAX, os.cpu_count() or 1)
+
+
 def furnish(settings: Settings, registry: Registry, tools: McpTools) -> Isolation | None:
     """Has the registry know the server, and calls of it made. The interpreter's library is loaded at the first."""
     if settings.sandbox == "off":
@@ -33,7 +38,7 @@ def furnish(settings: Settings, registry: Registry, tools: McpTools) -> Isolatio
     def made() -> Calculator:
         from adapters.sandbox import Sandbox
 
-        return Sandbox(found, settings.home / KIND, min(WORKERS_MAX, os.cpu_count() or 1))
+        return Sandbox(found, settings.home / KIND, workers())
 
     tools.sandbox = SandboxTools(made, time.monotonic)
     registry.build_in(registration(found.kind))

@@ -12,10 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from adapters.catalog import Catalog
 from adapters.doorbells import Doorbells
 from adapters.egress import Egress
-from gateway import logs
+from gateway import logs, open_files
 from gateway.approvals import Approvals
 from gateway.asgi import Receive, Scope, Send
-from gateway.assembly import calculations, rights, upstreams
+from gateway.assembly import calculations, capacity, rights, upstreams
 from gateway.broker import Broker
 from gateway.budgets import SECONDS as BUDGET_SECONDS
 from gateway.budgets import Budgets
@@ -98,15 +98,14 @@ class Gateway:
         self.metrics = Metrics(REASONS | {"bad-envelope", "unknown-session", "canceled"})
         self.refusals = Refusals(time.monotonic)
         self.empty_lists = EmptyLists(settings.roles.keys(), self.refusals.note_empty)
-        self.places = Places()
-        self.metrics.gauge("streams", "Streams that are open now.", lambda: self.places.open)
+        self.places = Places(all=open_files.raised().streams)
         self.keys = SigningKeys.open(settings.home)
         self.process = new_id("p")
         self.database = Database(engine_for(settings.database_url, self.process))
         _open(self.database, Patience(settings.database.wait, lambda problem: log.warning("database_awaited", problem=problem)))
         self.audit = Audit(new_id("a"), now_us)
         self.database.enlist(self.audit)
-        self.egress = Egress(settings.allowed_targets)
+        self.egress = Egress(settings.allowed_targets, connections=(capacity.connections(settings), 0))
         self.registry = Registry(self.database, lambda batch: bump(batch, "registry"), new_id, now_us, self.audit.append)
         tools = rights.known_tools(self.registry)
         self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None, tools)
@@ -136,9 +135,10 @@ class Gateway:
         self.outbox = Outbox(self.database, new_id, now_us, self.envelope)
         self.postman = Postman(self.outbox, self.memory.tasks, self.egress, Seal(self.keys, settings.public_url, time.time))
         self.limits = rights.limits(settings)
+        self.slots = capacity.slots(settings, self.limits, self.authority)
         self.budgets = Budgets(self.database, self.audit, self.limits, now_us)
         self.metrics.gauge("calls_under_way", "Turns and calls that are under way.", lambda: self.broker.halt.under_way)
-        outside = self._outside()
+        outside = self.outside = self._outside()
         self.ledger = Ledger(self.authority, self.tokens, self.memory, outside, self.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.authority.may)
         self.broker = Broker(self.registry, self.ledger, self.memory, outside, self.front_door)
@@ -184,11 +184,10 @@ class Gateway:
         resilience = self.catalog.resilience
         self.metrics.gauge("agent_retries", "Calls of agents that were tried again.", lambda: resilience.retries)
         self.metrics.gauge("agents_ejected", "Endpoints of agents that are left alone for a while.", lambda: resilience.ejected)
+        self.metrics.gauge("streams", "Streams that are open now.", lambda: self.places.open)
+        self.metrics.gauge("calls_waiting", "Turns and calls that wait for a slot.", lambda: self.slots.waiting)
         limits, credentials = self.settings.limits, lambda target: upstream_headers(target.upstream)
-        return Outside(self.catalog, self.tools, credentials, limits.agent_timeout, limits.tool_timeout, self.limits)
-
-    async def _sweep_limits(self) -> None:
-        self.limits.sweep()
+        return Outside(self.catalog, self.tools, credentials, limits.agent_timeout, limits.tool_timeout, self.limits, self.slots)
 
     @property
     def made(self) -> dict[str, str]:
@@ -247,7 +246,8 @@ class Gateway:
         self.pulse.repeat(LOOK_SECONDS, KeyReload(self.database, self.keys).look)
         await self.budgets.round()
         self.pulse.repeat(BUDGET_SECONDS, self.budgets.round)
-        self.pulse.repeat(SWEEP_SECONDS, self._sweep_limits)
+        self.pulse.repeat(SWEEP_SECONDS, self.outside.sweep)
+        self.pulse.repeat(SWEEP_SECONDS, self.places.sweep)
         self.pulse.repeat(HALT_SECONDS, lambda: self.broker.halt.look(self.kills))
         self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
         self.pulse.repeat(SWEEP_SECONDS, self.approvals.sweep)

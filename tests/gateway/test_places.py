@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.places import STREAMS_MAX, Places, TooManyStreams
+from gateway.places import PER_PERSON, Places, TooManyStreams
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.a2a_doors import DOORS, ask, events, message_of, result, said
 from tests.fakes.house import House
@@ -48,9 +48,9 @@ async def test_one_person_has_so_many_streams_and_nobody_else_suffers(home: Hous
     await home.registered("sales", url, facts={"version": "1.0", "streaming": True})
     places = home.gateway.places
     task = result(door, await ask(home, door, "send", {"message": message_of(door, "ask")}))["id"]
-    held = [places.take(ALICE) for _ in range(STREAMS_MAX - 1)]
+    held = [places.take(ALICE) for _ in range(PER_PERSON - 1)]
     watching = asyncio.create_task(ask(home, door, "subscribe", {"id": task}))
-    await until(lambda: places.taken(ALICE) == STREAMS_MAX)
+    await until(lambda: places.taken(ALICE) == PER_PERSON)
     begun = len((await _tasks(home))["items"])
     for act, params in (("subscribe", {"id": task}), ("stream", {"message": message_of(door, "pieces")})):
         refused = await ask(home, door, act, params)

@@ -1,0 +1,35 @@
+"""Makes what shares out the calls of one process, as many as the settings say and the system's open files allow."""
+
+import time
+
+import structlog
+
+from adapters.calculation import KIND as SANDBOX
+from gateway import open_files
+from gateway.assembly import calculations
+from gateway.limits import Limits
+from gateway.settings import Settings
+from gateway.slots import SlotLimits, Slots
+from gateway.vigil import WATCHED_MAX
+from policies.authority import Authority
+
+log = structlog.get_logger()
+
+
+def slots(settings: Settings, limits: Limits, authority: Authority) -> Slots:
+    """The slots of turns and calls, whose refusals are reported as those by limits are."""
+    calls = _calls(settings)
+    sizes = SlotLimits(calls, min(settings.limits.calls_per_upstream, calls), seconds=settings.limits.queue_seconds)
+    return Slots(sizes, time.monotonic, {SANDBOX: calculations.workers()}, authority.sees, limits.report)
+
+
+def connections(settings: Settings) -> int:
+    """A bound behind all others: two for each call, and one for each task that waits and is watched."""
+    return 2 * _calls(settings) + WATCHED_MAX
+
+
+def _calls(settings: Settings) -> int:
+    room = open_files.raised()
+    if room.calls < settings.limits.calls:
+        log.warning("open_files_few", limit=room.limit, calls=room.calls)
+    return min(settings.limits.calls, room.calls)

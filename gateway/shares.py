@@ -1,0 +1,82 @@
+"""Fair shares of what all tenants use together: no person and no tenant can hold so much that nothing is left for the next one."""
+
+from typing import Final
+
+PERSON: Final = 1  # a person may hold as many as are free
+TENANT: Final = 3  # a tenant may hold three times as many as are free
+
+
+class Held:
+    """How many one person, or one tenant, holds."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class Capacity:
+    """A number of equal things, such as connections, that people of all tenants take and give back.
+
+    A tenant may hold at most three times as many as are free, a person at most as many as are free, or as their tenant may still take.
+    A single person who takes all that they can gets half of it, a single tenant three quarters, and each further one less. Whoever
+    holds none finds one free, unless there are about as many holders as things.
+    """
+
+    def __init__(self, size: int, person: int = PERSON, tenant: int = TENANT) -> None:
+        """`person` and `tenant` are the multiples of what is free that one of them may hold."""
+        self.size = size
+        self.whole = Held()
+        self.per_person = person
+        self.per_tenant = tenant
+        self._portions: dict[str, Portion] = {}
+        self._tenants: dict[str, Held] = {}
+
+    def portion(self, owner: str) -> "Portion":
+        """What one person holds of it. `owner` is tenant|issuer|subject."""
+        found = self._portions.get(owner)
+        if found is None:
+            tenant = self._tenants.setdefault(owner.partition("|")[0], Held())
+            found = self._portions[owner] = Portion(self, tenant)
+        return found
+
+    def sweep(self) -> None:
+        """Forgets people and tenants who hold nothing. Only for when nobody keeps a Portion of theirs."""
+        self._portions = {owner: portion for owner, portion in self._portions.items() if portion.person.count}
+        self._tenants = {tenant: held for tenant, held in self._tenants.items() if held.count}
+
+
+class Portion:
+    """What one person holds of a Capacity, and what their tenant does."""
+
+    __slots__ = ("_capacity", "person", "tenant", "whole")
+
+    def __init__(self, capacity: Capacity, tenant: Held) -> None:
+        self._capacity = capacity
+        self.whole = capacity.whole
+        self.person = Held()
+        self.tenant = tenant
+
+    def binding(self, times: int = 1) -> Held | None:
+        """The share that one more would go beyond, or the whole capacity; None where one more is within both.
+
+        `times`: how many times the usual share may be used.
+        """
+        capacity = self._capacity
+        free = (capacity.size - self.whole.count) * times
+        if free <= 0:
+            return self.whole
+        left = free * capacity.per_tenant - self.tenant.count
+        if left <= 0:
+            return self.tenant
+        return self.person if self.person.count >= min(free, left) * capacity.per_person else None
+
+    def take(self) -> None:
+        self.whole.count += 1
+        self.person.count += 1
+        self.tenant.count += 1
+
+    def free(self) -> None:
+        self.whole.count -= 1
+        self.person.count -= 1
+        self.tenant.count -= 1
