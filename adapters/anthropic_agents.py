@@ -20,7 +20,7 @@ from adapters.contract import (
 )
 from adapters.frames import Frame, Head
 from adapters.managed_session import SessionReader
-from adapters.model_failures import FOREIGN
+from adapters.model_failures import FOREIGN, SESSION_LOST
 from adapters.task import Part
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
 from adapters.vendor_line import Line, Request, quoted
@@ -63,6 +63,8 @@ class AnthropicAgents:
             async for event in events:
                 if isinstance(event, Failed) and event.reason == FOREIGN:
                     await _given_up(line, session)
+                elif isinstance(event, Failed) and event.kind == SESSION_LOST:
+                    yield Ref(VendorRef(session, session, over=True))
                 yield event
 
     async def cancel(self, ref: VendorRef, line: Line[ManagedOptions]) -> CancelOutcome:

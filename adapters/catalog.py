@@ -37,6 +37,7 @@ VENDORS: Final[Mapping[str, str]] = {
     "bedrock": "adapters.bedrock:Bedrock",
     "crewai": "adapters.crewai:CrewAI",
     "dify": "adapters.dify:Dify",
+    "foundry": "adapters.foundry:Foundry",
     "langgraph": "adapters.langgraph:LangGraph",
     "llama-agents": "adapters.llama_agents:LlamaAgents",
     "openai-agents": "adapters.openai_agents:OpenAIAgents",

@@ -57,6 +57,8 @@ class OpenAIAgents:
                         yield piece
                 elif isinstance(event, Failed) and event.reason == FOREIGN:
                     await _given_up(line, reader.session)
+                elif isinstance(event, Failed) and event.kind == SESSION_LOST:
+                    yield Ref(VendorRef(reader.session, reader.root, over=True))
                 yield event
 
     async def cancel(self, ref: VendorRef, line: Line[AgentsOptions]) -> CancelOutcome:

@@ -23,8 +23,10 @@ def items_of(parts: Iterable[Part], bare: bool = False) -> str | list[dict[str, 
 
 
 def result_of(answer: Answer) -> dict[str, Any]:
-    """An answer to an `approval` or an `open_call`, as an item of the next input."""
+    """An answer to an `approval`, an `open_call` or a `consent`, as an item of the next input."""
     prompt, value = answer.prompt, answer.value
+    if prompt.kind is PromptKind.AUTH:
+        return _from_user([{"type": "input_text", "text": as_text(value)}])
     if prompt.kind is PromptKind.APPROVAL:
         return {"type": "mcp_approval_response", "approval_request_id": prompt.id, "approve": value}
     return {"type": f"{prompt.token}_output", "call_id": prompt.id, "output": as_text(value)}
@@ -61,6 +63,8 @@ def outputs_of(name: str, item: Mapping[str, Any], streamed: Mapping[str, str], 
         name = _known_as(name, _text_of(item), streamed)
         if parts := tuple(_parts(item, name in streamed, structured)):
             yield ArtifactPiece(Artifact(name, parts), append=name in streamed)
+    elif item["type"] == "structured_outputs":
+        yield ArtifactPiece(Artifact(name, (Part(data=item["output"], media_type="application/json"),)))
     elif item["type"] == "image_generation_call" and item.get("result"):
         yield ArtifactPiece(Artifact(name, (Part(raw=item["result"], media_type=f"image/{item.get('output_format') or 'png'}"),)))
 
@@ -97,6 +101,12 @@ def _parts(item: Mapping[str, Any], streamed: bool, structured: bool) -> Iterato
 def approval(name: str, call: Mapping[str, Any], token: Any = None) -> Prompt:
     data = {"name": call["name"], "arguments": _arguments(call), **({"server": call["server_label"]} if "server_label" in call else {})}
     return Prompt(name, f"Approve {call['name']}?", data, YES_OR_NO, PromptKind.APPROVAL, token=token)
+
+
+def consent(name: str, item: Mapping[str, Any]) -> Prompt:
+    """A page where the person lets a server of the agent act for them; whatever they answer says that they did."""
+    label = item["server_label"]
+    return Prompt(name, f"Let {label} act for you", {"server": label}, kind=PromptKind.AUTH, url=str(item["consent_link"]))
 
 
 def open_call(call: Mapping[str, Any], token: Any) -> Prompt:

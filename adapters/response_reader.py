@@ -7,7 +7,7 @@ from adapters.chat_content import question_in
 from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, Ref, VendorRef
 from adapters.frames import Frame, JsonBody, SseFrame
 from adapters.model_failures import FOREIGN, REFUSED, failure_in, failure_of
-from adapters.response_items import approval, is_aside, is_structured, open_call, outputs_of, refusal_in, usage_of
+from adapters.response_items import approval, consent, is_aside, is_structured, open_call, outputs_of, refusal_in, usage_of
 from adapters.task import Artifact, Part
 from adapters.vendor import said
 
@@ -102,6 +102,8 @@ class ResponseReader:
         self._whole.add(name)
         if kind == "mcp_approval_request":
             self._open[name] = approval(name, item)
+        elif kind == "oauth_consent_request":
+            self._open[name] = consent(name, item)
         elif kind in CALLS and not self._devui:  # DevUI does them itself
             self._open[item["call_id"]] = open_call(item, token=kind)
         elif kind.endswith("_output"):

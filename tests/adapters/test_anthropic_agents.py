@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, VendorRef
+from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, Ref, VendorRef
 from adapters.frames import End, Head, SseFrame
 from adapters.managed_session import SessionReader
 from adapters.vendor import CancelOutcome, parse
@@ -75,6 +75,12 @@ def test_a_turn_ends_for_its_reason(event: dict[str, Any], ending: type[Event]) 
     last = read(message("so far"), event)[-1]
     assert isinstance(last, ending)
     assert not isinstance(last, Failed) or "/srv" not in last.reason
+
+
+async def test_a_deleted_session_is_over_so_that_the_next_message_begins_another() -> None:
+    talk = [exchange("GET", STREAM, sse=[{"type": "session.deleted", "id": "d"}]), exchange("POST", SENT, json={})]
+    events = await asked("anthropic-agents", UPSTREAM, talk, ref=REF)
+    assert [event.ref.over for event in events if isinstance(event, Ref)] == [False, True]
 
 
 def test_an_error_after_which_the_agent_tries_again_is_none() -> None:

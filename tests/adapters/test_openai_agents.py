@@ -127,6 +127,13 @@ async def test_a_session_whose_budget_ends_while_it_is_canceled_tells_what_becam
     assert await canceled("openai-agents", UPSTREAM, talk, REF) is CancelOutcome.CANCELED
 
 
+async def test_a_session_without_its_environment_is_over_so_that_the_next_message_begins_another() -> None:
+    expired = {"type": "agent.session.environment.expired", "environment": {"id": "env_1", "status": "expired"}}
+    talk = [exchange("GET", EVENTS, sse=[told("created", "turn_2"), expired]), exchange("POST", EVENTS, status=202, json=None)]
+    events = await asked("openai-agents", UPSTREAM, talk, ref=REF)
+    assert [event.ref.over for event in events if isinstance(event, Ref)] == [False, True]
+
+
 async def test_a_turn_that_is_over_is_not_canceled() -> None:
     assert await canceled("openai-agents", UPSTREAM, [exchange("GET", TURN, json={"status": "completed"})], REF) is CancelOutcome.TOO_LATE
 

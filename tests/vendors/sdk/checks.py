@@ -39,6 +39,7 @@ class Sdk:
 OF_OPENAI = "openai_agents|openai_chat-(?!azure)|openai_responses-(?!devui|litellm)"  # the others are of other servers
 SDKS = (
     Sdk("openai", ("openai-agents", "openai-chat", "openai-responses"), OF_OPENAI),
+    Sdk("foundry", ("foundry",)),
     Sdk("anthropic", ("anthropic-agents",)),
     Sdk("botocore", ("bedrock", "agentcore"), covers="POST /(agents|runtimes)/"),
     Sdk("langgraph", ("langgraph",)),

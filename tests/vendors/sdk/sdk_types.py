@@ -57,6 +57,8 @@ def _of_members(wanted: Any, value: Any, path: str) -> Iterator[str]:
         yield f"{path} is no object"
         return
     hints = {_alias(name, hint): hint for name, hint in get_type_hints(wanted, include_extras=True).items()}
+    if not hints:  # a type without members stands for any object
+        return
     required = {_alias(name, hints.get(name)) for name in wanted.__required_keys__}
     yield from (f"{path}.{name} is missing" for name in sorted(required - value.keys()))
     for name, each in value.items():
