@@ -8,6 +8,7 @@ from msgspec import structs
 
 from adapters.contract import Call, Challenged, ConsentNeeded, UpstreamFault
 from adapters.oauth_assertions import OPENID_SCOPES, Assertions, Identity, Wanted, check_identity
+from adapters.oauth_clients import OwnClients
 from adapters.oauth_discovery import (
     AuthorizationServer,
     Challenge,
@@ -18,11 +19,12 @@ from adapters.oauth_discovery import (
     server_of,
 )
 from adapters.oauth_requests import OFFLINE, Network, OAuthRefused, OAuthRequests, OwnClient, challenge_for
-from adapters.oauth_sites import at_own_host, check_endpoints, chosen
+from adapters.oauth_sites import at_own_host, check_endpoints, chosen, may_revoke
 from adapters.oauth_terms import WITH_ASSERTION, AuthTerms
 from policies.bounded import BoundedCache
 from policies.credentials import Client, Credential, CredentialKey, Vault, origin_of
 from policies.grant import Grant
+from registry.card import Registration
 
 T = TypeVar("T")
 ROUNDS_MAX: Final = 4  # requests of one call: without a token, with one, with a fresh one, with a wider one
@@ -89,6 +91,7 @@ class McpOAuth:
         self._own = own
         self._requests = OAuthRequests(network, own)
         self._vault = vault
+        self.clients = OwnClients(own, self._requests, vault)
         self.consents = consents
         self._terms = terms
         self._assertions = Assertions(network, own, vault, self._ask_identity)
@@ -129,7 +132,7 @@ class McpOAuth:
             raise OAuthRefused(answer.get("error", "no_code")[:60])
         form = {"grant_type": "authorization_code", "code": answer["code"], "redirect_uri": self._own.redirect}
         form |= {"code_verifier": verifier} | ({} if consent.openid else {"resource": consent.key.resource})
-        given = await self._requests.token(at, consent.client, form, consent.scopes)
+        given = await self._token(consent.key.tenant, at, consent.client, form, consent.scopes)
         if consent.openid:
             check_identity(given.id_token, Identity(at, consent.client, consent.key), nonce_for(verifier), self.now())
         await self._vault.keep(consent.key, replace(given, redirect=consent.redirect))
@@ -155,48 +158,32 @@ class McpOAuth:
         self._sites.put(place, found, SITE_SECONDS)
         return found
 
-    async def client(self, tenant: str, terms: AuthTerms, at: AuthorizationServer) -> Client:
-        """Set up by the operator, else by the address of our document, else registered there. Never one of another issuer's."""
-        if terms.client_id:
-            method = terms.method or ("private_key_jwt" if not terms.secret and "private_key_jwt" in at.methods else "")
-            return Client(at.issuer, terms.client_id, method or _method(terms.secret, at.methods), terms.secret)
-        if at.documents and self._own.document.startswith("https://"):
-            return self._own.described(at)
-        registered = await self._vault.client(tenant, at.issuer)
-        if registered is None and at.registration_endpoint:
-            registered = await self._registered(tenant, at)
-        if registered is None:
-            raise UpstreamFault("The authorization server registers nobody; an operator has to set upstream.auth.client_id", at.issuer)
-        return registered
-
-    async def _registered(self, tenant: str, at: AuthorizationServer) -> Client:
-        """One registration for all processes: a consent is good for the client that asked for it."""
-        async with self._vault.alone(("client", tenant, at.issuer)):
-            known = await self._vault.client(tenant, at.issuer)
-            if known is None:
-                known = await self._requests.register(at)
-                await self._vault.keep_client(tenant, known)
-            return known
-
     async def token(self, approach: Approach, terms: AuthTerms, site: Site, form: Mapping[str, str], asked: frozenset[str]) -> Credential:
-        client = await self.client(approach.tenant, terms, site.at)
+        client = await self.clients.of(approach.tenant, terms, site.at)
+        given = {**form, "resource": site.resource.id}
+        return await self._token(approach.tenant, site.at, client, given, asked)
+
+    async def _token(
+        self, tenant: str, at: AuthorizationServer, client: Client, form: Mapping[str, str], asked: frozenset[str]
+    ) -> Credential:
         try:
-            return await self._requests.token(site.at, client, {**form, "resource": site.resource.id}, asked)
+            credential = await self._requests.token(at, client, form, asked)
         except OAuthRefused as refused:
-            if refused.error == "invalid_client":
-                await self._vault.forget_client(approach.tenant, site.at.issuer)
+            await self.clients.refused(tenant, at, refused)
             raise
+        self.clients.was_good(tenant, client)
+        return credential
 
     async def ask(self, approach: Approach, terms: AuthTerms, site: Site, key: CredentialKey, scopes: frozenset[str]) -> ConsentNeeded:
         if not site.at.pkce or not site.at.authorization_endpoint:
             raise UpstreamFault("The authorization server offers no consent that is safe", "no S256, or no authorization endpoint")
         more = frozenset({OFFLINE}) if OFFLINE in site.at.scopes else frozenset()
-        client = await self.client(approach.tenant, terms, site.at)
+        client = await self.clients.of(approach.tenant, terms, site.at, lasting=True)
         return await self.consents.ask(Consent(key, approach.server, site.at, client, scopes | more, self._own.redirect))
 
     async def vouched(self, approach: Approach, terms: AuthTerms, site: Site, scopes: frozenset[str]) -> Credential:
         """By an assertion; the person is asked for nothing here, and nobody else's account is used where it is refused."""
-        client = await self.client(approach.tenant, terms, site.at)
+        client = await self.clients.of(approach.tenant, terms, site.at)
         asked = Wanted(approach.server, approach.grant if terms.personal else None, site.at, client, site.resource.id, scopes)
         return await self._assertions.token(terms, asked)
 
@@ -205,6 +192,31 @@ class McpOAuth:
             raise UpstreamFault("The identity provider offers no consent that is safe", "no S256, or no authorization endpoint")
         consent = Consent(identity.key, server, identity.at, identity.client, OPENID_SCOPES, self._own.redirect, openid=True)
         return await self.consents.ask(consent)
+
+    async def forget_registration(self, approach: Approach) -> None:
+        """Has the gateway register anew where it registered itself for a server. Raises UpstreamFault and EgressRefused."""
+        terms = self._terms(approach.upstream)
+        if terms is not None:
+            site = await self.site(approach, terms, fresh=True)
+            await self.clients.forget(approach.tenant, site.at.issuer)
+
+    async def revoke(self, key: CredentialKey, held: Credential, upstreams: Sequence[Mapping[str, Any]]) -> bool:
+        """Tells the authorization server that a credential is not used any more; False where it takes no such word (RFC 7009).
+
+        `upstreams`: of the entries that the credential opens, which may say who the gateway is there. Raises UpstreamFault, EgressRefused.
+        """
+        at = await server_of(self._network.fetch, key.issuer)
+        known = [terms for terms in map(self._terms, upstreams) if terms is not None]
+        listed = frozenset().union(*(terms.trusted for terms in known))
+        check_endpoints(at, listed)
+        if not may_revoke(at, listed) or held.endpoint not in ("", at.token_endpoint):
+            return False
+        client = await self.clients.of_credential(key, held, known, at)
+        tokens = ((held.refresh_token, "refresh_token"), (held.access_token, "access_token"))
+        for token, kind in tokens:
+            if token:
+                await self._requests.revoke(at, client, token, kind)
+        return True
 
     def fits(self, terms: AuthTerms, held: Credential) -> bool:
         """Whether a credential is of the consent that would be asked for now: for this client, who comes back at this address."""
@@ -304,7 +316,7 @@ class _Visit:
             await self._oauth.vault.forget(key)
             return None
         self._refreshed = True
-        client = await self._oauth.client(self._approach.tenant, self._terms, site.at)
+        client = await self._oauth.clients.of(self._approach.tenant, self._terms, site.at)
         same = client.client_id == held.client_id and held.endpoint in ("", site.at.token_endpoint)
         if not same:  # RFC 6749 s10.4: the token is bound to whom it was given to, and goes nowhere but whence it came
             await self._oauth.vault.forget(key)
@@ -333,6 +345,11 @@ def approach_of(call: Call) -> Approach:
     return Approach(target.tenant, target.name, target.url, target.upstream, call.grant)
 
 
+def approach_to(target: Registration) -> Approach:
+    """The gateway's own, on nobody's behalf."""
+    return Approach(target.tenant, target.name, target.url, target.upstream, None)
+
+
 def with_headers(call: Call, headers: Mapping[str, str]) -> Call:
     return structs.replace(call, headers={**call.headers, **headers}) if headers else call
 
@@ -344,9 +361,3 @@ def _scope(scopes: frozenset[str]) -> dict[str, str]:
 def nonce_for(verifier: str) -> str:
     """Binds an ID token to our question; it can be told by whoever holds the verifier alone."""
     return challenge_for(f"nonce {verifier}")
-
-
-def _method(secret: str, methods: Sequence[str]) -> str:
-    if not secret:
-        return "none"
-    return "client_secret_post" if "client_secret_post" in methods and "client_secret_basic" not in methods else "client_secret_basic"

@@ -67,6 +67,7 @@ class AuthorizationServer:
     documents: bool = False
     names_itself: bool = False
     pkce: bool = False
+    revocation_endpoint: str = ""  # RFC 7009
 
 
 class _ServerDocument(msgspec.Struct):
@@ -74,6 +75,7 @@ class _ServerDocument(msgspec.Struct):
     token_endpoint: str
     authorization_endpoint: str = ""
     registration_endpoint: str = ""
+    revocation_endpoint: str = ""
     token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
     scopes_supported: list[str] = []
     code_challenge_methods_supported: list[str] = []
@@ -164,6 +166,7 @@ def _server(document: Mapping[str, Any], issuer: str) -> AuthorizationServer:
         documents=said.client_id_metadata_document_supported,
         names_itself=said.authorization_response_iss_parameter_supported,
         pkce="S256" in said.code_challenge_methods_supported,
+        revocation_endpoint=said.revocation_endpoint if is_confidential(said.revocation_endpoint) else "",
     )
 
 

@@ -23,6 +23,8 @@ TOKEN_MAX: Final = 16 << 10  # characters
 PREFERRED: Final = ("client_secret_basic", "client_secret_post", "none")  # of what a registration may bring
 REFUSED: Final = "The authorization server refuses"
 OFFLINE: Final = "offline_access"
+NO_CODE: Final = "interlock-asks-whether-it-is-still-registered-here"  # no code, and long enough for a verifier (RFC 7636 s4.1)
+FORGOTTEN: Final = frozenset({"invalid_client", "unauthorized_client"})  # what is said to a client that is not registered
 SINGLE_USE: Final = frozenset({"authorization_code", "refresh_token"})
 
 
@@ -162,6 +164,26 @@ class OAuthRequests:
         expires = now + lasts if 0 < lasts < 1e9 else 0.0
         kept = Credential(said.access_token, client.client_id, given, asked, expires, now, said.refresh_token or "")
         return replace(kept, endpoint=at.token_endpoint, id_token=said.id_token or "")
+
+    async def knows(self, at: AuthorizationServer, client: Client) -> bool:
+        """Whether a registration is still there. An authorization server proves the client before it looks at a code (RFC 6749 s5.2)."""
+        form = {"grant_type": "authorization_code", "code": NO_CODE, "redirect_uri": self._own.redirect, "code_verifier": NO_CODE}
+        try:
+            await self._answered(at, client, form)
+        except OAuthRefused as refused:
+            return refused.error not in FORGOTTEN
+        except UpstreamFault:
+            return True  # as far as one can see
+        return True
+
+    async def revoke(self, at: AuthorizationServer, client: Client, token: str, kind: str) -> None:
+        """RFC 7009 s2.1. Raises UpstreamFault."""
+        proof, headers = self._proof(at, client)
+        headers |= {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+        body = urlencode({"token": token, "token_type_hint": kind, **proof}).encode()
+        answer = await self._post(at.revocation_endpoint, headers, body, again=True)
+        if answer.status != 200:
+            raise _refusal(answer)
 
     async def exchanged(self, at: AuthorizationServer, client: Client, form: Mapping[str, str], kind: str) -> str:
         """An assertion of the type `kind` for another authorization server, which is no access token (RFC 8693 s2.2.1)."""

@@ -51,3 +51,8 @@ def check_endpoints(at: AuthorizationServer, listed: Collection[str]) -> None:
     strange = next((each for each in endpoints if each and not at_own_host(at.issuer, each)), "")
     if strange:
         raise UpstreamFault(SCATTERED, strange[:300])
+
+
+def may_revoke(at: AuthorizationServer, listed: Collection[str]) -> bool:
+    """Whether tokens may be sent to its revocation endpoint: at its own host, or of an issuer that an operator listed."""
+    return bool(at.revocation_endpoint) and (at.issuer in listed or at_own_host(at.issuer, at.revocation_endpoint))

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
 import structlog
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse
 
+from adapters.addresses import EgressRefused
+from adapters.contract import UpstreamFault
 from gateway.connections import CONNECTIONS, UnknownConnection, record_of
 from gateway.ledger import InPerson
 from gateway.tasks import rfc3339
@@ -19,6 +21,7 @@ from registry.card import Registration
 
 Admitted = Callable[[Request], Awaitable[Caller]]
 Note = Callable[[Mapping[str, Any]], Awaitable[None]]
+Revoke = Callable[[CredentialKey, Credential, Sequence[Mapping[str, Any]]], Awaitable[bool]]
 Held = tuple[tuple[CredentialKey, Credential], ...]
 log = structlog.get_logger()
 
@@ -33,12 +36,16 @@ class Vault(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """What the routes stand on: `known` are the entries that a caller may know of; `note` keeps an audit record."""
+    """What the routes stand on: `known` are the entries that a caller may know of; `note` keeps an audit record.
+
+    `revoke` tells an authorization server of a credential that is not used any more (adapters/mcp_oauth.py).
+    """
 
     vault: Vault
     known: Callable[[Caller], list[Registration]]
     note: Note
     check_in_person: InPerson
+    revoke: Revoke
 
 
 def routes(accounts: Accounts, admitted: Admitted) -> APIRouter:
@@ -54,17 +61,34 @@ def routes(accounts: Accounts, admitted: Admitted) -> APIRouter:
         held, entries = await own(caller), accounts.known(caller)
         return JSONResponse({"items": [_item(*each, entries) for each in held], "next": None})
 
-    @router.delete("/{connection_id}", name="forget_connection", status_code=204)
-    async def forget(caller: Annotated[Caller, Depends(admitted)], connection_id: str) -> Response:
-        found = next((key for key, _ in await own(caller) if id_of(key) == connection_id), None)
+    @router.delete("/{connection_id}", name="forget_connection")
+    async def forget(caller: Annotated[Caller, Depends(admitted)], connection_id: str) -> JSONResponse:
+        """It is forgotten here whatever the authorization server says; `revoked` tells what that said."""
+        found = next((each for each in await own(caller) if id_of(each[0]) == connection_id), None)
         if found is None:
             raise UnknownConnection
-        await accounts.note(record_of(found, "forgotten"))
-        await accounts.vault.forget(found)
-        log.info("disconnected", issuer=found.issuer, resource=found.resource, principal=found.owner)
-        return Response(status_code=204)
+        key, held = found
+        await accounts.note(record_of(key, "forgotten"))
+        await accounts.vault.forget(key)
+        entries = [entry for entry in accounts.known(caller) if _opens(key, entry)]
+        revoked = await _revoked(accounts.revoke, key, held, [entry.upstream for entry in entries])
+        log.info("disconnected", issuer=key.issuer, resource=key.resource, principal=key.owner, revoked=revoked)
+        return JSONResponse({"id": connection_id, "removed": True, "revoked": revoked})
 
     return router
+
+
+async def _revoked(revoke: Revoke, key: CredentialKey, held: Credential, upstreams: Sequence[Mapping[str, Any]]) -> str:
+    """`yes`, `not-offered` where the authorization server takes no revocations, or `failed`."""
+    try:
+        return "yes" if await revoke(key, held, upstreams) else "not-offered"
+    except (UpstreamFault, EgressRefused) as fault:
+        log.warning("connection_not_revoked", issuer=key.issuer, resource=key.resource, problem=str(fault))
+        return "failed"
+
+
+def _opens(key: CredentialKey, entry: Registration) -> bool:
+    return origin_of(entry.url) == origin_of(key.resource) and "auth" in entry.upstream
 
 
 def id_of(key: CredentialKey) -> str:
@@ -78,7 +102,7 @@ def _item(key: CredentialKey, held: Credential, entries: list[Registration]) -> 
         "id": id_of(key),
         "resource": key.resource,
         "issuer": key.issuer,
-        "names": [entry.name for entry in entries if origin_of(entry.url) == origin_of(key.resource) and "auth" in entry.upstream],
+        "names": [entry.name for entry in entries if _opens(key, entry)],
         "client_id": held.client_id,
         "scopes": sorted(held.scopes),
         "renews": bool(held.refresh_token),

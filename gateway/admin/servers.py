@@ -1,7 +1,7 @@
 """/api/servers: MCP servers are offered, listed, approved and removed. A command is never taken from a request."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
@@ -10,7 +10,7 @@ from pydantic import Field
 from adapters.openapi_text import DOCUMENT_MAX
 from gateway.admin.amendments import Amendments, ServerPatch
 from gateway.admin.bodies import Body, ServerTermsBody, read_model, read_optional
-from gateway.admin.desk import Desk
+from gateway.admin.desk import Desk, registering
 from gateway.offers import ServerOffer
 from gateway.onboarding import Onboarding
 from policies.callers import Caller
@@ -18,9 +18,15 @@ from registry.card import INSTRUCTIONS, Family, Registration
 from registry.pins import waiting
 
 Names = list[str]
-Said = Callable[[Registration], list[str]]
 Admitted = Callable[[Request], Awaitable[Caller]]
 SERVER = Family.SERVER
+
+
+class About(NamedTuple):
+    """What is known of a server outside of the registry: what a command wrote to its standard error, and who the gateway is to it."""
+
+    said: Callable[[Registration], list[str]]
+    forget_registration: Callable[[Registration], Awaitable[None]]
 
 
 class ServerBody(ServerTermsBody):
@@ -45,8 +51,8 @@ class Choice(Body):
         return self.model_dump()
 
 
-def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted: Admitted, max_body: int, *, said: Said) -> APIRouter:
-    """An entry that the caller may not see is answered as one that does not exist. `said`: what a command wrote to its standard error."""
+def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted: Admitted, max_body: int, *, about: About) -> APIRouter:
+    """An entry that the caller may not see is answered as one that does not exist."""
     router = APIRouter(prefix="/api/servers", tags=["servers"])
 
     @router.post("", name="register_server", status_code=201)
@@ -65,7 +71,7 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
 
     async def told(caller: Caller, entry: Registration) -> JSONResponse:
         names = {"tool_names": desk.tools(caller, entry), "prompt_names": desk.prompts(caller, entry)}
-        output = {"stderr": lines} if desk.operator(caller) and (lines := said(entry)) else {}
+        output = {"stderr": lines} if desk.operator(caller) and (lines := about.said(entry)) else {}
         shown = {**_head(desk, caller, entry), **names, **output, **await amendments.story(caller, entry)}
         return JSONResponse(shown, headers={"etag": f'"{shown["updated"]}"'})
 
@@ -88,6 +94,13 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
         entry = desk.find(caller, SERVER, name)
         body = await read_optional(request, Choice, max_body)
         return await told(caller, await amendments.approve(caller, entry, request.headers.get("if-match"), body.chosen() if body else None))
+
+    @router.delete("/{name}/registration", name="forget_registration", status_code=204)
+    async def forget_registration(caller: Annotated[Caller, Depends(admitted)], name: str) -> Response:
+        entry = desk.find(caller, SERVER, name)
+        await desk.demand(caller, registering("register-anew", SERVER, name))
+        await about.forget_registration(entry)
+        return Response(status_code=204)
 
     @router.delete("/{name}", name="remove_server", status_code=204)
     async def remove(caller: Annotated[Caller, Depends(admitted)], name: str) -> Response:

@@ -3,6 +3,7 @@
 import time
 from urllib.parse import urlsplit
 
+from adapters.mcp_oauth import approach_to
 from gateway.admin import access as admin_access
 from gateway.admin import agents as admin_agents
 from gateway.admin import approvals as admin_approvals
@@ -71,7 +72,8 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
     revocation = Revocation(gateway.database, gateway.grants, gateway.spool, now_us, gateway.broker.halt)
     returning = oauth_revoke.Returning(clients, gateway.identity, Tickets(gateway.database, time.time), revocation)
     deciding = admin_approvals.Deciding(may, gateway.allowed, check_in_person, gateway.resuming.round)
-    accounts = admin_connections.Accounts(gateway.vault, desk.known, gateway.keep, check_in_person)
+    about = admin_servers.About(gateway.tools.said, lambda entry: gateway.oauth.forget_registration(approach_to(entry)))
+    accounts = admin_connections.Accounts(gateway.vault, desk.known, gateway.keep, check_in_person, gateway.oauth.revoke)
     return api(
         admission,
         [
@@ -81,7 +83,7 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
             oauth_token.routes(issuing, gateway.keep, gateway.refusals.note, gateway.limits.ask),
             oauth_revoke.routes(returning, gateway.refusals.note, gateway.limits.ask),
             admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
-            admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size, said=gateway.tools.said),
+            admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size, about=about),
             admin_virtual.routes(desk, gateway.registry, admitted, size),
             admin_tasks.routes(gateway.database, gateway.memory.tasks, admitted, gateway.places),
             admin_decisions.routes(gateway.database, admitted, may),

@@ -8,6 +8,11 @@ from gateway.commands import screen
 from gateway.commands.remote import connect, quoted
 
 ConnectionId = Annotated[str, typer.Argument(help="The connection's id.", metavar="ID")]
+REVOKED = {
+    "yes": "the service was told that its tokens are not used any more",
+    "not-offered": "the service takes no revocations and may list Interlock as allowed still: take it away there too",
+    "failed": "the service could not be told, so its tokens may be good still: take Interlock away there too",
+}
 app = typer.Typer(help="Your accounts that agents and servers are opened with: list, rm.", no_args_is_help=True)
 
 
@@ -25,8 +30,11 @@ def list_connections(as_json: screen.AsJson = False) -> None:
 
 @app.command()
 def rm(connection_id: ConnectionId, as_json: screen.AsJson = False) -> None:
-    """Have the gateway forget an account of yours; the next call that needs it asks again."""
+    """Have the gateway give up an account of yours; the next call that needs it asks again."""
     with connect() as remote, screen.progress("asking…"):
-        remote.request("DELETE", f"/api/connections/{quoted(connection_id)}")
-    screen.data({"id": connection_id, "removed": True}) if as_json else screen.say(f"{connection_id} is forgotten here")
-    screen.note("the service itself may list Interlock as allowed still: take it away there too")
+        said = remote.request("DELETE", f"/api/connections/{quoted(connection_id)}")
+    if as_json:
+        screen.data(said)
+        return
+    screen.say(f"{connection_id} is forgotten here")
+    screen.note(REVOKED.get(said.get("revoked", ""), REVOKED["failed"]))

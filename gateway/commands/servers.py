@@ -82,6 +82,14 @@ def refresh(name: Name, as_json: screen.AsJson = False) -> None:
     screen.data(server) if as_json else _told(server)
 
 
+@app.command("register-anew")
+def register_anew(name: Name, as_json: screen.AsJson = False) -> None:
+    """Have the gateway register itself anew where a server gets its tokens from, as when that forgot it; people consent again."""
+    with connect() as remote, screen.progress("asking…"):
+        remote.request("DELETE", f"/api/servers/{quoted(name)}/registration")
+    screen.data({"name": name, "registration": None}) if as_json else screen.say(f"the next consent for {name} registers the gateway anew")
+
+
 @app.command("set")
 def set_labels(
     name: Name,

@@ -55,6 +55,7 @@ class Ways:
     lasts: int | None = 3600
     more: dict[str, Any] = field(default_factory=dict)  # of its metadata
     fails: bool = False  # its token endpoint
+    revokes: bool = False  # RFC 7009
 
 
 class AuthorizationServer:
@@ -67,6 +68,7 @@ class AuthorizationServer:
         self.clients: dict[str, tuple[str, Any]] = {}
         self.tokens: dict[str, Token] = {}
         self.refreshing: dict[str, Token] = {}
+        self.revoked: list[tuple[str, str, str]] = []  # client, kind, token
         self.subject = "alice"  # who signs in here
         self.identities: dict[str, dict[str, Any]] = {}  # ID tokens that we gave
         self.vouched: dict[str, dict[str, Any]] = {}  # ID-JAGs that we gave
@@ -97,6 +99,7 @@ class AuthorizationServer:
                 Route(f"{self.ways.path}/authorize", self._authorize),
                 Route(f"{self.ways.path}/token", self._token, methods=["POST"]),
                 Route(f"{self.ways.path}/register", self._register, methods=["POST"]),
+                Route(f"{self.ways.path}/revoke", self._revoke, methods=["POST"]),
             ]
         )
 
@@ -111,6 +114,7 @@ class AuthorizationServer:
             **({"code_challenge_methods_supported": self.ways.pkce} if self.ways.pkce is not None else {}),
             **({"authorization_response_iss_parameter_supported": True} if self.ways.tells_iss else {}),
             **({"client_id_metadata_document_supported": True} if self.ways.documents is not None else {}),
+            **({"revocation_endpoint": f"{self.issuer}/revoke"} if self.ways.revokes else {}),
             **({"scopes_supported": self.ways.scopes} if self.ways.scopes is not None else {}),
         }
         return JSONResponse({**said, **self.ways.more})
@@ -125,6 +129,14 @@ class AuthorizationServer:
         return JSONResponse(
             {"client_id": client_id, "token_endpoint_auth_method": method, **({"client_secret": secret} if secret else {})}, 201
         )
+
+    async def _revoke(self, request: Request) -> Response:
+        form = dict(parse_qsl((await request.body()).decode(), strict_parsing=True))
+        client_id = self._client(request.headers.get("authorization", ""), form)
+        if client_id is None:
+            return JSONResponse({"error": "invalid_client"}, 401)
+        self.revoked.append((client_id, form["token_type_hint"], form["token"]))
+        return Response("")
 
     async def _authorize(self, request: Request) -> Response:
         """Everybody consents at once."""
