@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -19,6 +20,7 @@ log = structlog.get_logger()
 
 OPEN_SECONDS: Final = 30.0
 SILENT_SECONDS: Final = 900.0  # after so long without a byte a stream may be dead without anybody having said so
+STREAM_SECONDS: Final = 2.0  # that a server has to open its stream before it is subscribed to: some send nothing until something happens
 PAUSE_SECONDS: Final = 1.0
 EVENT_MAX: Final = 1 << 20  # bytes
 TELL_SECONDS: Final = 5.0
@@ -60,25 +62,44 @@ class GetStreams:
         self._sessions = sessions
         self._clock = clock
         self._reading: dict[Session, asyncio.Task[None]] = {}
+        self._settled: dict[Session, asyncio.Event] = {}  # whether its stream was open once, or is known to be none
         self._telling: set[asyncio.Task[None]] = set()
 
     def open(self, session: Session, credentials: Mapping[str, str]) -> None:
         """Reads the session's stream from now on, unless it is read already or the server has none."""
         if session not in self._reading:
+            self._settled[session] = asyncio.Event()
             task = self._reading[session] = asyncio.create_task(self._read(session, credentials))
             session.on_close = lambda: self.close(session)
             task.add_done_callback(lambda ended: log.error("mcp_stream_failed", error=repr(ended.exception())) if _failed(ended) else None)
 
+    async def opened(self, session: Session) -> None:
+        """Returns when the session's stream is open, or the server has none, or takes too long to say so."""
+        settled = self._settled.get(session)
+        if settled is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(settled.wait(), STREAM_SECONDS)
+
     def close(self, session: Session | None = None) -> None:
         """Ends the stream of that session, or of all."""
         for one in [session] if session else list(self._reading):
+            self._settled.pop(one, None)
             task = self._reading.pop(one, None)
             if task is not None:
                 task.cancel()
 
     async def _read(self, session: Session, credentials: Mapping[str, str]) -> None:
         """The root of the stream's task. It ends when the server has no stream, or its session can't be opened again."""
-        place = _Place()
+        try:
+            await self._again_and_again(session, credentials, _Place())
+        finally:
+            self._settle(session)
+
+    def _settle(self, session: Session) -> None:
+        if (settled := self._settled.get(session)) is not None:
+            settled.set()
+
+    async def _again_and_again(self, session: Session, credentials: Mapping[str, str], place: _Place) -> None:
         while True:
             began = self._clock()
             try:
@@ -109,6 +130,7 @@ class GetStreams:
                 raise Unreachable("The server failed", f"status {answer.status}")
             if answer.status != 200 or not answer.headers.get("content-type", "").lower().startswith("text/event-stream"):
                 raise _NoStream
+            self._settle(session)
             if place.broken and not place.last_id:
                 await _tell_all(session)
             place.broken = False

@@ -171,11 +171,12 @@ class LegacyListening:
         ear: _Ear | None = None
         try:
             await self._sessions.ready(session, call.headers, call.deadline)
-            granted = await self._subscribed(session, call, wanted)
-            ear = _Ear(listener, granted, WayBack(self._http, session, call.headers), front)
-            session.listeners.append(ear)
-            await listener.acknowledged(granted)
             self._streams.open(session, call.headers)
+            await self._streams.opened(session)  # what is said before it is open is lost
+            ear = _Ear(listener, wanted, WayBack(self._http, session, call.headers), front)
+            session.listeners.append(ear)
+            await self._subscribe_to_all(session, call, wanted, ear)
+            await listener.acknowledged(ear.granted)
             await asyncio.Event().wait()
         finally:
             if ear is not None:
@@ -186,21 +187,18 @@ class LegacyListening:
             session.calls -= 1
             session.used = self._clock()
 
-    async def _subscribed(self, session: Session, call: Call, wanted: Listening) -> Listening:
-        """What the server says that it tells of; each URI is subscribed to, once for all who want it."""
+    async def _subscribe_to_all(self, session: Session, call: Call, wanted: Listening, ear: "_Ear") -> None:
+        """Grants the ear what the server says that it tells of; each URI is subscribed to, once for all who want it."""
         offered = session.offered
-        taken = set()
-        for uri in wanted.uris:
-            if not session.uris[uri] and not await self._subscribe(session, call, uri):
-                continue
-            session.uris[uri] += 1
-            taken.add(uri)
-        return Listening(
+        ear.granted = Listening(
             tools=wanted.tools and tells(offered.get("tools")),
             prompts=wanted.prompts and tells(offered.get("prompts")),
             resources=wanted.resources and tells(offered.get("resources")),
-            uris=frozenset(taken),
         )
+        for uri in wanted.uris:
+            if session.uris[uri] or await self._subscribe(session, call, uri):
+                session.uris[uri] += 1
+                ear.granted = dataclasses.replace(ear.granted, uris=ear.granted.uris | {uri})
 
     async def _subscribe(self, session: Session, call: Call, uri: str) -> bool:
         if len(session.uris) >= URIS_MAX:

@@ -19,7 +19,7 @@ from policies.tables import epochs
 
 T = TypeVar("T")
 READERS = 4
-EPOCHS = ("grants", "kills", "registry", "policies", "keys")
+EPOCHS = ("grants", "kills", "registry", "policies", "keys", "sessions")
 STALE_SECONDS = 1.0
 WAL_PAGES_MAX = 16_384  # 64 MB: only when `checkpoint` does not keep up does a commit have to do it
 BUSY_MS = 5000  # how long one transaction waits for another

@@ -113,8 +113,11 @@ mcp_sessions = Table(
     Column("uris", Text, nullable=False),  # JSON: resources that it subscribed to
     Column("created", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=False),
+    Column("streamer", Text),  # the process that has its GET stream, where there are several processes
+    Column("holds", Text),  # JSON: each resource that is followed there, and whether its server tells of its changes
     Index("mcp_sessions_holder", "holder", "used"),
     Index("mcp_sessions_used", "used"),
+    Index("mcp_sessions_streamer", "streamer"),
 )
 
 mcp_events = Table(

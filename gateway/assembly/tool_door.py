@@ -11,7 +11,7 @@ from gateway.mcp_server.conversations import Conversations, Parts
 from gateway.mcp_server.endpoint import Endpoint
 from gateway.mcp_server.exchange import Line
 from gateway.mcp_server.http_sse import HttpSse
-from gateway.mcp_server.listening import Listeners
+from gateway.mcp_server.listening import Here, Listeners
 from gateway.mcp_server.marks import Marks
 from gateway.mcp_server.methods import Methods
 from gateway.mcp_server.offers import Offers
@@ -53,13 +53,16 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     parked = Parked(seal, mailbox, gateway.process, gateway.presence.lives)
     feeds = Feed(gateway.broker, catalogue, changes, watching), TaskFeed(tasks, log)
     line = Line(mailbox, streams, Marks(gateway.keys), time.time)
-    listeners = Listeners(admission, feeds, sessions, line, gateway.places)
-    methods = Methods(relay, tasks, catalogue, sessions, changes, empty=gateway.empty_lists)
+    here = Here(gateway.process, gateway.presence.lives)
+    listeners = Listeners(admission, feeds, sessions, line, gateway.places, here=here)
+    methods = Methods(relay, tasks, catalogue, sessions, listeners, empty=gateway.empty_lists)
     parts = Parts(relay, methods, seal, parked, listeners, line)
 
     for name in ("registry", "grants", "kills", "policies"):
         gateway.database.watch(name, changes)
     gateway.database.watch("registry", watching.settle)
+    if mailbox.shared:
+        gateway.database.watch("sessions", listeners.look)
 
     async def begin() -> None:
         for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, seal.sweep, kept.sweep):

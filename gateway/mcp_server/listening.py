@@ -2,22 +2,25 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
 from adapters.mcp_wire import INVALID_PARAMS, META
 from gateway.admission import Admission
+from gateway.errors import NotReachable
 from gateway.loose import let_go
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.exchange import Line
 from gateway.mcp_server.exchange import asked as ask_client
+from gateway.mcp_server.holding import HOLD_SECONDS, Holding
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.outlet import Outlet, event
 from gateway.mcp_server.sessions import Session, Sessions
-from gateway.mcp_server.subscriptions import LOOK_SECONDS, Audience, Feed, Interest
+from gateway.mcp_server.subscriptions import LOOK_SECONDS, UPDATED, Audience, Feed, Interest
 from gateway.mcp_server.task_feed import TaskFeed, task_ids
 from gateway.places import Places
 from policies.callers import Caller
@@ -28,17 +31,64 @@ URIS_MAX = 1000
 RESUMED_MAX = 8  # streams of one session that are gone on with at a time; the oldest makes room
 FLAGS = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
 OPENED = b": open\n\n"
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+PUBLISHED_LOOK_SECONDS = 0.05  # between two looks whether a subscription holds at another process
 ID_KEY = META + "subscriptionId"
 encode = msgspec.json.Encoder().encode
+Work = Coroutine[Any, Any, None]
+Opened = Callable[[], Awaitable[None]]
+
+
+class Here(NamedTuple):
+    """This process, and how it learns whether another still lives."""
+
+    process: str
+    lives: Callable[[str], Awaitable[bool]]
+
+
+class _Elsewhere:
+    """Streams that other processes have, and what they publish of them."""
+
+    def __init__(self, sessions: Sessions, here: Here) -> None:
+        self._sessions = sessions
+        self._here = here
+
+    async def holds(self, session: Session, uri: str, streamer: str) -> bool:
+        """Whether the stream at another process, if there is one, tells of a resource. Raises NotReachable."""
+        async for held in self._published(session, streamer):
+            if held is None:
+                return True
+            if uri in held:
+                return held[uri]
+        raise NotReachable
+
+    async def released(self, session: Session, uri: str, streamer: str) -> None:
+        """Returns when the stream does not tell of a resource any more, or after a while."""
+        async for held in self._published(session, streamer):
+            if held is None or not held.get(uri):
+                return
+
+    async def _published(self, session: Session, streamer: str) -> AsyncIterator[Mapping[str, bool] | None]:
+        """What the process says, again and again for HOLD_SECONDS; None where it has no stream, or none any more."""
+        now = asyncio.get_running_loop().time
+        until = now() + HOLD_SECONDS
+        other = bool(streamer) and streamer != self._here.process
+        while now() < until:
+            yield await self._sessions.held(session, streamer) if other and await self._here.lives(streamer) else None
+            await asyncio.sleep(PUBLISHED_LOOK_SECONDS)
 
 
 class Listeners:
     """Serves them. When the gateway closes, or the token that opened one is not good any more, they end in order."""
 
-    def __init__(self, admission: Admission, feeds: tuple[Feed, TaskFeed], sessions: Sessions, line: Line, places: Places) -> None:
+    def __init__(
+        self, admission: Admission, feeds: tuple[Feed, TaskFeed], sessions: Sessions, line: Line, places: Places, *, here: Here
+    ) -> None:
         self._admission = admission
+        self._process = here.process
         self._feed, self._task_feed = feeds
         self._sessions = sessions
+        self._elsewhere = _Elsewhere(sessions, here)
         self._streams = line.streams
         self._line = line
         self._now = line.now
@@ -46,7 +96,7 @@ class Listeners:
         self._closing = False
         self._open: dict[asyncio.Future[None], Caller] = {}
         self._resumed: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)  # of each session, the oldest first
-        self._general: dict[str, asyncio.Future[None]] = {}  # of each session the GET stream, one at a time
+        self._general: dict[str, _General] = {}  # of each session the GET stream, one at a time
 
     async def close(self) -> None:
         self._closing = True
@@ -65,24 +115,23 @@ class Listeners:
         place = self._places.take(asked.caller.principal.owner)
         granted = self._feed.granted(asked.caller, asked.server, wanted)
         tasks = await self._task_feed.granted(asked, task_ids(asked))
-        marked = {ID_KEY: asked.id}
-
-        def say(method: str, params: Mapping[str, Any]) -> None:
-            meta = params.get("_meta")
-            outlet.say(_notification(method, {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), **marked}}))
-
-        told = {"taskIds": list(tasks)} if tasks else {}
-        say("notifications/subscriptions/acknowledged", {"notifications": {**_shown(granted), **told}})
-        capabilities = asked.capabilities
-        audience = Audience(asked.caller, asked.server, asked.trail, say, capabilities)
+        telling = _Subscription(outlet, asked.id)
+        audience = Audience(asked.caller, asked.server, asked.trail, telling.say, asked.capabilities)
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        following = let_go(self._task_feed.run(asked, tasks, say), "mcp_tasks_not_followed")
+        feed = self._feed.run(audience, lambda: self._still(asked, granted))
+        following = let_go(self._task_feed.run(asked, tasks, telling.say), "mcp_tasks_not_followed")
+
+        async def opened() -> None:
+            holds = await audience.holding.known(granted.uris)
+            held = frozenset(uri for uri, holds_now in holds.items() if holds_now)
+            telling.acknowledge(Interest(granted.tools, granted.prompts, granted.resources, held), tasks)
+
         try:
-            await self._run(asked.caller, outlet, place.during(self._feed.run(audience, lambda: self._still(asked, granted))), stop)
+            await self._run(asked.caller, outlet, place.during(feed), stop, opened)
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
-        return encode({"resultType": "complete", "_meta": marked})
+        return encode({"resultType": "complete", "_meta": telling.marked})
 
     async def general(self, asked: Asked, session: Session, outlet: Outlet) -> None:
         """An older client's GET stream. A second one of the same session takes the place of the first. Raises TooManyStreams."""
@@ -95,18 +144,58 @@ class Listeners:
         async def ask(method: str, params: Raw) -> Raw:
             return await ask_client(self._line, session, lambda body: outlet.say(stream.event(body)), (method, params))
 
-        outlet.say(OPENED + stream.first())
-        audience = Audience(asked.caller, asked.server, asked.trail, say, session.capabilities, ask, session.id)
+        publish = partial(self._sessions.publish, session, self._process) if self._line.mailbox.shared else _unpublished
+        holding = Holding(publish)
+        audience = Audience(asked.caller, asked.server, asked.trail, say, session.capabilities, ask, session.id, holding)
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if (before := self._general.get(session.id)) is not None:
-            _settle(before)
-        self._general[session.id] = stop
+            _settle(before.stop)
+        self._general[session.id] = _General(stop, holding)
+        if self._line.mailbox.shared:
+            session = await self._sessions.stream_opened(session, self._process)
+
+        async def opened() -> None:
+            await holding.known(session.uris)
+            outlet.say(OPENED + stream.first())
+
+        feed = place.during(self._feed.run(audience, lambda: self._subscribed(asked, session)))
         try:
-            await self._run(asked.caller, outlet, place.during(self._feed.run(audience, lambda: self._subscribed(asked, session))), stop)
+            await self._run(asked.caller, outlet, feed, stop, opened)
         finally:
-            if self._general.get(session.id) is stop:
+            mine = self._general.get(session.id)
+            if mine is not None and mine.stop is stop:
                 del self._general[session.id]
+                if self._line.mailbox.shared:
+                    self._sessions.stream_ended(session, self._process)
             await outlet.end()
+
+    async def holds(self, session: Session, uri: str, streamer: str) -> bool:
+        """Whether the session hears of a resource from now on. True without a stream, which hears of it once it is open.
+
+        `streamer`: the process that has the stream, where others may. Raises NotReachable when the server does not answer.
+        """
+        here = self._general.get(session.id)
+        if here is not None:
+            here.holding.asked.set()
+            return _answer(await here.holding.known((uri,)), uri)
+        return await self._elsewhere.holds(session, uri, streamer)
+
+    async def released(self, session: Session, uri: str, streamer: str) -> None:
+        """Returns when the session does not hear of a resource any more, or after a while."""
+        here = self._general.get(session.id)
+        if here is not None:
+            here.holding.asked.set()
+            await here.holding.gone(uri)
+        else:
+            await self._elsewhere.released(session, uri, streamer)
+
+    async def look(self) -> None:
+        """A session subscribed to something else, at whichever process: streams that this one has follow."""
+        if self._general:
+            for session in await self._sessions.streamed(self._process):
+                here = self._general.get(session.id)
+                if here is not None:
+                    here.holding.asked.set()
 
     async def resumed(self, asked: Asked, session: Session, last_event_id: str, outlet: Outlet) -> None:
         """Goes on with a stream that broke. Raises TooManyStreams."""
@@ -116,9 +205,12 @@ class Listeners:
         mine.append(stop)
         for before in mine[:-RESUMED_MAX]:
             _settle(before)
-        outlet.say(OPENED)
+
+        async def opened() -> None:
+            outlet.say(OPENED)
+
         try:
-            await self._run(asked.caller, outlet, place.during(self._again(asked, session, last_event_id, outlet)), stop)
+            await self._run(asked.caller, outlet, place.during(self._again(asked, session, last_event_id, outlet)), stop, opened)
         finally:
             mine.remove(stop)
             if not mine:
@@ -137,19 +229,34 @@ class Listeners:
             if framed:
                 outlet.say(framed)
 
-    async def _run(self, caller: Caller, outlet: Outlet, work: Coroutine[Any, Any, None], stop: asyncio.Future[None]) -> None:
-        """Until the client leaves, `stop` is settled, the token's time is over or nothing is wanted any more."""
+    async def _run(
+        self,
+        caller: Caller,
+        outlet: Outlet,
+        work: Coroutine[Any, Any, None],
+        stop: asyncio.Future[None],
+        opened: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Until the client leaves, `stop` is settled, the token's time is over or nothing is wanted any more.
+
+        `opened` begins the stream, once what it is to tell of holds.
+        """
         telling = let_go(work, "mcp_stream_broke")
         self._open[stop] = caller
         if self._closing:
             _settle(stop)
         left = max(0.0, caller.expires - self._now())
+        opening, leaving = asyncio.ensure_future(opened()), asyncio.ensure_future(outlet.left())
         try:
-            await asyncio.wait([telling, outlet.stream, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([opening, leaving, telling, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                opening.result()
+                await asyncio.wait([telling, outlet.stream, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._open.pop(stop, None)
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            for task in (telling, opening, leaving):
+                task.cancel()
+            await asyncio.gather(telling, opening, leaving, return_exceptions=True)
 
     async def _still(self, asked: Asked, granted: Interest) -> Interest | None:
         return granted if await self._admitted(asked) else None
@@ -165,6 +272,49 @@ class Listeners:
         except (TokenRefused, Killed):
             return False
         return caller.key == asked.caller.key
+
+
+class _General(NamedTuple):
+    """A session's own stream."""
+
+    stop: asyncio.Future[None]
+    holding: Holding
+
+
+class _Subscription:
+    """What is told on a stream of `subscriptions/listen`: the acknowledgement first, and of resources only those that it names."""
+
+    def __init__(self, outlet: Outlet, request_id: Any) -> None:
+        self._outlet = outlet
+        self._early: list[tuple[str, Mapping[str, Any]]] | None = []  # what was to be told before the acknowledgement
+        self._uris: frozenset[str] = frozenset()
+        self.marked = {ID_KEY: request_id}
+
+    def acknowledge(self, held: Interest, tasks: Collection[str]) -> None:
+        """Says what is told from now on."""
+        early, self._early, self._uris = self._early or (), None, held.uris
+        told = {"taskIds": list(tasks)} if tasks else {}
+        self.say(ACKNOWLEDGED, {"notifications": {**_shown(held), **told}})
+        for method, params in early:
+            self.say(method, params)
+
+    def say(self, method: str, params: Mapping[str, Any]) -> None:
+        if self._early is not None:
+            self._early.append((method, params))
+        elif method != UPDATED or params.get("uri") in self._uris:
+            meta = params.get("_meta")
+            self._outlet.say(_notification(method, {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), **self.marked}}))
+
+
+def _unpublished(holds: Mapping[str, bool]) -> None:
+    """One process alone has nobody to tell."""
+
+
+def _answer(known: Mapping[str, bool], uri: str) -> bool:
+    """Raises NotReachable."""
+    if uri not in known:
+        raise NotReachable
+    return known[uri]
 
 
 def _settle(stop: asyncio.Future[None]) -> None:

@@ -10,10 +10,11 @@ from adapters.mcp_peer import Peer
 from adapters.mcp_wire import INVALID_PARAMS, LEGACY, META, MODERN
 from adapters.version import VERSION
 from gateway.empty_lists import EmptyLists
-from gateway.errors import UnknownMethod, UnknownResource
+from gateway.errors import NotReachable, UnknownMethod, UnknownResource
 from gateway.mcp_server import modern
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.instructions import instructions_of
+from gateway.mcp_server.listening import Listeners
 from gateway.mcp_server.relay import Catalogue, Relay
 from gateway.mcp_server.sessions import Session, Sessions
 from gateway.mcp_server.task_words import OFFERED, OLDER_OFFERED, OLDER_VERSION
@@ -41,12 +42,12 @@ class Methods:
     """Requests that are answered once; streams and `initialize` are the endpoint's own."""
 
     def __init__(
-        self, relay: Relay, tasks: Tasks, catalogue: Catalogue, sessions: Sessions, changed: Callable[[], None], *, empty: EmptyLists
+        self, relay: Relay, tasks: Tasks, catalogue: Catalogue, sessions: Sessions, listeners: Listeners, *, empty: EmptyLists
     ) -> None:
         self._catalogue = catalogue
         self._empty = empty
         self._sessions = sessions
-        self._changed = changed
+        self._listeners = listeners
         both: dict[str, Method] = {
             "tools/call": relay.call,
             "tools/list": self._list_tools,
@@ -134,25 +135,32 @@ class Methods:
     async def _set_level(self, asked: Asked, peer: Peer | None) -> bytes:
         level = check_level(asked.object().get("level"))
         if asked.session is not None:
-            await self._sessions.change(asked.session, level=level)
+            await self._sessions.set_level(asked.session, level)
         return b"{}"
 
     async def _subscribe(self, asked: Asked, peer: Peer | None) -> bytes:
-        """Kept with the session; the session's GET stream tells of it."""
+        """Kept with the session, whose GET stream tells of it; answered once it holds there, at whichever process."""
         uri, caller, offers = asked.text("uri"), asked.caller, self._catalogue.offers
         found = self._catalogue.resources.resolve(caller, asked.server, uri)
         if not offers.may(caller, offers.server(caller, found.server), reading(found.server)):
             raise UnknownResource
-        if asked.session is not None and uri not in asked.session.uris:
-            await self._sessions.change(asked.session, uris=(*asked.session.uris, uri))
-            self._changed()
+        if asked.session is None:
+            return b"{}"
+        streamer = await self._sessions.subscribe(asked.session, uri)
+        try:
+            holds = await self._listeners.holds(asked.session, uri, streamer)
+        except NotReachable:
+            await self._sessions.unsubscribe(asked.session, uri)
+            raise
+        if not holds:
+            await self._sessions.unsubscribe(asked.session, uri)
+            raise modern.BadEnvelope(INVALID_PARAMS, "the server does not tell of changes of this resource", status=200)
         return b"{}"
 
     async def _unsubscribe(self, asked: Asked, peer: Peer | None) -> bytes:
         uri = asked.text("uri")
-        if asked.session is not None and uri in asked.session.uris:
-            await self._sessions.change(asked.session, uris=tuple(each for each in asked.session.uris if each != uri))
-            self._changed()
+        if asked.session is not None:
+            await self._listeners.released(asked.session, uri, await self._sessions.unsubscribe(asked.session, uri))
         return b"{}"
 
     def _list(self, asked: Asked, kind: str, listed: Callable[[Caller, str], Sequence[Raw]]) -> bytes:

@@ -3,9 +3,9 @@
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from gateway.database import NotKept, NotRead
 from gateway.errors import NotReachable, UnknownResource
 from gateway.ledger import Refused, Trail
 from gateway.loose import let_go
+from gateway.mcp_server.holding import Holding
 from gateway.mcp_server.relay import Catalogue
 from gateway.mcp_server.watching import Watching
 from policies.callers import Caller
@@ -62,6 +63,7 @@ class Audience:
     capabilities: Mapping[str, Any]
     ask: Ask | None = None
     session: str = ""
+    holding: Holding = field(default_factory=Holding)
 
 
 class Changes:
@@ -85,10 +87,14 @@ class Changes:
 
 
 class _Follower:
-    """Listens to one server on behalf of an audience; what the server calls `own` is told as `uris` say."""
+    """Listens to one server on behalf of an audience; what the server calls `own` is told as `uris` say.
 
-    def __init__(self, audience: Audience, uris: Mapping[str, str]) -> None:
+    `before` is the task that it takes the place of, which goes on until this one holds, so that nothing is missed between.
+    """
+
+    def __init__(self, audience: Audience, uris: Mapping[str, str], before: "asyncio.Task[None] | None" = None) -> None:
         self._audience = audience
+        self._before = before
         self.uris = uris
 
     @property
@@ -97,6 +103,18 @@ class _Follower:
 
     async def acknowledged(self, granted: Listening) -> None:
         """What is not granted now may be when the server is asked again."""
+        self.settle(granted.uris)
+
+    def settle(self, own: Iterable[str]) -> None:
+        """The server has answered: it tells of these resources, which are named as it does."""
+        self.leave()
+        self._audience.holding.settle(self.uris.values(), [self.uris[each] for each in own if each in self.uris])
+
+    def leave(self) -> None:
+        """Ends the task before this one."""
+        if self._before is not None:
+            self._before.cancel()
+            self._before = None
 
     async def notify(self, method: str, params: Raw) -> None:
         told = _object(params)
@@ -108,6 +126,9 @@ class _Follower:
         if self._audience.ask is None:
             raise PeerRefused(-32601, "The client can't be asked outside of a request")
         return await self._audience.ask(method, params)
+
+
+Followers = dict[str, tuple[Mapping[str, str], asyncio.Task[None]]]
 
 
 class Feed:
@@ -127,14 +148,16 @@ class Feed:
 
     async def run(self, audience: Audience, interest: Callable[[], Awaitable[Interest | None]]) -> None:
         """`interest` is asked again after each change; None ends it."""
-        followers: dict[str, tuple[Mapping[str, str], asyncio.Task[None]]] = {}
+        followers: Followers = {}
         told: dict[str, str] = {}
+        asked = audience.holding.asked
         wanted = await interest()
         try:
             with self._changes.listening() as moved, self._watching.following() as watch:
                 followed: frozenset[str] | None = None
                 looks = 1  # at the lists; two after a change, since what they are made of may still be on its way
                 while wanted is not None:
+                    asked.clear()
                     if looks or wanted.uris != followed:
                         self._follow(audience, wanted.uris, followers)
                         followed = wanted.uris
@@ -142,7 +165,7 @@ class Feed:
                         if wanted.tools or wanted.prompts or wanted.resources:
                             watch(self._catalogue.offers.listened(audience.caller, audience.server))
                         told, looks = self._tell(audience, wanted, told), looks - 1
-                    looks = 2 if await _wait(moved, AGAIN_SECONDS if looks else LOOK_SECONDS) else looks
+                    looks = 2 if await _wait(moved, asked, AGAIN_SECONDS if looks else LOOK_SECONDS) else looks
                     wanted = await interest()
         finally:
             tasks = [task for _, task in followers.values()]
@@ -172,17 +195,23 @@ class Feed:
         except (UnknownName, NotReachable):
             return ""
 
-    def _follow(self, audience: Audience, uris: frozenset[str], followers: dict[str, tuple[Mapping[str, str], asyncio.Task[None]]]) -> None:
+    def _follow(self, audience: Audience, uris: frozenset[str], followers: Followers) -> None:
         """Listens to each server that has any of the resources, and to no other."""
         wanted: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for uri in uris:
             own = self._own(audience.caller, audience.server, uri)
             if own is not None:
                 wanted[own[0]][own[1]] = uri
-        for server in [server for server, (now, _) in followers.items() if wanted.get(server) != now]:
+        found = {shown for each in wanted.values() for shown in each.values()}
+        audience.holding.keep(found)
+        audience.holding.settle(uris - found, ())
+        for server in followers.keys() - wanted.keys():
             followers.pop(server)[1].cancel()
-        for server in wanted.keys() - followers.keys():
-            followers[server] = (wanted[server], let_go(self._listen(audience, server, wanted[server]), "mcp_not_listened", server=server))
+        for server, mine in wanted.items():
+            before = followers.get(server)
+            if before is None or before[0] != mine or before[1].done():
+                follower = _Follower(audience, mine, before[1] if before else None)
+                followers[server] = (mine, let_go(self._listen(audience, server, follower), "mcp_not_listened", server=server))
 
     def _own(self, caller: Caller, server: str, uri: str) -> tuple[str, str] | None:
         """The server and its own name of a resource; None for what this caller may not read."""
@@ -194,30 +223,39 @@ class Feed:
             return None
         return (found.server, found.uri) if allowed else None
 
-    async def _listen(self, audience: Audience, server: str, uris: Mapping[str, str]) -> None:
+    async def _listen(self, audience: Audience, server: str, follower: _Follower) -> None:
         """Again and again, with growing patience where the server fails."""
-        wanted, patience = Listening(uris=frozenset(uris)), 1.0
-        listening = ServerListening(server, reading(server), wanted, _Follower(audience, uris), audience.trail, audience.session)
-        while True:
-            began = asyncio.get_running_loop().time()
-            try:
-                await self._broker.listen(audience.caller, listening)
-            except (UpstreamFault, McpRefused, EgressRefused, NotKept, NotRead) as error:
-                log.info("mcp_not_listened", server=server, error=type(error).__name__)
-            except (Refused, UnknownName, Killed, TokenRefused):
-                return
-            lasted = asyncio.get_running_loop().time() - began
-            patience = 1.0 if lasted > PATIENCE_MAX else min(PATIENCE_MAX, patience * 2)
-            await asyncio.sleep(patience)
+        wanted, patience = Listening(uris=frozenset(follower.uris)), 1.0
+        listening = ServerListening(server, reading(server), wanted, follower, audience.trail, audience.session)
+        try:
+            while True:
+                began = asyncio.get_running_loop().time()
+                try:
+                    await self._broker.listen(audience.caller, listening)
+                except (UpstreamFault, McpRefused, EgressRefused, NotKept, NotRead) as error:
+                    log.info("mcp_not_listened", server=server, error=type(error).__name__)
+                    follower.settle(())
+                except (Refused, UnknownName, Killed, TokenRefused):
+                    follower.settle(())
+                    return
+                lasted = asyncio.get_running_loop().time() - began
+                patience = 1.0 if lasted > PATIENCE_MAX else min(PATIENCE_MAX, patience * 2)
+                await asyncio.sleep(patience)
+        finally:
+            follower.leave()
 
 
-async def _wait(moved: asyncio.Event, seconds: float) -> bool:
-    """Whether something may have changed here."""
+async def _wait(moved: asyncio.Event, asked: asyncio.Event, seconds: float) -> bool:
+    """Whether something may have changed here, within so many seconds or until the audience asks for something else."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in (moved, asked)]
     try:
-        async with asyncio.timeout(seconds):
-            await moved.wait()
-    except TimeoutError:
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waiting:
+            each.cancel()
+    if not moved.is_set():
         return False
-    await asyncio.sleep(SETTLE_SECONDS)
+    if not asked.is_set():
+        await asyncio.sleep(SETTLE_SECONDS)
     moved.clear()
     return True
