@@ -25,12 +25,16 @@ class Signer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Minting:
-    """`issuer` is the gateway's public URL, `ttl` the seconds a hop token lives (at most 120)."""
+    """`issuer` is the gateway's public URL, `ttl` the seconds a hop token lives (at most 120).
+
+    `ceiling_now` is an agent's ceiling of this moment by tenant and name, None where the agent may not act at all.
+    """
 
     issuer: str
     ttl: int
     new_id: Callable[[str], str]
     now: Callable[[], float]
+    ceiling_now: Callable[[str, str], Permissions | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +120,9 @@ class HopTokens:
             raise ExchangeRefused("invalid_grant", "an operator has stopped the person or an agent of the chain (killed)") from None
         if delegation.actor != asked.agent:
             raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
+        ceilings = tuple(self._ceiling(asked.tenant, hop.agent) for hop in delegation.path)
         try:
-            narrowed = delegation.scoped(claims.scope or NONE).scoped(requested)
+            narrowed = delegation.scoped(claims.scope or NONE).limited(ceilings).scoped(requested)
         except CannotNarrow as refusal:
             raise ExchangeRefused("invalid_scope", f"not held by this delegation: {refusal.missing or 'anything'}") from None
         if claims.expires <= self._minting.now():
@@ -125,6 +130,13 @@ class HopTokens:
         ending = msgspec.structs.replace(narrowed, not_after=min(claims.expires, delegation.not_after))
         token, seconds = self._mint(ending, requested, asked.resource, asked.thumbprint)
         return Exchanged(token, seconds, str(requested), narrowed, bool(asked.thumbprint))
+
+    def _ceiling(self, tenant: str, agent: str) -> Permissions:
+        """Of this moment: no token leaves that its use would refuse."""
+        ceiling = self._minting.ceiling_now(tenant, agent)
+        if ceiling is None:
+            raise ExchangeRefused("invalid_grant", "an agent of the chain may not act now")
+        return ceiling
 
     async def _claims(self, asked: Exchange) -> Claims:
         try:

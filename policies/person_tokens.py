@@ -50,9 +50,18 @@ class PersonTokens:
             raise ExchangeRefused("invalid_grant", "the assertion was not issued for this client")
         resource = self._resource(asked.resource, vouched)
         scope = _scope(asked.scope, vouched)
+        self._check_ceiling(asked, scope)
         if not await self._spent.spend(asked.tenant, f"id-jag {vouched.issuer} {vouched.token_id}", vouched.expires):
             raise ExchangeRefused("invalid_grant", "the assertion was used before")
         return Redeemed(self._mint(asked, vouched, resource, scope), Pointer(vouched.issuer, vouched.subject, "", "", ""))
+
+    def _check_ceiling(self, asked: Redeeming, scope: Permissions) -> None:
+        """Nothing is trimmed: an agent that asks for more than its ceiling is told here, and not when it uses the token."""
+        ceiling = self._minting.ceiling_now(asked.tenant, asked.agent)
+        if ceiling is None:
+            raise ExchangeRefused("invalid_grant", "the agent may not act now")
+        if excess := sorted(pattern for pattern in scope.patterns if not ceiling.covers(pattern)):
+            raise ExchangeRefused("invalid_scope", f"above the ceiling of this agent: {' '.join(excess)}")
 
     def _resource(self, asked: str, vouched: Vouched) -> str:
         resource = asked or vouched.resource

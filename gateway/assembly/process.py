@@ -157,7 +157,7 @@ class Gateway:
         self.callers = Callers(self.identity, self.grants, around)
         self.authority = Authority(self.engine, around)
         self.policies = PolicyReload(self.database, self.engine, self.audit, self.authority.forget, lambda: self.registry.generation)
-        self.minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time)
+        self.minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time, around.ceiling_now)
         self.tokens = HopTokens(self.keys, self.identity, self.grants, self.minting)
 
     def _killing(self) -> Killing:

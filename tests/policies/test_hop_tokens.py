@@ -14,7 +14,7 @@ from policies.grants import GrantEnded, Grants
 from policies.hop_tokens import Exchange, Exchanged, ExchangeRefused, HopTokens, Minting, Pointer, requested_scope, resources_of
 from policies.identity import Identity, TokenRefused
 from policies.kills import Killed
-from policies.permissions import Permissions
+from policies.permissions import ALL, Permissions
 from policies.principal import Principal
 
 ACT = Act("invokeAgent", "Agent", "support", "agent:support", "support")
@@ -43,7 +43,8 @@ class Office:
         self.found: list[tuple[str, str]] = []
         self.signed: list[tuple[dict[str, Any], str]] = []
         self.now = NOW + 0.75
-        minting = Minting(URL, 120, lambda prefix: f"{prefix}_1", lambda: self.now)
+        self.ceilings: dict[tuple[str, str], Permissions | None] = {}  # of this moment, where it is another than that of the grant
+        minting = Minting(URL, 120, lambda prefix: f"{prefix}_1", lambda: self.now, lambda *agent: self.ceilings.get(agent, ALL))
         self.tokens = HopTokens(self, cast(Identity, self), cast(Grants, self), minting)
 
     async def verify(self, token: str, audiences: Collection[str]) -> Claims:
@@ -227,6 +228,24 @@ async def test_nobody_gets_more_than_grant_and_token_hold(office: Office, told: 
     office.claims = replace(CLAIMS, scope=None if told is None else Permissions.of(told))  # attack DLG-03
     refused = await refusal(office, replace(ASKED, scope=asked))
     assert refused.error == "invalid_scope" and refused.description.endswith(f": {missing}")
+
+
+# attack DLG-17
+@pytest.mark.parametrize("agent", ["front", "desk"])
+async def test_a_ceiling_that_was_lowered_since_holds_for_new_tokens(office: Office, agent: str) -> None:
+    office.ceilings["acme", agent] = Permissions.of(["tool:crm.read", "tool:mail.*"])
+    refused = await refusal(office, replace(ASKED, scope="tool:crm.read tool:crm.write"))
+    assert (refused.error, refused.description) == ("invalid_scope", "not held by this delegation: tool:crm.write")
+    assert (await office.tokens.exchange(ASKED)).scope == "tool:crm.read"
+    office.ceilings["other", agent] = None
+    assert await office.tokens.exchange(ASKED)
+
+
+# attack DLG-17
+@pytest.mark.parametrize("agent", ["front", "desk"])
+async def test_an_agent_that_may_not_act_now_stops_the_chain(office: Office, agent: str) -> None:
+    office.ceilings["acme", agent] = None
+    assert (await refusal(office)).error == "invalid_grant"
 
 
 @pytest.mark.parametrize(

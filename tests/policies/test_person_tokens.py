@@ -10,6 +10,7 @@ from policies.hop_tokens import ExchangeRefused, Minting, Pointer
 from policies.identity import DEVELOPMENT_ISSUER, Identity, TokenRefused
 from policies.issuers import TrustedIssuer
 from policies.keys import SigningKeys
+from policies.permissions import ALL, Permissions
 from policies.person_tokens import LIFE, PersonTokens, Redeeming
 from policies.spent import SpentIds
 from tests.fakes.clock import Clock
@@ -43,6 +44,21 @@ class Signed:
         return f"a {typ}"
 
 
+class Ceilings:
+    """Of agents, as they are now; without one an agent has no limit of its own."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str], Permissions | None] = {}
+
+    def __call__(self, tenant: str, agent: str) -> Permissions | None:
+        return self.known.get((tenant, agent), ALL)
+
+
+@pytest.fixture
+def ceilings() -> Ceilings:
+    return Ceilings()
+
+
 @pytest.fixture
 def once() -> Once:
     return Once()
@@ -59,8 +75,8 @@ def vouching(issuer: FakeIssuer, keys: SigningKeys) -> Identity:
 
 
 @pytest.fixture
-def tokens(vouching: Identity, once: Once, signed: Signed, clock: Clock) -> PersonTokens:
-    return PersonTokens(signed, vouching, cast(SpentIds, once), Minting(GW, 120, lambda prefix: f"{prefix}_1", clock))
+def tokens(vouching: Identity, once: Once, signed: Signed, clock: Clock, ceilings: Ceilings) -> PersonTokens:
+    return PersonTokens(signed, vouching, cast(SpentIds, once), Minting(GW, 120, lambda prefix: f"{prefix}_1", clock, ceilings))
 
 
 Asking = Callable[..., Redeeming]
@@ -135,7 +151,7 @@ async def test_an_assertion_gives_one_short_token_for_the_person(
 
 
 async def test_what_is_given_is_taken_by_the_gateway(vouching: Identity, keys: SigningKeys, once: Once, asking: Asking) -> None:
-    tokens = PersonTokens(keys, vouching, cast(SpentIds, once), Minting(GW, 120, lambda prefix: f"{prefix}_1", keys.now))
+    tokens = PersonTokens(keys, vouching, cast(SpentIds, once), Minting(GW, 120, lambda prefix: f"{prefix}_1", keys.now, Ceilings()))
     given = await tokens.redeem(asking({"roles": ["sales"]}))
     claims = await vouching.verify(given.token.access_token, (f"{GW}/mcp/crm",))
     assert (claims.subject, claims.roles, claims.agent, claims.client_id, claims.kind) == ("alice", ("sales",), "desk", "c_desk", "user")
@@ -231,3 +247,37 @@ async def test_a_scope_is_never_wider_than_the_assertions(
 ) -> None:
     error, description = await refused(tokens, asking({} if said is None else {"scope": said}, scope=asked))
     assert (error, why in description) == ("invalid_scope", True), description
+
+
+# attack DLG-17
+@pytest.mark.parametrize(
+    ("ceiling", "scope", "excess"),
+    [
+        (["tool:crm.read"], "tool:crm.*", "tool:crm.*"),
+        (["tool:crm.read"], "tool:crm.read tool:crm.write agent:x", "agent:x tool:crm.write"),
+        (["agent:*"], "tool:crm.read", "tool:crm.read"),
+        ([], "tool:crm.read", "tool:crm.read"),
+        (["tool:crm.*"], "*", "*"),
+    ],
+)
+async def test_no_token_is_issued_above_the_ceiling_of_its_agent(
+    tokens: PersonTokens, once: Once, ceilings: Ceilings, asking: Asking, ceiling: list[str], scope: str, excess: str
+) -> None:
+    ceilings.known["default", "desk"] = Permissions.of(ceiling)
+    assert await refused(tokens, asking(scope=scope)) == ("invalid_scope", f"above the ceiling of this agent: {excess}")
+    assert await refused(tokens, asking({"scope": scope}, scope="")) == ("invalid_scope", f"above the ceiling of this agent: {excess}")
+    assert once.spent == {}
+
+
+# attack DLG-17
+async def test_up_to_its_ceiling_an_agent_gets_what_it_asks_for(
+    tokens: PersonTokens, signed: Signed, ceilings: Ceilings, asking: Asking
+) -> None:
+    ceilings.known |= {("default", "desk"): Permissions.of(["tool:crm.*"]), ("default", "other"): None, ("other", "desk"): None}
+    await tokens.redeem(asking(scope="tool:crm.read tool:crm.write"))
+    assert signed.claims["scope"] == "tool:crm.read tool:crm.write"
+
+
+async def test_an_agent_that_may_not_act_gets_no_token(tokens: PersonTokens, ceilings: Ceilings, asking: Asking) -> None:
+    ceilings.known["default", "desk"] = None
+    assert (await refused(tokens, asking()))[0] == "invalid_grant"

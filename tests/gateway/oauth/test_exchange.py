@@ -85,7 +85,7 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
     keys = SigningKeys.open(tmp_path, clock)
     identity = Identity(GW, keys, [], FakeIssuer().fetch, development=True)
     grants = Grants(database, clock)
-    tokens = HopTokens(keys, identity, grants, Minting(GW, 120, new_id, clock))
+    tokens = HopTokens(keys, identity, grants, Minting(GW, 120, new_id, clock, lambda _tenant, _agent: ALL))
     records: list[Mapping[str, Any]] = []
     registry = Registry(
         database, lambda batch: bump(batch, "registry"), new_id, lambda: 1000, lambda _batch, record: records.append(record)
@@ -97,7 +97,7 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
     assertions = ClientAssertions((f"{GW}/oauth/token",), clock)
     spent = SpentIds(database, lambda: int(clock.now * 1e6))
     clients = ClientAuthentication(registry, assertions, spent)
-    minting = Minting(GW, 120, new_id, clock)
+    minting = Minting(GW, 120, new_id, clock, lambda _tenant, _agent: ALL)
     proofs = Proofs(clients, Tickets(database, clock), Possession(keys, spent, clock), (GW, GW))
     issuing = token.Issuing(clients, tokens, PersonTokens(keys, identity, spent, minting), proofs)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def assertion(home: House, issuer: FakeIssuer, header: dict[str, Any] | None = N
 
 
 async def redeem(home: House, given: str, agent: str = "desk", headers: dict[str, str] | None = None, **more: str) -> httpx.Response:
-    form = {"grant_type": GRANT, "assertion": given, "resource": f"{home.url}/mcp/inventory", "scope": "tool:inventory.*", **more}
+    form = {"grant_type": GRANT, "assertion": given, "resource": f"{home.url}/mcp/inventory", "scope": "tool:inventory.check", **more}
     form = {name: value for name, value in form.items() if value}
     return await home.http.post("/oauth/token", data=form, auth=home.secrets[agent], headers=headers)
 
@@ -60,16 +61,28 @@ def refused(answer: httpx.Response, error: str) -> bool:
 
 async def test_an_assertion_gives_a_short_token_for_the_person(home: House, issuer: FakeIssuer) -> None:
     given = (await redeem(home, assertion(home, issuer))).json()
-    assert (given["token_type"], given["scope"], given["expires_in"] <= 300) == ("Bearer", "tool:inventory.*", True)
+    assert (given["token_type"], given["scope"], given["expires_in"] <= 300) == ("Bearer", "tool:inventory.check", True)
     assert "issued_token_type" not in given
     claims = await home.gateway.identity.verify(given["access_token"], (f"{home.url}/mcp/inventory",))
     assert (claims.kind, claims.subject, claims.issuer, claims.tenant) == ("user", "alice", issuer.url, "default")
     assert (claims.roles, claims.agent) == (("sales",), "desk")
     assert "result" in (await home.call(given["access_token"], "/mcp/inventory", "check", {})).json()
-    beyond = (await home.call(given["access_token"], "/mcp/inventory", "reserve", {})).json()  # which alice herself may
+    assert (await home.call(given["access_token"], "/mcp", "inventory_check", {})).status_code == 401  # another resource
+    desk = home.gateway.registry.find("default", "desk")
+    await home.gateway.registry.update(replace(desk, ceiling=("agent:*",)))
+    await home.gateway.database.refresh()
+    beyond = (await home.call(given["access_token"], "/mcp/inventory", "check", {})).json()  # which alice herself may
     told = beyond["error"]["data"]
     assert (told["reason_id"], [link["agent"] for link in told["chain"]]) == ("ceiling-exceeded", ["desk"])
-    assert (await home.call(given["access_token"], "/mcp", "inventory_check", {})).status_code == 401  # another resource
+
+
+# attack DLG-17
+async def test_no_token_is_issued_above_the_ceiling_of_its_agent(home: House, issuer: FakeIssuer) -> None:
+    for scope in ("tool:inventory.*", "tool:inventory.check tool:inventory.reserve", "*"):
+        assert refused(await redeem(home, assertion(home, issuer), scope=scope), "invalid_scope")
+        assert refused(await redeem(home, assertion(home, issuer, scope=scope), scope=""), "invalid_scope")
+    kept = await exchanges(home)
+    assert len(kept) == 6 and all("above the ceiling" in record["why"] and not record["allowed"] for record in kept)
 
 
 async def test_the_chain_goes_on_from_the_agent_that_has_the_token(home: House, issuer: FakeIssuer) -> None:
@@ -85,7 +98,7 @@ async def test_a_token_is_for_what_the_assertion_names_and_no_more(home: House, 
     taken = await redeem(home, assertion(home, issuer, **both), resource="", scope="")
     assert (taken.status_code, taken.json()["scope"]) == (200, "tool:inventory.check")
     assert refused(await redeem(home, assertion(home, issuer, **both), resource=f"{home.url}/mcp"), "invalid_target")
-    assert refused(await redeem(home, assertion(home, issuer, **both)), "invalid_scope")  # all of inventory
+    assert refused(await redeem(home, assertion(home, issuer, **both), scope="tool:inventory.check agent:*"), "invalid_scope")
     assert refused(await redeem(home, assertion(home, issuer), resource="https://evil.test/mcp"), "invalid_target")
     assert refused(await redeem(home, assertion(home, issuer), resource=f"{home.url}/mcp/"), "invalid_target")
     assert refused(await redeem(home, assertion(home, issuer), resource=""), "invalid_target")
@@ -177,7 +190,12 @@ async def test_what_was_given_and_refused_is_in_the_audit(home: House, issuer: F
     given = assertion(home, issuer)
     await redeem(home, given)
     await redeem(home, given)
+    kept = await exchanges(home)
+    assert len(kept) >= 2 and given not in str(kept)
+
+
+async def exchanges(home: House) -> list[dict[str, Any]]:
+    """The audit's records of tokens that agents got or were refused."""
     headers = {"authorization": f"Bearer {home.token('admin')}"}
     found = (await home.http.get("/api/audit", params={"kind": "exchange"}, headers=headers)).json()["items"]
-    kept = [item for item in found if item.get("kind") == "exchange"]
-    assert len(kept) >= 2 and given not in str(found)
+    return [item for item in found if item["kind"] == "exchange"]
