@@ -52,12 +52,15 @@ class Sealing(Protocol):
 
     def seal_text(self, place: Sequence[str], text: str) -> str: ...
 
-    def open_text(self, place: Sequence[str], text: str) -> str: ...
+    def open_text(self, place: Sequence[str], text: str, former: Sequence[str] | None = None) -> str: ...
 
 
-def webhook_place(tenant: str, task_id: str, config_id: str) -> tuple[str, ...]:
-    """Where what a webhook wants to be shown opens."""
-    return ("webhook", tenant, task_id, config_id)
+FORMER_WEBHOOK = 4  # of the parts of the place, those that earlier versions sealed for
+
+
+def webhook_place(tenant: str, task_id: str, config_id: str, url: str) -> tuple[str, ...]:
+    """Where what a webhook wants to be shown opens: for its own address alone, whoever changes that in the database."""
+    return ("webhook", tenant, task_id, config_id, url)
 
 
 class _Said(msgspec.Struct):
@@ -192,7 +195,8 @@ class Outbox:
     def _opened(self, row: Any) -> Secrets:
         """None where they can't be opened: the webhook is told, and may refuse."""
         try:
-            return _secrets(self._sealing.open_text(webhook_place(row.tenant, row.task_id, row.config_id), row.secrets))
+            place = webhook_place(row.tenant, row.task_id, row.config_id, row.url)
+            return _secrets(self._sealing.open_text(place, row.secrets, place[:FORMER_WEBHOOK]))
         except ValueError as error:
             log.error("webhook_secrets_unusable", task_id=row.task_id, why=str(error))
             return Secrets()

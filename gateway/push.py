@@ -15,7 +15,7 @@ from adapters.addresses import EgressRefused
 from adapters.contract import UpstreamFault
 from adapters.task import PushAuthentication, PushConfig
 from gateway.database import Batch, Database
-from gateway.outbox import Sealing, Secrets, webhook_place
+from gateway.outbox import FORMER_WEBHOOK, Sealing, Secrets, webhook_place
 from gateway.tables import push_configs
 from gateway.tasks import TaskRow, UnknownTask
 
@@ -59,7 +59,7 @@ class Webhook:
         said = config.authentication
         scheme, credentials = ("", "") if isinstance(said, UnsetType) else (said.scheme, said.credentials)
         secrets = msgspec.json.encode(Secrets(config.token, scheme, credentials)).decode()
-        secrets = self.sealing.seal_text(webhook_place(row.tenant, row.id, config.id), secrets)
+        secrets = self.sealing.seal_text(webhook_place(row.tenant, row.id, config.id, config.url), secrets)
         whose = (row.tenant, row.id, config.id, row.owner, row.agent)
         batch.run(_KEEP, (*whose, config.url, secrets, self.version, after, int(not row.ended), self.created))
 
@@ -136,8 +136,12 @@ class Push:
         return await self._database.read(lambda connection: tuple(self._shown(found) for found in connection.execute(query)))
 
     def _shown(self, found: "Row[Any]") -> PushConfig:
-        place = webhook_place(found.tenant, found.task_id, found.id)
-        scheme = msgspec.json.decode(self._sealing.open_text(place, found.secrets), type=Secrets).scheme
+        place = webhook_place(found.tenant, found.task_id, found.id, found.url)
+        try:
+            secrets = self._sealing.open_text(place, found.secrets, place[:FORMER_WEBHOOK])
+            scheme = msgspec.json.decode(secrets, type=Secrets).scheme
+        except ValueError:  # it was changed, or its key is gone: deliveries go without, and the log says so
+            scheme = ""
         return PushConfig(url=found.url, id=found.id, task_id=found.task_id, authentication=PushAuthentication(scheme) if scheme else UNSET)
 
 

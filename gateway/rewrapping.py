@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine, Row, Table, select, update
 
 from gateway.connections import place_of
-from gateway.outbox import webhook_place
+from gateway.outbox import FORMER_WEBHOOK, webhook_place
 from gateway.tables import connections, push_configs
 from policies.credentials import CredentialKey
 from policies.envelope import CannotOpen, Envelope, Sealed, parsed
 from policies.tables import vault, vault_clients
 from policies.vault import client_place
-from registry.rows import upstream_place
+from registry.rows import FORMER_UPSTREAM, upstream_place
 from registry.tables import registrations
 
 AT_ONCE = 100  # rows of one transaction, so that nobody waits long
@@ -27,19 +27,23 @@ class Rewrapped(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """Rows with an envelope in three columns, or in the one that is `text`."""
+    """Rows with an envelope in three columns, or in the one that is `text`.
+
+    `former`: of the parts of the place, how many earlier versions sealed for; 0: all. Such rows are sealed for the whole place now.
+    """
 
     table: Table
     place: Callable[["Row[Any]"], Sequence[str]]
     text: str = ""
+    former: int = 0
 
 
 KINDS = (
     _Kind(vault, lambda row: CredentialKey(row.tenant, row.owner, row.issuer, row.resource).place),
     _Kind(vault_clients, lambda row: client_place(row.tenant, row.issuer)),
     _Kind(connections, lambda row: place_of(row.id)),
-    _Kind(registrations, lambda row: upstream_place(row.tenant, row.name), "upstream"),
-    _Kind(push_configs, lambda row: webhook_place(row.tenant, row.task_id, row.id), "secrets"),
+    _Kind(registrations, lambda row: upstream_place(row._mapping), "upstream", FORMER_UPSTREAM),
+    _Kind(push_configs, lambda row: webhook_place(row.tenant, row.task_id, row.id, row.url), "secrets", FORMER_WEBHOOK),
 )
 
 
@@ -62,9 +66,8 @@ def rewrap(engine: Engine, envelope: Envelope) -> Rewrapped:
 
 
 def _parts(engine: Engine, kind: _Kind) -> Iterator[list["Row[Any]"]]:
-    columns = (*kind.table.primary_key, *_sealed_columns(kind))
     with engine.connect() as connection:
-        rows = connection.execution_options(interlock_read=True).execute(select(*columns)).all()
+        rows = connection.execution_options(interlock_read=True).execute(select(kind.table)).all()
     for start in range(0, len(rows), AT_ONCE):
         yield list(rows[start : start + AT_ONCE])
 
@@ -78,7 +81,8 @@ def _anew(kind: _Kind, row: "Row[Any]", envelope: Envelope) -> dict[str, str]:
     if not kind.text:
         return envelope.rewrapped(kind.place(row), Sealed(row.kek_id, row.wrapped, row.body))._asdict()
     text = getattr(row, kind.text)
-    return {kind.text: text if text == "{}" else envelope.rewrapped_text(kind.place(row), text)}
+    place = kind.place(row)
+    return {kind.text: text if text == "{}" else envelope.rewrapped_text(place, text, place[: kind.former] if kind.former else None)}
 
 
 def _kek_of(kind: _Kind, values: dict[str, str]) -> str:

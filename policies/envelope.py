@@ -54,15 +54,28 @@ class Envelope:
         """For a column that may hold a plain text as well."""
         return MARK + ".".join(self.seal(place, text.encode()))
 
-    def open_text(self, place: Sequence[str], text: str) -> str:
-        """What is not sealed is itself. Raises CannotOpen."""
-        return self.open(place, parsed(text)).decode() if text.startswith(MARK) else text
+    def open_text(self, place: Sequence[str], text: str, former: Sequence[str] | None = None) -> str:
+        """What is not sealed is itself. `former`: the place that a text was sealed for by earlier versions. Raises CannotOpen."""
+        if not text.startswith(MARK):
+            return text
+        sealed = parsed(text)
+        try:
+            return self.open(place, sealed).decode()
+        except CannotOpen:
+            if former is None:
+                raise
+        return self.open(former, sealed).decode()
 
-    def rewrapped_text(self, place: Sequence[str], text: str) -> str:
-        """Sealed under the key that wraps now, whatever it was. Raises CannotOpen."""
+    def rewrapped_text(self, place: Sequence[str], text: str, former: Sequence[str] | None = None) -> str:
+        """Sealed for `place` under the key that wraps now, whatever it was. Raises CannotOpen."""
         if not text.startswith(MARK):
             return self.seal_text(place, text)
-        return MARK + ".".join(self.rewrapped(place, parsed(text)))
+        try:
+            return MARK + ".".join(self.rewrapped(place, parsed(text)))
+        except CannotOpen:
+            if former is None:
+                raise
+        return self.seal_text(place, self.open(former, parsed(text)).decode())
 
     def _unwrapped(self, bound: bytes, sealed: Sealed) -> bytes:
         kek = self._keys.find(sealed.kek_id)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from sqlalchemy import Row
+from sqlalchemy import Row, RowMapping
 
 from registry.card import (
     CLEARANCE_MAX,
@@ -39,7 +39,7 @@ class Sealing(Protocol):
 
     def seal_text(self, place: Sequence[str], text: str) -> str: ...
 
-    def open_text(self, place: Sequence[str], text: str) -> str: ...
+    def open_text(self, place: Sequence[str], text: str, former: Sequence[str] | None = None) -> str: ...
 
 
 class Unsealed:
@@ -48,13 +48,20 @@ class Unsealed:
     def seal_text(self, place: Sequence[str], text: str) -> str:
         return text
 
-    def open_text(self, place: Sequence[str], text: str) -> str:
+    def open_text(self, place: Sequence[str], text: str, former: Sequence[str] | None = None) -> str:
         return text
 
 
-def upstream_place(tenant: str, name: str) -> tuple[str, ...]:
-    """Where the settings of an entry for the other side, which may hold secrets, open."""
-    return ("upstream", tenant, name)
+NO_SETTINGS = "{}"
+FORMER_UPSTREAM = 3  # of the parts of the place, those that earlier versions sealed for
+
+
+def upstream_place(row: Mapping[str, Any] | RowMapping) -> tuple[str, ...]:
+    """Where the settings of an entry for the other side, which may hold secrets, open: beside all that decides where they are sent.
+
+    Whoever changes an address in the database alone, or the definition of a call, leaves settings that nobody can open.
+    """
+    return ("upstream", *(row[name] for name in ("tenant", "name", "kind", "url", "facts", "terms")), digest(row["card"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,18 @@ from registry.card import Family, Registration, Status
 from registry.deeds import LOOK, REGISTERED, REMOVED, RENEWED, Deed, record_of
 from registry.history import Entry, Standing
 from registry.names import check_name
-from registry.rows import Candidate, Sealing, Unsealed, digest, registration_of, row_of, text_of, upstream_place
+from registry.rows import (
+    FORMER_UPSTREAM,
+    NO_SETTINGS,
+    Candidate,
+    Sealing,
+    Unsealed,
+    digest,
+    registration_of,
+    row_of,
+    text_of,
+    upstream_place,
+)
 from registry.tables import probes
 from registry.tables import registrations as table
 
@@ -243,13 +254,14 @@ class Registry:
 
     def _row_of(self, entry: Candidate | Registration) -> dict[str, Any]:
         row = row_of(entry)
-        if row["upstream"] != "{}":
-            row["upstream"] = self.sealing.seal_text(upstream_place(entry.tenant, entry.name), row["upstream"])
+        if row["upstream"] != NO_SETTINGS:
+            row["upstream"] = self.sealing.seal_text(upstream_place(row), row["upstream"])
         return row
 
     def _opened(self, row: Row[Any]) -> Registration:
         try:
-            return registration_of(row, self.sealing.open_text(upstream_place(row.tenant, row.name), row.upstream))
+            place = () if row.upstream == NO_SETTINGS else upstream_place(row._mapping)
+            return registration_of(row, self.sealing.open_text(place, row.upstream, place[:FORMER_UPSTREAM]))
         except ValueError as error:
             log.error("settings_unusable", name=row.name, tenant=row.tenant, why=str(error))
             return registration_of(row, None)

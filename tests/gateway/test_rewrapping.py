@@ -1,10 +1,15 @@
 """Claims about a change of the vault's keys: everything opens afterwards, and nothing with the old key alone."""
 
+import json
 from pathlib import Path
 
+import msgspec
+import pytest
+from msgspec import UNSET
 from sqlalchemy import select, text
 
 from adapters.task import PushAuthentication, PushConfig
+from gateway.outbox import Secrets
 from gateway.rewrapping import rewrap
 from gateway.tables import push_configs
 from policies.credentials import Client, Credential, CredentialKey
@@ -88,6 +93,74 @@ async def test_settings_that_no_key_opens_put_their_entry_out_of_use(tmp_path: P
             lambda connection: connection.execute(select(registrations.c.upstream)).scalars().all()
         )
         assert column.startswith("sealed:")
+
+
+ADDRESSES: dict[str, str] = {  # what decides where the settings of an entry are sent -> SQL for another
+    "url": "'https://evil.test/'",
+    "facts": "replace(facts, '127.0.0.1', '127.0.0.9')",
+    "kind": "'openapi'",
+    "terms": """'{"endpoints": [{"url": "https://evil.test/", "weight": 1}]}'""",
+    "card": "replace(card, '127.0.0.1', '127.0.0.9')",
+    "name": "'other'",
+}
+
+
+# attack VLT-05
+@pytest.mark.parametrize("column", ADDRESSES)
+async def test_an_address_changed_in_the_database_gets_no_secret(tmp_path: Path, database_url: str, column: str) -> None:
+    async with house(tmp_path, database_url) as home:
+        agent = await home.agent(CallbackAgent("sales"), upstream={"headers": {"X-Api-Key": HUSH}})
+        await home.send(home.token("alice"), "sales", "hi")
+        assert agent.headers[-1]["x-api-key"] == HUSH
+        change = f"UPDATE registrations SET {column} = {ADDRESSES[column]}, updated = updated + 1"
+        assert await home.gateway.database.write(lambda batch: batch.run(change, ())) == 1
+        await home.gateway.registry.reload()
+        name = "other" if column == "name" else "sales"
+        found = home.gateway.registry.find("default", name)
+        assert (found.status, dict(found.upstream)) == (Status.QUARANTINED, {})
+        assert (await home.send(home.token("alice"), name, "hi"))["error"]["code"] == -32011
+        assert len(agent.requests) == 1
+
+
+# attack VLT-05
+async def test_a_webhook_whose_address_was_changed_in_the_database_is_shown_no_secret(tmp_path: Path, database_url: str) -> None:
+    async with house(tmp_path, database_url) as home:
+        await filled(home)
+        row = await home.gateway.memory.tasks.find("default", KEY.owner, await _task(home))
+        opened = home.gateway.outbox._opened
+        query = select(*push_configs.columns, push_configs.c.id.label("config_id"))
+
+        async def shown() -> list[Secrets]:
+            return await home.gateway.database.read(lambda connection: [opened(each) for each in connection.execute(query)])
+
+        assert await shown() == [Secrets(HUSH, "Bearer", HUSH)]
+        await home.gateway.database.write(lambda batch: batch.run("UPDATE push_configs SET url = 'https://evil.test/'", ()))
+        assert await shown() == [Secrets()]
+        (config,) = await home.gateway.push.list(KEY.owner, row)  # it is still listed, so that its owner can replace it
+        assert (config.url, config.authentication) == ("https://evil.test/", UNSET)
+
+
+async def test_what_an_earlier_version_sealed_opens_and_is_bound_by_a_change_of_keys(tmp_path: Path, database_url: str) -> None:
+    async with house(tmp_path, database_url) as home:
+        await filled(home)
+        gateway, envelope = home.gateway, Envelope(VaultKeys.open(tmp_path))
+        upstream = envelope.seal_text(("upstream", "default", "sales"), json.dumps({"headers": {"X-Api-Key": HUSH}}))
+        shown = msgspec.json.encode(Secrets(HUSH, "Bearer", HUSH)).decode()
+        webhook = envelope.seal_text(("webhook", "default", await _task(home), "w1"), shown)
+        change = "UPDATE registrations SET upstream = ?, updated = updated + 1"
+        await gateway.database.write(lambda batch: batch.run(change, (upstream,)))
+        await gateway.database.write(lambda batch: batch.run("UPDATE push_configs SET secrets = ?", (webhook,)))
+        await gateway.registry.reload()
+        assert gateway.registry.find("default", "sales").upstream["headers"] == {"X-Api-Key": HUSH}
+        keys = VaultKeys.open(tmp_path)
+        keys.rotate()
+        assert rewrap(gateway.database.engine, Envelope(keys)).unusable == 0
+        await gateway.database.write(
+            lambda batch: batch.run("UPDATE registrations SET url = 'https://evil.test/', updated = updated + 1", ())
+        )
+        gateway.registry.sealing = Envelope(keys)
+        await gateway.registry.reload()
+        assert gateway.registry.find("default", "sales").status is Status.QUARANTINED
 
 
 async def test_rows_that_no_key_opens_are_counted_and_left(tmp_path: Path, database_url: str) -> None:
