@@ -4,11 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, ClassVar, Literal
 
-from adapters.contract import Event, Ref, Turn, VendorRef
+import structlog
+from msgspec.structs import replace
+
+from adapters.contract import ENDINGS, Event, Ref, Turn, VendorRef
 from adapters.response_items import devui_answers, items_of, result_of
 from adapters.response_reader import ResponseReader
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read
 from adapters.vendor_line import Line, Request, quoted
+
+log = structlog.get_logger()
 
 
 class ResponsesOptions(VendorOptions):
@@ -20,6 +25,9 @@ class ResponsesOptions(VendorOptions):
     instructions: str = ""
     tools: tuple[dict[str, Any], ...] = ()
     background: bool = False
+
+    def narrow_features(self, features: Features) -> Features:
+        return replace(features, shares_questions=self.dialect == "devui")
 
 
 class OpenAIResponses:
@@ -54,8 +62,11 @@ class OpenAIResponses:
         streams = turn.stream or devui or options.background  # without a stream, DevUI loses questions
         body |= {"input": _input(turn, devui), "stream": streams}
         frames = line.frames(Request("POST", "/responses", body))
-        async with aclosing(read(ResponseReader(session, devui), frames)) as events:
+        reader = ResponseReader(session, devui)
+        async with aclosing(read(reader, frames)) as events:
             async for event in events:
+                if reader.dropped and isinstance(event, ENDINGS):
+                    log.warning("question_dropped", url=line.url, conversation=session, requests=reader.dropped)
                 yield event
 
     async def cancel(self, ref: VendorRef, line: Line[ResponsesOptions]) -> CancelOutcome:

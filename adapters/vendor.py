@@ -72,6 +72,7 @@ class Features(Struct, frozen=True):
     files: bool = False
     parallel: bool = False  # has no sessions, so that turns of one conversation need not wait for each other
     questions: OpenQuestions = OpenQuestions.ONE  # of a session; the gateway keeps a new task out of a session whose one question is open
+    shares_questions: bool = False  # one session may tell another's: the gateway takes none whose id a task of another caller holds
 
 
 class VendorOptions(BaseModel):

@@ -23,6 +23,7 @@ from gateway.ledger import Adapters, Trail
 from gateway.parking import Outgoing
 from gateway.prompts import answers_to
 from gateway.push import Webhook
+from gateway.question_holders import OwnQuestions, check_answers, shares_questions
 from gateway.task_reader import digest, scoped_key, session_of
 from gateway.tasks import TaskRow
 from gateway.turns import Memory
@@ -179,6 +180,9 @@ async def turn_for(memory: Memory, adapters: Adapters, sending: Sending, allowed
         await adapters.load(target.kind)
     turn = turn_of(sending, target, row, await ref_of(memory, sending, allowed))
     adapter = adapters.adapter(target.kind, target.upstream)
+    if shares_questions(target):
+        await check_answers(memory.database, row, turn)
+        adapter = OwnQuestions(adapter, memory.database, row)
     if target.contracts:
         output = contract_of(target, sending.skill or (await skill_of(memory.tasks, before) if before else "")).output
         adapter = adapter if output is None else contracted(adapter, output, memory.turn_limits)

@@ -13,6 +13,7 @@ def _only(where: str) -> dict[str, Any]:
 
 
 RUNNING = _only("runner <> ''")
+ASKING = _only("state = 'TASK_STATE_INPUT_REQUIRED'")
 AWAITING = _only("state = 'TASK_STATE_AUTH_REQUIRED'")
 KEYED = _only("idempotency_key IS NOT NULL")
 LIVE = _only("live = 1")
@@ -43,6 +44,7 @@ tasks = Table(
     Index("tasks_context", "tenant", "owner", "context_id", "agent"),
     Index("tasks_txn", "tenant", "txn"),
     Index("tasks_runner", "runner", **RUNNING),
+    Index("tasks_asking", "tenant", "agent", **ASKING),
     Index("tasks_awaiting", "tenant", "owner", **AWAITING),
     Index("tasks_idempotency", "tenant", "owner", "agent", "idempotency_key", unique=True, **KEYED),
 )
