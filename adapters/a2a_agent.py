@@ -26,6 +26,7 @@ from adapters.a2a_wire.transport import (
 from adapters.contract import Adapter, Call, CannotCancel, Event, InvalidAnswer, Turn, UpstreamFault, VendorRef, Watcher
 from adapters.doorbells import Bell, Doorbells
 from adapters.egress import Egress
+from adapters.request_signing import Signer
 from adapters.task import INTERRUPTED, TERMINAL, Message, Task, TaskState
 
 _POLL_FIRST: Final = 0.05  # seconds
@@ -55,9 +56,11 @@ class A2AAgent:
         grpc: Callable[[], Transport] | None = None,
         doorbells: Doorbells | None = None,
         may_ask_again: Callable[[Call], bool] = lambda call: True,
+        *,
+        signer: Signer | None = None,
     ) -> None:
         self._may_ask_again = may_ask_again
-        self._transports: dict[str, Transport] = {JSONRPC: JsonRpcTransport(egress), HTTP_JSON: RestTransport(egress)}
+        self._transports: dict[str, Transport] = {JSONRPC: JsonRpcTransport(egress, signer), HTTP_JSON: RestTransport(egress, signer)}
         self._grpc = grpc
         self._doorbells = doorbells
         self._pause = pause

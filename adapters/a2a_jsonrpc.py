@@ -1,15 +1,17 @@
 """A2A over JSON-RPC, as a client: one HTTP request per call, in the words of either version."""
 
 import itertools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from adapters.a2a_wire import rpc
 from adapters.a2a_wire.tolerant import PeerEvent
 from adapters.a2a_wire.transport import ANSWER_LIMIT, Peer, Transport, seconds_left
+from adapters.aws_access import is_signed
 from adapters.contract import Call
 from adapters.egress import Egress
+from adapters.request_signing import NoSigner, Signer
 from adapters.sse import until_cut
 from adapters.task import Message, Task
 from adapters.unhurried import unhurried
@@ -18,8 +20,9 @@ from adapters.unhurried import unhurried
 class JsonRpcTransport:
     """Transport over `egress`."""
 
-    def __init__(self, egress: Egress) -> None:
+    def __init__(self, egress: Egress, signer: Signer | None = None) -> None:
         self._egress = egress
+        self._signer = signer or NoSigner()
         self._ids = itertools.count(1)
 
     async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
@@ -31,7 +34,9 @@ class JsonRpcTransport:
     async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
         request_id, dialect = next(self._ids), _dialect(peer)
         body = rpc.request_bytes(request_id, dialect.stream, dialect.send_params(message, modes, peer.tenant, "", peer.metadata))
-        headers = _headers(peer, call, "text/event-stream")
+        headers: Mapping[str, str] = _headers(peer, call, "text/event-stream")
+        if is_signed(call.target.upstream):
+            headers = await self._signer.headers(call.target.upstream, ("POST", peer.url, body), headers)
         async with self._egress.stream("POST", peer.url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 whole = await answer.read(ANSWER_LIMIT)
@@ -51,11 +56,15 @@ class JsonRpcTransport:
 
     async def _ask(self, peer: Peer, call: Call, method: str, params: Any) -> tuple[bytes, int]:
         request_id = next(self._ids)
+        body = rpc.request_bytes(request_id, method, params)
+        headers: Mapping[str, str] = _headers(peer, call, "application/json")
+        if is_signed(call.target.upstream):
+            headers = await self._signer.headers(call.target.upstream, ("POST", peer.url, body), headers)
         answer = await self._egress.request(
             "POST",
             peer.url,
-            headers=_headers(peer, call, "application/json"),
-            body=rpc.request_bytes(request_id, method, params),
+            headers=headers,
+            body=body,
             timeout=seconds_left(call),
             limit=ANSWER_LIMIT,
             idempotent=method == _dialect(peer).get,

@@ -12,8 +12,10 @@ from adapters.a2a_wire import tolerant, v03_proto, v1
 from adapters.a2a_wire.rpc import V1
 from adapters.a2a_wire.tolerant import PeerEvent
 from adapters.a2a_wire.transport import ANSWER_LIMIT, METHOD_NOT_FOUND, REASONS, TASK_NOT_FOUND, Peer, PeerError, Transport, seconds_left
+from adapters.aws_access import is_signed
 from adapters.contract import Call, Challenged, InvalidAnswer, UpstreamFault
 from adapters.egress import Egress
+from adapters.request_signing import NoSigner, Signer
 from adapters.sse import until_cut
 from adapters.task import Message, StreamResponse, Task, encode
 from adapters.unhurried import unhurried
@@ -32,16 +34,19 @@ _decode_task: Final = msgspec.json.Decoder(Task).decode
 class RestTransport:
     """Transport over `egress`."""
 
-    def __init__(self, egress: Egress) -> None:
+    def __init__(self, egress: Egress, signer: Signer | None = None) -> None:
         self._egress = egress
+        self._signer = signer or NoSigner()
 
     async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
         return _read_event(peer, await self._ask("POST", peer, call, _SEND, _send_params(peer, message, modes)))
 
     async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
-        headers = {**_headers(peer, call), "Accept": "text/event-stream"}
-        body = encode(_send_params(peer, message, modes))
-        async with self._egress.stream("POST", _url(peer, _STREAM), headers=headers, body=body, timeout=seconds_left(call)) as answer:
+        body, url = encode(_send_params(peer, message, modes)), _url(peer, _STREAM)
+        headers: Mapping[str, str] = {**_headers(peer, call), "Accept": "text/event-stream"}
+        if is_signed(call.target.upstream):
+            headers = await self._signer.headers(call.target.upstream, ("POST", url, body), headers)
+        async with self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 whole = await answer.read(ANSWER_LIMIT)
                 if answer.status != 200:
@@ -59,11 +64,15 @@ class RestTransport:
         return _read_task(peer, await self._ask("POST", peer, call, f"/tasks/{quote(task_id, safe='')}:cancel", {}))
 
     async def _ask(self, method: str, peer: Peer, call: Call, path: str, params: Any = None) -> bytes:
+        body, url = None if params is None else encode(params), _url(peer, path)
+        headers: Mapping[str, str] = {**_headers(peer, call), "Accept": _ANSWERS}
+        if is_signed(call.target.upstream):
+            headers = await self._signer.headers(call.target.upstream, (method, url, body or b""), headers)
         answer = await self._egress.request(
             method,
-            _url(peer, path),
-            headers={**_headers(peer, call), "Accept": _ANSWERS},
-            body=None if params is None else encode(params),
+            url,
+            headers=headers,
+            body=body,
             timeout=seconds_left(call),
             limit=ANSWER_LIMIT,
             idempotent=method == "GET",

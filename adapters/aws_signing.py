@@ -1,7 +1,7 @@
 """Signatures of AWS (Signature Version 4), made with the operator's credential: a named one, or the machine's own."""
 
 import asyncio
-import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -11,51 +11,56 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError
 from botocore.session import Session
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
+from adapters.aws_access import AwsAccess, region_in
 from adapters.contract import UpstreamFault
 from adapters.vendor import VendorOptions
 from adapters.vendor_line import JSON, Line, Request
 
 NO_CREDENTIAL: Final = "The gateway has no credential for the agent"
-_REGION: Final = re.compile(r"\.([a-z]{2}(?:-[a-z]+)+-\d+)\.")
 
 
-class AwsOptions(VendorOptions):
-    """`access_key_id`, `secret_access_key` and `session_token`: a credential. `ambient`: the machine's own, as AWS's tools find it.
-
-    Without either, requests go unsigned, with the agent's headers. `region`: where the agent's URL does not name it.
-    """
-
-    region: str = ""
-    access_key_id: str = ""
-    secret_access_key: str = ""
-    session_token: str = ""
-    ambient: bool = False
+class AwsOptions(AwsAccess, VendorOptions):
+    """What every agent of a vendor at AWS knows."""
 
 
 async def signed(request: Request, line: Line[Any], service: str) -> Request:
     """The same request with a signature over its method, path, headers and body. Raises UpstreamFault."""
-    credential = await _credential(line.options)
     body = b"" if request.body is UNSET else request.body if isinstance(request.body, bytes) else msgspec.json.encode(request.body)
-    kept = request.headers if request.body is UNSET else {"content-type": JSON, **request.headers}
+    kept = dict(request.headers) if request.body is UNSET else {"content-type": JSON, **request.headers}
+    sent = Signable(request.method, line.url + request.path, kept, body)
+    headers, secrets = await sign(sent, line.options, service)
+    return replace(request, body=request.body if request.body is UNSET else body, headers=headers, secrets=secrets)
+
+
+class Signable(Struct, frozen=True):
+    """A request as it will be sent."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def sign(request: Signable, access: AwsAccess, service: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The headers of a request with its signature, and what of them no log may have; as they were where there is no credential.
+
+    Raises UpstreamFault.
+    """
+    credential = await _credential(access)
     if credential is None:
-        return replace(request, body=request.body if request.body is UNSET else body, headers=kept)
-    sent = AWSRequest(method=request.method, url=line.url + request.path, data=body, headers=dict(kept))
-    SigV4Auth(credential, service, _region(line)).add_auth(sent)
-    secrets = (credential.secret_key, *([credential.token] if credential.token else []))
-    return replace(request, body=request.body if request.body is UNSET else body, headers=dict(sent.headers.items()), secrets=secrets)
-
-
-def _region(line: Line[Any]) -> str:
-    found = line.options.region or ((match := _REGION.search(line.url)) and match[1])
-    if not found:
+        return dict(request.headers), ()
+    region = access.region or region_in(request.url)
+    if not region:
         raise UpstreamFault("The agent's registration names no region", "upstream.region is empty, and the URL has none")
-    return str(found)
+    made = AWSRequest(method=request.method, url=request.url, data=request.body, headers=dict(request.headers))
+    SigV4Auth(credential, service, region).add_auth(made)
+    return dict(made.headers.items()), (credential.secret_key, *([credential.token] if credential.token else []))
 
 
-async def _credential(options: AwsOptions) -> ReadOnlyCredentials | None:
+async def _credential(options: AwsAccess) -> ReadOnlyCredentials | None:
     if options.access_key_id or options.secret_access_key:
         if not (options.access_key_id and options.secret_access_key):
             raise UpstreamFault(NO_CREDENTIAL, "upstream.access_key_id or upstream.secret_access_key is empty")

@@ -11,6 +11,8 @@ import structlog
 
 from adapters.a2a_agent import A2AAgent
 from adapters.a2a_wire.transport import GRPC, HTTP_JSON, JSONRPC, Transport
+from adapters.agentcore_session import AgentCoreSessions
+from adapters.aws_access import is_signed
 from adapters.calculation import KIND as SANDBOX
 from adapters.contract import Adapter
 from adapters.doorbells import Doorbells
@@ -20,6 +22,7 @@ from adapters.mcp_agent import Servers, ToolAgent
 from adapters.mcp_oauth import McpOAuth
 from adapters.openapi_tools import KIND
 from adapters.opened import carries, opened
+from adapters.request_signing import RequestSigner
 from adapters.resilience import Resilience
 from adapters.vendor import AgentFacts, Features, VendorAgent, agent_of, options_of
 from adapters.vendor_line import Place
@@ -74,9 +77,10 @@ class Catalog:
         oauth: McpOAuth | None = None,
     ) -> None:
         resilience = Resilience()
-        self._languages: dict[str, Adapter] = {
-            "a2a": A2AAgent(egress, grpc=grpc, doorbells=doorbells, may_ask_again=resilience.may_ask_again),
-        }
+        self.signer = RequestSigner(lambda text: self._read_text(text))
+        a2a = A2AAgent(egress, grpc=grpc, doorbells=doorbells, may_ask_again=resilience.may_ask_again, signer=self.signer)
+        self._languages: dict[str, Adapter] = {"a2a": a2a}
+        self._signed = guarded(opened(AgentCoreSessions(a2a), oauth), resilience)
         self._oauth = oauth
         self._opened: dict[str, Adapter] = {}
         self.bindings = (JSONRPC, HTTP_JSON, GRPC) if grpc else (JSONRPC, HTTP_JSON)  # of A2A, that agents can be called over
@@ -107,6 +111,8 @@ class Catalog:
         """For an entry with that `upstream`. Raises UnknownKind."""
         if kind in SERVERS and self._servers is not None:
             return self._servers
+        if kind == "a2a" and is_signed(upstream):
+            return self._signed
         if upstream and carries(upstream):
             if kind not in self._opened:
                 self._opened[kind] = guarded(opened(self._languages.get(kind) or self._vendor(kind), self._oauth), self.resilience)

@@ -13,6 +13,7 @@ from yarl import URL
 from adapters.addresses import grpc_url
 from adapters.contract import UpstreamFault
 from adapters.egress import Egress, EgressRefused
+from adapters.request_signing import NoSigner, Signer
 from gateway.offers import BadRequest, UrlRefused
 from policies.jwks import BadKeySet
 from policies.strict_json import BadJson, parse
@@ -55,7 +56,10 @@ def own_places(urls: Iterable[str], host: str, ports: Collection[int]) -> frozen
 
 
 class CardSource:
-    """`credentials` turns an entry's `upstream` into the headers that the operator lets us send; `ours`: where we are reached."""
+    """`credentials` turns an entry's `upstream` into the headers that the operator lets us send; `ours`: where we are reached.
+
+    `signer` signs requests for the cards of agents behind AWS.
+    """
 
     def __init__(
         self,
@@ -63,7 +67,10 @@ class CardSource:
         verifier: Verifier,
         credentials: Callable[[Mapping[str, Any]], Mapping[str, str]],
         ours: frozenset[Place] = frozenset(),
+        *,
+        signer: Signer | None = None,
     ) -> None:
+        self._signer = signer or NoSigner()
         self._egress = egress
         self._verifier = verifier
         self._credentials = credentials
@@ -89,7 +96,7 @@ class CardSource:
         seen: list[str] = []
         for place in places:
             asking = headers | (_conditions(known) if known is not None and known.place == place else {})
-            answer = await self._get(place, asking)
+            answer = await self._get(place, asking, upstream)
             path = urlsplit(place).path or "/"
             if answer.status == 304 and asking != headers:
                 return None
@@ -110,7 +117,7 @@ class CardSource:
         if grpc_url(url) != url:
             await self.vet_target("url", url)
             return
-        answer = await self._get(url, dict(self._credentials(upstream)))
+        answer = await self._get(url, self._credentials(upstream), upstream)
         if answer.status >= 500:
             raise UpstreamFault(f"the agent answers {answer.status}")
 
@@ -168,7 +175,8 @@ class CardSource:
         if any((host, port) in self._ours for host in hosts):
             raise UrlRefused(place, "is refused: it is an address of this gateway, whose calls would run in circles")
 
-    async def _get(self, place: str, headers: Mapping[str, str]) -> Any:
+    async def _get(self, place: str, given: Mapping[str, str], upstream: Mapping[str, Any]) -> Any:
+        headers = await self._signer.headers(upstream, ("GET", place, b""), given)
         try:
             return await self._egress.request("GET", place, headers=headers, body=None, timeout=CARD_SECONDS, limit=CARD_MAX)
         except EgressRefused as refused:

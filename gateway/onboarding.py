@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from adapters.aws_access import AWS
 from adapters.contract import Challenged, UpstreamFault
 from adapters.egress import EgressRefused
 from adapters.mcp_tools import STDIO
@@ -280,12 +281,14 @@ def _delegation(offer: AgentOffer, vendor: bool) -> str:
     """No vendor knows our hop tokens, and whoever holds one may act for the person."""
     if vendor:
         return "none"
-    return "header" if offer.terms.upstream.keys() & {"headers", "auth"} else "bearer"
+    return "header" if offer.terms.upstream.keys() & {"headers", "auth", AWS} else "bearer"
 
 
 def _check_same_host(blank: Candidate, called: str) -> None:
-    """The operator's headers are secrets of the host that was named; a card can't send them elsewhere. Raises BadRequest."""
+    """The operator's credentials are secrets of the host that was named; a card can't send them elsewhere. Raises BadRequest."""
     source = str(blank.facts.get("source", ""))
+    if blank.upstream.keys() & {AWS} and source and _host(source) != _host(called):
+        raise BadRequest(f"upstream.{AWS}", "is for the host that was named, but its card is called elsewhere: register that host's URL")
     if blank.upstream.get("headers") and source and _host(source) != _host(called):
         raise BadRequest("upstream.headers", "are for the host that was named, but its card is called elsewhere: register that host's URL")
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from adapters.aws_access import AWS, access_of
 from adapters.catalog import UnknownKind
 from adapters.contract import UpstreamFault
 from adapters.egress import EgressRefused
@@ -38,7 +39,16 @@ class Vendors(Protocol):
     async def describe(self, kind: str, place: Place) -> AgentFacts: ...
 
 
-OWN = {"mcp": frozenset({"account", "era"}), "a2a": frozenset({QUESTIONS})}  # members of `upstream`, by the kinds that have no adapter
+OWN = {"mcp": frozenset({"account", "era"}), "a2a": frozenset({QUESTIONS, AWS})}  # members of `upstream`, by the kinds that have no adapter
+
+
+def _check_access(given: Any) -> None:
+    """Raises BadRequest."""
+    try:
+        access_of(given)
+    except ValueError as error:
+        name, _, problem = str(error).partition(": ")
+        raise BadRequest(f"upstream.{AWS}.{shown(name)}".rstrip("."), problem[:1].lower() + problem[1:]) from None
 
 
 class NoVendors:
@@ -88,6 +98,8 @@ class VendorSource:
                 raise BadRequest(f"upstream.{shown(name)}", "is not a member of this request")
             if upstream.get(QUESTIONS, OpenQuestions.ONE) != OpenQuestions.ONE:
                 raise BadRequest(f"upstream.{QUESTIONS}", f"must be {OpenQuestions.ONE}")
+            if AWS in upstream:
+                _check_access(upstream[AWS])
             return
         try:
             self._vendors.check(kind, upstream)

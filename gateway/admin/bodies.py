@@ -1,12 +1,14 @@
 """Bodies of /api: bounded, checked as raw JSON, then read into a model that knows every member."""
 
 import asyncio
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from adapters.aws_access import AWS
 from gateway.asgi import read_body
 from gateway.offers import BadRequest, OperatorTerms
 from policies.strict_json import parse
@@ -116,7 +118,7 @@ class ServerTermsBody(TermsBody):
 def settings_of(upstream: UpstreamBody | None) -> dict[str, Any]:
     """An entry's settings for the other side. Raises BadRequest."""
     settings = upstream.model_dump(exclude_none=True, exclude_defaults=True) if upstream else {}
-    for name, value in (upstream.model_extra or {}).items() if upstream else ():
+    for name, value in _members((upstream.model_extra or {}) if upstream else {}):
         if name in SELF_ONLY or (isinstance(value, str) and value.startswith(("env:", "file:"))):
             raise BadRequest(f"upstream.{_shown(name)}", "reads the gateway's environment: that is for the configuration file")
     for name in sorted(settings.keys() & {"tls", "push"}):
@@ -129,6 +131,13 @@ def settings_of(upstream: UpstreamBody | None) -> dict[str, Any]:
         if given.get("client_secret", "").startswith(("env:", "file:")):
             raise BadRequest(f"{where}.client_secret", "reads the gateway's environment: that is for the configuration file")
     return settings
+
+
+def _members(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The options of an adapter, and the members of a credential for AWS."""
+    yield from given.items()
+    if isinstance(access := given.get(AWS), Mapping):
+        yield from access.items()
 
 
 async def read_model(request: Request, model: type[M], limit: int) -> M:

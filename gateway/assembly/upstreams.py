@@ -83,4 +83,4 @@ def sources(settings: Settings, egress: Egress, tools: McpTools, catalog: Catalo
     """Where registrations come from, and who is trusted to sign cards."""
     keys = PinnedKeys(egress.fetch, settings.cards.key_origins)
     ours = own_places((settings.public_url, settings.public_grpc), settings.host, (settings.port, settings.grpc_port))
-    return Sources(CardSource(egress, keys, upstream_headers, ours), tools, keys, upstream_headers, catalog)
+    return Sources(CardSource(egress, keys, upstream_headers, ours, signer=catalog.signer), tools, keys, upstream_headers, catalog)
