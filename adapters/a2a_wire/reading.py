@@ -42,6 +42,7 @@ class Reading:
         self.task_id = ""  # of the task that the agent runs for this turn
         self._given: dict[str, Artifact | None] = {}  # None: given in pieces
         self._said: set[str] = set()
+        self._last: Message | None = None  # that the agent said while it worked
         self._works = False
         self._noted: dict[str, Any] = {}
 
@@ -141,15 +142,18 @@ class Reading:
     def _progress(self, message: Message | None, works: bool = False) -> Iterator[Event]:
         if message is not None and message.message_id not in self._said:
             self._said.add(message.message_id)
+            self._last = message
             yield meanwhile(Progress(_without_ids(message)))
         elif message is None and works and not self._works:
             yield Progress()
         self._works = self._works or works
 
     def _answer_in(self, history: tuple[Message, ...]) -> Message | None:
-        """Some agents complete with their answer in the history alone."""
-        last = history[-1] if history and not self._given else None
-        return _without_ids(last) if last and last.role is Role.AGENT and last.message_id not in self._said else None
+        """The answer of agents that complete with neither an artifact nor a message: the last that they said, or have in the history."""
+        if self._given:
+            return None
+        last = history[-1] if history and history[-1].role is Role.AGENT else self._last
+        return _without_ids(last) if last else None
 
     def _question(self) -> Message | None:
         asked = next((artifact for artifact in self._given.values() if artifact and artifact.name == _INTERRUPT), None)

@@ -34,6 +34,8 @@ TEXTS = {
     "adk/native_a2a:1": "echo: hello stream",
     "crewai_a2a03/stream:0": "echo: hello there",
     "langgraph/native_a2a:2": "echo: hello a2a",
+    "maf_a2a/pieces:2": "echo 1: hello there ",
+    "maf_a2a/whole:2": "",  # it says its answer while it works, and nothing when it completes
     "pydantic_fasta2a/stream:0": "echo: hello there ",
     "strands_a2a03/stream:0": "echo: hello there ",
 }
@@ -204,6 +206,15 @@ def test_the_whole_artifact_replaces_its_pieces() -> None:
     pieces = [event for event in ended(first, second, task(TaskState.COMPLETED, artifacts=(whole,))) if isinstance(event, ArtifactPiece)]
     assert [(piece.append, piece.last_chunk) for piece in pieces] == [(False, False), (True, True), (False, True)]
     assert pieces[-1].artifact == whole
+
+
+def test_what_an_agent_says_last_is_its_answer_where_it_completes_without_one() -> None:
+    works = TaskStatusUpdateEvent("t", "c", TaskStatus(TaskState.WORKING, message("Rain", context_id="c", task_id="t")))
+    done = TaskStatusUpdateEvent("t", "c", TaskStatus(TaskState.COMPLETED))
+    ending = ended(works, done)[-1]
+    assert ending == Done(message("Rain"))
+    given = TaskArtifactUpdateEvent("t", "c", Artifact("a", (Part(text="Sun"),)))
+    assert ended(works, given, done)[-1] == Done()
 
 
 def test_an_answer_that_stands_in_the_history_alone_is_found() -> None:
