@@ -174,6 +174,7 @@ class VirtualSeed(_Strict):
     resources: list[str] = []
     aliases: dict[str, str] = {}
     mode: Literal["all", "search"] = "all"
+    overrides: dict[str, dict[str, Any]] = {}  # how single tools are shown
 
 
 INHERITED = (  # variables by which programs find others and their own files

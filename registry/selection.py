@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from registry.overrides import BadOverride, Override
+
 ITEMS_MAX = 1000
 _ALIAS = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_TOOL = re.compile(r"\*|[a-z0-9-]{1,64}(?:\.[ -~]{1,128}|/[ -~]{1,128})?")
-_PROMPT = re.compile(r"\*|[a-z0-9-]{1,64}\.[ -~]{1,128}")
+_TOOL = re.compile(r"\*|[a-z0-9-]{1,64}(?:\.[^\x00-\x1f\x7f]{1,128}|/[^\x00-\x1f\x7f]{1,128})?")
+_PROMPT = re.compile(r"\*|[a-z0-9-]{1,64}\.[^\x00-\x1f\x7f]{1,128}")
 _RESOURCE = re.compile(r"\*|[a-z0-9-]{1,64}(?:\+[!-~]{1,2048})?")
 
 
@@ -25,6 +27,7 @@ class BadSelection(ValueError):
 class Selection:
     """`tools`: `crm.search`, `crm.*`, agents as `sales` and `sales/quote`. `prompts`: `crm.greeting`, `crm.*`. `resources`: `crm`,
     `crm+note://*`. `*` alone is everything. `aliases`: another name -> `crm.search`. `search`: two tools that find all others.
+    `overrides`: `crm.search` -> how it is shown here.
     """
 
     description: str = ""
@@ -33,6 +36,7 @@ class Selection:
     resources: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     search: bool = False
+    overrides: Mapping[str, Override] = field(default_factory=dict)
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
@@ -44,6 +48,7 @@ class Selection:
             _checked("resources", document.get("resources", ()), _RESOURCE),
             dict(document.get("aliases", {})),
             document.get("mode", "all") == "search",
+            _overrides(document.get("overrides", {})),
         )
         for alias, target in made.aliases.items():
             if not _ALIAS.fullmatch(alias):
@@ -59,7 +64,9 @@ class Selection:
     def document(self) -> dict[str, Any]:
         """The form that `of` reads."""
         lists = {"tools": list(self.tools), "prompts": list(self.prompts), "resources": list(self.resources)}
-        return {"description": self.description, **lists, "aliases": dict(self.aliases), "mode": "search" if self.search else "all"}
+        said = {"description": self.description, **lists, "aliases": dict(self.aliases), "mode": "search" if self.search else "all"}
+        overrides = {name: each.document() for name, each in self.overrides.items()}
+        return said | ({"overrides": overrides} if overrides else {})
 
     def has_tool(self, name: str) -> bool:
         """`crm.search`, `sales` or `sales/quote`; an agent comes with all of its skills."""
@@ -79,6 +86,21 @@ class Selection:
 
     def alias_of(self, name: str) -> str | None:
         return next((alias for alias, target in self.aliases.items() if target == name), None)
+
+
+def _overrides(given: Any) -> dict[str, Override]:
+    """Raises BadSelection."""
+    if not isinstance(given, Mapping) or len(given) > ITEMS_MAX:
+        raise BadSelection("overrides", f"must be a mapping of at most {ITEMS_MAX} tools")
+    found = {}
+    for name, each in given.items():
+        if not isinstance(name, str) or "*" in name or not _TOOL.fullmatch(name):
+            raise BadSelection("overrides", "must name single tools or agents, as crm.search or sales")
+        try:
+            found[name] = Override.of(each)
+        except BadOverride as error:
+            raise BadSelection(f"overrides.{name}{'.' if error.field else ''}{error.field}", error.problem) from error
+    return found
 
 
 def _any(patterns: Iterable[str], name: str) -> bool:

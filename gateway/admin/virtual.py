@@ -32,6 +32,7 @@ class SelectionBody(Body):
     resources: list[str] | None = None
     aliases: dict[str, str] | None = Field(None, max_length=1000)
     mode: Literal["all", "search"] | None = None
+    overrides: dict[str, dict[str, Any]] | None = Field(None, max_length=1000)
 
     def over(self, before: Selection | None) -> Selection:
         """Raises BadRequest."""

@@ -44,7 +44,8 @@ class Asked(Struct, frozen=True):
     trail: Trail
     scope: Scope
     session: Session | None = None
-    found: bool = False  # call_tool of the search mode names the tool, so no header says anything of its arguments
+    found: bool = False  # call_tool of the search mode names the tool, or a virtual server shows it otherwise: no header says anything
+    shown: Any = None  # the parameters as the client wrote them, where a virtual server changed them
 
     @property
     def capabilities(self) -> Mapping[str, Any]:

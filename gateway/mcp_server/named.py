@@ -13,6 +13,7 @@ from gateway.mcp_server.names import exposed
 from gateway.mcp_server.skill_forms import PLAIN, SkillForm, forms_of
 from gateway.mcp_server.uris import document_outward
 from registry.card import Family, Registration, Tool
+from registry.overrides import Override
 
 OLDER_ERAS = ("legacy", "sse")  # of servers, as they are registered
 KNOWN_MAX = 10_000  # registrations that are kept ready
@@ -88,14 +89,15 @@ class Named:
     own: Mapping[str, ServerTool]
     prompts: Mapping[str, str]
     definitions: Mapping[str, Mapping[str, Any]]  # of tools, by what they are called in a selection
-    texts: dict[tuple[str, str], Raw] = field(default_factory=dict, repr=False)
+    texts: dict[tuple[str, str, Override | None], Raw] = field(default_factory=dict, repr=False)
 
-    def definition(self, target: Target, name: str) -> Raw:
-        """A tool's definition as it is listed under this name."""
-        key = (target.selected, name)
+    def definition(self, target: Target, name: str, override: Override | None = None) -> Raw:
+        """A tool's definition as it is listed under this name, and as a virtual server shows it."""
+        key = (target.selected, name, override)
         text = self.texts.get(key)
         if text is None:
             definition = self.definitions[target.selected]
+            definition = definition if override is None else override.definition(definition)
             text = self.texts[key] = Raw(encode({**definition, "name": name}))
         return text
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from adapters.contract import ConsentNeeded
 from adapters.mcp_params import headers_for
@@ -40,6 +40,7 @@ from gateway.mcp_server.sessions import holder
 from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
 from gateway.mcp_server.uris import result_outward
 from policies.grant import Act, calling, getting, reading
+from registry.overrides import BadOverride, Override
 
 APPROVAL = "dev.interlock/approval"  # in `_meta`: the approval that a client means, if not any that fits
 CLIENT_KEY = META + "clientInfo"
@@ -100,6 +101,8 @@ class Relay:
         target: AgentTool | ServerTool | None = None
         try:
             target = self._catalogue.tools.resolve(asked.caller, asked.server, name)
+            if asked.server:
+                asked, arguments = _overridden(self._catalogue.tools.override(asked.caller, asked.server, target), asked, arguments)
             if isinstance(target, AgentTool):
                 return await self._agents.call(asked, target, arguments, peer)
             try:
@@ -173,7 +176,7 @@ class Relay:
         searching = self._catalogue.searching
         if asked.method == "tools/call" and not asked.found and asked.object().get("name") == CALL and searching.applies(asked):
             asked = searching.meant(asked)
-        return binding(holder(asked.caller), asked.resource, asked.method, asked.object())
+        return binding(holder(asked.caller), asked.resource, asked.method, asked.shown or asked.object())
 
     def _may(self, asked: Asked, act: Act) -> bool:
         offers = self._catalogue.offers
@@ -266,6 +269,19 @@ class Relay:
             sealed = Sealed(self._seal.until(STATE_SECONDS), state, begun=begun)
             members["requestState"] = self._seal.close(sealed, self.bound(asked))
         return encode(members)
+
+
+def _overridden(override: Override | None, asked: Asked, arguments: dict[str, Any]) -> tuple[Asked, dict[str, Any]]:
+    """The call as the server is to get it, where a virtual server shows the tool otherwise. Raises BadEnvelope."""
+    if override is None or not override.arguments:
+        return asked, arguments
+    try:
+        sent = override.arguments_of(arguments)
+    except BadOverride as error:
+        raise BadEnvelope(INVALID_PARAMS, str(error)) from None
+    params = {**asked.params, "arguments": sent}
+    raw = encode({**_raw(asked.raw), "params": params})
+    return structs.replace(asked, params=params, raw=raw, found=True, shown=asked.params), sent
 
 
 def passed_on(meta: Mapping[str, Raw], modern: bool) -> dict[str, Raw]:

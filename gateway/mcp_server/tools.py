@@ -7,10 +7,11 @@ from msgspec import Raw
 from gateway.errors import UnknownTool
 from gateway.mcp_server.named import AgentTool, Known, Named, ServerTool, Target
 from gateway.mcp_server.names import owner_of, unlike
-from gateway.mcp_server.offers import Offers, Place, own_names
+from gateway.mcp_server.offers import VIRTUAL, Offers, Place, own_names
 from policies.callers import Caller
 from policies.grant import calling, invoking
 from registry.card import Registration
+from registry.overrides import Override
 from registry.store import UnknownName
 
 __all__ = ["AgentTool", "ServerTool", "Tools"]
@@ -34,10 +35,11 @@ class Tools:
         """Name and definition of each. Raises UnknownName."""
         here = self._offers.place(caller, place)
         by_name = {entry.name: entry for entry in here.entries}
+        overrides = here.selection.overrides if here.selection is not None else {}
         for name, target in self._names(here, caller).items():
             entry = by_name[target.server if isinstance(target, ServerTool) else target.agent]
             if self._may(caller, entry, target):
-                yield name, self._known.of(entry, here.own).definition(target, name)
+                yield name, self._known.of(entry, here.own).definition(target, name, overrides.get(target.selected))
 
     def check(self, caller: Caller, place: str) -> None:
         """Raises UnknownName for a place that is not there, or that the caller may not know of."""
@@ -60,6 +62,12 @@ class Tools:
         if found is None:
             raise UnknownTool
         return found
+
+    def override(self, caller: Caller, place: str, target: Target) -> Override | None:
+        """How a virtual server shows a tool, where it does so otherwise than the server. Raises UnknownName."""
+        if not place.startswith(VIRTUAL):
+            return None
+        return self._offers.selection(caller, place).overrides.get(target.selected)
 
     def named(self, entry: Registration) -> Named:
         """All that one registration has, by name."""

@@ -80,6 +80,25 @@ class TestSelection:
         async with client_of(desk.home, "alice", mode, "virtual/front") as client:  # agent:* and another server's tools
             assert await names(client) == ["sales_quote"]
 
+    async def test_a_tool_is_shown_and_called_as_the_virtual_server_says(self, desk: Reception, mode: Mode) -> None:
+        shown = {"description": "Is it there?", "arguments": {"sku": {"name": "article", "description": "Its number."}}}
+        fixed = {"arguments": {"sku": {"value": "9"}}}
+        agent = {"title": "Quotes", "arguments": {"message": {"default": "a quote"}}}
+        await furnished(desk, overrides={"shop.check": shown, "depot.check": fixed, "sales/quote": agent})
+        async with client_of(desk.home, "admin", mode, "virtual/front") as client:
+            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+            assert tools["stock"].description == "Is it there?" and tools["stock"].input_schema["required"] == ["article"]
+            assert tools["depot_check"].input_schema["properties"] == {} and tools["sales_quote"].title == "Quotes"
+            assert text(await client.call_tool("stock", {"article": "7"})) == "7: 3"
+            assert text(await client.call_tool("depot_check", {})) == "9: 3"
+            assert "got: a quote" in text(await client.call_tool("sales_quote", {}))
+            for name, arguments in (("stock", {"sku": "7"}), ("depot_check", {"sku": "8"})):
+                with pytest.raises(MCPError) as refused:
+                    await client.session.call_tool(name, arguments)
+                assert refused.value.error.code == -32602
+        async with client_of(desk.home, "admin", mode, "shop") as client:  # elsewhere nothing has changed
+            assert (await client.list_tools()).tools[0].input_schema["required"] == ["sku"]
+
     async def test_two_tools_find_and_call_all_others(self, desk: Reception, mode: Mode) -> None:
         await furnished(desk, mode="search")
         async with client_of(desk.home, "admin", mode, "virtual/front") as client:
