@@ -35,7 +35,7 @@ from gateway.mcp_server.resources import Resources
 from gateway.mcp_server.seal import Seal, Sealed, binding
 from gateway.mcp_server.searching import CALL, SEARCH, Searching
 from gateway.mcp_server.server_questions import check_askable, questions_in, state_in
-from gateway.mcp_server.server_tasks import MARK, RelayedTasks
+from gateway.mcp_server.server_tasks import MARK, RelayedTasks, waits_for
 from gateway.mcp_server.sessions import holder
 from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
 from gateway.mcp_server.uris import result_outward
@@ -105,11 +105,7 @@ class Relay:
                 asked, arguments = _overridden(self._catalogue.tools.override(asked.caller, asked.server, target), asked, arguments)
             if isinstance(target, AgentTool):
                 return await self._agents.call(asked, target, arguments, peer)
-            try:
-                answer = await self._broker.reach(asked.caller, self._tool_call(asked, target, arguments, peer))
-            except HeadersDiffer:
-                target = await self._listed_anew(asked, target, name)
-                answer = await self._broker.reach(asked.caller, self._tool_call(asked, target, arguments, peer))
+            target, answer = await self._reached(asked, target, arguments, peer)
         except ConsentNeeded as needed:
             return self._consent(asked, needed)
         except (UnknownTool, Refused, BadEnvelope) as error:
@@ -118,6 +114,21 @@ class Relay:
         if MARK in answer.result and (task := await self._tasks.taken(asked, target, answer)) is not None:
             return task
         return self._outward(asked, target.server, answer)
+
+    async def _reached(
+        self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None
+    ) -> tuple[ServerTool, McpAnswer]:
+        """A server's answer to a call of its tool, which is listed anew where the server finds fault with the call's headers."""
+        call = self._tool_call(asked, target, arguments, peer)
+        try:
+            answer = await self._broker.reach(asked.caller, call)
+        except HeadersDiffer:
+            target = await self._listed_anew(asked, target)
+            call = self._tool_call(asked, target, arguments, peer)
+            answer = await self._broker.reach(asked.caller, call)
+        if target.tasks and waits_for(asked, target):
+            answer = await self._tasks.awaited(asked, target, call.request, answer)
+        return target, answer
 
     async def get_prompt(self, asked: Asked, peer: Peer | None) -> bytes:
         """prompts/get."""
@@ -141,15 +152,7 @@ class Relay:
 
     async def complete(self, asked: Asked, peer: Peer | None) -> bytes:
         """completion/complete, with the permission of the prompt or the resource that it completes."""
-        ref = asked.object().get("ref")
-        if isinstance(ref, dict) and ref.get("type") == "ref/prompt" and isinstance(ref.get("name"), str):
-            prompt = self._catalogue.prompts.resolve(asked.caller, asked.server, ref["name"])
-            act, own = getting(prompt.server, prompt.prompt), {**ref, "name": prompt.prompt}
-        elif isinstance(ref, dict) and ref.get("type") == "ref/resource" and isinstance(ref.get("uri"), str):
-            resource = self._catalogue.resources.resolve(asked.caller, asked.server, ref["uri"])
-            act, own = reading(resource.server), {**ref, "uri": resource.uri}
-        else:
-            raise BadEnvelope(INVALID_PARAMS, "params.ref must be a ref/prompt with a name, or a ref/resource with a uri")
+        act, own = _referred(self._catalogue, asked)
         return await self._reach(asked, act, None, self._request(asked, "", {"ref": own}, peer))
 
     def check(self, asked: Asked) -> None:
@@ -206,10 +209,10 @@ class Relay:
         if target is not None and not self._catalogue.tools.sees(asked.caller, target):
             raise UnknownTool
 
-    async def _listed_anew(self, asked: Asked, target: ServerTool, name: str) -> ServerTool:
+    async def _listed_anew(self, asked: Asked, target: ServerTool) -> ServerTool:
         """The tool as its server lists it now (2026-07-28, on -32020). Raises UnknownTool where it changed, until it is approved."""
         await self._relist(asked.caller.principal.tenant, target.server)
-        found = self._catalogue.tools.resolve(asked.caller, asked.server, name)
+        found = self._catalogue.tools.resolve(asked.caller, asked.server, str(asked.params["name"]))
         if not isinstance(found, ServerTool):
             raise UnknownTool
         return found
@@ -218,7 +221,7 @@ class Relay:
         request = self._tool_request(asked, target, arguments, peer)
         if not asked.modern and "task" in asked.params:
             request = self._tasks.declaring(asked, target.server, request)
-        elif target.tasks and asked.modern:
+        elif target.tasks:
             request = self._tasks.augmented(asked, target, request)
         return self._server_call(asked, calling(target.server, target.tool), arguments, request)
 
@@ -269,6 +272,18 @@ class Relay:
             sealed = Sealed(self._seal.until(STATE_SECONDS), state, begun=begun)
             members["requestState"] = self._seal.close(sealed, self.bound(asked))
         return encode(members)
+
+
+def _referred(catalogue: Catalogue, asked: Asked) -> tuple[Act, dict[str, Any]]:
+    """What a completion is of, and its reference as the server knows it. Raises BadEnvelope, and as an unknown name."""
+    ref = asked.object().get("ref")
+    if isinstance(ref, dict) and ref.get("type") == "ref/prompt" and isinstance(ref.get("name"), str):
+        prompt = catalogue.prompts.resolve(asked.caller, asked.server, ref["name"])
+        return getting(prompt.server, prompt.prompt), {**ref, "name": prompt.prompt}
+    if isinstance(ref, dict) and ref.get("type") == "ref/resource" and isinstance(ref.get("uri"), str):
+        resource = catalogue.resources.resolve(asked.caller, asked.server, ref["uri"])
+        return reading(resource.server), {**ref, "uri": resource.uri}
+    raise BadEnvelope(INVALID_PARAMS, "params.ref must be a ref/prompt with a name, or a ref/resource with a uri")
 
 
 def _overridden(override: Override | None, asked: Asked, arguments: dict[str, Any]) -> tuple[Asked, dict[str, Any]]:

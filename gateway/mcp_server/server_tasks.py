@@ -12,10 +12,10 @@ from adapters.contract import UpstreamFault
 from adapters.mcp_crossing import checked, modern_params
 from adapters.mcp_errors import redacted, reveal
 from adapters.mcp_peer import Peer, PeerRefused
-from adapters.mcp_wire import MISSING_CAPABILITY, McpAnswer, McpRefused, McpRequest, envelope_of, members_of
+from adapters.mcp_wire import McpAnswer, McpRefused, McpRequest, envelope_of, members_of
 from gateway.broker import Broker
 from gateway.mcp_server.asked import Asked
-from gateway.mcp_server.modern import BadEnvelope
+from gateway.mcp_server.awaited_tasks import AwaitedTasks, own_task_of
 from gateway.mcp_server.named import OLDER_ERAS, ServerTool
 from gateway.mcp_server.offers import Offers, own_names
 from gateway.mcp_server.older_server_tasks import OlderServerTasks, askable, begun
@@ -26,9 +26,9 @@ from gateway.mcp_server.uris import document_outward, result_outward
 from gateway.mcp_server.wanted import STATUS
 from gateway.tasks import UnknownTask
 from policies.grant import calling
+from policies.ids import new_id
 from registry.store import UnknownName
 
-NEEDS_TASKS = "this tool can only be called by clients that take tasks"
 MARK = b'"task"'  # stands in each result that is a task, of either era
 encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -93,6 +93,7 @@ class RelayedTasks:
         self._offers = offers
         self._kept = kept
         self._older = older
+        self._awaited = AwaitedTasks(broker)
 
     async def taken(self, asked: Asked, target: ServerTool, answer: McpAnswer) -> bytes | None:
         """A result that is a new task under an id of ours; None for any other."""
@@ -123,18 +124,24 @@ class RelayedTasks:
         return await begun(inner, named)
 
     def augmented(self, asked: Asked, target: ServerTool, request: McpRequest) -> McpRequest:
-        """A newer client's call of an older server's tool that may be a task: as one where the client takes tasks.
-
-        Raises BadEnvelope (-32021) where it has to be one and the client takes none.
-        """
-        capabilities = asked.capabilities
-        if not takes_tasks(capabilities):
-            if target.tasks == "required":
-                raise BadEnvelope(MISSING_CAPABILITY, NEEDS_TASKS, {"requiredCapabilities": OFFERED})
+        """A call of an older server's tool that may be a task: as one where the client takes tasks, or the server knows no other way."""
+        if waits_for(asked, target):
+            return replace(request, params=encode({**_members(request.params), "task": {}}))
+        if not (asked.modern and takes_tasks(asked.capabilities)):
             return request
-        told = askable(capabilities)
+        told = askable(asked.capabilities)
         peer = _Asking(request.peer, told) if request.peer is not None else _Declared(told)
         return replace(request, params=encode({**_members(request.params), "task": {}}), peer=peer)
+
+    async def awaited(self, asked: Asked, target: ServerTool, request: McpRequest, answer: McpAnswer) -> McpAnswer:
+        """The result of a task that the server made of a call whose client takes none. Raises what the broker raises."""
+        own = own_task_of(answer.result)
+        if own is None:
+            return answer
+        seed = _seed(asked, target, own)
+        number = answer.decision.partition("_")[2]
+        task = ServerTask(f"mt_{number}" if number else new_id("mt"), seed.server, seed.tool, own, arguments=seed.arguments)
+        return await self._awaited.result(asked, task, request)
 
     def declaring(self, asked: Asked, server: str, request: McpRequest) -> McpRequest:
         """A call for which an older client wants a task, as of one that takes tasks; `task` itself is no word of the extension's.
@@ -232,6 +239,13 @@ class RelayedTasks:
 
     async def _reach(self, asked: Asked, task: ServerTask, request: McpRequest) -> bytes:
         return (await self._broker.reach(asked.caller, task.call(request, asked.trail, stops=asked.method == CANCEL))).result
+
+
+def waits_for(asked: Asked, target: ServerTool) -> bool:
+    """Whether a server calls the tool as a task only, and the client takes none: then the gateway waits for it."""
+    if target.tasks != "required":
+        return False
+    return not takes_tasks(asked.capabilities) if asked.modern else "task" not in asked.params
 
 
 def _told(task: ServerTask, shown: dict[str, Any]) -> dict[str, Any]:

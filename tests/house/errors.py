@@ -26,6 +26,7 @@ INSIDE = {
     "adapters.openapi_multipart.BadArguments": "the tool's result says what is wrong with its arguments",
     "adapters.openapi_schema.UnusableSchema": "the document's reader leaves the operation out, with this reason",
     "adapters.openapi_tools.DocumentUnchanged": "a look at the server finds what was found before",
+    "registry.overrides.BadOverride": "the selection, or the call, is refused with this reason",
     "gateway.card_source.Unverified": "a refresh quarantines the agent, a change names the field",
     "gateway.home.HomeInUse": "start-up: printed by the command line",
     "gateway.home.HomeOpen": "start-up: printed by the command line",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp_types import ElicitResult
 
 from gateway.mcp_server import older_server_tasks
 from gateway.mcp_server.server_questions import Question
@@ -12,11 +13,13 @@ from gateway.mcp_server.task_store import ServerTask, ServerTasks
 from registry.card import Family, Status
 from registry.rows import Candidate, offered
 from tests.fakes.house import House, house
+from tests.fakes.mcp_clients import client_of
 from tests.fakes.mcp_older_tasks import OlderTaskServer
 from tests.fakes.mcp_servers import serving
 from tests.fakes.mcp_task_server import TaskServer
 from tests.fakes.mcp_tasks import TAKES, TASKS, ask, older
-from tests.fakes.mcp_wire import document, modern, session, stream
+from tests.fakes.mcp_wire import document, modern, post, session, stream
+from tests.fakes.waiting import until
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ADA = {"action": "accept", "content": {"name": "Ada"}}
@@ -91,17 +94,59 @@ async def test_what_a_client_cannot_be_asked_no_older_server_asks(open_home: Hou
 
 
 @SQLITE
-@pytest.mark.parametrize("support", ["required", "optional", "forbidden"])
+@pytest.mark.parametrize("support", ["optional", "forbidden"])
 async def test_a_client_that_takes_no_tasks_gets_none(open_home: House, support: str) -> None:
-    server = await old_desk(open_home, support)
-    answer = await called(open_home, capabilities={"elicitation": {}})
-    if support == "required":
-        assert (answer["error"]["code"], answer["error"]["data"]) == (-32021, {"requiredCapabilities": {"extensions": {TASKS: {}}}})
-        assert not server.heard  # it is said before the server does anything
-    else:
-        assert answer["result"]["content"][0]["text"] == "at once"
+    await old_desk(open_home, support)
+    assert (await called(open_home, capabilities={"elicitation": {}}))["result"]["content"][0]["text"] == "at once"
     if support == "forbidden":
         assert (await called(open_home))["result"]["content"][0]["text"] == "at once"
+
+
+@SQLITE
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_the_gateway_waits_for_a_task_whose_client_takes_none(open_home: House, era: str) -> None:
+    server = await old_desk(open_home, "required")
+    if era == "modern":
+        result = (await called(open_home, capabilities={"sampling": {}}))["result"]
+        assert result["resultType"] == "complete"
+    else:
+        mine = {"mcp-session-id": await session(open_home)}
+        result = (await post(open_home, "admin", document("tools/call", {"name": "greet", "arguments": {}}), mine)).json()["result"]
+    assert result["content"][0]["text"] == "hello nobody" and "own-" not in str(result)
+    methods = [message["method"] for message in server.heard if message.get("method", "").startswith("tasks/")]
+    assert methods[-1] == "tasks/result" and set(methods[:-1]) == {"tasks/get"}
+
+
+@SQLITE
+async def test_what_such_a_task_asks_is_asked_of_its_client(open_home: House) -> None:
+    await old_desk(open_home, "required")
+    asked: list[str] = []
+
+    async def elicited(_context: Any, params: Any) -> ElicitResult:
+        asked.append(params.message)
+        return ElicitResult(action="accept", content={"name": "Ada"})
+
+    for mode in ("2026-07-28", "legacy"):
+        async with client_of(open_home, "admin", mode, "desk", elicitation_callback=elicited) as client:  # type: ignore[arg-type]  # two modes
+            (greeting, _link) = (await client.call_tool("greet", {})).content
+            assert getattr(greeting, "text", "") == "hello Ada"
+    assert asked == ["Who?", "Who?"]
+
+
+@SQLITE
+async def test_such_a_task_ends_with_the_call_that_waits_for_it(open_home: House) -> None:
+    server = await old_desk(open_home, "required")
+    server.seed = {"status": "working"}
+    body, headers = modern("tools/call", {"name": "greet", "arguments": {}}, {"sampling": {}})
+    waiting = asyncio.create_task(_left(open_home, body, headers))
+    await until(lambda: bool(server.tasks), every=0.05)
+    waiting.cancel()
+    await until(lambda: [task["status"] for task in server.tasks.values()] == ["cancelled"], every=0.05)
+
+
+async def _left(home: House, body: Any, headers: dict[str, str]) -> None:
+    async with stream(home, "admin", body, headers) as events:
+        await events.next()
 
 
 @SQLITE
