@@ -1,6 +1,5 @@
 """The guard of every outgoing request: one long-lived session, vetted and pinned addresses, no redirects, bounded answers."""
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,9 +12,10 @@ from yarl import URL
 
 from adapters.addresses import EgressRefused, Targets
 from adapters.contract import Unreachable, UpstreamFault
+from adapters.host_names import SystemNames
 from adapters.http1 import Dropped, Fetched, NotConnected, Pool, Target, TooLarge, Ways
 
-__all__ = ["Bounds", "Egress", "EgressRefused", "Fetched", "Pinned", "Streamed", "system_lookup"]
+__all__ = ["Bounds", "Egress", "EgressRefused", "Fetched", "Lookup", "Pinned", "Streamed"]
 
 CONNECTIONS = 400
 PER_HOST = 150  # so that a host that hangs does not take all of them
@@ -47,12 +47,6 @@ class Bounds(TypedDict, total=False):
     limit: int
     idempotent: bool
     fresh: bool
-
-
-async def system_lookup(host: str, port: int) -> Sequence[str]:
-    """The addresses that the system's resolver gives for a name. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
 
 
 class _VettedResolver(AbstractResolver):
@@ -87,7 +81,7 @@ class Egress:
         self,
         allow: Sequence[str] = (),
         *,
-        lookup: Lookup = system_lookup,
+        lookup: Lookup | None = None,
         tls: SSLContext | None = None,
         connections: tuple[int, int] = (CONNECTIONS, PER_HOST),
     ) -> None:
@@ -96,7 +90,7 @@ class Egress:
         `connections`: how many at once, and how many of them to one host; 0 is without limit.
         """
         self._targets = Targets(allow)
-        self._resolver = _VettedResolver(self._targets, lookup)
+        self._resolver = _VettedResolver(self._targets, lookup or SystemNames())
         self._tls = tls
         self._connections = connections
         self._known: dict[str, URL] = {}

@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from adapters.contract import Challenged, NotSent, UpstreamFault
 from adapters.mcp_http import LATE, Exchange, McpHttp
+from adapters.mcp_room import ANYBODY, retiring
 from adapters.mcp_wire import ACCEPT, CLIENT_INFO, LEGACY, UNSUPPORTED_VERSION, BadAnswer, Envelope, envelope_of, told_of
 
 SESSIONS_MAX: Final = 1000
@@ -216,11 +217,12 @@ class Sessions:
         return len(self._sessions)
 
     def of(self, key: SessionKey) -> Session:
-        """The owner's session with this server, perhaps not open yet. Raises UpstreamFault when all places are busy."""
+        """The owner's session with this server, perhaps not open yet. Raises NotSent when all places, or all of the owner's, are busy."""
         session = self._sessions.pop(key, None)
         if session is None:
-            if len(self._sessions) >= self._size:
-                self._retire_one()
+            owners = [one.owner for one in self._sessions]
+            if (whose := retiring(owners, key.owner, self._size)) is not None:
+                self._retire_one(whose)
             session = Session(key)
             session.hint = self.hint
         self._sessions[key] = session
@@ -244,9 +246,9 @@ class Sessions:
         if session.id == session_id:
             session.opened = False
 
-    def _retire_one(self) -> None:
+    def _retire_one(self, whose: str) -> None:
         for key, session in self._sessions.items():
-            if not session.calls:
+            if not session.calls and whose in (ANYBODY, key.owner):
                 del self._sessions[key]
                 self._retired.append(session)
                 return

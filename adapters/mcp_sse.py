@@ -16,6 +16,7 @@ from adapters.mcp_duplex_listening import listen
 from adapters.mcp_http import CUT, LATE, Exchange, McpHttp, is_stream
 from adapters.mcp_legacy import session_key
 from adapters.mcp_peer import Listener, Listening
+from adapters.mcp_room import ANYBODY, retiring
 from adapters.mcp_sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, SessionKey
 from adapters.mcp_wire import ACCEPT, McpRequest
 from adapters.sse import SseReader
@@ -174,8 +175,9 @@ class SseSessions:
 
     def _make_room(self, key: SessionKey) -> None:
         self._lines.pop(key, None)
-        if len(self._lines) >= self._size:
-            idle = next((other for other, line in self._lines.items() if not _busy(line)), None)
+        whose = retiring([other.owner for other in self._lines], key.owner, self._size)
+        if whose is not None:
+            idle = next((other for other, line in self._lines.items() if not _busy(line) and whose in (ANYBODY, other.owner)), None)
             if idle is None:
                 raise NotSent("Too many sessions with servers are busy", f"{self._size} sessions")
             self._close([idle])

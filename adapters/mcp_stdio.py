@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from adapters.contract import Call, UpstreamFault
+from adapters.contract import Call, NotSent, UpstreamFault
 from adapters.mcp_crossing import wishes
 from adapters.mcp_duplex import Duplex
 from adapters.mcp_duplex_listening import listen
@@ -15,6 +15,7 @@ from adapters.mcp_lists import Listed, list_all
 from adapters.mcp_peer import Listener, Listening, Peer
 from adapters.mcp_probe import DECLARED, Probe, declaring, probed
 from adapters.mcp_process import START_SECONDS, Command, Owner, Process
+from adapters.mcp_room import ANYBODY, retiring
 from adapters.mcp_rounds import Again, WrongEra, answered, settled
 from adapters.mcp_watching import Changed, watch_duplex
 from adapters.mcp_wire import McpAnswer, McpRequest, Said
@@ -22,6 +23,7 @@ from adapters.mcp_wire import McpAnswer, McpRequest, Said
 __all__ = ["Command", "StdioServers"]
 
 OWN_MAX: Final = 16  # processes of one command besides the one for everybody
+OWN_SHARE: Final = 3  # times as many as are free that one person may have of them
 IDLE_SECONDS: Final = 300.0  # until one of those is ended
 UNIFORM_SECONDS: Final = 3600.0  # for which a command that shows every client the same is believed to
 LOOKER: Final = "look"  # owns the process that lists what only clients see that can do more; no person has this name
@@ -142,12 +144,19 @@ class StdioServers:
                 return everybody
         key = session_key(call, peer, front)
         mine = _Whose(call.target.name, key.owner, key.front, key.capabilities)
-        crowded = call.target.name in self._modern and mine not in self._processes and not self._has_room(call.target.name)
+        crowded = call.target.name in self._modern and mine not in self._processes and not self._has_room(mine)
         return everybody if crowded and not logs else mine
 
-    def _has_room(self, name: str) -> bool:
-        own = [other for other in self._processes if other.owner and other.name == name]
-        return len(own) < OWN_MAX or any(not self._processes[other].busy for other in own)
+    def _has_room(self, whose: _Whose) -> bool:
+        """Whether one more process may be started, after one that is idle has ended if need be."""
+        owners, idle = self._own(whose)
+        retired = retiring(owners, whose.owner, OWN_MAX, OWN_SHARE)
+        return retired is None or any(retired in (ANYBODY, other.owner) for other in idle)
+
+    def _own(self, whose: _Whose) -> tuple[list[str], list[_Whose]]:
+        """The owners of the command's processes besides the one for everybody, and those processes that are idle."""
+        own = [other for other in self._processes if other.owner and other.name == whose.name]
+        return [other.owner for other in own], [other for other in own if not self._processes[other].busy]
 
     async def _duplex(self, whose: _Whose, seconds: float) -> Duplex:
         process = self._processes.get(whose)
@@ -166,12 +175,17 @@ class StdioServers:
         return duplex
 
     async def _make_room(self, whose: _Whose) -> None:
-        own = [other for other in self._processes if other.owner and other.name == whose.name]
-        if whose.owner and len(own) >= OWN_MAX:
-            idle = [other for other in own if not self._processes[other].busy]
-            if not idle:
-                raise UpstreamFault("Too many processes of the server's command are busy", f"{OWN_MAX}")
-            await self._stop([min(idle, key=lambda other: self._processes[other].used)])
+        """Raises NotSent."""
+        if not whose.owner:
+            return
+        owners, idle = self._own(whose)
+        retired = retiring(owners, whose.owner, OWN_MAX, OWN_SHARE)
+        if retired is None:
+            return
+        ending = [other for other in idle if retired in (ANYBODY, other.owner)]
+        if not ending:
+            raise NotSent("Too many processes of the server's command are busy", f"{OWN_MAX}")
+        await self._stop([min(ending, key=lambda other: self._processes[other].used)])
 
     async def _stop(self, which: list[_Whose]) -> None:
         ending = [self._processes.pop(whose) for whose in which if whose in self._processes]

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -16,8 +16,10 @@ from adapters.openapi_tools import KIND as OPENAPI
 from adapters.openapi_tools import DocumentUnchanged
 from gateway.card_source import CardSource, Read, Unverified
 from gateway.endpoints import Endpoints
+from gateway.limits import TooManyCalls
 from gateway.offers import AgentOffer, BadRequest, OperatorTerms, Registrant, ServerOffer, UrlRefused
 from gateway.server_source import Servers, ServerSource
+from gateway.shares import Capacity
 from gateway.vendor_source import NoVendors, Vendors, VendorSource
 from policies.grant import Grant
 from policies.jwks import BadKeySet
@@ -32,6 +34,7 @@ from registry.store import WAITING_MAX, Candidate, Registry
 from registry.suspicions import suspicions
 
 LOOK_SECONDS = 30.0  # for all that one registration asks of others
+LOOKS_MAX = 64  # registrations at once in one process, in fair shares
 
 
 class KeyCheck(Protocol):
@@ -65,24 +68,27 @@ class Onboarding:
         self.endpoints = Endpoints(outside.cards, self._vendors)
         self._keys = outside.keys
         self._kinds = kinds
+        self._looks = Capacity(LOOKS_MAX)
 
     async def agent(self, by: Registrant, offer: AgentOffer) -> tuple[Registration, str]:
         """The new entry and its client secret. Raises BadRequest, BadCard, BadName, NameTaken, TooManyPending, UpstreamFault."""
         offer.terms.check(by)
         await self.check_upstream(offer.kind, offer.terms.upstream)
-        return await self._registry.add(await self._agent(by, offer), by.deed, self._room(by))
+        with _look(self._looks, by):
+            return await self._registry.add(await self._agent(by, offer), by.deed, _room(by))
 
     async def server(self, by: Registrant, offer: ServerOffer) -> tuple[Registration, str]:
         """Raises BadRequest, BadName, NameTaken, TooManyPending, UpstreamFault, and ConsentNeeded of the operator who registers."""
         offer.terms.check(by)
         self._vendors.check("mcp", offer.terms.upstream)
-        try:
-            found = await self._server(by, offer)
-        except Challenged:  # a server that wants OAuth says so itself
-            if by.grant is None or offer.terms.upstream:
-                raise
-            found = await self._server(by, replace(offer, terms=replace(offer.terms, upstream={"auth": {}})))
-        return await self._registry.add(first_seen(found), by.deed, self._room(by))
+        with _look(self._looks, by):
+            try:
+                found = await self._server(by, offer)
+            except Challenged:  # a server that wants OAuth says so itself
+                if by.grant is None or offer.terms.upstream:
+                    raise
+                found = await self._server(by, replace(offer, terms=replace(offer.terms, upstream={"auth": {}})))
+        return await self._registry.add(first_seen(found), by.deed, _room(by))
 
     async def survey(self, seed: Surveyed) -> Candidate:
         """What to register for a seed of the configuration file. Raises NotReached, and BadName."""
@@ -164,9 +170,6 @@ class Onboarding:
             raise BadRequest("jwks", "must be a JWK Set with at least one key")
         self.check_keys("jwks", jwks["keys"])
         return json.dumps(dict(jwks))
-
-    def _room(self, by: Registrant) -> int | None:
-        return None if by.operator else WAITING_MAX
 
     def _check_room(self, by: Registrant) -> None:
         """Before anybody is asked anything on behalf of somebody who has no place left. Raises TooManyPending."""
@@ -254,6 +257,26 @@ class Onboarding:
             **_labels(offer.terms),
             **made(found.lists),
         )
+
+
+def _room(by: Registrant) -> int | None:
+    """How many registrations of the same person may wait for an operator."""
+    return None if by.operator else WAITING_MAX
+
+
+@contextmanager
+def _look(looks: Capacity, by: Registrant) -> Iterator[None]:
+    """While an agent or a server that a person names is asked what it is. Raises TooManyCalls."""
+    portion = looks.portion(by.owner)
+    if portion.binding() is not None:
+        raise TooManyCalls("As many of your registrations are looked at as your share allows; wait until some are done.", 1)
+    portion.take()
+    try:
+        yield
+    finally:
+        portion.free()
+        if not looks.whole.count:
+            looks.sweep()
 
 
 def _labels(terms: OperatorTerms) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from gateway.tables import deliveries, push_configs, task_events, tasks
 LATE_MAX = 100  # configs that get their deliveries at once
 EVENTS_MAX = 500  # events that become deliveries of one config at once
 PER_OWNER = 8  # deliveries of one person under way at once in one process
+PER_TENANT = 32
 LEASE_US = 30_000_000  # after which another process takes a delivery up that was never settled
 ENDED = [state.value for state in TERMINAL]
 _PENDING = text("deliveries.state = 'pending'")  # as the index says it
@@ -157,20 +158,24 @@ class Outbox:
         return _late(connection), connection.execute(self._firsts(busy).limit(1)).first() is not None
 
     def _firsts(self, busy: Mapping[str, int]) -> "Select[Any]":
-        """What may be sent now: of each config the first, of owners who have not too much under way."""
+        """What may be sent now: of each config the first, of people and tenants who have not too much under way."""
         full = [owner for owner, count in busy.items() if count >= PER_OWNER]
+        crowded = [tenant for tenant, count in _by_tenant(busy).items() if count >= PER_TENANT]
         query = _with_config().where(_PENDING, deliveries.c.next_at <= self._now(), _first()).order_by(deliveries.c.next_at)
+        if crowded:
+            query = query.where(deliveries.c.tenant.not_in(crowded))
         return query.where(push_configs.c.owner.not_in(full)) if full else query
 
     def _collect(self, batch: Batch, late: Sequence[_Late], count: int, busy: Mapping[str, int]) -> list[Delivery]:
         for each in late:
             self._add(batch, each)
         query = self._firsts(busy).limit(4 * count).with_for_update(of=deliveries, skip_locked=True)
-        under_way = Counter(busy)
+        under_way, tenants = Counter(busy), _by_tenant(busy)
         taken: list[Delivery] = []
         for row in batch.connection.execute(query).all():
-            if len(taken) < count and under_way[row.owner] < PER_OWNER:
+            if len(taken) < count and under_way[row.owner] < PER_OWNER and tenants[row.tenant] < PER_TENANT:
                 under_way[row.owner] += 1
+                tenants[row.tenant] += 1
                 taken.append(self._take(batch, row))
         return taken
 
@@ -235,6 +240,14 @@ def _missing(connection: Connection, row: Any) -> _Late:
 def _concerns(event: Any) -> bool:
     """Whether a webhook is told of it: as a stream is, it is not told the user's own words."""
     return event.kind in ("status", "artifact") or (event.kind == "message" and _said(event.body).role is Role.AGENT)
+
+
+def _by_tenant(owners: Mapping[str, int]) -> Counter[str]:
+    """Counts of owners, which are tenant|issuer|subject, as counts of tenants."""
+    counts: Counter[str] = Counter()
+    for owner, count in owners.items():
+        counts[owner.partition("|")[0]] += count
+    return counts
 
 
 def _with_config(*more: ColumnElement[Any]) -> "Select[Any]":

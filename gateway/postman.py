@@ -19,7 +19,7 @@ from gateway.outbox import Delivery, Outbox
 from gateway.tasks import TaskLog, TaskRecord, UnknownTask, fold, shown
 
 POST_SECONDS = 0.25
-UNDER_WAY = 32  # deliveries of one process at once
+UNDER_WAY = 40  # deliveries of one process at once, more than one tenant may have
 TIMEOUT = 15.0  # seconds for one attempt (A2A 1.0 s4.3.3: 10 to 30)
 WAITS = (1, 4, 15, 60, 300, 1800)  # seconds between attempts, give or take a fifth
 SEALED_SECONDS = 300  # for which a signature is good

@@ -1,6 +1,7 @@
 """Claims about commands that talk back: questions reach whose process it is, nobody else's words arrive, and output is bounded."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -170,6 +171,16 @@ async def test_processes_of_ones_own_are_few_and_end_when_idle_or_left(tools: Mc
     clock.now += 301
     await tools.sweep()
     await until(lambda: not any(map(_alive, pids)))
+
+
+async def test_one_persons_many_processes_end_none_of_another_person(tools: McpTools, clock: Clock) -> None:  # attack AVL-03
+    pids = {}
+    for number, user in enumerate(["bob", *["alice"] * OWN_MAX]):
+        request = dataclasses.replace(talk("child", ScriptedPeer(), False), session=f"s-{number}")
+        pids[number] = int(text((await tools.call(stdio_call("legacy", user), request)).result))
+        clock.now += 1
+    assert _alive(pids[0])
+    await until(lambda: sum(map(_alive, pids.values())) == 13)
 
 
 def _alive(pid: int) -> bool:

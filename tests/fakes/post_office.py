@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from adapters.egress import Egress, Lookup, system_lookup
+from adapters.egress import Egress, Lookup
 from adapters.task import Artifact, Message, Part, PushConfig, Role, TaskState, TaskStatus, encode
 from gateway.database import Database
 from gateway.events import artifact_body
@@ -27,7 +27,7 @@ class PostOffice:
     """One process's part in it; several may share a database and a clock."""
 
     def __init__(
-        self, database: Database, home: Path, clock: Clock | None = None, lookup: Lookup = system_lookup, allow: Sequence[str] = LOOPBACK
+        self, database: Database, home: Path, clock: Clock | None = None, lookup: Lookup | None = None, allow: Sequence[str] = LOOPBACK
     ) -> None:
         self.database = database
         self.clock = clock or Clock()

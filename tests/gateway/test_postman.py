@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 
 from adapters.task import PushAuthentication, PushConfig, Role, TaskState
 from gateway.database import Database, engine_for
-from gateway.outbox import LEASE_US, PER_OWNER, UnknownDelivery, _late
-from gateway.postman import SIGNATURE, SIGNATURE_TYPE, WAITS
+from gateway.outbox import LEASE_US, PER_OWNER, PER_TENANT, UnknownDelivery, _late
+from gateway.postman import SIGNATURE, SIGNATURE_TYPE, UNDER_WAY, WAITS
 from gateway.tables import deliveries, push_configs
 from policies.identity import Identity, TokenRefused
 from policies.strict_jwt import read_unverified, verify_signature
@@ -311,6 +311,17 @@ async def test_one_person_does_not_take_all_the_postmen(office: PostOffice) -> N
     assert sorted(delivery.owner for delivery in first) == [ALICE] * PER_OWNER + [BOB]
     assert await office.outbox.collect(100, {ALICE: PER_OWNER, BOB: 1}) == []
     assert len(await office.outbox.collect(100, {BOB: 1})) == 3
+
+
+async def test_one_tenant_does_not_take_all_the_postmen(office: PostOffice) -> None:  # attack AVL-03
+    for owner in [f"acme|idp|user{number}" for number in range(PER_TENANT + 3)] + [BOB]:
+        row = await office.open(owner, owner.partition("|")[0])
+        await office.notify(row, "http://127.0.0.1:9001/")
+        await office.moves(row, TaskState.WORKING)
+    first = await office.outbox.collect(100, {})
+    assert [delivery.owner.partition("|")[0] for delivery in first].count("acme") == PER_TENANT < UNDER_WAY
+    assert BOB in {delivery.owner for delivery in first}
+    assert await office.outbox.collect(100, {f"acme|idp|user{number}": 1 for number in range(PER_TENANT)}) == []
 
 
 async def test_a_config_set_again_mid_way_loses_and_repeats_nothing(office: PostOffice, hook: Webhook, url: str) -> None:

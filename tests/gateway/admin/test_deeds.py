@@ -1,5 +1,6 @@
 """What is done to the registry stands in the audit: by whom, which act, on which entry, and by which decision it was allowed."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from tests.fakes.card_host import CardHost
 from tests.fakes.cards import card
 from tests.fakes.house import House
 from tests.fakes.reception import Reception
+from tests.fakes.upstream import Upstream
+from tests.fakes.waiting import until
 
 ELSEWHERE = "https://93.184.215.14/"  # public, and never called
 
@@ -96,6 +99,23 @@ async def test_one_person_can_not_fill_the_desk_of_the_operators(desk: Reception
         assert (await desk.post("/api/agents", "alice", url=url, name="three")).status_code == 201
         for name in ("a", "b", "c"):
             assert (await desk.post("/api/agents", url=url, name=name)).status_code == 201  # an operator waits for nobody
+
+
+async def test_hosts_that_hang_when_one_person_registers_them_keep_nobody_else_from_registering(desk: Reception) -> None:
+    """attack AVL-03"""
+    gate = asyncio.Event()
+
+    async def hang(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await gate.wait()
+
+    async with Upstream(hang) as upstream, serving(CardHost()) as url:
+        flood = [asyncio.create_task(desk.post("/api/agents", "alice", url=f"{upstream.url}/{number}")) for number in range(40)]
+        await until(lambda: sum(task.done() for task in flood) == 8 and len(upstream.requests) == 32)
+        refused = [task.result() for task in flood if task.done()]
+        assert {(answer.status_code, answer.json()["reason_id"]) for answer in refused} == {(429, "too-many-calls")}
+        assert (await desk.post("/api/agents", "bob", url=url, name="bobs")).status_code == 201
+        gate.set()
+    assert {answer.status_code for answer in await asyncio.gather(*flood)} == {429, 502}
 
 
 async def test_a_taken_name_is_told_in_one_way_whatever_has_it(desk: Reception) -> None:

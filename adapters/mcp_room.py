@@ -1,0 +1,17 @@
+"""Room for one more session or process of a person, in fair shares: nobody's flood of sessions ends those of others."""
+
+from collections.abc import Sequence
+from typing import Final
+
+ANYBODY: Final = ""
+
+
+def retiring(owners: Sequence[str], owner: str, size: int, times: int = 1) -> str | None:
+    """Whose idle session makes room for one more of `owner`: their own when they have `times` as many as are free; None: nobody's.
+
+    `owners` has the owner of each session there is, `size` is how many there may be.
+    """
+    mine, free = owners.count(owner), size - len(owners)
+    if mine and mine >= free * times:
+        return owner
+    return ANYBODY if free <= 0 else None
