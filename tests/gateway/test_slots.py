@@ -138,6 +138,27 @@ async def test_people_and_tenants_take_turns_whoever_came_first() -> None:
     assert made.waiting == 0 and len(taken(made, greedy, place)) == 1
 
 
+async def test_whoever_has_used_their_share_keeps_nobody_behind_them_waiting() -> None:
+    made = slots(per_upstream=2)
+    mine, theirs = made.enter(caller(), target()), made.enter(caller("bob", "other"), target())
+    tasks, begun = await _queue(made, caller(), caller("carol", "third"))
+    assert mine is not None and theirs is not None
+    theirs.free()
+    await until(lambda: begun == ["carol"])
+    mine.free()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_place_in_the_queue_is_free_again_after_each_wait() -> None:
+    made = slots(per_upstream=2, waiting=2)
+    held = made.enter(caller(), target())
+    for _ in range(3):
+        assert held is not None
+        tasks, _ = await _queue(made, caller())
+        held.free()
+        held = await tasks[0]
+
+
 async def test_a_call_that_waits_for_a_busy_host_keeps_no_other_call_of_its_person_waiting() -> None:
     made = slots(per_upstream=2)
     held = made.enter(caller(), target())
