@@ -165,7 +165,7 @@ class Broker:
     async def _opened(self, caller: Caller, sending: Sending, target: Registration, asked: Request, rows: Rows) -> Ready | Turned:
         """Ruled on and kept; nothing has left yet."""
         before, row = rows
-        if before and sending.said:
+        if before and sending.said and not sending.begun:
             asked = await self.parking.carried(caller, asked, target, before)
         grant = await self._ledger.ruling(caller, asked)
         check_handoff(sending, target, before)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.consent_waits import at_agent, unsent, waits
 from adapters.contract import Adapter, Turn, VendorRef
-from adapters.mcp_agent import wanted
+from adapters.mcp_agent import asked_before, wanted
 from adapters.mcp_peer import Listener, Listening
 from adapters.mcp_wire import McpRequest
 from adapters.task import Message, TaskState
@@ -50,6 +50,7 @@ class Sending(Struct, frozen=True):
     webhook: Webhook | None = None  # to be told of the task's events
     metadata: Mapping[str, Any] | None = None  # of the request
     said: Message | None = None  # what is kept in the task's log, where something else is sent
+    begun: str = ""  # the decision that allowed the call of a tool, which an answer goes on with
 
 
 class Allowed(Struct, frozen=True):
@@ -111,6 +112,9 @@ def meant(sending: Sending, before: TaskRow | None) -> Sending:
     further.
     """
     ref = _ref(before.vendor_ref) if before is not None else VendorRef()
+    if before is not None and (call := asked_before(ref)) is not None:  # an answer to what a tool asked: the call is made again
+        message = msgspec.structs.replace(call, context_id=before.context_id, task_id=before.id)
+        return msgspec.structs.replace(sending, message=message, said=sending.message, begun=before.decision_id)
     if before is None or not waits(ref):
         return sending
     kept = unsent(ref)
@@ -144,6 +148,8 @@ def asked_of(sending: Sending, target: Registration, row: TaskRow) -> Request:
             raise BadMessage("message.parts", "names no tool of this server")
         act = calling(target.name, tool)
         terms = terms_of(target, act)
+        if sending.begun:
+            terms = msgspec.structs.replace(terms, begun=sending.begun)
         return Request(act, target.tenant, arguments, ceiling, task_id=row.id, txn=row.txn, trace_id=trace_id, terms=terms)
     act = invoking(target.name, sending.skill)
     return Request(
@@ -161,6 +167,8 @@ def turn_of(sending: Sending, target: Registration, row: TaskRow, ref: VendorRef
     """Raises BadAnswer for a message that does not answer what the task waits for."""
     watched = sending.watched or bool(row.parent_id)  # who is to be told of a cancellation has to name its task early
     turn = Turn(plain(sending.message), ref, watched, sending.accepted_output_modes, without(sending.metadata))
+    if sending.begun and ref is not None:
+        return msgspec.structs.replace(turn, answers=answers_to(ref.prompts or (), sending.said or sending.message))
     if FEATURES not in target.facts:
         return turn
     answers = answers_to((at_agent(ref).prompts or ()) if ref else (), sending.message)

@@ -1,13 +1,15 @@
 """MCP servers as A2A agents: a message names a tool, the caller's permission for that tool decides, the result is the artifact."""
 
 import base64
+import json
 from typing import Any
 
 import pytest
 from mcp.server.mcpserver import Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
-from tests.fakes.house import CallbackAgent, House
+from tests.fakes.a2a_agents import serving
+from tests.fakes.house import CallbackAgent, House, ToolServer
 from tests.fakes.mcp_servers import Era
 from tests.fakes.reception import Reception
 from tests.gateway.test_catalogue import registered
@@ -163,3 +165,90 @@ async def test_an_agent_calls_it_with_what_it_was_handed_and_no_more(desk: Recep
     assert answers[0]["result"]["task"]["status"]["state"] == "TASK_STATE_COMPLETED", answers
     assert answers[1]["error"]["data"][1]["missing"] == ["tool:inventory.reserve (token)"]
     assert [name for name, _ in server.calls] == ["check"]
+
+
+class Asking(ToolServer):
+    """A server of 2026-07-28 whose tool asks before it answers."""
+
+    def __init__(self, requests: Any) -> None:
+        super().__init__()
+        self.requests = requests
+        self.retries: list[dict[str, Any]] = []
+
+    def result(self, params: Any) -> Any:
+        if "inputResponses" not in params:
+            return {"resultType": "input_required", "inputRequests": self.requests, "requestState": "theirs"}
+        self.retries.append(params)
+        return {"resultType": "complete", "content": [{"type": "text", "text": json.dumps(params["inputResponses"])}]}
+
+
+async def asking(desk: Reception, requests: Any) -> Asking:
+    server = Asking(requests)
+    url = await desk.home.stack.enter_async_context(serving(server))
+    await desk.home.server("inventory", "check", url=url)
+    return server
+
+
+def form(**properties: Any) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"method": "elicitation/create", "params": {"mode": "form", "message": "Who?", "requestedSchema": schema}}
+
+
+async def answered(desk: Reception, task: Any, part: dict[str, Any], user: str = "bob") -> Any:
+    message = {"messageId": "m2", "role": "ROLE_USER", "parts": [part], "taskId": task["id"], "contextId": task["contextId"]}
+    given = desk.home.token(user), "SendMessage", {"message": message}
+    return (await desk.home.rpc("/agents/inventory", *given, **{"A2A-Version": "1.0"})).json()
+
+
+async def test_what_a_tool_asks_the_task_asks_and_the_answer_reaches_the_tool(desk: Reception) -> None:
+    server = await asking(desk, {"who": form(name={"type": "string"})})
+    task = (await told(desk, {"data": {"tool": "check", "arguments": {"sku": "7"}}}, "bob"))["result"]["task"]
+    assert task["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
+    said = task["status"]["message"]["parts"]
+    assert said[0]["text"] == "Who?" and said[1]["data"]["promptId"] == "who" and "name" in said[1]["data"]["schema"]["properties"]
+    assert "theirs" not in str(task)
+    refused = await answered(desk, task, {"data": {"promptId": "who", "value": {"name": 5}}})
+    assert refused["error"]["code"] == -32602 and server.retries == []
+    done = await answered(desk, task, {"data": {"promptId": "who", "value": {"name": "Ada"}}})
+    (part,) = result(done)
+    assert json.loads(part["text"]) == {"who": {"action": "accept", "content": {"name": "Ada"}}}
+    (retry,) = server.retries
+    assert (retry["name"], retry["arguments"], retry["requestState"]) == ("check", {"sku": "7"}, "theirs")
+
+
+async def test_nobody_answers_for_another_and_a_right_that_is_gone_is_gone(desk: Reception) -> None:
+    server = await asking(desk, {"who": form(name={"type": "string"})})
+    task = (await told(desk, {"text": "tool: check"}, "bob"))["result"]["task"]
+    part = {"data": {"promptId": "who", "value": {"name": "Eve"}}}
+    assert (await answered(desk, task, part, "alice"))["error"]["code"] == -32001
+    narrowed = desk.home.token("bob", "tool:inventory.reserve")
+    message = {"messageId": "m2", "role": "ROLE_USER", "parts": [part], "taskId": task["id"]}
+    answer = await desk.home.rpc("/agents/inventory", narrowed, "SendMessage", {"message": message}, **{"A2A-Version": "1.0"})
+    assert answer.json()["error"]["code"] in (-32010, -32001) and server.retries == []
+
+
+async def test_an_address_that_a_tool_wants_visited_is_told_and_a_word_goes_on(desk: Reception) -> None:
+    visit = {"method": "elicitation/create", "params": {"mode": "url", "message": "Sign in", "url": "https://sign.example/in"}}
+    await asking(desk, {"sign": visit})
+    task = (await told(desk, {"text": "tool: check"}, "bob"))["result"]["task"]
+    assert "https://sign.example/in" in task["status"]["message"]["parts"][0]["text"]
+    (part,) = result(await answered(desk, task, {"text": "done"}))
+    assert json.loads(part["text"]) == {"sign": {"action": "accept"}}
+
+
+async def test_a_task_that_waits_for_an_answer_can_be_cancelled(desk: Reception) -> None:
+    server = await asking(desk, {"who": form(name={"type": "string"})})
+    task = (await told(desk, {"text": "tool: check"}, "bob"))["result"]["task"]
+    given = desk.home.token("bob"), "CancelTask", {"id": task["id"]}
+    ended = (await desk.home.rpc("/agents/inventory", *given, **{"A2A-Version": "1.0"})).json()
+    assert ended["result"]["status"]["state"] == "TASK_STATE_CANCELED" and server.retries == []
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [{}, {"s": {"method": "sampling/createMessage", "params": {}}}, {"e": {"method": "elicitation/create", "params": {"message": 5}}}],
+)
+async def test_what_no_person_can_be_asked_fails_the_task(desk: Reception, requests: Any) -> None:
+    await asking(desk, requests)
+    answer = await told(desk, {"text": "tool: check"}, "bob")
+    assert answer["result"]["task"]["status"]["state"] == "TASK_STATE_FAILED"
