@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from adapters.openapi_document import operation_of, read_api
 from adapters.openapi_encoding import encoded
-from adapters.openapi_multipart import BadArguments, is_media_type
+from adapters.openapi_multipart import BadArguments, FormField, is_media_type, multipart
 
 Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
 PNG = b"\x89PNG\r\n--interlock\r\n"
@@ -90,6 +90,14 @@ async def test_what_is_no_file_is_refused(picture: Any) -> None:
     tool = next(tool for tool in read_api(uploads().openapi()).tools if tool["name"] == "upload")
     with pytest.raises(BadArguments, match=r"body\.picture"):
         encoded(operation_of(tool), {"body": {"title": "t", "picture": picture, "more": [], "tags": []}})
+
+
+@pytest.mark.parametrize("file", [True, False])
+def test_no_name_of_a_member_or_a_file_becomes_a_header(file: bool) -> None:
+    name = 'a"; filename="b\r\nX-Evil: 1'
+    made = multipart("body", {name: {"text": "t", "filename": name} if file else "t"}, [FormField(name, file=file)], str)
+    head = made.body.partition(b"\r\n\r\n")[0]
+    assert b"X-Evil" in head and b"\r\nX-Evil" not in head and head.count(b'"') == (4 if file else 2)
 
 
 def test_a_media_type_has_no_parameters_and_no_wildcards() -> None:

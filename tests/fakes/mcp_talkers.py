@@ -36,6 +36,7 @@ class Talker:
         self.cancelled = asyncio.Event()
         self.levels: list[str] = []
         self.subscribed: list[str] = []
+        self.unsubscribed: list[str] = []
         self.heard: list[Any] = []  # notifications of clients
         self._questions()
         self._wonderings()
@@ -161,6 +162,7 @@ class Talker:
 
         async def unsubscribe(context: ServerRequestContext, params: UnsubscribeRequestParams) -> EmptyResult:
             self.subscribed.remove(str(params.uri))
+            self.unsubscribed.append(str(params.uri))
             return EmptyResult()
 
         async def roots_changed(context: ServerRequestContext, params: Any) -> None:
