@@ -1,20 +1,16 @@
 """An agent that speaks A2A, in whichever binding and version its card says."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing, nullcontext
-from typing import Any, Final
+from typing import Final
 
 from msgspec import structs
 
-from adapters.a2a_jsonrpc import JsonRpcTransport
-from adapters.a2a_rest import RestTransport
+from adapters.a2a_peers import Peers
 from adapters.a2a_wire.reading import Reading
 from adapters.a2a_wire.tolerant import UnknownState
 from adapters.a2a_wire.transport import (
-    GRPC,
-    HTTP_JSON,
-    JSONRPC,
     METHOD_NOT_FOUND,
     TASK_NOT_CANCELABLE,
     TASK_NOT_FOUND,
@@ -23,7 +19,20 @@ from adapters.a2a_wire.transport import (
     PeerError,
     Transport,
 )
-from adapters.contract import Adapter, Call, CannotCancel, Event, InvalidAnswer, Turn, UpstreamFault, VendorRef, Watcher
+from adapters.contract import (
+    Adapter,
+    Call,
+    CannotCancel,
+    CannotReattach,
+    Event,
+    InvalidAnswer,
+    Reattachable,
+    Turn,
+    Unreachable,
+    UpstreamFault,
+    VendorRef,
+    Watcher,
+)
 from adapters.doorbells import Bell, Doorbells
 from adapters.egress import Egress
 from adapters.request_signing import Signer
@@ -38,7 +47,6 @@ _WATCH_MAX: Final = 30.0
 _AWAY: Final = (0.2, 1.0, 3.0)  # seconds between questions to an agent that can't be reached
 _NOT_WAITING: Final = frozenset({UNSUPPORTED_OPERATION, -32602, -32600})  # as peers refuse a message for a task that has moved on
 _NO_BELL: Final[AbstractContextManager[None]] = nullcontext()
-_WITHOUT_GRPC: Final = "The agent is called over gRPC, and this gateway was started without gRPC"
 
 
 class A2AAgent:
@@ -60,15 +68,13 @@ class A2AAgent:
         signer: Signer | None = None,
     ) -> None:
         self._may_ask_again = may_ask_again
-        self._transports: dict[str, Transport] = {JSONRPC: JsonRpcTransport(egress, signer), HTTP_JSON: RestTransport(egress, signer)}
-        self._grpc = grpc
+        self._peers = Peers(egress, grpc, signer)
         self._doorbells = doorbells
         self._pause = pause
-        self._older: set[str] = set()  # URLs that turned out to speak 0.3 only
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Sends the message, then asks for the task until it ends. Raises UpstreamFault."""
-        reading = Reading(turn.ref, self._peer(call).url)
+        reading = Reading(turn.ref, self._peers.peer(call).url)
         with self._bell(turn, call) as bell:
             notify = bell.url if bell else ""
             try:
@@ -86,6 +92,35 @@ class A2AAgent:
                 async for event in self._polled(call, reading, bell):
                     yield event
 
+    async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
+        """As Reattachable has it: by GetTask, then SubscribeToTask where the agent streams, else by asking again."""
+        ref = turn.ref or VendorRef()
+        if not ref.task_id:
+            raise CannotReattach
+        reading = Reading(ref, self._peers.peer(call).url)
+        reading.learn(known)
+        for event in reading.events(await self._asked(call, ref.task_id)):
+            yield event
+        if not reading.ended and self._peers.peer(call).streams:
+            async for event in self._subscribed(call, reading):
+                yield event
+        if not reading.ended:
+            async for event in self._polled(call, reading, None):
+                yield event
+
+    async def _subscribed(self, call: Call, reading: Reading) -> AsyncGenerator[Event, None]:
+        """What a subscription tells, as long as it lasts; nothing where the agent has none, or where the task has ended meanwhile."""
+        answers = self._peers.transport(call).subscribe(self._peers.peer(call), call, reading.task_id)
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    for event in reading.events(answer):
+                        yield event
+                    if reading.ended:
+                        return
+        except (PeerError, UnknownState, Unreachable):
+            return
+
     async def _polled(self, call: Call, reading: Reading, bell: Bell | None) -> AsyncGenerator[Event, None]:
         """Asks for the task until it ends, at once when the agent rings."""
         if not reading.task_id:
@@ -99,7 +134,7 @@ class A2AAgent:
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         """As Watcher has it: by asking, less and less often while nothing moves."""
-        reading, delay, moved = Reading(ref, self._peer(call).url), _WATCH_FIRST, False
+        reading, delay, moved = Reading(ref, self._peers.peer(call).url), _WATCH_FIRST, False
         while not reading.ended:
             await self._pause(delay)
             task = await self._asked(call, ref.task_id)
@@ -115,7 +150,7 @@ class A2AAgent:
         if not ref.task_id:
             return False
         try:
-            task = await self._task(call, ref.task_id, cancel=True)
+            task = await self._peers.task(call, ref.task_id, cancel=True)
         except PeerError as error:
             if error.code in (METHOD_NOT_FOUND, UNSUPPORTED_OPERATION):
                 raise CannotCancel from error
@@ -126,22 +161,22 @@ class A2AAgent:
         while task.status.state not in TERMINAL | INTERRUPTED:
             await self._pause(delay)
             delay = min(delay * _POLL_GROWTH, _POLL_MAX)
-            task = await self._task(call, ref.task_id)
+            task = await self._peers.task(call, ref.task_id)
         return task.status.state is TaskState.CANCELED
 
     async def _watched(self, turn: Turn, call: Call, reading: Reading, notify: str) -> AsyncGenerator[Event, None]:
         """All of a stream, or one answer of an agent that has no streams. Without an ending, the task is known afterwards."""
         stream = True
-        while stream and (peer := self._peer(call, notify, turn.metadata)).streams:
+        while stream and (peer := self._peers.peer(call, notify, turn.metadata)).streams:
             try:
                 async with aclosing(self._streamed(peer, turn, call, reading)) as events:
                     async for event in events:
                         yield event
                 break
             except PeerError as error:
-                if reading.task_id or not self._speaks_otherwise(peer, error, True):
+                if reading.task_id or not self._peers.speaks_otherwise(peer, error, True):
                     raise
-                stream = peer.older is not self._peer(call).older  # another version first, then without
+                stream = peer.older is not self._peers.peer(call).older  # another version first, then without
             except UnknownState as unknown:
                 for event in reading.heard_of(unknown):
                     yield event
@@ -153,11 +188,11 @@ class A2AAgent:
     async def _answered(self, turn: Turn, call: Call, reading: Reading, notify: str) -> list[Event]:
         """What one answer tells. Without an ending, the task is known afterwards."""
         while True:
-            peer = self._peer(call, notify, turn.metadata)
+            peer = self._peers.peer(call, notify, turn.metadata)
             try:
-                return list(reading.events(await self._transport(call).send(peer, call, _outgoing(turn), turn.accepted_output_modes)))
+                return list(reading.events(await self._peers.transport(call).send(peer, call, _outgoing(turn), turn.accepted_output_modes)))
             except PeerError as error:
-                if reading.task_id or not self._speaks_otherwise(peer, error, False):
+                if reading.task_id or not self._peers.speaks_otherwise(peer, error, False):
                     raise
             except UnknownState as unknown:
                 return list(reading.heard_of(unknown))
@@ -167,7 +202,7 @@ class A2AAgent:
         task_id = turn.ref.task_id if turn.ref else ""
         if not task_id or reading.task_id or error.code not in _NOT_WAITING:
             raise error
-        task = await self._task(call, task_id)
+        task = await self._peers.task(call, task_id)
         if task.status.state in INTERRUPTED:
             raise error
         return list(reading.events(task))
@@ -176,27 +211,17 @@ class A2AAgent:
         """The task as it stands. An agent that is away for a moment is asked again."""
         for delay in _AWAY:
             try:
-                return await self._task(call, task_id)
+                return await self._peers.task(call, task_id)
             except (PeerError, InvalidAnswer):
                 raise
             except UpstreamFault:
                 if not self._may_ask_again(call):
                     raise
                 await self._pause(delay)
-        return await self._task(call, task_id)
-
-    def _speaks_otherwise(self, peer: Peer, error: PeerError, stream: bool) -> bool:
-        """Whether a refused method is worth another try, in the older version or without streaming: nothing was done yet."""
-        streamed = stream and peer.streams
-        if error.code == METHOD_NOT_FOUND and not peer.older:
-            self._older.add(peer.url)
-            return True
-        if error.code == METHOD_NOT_FOUND and not streamed:
-            self._older.discard(peer.url)
-        return streamed and error.code in (METHOD_NOT_FOUND, UNSUPPORTED_OPERATION)
+        return await self._peers.task(call, task_id)
 
     async def _streamed(self, peer: Peer, turn: Turn, call: Call, reading: Reading) -> AsyncGenerator[Event, None]:
-        answers = self._transport(call).stream(peer, call, _outgoing(turn), turn.accepted_output_modes)
+        answers = self._peers.transport(call).stream(peer, call, _outgoing(turn), turn.accepted_output_modes)
         async with aclosing(answers):
             async for answer in answers:
                 for event in reading.events(answer):
@@ -204,40 +229,13 @@ class A2AAgent:
                 if reading.ended:
                     return
 
-    async def _task(self, call: Call, task_id: str, cancel: bool = False) -> Task:
-        peer, transport = self._peer(call), self._transport(call)
-        try:
-            task = await (transport.cancel if cancel else transport.task)(peer, call, task_id)
-        except PeerError as error:
-            if not self._speaks_otherwise(peer, error, stream=False):
-                raise
-            return await self._task(call, task_id, cancel)
-        if task.id != task_id:
-            raise InvalidAnswer("The agent answered about another task")
-        return task
-
-    def _peer(self, call: Call, notify: str = "", metadata: Mapping[str, Any] | None = None) -> Peer:
-        facts = call.target.facts
-        url = facts.get("interface") or call.target.url
-        older = str(facts.get("version", "1.0")).startswith("0.") or url in self._older
-        return Peer(url, "" if older else facts.get("tenant", ""), older, bool(facts.get("streaming")), notify, metadata)
-
     def _bell(self, turn: Turn, call: Call) -> AbstractContextManager[Bell | None]:
         """For an agent that will ring it."""
         target = call.target
         if self._doorbells is None or target.upstream.get("push") is not True or target.card is None:
             return _NO_BELL
-        fit = target.card.push_notifications and not (turn.stream and self._peer(call).streams)
+        fit = target.card.push_notifications and not (turn.stream and self._peers.peer(call).streams)
         return self._doorbells.hang(target.name) if fit else _NO_BELL
-
-    def _transport(self, call: Call) -> Transport:
-        binding = call.target.facts.get("binding") or JSONRPC
-        found = self._transports.get(binding)
-        if found is None:
-            if binding != GRPC or self._grpc is None:
-                raise UpstreamFault(_WITHOUT_GRPC if binding == GRPC else "The agent's protocol binding is not known here")
-            found = self._transports[GRPC] = self._grpc()
-        return found
 
 
 def _outgoing(turn: Turn) -> Message:
@@ -248,3 +246,4 @@ def _outgoing(turn: Turn) -> Message:
 
 _: type[Adapter] = A2AAgent
 _watches: type[Watcher] = A2AAgent
+_reattaches: type[Reattachable] = A2AAgent

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -65,9 +66,22 @@ class GrpcTransport:
         return _event(peer, await self._ask("SendMessage", peer, call, _send_request(peer, message, modes)))
 
     async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
+        async with aclosing(self._streamed(peer, call, "SendStreamingMessage", _send_request(peer, message, modes))) as events:
+            async for event in events:
+                yield event
+
+    async def subscribe(self, peer: Peer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
+        if peer.older:
+            method, request = "TaskSubscription", pb03.TaskSubscriptionRequest(name=f"tasks/{task_id}")
+        else:
+            method, request = "SubscribeToTask", pb1.SubscribeToTaskRequest(tenant=peer.tenant, id=task_id)
+        async with aclosing(self._streamed(peer, call, method, request)) as events:
+            async for event in events:
+                yield event
+
+    async def _streamed(self, peer: Peer, call: Call, method: str, request: Protobuf) -> AsyncGenerator[PeerEvent, None]:
         line, stub = await self._line(peer, call)
-        request = _send_request(peer, message, modes)
-        arriving = stub.SendStreamingMessage(request, timeout=seconds_left(call), metadata=_metadata(peer, call))
+        arriving = getattr(stub, method)(request, timeout=seconds_left(call), metadata=_metadata(peer, call))
         heard = False
         try:
             async for response in arriving:

@@ -32,8 +32,20 @@ class JsonRpcTransport:
         return rpc.read_event(body, request_id)
 
     async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
-        request_id, dialect = next(self._ids), _dialect(peer)
-        body = rpc.request_bytes(request_id, dialect.stream, dialect.send_params(message, modes, peer.tenant, "", peer.metadata))
+        dialect = _dialect(peer)
+        params = dialect.send_params(message, modes, peer.tenant, "", peer.metadata)
+        async with aclosing(self._streamed(peer, call, dialect.stream, params)) as events:
+            async for event in events:
+                yield event
+
+    async def subscribe(self, peer: Peer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
+        async with aclosing(self._streamed(peer, call, _dialect(peer).subscribe, _task_params(peer, task_id))) as events:
+            async for event in events:
+                yield event
+
+    async def _streamed(self, peer: Peer, call: Call, method: str, params: Any) -> AsyncGenerator[PeerEvent, None]:
+        request_id = next(self._ids)
+        body = rpc.request_bytes(request_id, method, params)
         headers: Mapping[str, str] = _headers(peer, call, "text/event-stream")
         if is_signed(call.target.upstream):
             headers = await self._signer.headers(call.target.upstream, ("POST", peer.url, body), headers)

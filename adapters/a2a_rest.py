@@ -42,7 +42,17 @@ class RestTransport:
         return _read_event(peer, await self._ask("POST", peer, call, _SEND, _send_params(peer, message, modes)))
 
     async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
-        body, url = encode(_send_params(peer, message, modes)), _url(peer, _STREAM)
+        async with aclosing(self._streamed(peer, call, _STREAM, _send_params(peer, message, modes))) as events:
+            async for event in events:
+                yield event
+
+    async def subscribe(self, peer: Peer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
+        async with aclosing(self._streamed(peer, call, f"/tasks/{quote(task_id, safe='')}:subscribe", {})) as events:
+            async for event in events:
+                yield event
+
+    async def _streamed(self, peer: Peer, call: Call, path: str, params: Any) -> AsyncGenerator[PeerEvent, None]:
+        body, url = encode(params), _url(peer, path)
         headers: Mapping[str, str] = {**_headers(peer, call), "Accept": "text/event-stream"}
         if is_signed(call.target.upstream):
             headers = await self._signer.headers(call.target.upstream, ("POST", url, body), headers)
@@ -50,7 +60,7 @@ class RestTransport:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 whole = await answer.read(ANSWER_LIMIT)
                 if answer.status != 200:
-                    raise _challenged(answer) or _fault(answer.status, whole, METHOD_NOT_FOUND)
+                    raise _challenged(answer) or _fault(answer.status, whole, METHOD_NOT_FOUND if path == _STREAM else TASK_NOT_FOUND)
                 yield _read_event(peer, whole)
                 return
             async with aclosing(until_cut(unhurried(answer), ANSWER_LIMIT)) as events:

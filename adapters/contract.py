@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from adapters.task import Artifact, Message
+from adapters.task import Artifact, Message, Task
 from policies.grant import Grant
 from registry.card import Registration
 
@@ -221,6 +221,10 @@ class CannotCancel(Exception):
     """The agent offers no way to stop a task, so it was told nothing."""
 
 
+class CannotReattach(Exception):
+    """The agent offers no way to go on with a turn that another process of the gateway began."""
+
+
 class NotSent(UpstreamFault):
     """There was no time or no room left to send it, so nothing is known of the other side."""
 
@@ -237,6 +241,19 @@ class Watcher(Protocol):
 
     def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         """Nothing as long as the task waits; then what becomes of it, up to an ending."""
+        ...
+
+
+@runtime_checkable
+class Reattachable(Protocol):
+    """An Adapter that can go on with a turn which a process of the gateway began that is no more."""
+
+    def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
+        """What becomes of the turn whose agent's ids are `turn.ref`, up to an ending; `turn` has no message.
+
+        `known` is the task as the gateway has kept it. What it shows need not be told again; an artifact that is told again without
+        `append` takes the place of what is known of it. Raises CannotReattach before the first event, and UpstreamFault.
+        """
         ...
 
 

@@ -10,9 +10,11 @@ from adapters.contract import (
     ENDINGS,
     Adapter,
     Call,
+    CannotReattach,
     Event,
     Failed,
     InvalidAnswer,
+    Reattachable,
     Ref,
     Turn,
     Unreachable,
@@ -22,6 +24,7 @@ from adapters.contract import (
 )
 from adapters.egress import EgressRefused
 from adapters.resilience import Resilience, Shut
+from adapters.task import Task
 
 LATE = "The agent did not answer in time"
 SILENT = "The agent's answer broke off"
@@ -63,6 +66,22 @@ class Guarded:
             yield Failed(shut.public, detail=shut.detail, kind=shut.kind, retryable=True)
         finally:
             visit.leave()
+            bound.lift()
+
+    async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
+        """As the adapter inside, at the endpoint that has the task; the turn's failure in place of an error. Raises CannotReattach."""
+        inner = self._inner
+        if not isinstance(inner, Reattachable):
+            raise CannotReattach
+        bound, sent = _Bound(call.deadline), self._resilience.at(turn.ref or VendorRef(), call)
+        try:
+            async with aclosing(cast("AsyncGenerator[Event, None]", inner.reattach(turn, known, sent))) as events:
+                while True:
+                    event = await _next(events, bound)
+                    yield event
+                    if isinstance(event, ENDINGS):
+                        return
+        finally:
             bound.lift()
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:

@@ -5,9 +5,22 @@ from contextlib import aclosing
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from adapters.consent_waits import before, parked, question, unparked, waits
-from adapters.contract import Adapter, Call, CannotCancel, ConsentNeeded, Event, Turn, UpstreamFault, VendorRef, Watcher
+from adapters.contract import (
+    Adapter,
+    Call,
+    CannotCancel,
+    CannotReattach,
+    ConsentNeeded,
+    Event,
+    Reattachable,
+    Turn,
+    UpstreamFault,
+    VendorRef,
+    Watcher,
+)
 from adapters.mcp_oauth import McpOAuth, approach_of, with_headers
 from adapters.scrubbing import scrubber_of
+from adapters.task import Task
 
 T = TypeVar("T")
 AUTH: Final = "auth"
@@ -44,6 +57,14 @@ class Opened:
         except ConsentNeeded as needed:
             yield parked(turn, call, needed)
             yield question(needed)
+
+    async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
+        """As the adapter inside; where a consent is needed meanwhile the turn can't go on. Raises CannotReattach and ConsentNeeded."""
+        inner = self._inner
+        if not isinstance(inner, Reattachable) or (turn.ref is not None and waits(turn.ref)):
+            raise CannotReattach
+        async for event in self._events(call, lambda opened: inner.reattach(turn, known, opened)):
+            yield event
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         if waits(ref):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -10,16 +10,17 @@ import structlog
 
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.addresses import EgressRefused
-from adapters.contract import Adapter, Call, ConsentNeeded, NotSent, Turn, UpstreamFault
+from adapters.contract import Call, ConsentNeeded, Failed, NotSent, UpstreamFault
 from adapters.mcp_wire import McpAnswer, McpRefused, McpRequest
-from adapters.task import INTERRUPTED, Message
+from adapters.task import Message
 from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
 from gateway.halt import Halt
 from gateway.ledger import Ledger, Outside, ToolServers, Trail, while_moving
-from gateway.limits import leave
+from gateway.limits import TooManyCalls, leave
 from gateway.parking import Parking, Waiting
 from gateway.patience import patient
+from gateway.running import Ready, Running
 from gateway.sending import (
     Allowed,
     Sending,
@@ -37,12 +38,11 @@ from gateway.sending import (
     request_of,
     turn_for,
 )
-from gateway.sessions import Sessions
 from gateway.slots import ShareUsed
 from gateway.task_reader import TaskReader, front_door_key
-from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRow, UnknownTask
+from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRecord, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
-from gateway.under_way import Abandoned, Share, UnderWay
+from gateway.under_way import Share, UnderWay
 from gateway.vigil import Vigil
 from policies.authority import Request
 from policies.callers import Caller
@@ -53,23 +53,11 @@ from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
 from registry.tool_agent import as_agent
 
-__all__ = ["Broker", "Ready", "Sending", "ServerCall", "ServerListening"]
+__all__ = ["Broker", "Sending", "ServerCall", "ServerListening"]
 log = structlog.get_logger()
 
 
 Rows = tuple[TaskRow | None, TaskRow]  # a task as it was, if it is not new, and as it is to be
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A turn that is allowed and kept, and can be run."""
-
-    opened: Turned
-    turn: Turn
-    call: Call
-    adapter: Adapter
-    parent: str = ""  # the task that caused it, whose places it takes up
-    held: object = None  # its tail, from before it is opened until its turn is over, for those who follow
 
 
 class Broker:
@@ -82,11 +70,10 @@ class Broker:
         self._memory = memory
         self._outside = outside
         self._turns = Turns(memory)
-        self._sessions = Sessions(memory, self._turns)
         self._reader = TaskReader(memory.tasks)
-        self._background: dict[str, asyncio.Task[Turned]] = {}
         self._under_way = UnderWay()
         self._vigil = Vigil(memory.tasks, memory.now)
+        self.running = Running(ledger, memory, self._turns, self._under_way, self._vigil)
         self.halt = Halt(memory, self._turns, self._under_way, self._vigil)
         self.parking = Parking(ledger, memory, self._turns)
         self._cancellation = Cancellation(registry, ledger, outside, memory=memory, turns=self._turns, under_way=self._under_way)
@@ -110,7 +97,7 @@ class Broker:
         ready = await self._ready(caller, sending)
         if isinstance(ready, Turned):
             return ready
-        turned = await self._run(ready)
+        turned = await self.running.run(ready)
         return await self._reader.whole(turned) if sending.message.task_id else turned
 
     async def start(self, caller: Caller, sending: Sending) -> Turned:
@@ -118,13 +105,8 @@ class Broker:
         ready = await self._ready(caller, msgspec.structs.replace(sending, watched=True))
         if isinstance(ready, Turned):
             return ready
-        self._begin(ready)
+        self.running.begin(ready)
         return await self._reader.whole(ready.opened) if sending.message.task_id else ready.opened
-
-    def _begin(self, ready: Ready) -> None:
-        key = ready.opened.row.id
-        running = self._background[key] = asyncio.create_task(self._run(ready))
-        running.add_done_callback(lambda done: _over(self._background, key, done))
 
     async def _ready(self, caller: Caller, sending: Sending) -> Ready | Turned:
         if sending.agent == FRONT_DOOR:
@@ -196,24 +178,6 @@ class Broker:
         await self.parking.check(row, message)
         return row
 
-    async def _run(self, ready: Ready) -> Turned:
-        opened, call = ready.opened, ready.call
-        try:
-            turned = await self._under_way.run(opened.row.id, self._sessions.run(ready.adapter, ready.turn, call, opened), call)
-            if turned.row.state in INTERRUPTED:
-                self._vigil.begin(ready.adapter, call.grant, partial(self._ledger.renewed, call), turned, self._go_on)
-            return turned
-        except Abandoned:
-            return await self._reader.whole(opened)
-        finally:
-            self._under_way.leave(opened.row.id, ready.parent)
-
-    async def _go_on(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Turned:
-        """A turn that nobody asked for: the agent of a task that waited has moved it."""
-        self._under_way.enter(opened.row.id, "")
-        self._ledger.goes_on(call, opened.row.id)
-        return await self._run(Ready(opened, turn, call, adapter))
-
     async def _repeated(self, caller: Caller, sending: Sending) -> Turned | None:
         key = sending.idempotency_key
         return None if key is None else await self._reader.repeated(caller, sending.agent, key, sending.message, wait=not sending.watched)
@@ -259,17 +223,28 @@ class Broker:
         shares = await _kept_in(_occupied(self._outside, caller, call), self._ledger.open(call, opened, row))
         self._under_way.enter(opened.row.id, "")
         self._under_way.hold(opened.row.id, shares)
-        self._begin(ready)
+        self.running.begin(ready)
 
-    async def recover(self) -> int:
-        """Ends tasks whose turn was under way in a process that is no more, or was lost in this one; returns how many."""
-        return await self._turns.recover(self._under_way)
+    def looks_after(self, task_id: str) -> bool:
+        """Whether the task is worked on here, or its ending is still to be kept."""
+        return task_id in self._under_way or self._turns.is_late(task_id)
+
+    async def end_lost(self, record: TaskRecord, why: Failed) -> bool:
+        """Ends a task that nobody works on; False when it moved since it was looked at."""
+        return await self._turns.end_lost(record, why)
+
+    def take_over(self, caller: Caller, ready: Ready) -> None:
+        """Runs a turn that another process began, whose task is this process's now. It counts in its limits, and is not refused by them."""
+        shares: Sequence[Share] = ()
+        with suppress(TooManyCalls):
+            shares = _occupied(self._outside, caller, ready.call)
+        self._under_way.enter(ready.opened.row.id, "")
+        self._under_way.hold(ready.opened.row.id, shares)
+        self.running.begin(ready)
 
     async def close(self) -> None:
-        """Waits a moment for turns under way; what is still running then is ended by whoever comes after."""
-        if self._background:
-            await asyncio.wait(self._background.values(), timeout=2)
-        await self._vigil.close()
+        """Waits a moment for turns under way; what is still running then is for another process to go on with."""
+        await self.running.close()
         await self.halt.close()
         await self._turns.close()
 
@@ -317,12 +292,6 @@ def _called_as(found: Registration, family: Family) -> Registration:
     if found.family is not family:
         raise UnknownName(found.name)
     return found
-
-
-def _over(background: dict[str, asyncio.Task[Turned]], key: str, done: "asyncio.Task[Turned]") -> None:
-    background.pop(key, None)
-    if not done.cancelled() and (error := done.exception()) is not None:
-        log.error("turn_not_kept", task_id=key, error=type(error).__name__)
 
 
 async def _listen(outside: Outside, caller: Caller, call: Call, asked: ServerListening, under_way: UnderWay) -> None:

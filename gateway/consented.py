@@ -9,10 +9,11 @@ from sqlalchemy import ColumnElement, Connection, select, text
 
 from adapters.consent_waits import unsent, waits
 from adapters.contract import Failed, VendorRef
-from gateway.broker import Broker, Ready
+from gateway.broker import Broker
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.parking import Waiting
 from gateway.resuming import each_by_itself, end_of
+from gateway.running import Ready
 from gateway.sending import Allowed, Sending, asked_of, granted, outgoing_of, turn_for
 from gateway.tables import connections, tasks
 from gateway.tasks import TaskRow, row_of

@@ -7,6 +7,7 @@ from policies.grant import Decision
 REASONS = {
     "allowed": "The user, every agent in the chain and the policies allow it.",
     "own-task": "Whoever a task belongs to may have it stopped.",
+    "turn-under-way": "The turn was allowed when it began, and its grant still holds; another process of the gateway goes on with it.",
     "user-lacks-permission": "Neither a role of the user nor a policy permits it.",
     "scope-missing": "The token, or the authority handed on by the calling agent, does not cover it.",
     "ceiling-exceeded": "An agent in the chain may not do it for anybody.",

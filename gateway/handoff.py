@@ -13,16 +13,18 @@ from adapters.contract import (
     ArtifactPiece,
     Ask,
     Call,
+    CannotReattach,
     Done,
     Event,
     Failed,
+    Reattachable,
     Replied,
     Turn,
     VendorRef,
     Watcher,
     Withheld,
 )
-from adapters.task import Artifact, Message, Part, Role, TaskState, encode
+from adapters.task import Artifact, Message, Part, Role, Task, TaskState, encode
 from adapters.vendor import VendorOptions, user_id
 from gateway.contracts import BROKEN, problem
 from gateway.journal import USUAL, TurnLimits
@@ -52,6 +54,14 @@ class Contracted:
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         goes_on = bool(turn.ref and turn.ref.task_id)
         async with aclosing(self._checked(self._inner.run(turn, call), goes_on)) as events:
+            async for event in events:
+                yield event
+
+    async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
+        """As the adapter inside: nothing of the answer was handed on before."""
+        if not isinstance(self._inner, Reattachable):
+            raise CannotReattach
+        async with aclosing(self._checked(self._inner.reattach(turn, known, call), goes_on=bool(known.artifacts))) as events:
             async for event in events:
                 yield event
 

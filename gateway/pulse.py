@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from gateway.broker import Broker
 from gateway.database import Database, NotKept, NotRead
 from gateway.outage import Outage
 from gateway.presence import Presence
@@ -17,6 +16,7 @@ HEAD_SECONDS = 1.0
 WITNESS_SECONDS = 60.0
 BEAT_SECONDS = 1.0
 SWEEP_SECONDS = 1.0
+Recover = Callable[[], Awaitable[int]]  # looks after tasks that nobody works on; returns how many
 log = structlog.get_logger()
 
 
@@ -32,16 +32,16 @@ class Pulse:
         self._said: Head | None = None
         self._loops: list[asyncio.Task[None]] = []
 
-    async def begin(self, broker: Broker) -> None:
-        """Joins the processes, ends tasks that nobody runs any more, and starts the loops."""
+    async def begin(self, recover: Recover) -> None:
+        """Joins the processes, has tasks looked after that nobody runs any more, and starts the loops."""
         await self.keep_last_head()  # from here on no chain of ours is without a witness
         await self._presence.join()
-        await _sweep(broker)
+        await _sweep(recover)
         self.repeat(EPOCH_SECONDS, self._database.refresh)
         self.repeat(HEAD_SECONDS, self.keep_head)
         self.repeat(WITNESS_SECONDS, self._say_head)
-        self.repeat(BEAT_SECONDS, lambda: self._beat(broker))
-        self.repeat(SWEEP_SECONDS, lambda: _sweep(broker))
+        self.repeat(BEAT_SECONDS, lambda: self._beat(recover))
+        self.repeat(SWEEP_SECONDS, lambda: _sweep(recover))
 
     def repeat(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
         """One more loop."""
@@ -57,12 +57,12 @@ class Pulse:
         except NotKept:
             log.warning("left_without_a_word")
 
-    async def _beat(self, broker: Broker) -> None:
+    async def _beat(self, recover: Recover) -> None:
         """One process alone has nobody to show that it lives, and only tries whether the database takes writes again."""
         if self._database.sqlite and self._database.writable:
             return
         if await self._presence.beat():
-            await _sweep(broker)
+            await _sweep(recover)
 
     async def keep_head(self) -> None:
         """Signs the last record of the audit."""
@@ -84,9 +84,9 @@ class Pulse:
             log.info("audit_head", chain=head.chain, seq=head.seq, hash=head.hash)
 
 
-async def _sweep(broker: Broker) -> None:
-    """Ends tasks of dead processes, a thousand at a time."""
-    while recovered := await broker.recover():
+async def _sweep(recover: Recover) -> None:
+    """Has tasks of dead processes looked after, so many at a time."""
+    while recovered := await recover():
         log.warning("tasks_recovered", count=recovered)
 
 

@@ -9,13 +9,14 @@ from msgspec.structs import replace
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.task import TaskState
 from gateway.asking import TooManyQuestions
-from gateway.broker import Broker, Ready
+from gateway.broker import Broker
 from gateway.conversation import ConversationWaits
 from gateway.explanations import sentence
 from gateway.halt import KILLED, SAYS
 from gateway.ledger import Ledger, Outside, Refused, Trail
 from gateway.limits import TooManyCalls
 from gateway.parking import Due, exactly, last_message, said_of
+from gateway.running import Ready
 from gateway.sending import Allowed, Sending, asked_of, check_handoff, meant, turn_for
 from gateway.tasks import TaskEnded, TaskRecord
 from gateway.turns import Memory

@@ -25,7 +25,7 @@ WHERE tasks.last_seq > known.seq
 """
 SETTLED_US = 2_000_000  # a task of ours that moved in this time is not looked at
 RUNNING = (TaskState.SUBMITTED, TaskState.WORKING)
-_REFER = "UPDATE tasks SET vendor_ref = ? WHERE tenant = ? AND id = ? AND last_seq = ?"
+_REFER = "UPDATE tasks SET vendor_ref = ? WHERE tenant = ? AND id = ? AND last_seq = ? AND runner = ?"
 CAUSED_MAX = 10_000  # tasks of one errand that are looked through
 
 
@@ -40,7 +40,7 @@ class TaskEnded(Exception):
 _ADVANCE = Moves(
     tasks,
     ("state", "updated", "last_seq", "runner", "vendor_ref", "decision_id", "grant_id"),
-    ("tenant", "id", "last_seq"),
+    ("tenant", "id", "last_seq", "runner"),  # a process whose turn another one has taken up moves nothing any more
     TaskEnded,
 )
 
@@ -77,12 +77,21 @@ class TaskLog:
         values = (new.state.value, new.updated, new.last_seq, new.runner, new.vendor_ref, new.decision_id, new.grant_id)
         if old.ended:
             raise TaskEnded
-        batch.move(_ADVANCE, (*values, old.tenant, old.id, old.last_seq))
+        batch.move(_ADVANCE, (*values, old.tenant, old.id, old.last_seq, old.runner))
         self._add(batch, new, events)
+
+    def claim(self, batch: Batch, row: TaskRow) -> TaskRow:
+        """Makes this process the one that runs the task's turn: whatever its runner of before writes from now on is refused.
+
+        Raises TaskEnded, at the latest with the commit, when anybody moved the task or took it up since `row` was read.
+        """
+        claimed = replace(row, runner=self.runner, updated=self._now())
+        self.advance(batch, row, claimed, ())
+        return claimed
 
     def refer(self, batch: Batch, row: TaskRow) -> None:
         """Keeps the agent's own ids alone. Nothing, once anything was appended: that brought them along."""
-        batch.run(_REFER, (row.vendor_ref, row.tenant, row.id, row.last_seq))
+        batch.run(_REFER, (row.vendor_ref, row.tenant, row.id, row.last_seq, row.runner))
 
     def _add(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
         for event in events:

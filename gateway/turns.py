@@ -1,7 +1,7 @@
 """One turn of an agent: its events become entries of the task's log, and exactly one ending ends it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -136,18 +136,14 @@ class Turns:
             self._late.keep(turned.row.id, STOP, partial(self.end, turned, event))
             raise EndingNotKept(turned.row.id) from error
 
-    async def recover(self, under_way: Container[str]) -> int:
-        """Ends tasks that nobody works on: of processes that are no more, and our own that are neither under way nor late."""
-        tasks = self._memory.tasks
-        ended = 0
-        for row in await tasks.orphans():
-            record = await tasks.record(row.tenant, row.owner, row.id)
-            if record.row.runner != row.runner or row.id in under_way or row.id in self._late:
-                continue
-            new = self.steps.after(record.row, _lost(row.runner == tasks.runner))
-            moved = await self._append(record.row, new.row, new.events, self._memory.now())
-            ended += moved is None  # one that moved since it was looked at is not lost
-        return ended
+    async def end_lost(self, record: TaskRecord, why: Failed) -> bool:
+        """Ends a task that nobody works on; False when it moved since it was looked at, and is not lost. Raises NotKept and NotRead."""
+        new = self.steps.after(record.row, why)
+        return await self._append(record.row, new.row, new.events, self._memory.now()) is None
+
+    def is_late(self, task_id: str) -> bool:
+        """Whether the task has an ending that is still to be kept."""
+        return task_id in self._late
 
     async def close(self) -> None:
         """Gives up on endings that are still to be kept: the next start ends their tasks."""
@@ -260,11 +256,6 @@ def _log(row: TaskRow, event: Event) -> None:
 def _is_shown(turn: Turn, event: Event) -> bool:
     """Whether it is kept as it comes, and not only with the ending."""
     return isinstance(event, Progress) or (turn.stream and isinstance(event, ArtifactPiece))
-
-
-def _lost(here: bool) -> Failed:
-    what = "lost sight of the agent" if here else "stopped while the agent was at work"
-    return Failed(f"The gateway {what}; its outcome is not known.", kind=OURS)
 
 
 def _reached(fresh: Sequence[TaskEvent], record: TaskRecord) -> int | None:

@@ -18,6 +18,7 @@ from policies.delegation import CannotNarrow, Delegation, Hop
 from policies.grant import Act, Decision, Denial, Grant, Question, Ruling
 from policies.history import FOLLOW, GO_ON, History, Mark, Step
 from policies.issuers import scope_for
+from policies.kills import Killed
 from policies.permissions import ALL, Permissions
 from policies.rights import links, rights_of, visible
 from policies.surroundings import Surroundings
@@ -132,6 +133,18 @@ class Authority:
         """
         held = caller.delegation if callee is None else _child(self._around.new_id("g"), caller, request, callee)
         return Grant(_decision(self._around, (self._engine.version, ""), caller, request, _Verdict(why="own-task")), held)
+
+    def going_on(self, caller: Caller, request: Request) -> Grant:
+        """Leave to go on with a turn of the agent that acts, which was allowed when it began: to ask the agent what became of it.
+
+        No policy is asked again, as none is while a turn goes on; `caller` is what is left of the grant that the turn was begun with,
+        and nothing is handed on beyond that. Raises Killed.
+        """
+        if self._around.kills.stops(caller.delegation, request.act):
+            raise Killed
+        return Grant(
+            _decision(self._around, (self._engine.version, ""), caller, request, _Verdict(why="turn-under-way")), caller.delegation
+        )
 
     def may_stop(self, caller: Caller, act: Act) -> bool:
         """Whether the caller could have a task stopped that the act began: no policy is asked, as above."""

@@ -85,6 +85,11 @@ class Callers:
             raise TokenRefused("ticket")
         return _caller(delegation.actor, "", delegation.not_after, _today(self._around, delegation))
 
+    async def at_work(self, tenant: str, agent: str, grant_id: str) -> Caller:
+        """An agent in the turn that a grant was made for, with what is left of the grant now. Raises TokenRefused and Killed."""
+        self._grants.forget(tenant, grant_id)
+        return await self.acting(tenant, agent, grant_id)
+
     async def resumed(self, tenant: str, grant_id: str, task_id: str, callee: str = "") -> Caller:
         """Who left authority behind, with what is left of it: in `task_id`; `callee` is to be called again. Raises TokenRefused, Killed."""
         self._grants.forget(tenant, grant_id)

@@ -1,6 +1,7 @@
 """The agent's side of one turn: what it answers, read as the events of the contract. Pure: no network, no clock."""
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from msgspec import UnsetType, structs
@@ -22,7 +23,7 @@ from adapters.contract import (
 )
 from adapters.internals import Sieve, meanwhile, undone
 from adapters.namespace import in_its_own_name, without_ours
-from adapters.task import Artifact, Message, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
+from adapters.task import Artifact, Message, Part, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
 
 _UNDONE = frozenset({TaskState.FAILED, TaskState.REJECTED, TaskState.CANCELED})
 _INTERRUPT = "Interrupt"  # LangGraph puts its question into an artifact of this name
@@ -45,6 +46,14 @@ class Reading:
         self._last: Message | None = None  # that the agent said while it worked
         self._works = False
         self._noted: dict[str, Any] = {}
+
+    def learn(self, known: Task) -> None:
+        """Takes for told what the gateway has kept of the task already."""
+        self._given |= {artifact.artifact_id: artifact for artifact in known.artifacts}
+        self._noted |= {} if isinstance(known.metadata, UnsetType) else known.metadata
+        self._works = known.status.state is TaskState.WORKING
+        if not isinstance(known.status.message, UnsetType):
+            self._said.add(known.status.message.message_id)
 
     def events(self, answer: PeerEvent) -> Iterator[Event]:
         """The events that `answer` adds. Raises UpstreamFault when it is about another task."""
@@ -110,7 +119,8 @@ class Reading:
         yield Replied(_without_ids(message))
 
     def _artifact(self, artifact: Artifact) -> Iterator[Event]:
-        if self._given.get(artifact.artifact_id) != artifact:
+        known = self._given.get(artifact.artifact_id)
+        if known is None or not _says_the_same(known, artifact):
             self._given[artifact.artifact_id] = artifact
             yield ArtifactPiece(self._sieve.noted(artifact) if self._sieve else artifact)
 
@@ -158,6 +168,24 @@ class Reading:
     def _question(self) -> Message | None:
         asked = next((artifact for artifact in self._given.values() if artifact and artifact.name == _INTERRUPT), None)
         return Message(asked.artifact_id, Role.AGENT, asked.parts) if asked else None
+
+
+def _says_the_same(known: Artifact, given: Artifact) -> bool:
+    """Whether an artifact is known already, however its text came in pieces."""
+    return known == given or structs.replace(known, parts=_joined(known.parts)) == structs.replace(given, parts=_joined(given.parts))
+
+
+def _joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """With plain texts that follow each other as one."""
+    joined: list[Part] = []
+    for plain, group in groupby(parts, _is_plain):
+        together = list(group)
+        joined += [Part(text="".join(str(part.text) for part in together))] if plain else together
+    return tuple(joined)
+
+
+def _is_plain(part: Part) -> bool:
+    return isinstance(part.text, str) and part == Part(text=part.text)
 
 
 def _without_ids(message: Message) -> Message:

@@ -32,6 +32,7 @@ class Dialect:
     version: str
     send: str
     stream: str
+    subscribe: str
     get: str
     cancel: str
     headers: Mapping[str, str]
@@ -61,8 +62,17 @@ def _send_0_3(message: Message, modes: tuple[str, ...], _tenant: str, notify: st
     return {"message": v03.message_json(message), "configuration": configuration, **({"metadata": metadata} if metadata else {})}
 
 
-V1: Final = Dialect("1.0", "SendMessage", "SendStreamingMessage", "GetTask", "CancelTask", {"A2A-Version": "1.0"}, _send_1_0)
-V03: Final = Dialect("0.3", "message/send", "message/stream", "tasks/get", "tasks/cancel", {}, _send_0_3)
+V1: Final = Dialect(
+    "1.0",
+    "SendMessage",
+    "SendStreamingMessage",
+    "SubscribeToTask",
+    "GetTask",
+    "CancelTask",
+    {"A2A-Version": "1.0"},
+    _send_1_0,
+)
+V03: Final = Dialect("0.3", "message/send", "message/stream", "tasks/resubscribe", "tasks/get", "tasks/cancel", {}, _send_0_3)
 
 
 def request_bytes(request_id: int, method: str, params: Any) -> bytes:

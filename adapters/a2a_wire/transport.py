@@ -82,6 +82,10 @@ class Transport(Protocol):
         """SendStreamingMessage. Where the connection breaks, the events just end: the task may go on without a listener."""
         ...
 
+    def subscribe(self, peer: Peer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
+        """SubscribeToTask. Where the connection breaks, the events just end."""
+        ...
+
     async def task(self, peer: Peer, call: Call, task_id: str) -> Task:
         """GetTask."""
         ...

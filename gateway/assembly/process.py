@@ -51,6 +51,7 @@ from gateway.reloads import LOOK_SECONDS, KeyReload, PolicyReload
 from gateway.resuming import Resuming
 from gateway.settings import Settings, from_environment, upstream_headers
 from gateway.spool import SPOOL_SECONDS, Spool
+from gateway.takeover import Takeover
 from gateway.tasks import POLL_SECONDS, TaskLog, is_over
 from gateway.telemetry import current_trace_id
 from gateway.turns import Memory
@@ -170,8 +171,9 @@ class Gateway:
         return Memory(self.database, self.audit, self.grants, tasks, new_id, now_us, limits)
 
     def _ask_people(self, outside: Outside) -> None:
-        """How people decide, and what goes on when they have."""
+        """How people decide, and what goes on when they have, or when another process is gone."""
         self.approvals = Approvals(self.database, self.audit, now_us)
+        self.takeover = Takeover(self.broker, self.authority, self.callers, self.ledger, self.memory, outside)
         self.resuming = Resuming(self.broker, self.ledger, self.callers, self.memory, outside)
         self.consented = Consented(self.broker, self.ledger, self.callers, self.memory, outside)
 
@@ -241,7 +243,7 @@ class Gateway:
         self.database.watch("policies", self.policies.take_up)
         self.database.watch("keys", self.identity.clear)
         self.database.watch("registry", self.registry.reload)
-        await self.pulse.begin(self.broker)
+        await self.pulse.begin(self.takeover.round)
         self.pulse.repeat(LOOK_SECONDS, self.policies.look)
         self.pulse.repeat(LOOK_SECONDS, KeyReload(self.database, self.keys).look)
         await self.budgets.round()

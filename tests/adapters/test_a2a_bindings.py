@@ -3,20 +3,22 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
 
 from adapters.a2a_agent import A2AAgent
 from adapters.a2a_grpc import GrpcTransport
-from adapters.contract import ArtifactPiece, Ask, Call, Done, Event, Failed, Progress, Ref, Replied, VendorRef
+from adapters.contract import ArtifactPiece, Ask, Call, CannotReattach, Done, Event, Failed, Progress, Ref, Replied, Turn, VendorRef
 from adapters.egress import Egress
 from adapters.guarded import LATE, Guarded
-from adapters.task import text_of
+from adapters.task import Message, Role, Task, TaskState, TaskStatus, text_of
+from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.a2a_bindings import Call as Noted
 from tests.fakes.a2a_bindings import grpc_agent, rest_agent
 from tests.fakes.a2a_calls import call_to, said, turn
+from tests.fakes.waiting import SECONDS, until
 
 every_binding = pytest.mark.parametrize(("binding", "version"), [(b, v) for b in ("HTTP+JSON", "GRPC") for v in ("1.0", "0.3")])
 watched_or_not = pytest.mark.parametrize("stream", [False, True])
@@ -43,13 +45,21 @@ class Meeting:
 async def meeting(binding: str, version: str) -> AsyncIterator[Meeting]:
     egress = Egress(["127.0.0.1"])
     transport = GrpcTransport(egress, time.monotonic)
-    agent = grpc_agent(version) if binding == "GRPC" else rest_agent(version)
+    agent = {"GRPC": grpc_agent, "HTTP+JSON": rest_agent, "JSONRPC": rpc_agent}[binding](version)
     try:
         async with agent as (url, noted):
             yield Meeting(Guarded(A2AAgent(egress, grpc=lambda: transport)), url, binding, version, noted)
     finally:
         await transport.close()
         await egress.close()
+
+
+@asynccontextmanager
+async def rpc_agent(version: str) -> AsyncIterator[tuple[str, list[Noted]]]:
+    """As those of the other bindings."""
+    agent = a2a_agent(version)
+    async with serving(agent) as url:
+        yield url, agent.requests
 
 
 def ref_in(events: list[Event]) -> VendorRef:
@@ -204,3 +214,57 @@ async def test_a_private_target_that_nobody_allowed_is_refused() -> None:
         await transport.close()
     assert [type(event) for event in events] == [Failed]
     assert not noted
+
+
+async def cut_after_a_piece(met: Meeting) -> tuple[VendorRef, Task]:
+    """A turn whose listener is gone after the agent's first piece: the agent's ids, and the task as far as it was told."""
+    told: list[Event] = []
+    async with aclosing(met.adapter.run(turn("wait", stream=True), met.call())) as events:  # type: ignore[type-var]  # a generator
+        async for event in events:
+            told.append(event)
+            if isinstance(event, ArtifactPiece):
+                break
+    status = next(event.message for event in told if isinstance(event, Progress) and event.message)
+    artifacts = tuple(event.artifact for event in told if isinstance(event, ArtifactPiece))
+    return ref_in(told), Task("ours", "c", TaskStatus(TaskState.WORKING, status), artifacts)
+
+
+@pytest.mark.parametrize(("binding", "version"), [(b, v) for b in ("HTTP+JSON", "GRPC", "JSONRPC") for v in ("1.0", "0.3")])
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_a_turn_under_way_goes_on_where_its_listener_was_lost(binding: str, version: str, streaming: bool) -> None:
+    async with meeting(binding, version) as met:
+        ref, known = await cut_after_a_piece(met)
+
+        async def gone_on() -> list[Event]:
+            again = Turn(Message("", Role.USER, ()), ref, stream=True)
+            return [event async for event in met.adapter.reattach(again, known, met.call(streaming=streaming))]
+
+        going_on = asyncio.ensure_future(gone_on())
+        await until(lambda: len(met.noted) >= 3)  # it has asked for the task, and again or subscribed
+        await met.answer("release", streaming=False)
+        async with asyncio.timeout(SECONDS):
+            events = await going_on
+    assert isinstance(events[-1], Done) and events[-1].message is not None and text_of(events[-1].message.parts) == "that was it"
+    pieces = [event for event in events if isinstance(event, ArtifactPiece)]
+    (piece,) = pieces  # what was told before is not told again, but what was appended is
+    assert (piece.append, text_of(piece.artifact.parts)) in ((True, "two"), (False, "one\ntwo"))
+    assert not [event for event in events if isinstance(event, Progress)]
+    assert any(word in str(met.noted) for word in ("subscribe", "SubscribeToTask", "TaskSubscription")) is streaming
+
+
+@every_binding
+async def test_a_task_that_ended_meanwhile_is_told_as_it_ended(binding: str, version: str) -> None:
+    async with meeting(binding, version) as met:
+        ended = await met.answer("pieces", True)
+        again = Turn(Message("", Role.USER, ()), ref_in(ended), stream=True)
+        known = Task("ours", "c", TaskStatus(TaskState.WORKING))
+        events = [event async for event in met.adapter.reattach(again, known, met.call())]
+    assert said(events) == "one\ntwo\nthree that was it" and isinstance(events[-1], Done)
+
+
+async def test_a_turn_whose_agent_never_named_its_task_can_not_be_gone_on_with() -> None:
+    async with meeting("HTTP+JSON", "1.0") as met:
+        with pytest.raises(CannotReattach):
+            async for _ in met.adapter.reattach(turn("x"), Task("ours", "c", TaskStatus(TaskState.WORKING)), met.call()):
+                pass
+        assert met.noted == []

@@ -24,7 +24,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class ScriptedAgent(AgentExecutor):
-    """Does what the first word of the message says: echo, pieces, message, ask, auth, fail, reject, raise or hang."""
+    """Does what the first word of the message says: echo, pieces, message, ask, auth, fail, reject, raise, hang, wait or release.
+
+    `wait` makes its first piece, and the others once a message says `release`.
+    """
+
+    def __init__(self) -> None:
+        self._released = asyncio.Event()
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         assert context.message is not None
@@ -35,7 +41,11 @@ class ScriptedAgent(AgentExecutor):
         task = context.current_task or new_task_from_user_message(context.message)
         if context.current_task is None:
             await event_queue.enqueue_event(task)
-        await self.act(text, context.current_task is not None, TaskUpdater(event_queue, task.id, task.context_id))
+        updater = TaskUpdater(event_queue, task.id, task.context_id)
+        if text in ("wait", "release"):
+            await self.waits(text, updater)
+        else:
+            await self.act(text, context.current_task is not None, updater)
 
     async def act(self, text: str, resumed: bool, updater: TaskUpdater) -> None:
         if resumed:
@@ -66,6 +76,16 @@ class ScriptedAgent(AgentExecutor):
             case _:
                 await updater.add_artifact([new_text_part(f"echo: {text}"), new_data_part({"length": len(text)})], name="echo")
                 await updater.complete()
+
+    async def waits(self, text: str, updater: TaskUpdater) -> None:
+        """The words `wait` and `release`."""
+        if text == "wait":
+            await updater.start_work(updater.new_agent_message([new_text_part("on it")]))
+            await updater.add_artifact([new_text_part("one")], artifact_id="a1", append=False, last_chunk=False)
+            await self._released.wait()
+            await updater.add_artifact([new_text_part("two")], artifact_id="a1", append=True, last_chunk=True)
+        self._released.set()
+        await updater.complete(updater.new_agent_message([new_text_part("that was it")]))
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
         await TaskUpdater(event_queue, context.task_id or "", context.context_id or "").cancel()

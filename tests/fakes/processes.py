@@ -14,6 +14,7 @@ from gateway.broker import Broker, Sending, ServerCall
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.settings import Settings
 from gateway.tables import processes
+from gateway.takeover import Takeover
 from gateway.tasks import TaskLog, TaskRecord
 from gateway.turns import Memory
 from policies.callers import Caller
@@ -37,6 +38,7 @@ class ScriptedAgents:
         self.calls: list[tuple[str, Call]] = []  # text, call
         self.cancels: list[VendorRef] = []
         self.cancel_calls: list[Call] = []
+        self.names = True  # whether its first word is the task's name
         self.confirms = True
         self.stop: Callable[[VendorRef], Awaitable[bool]] | None = None  # in place of `confirms`
         self.gate = asyncio.Event()
@@ -50,7 +52,8 @@ class ScriptedAgents:
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         self.calls.append((text_of(turn.message.parts), call))
-        yield Ref(VendorRef("c", f"v-{len(self.calls)}"))
+        if self.names:
+            yield Ref(VendorRef("c", f"v-{len(self.calls)}"))
         async for event in self.script(turn, call):
             yield event
 
@@ -94,6 +97,7 @@ class Process:
         outside = Outside(agents, tools, lambda _: {}, 60.0, 60.0)
         ledger = Ledger(gateway.authority, gateway.tokens, self.memory, outside, gateway.spool)
         self.broker = Broker(gateway.registry, ledger, self.memory, outside, gateway.front_door)
+        self.takeover = Takeover(self.broker, gateway.authority, gateway.callers, ledger, self.memory, outside)
 
     async def caller(self, user: str = "alice") -> Caller:
         token = mint_user_token(self.gateway.keys, Principal("default", DEVELOPMENT_ISSUER, user), URL, None, 3600)

@@ -100,9 +100,9 @@ async def test_a_task_whose_opening_was_kept_unseen_is_not_sent_and_ends(here: P
         await here.broker.send(await here.caller(), sending("hello"))
     assert here.agents.calls == []
     assert await tasks_of(here) == {"TASK_STATE_SUBMITTED": 1}
-    assert await here.broker.recover() == 0  # maybe it has just been opened
+    assert await here.takeover.round() == 0  # maybe it has just been opened
     here.ahead += SETTLED_US
-    assert await here.broker.recover() == 1
+    assert await here.takeover.round() == 1
     assert await tasks_of(here) == {"TASK_STATE_FAILED": 1}
 
 
@@ -111,7 +111,7 @@ async def test_an_answer_that_can_not_be_kept_is_an_error_now_and_the_answer_lat
     with pytest.raises(EndingNotKept) as told:
         await here.broker.send(await here.caller(), sending("hello"))
     assert len(here.agents.calls) == 1
-    assert await here.broker.recover() == 0  # it is late, not lost
+    assert await here.takeover.round() == 0  # it is late, not lost
     record = await here.looked(told.value.task_id)
     assert (await ended(here, Turned(record.row, record.events))).row.state is TaskState.COMPLETED
 
@@ -121,10 +121,10 @@ async def test_a_task_whose_process_is_gone_is_ended_by_the_next(here: Process, 
     here.shaky.writes = ["kept"] + ["refused"] * 10_000  # type: ignore[assignment]  # a list of fates
     with pytest.raises(EndingNotKept) as told:
         await here.broker.send(await here.caller(), sending("hello"))
-    assert await there.broker.recover() == 0  # who lives may yet keep it
+    assert await there.takeover.round() == 0  # who lives may yet keep it
     await here.broker.close()
     await there.gateway.database.write(lambda batch: batch.run("DELETE FROM processes WHERE id = ?", (here.gateway.process,)))
-    assert await there.broker.recover() == 1
+    assert await there.takeover.round() == 1
     record = await there.looked(told.value.task_id)
     assert record.row.state is TaskState.FAILED
     assert reason(Turned(record.row, record.events)) == "The gateway stopped while the agent was at work; its outcome is not known."
@@ -134,14 +134,14 @@ async def test_two_who_recover_end_each_task_once(here: Process, there: Process)
     here.agents.script = here.agents.at_work
     opened = [await here.broker.start(await here.caller(), sending(str(number))) for number in range(10)]
     await here.gateway.database.write(lambda batch: batch.run("DELETE FROM processes WHERE id = ?", (here.gateway.process,)))
-    counts = await asyncio.gather(*(one.broker.recover() for one in (there, there, there)))
+    counts = await asyncio.gather(*(one.takeover.round() for one in (there, there, there)))
     assert sum(counts) >= 10
     here.agents.gate.set()
     for one in opened:
         final = await ended(there, one)
         assert final.row.state is TaskState.FAILED
         assert sum("TASK_STATE_FAILED" in event.body for event in final.events) == 1
-    assert await there.broker.recover() == 0
+    assert await there.takeover.round() == 0
 
 
 @pytest.mark.parametrize("where", ["here", "there"])
@@ -240,7 +240,7 @@ async def test_one_task_has_at_most_so_many_others_under_way_however_fast_they_a
     assert sum(isinstance(outcome, TooManyTasks) for outcome in outcomes) == 20
     here.agents.gate.set()
     await asyncio.gather(*(ended(here, one) for one in begun))
-    await until(lambda: len(here.broker._background) == 1)
+    await until(lambda: len(here.broker.running._background) == 1)
     again = await here.broker.start(agent, sending("again"))
     assert (await ended(here, again)).row.parent_id == begun[0].row.parent_id
 
@@ -309,7 +309,7 @@ async def test_a_turn_goes_on_when_the_one_who_started_it_leaves(here: Process) 
 
 
 async def _swept(process: Process) -> bool:
-    return await process.broker.recover() == 1
+    return await process.takeover.round() == 1
 
 
 async def test_a_turn_whose_caller_was_cut_off_is_found_and_ended(here: Process) -> None:
@@ -320,9 +320,10 @@ async def test_a_turn_whose_caller_was_cut_off_is_found_and_ended(here: Process)
     await until(lambda: bool(here.agents.calls))
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    assert await here.broker.recover() == 0  # maybe it has just been opened
+    assert await here.takeover.round() == 0  # maybe it has just been opened
     here.ahead += SETTLED_US
     await until(lambda: _swept(here))  # one that is still moved by what was under way is left to the next look
+    await until(lambda: not here.broker.running._background)
     assert await tasks_of(here) == {"TASK_STATE_FAILED": 1}
 
 
@@ -381,5 +382,5 @@ async def test_nothing_is_under_way_when_all_is_done(here: Process) -> None:
     for act in (here.broker.send, here.broker.start):
         for _ in range(3):
             await act(caller, sending("hello"))
-    await until(lambda: not here.broker._background)
+    await until(lambda: not here.broker.running._background)
     assert not here.broker._under_way._tasks and not here.broker._under_way._caused

@@ -181,7 +181,7 @@ async def test_a_task_that_its_agent_never_named_is_withdrawn_after_a_moment(her
     ended = await canceled(here, opened)
     assert ended.row.state is TaskState.CANCELED and WITHDRAWN in ended.events[-1].body
     assert here.agents.cancels == []
-    await until(lambda: not here.broker._background)
+    await until(lambda: not here.broker.running._background)
 
 
 async def test_a_silent_agents_first_word_is_kept_so_that_it_can_be_told_to_stop(here: Process) -> None:

@@ -30,8 +30,7 @@ from adapters.task import Message, TaskState
 from gateway.database import Database, NotKept, engine_for
 from gateway.journal import TurnLimits
 from gateway.prompts import open_prompts
-from gateway.tables import processes
-from gateway.tasks import SETTLED_US, TaskLog, TaskRecord, one_by_one
+from gateway.tasks import TaskEnded, TaskLog, TaskRecord, one_by_one
 from gateway.turns import EndingNotKept, Turned, Turns
 from tests.fakes.a2a_calls import call_to
 from tests.fakes.outages import Fate
@@ -297,42 +296,47 @@ async def test_an_answer_goes_on_in_the_same_log(desk: Desk) -> None:
     assert [message.parts[0].text for message in record.task().history] == ["please", "this"]
 
 
-async def test_tasks_that_nobody_works_on_are_ended_with_the_reason(desk: Desk) -> None:
-    """Of a process that is gone, at once; of our own when they are neither under way nor late."""
-    await desk.database.write(lambda batch: batch.add(processes, {"id": "p_1", "started": 1, "seen": 1}))
-    desk.log.runner = "p_0"
-    await desk.opened("t_gone")
-    desk.log.runner = "p_1"
-    for name in ("t_lost", "t_under_way", "t_late"):
-        await desk.opened(name)
-    desk.shaky.writes = ["refused"] * 10_000
-    with pytest.raises(EndingNotKept):
-        await desk.run(Done(), opened=await desk.opened("t_late_too"))
-    desk.shaky.writes = []
-    desk.clock.now += SETTLED_US / 1e6 + 1
-    assert await desk.turns.recover({"t_under_way", "t_late"}) == 2
-    assert reason_of(await desk.ended("t_gone")) == "The gateway stopped while the agent was at work; its outcome is not known."
-    assert reason_of(await desk.ended("t_lost")) == "The gateway lost sight of the agent; its outcome is not known."
-    assert not (await desk.record("t_under_way")).row.ended
-    assert (await desk.ended("t_late_too")).row.state is TaskState.COMPLETED
-    assert await desk.turns.recover({"t_under_way", "t_late"}) == 0
-
-
-async def test_a_task_that_moves_on_while_it_is_looked_at_is_not_lost(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    await desk.database.write(lambda batch: batch.add(processes, {"id": "p_1", "started": 1, "seen": 1}))
-    opened, slow = await desk.opened(), monkeypatch.context()
-    desk.clock.now += SETTLED_US / 1e6 + 1
-
-    async def late(*whose: str) -> TaskRecord:
-        patch.undo()
-        found = await desk.log.record(*whose)
-        assert (await desk.run(Ask(words("which?")), opened=opened)).row.state is TaskState.INPUT_REQUIRED
-        return found
-
-    with slow as patch:
-        patch.setattr(desk.log, "record", late)
-        assert await desk.turns.recover(()) == 0
+async def test_a_task_that_moves_on_while_it_is_looked_at_is_not_lost(desk: Desk) -> None:
+    opened = await desk.opened()
+    found = await desk.record()
+    assert (await desk.run(Ask(words("which?")), opened=opened)).row.state is TaskState.INPUT_REQUIRED
+    assert not await desk.turns.end_lost(found, Failed("lost"))
     assert (await desk.record()).row.state is TaskState.INPUT_REQUIRED
+
+
+async def test_a_task_that_nobody_works_on_is_ended_once(desk: Desk) -> None:
+    await desk.opened()
+    found = await desk.record()
+    assert await desk.turns.end_lost(found, Failed("lost"))
+    assert not await desk.turns.end_lost(found, Failed("lost"))
+    assert reason_of(await desk.ended()) == "lost"
+
+
+async def test_a_process_whose_turn_another_has_taken_up_writes_no_more_and_stops_its_agent(desk: Desk) -> None:
+    """It may have been paused for long, and taken for dead."""
+    gate = asyncio.Event()
+    agent = Scripted(Progress(), gate, piece("late"), Done())
+    turn = asyncio.ensure_future(desk.turns.run(agent, Turn(words("x"), stream=True), call_to("http://agent.test"), await desk.opened()))
+    await desk.reached(3)
+    other = TaskLog(desk.database, desk.clock.us, "p_2")
+    found = await desk.record()
+    claimed = await desk.database.write(lambda batch: other.claim(batch, found.row))
+    assert claimed.runner == "p_2"
+    gate.set()
+    async with asyncio.timeout(SECONDS):
+        assert (await turn).row.runner == "p_2"
+    record = await desk.record()
+    assert (record.row.state, record.row.last_seq, record.row.runner) == (TaskState.WORKING, 3, "p_2")
+    with pytest.raises(TaskEnded):
+        await desk.database.write(lambda batch: other.claim(batch, found.row))
+
+
+async def test_agents_ids_that_a_lost_process_learns_late_do_not_replace_those_of_the_next(desk: Desk) -> None:
+    opened = await desk.opened()
+    other = TaskLog(desk.database, desk.clock.us, "p_2")
+    await desk.database.write(lambda batch: other.claim(batch, opened.row))
+    await desk.database.write(lambda batch: desk.log.refer(batch, replace(opened.row, vendor_ref='{"task_id":"stale"}')))
+    assert (await desk.record()).row.vendor_ref == "{}"
 
 
 SCRIPTS = st.lists(st.sampled_from(["progress", "piece", "ref"]), max_size=8)

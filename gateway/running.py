@@ -1,0 +1,83 @@
+"""The turns of this process while their agents work, and what follows when one waits or is given up."""
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from adapters.contract import Adapter, Call, Turn
+from adapters.task import INTERRUPTED
+from gateway.ledger import Ledger
+from gateway.sessions import Sessions
+from gateway.task_reader import TaskReader
+from gateway.turns import Memory, Turned, Turns
+from gateway.under_way import Abandoned, UnderWay
+from gateway.vigil import Vigil
+
+CLOSING_SECONDS = 2.0
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A turn that is allowed and kept, and can be run."""
+
+    opened: Turned
+    turn: Turn
+    call: Call
+    adapter: Adapter
+    parent: str = ""  # the task that caused it, whose places it takes up
+    held: object = None  # its tail, from before it is opened until its turn is over, for those who follow
+    first: Adapter | None = None  # runs this turn in place of `adapter`
+
+
+class Running:
+    """Runs turns that were entered into `under_way`, each until its agent ends it or somebody gives it up."""
+
+    def __init__(self, ledger: Ledger, memory: Memory, turns: Turns, under_way: UnderWay, vigil: Vigil) -> None:
+        self._ledger = ledger
+        self._turns = turns
+        self._sessions = Sessions(memory, turns)
+        self._reader = TaskReader(memory.tasks)
+        self._under_way = under_way
+        self._vigil = vigil
+        self._background: dict[str, asyncio.Task[Turned]] = {}
+
+    def begin(self, ready: Ready) -> None:
+        """Runs a turn that nobody waits for."""
+        key = ready.opened.row.id
+        running = self._background[key] = asyncio.create_task(self.run(ready))
+        running.add_done_callback(lambda done: _over(self._background, key, done))
+
+    async def run(self, ready: Ready) -> Turned:
+        """Runs a turn to its end, or to where somebody else has brought the task. Raises EndingNotKept."""
+        opened, call = ready.opened, ready.call
+        try:
+            turn = self._sessions.run(ready.first or ready.adapter, ready.turn, call, opened)
+            turned = await self._under_way.run(opened.row.id, turn, call)
+            if turned.row.state in INTERRUPTED:
+                self._vigil.begin(ready.adapter, call.grant, partial(self._ledger.renewed, call), turned, self._go_on)
+            return turned
+        except Abandoned:
+            return await self._reader.whole(opened)
+        finally:
+            self._under_way.leave(opened.row.id, ready.parent)
+
+    async def _go_on(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Turned:
+        """A turn that nobody asked for: the agent of a task that waited has moved it."""
+        self._under_way.enter(opened.row.id, "")
+        self._ledger.goes_on(call, opened.row.id)
+        return await self.run(Ready(opened, turn, call, adapter))
+
+    async def close(self) -> None:
+        """Waits a moment for turns that nobody waits for, and ends the watches of tasks that wait."""
+        if self._background:
+            await asyncio.wait(self._background.values(), timeout=CLOSING_SECONDS)
+        await self._vigil.close()
+
+
+def _over(background: dict[str, asyncio.Task[Turned]], key: str, done: "asyncio.Task[Turned]") -> None:
+    background.pop(key, None)
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.error("turn_not_kept", task_id=key, error=type(error).__name__)
