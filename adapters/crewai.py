@@ -1,6 +1,6 @@
 """CrewAI AMP: a crew's kickoff with its inputs, asked how it stands until it is over; a task that waits for a person goes on by resume."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
@@ -77,17 +77,29 @@ class CrewAI:
             body = {"inputs": _inputs(turn.message, line.options), "meta": {"conversation": turn.session, "user": line.user}}
             kickoff = str((await line.json(Request("POST", "/kickoff", body)))["kickoff_id"])
             yield Ref(VendorRef("", kickoff))
-        reader = KickoffReader(kickoff)
-        async with aclosing(line.polled(Request("GET", f"/status/{quoted(kickoff)}"), line.options.every)) as values:
-            async for value in values:
-                for event in reader.take(JsonBody(value)):
-                    yield event
-                    if isinstance(event, ENDINGS):
-                        return
+        async with aclosing(_status(kickoff, line)) as events:
+            async for event in events:
+                yield event
+
+    async def join(self, ref: VendorRef, line: Line[CrewAIOptions]) -> AsyncIterator[Event]:
+        async with aclosing(_status(ref.task_id, line)) as events:
+            async for event in events:
+                yield event
 
     async def cancel(self, ref: VendorRef, line: Line[CrewAIOptions]) -> CancelOutcome:
         """There is no word for it."""
         return CancelOutcome.UNSUPPORTED
+
+
+async def _status(kickoff: str, line: Line[CrewAIOptions]) -> AsyncGenerator[Event, None]:
+    """Asks how a kickoff stands until it is over, or waits."""
+    reader = KickoffReader(kickoff)
+    async with aclosing(line.polled(Request("GET", f"/status/{quoted(kickoff)}"), line.options.every)) as values:
+        async for value in values:
+            for event in reader.take(JsonBody(value)):
+                yield event
+                if isinstance(event, ENDINGS):
+                    return
 
 
 def _inputs(message: Message, options: CrewAIOptions) -> dict[str, str]:

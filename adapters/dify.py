@@ -5,7 +5,23 @@ from contextlib import aclosing
 from typing import Any, ClassVar, Final, Literal
 from urllib.parse import quote
 
-from adapters.contract import CITATIONS, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
+from adapters.contract import (
+    CITATIONS,
+    ENDINGS,
+    ArtifactPiece,
+    Ask,
+    Canceled,
+    CannotReattach,
+    Done,
+    Event,
+    Failed,
+    Prompt,
+    PromptKind,
+    Ref,
+    Turn,
+    VendorRef,
+    usage,
+)
 from adapters.frames import End, Frame, SseFrame
 from adapters.task import Artifact, Message, Part, text_of
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
@@ -15,6 +31,7 @@ from adapters.vendor_line import Line, Request, multipart, quoted
 BEGINS: Final = {"chat": "/chat-messages", "completion": "/completion-messages", "workflow": "/workflows/run"}
 STOPS: Final = {"chat": "/chat-messages", "completion": "/completion-messages", "workflow": "/workflows/tasks"}
 ANSWER: Final = "answer"  # the artifact
+JOIN_SECONDS: Final = 2.0  # between two questions how a run stands that another process began
 Json = dict[str, Any]
 
 
@@ -57,6 +74,20 @@ class Dify:
         """A form may be filled in elsewhere, or run out of time, which the workflow decides about."""
         for event in DifyReader(ref).finished(await line.json(Request("GET", f"/workflows/run/{quoted(str(ref.extra['run']))}"))):
             yield event
+
+    async def join(self, ref: VendorRef, line: Line[DifyOptions]) -> AsyncIterator[Event]:
+        """Only runs of workflows can be asked about, and not for a form that such a run waits for."""
+        if not ref.extra.get("run"):
+            raise CannotReattach
+        reader = DifyReader(ref)
+        async with aclosing(line.polled(Request("GET", f"/workflows/run/{quoted(str(ref.extra['run']))}"), JOIN_SECONDS)) as runs:
+            async for run in runs:
+                if run["status"] == "paused":
+                    raise CannotReattach
+                for event in reader.finished(run):
+                    yield event
+                    if isinstance(event, ENDINGS):
+                        return
 
     async def cancel(self, ref: VendorRef, line: Line[DifyOptions]) -> CancelOutcome:
         """It says that it was told, and not that it stopped; only runs of workflows can be asked about."""

@@ -10,13 +10,14 @@ from adapters.contract import AgentFault, ArtifactPiece, Ask, Canceled, Done, Ev
 from adapters.frames import End, Frame, Head, JsonBody, SseFrame
 from adapters.graph_messages import MESSAGES, id_of, input_of, prompt_of, usage_of
 from adapters.task import Artifact, Part
-from adapters.vendor import UNFINISHED, AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
+from adapters.vendor import UNFINISHED, AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, parse, read
 from adapters.vendor_faults import FAILED, UNKNOWN, UPSTREAM
 from adapters.vendor_line import Line, Request, quoted
 
 INTERRUPT: Final = "__interrupt__"
 ERROR: Final = "__error__"
 LOOK_SECONDS: Final = 5.0  # that a run may take to say how it ended
+JOIN_SECONDS: Final = 1.0  # between two questions how a run stands that another process began
 STATE: Final = "state"  # the artifact of what a graph's state has beside its messages
 
 
@@ -53,6 +54,23 @@ class LangGraph:
             async for event in events:
                 ref = event.ref if isinstance(event, Ref) else ref
                 yield await _ending(event, ref, line) if _only_ends(event) and ref.task_id else event
+
+    async def join(self, ref: VendorRef, line: Line[LangGraphOptions]) -> AsyncIterator[Event]:
+        """Asks how the run stands until it is over; what it came to is the state of its thread, which takes one run at a time."""
+        async with aclosing(line.polled(Request("GET", _place(ref)), JOIN_SECONDS)) as runs:
+            async for run in runs:
+                if run["status"] not in ("pending", "running"):
+                    break
+        thread = await line.json(Request("GET", f"/threads/{quoted(ref.context_id)}"))
+        asked = [each for found in (thread.get("interrupts") or {}).values() for each in found]
+        if run["status"] == "interrupted" and not asked:
+            yield Canceled()
+        elif run["status"] in ("error", "timeout"):
+            yield Failed(FAILED, detail=f"the run ended as {run['status']}")
+        else:
+            state = {**(thread.get("values") or {}), INTERRUPT: asked}
+            for event in parse(GraphReader(ref.context_id, line.options.nodes), (JsonBody(state), End(True))):
+                yield event
 
     async def cancel(self, ref: VendorRef, line: Line[LangGraphOptions]) -> CancelOutcome:
         """A run that has been interrupted by its own graph waits, so there is nothing to be stopped."""

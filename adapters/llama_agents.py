@@ -61,9 +61,16 @@ class LlamaAgents:
             start = {"start_event": _start(turn.message, line.options.text)}
             begun = await line.json(Request("POST", f"/workflows/{quoted(line.options.workflow)}/run-nowait", start))
             handler = str(begun["handler_id"])
-        yield Ref(VendorRef("", handler))
+        ref = VendorRef("", handler, {"after": after})
+        yield Ref(ref)
+        async for event in self.join(ref, line):
+            yield event
+
+    async def join(self, ref: VendorRef, line: Line[LlamaAgentsOptions]) -> AsyncIterator[Event]:
+        """A run tells its events again, from the one on that was answered last."""
+        after = int(ref.extra.get("after", -1))
         reader = WorkflowReader(line.options.pieces, after)
-        async with aclosing(read(reader, _frames(line, handler, after))) as events:
+        async with aclosing(read(reader, _frames(line, ref.task_id, after))) as events:
             async for event in events:
                 yield await _asking(event, line) if isinstance(event, Ask) else event
 

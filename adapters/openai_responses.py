@@ -2,17 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import structlog
 from msgspec.structs import replace
 
-from adapters.contract import ENDINGS, Event, Ref, Turn, VendorRef
+from adapters.contract import ENDINGS, CannotReattach, Event, Ref, Turn, VendorRef
+from adapters.frames import JsonBody
 from adapters.response_items import devui_answers, items_of, result_of
 from adapters.response_reader import ResponseReader
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read
 from adapters.vendor_line import Line, Request, quoted
 
+JOIN_SECONDS: Final = 2.0  # between two questions how a response stands that another process began
 log = structlog.get_logger()
 
 
@@ -68,6 +70,18 @@ class OpenAIResponses:
                 if reader.dropped and isinstance(event, ENDINGS):
                     log.warning("question_dropped", url=line.url, conversation=session, requests=reader.dropped)
                 yield event
+
+    async def join(self, ref: VendorRef, line: Line[ResponsesOptions]) -> AsyncIterator[Event]:
+        """A response in the background goes on when its listener is gone; any other one ends with its connection."""
+        if line.options.dialect != "openai" or not line.options.background:
+            raise CannotReattach
+        reader = ResponseReader(ref.context_id)
+        async with aclosing(line.polled(Request("GET", f"/responses/{quoted(ref.task_id)}"), JOIN_SECONDS)) as responses:
+            async for response in responses:
+                for event in reader.take(JsonBody(response)):
+                    yield event
+                    if isinstance(event, ENDINGS):
+                        return
 
     async def cancel(self, ref: VendorRef, line: Line[ResponsesOptions]) -> CancelOutcome:
         if line.options.dialect == "openai" and not line.options.background:

@@ -12,6 +12,7 @@ from adapters.contract import (
     ArtifactPiece,
     Ask,
     Canceled,
+    CannotReattach,
     Done,
     Event,
     Failed,
@@ -65,6 +66,19 @@ class RestTemplate:
         async with aclosing(_polled(told.poll, reader, line)) as later:
             async for event in later:
                 yield event
+
+    async def join(self, ref: VendorRef, line: Line[RestOptions]) -> AsyncIterator[Event]:
+        """By the question how a turn stands, where the operator has described one."""
+        told = line.options
+        if told.poll is None:
+            raise CannotReattach
+        reader = RestReader(told.answer, ref.context_id, run_of(ref))
+        try:
+            async with aclosing(_polled(told.poll, reader, line)) as events:
+                async for event in events:
+                    yield event
+        except Missing:  # the question names the run, which the agent never told
+            raise CannotReattach from None
 
     async def cancel(self, ref: VendorRef, line: Line[RestOptions]) -> CancelOutcome:
         told, context = line.options, {"user": line.user, "session": ref.context_id, "run": run_of(ref)}

@@ -24,11 +24,13 @@ from adapters.contract import (
     Call,
     Canceled,
     CannotCancel,
+    CannotReattach,
     Done,
     Event,
     Failed,
     InvalidAnswer,
     Progress,
+    Reattachable,
     Ref,
     Turn,
     UpstreamFault,
@@ -38,7 +40,7 @@ from adapters.egress import Egress
 from adapters.frames import UNREADABLE, End, Frame
 from adapters.internals import Sieve, meanwhile, undone
 from adapters.namespace import in_its_own_name
-from adapters.task import Message, Part, Role
+from adapters.task import Message, Part, Role, Task
 from adapters.vendor_line import Line, Place
 from policies.principal import Principal
 
@@ -155,6 +157,15 @@ class Polling(Protocol):
         ...
 
 
+@runtime_checkable
+class Joining(Protocol):
+    """A Vendor whose agents tell what became of a run that another process of the gateway began."""
+
+    def join(self, ref: VendorRef, line: Line[Any]) -> AsyncIterator[Event]:
+        """What the run comes to, up to an ending. Raises CannotReattach for a run that can't be asked about, and UpstreamFault."""
+        ...
+
+
 def parse(reader: Reader, frames: Iterable[Frame]) -> Iterator[Event]:
     """The events of one answer, with exactly one ending, which is the last: an answer that is cut is a failure, whatever came before."""
     for frame in frames:
@@ -243,6 +254,18 @@ class VendorAgent:
                         del self._stopping[(*key[:2], event.ref.task_id)]  # of a turn before this one, where runs have no ids of their own
                     run = event.ref.task_id or run
                 elif isinstance(event, Failed | Done) and await self._stopped((*key[:2], run)):
+                    event = Canceled()
+                yield event
+
+    async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
+        """As Reattachable has it: the run tells all of its answer again. Raises CannotReattach and UpstreamFault."""
+        ref, vendor = turn.ref or VendorRef(), self.vendor
+        if not isinstance(vendor, Joining) or not ref.task_id:
+            raise CannotReattach
+        line, key = self._line(call, turn.session), (call.target.tenant, call.target.name, turn.session)
+        async with self._alone(key), aclosing(enforce_contract(vendor.join(ref, line), line)) as events:
+            async for event in events:
+                if isinstance(event, Failed | Done) and await self._stopped((*key[:2], ref.task_id)):
                     event = Canceled()
                 yield event
 
@@ -384,3 +407,4 @@ async def _fetched(line: Line[Any], piece: ArtifactPiece) -> ArtifactPiece:
 
 
 _: type[Adapter] = VendorAgent
+_reattaches: type[Reattachable] = VendorAgent

@@ -165,7 +165,7 @@ def asked_of(sending: Sending, target: Registration, row: TaskRow) -> Request:
 
 def turn_of(sending: Sending, target: Registration, row: TaskRow, ref: VendorRef | None) -> Turn:
     """Raises BadAnswer for a message that does not answer what the task waits for."""
-    watched = sending.watched or bool(row.parent_id)  # who is to be told of a cancellation has to name its task early
+    watched = sending.watched or _is_returned_to(sending, row)
     turn = Turn(plain(sending.message), ref, watched, sending.accepted_output_modes, without(sending.metadata))
     if sending.begun and ref is not None:
         return msgspec.structs.replace(turn, answers=answers_to(ref.prompts or (), sending.said or sending.message))
@@ -173,6 +173,14 @@ def turn_of(sending: Sending, target: Registration, row: TaskRow, ref: VendorRef
         return turn
     answers = answers_to((at_agent(ref).prompts or ()) if ref else (), sending.message)
     return msgspec.structs.replace(turn, answers=answers, session=(ref.session if ref else "") or session_of(row))
+
+
+def _is_returned_to(sending: Sending, row: TaskRow) -> bool:
+    """Whether somebody may come back for the task: to cancel it with the one that caused it, by its key, or by what a webhook is told.
+
+    Then the agent has to name its task early, and another process may have to go on with the turn.
+    """
+    return bool(row.parent_id) or sending.idempotency_key is not None or sending.webhook is not None
 
 
 def check_handoff(sending: Sending, target: Registration, before: TaskRow | None) -> None:

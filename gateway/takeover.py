@@ -47,7 +47,7 @@ class Takeover:
     does so by the grant that it began with, as it holds now.
     """
 
-    def __init__(self, broker: Broker, authority: Authority, callers: Callers, ledger: Ledger, memory: Memory, outside: Outside) -> None:
+    def __init__(self, broker: Broker, ledger: Ledger, authority: Authority, callers: Callers, *, memory: Memory, outside: Outside) -> None:
         self._broker = broker
         self._authority = authority
         self._callers = callers

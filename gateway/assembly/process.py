@@ -173,7 +173,7 @@ class Gateway:
     def _ask_people(self, outside: Outside) -> None:
         """How people decide, and what goes on when they have, or when another process is gone."""
         self.approvals = Approvals(self.database, self.audit, now_us)
-        self.takeover = Takeover(self.broker, self.authority, self.callers, self.ledger, self.memory, outside)
+        self.takeover = Takeover(self.broker, self.ledger, self.authority, self.callers, memory=self.memory, outside=outside)
         self.resuming = Resuming(self.broker, self.ledger, self.callers, self.memory, outside)
         self.consented = Consented(self.broker, self.ledger, self.callers, self.memory, outside)
 

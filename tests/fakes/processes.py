@@ -97,7 +97,7 @@ class Process:
         outside = Outside(agents, tools, lambda _: {}, 60.0, 60.0)
         ledger = Ledger(gateway.authority, gateway.tokens, self.memory, outside, gateway.spool)
         self.broker = Broker(gateway.registry, ledger, self.memory, outside, gateway.front_door)
-        self.takeover = Takeover(self.broker, gateway.authority, gateway.callers, ledger, self.memory, outside)
+        self.takeover = Takeover(self.broker, ledger, gateway.authority, gateway.callers, memory=self.memory, outside=outside)
 
     async def caller(self, user: str = "alice") -> Caller:
         token = mint_user_token(self.gateway.keys, Principal("default", DEVELOPMENT_ISSUER, user), URL, None, 3600)

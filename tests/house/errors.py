@@ -15,6 +15,7 @@ INSIDE = {
     "adapters.sandbox.NotJson": "the tool's result says what is wrong with the value",
     "adapters.sandbox.TooLarge": "as NotJson",
     "adapters.contract.CannotCancel": "the task is withdrawn from its agent",
+    "adapters.contract.CannotReattach": "the agent is told to stop, and its task fails",
     "adapters.vendor.BadOptions": "onboarding names the field",
     "adapters.expressions.BadExpression": "raised while options are read, which makes it BadOptions",
     "adapters.http1.Dropped": "the egress guard tries again, or raises UpstreamFault",
