@@ -314,3 +314,18 @@ async def test_what_is_read_from_a_stream_of_a_turn_goes_on_in_the_same_numbers(
     here.agents.gate.set()
     await asyncio.wait_for(reading, 60)
     assert seen == list(range(1, (await there.looked(task_id)).row.last_seq + 1))
+
+
+async def test_an_agent_streams_where_its_caller_may_come_back_for_the_task(here: Process) -> None:
+    """It names its task early then, and another process can go on with the turn."""
+    streamed: list[bool] = []
+
+    async def ends(turn: Turn, call: Call) -> AsyncIterator[Event]:
+        streamed.append(turn.stream)
+        yield Done()
+
+    here.agents.script = ends
+    caller = await here.caller()
+    for more in ({}, {"idempotency_key": "k_1"}):
+        await here.broker.send(caller, sending("hello", **more))
+    assert streamed == [False, True]
