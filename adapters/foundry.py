@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from adapters.contract import Event, Ref, Turn, UpstreamFault, VendorRef
+from adapters.contract import CannotReattach, Event, Ref, Turn, UpstreamFault, VendorRef
 from adapters.response_items import items_of, result_of
-from adapters.response_reader import ResponseReader
+from adapters.response_reader import ResponseReader, asked_again
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
 from adapters.vendor_line import Line, Request, quoted
 
@@ -65,6 +65,14 @@ class Foundry:
         before = ref.task_id if turn.answers else ref.context_id
         frames = line.frames(Request("POST", _path(line.options, "/responses"), _body(turn, line, before)))
         async with aclosing(read(ResponseReader(ref.context_id), frames)) as events:
+            async for event in events:
+                yield event
+
+    async def join(self, ref: VendorRef, line: Line[FoundryOptions]) -> AsyncIterator[Event]:
+        """A response in the background goes on when its listener is gone; any other one ends with its connection."""
+        if not line.options.background:
+            raise CannotReattach
+        async with aclosing(asked_again(ref, line, _path(line.options, f"/responses/{quoted(ref.task_id)}"))) as events:
             async for event in events:
                 yield event
 

@@ -2,19 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Literal
 
 import structlog
 from msgspec.structs import replace
 
 from adapters.contract import ENDINGS, CannotReattach, Event, Ref, Turn, VendorRef
-from adapters.frames import JsonBody
 from adapters.response_items import devui_answers, items_of, result_of
-from adapters.response_reader import ResponseReader
+from adapters.response_reader import ResponseReader, asked_again
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read
 from adapters.vendor_line import Line, Request, quoted
 
-JOIN_SECONDS: Final = 2.0  # between two questions how a response stands that another process began
 log = structlog.get_logger()
 
 
@@ -75,13 +73,9 @@ class OpenAIResponses:
         """A response in the background goes on when its listener is gone; any other one ends with its connection."""
         if line.options.dialect != "openai" or not line.options.background:
             raise CannotReattach
-        reader = ResponseReader(ref.context_id)
-        async with aclosing(line.polled(Request("GET", f"/responses/{quoted(ref.task_id)}"), JOIN_SECONDS)) as responses:
-            async for response in responses:
-                for event in reader.take(JsonBody(response)):
-                    yield event
-                    if isinstance(event, ENDINGS):
-                        return
+        async with aclosing(asked_again(ref, line, f"/responses/{quoted(ref.task_id)}")) as events:
+            async for event in events:
+                yield event
 
     async def cancel(self, ref: VendorRef, line: Line[ResponsesOptions]) -> CancelOutcome:
         if line.options.dialect == "openai" and not line.options.background:

@@ -1,16 +1,19 @@
 """The answer of OpenAI Responses, as a stream of events or whole: texts as artifacts, open calls and approvals as prompts, one ending."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any, Final
 
 from adapters.chat_content import question_in
-from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, Ref, VendorRef
+from adapters.contract import ENDINGS, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, Ref, VendorRef
 from adapters.frames import Frame, JsonBody, SseFrame
 from adapters.model_failures import FOREIGN, REFUSED, failure_in, failure_of
 from adapters.response_items import approval, consent, is_aside, is_structured, open_call, outputs_of, refusal_in, usage_of
 from adapters.task import Artifact, Part
 from adapters.vendor import said
+from adapters.vendor_line import Line, Request
 
+JOIN_SECONDS: Final = 2.0  # between two questions how a response stands that another process began
 CALLS: Final = ("function_call", "custom_tool_call")  # whose results the caller gives
 UNANSWERABLE: Final = ("computer_call", "local_shell_call", "shell_call", "apply_patch_call")
 
@@ -129,6 +132,17 @@ class ResponseReader:
         else:
             self._refusal = self._refusal or refusal_in(item)
             yield from outputs_of(name, item, self._streamed, self._structured)
+
+
+async def asked_again(ref: VendorRef, line: Line[Any], path: str) -> AsyncGenerator[Event, None]:
+    """What a response in the background comes to that another process began: asks how it stands until it is over."""
+    reader = ResponseReader(ref.context_id)
+    async with aclosing(line.polled(Request("GET", path), JOIN_SECONDS)) as responses:
+        async for response in responses:
+            for event in reader.take(JsonBody(response)):
+                yield event
+                if isinstance(event, ENDINGS):
+                    return
 
 
 def _broken(event: Mapping[str, Any]) -> Iterator[Event]:

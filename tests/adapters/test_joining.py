@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adapters import dify, langgraph, openai_responses
+from adapters import dify, langgraph, response_reader
 from adapters.catalog import VENDORS
 from adapters.contract import ArtifactPiece, Ask, Canceled, CannotReattach, Done, Event, Failed, Turn, VendorRef
 from adapters.guarded import Guarded
@@ -22,7 +22,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "resilience.md"
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (dify, langgraph, openai_responses):
+    for module in (dify, langgraph, response_reader):
         monkeypatch.setattr(module, "JOIN_SECONDS", 0.001)
 
 
@@ -103,6 +103,13 @@ async def test_a_response_in_the_background_is_asked_how_it_stands() -> None:
     states: list[dict[str, Any]] = [{"status": "queued"}, {"status": "in_progress"}, {"status": "completed", "output": [item]}]
     talk = [exchange("GET", "/responses/resp_1", json={"id": "resp_1", **state}) for state in states]
     events = await joined("openai-responses", {"model": "m", "background": True}, VendorRef("", "resp_1"), talk)
+    assert said(events) == "done" and isinstance(events[-1], Done)
+
+
+async def test_a_response_of_foundry_is_asked_for_at_its_own_address() -> None:
+    item = {"type": "message", "id": "i1", "role": "assistant", "content": [{"type": "output_text", "text": "done", "annotations": []}]}
+    talk = [exchange("GET", "/openai/v1/responses/resp_1", json={"id": "resp_1", "status": "completed", "output": [item]})]
+    events = await joined("foundry", {"agent": "a", "background": True}, VendorRef("", "resp_1"), talk)
     assert said(events) == "done" and isinstance(events[-1], Done)
 
 
