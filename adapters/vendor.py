@@ -15,12 +15,8 @@ from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adapters.contract import (
-    CITATIONS,
     ENDINGS,
-    USAGE,
     Adapter,
-    ArtifactPiece,
-    Ask,
     Call,
     Canceled,
     CannotCancel,
@@ -29,7 +25,6 @@ from adapters.contract import (
     Event,
     Failed,
     InvalidAnswer,
-    Progress,
     Reattachable,
     Ref,
     Turn,
@@ -37,10 +32,9 @@ from adapters.contract import (
     VendorRef,
 )
 from adapters.egress import Egress
-from adapters.frames import UNREADABLE, End, Frame
-from adapters.internals import Sieve, meanwhile, undone
-from adapters.namespace import in_its_own_name
+from adapters.frames import End, Frame
 from adapters.task import Message, Part, Role, Task
+from adapters.vendor_answers import MALFORMED, enforce_contract, unreadable
 from adapters.vendor_line import Line, Place
 from policies.principal import Principal
 
@@ -49,11 +43,8 @@ UNFINISHED: Final = "The agent's answer ended without an outcome"
 NOT_KNOWN: Final = "Whether the agent stopped is not known"
 MISSET: Final = "The agent's registration has options that its adapter does not take"
 GENERIC: Final = frozenset({"headers", "timeout", "tls", "push", "auth"})  # of an entry's `upstream`, for agents of every kind
-PAGES: Final = ("https://", "http://")
-NOTES: Final = frozenset({USAGE, CITATIONS})  # of the gateway's names in metadata, those that adapters give
 SESSIONS_MAX: Final = 10_000
 STOPPED_MAX: Final = 1_000  # cancellations that are remembered, until their runs end
-MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError)  # what reading an answer of another shape raises
 
 
 class OpenQuestions(StrEnum):
@@ -294,7 +285,7 @@ class VendorAgent:
         try:
             return await self.vendor.describe(Line(self._egress, place, options))
         except MALFORMED as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
 
     async def _stopped(self, run: tuple[str, str, str]) -> bool:
         """Whether a run ended because somebody has just had it canceled. There are agents whose streams end then as if all was said."""
@@ -357,53 +348,11 @@ def agent_of(vendor: Vendor, egress: Egress, read_text: Callable[[str], str] = s
     return (PollingAgent if isinstance(vendor, Polling) else VendorAgent)(vendor, egress, read_text)
 
 
-async def enforce_contract(events: AsyncIterator[Event], line: Line[Any]) -> AsyncGenerator[Event, None]:
-    """The events of a vendor's class as the gateway takes them: outputs fetched, and nothing in them that only the gateway may say.
-
-    An error that the class runs into while it reads an answer is an answer of another shape. Raises UpstreamFault.
-    """
-    try:
-        async with aclosing(cast("AsyncGenerator[Event, None]", events)) as arriving:
-            async for event in arriving:
-                event = in_its_own_name(event, NOTES)
-                if isinstance(event, ArtifactPiece):
-                    event = await _fetched(line, event)
-                elif isinstance(event, Progress):
-                    event = meanwhile(event)
-                elif isinstance(event, Ask):
-                    event = _leading_to_pages(event)
-                elif isinstance(event, Failed | Canceled) and event.message is not None:
-                    event = undone(event, Sieve(line.url))
-                yield event
-    except MALFORMED as error:
-        raise _unreadable(error) from error
-
-
-def _leading_to_pages(ask: Ask) -> Ask:
-    """People are sent to pages alone: an address of any other kind is left out."""
-    if all(not prompt.url or prompt.url.startswith(PAGES) for prompt in ask.prompts):
-        return ask
-    return replace(ask, prompts=tuple(each if each.url.startswith(PAGES) else replace(each, url="") for each in ask.prompts))
-
-
 async def _strictly(outcome: Awaitable[CancelOutcome]) -> CancelOutcome:
     try:
         return await outcome
     except MALFORMED as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: Exception) -> InvalidAnswer:
-    return InvalidAnswer(UNREADABLE, f"{type(error).__name__}: {error}"[:300])
-
-
-async def _fetched(line: Line[Any], piece: ArtifactPiece) -> ArtifactPiece:
-    """What the agent names by its address, in its place."""
-    parts = piece.artifact.parts
-    if not any(isinstance(part.url, str) for part in parts):
-        return piece
-    whole = [await line.fetched(part) if isinstance(part.url, str) else part for part in parts]
-    return replace(piece, artifact=replace(piece.artifact, parts=tuple(whole)))
+        raise unreadable(error) from error
 
 
 _: type[Adapter] = VendorAgent

@@ -13,7 +13,8 @@ from adapters.conformance.recordings import Change, Expectation, frames_of, whol
 from adapters.contract import Answer, Ask, Event, Failed, InvalidAnswer, Prompt, Ref, Turn, UpstreamFault, VendorRef
 from adapters.egress import Egress
 from adapters.task import Message, Part, Role
-from adapters.vendor import BadOptions, Features, Polling, Vendor, VendorOptions, enforce_contract, options_of, parse
+from adapters.vendor import BadOptions, Features, Polling, Vendor, VendorOptions, options_of, parse
+from adapters.vendor_answers import enforce_contract
 from adapters.vendor_line import Line, Place
 
 URL: Final = "http://vendor.test"
