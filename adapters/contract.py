@@ -194,11 +194,18 @@ class UpstreamFault(Exception):
     retryable = False
     retry_after: float | None = None
     unsent = False  # not a byte of it has reached anybody
+    where = ""  # the address that was called, without its query
+    explained = False  # whoever is told of it is an operator, who may know the cause
 
     def __init__(self, public: str, detail: str = "") -> None:
         super().__init__(public)
         self.public = public
         self.detail = detail
+
+    @property
+    def cause(self) -> str:
+        """For operators: what was called, and what happened there."""
+        return ": ".join(filter(None, (self.where, self.detail)))
 
 
 class InvalidAnswer(UpstreamFault):

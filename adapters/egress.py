@@ -120,7 +120,7 @@ class Egress:
         try:
             found = await self._resolver.resolve(str(target.raw_host), target.port or 0)
         except OSError as error:
-            raise _fault(NotConnected(error)) from error
+            raise _fault(NotConnected(error), url) from error
         return Pinned(target, tuple(entry["host"] for entry in found))
 
     async def fetch(self, url: str, *, limit: int = 1 << 20, timeout: float = 10.0) -> Fetched:  # noqa: ASYNC109 (covers reading too)
@@ -137,13 +137,13 @@ class Egress:
             return await self._pool.exchange(target, method, headers, body, within)
         except Dropped as error:
             if not bounds.get("idempotent"):
-                raise _fault(error) from error
+                raise _fault(error, url) from error
         except (NotConnected, TooLarge, OSError, ValueError) as error:
-            raise _fault(error) from error
+            raise _fault(error, url) from error
         try:
             return await self._pool.exchange(target, method, headers, body, within)
         except (NotConnected, TooLarge, OSError, ValueError) as error:
-            raise _fault(error) from error
+            raise _fault(error, url) from error
 
     @asynccontextmanager
     async def stream(
@@ -162,7 +162,7 @@ class Egress:
             session = self._session or self._open()
             answer = await session.request(method, target, headers=headers, data=body, timeout=limits, allow_redirects=False)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _fault(error) from error
+            raise _fault(error, url) from error
         try:
             yield Streamed(answer)
         finally:
@@ -261,9 +261,10 @@ async def _whole(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     raise UpstreamFault("the upstream's answer is too large", f"more than {limit} bytes")
 
 
-def _fault(error: Exception) -> UpstreamFault:
+def _fault(error: Exception, url: str = "") -> UpstreamFault:
     cause = error.error if isinstance(error, NotConnected) else error
     fault = _fault_of(cause)
+    fault.where = url.partition("?")[0].partition("#")[0]
     fault.unsent = cause is not error or isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
     return fault
 

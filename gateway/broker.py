@@ -201,6 +201,9 @@ class Broker:
             if kept is not None:
                 await self.parking.give_back(kept)
             raise
+        except UpstreamFault as fault:
+            fault.explained = self._ledger.is_operator(caller)
+            raise
         finally:
             leave(shares)
             if kept is not None:
@@ -319,7 +322,7 @@ async def _answer(tools: ToolServers, call: Call, request: McpRequest, under_way
     except (UpstreamFault, EgressRefused, McpRefused) as fault:
         if isinstance(fault, McpRefused) and fault.tells_how_to_go_on:
             raise
-        detail = "" if isinstance(fault, EgressRefused) else fault.detail
+        detail = fault.cause if isinstance(fault, UpstreamFault) else fault.detail if isinstance(fault, McpRefused) else ""
         log.warning("server_failed", server=call.target.name, decision_id=call.grant.decision.id, problem=fault.public, detail=detail)
         raise
     except asyncio.CancelledError:

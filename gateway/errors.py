@@ -287,6 +287,8 @@ def told(error: Exception) -> Told:
         return Told(row, row.says, proof=error)
     if isinstance(error, TokenRefused):
         return Told(row, TOKENS.get(error.reason, row.says), unnamed=error.reason == "missing")
+    if isinstance(error, UpstreamFault) and error.explained and error.cause:
+        return Told(row, f"{row.says or error}: {error.cause}")
     if isinstance(error, LimitReached):
         return Told(row, str(error), retry_after=error.retry_after)
     if isinstance(error, ConversationWaits):

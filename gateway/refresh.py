@@ -1,6 +1,7 @@
 """Looks at registered agents and servers again: by order, and every minute. What changed is held back, who is gone is down."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ class Refresh:
             await self._probes.seen(key, Health())
             return await self._renewal.refuse(entry, error.text, str(error), deed)
         except (BadRequest, BadCard, UpstreamFault, EgressRefused) as error:
-            await self._missed(entry, await self._probes.missed(key, str(error)))
+            await self._missed(entry, await self._probes.missed(key, str(error), _cause(error)))
             raise
         taken = await self._renewal.take(entry, found, deed=deed)
         await self._probes.seen(key, health)
@@ -84,13 +85,18 @@ class Refresh:
     async def health(self, entry: Registration) -> Health:
         return await self._probes.health((entry.tenant, entry.name))
 
+    async def healths(self, entries: Sequence[Registration]) -> Mapping[str, Health]:
+        """By name, of all that were looked at. The entries are of one tenant."""
+        found = await self._probes.healths([(entry.tenant, entry.name) for entry in entries])
+        return {name: health for (_, name), health in found.items()}
+
     async def server(self, entry: Registration, deed: Deed = LOOK, grant: Grant | None = None) -> Registration:
         """The server after a look at what it offers, to the person of the Grant. Raises BadRequest, UpstreamFault and ConsentNeeded."""
         key = (entry.tenant, entry.name)
         try:
             found = await self._onboarding.tools(entry, grant)
         except (BadRequest, UpstreamFault, EgressRefused) as error:
-            await self._missed(entry, await self._probes.missed(key, str(error)))
+            await self._missed(entry, await self._probes.missed(key, str(error), _cause(error)))
             raise
         first = grant is not None and not entry.facts  # an operator looks at what was never reached
         taken = await self._renewal.take(entry, found, trusted=first, deed=deed)
@@ -122,14 +128,18 @@ class Refresh:
         try:
             await (self.agent(entry) if entry.family is Family.AGENT else self.server(entry))
         except (BadRequest, BadCard, UpstreamFault, EgressRefused) as error:
-            log.info(SAYINGS[entry.family].missed, name=key[1], tenant=key[0], why=str(error))
+            log.info(SAYINGS[entry.family].missed, name=key[1], tenant=key[0], why=str(error), cause=_cause(error))
         except (Outdated, UnknownName):
             log.debug(SAYINGS[entry.family].overtaken, name=key[1], tenant=key[0])
 
     async def _missed(self, entry: Registration, health: Health) -> None:
         if health.down and entry.status is Status.ACTIVE:
-            log.warning(SAYINGS[entry.family].down, name=entry.name, tenant=entry.tenant, why=health.note)
+            log.warning(SAYINGS[entry.family].down, name=entry.name, tenant=entry.tenant, why=health.note, cause=health.cause)
             await self._registry.update(replace(entry, status=Status.DOWN))
+
+
+def _cause(error: Exception) -> str:
+    return error.cause if isinstance(error, UpstreamFault) else ""
 
 
 def opens_by_itself(entry: Registration) -> bool:

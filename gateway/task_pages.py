@@ -10,14 +10,14 @@ from adapters.task import TaskState
 from gateway.database import Database
 from gateway.decisions import BadCursor
 from gateway.tables import task_events, tasks
-from gateway.tasks import TaskEvent, TaskRow
+from gateway.tasks import TaskEvent, TaskRow, UnknownTask
 from policies.callers import Caller
 from policies.permissions import Permissions
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is asked for: empty members match all. `cursor` is the `next` of the page before."""
+    """What is asked for: empty members match all. `cursor` is the `next` of the page before. `everybody`: of the whole tenant."""
 
     agent: str = ""
     state: str = ""
@@ -25,6 +25,7 @@ class Page:
     cursor: str = ""
     limit: int = 50
     since: int = 0  # microseconds: moved at or after
+    everybody: bool = False
 
 
 def sees(caller: Caller, row: TaskRow) -> bool:
@@ -65,15 +66,29 @@ class TaskPages:
 
 def _matching(caller: Caller, page: Page) -> Select[Any]:
     """All that match, without the cursor."""
-    query = select(tasks).where((tasks.c.tenant == caller.principal.tenant) & (tasks.c.owner == caller.principal.owner))
-    if caller.delegation.path:
-        query = query.where(tasks.c.parent_id == caller.delegation.task_id)
-    held = caller.delegation.held()
-    if not held.covers("agent:*"):
-        query = query.where(tasks.c.agent.in_(_agents_within(held)))
+    query = select(tasks).where(tasks.c.tenant == caller.principal.tenant)
+    if not page.everybody:
+        query = _own(query, caller)
     for column, value in ((tasks.c.agent, page.agent), (tasks.c.state, page.state), (tasks.c.context_id, page.context_id)):
         query = query.where(column == value) if value else query
     return query.where(tasks.c.updated >= page.since) if page.since else query
+
+
+def _own(query: Select[Any], caller: Caller) -> Select[Any]:
+    """What the caller may see without being anybody's overseer."""
+    query = query.where(tasks.c.owner == caller.principal.owner)
+    if caller.delegation.path:
+        query = query.where(tasks.c.parent_id == caller.delegation.task_id)
+    held = caller.delegation.held()
+    return query if held.covers("agent:*") else query.where(tasks.c.agent.in_(_agents_within(held)))
+
+
+def find_task(connection: Connection, tenant: str, task_id: str) -> TaskRow:
+    """Whoever's it is. Raises UnknownTask."""
+    found = connection.execute(select(tasks).where((tasks.c.tenant == tenant) & (tasks.c.id == task_id))).first()
+    if found is None:
+        raise UnknownTask
+    return TaskRow(**{**found._mapping, "state": TaskState(found.state)})
 
 
 def _agents_within(held: Permissions) -> list[str]:
@@ -91,7 +106,7 @@ def read_page(connection: Connection, caller: Caller, page: Page) -> tuple[list[
     found = connection.execute(query.order_by(tasks.c.updated.desc(), tasks.c.id.desc()).limit(page.limit + 1)).all()
     rows = [TaskRow(**{**row._mapping, "state": TaskState(row.state)}) for row in found[: page.limit]]
     more = f"{rows[-1].updated}.{rows[-1].id}" if len(found) > page.limit else None
-    return [row for row in rows if sees(caller, row)], more
+    return [row for row in rows if page.everybody or sees(caller, row)], more
 
 
 def _position(cursor: str) -> tuple[int, str]:

@@ -4,6 +4,8 @@ from policies.delegation import Delegation
 from policies.grant import Act
 
 REASON = "delegated-administration"
+# What makes an operator. Nobody can register anything of this kind, so no policy about an entry grants it.
+REGISTER = Act("registerAgent", "Key", "write", "registry:write", "write")
 # Every other action is administration, and so is one that is added later, until somebody puts it here.
 DELEGABLE = frozenset({"invokeAgent", "callTool", "readResource", "getPrompt", "readState", "writeState", "runWorkflow"})
 

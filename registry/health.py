@@ -27,6 +27,7 @@ class Health:
     etag: str = ""
     last_modified: str = ""
     hash: str = ""  # of the card that came with these
+    cause: str = ""  # of `note`, for operators: what was called, and what happened there
 
     @property
     def down(self) -> bool:
@@ -59,14 +60,19 @@ class Probes:
     async def seen(self, key: Key, found: Health) -> Health:
         """It answered; `found` brings what the next request is made conditional with."""
         now = self._now()
-        return await self._note(key, replace(found, checked=now, next_at=now + _us(EVERY), failures=0, note=""))
+        return await self._note(key, replace(found, checked=now, next_at=now + _us(EVERY), failures=0, note="", cause=""))
 
-    async def missed(self, key: Key, note: str) -> Health:
+    async def missed(self, key: Key, note: str, cause: str = "") -> Health:
         """It did not answer, or not as it should; the next look comes later each time."""
         now, before = self._now(), await self.health(key)
         failures = before.failures + 1
         wait = min(EVERY * 2 ** min(failures - 1, 10), SLOWEST)
-        return await self._note(key, replace(before, checked=now, next_at=now + _us(wait), failures=failures, note=note[:500]))
+        found = replace(before, checked=now, next_at=now + _us(wait), failures=failures, note=note[:500], cause=cause[:500])
+        return await self._note(key, found)
+
+    async def healths(self, keys: Sequence[Key]) -> Mapping[Key, Health]:
+        """Of all that were looked at."""
+        return await self._all(keys) if keys else {}
 
     async def _note(self, key: Key, health: Health) -> Health:
         await self._database.write(lambda batch: _put(batch.connection, key, health))

@@ -9,6 +9,7 @@ import structlog
 
 from registry.card import CLEARANCE_MAX, Endpoint, Family, Registration, Status
 from registry.deeds import Deed
+from registry.health import Health, Probes
 from registry.pins import first_seen
 from registry.renewal import Renewal
 from registry.rows import Amendment, amended
@@ -70,13 +71,23 @@ Survey = Callable[[Surveyed], Awaitable[Candidate]]
 
 
 class NotReached(Exception):
-    """The agent or server of a seed does not answer, or not with anything that can be used; the message is safe to show."""
+    """The agent or server of a seed does not answer, or not with anything that can be used; the message is safe to show.
+
+    `cause` is for operators: what was called, and what happened there.
+    """
+
+    def __init__(self, problem: str, cause: str = "") -> None:
+        super().__init__(problem)
+        self.cause = cause
 
 
 class Seeds:
     """`survey` looks at what a seed names and says what to register; it raises NotReached."""
 
-    def __init__(self, registry: Registry, renewal: Renewal, survey: Survey) -> None:
+    def __init__(self, registry: Registry, renewal: Renewal, survey: Survey, probes: Probes | None = None) -> None:
+        """`probes` are told of what could not be reached, and that it was, each time that changes."""
+        self._probes = probes
+        self._missed: dict[str, str] = {}
         self._registry = registry
         self._renewal = renewal
         self._survey = survey
@@ -93,13 +104,25 @@ class Seeds:
             candidate = await self._survey(seed)
         except NotReached as missing:
             known = found is not None and found.status is Status.DOWN
-            log.log(DEBUG if known else WARNING, "seed_down", name=seed.name, why=str(missing))
+            log.log(DEBUG if known else WARNING, "seed_down", name=seed.name, why=str(missing), cause=missing.cause)
             candidate = None
+            await self._note(seed.name, missing)
         try:
             await self._settle(seed, found, candidate)
         except (NameTaken, Outdated):
             log.info("seed_planted_elsewhere", name=seed.name)  # another process, from the same file
+        if candidate is not None:
+            await self._note(seed.name, None)
         return candidate is not None or _personal(seed)
+
+    async def _note(self, name: str, missing: NotReached | None) -> None:
+        """Seeds are tried again every few seconds: only what is new is kept."""
+        said = f"{missing}\n{missing.cause}" if missing else ""
+        if self._probes is None or self._missed.get(name, "") == said:
+            return
+        self._missed[name] = said
+        key = (TENANT, name)
+        await (self._probes.missed(key, str(missing), missing.cause) if missing else self._probes.seen(key, Health()))
 
     async def _selected(self, seed: VirtualSeed, found: Registration | None) -> bool:
         try:

@@ -62,4 +62,5 @@ probes = Table(
     Column("etag", Text, nullable=False),
     Column("last_modified", Text, nullable=False),
     Column("hash", Text, nullable=False),  # of the card that came with the validators
+    Column("cause", Text, nullable=False, server_default=""),  # of the note, for operators
 )

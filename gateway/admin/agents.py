@@ -50,12 +50,12 @@ class Sought(BaseModel):
 def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted: Admitted, max_body: int) -> APIRouter:
     """An entry that the caller may not see is answered as one that does not exist."""
     router = APIRouter(prefix="/api/agents", tags=["agents"])
-    _keeping(router, desk, onboarding, admitted, max_body)
+    _keeping(router, desk, onboarding, admitted, max_body, amendments=amendments)
     _changing(router, desk, amendments, admitted, max_body)
     return router
 
 
-def _keeping(router: APIRouter, desk: Desk, onboarding: Onboarding, admitted: Admitted, max_body: int) -> None:
+def _keeping(router: APIRouter, desk: Desk, onboarding: Onboarding, admitted: Admitted, max_body: int, *, amendments: Amendments) -> None:
     """Offers, lists, cards, secrets, farewells."""
 
     @router.post("", name="register_agent", status_code=201)
@@ -71,7 +71,8 @@ def _keeping(router: APIRouter, desk: Desk, onboarding: Onboarding, admitted: Ad
             entries, following = desk.page(caller, AGENT, sought.cursor, sought.limit)
         else:
             entries, following = await desk.found(caller, sought.wanted, sought.cursor, sought.limit)
-        items = [_head(desk, caller, entry) for entry in entries]
+        well = await amendments.healths(entries)
+        items = [{**_head(desk, caller, entry), "healthy": well[entry.name]} for entry in entries]
         return JSONResponse({"items": items, "next": following, **desk.empty_reason(caller, AGENT, entries)})
 
     @router.get("/{name}/card", name="agent_card")

@@ -114,9 +114,7 @@ class Amendments:
 
     async def story(self, caller: Caller, entry: Registration) -> dict[str, Any]:
         """How it stands with an entry: its health for everybody, what waits and why for those who may change it."""
-        told: dict[str, Any] = {}
-        if entry.family is Family.AGENT:
-            told["health"] = health_json(await self._refresh.health(entry))
+        told: dict[str, Any] = {"health": health_json(await self._refresh.health(entry), self._desk.operator(caller))}
         if not self._desk.controls(caller, entry):
             return told
         if entry.family is Family.AGENT:
@@ -129,6 +127,11 @@ class Amendments:
             last = await self._renewal.versions(entry, 0, 1)
             told["quarantine"] = last[0].note if last else ""
         return told
+
+    async def healths(self, entries: Sequence[Registration]) -> dict[str, bool | None]:
+        """Whether each answered when it was looked at last, by name; None for those that never were."""
+        found = await self._refresh.healths(entries)
+        return {entry.name: is_well(found[entry.name]) if entry.name in found else None for entry in entries}
 
     async def history(self, caller: Caller, entry: Registration, before: int, limit: int) -> list[dict[str, Any]]:
         """The newest first. Raises Refused."""
@@ -209,15 +212,21 @@ def check_chosen(entry: Registration, chosen: Chosen) -> None:
             raise BadRequest(kind, f"names {strange[0][:100]!r}, which does not wait for approval")
 
 
-def health_json(health: Health) -> dict[str, Any]:
-    """Never looked at: only when it will be."""
+def health_json(health: Health, operator: bool) -> dict[str, Any]:
+    """Never looked at: only when it will be. Operators are told what was called and what happened there."""
     return {
-        "ok": None if not health.checked else not health.failures,
+        "ok": is_well(health),
         "checked": rfc3339(health.checked) if health.checked else None,
         "next": rfc3339(health.next_at) if health.next_at else None,
         "failures": health.failures,
         "problem": health.note,
+        **({"cause": health.cause} if operator else {}),
     }
+
+
+def is_well(health: Health) -> bool | None:
+    """None: it was never looked at."""
+    return None if not health.checked else not health.failures
 
 
 def calls_json(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,17 +15,24 @@ from gateway.errors import TABLE, Row, Told, http_headers, problem, told
 from policies.callers import Caller
 
 PROBLEM = "application/problem+json"
+CALLER = "interlock.caller"  # in a request's scope, once it is admitted
 log = structlog.get_logger()
 
 
-def api(admission: Admission, routers: Iterable[APIRouter], documented: bool) -> FastAPI:
-    """Every failure leaves as application/problem+json (RFC 9457). `documented`: /docs and /openapi.json are there, for everybody."""
+def api(admission: Admission, routers: Iterable[APIRouter], documented: bool, is_operator: Callable[[Caller], bool]) -> FastAPI:
+    """Every failure leaves as application/problem+json (RFC 9457). `documented`: /docs and /openapi.json are there, for everybody.
+
+    Operators are told which upstream failed, and how.
+    """
     pages = {"docs_url": "/docs", "openapi_url": "/openapi.json"} if documented else {"docs_url": None, "openapi_url": None}
     app = FastAPI(title="Interlock", version=VERSION, **pages, redoc_url=None, swagger_ui_oauth2_redirect_url=None, redirect_slashes=False)
     for router in routers:
         app.include_router(router)
 
     async def failed(request: Request, error: Exception) -> JSONResponse:
+        caller = request.scope.get(CALLER)
+        if isinstance(error, UpstreamFault):
+            error.explained = caller is not None and is_operator(caller)
         return echoing(request, answer(admission, told(error), error))
 
     async def misused(request: Request, error: Exception) -> JSONResponse:
@@ -63,7 +70,7 @@ def answer(admission: Admission, said: Told, error: Exception) -> JSONResponse:
     if said.row.status == 500:
         log.error("api_failed", exc_info=error)
     elif isinstance(error, UpstreamFault):
-        log.warning("upstream_failed", problem=error.public, detail=error.detail)
+        log.warning("upstream_failed", problem=error.public, where=error.where, detail=error.detail)
     headers = {name.decode(): value.decode() for name, value in http_headers(said, admission, "")}
     return JSONResponse(problem(said), said.row.status, headers, PROBLEM)
 
@@ -72,7 +79,7 @@ def admitted_by(admission: Admission, asked: Callable[[Caller], None]) -> Callab
     """The dependency of every route that is not public: a token made for the gateway as a whole. `asked` may refuse a request too many."""
 
     async def admitted(request: Request) -> Caller:
-        caller = await admission.admit(request.scope, "/api")
+        caller = request.scope[CALLER] = await admission.admit(request.scope, "/api")
         asked(caller)
         return caller
 

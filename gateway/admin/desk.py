@@ -11,6 +11,7 @@ from gateway.empty_lists import EmptyLists
 from gateway.ledger import InPerson
 from gateway.offers import BadRequest, Registrant
 from gateway.tasks import rfc3339
+from policies.administration import REGISTER
 from policies.callers import Caller
 from policies.grant import Act, Grant, calling, getting, invoking, reading
 from policies.kills import Kills
@@ -19,7 +20,6 @@ from registry.deeds import Deed
 from registry.search import Search, Wanted
 from registry.store import Registry, UnknownName
 
-REGISTER = Act("registerAgent", "Key", "write", "registry:write", "write")  # no kind that somebody may register something of
 _CURSOR = re.compile(r"(?:([0-9]{1,3})\.)?([a-z0-9-]{1,64})")  # relevance, where it was searched by words, and name
 MOST = 100  # relevance
 May = Callable[[Caller, Act], bool]

@@ -66,7 +66,8 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
         caller: Annotated[Caller, Depends(admitted)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
     ) -> JSONResponse:
         entries, following = desk.page(caller, SERVER, cursor, limit)
-        items = [_head(desk, caller, entry) for entry in entries]
+        well = await amendments.healths(entries)
+        items = [{**_head(desk, caller, entry), "healthy": well[entry.name]} for entry in entries]
         return JSONResponse({"items": items, "next": following, **desk.empty_reason(caller, SERVER, entries)})
 
     async def told(caller: Caller, entry: Registration) -> JSONResponse:

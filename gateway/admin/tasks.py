@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from adapters.task import encode
+from gateway.admin.oversight import Oversight
 from gateway.database import Database
 from gateway.places import Places
 from gateway.task_pages import Page, read_page, sees
@@ -20,23 +21,32 @@ QUIET_SECONDS = 15.0  # after which a comment shows that the stream lives
 Admitted = Callable[[Request], Awaitable[Caller]]
 
 
-def routes(database: Database, log: TaskLog, admitted: Admitted, places: Places) -> APIRouter:
+def routes(database: Database, log: TaskLog, admitted: Admitted, places: Places, *, oversight: Oversight) -> APIRouter:
     """Every answer about a task that the caller may not see is the one about a task that does not exist."""
+
+    async def seen(caller: Caller, task_id: str) -> TaskRow:
+        try:
+            return await _seen(log, caller, task_id)
+        except UnknownTask:
+            return await oversight.task(caller, task_id)
+
     router = APIRouter(prefix="/api/tasks", tags=["tasks"])
 
     @router.get("", name="list_tasks")
     async def list_tasks(caller: Annotated[Caller, Depends(admitted)], page: Annotated[Page, Depends(_page)]) -> JSONResponse:
+        if page.everybody:
+            await oversight.check_list(caller)
         rows, more = await database.read(lambda connection: read_page(connection, caller, page))
         return JSONResponse({"items": [_head(row) for row in rows], "next": more})
 
     @router.get("/{task_id}", name="show_task")
     async def show_task(caller: Annotated[Caller, Depends(admitted)], task_id: str) -> JSONResponse:
-        row = await _seen(log, caller, task_id)
+        row = await seen(caller, task_id)
         return JSONResponse(_whole(await log.record(row.tenant, row.owner, row.id)))
 
     @router.get("/{task_id}/events", name="task_events")
     async def events(caller: Annotated[Caller, Depends(admitted)], task_id: str, request: Request) -> Response:
-        row = await _seen(log, caller, task_id)
+        row = await seen(caller, task_id)
         after = _number(request.headers.get("last-event-id", ""))
         if request.headers.get("accept", "").startswith("application/json"):
             items = [event_json(event) for event in await log.events(row, after) if _told(caller, event)]
@@ -48,7 +58,7 @@ def routes(database: Database, log: TaskLog, admitted: Admitted, places: Places)
 
     @router.get("/{task_id}/trace", name="task_trace")
     async def trace(caller: Annotated[Caller, Depends(admitted)], task_id: str) -> JSONResponse:
-        row = await _seen(log, caller, task_id)
+        row = await seen(caller, task_id)
         found = await database.read(lambda connection: read_trace(connection, row))
         return JSONResponse(found.to_json())
 
@@ -61,9 +71,15 @@ def _told(caller: Caller, event: TaskEvent) -> bool:
 
 
 def _page(
-    agent: str = "", state: str = "", context_id: str = "", cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
+    agent: str = "",
+    state: str = "",
+    context_id: str = "",
+    cursor: str = "",
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    *,
+    everybody: bool = False,
 ) -> Page:
-    return Page(agent, state, context_id, cursor, limit)
+    return Page(agent, state, context_id, cursor, limit, everybody=everybody)
 
 
 async def _seen(log: TaskLog, caller: Caller, task_id: str) -> TaskRow:

@@ -126,9 +126,10 @@ class Gateway:
         self.catalog = Catalog(self.egress, transport, self.doorbells, self.tools, self.oauth).reading(from_environment)
         self.onboarding = Onboarding(self.registry, upstreams.sources(settings, self.egress, self.tools, self.catalog), self.catalog.kinds)
         self.renewal = Renewal(self.database, self.registry)
-        self.refresh = Refresh(self.registry, self.onboarding, self.renewal, Probes(self.database, now_us))
+        probes = Probes(self.database, now_us)
+        self.refresh = Refresh(self.registry, self.onboarding, self.renewal, probes)
         self.search = Search(self.database, self.registry)
-        seeds = Seeds(self.registry, self.renewal, self.onboarding.survey)
+        seeds = Seeds(self.registry, self.renewal, self.onboarding.survey, probes)
         self.planting = Planting(seeds, seeds_of(settings.agents, settings.servers, settings.virtual))
         self.greeting: Callable[[], None] | None = None
         self.memory = self._memory()
@@ -206,9 +207,9 @@ class Gateway:
     def united(self, found: Registration, card: Mapping[str, Any]) -> dict[str, Any]:
         return union(found, card, self.settings.public_url, self.keys)
 
-    async def allowed(self, caller: Caller, act: Act) -> Grant:
-        """The Grant for an act of administration, kept; raises Refused."""
-        return await self.ledger.kept(caller, Request(act, caller.principal.tenant))
+    async def allowed(self, caller: Caller, act: Act, task_id: str = "") -> Grant:
+        """The Grant for an act of administration, kept, with the task that it is about; raises Refused."""
+        return await self.ledger.kept(caller, Request(act, caller.principal.tenant, task_id=task_id))
 
     async def lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI lifespan: start before the first request, stop after the last."""

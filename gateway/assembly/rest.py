@@ -21,6 +21,7 @@ from gateway.admin import virtual as admin_virtual
 from gateway.admin.amendments import Amendments
 from gateway.admin.api import admitted_by, api
 from gateway.admin.desk import Desk, Ruling
+from gateway.admin.oversight import Oversight
 from gateway.admission import Admission
 from gateway.assembly import rights
 from gateway.assembly.process import Gateway
@@ -65,6 +66,7 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
     desk = Desk(gateway.registry, ruling, gateway.search, gateway.kills, empty=gateway.empty_lists)
     amendments = Amendments(desk, gateway.registry, gateway.onboarding, gateway.renewal, gateway.refresh)
     amendments.calls = gateway.catalog.resilience.state
+    oversight = Oversight(gateway.database, may, gateway.allowed)
     evaluations = Evaluations(gateway.authority, gateway.registry, gateway.database, rights.roles_now(gateway.settings))
     rules = admin_policies.Rules(gateway.settings.roles, gateway.settings.policies or "")
     redeemer = PersonTokens(gateway.keys, gateway.identity, SpentIds(gateway.database, now_us), gateway.minting)
@@ -85,7 +87,7 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
             admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
             admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size, about=about),
             admin_virtual.routes(desk, gateway.registry, admitted, size),
-            admin_tasks.routes(gateway.database, gateway.memory.tasks, admitted, gateway.places),
+            admin_tasks.routes(gateway.database, gateway.memory.tasks, admitted, gateway.places, oversight=oversight),
             admin_decisions.routes(gateway.database, admitted, may),
             admin_grants.routes(revocation, admitted, may, check_in_person),
             admin_kills.routes(gateway.killing, admitted, may, gateway.allowed, size),
@@ -100,4 +102,5 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
             admin_deadletters.routes(gateway.outbox, admitted, gateway.allowed),
         ],
         documented=gateway.settings.development,
+        is_operator=desk.operator,
     )

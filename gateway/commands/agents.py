@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from gateway.commands import screen
+from gateway.commands.health import health, looks
 from gateway.commands.outcomes import WrongUsage
+from gateway.commands.permissions import CEILING, permissions
 from gateway.commands.remote import connect, quoted
 
 Name = Annotated[str, typer.Argument(help="The agent's name.", metavar="NAME")]
@@ -63,9 +65,9 @@ def list_agents(
     if as_json:
         screen.data({"items": items})
         return
-    rows = [(a["name"], a["status"], a.get("kind"), a.get("url"), ", ".join(_skills(a))) for a in items]
+    rows = [(a["name"], a["status"], health(a), a.get("kind"), a.get("url"), ", ".join(_skills(a))) for a in items]
     empty = "nothing found" if any(given.values()) else "no agents yet: interlock agent add URL"
-    screen.table(["name", "status", "kind", "url", "skills"], rows, empty)
+    screen.table(["name", "status", "health", "kind", "url", "skills"], rows, empty)
 
 
 @app.command()
@@ -85,8 +87,10 @@ def refresh(name: Name, as_json: screen.AsJson = False) -> None:
 
 
 @app.command("set")
-def set_terms(
+def set_terms(  # noqa: PLR0913 (each is an option of the command)
     name: Name,
+    ceiling: Annotated[list[str] | None, typer.Option(help=CEILING, metavar="PERMISSION")] = None,
+    delegation: Annotated[str | None, typer.Option(help="How its token reaches it: bearer, header, ticket or none.")] = None,
     clearance: Annotated[int | None, typer.Option(help="The most sensitive that it may be told, 0 to 3.")] = None,
     contracts: Annotated[Path | None, typer.Option(help=CONTRACTS)] = None,
     context: Annotated[str | None, typer.Option(help="What it is told of the conversation before: none or summary.")] = None,
@@ -95,12 +99,13 @@ def set_terms(
     ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Say what an agent may be told, what it takes in and gives out, and where else it is called."""
-    given = {"clearance": clearance, "context": context, "contracts": None if contracts is None else _contracts(contracts)}
+    """Say what an agent may do at most, how it gets its token, what it may be told, what it takes in, and where else it is called."""
+    given: dict[str, Any] = {"ceiling": permissions(ceiling), "delegation": delegation, "clearance": clearance, "context": context}
+    given["contracts"] = None if contracts is None else _contracts(contracts)
     given["endpoints"] = None if not endpoint else [_endpoint(each) for each in endpoint if each != "none"]
     body = {key: value for key, value in given.items() if value is not None}
     if not body:
-        raise WrongUsage("nothing is to be set", "give --clearance, --contracts, --context or --endpoint")
+        raise WrongUsage("nothing is to be set", "give --ceiling, --delegation, --clearance, --contracts, --context or --endpoint")
     with connect() as remote, screen.progress("changing…"):
         agent = remote.request("PATCH", f"/api/agents/{quoted(name)}", body=body)
     screen.data(agent) if as_json else _show(agent)
@@ -191,9 +196,9 @@ def _show(agent: dict[str, Any]) -> None:
     pairs.append(("contracts", ", ".join(skill or "(all skills)" for skill in agent.get("contracts") or {})))
     pairs.append(("context", agent.get("context") if agent.get("context") != "none" else ""))
     pairs.append(("endpoints", ", ".join(f"{each['url']}={each['weight']}" for each in agent.get("endpoints") or [])))
-    health = agent.get("health") or {}
     pairs.append(("killed", "an operator has stopped it: interlock kill list" if agent.get("killed") else ""))
-    pairs.append(("problem", agent.get("quarantine") or health.get("problem")))
+    pairs.append(("quarantined", agent.get("quarantine")))
+    pairs += looks(agent)
     screen.fields(pairs)
     _show_calls(agent.get("calls") or {}, str(agent.get("name")))
     _show_drift(agent)

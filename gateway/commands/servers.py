@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 import typer
 
 from gateway.commands import screen, virtual
+from gateway.commands.health import health, looks
 from gateway.commands.outcomes import WrongUsage
+from gateway.commands.permissions import CEILING, permissions
 from gateway.commands.remote import connect, quoted
 
 Name = Annotated[str, typer.Argument(help="The server's name.", metavar="NAME")]
@@ -62,8 +64,8 @@ def list_servers(as_json: screen.AsJson = False) -> None:
     if as_json:
         screen.data({"items": items})
         return
-    rows = [(s["name"], s["status"], s.get("era"), _count(s.get("tools")), s.get("url")) for s in items]
-    screen.table(["name", "status", "era", "tools", "url"], rows, "no servers yet: interlock server add NAME URL")
+    rows = [(s["name"], s["status"], health(s), s.get("era"), _count(s.get("tools")), s.get("url")) for s in items]
+    screen.table(["name", "status", "health", "era", "tools", "url"], rows, "no servers yet: interlock server add NAME URL")
 
 
 @app.command()
@@ -93,6 +95,7 @@ def register_anew(name: Name, as_json: screen.AsJson = False) -> None:
 @app.command("set")
 def set_labels(
     name: Name,
+    ceiling: Annotated[list[str] | None, typer.Option(help=CEILING, metavar="PERMISSION")] = None,
     sensitivity: Annotated[int | None, typer.Option(help="Of what it tells, 0 to 3.")] = None,
     clearance: Annotated[int | None, typer.Option(help="The most sensitive that an errand may have seen that calls it, 0 to 3.")] = None,
     tool_sensitivity: Annotated[
@@ -100,12 +103,12 @@ def set_labels(
     ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Say how sensitive what a server tells is, and what it may be told."""
+    """Say what may be called on a server at most, how sensitive what it tells is, and what it may be told."""
     single = None if tool_sensitivity is None else dict(_labelled(each) for each in tool_sensitivity)
-    given = {"sensitivity": sensitivity, "clearance": clearance, "sensitivities": single}
+    given = {"ceiling": permissions(ceiling), "sensitivity": sensitivity, "clearance": clearance, "sensitivities": single}
     body = {key: value for key, value in given.items() if value is not None}
     if not body:
-        raise WrongUsage("nothing is to be set", "give --sensitivity, --clearance or --tool-sensitivity")
+        raise WrongUsage("nothing is to be set", "give --ceiling, --sensitivity, --clearance or --tool-sensitivity")
     with connect() as remote, screen.progress("changing…"):
         server = remote.request("PATCH", f"/api/servers/{quoted(name)}", body=body)
     screen.data(server) if as_json else _told(server)
@@ -114,8 +117,9 @@ def set_labels(
 def _fields(server: Mapping[str, Any]) -> list[tuple[str, object]]:
     pairs: list[tuple[str, object]] = [(field, _count(server.get(field))) for field in FIELDS]
     pairs.append(("left out", (server.get("left_out") or {}).get("count") or ""))
+    pairs.append(("at most", " ".join(server.get("ceiling") or []) or "nothing"))
     single = " ".join(f"{tool}={label}" for tool, label in (server.get("sensitivities") or {}).items())
-    return [*pairs, ("of single tools", f"sensitivity {single}" if single else "")]
+    return [*pairs, ("of single tools", f"sensitivity {single}" if single else ""), *looks(server)]
 
 
 def _labelled(text: str) -> tuple[str, int]:

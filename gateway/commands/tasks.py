@@ -20,16 +20,19 @@ app = typer.Typer(help="Your tasks: list, show, watch, cancel.", no_args_is_help
 
 @app.command("list")
 def list_tasks(
-    limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1, max=1000)] = 50, as_json: screen.AsJson = False
+    limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1, max=1000)] = 50,
+    everybody: Annotated[bool, typer.Option("--all", help="Everybody's, for those who may read the audit.")] = False,
+    as_json: screen.AsJson = False,
 ) -> None:
     """Show your tasks."""
     with connect() as remote, screen.progress("asking…"):
-        items = remote.every("/api/tasks", limit=limit)
+        items = remote.every("/api/tasks", limit, **({"everybody": "true"} if everybody else {}))
     if as_json:
         screen.data({"items": items})
         return
-    rows = [(t["id"], screen.state(t["state"]), t["agent"], screen.moment(t["updated"]), t["parent_id"]) for t in items]
-    screen.table(["id", "state", "agent", "updated", "caused by"], rows, "no tasks yet: interlock send AGENT TEXT")
+    rows = [_row(task, everybody) for task in items]
+    columns = ["id", "state", "agent", "updated", "caused by", *(["whose"] if everybody else [])]
+    screen.table(columns, rows, "no tasks yet: interlock send AGENT TEXT")
 
 
 @app.command()
@@ -114,6 +117,11 @@ def _line(event: dict[str, Any]) -> str:
         said = _words(event["status"].get("message") or {})
         return f"{at}  {screen.state(event['status']['state'])}{': ' if said else ''}{said}"
     return f"{at}  {kind}: {_words(event[kind])}" if kind in event else f"{at}  {kind}"
+
+
+def _row(task: dict[str, Any], everybody: bool) -> tuple[object, ...]:
+    row = (task["id"], screen.state(task["state"]), task["agent"], screen.moment(task["updated"]), task["parent_id"])
+    return (*row, task["owner"].split("|", 2)[-1]) if everybody else row
 
 
 def _words(holder: dict[str, Any]) -> str:

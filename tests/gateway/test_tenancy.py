@@ -62,7 +62,7 @@ async def test_a_foreign_task_reads_exactly_like_an_unknown_one(home: House, use
         listed = (await home.rpc("/agents/sales", token, "ListTasks", narrowing, **VERSION)).json()
         assert listed.get("result", {}).get("tasks", []) == []
         assert listed.get("result", {}).get("totalSize", 0) == 0
-    for path in ("", "/events", "/trace"):
+    for path in ("", "/events", "/trace") if user != "admin" else ():  # who reads the audit sees tasks, which is in the audit too
         headers = {"authorization": f"Bearer {token}"}
         foreign, unknown = [await home.http.get(f"/api/tasks/{one}{path}", headers=headers) for one in (task["id"], UNKNOWN)]
         assert told(foreign) == told(unknown) and foreign.status_code == 404

@@ -279,7 +279,7 @@ async def test_a_redirected_card_is_not_followed(desk: Reception) -> None:  # at
 async def test_an_agent_that_is_not_there_is_told_without_its_words(desk: Reception) -> None:
     async with Upstream(lambda *_: None) as upstream:  # type: ignore[arg-type, return-value]  # it is closed before it is asked
         url = upstream.url
-    answer = await desk.post("/api/agents", url=url)
+    answer = await desk.post("/api/agents", "alice", url=url)
     assert (answer.status_code, answer.json()["detail"]) == (502, "the upstream can't be reached")
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from gateway.admin.deadletters import RETRY
-from gateway.admin.desk import REGISTER, Desk, Ruling, registering
+from gateway.admin.desk import Desk, Ruling, registering
 from gateway.assembly.rights import in_person
+from policies.administration import REGISTER
 from policies.callers import Caller
 from policies.cedar import CedarQuestion, PolicyEngine
 from policies.delegation import Delegation, Hop

@@ -15,6 +15,7 @@ from tests.fakes.house import CallbackAgent, open_house
 from tests.gateway.commands.conftest import CommandLine, Ran
 
 AGENT = {"name": "sales", "status": "active", "kind": "a2a", "url": "http://sales.example", "skills": [{"id": "quote"}, {"id": "order"}]}
+TIME = "2026-11-21T03:04:05.678Z"
 SERVER = {"name": "inventory", "status": "pending", "era": "modern", "tools": 3, "url": "http://inventory.example/mcp"}
 
 
@@ -71,6 +72,30 @@ def test_json_is_the_only_thing_on_stdout(interlock: CommandLine, api: GatewayAp
     assert interlock("agent", "show", "sales", "--json").json == AGENT
     assert interlock("agent", "approve", "sales", "--json").json == AGENT
     assert interlock("agent", "rm", "sales", "--json").json == {"name": "sales", "removed": True}
+
+
+def test_the_most_that_may_be_done_is_set(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("PATCH /api/agents/sales", AGENT)
+    api.on("PATCH /api/servers/inventory", {**SERVER, "ceiling": []})
+    terms = ["--ceiling", "agent:crm tool:crm.*", "--ceiling", "tool:mail.send", "--delegation", "ticket"]
+    assert interlock("agent", "set", "sales", *terms).code == 0
+    assert api.asked[0].body == {"ceiling": ["agent:crm", "tool:crm.*", "tool:mail.send"], "delegation": "ticket"}
+    shown = interlock("server", "set", "inventory", "--ceiling", "none").out
+    assert api.asked[1].body == {"ceiling": []}
+    assert "at most" in shown and "nothing" in shown
+    assert "--ceiling" in interlock("agent", "set", "sales").err
+
+
+@pytest.mark.parametrize(("kind", "entry"), [("agent", "sales"), ("server", "inventory")])
+def test_health_is_shown_with_the_cause_where_that_is_told(interlock: CommandLine, api: GatewayApi, kind: str, entry: str) -> None:
+    whole = {"agent": AGENT, "server": SERVER}[kind]
+    health = {"ok": False, "failures": 3, "problem": "no luck", "cause": "https://x.example: refused", "checked": TIME, "next": TIME}
+    api.on(f"GET /api/{kind}s", {"items": [{**whole, "healthy": False}, {**whole, "healthy": True}], "next": None})
+    api.on(f"GET /api/{kind}s/{entry}", {**whole, "health": health})
+    listed = interlock(kind, "list").out
+    assert "health" in listed and "problem" in listed and "ok" in listed
+    shown = interlock(kind, "show", entry).out
+    assert all(told in shown for told in ("no answer, 3 times in a row", "no luck", "https://x.example: refused", "looked at"))
 
 
 def test_a_secret_is_renewed(interlock: CommandLine, api: GatewayApi) -> None:

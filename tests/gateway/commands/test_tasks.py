@@ -55,6 +55,12 @@ def test_tasks_are_listed_up_to_a_limit(interlock: CommandLine, api: GatewayApi)
     assert "working" in interlock("task", "list", "--limit", "2").out
 
 
+def test_everybodys_tasks_are_listed_with_whose_they_are(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("GET /api/tasks?everybody=true", {"items": [TASK], "next": None})
+    shown = interlock("task", "list", "--all").out
+    assert "whose" in shown and "alice" in shown
+
+
 def test_a_task_is_shown_with_what_was_said(interlock: CommandLine, api: GatewayApi) -> None:
     history = [{"role": "ROLE_USER", "parts": [{"text": "Two"}]}, {"role": "ROLE_AGENT", "parts": [{"text": "Which?"}]}]
     api.on("GET /api/tasks/t_1", {**TASK, "history": history, "artifacts": [{"artifactId": "a", "parts": [{"text": "R-1"}]}]})
