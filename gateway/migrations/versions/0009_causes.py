@@ -1,10 +1,10 @@
-"""The eighth schema: why an agent or server could not be reached, for operators."""
+"""The ninth schema: why an agent or server could not be reached, for operators."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 
 
 def upgrade() -> None:
