@@ -201,9 +201,6 @@ class Broker:
             if kept is not None:
                 await self.parking.give_back(kept)
             raise
-        except UpstreamFault as fault:
-            fault.explained = self._ledger.is_operator(caller)
-            raise
         finally:
             leave(shares)
             if kept is not None:

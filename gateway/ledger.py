@@ -24,7 +24,6 @@ from gateway.slots import LISTENING, SlotLimits, Slots
 from gateway.spool import Spool
 from gateway.tasks import KeyUsed, TaskEnded, TaskRow, rfc3339
 from gateway.turns import Memory, Turned
-from policies.administration import REGISTER
 from policies.approval import NotShowable
 from policies.approval_rows import ApprovalGone, use
 from policies.audit import decision_record
@@ -209,10 +208,6 @@ class Ledger:
             await self.keep(grant, call)
         except NotKept:
             await self._spool.put(decision_record(grant.decision, grant.delegation.principal))
-
-    def is_operator(self, caller: Caller) -> bool:
-        """Whether the caller may write the registry."""
-        return self._authority.may(caller, REGISTER)
 
     def sees(self, caller: Caller, act: Act) -> bool:
         """Whether the caller may know of the resource at all."""

@@ -105,10 +105,8 @@ class Onboarding:
             return await self._server(by, offer, command=bool(seed.command))
         except (BadRequest, BadCard) as error:
             raise NotReached(str(error)) from error
-        except UpstreamFault as fault:
-            raise NotReached(fault.public, fault.cause) from fault
-        except EgressRefused as fault:
-            raise NotReached(fault.public, seed.url) from fault
+        except (UpstreamFault, EgressRefused) as fault:
+            raise NotReached(fault.public, fault.cause if isinstance(fault, UpstreamFault) else seed.url) from fault
 
     async def look(self, entry: Registration, known: Health, fetch: bool = True) -> tuple[Candidate, Health]:
         """What an agent's card says now; without `fetch`, what the one says that is in force.

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from adapters.contract import UpstreamFault
 from gateway.errors import NotReachable
 from gateway.mcp_server.lists import Entries, Lists
+from policies.administration import REGISTER
 from policies.authority import Authority
 from policies.callers import Caller
 from policies.grant import Act, calling, getting, invoking, reading
@@ -109,6 +111,10 @@ class Offers:
     def sees(self, caller: Caller, act: Act) -> bool:
         """Whether the caller may know of the resource at all."""
         return self._authority.sees(caller, act)
+
+    def explain(self, caller: Caller, fault: UpstreamFault) -> None:
+        """Lets operators, who may write the registry, be told the cause."""
+        fault.explained = self._authority.may(caller, REGISTER)
 
     def unavailable(self, caller: Caller, place: str) -> list[str]:
         """Servers that would be listed there, and are not reachable now."""
