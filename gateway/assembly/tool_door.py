@@ -72,7 +72,8 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
     gateway.closing.extend((listeners.close, parked.close, running.close, older.close, watching.close, relisting.close))
     conversations = Conversations(sessions, parts, changes, gateway.tools)
     gateway.broker.halt.also.append(conversations.expel)
-    return Endpoint(admission, relay, conversations, HttpSse(conversations, streams, mailbox.shared), gateway.settings.server.max_body)
+    http_sse, size = HttpSse(conversations, streams, mailbox.shared), gateway.settings.server.max_body
+    return Endpoint(admission, relay, conversations, http_sse, size, offers=catalogue.offers)
 
 
 def _relisting(gateway: Gateway) -> tuple[Relisting, Watching]:

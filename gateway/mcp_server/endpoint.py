@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from adapters.contract import UpstreamFault
 from adapters.mcp_wire import LEGACY
 from gateway.admission import Admission
 from gateway.asgi import BadHeader, Receive, Scope, Send, check_json, header, read_body, respond
@@ -19,6 +20,7 @@ from gateway.mcp_server.batches import answer_batch
 from gateway.mcp_server.conversations import Conversations
 from gateway.mcp_server.disconnect import ClientLeft, Watch
 from gateway.mcp_server.http_sse import HttpSse, session_named, wants_line
+from gateway.mcp_server.offers import Offers
 from gateway.mcp_server.outlet import Outlet
 from gateway.mcp_server.refusals import Refusal, refusal_of
 from gateway.mcp_server.relay import Relay
@@ -36,8 +38,11 @@ class Endpoint:
 
     name = "mcp"
 
-    def __init__(self, admission: Admission, relay: Relay, conversations: Conversations, http_sse: HttpSse, max_body: int) -> None:
+    def __init__(
+        self, admission: Admission, relay: Relay, conversations: Conversations, http_sse: HttpSse, max_body: int, *, offers: Offers
+    ) -> None:
         self._admission = admission
+        self._offers = offers
         self._relay = relay
         self._conversations = conversations
         self._http_sse = http_sse
@@ -154,6 +159,8 @@ class Endpoint:
 
     async def _refuse(self, outlet: Outlet, asked: Asked | None, resource: str, error: Exception) -> str:
         legacy = asked is not None and not asked.modern and (asked.id is not None or not asked.method)
+        if asked is not None and isinstance(error, UpstreamFault):
+            self._offers.explain(asked.caller, error)
         refusal = refusal_of(error, legacy=legacy)
         if refusal.reason == "internal":
             log.exception("mcp_door_failed", resource=resource)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct, structs
 
-from adapters.contract import ConsentNeeded, UpstreamFault
+from adapters.contract import ConsentNeeded
 from adapters.mcp_params import headers_for
 from adapters.mcp_peer import Peer
 from adapters.mcp_wire import (
@@ -111,9 +111,6 @@ class Relay:
         except (UnknownTool, Refused, BadEnvelope) as error:
             self._check_known(asked, target)
             raise error
-        except UpstreamFault as fault:
-            self._catalogue.offers.explain(asked.caller, fault)
-            raise
         if MARK in answer.result and (task := await self._tasks.taken(asked, target, answer)) is not None:
             return task
         return self._outward(asked, target.server, answer)
@@ -193,9 +190,6 @@ class Relay:
             answer = await self._broker.reach(asked.caller, self._server_call(asked, act, arguments, request))
         except ConsentNeeded as needed:
             return self._consent(asked, needed)
-        except UpstreamFault as fault:
-            self._catalogue.offers.explain(asked.caller, fault)
-            raise
         return self._outward(asked, act.parent, answer)
 
     def _server_call(self, asked: Asked, act: Act, arguments: Mapping[str, Any] | None, request: McpRequest) -> ServerCall:
