@@ -1,3 +1,3 @@
 """The schema's history; `HEAD` is what this code expects."""
 
-HEAD = "0009"
+HEAD = "0010"

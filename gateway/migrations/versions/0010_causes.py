@@ -1,10 +1,10 @@
-"""The ninth schema: why an agent or server could not be reached, for operators."""
+"""The tenth schema: why an agent or server could not be reached, for operators."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 
 def upgrade() -> None:
