@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from adapters.contract import Prompt, PromptKind
-from adapters.task import Part
+from msgspec import UNSET
+
+from adapters.contract import Prompt, PromptKind, Turn
+from adapters.task import Part, text_of
 
 CARDS: Final = "application/vnd.microsoft.card."
 SIGN_IN: Final = (f"{CARDS}oauth", f"{CARDS}signin")
@@ -54,3 +56,16 @@ def login(card: Mapping[str, Any], number: int) -> Prompt:
     content = card["content"]
     url = next((str(each["value"]) for each in content.get("buttons") or () if str(each.get("value")).startswith("https://")), "")
     return Prompt(f"login-{number}", str(content.get("text") or ""), schema={"type": "string"}, kind=PromptKind.AUTH, url=url)
+
+
+def message_activity(turn: Turn, conversation: str) -> dict[str, Any]:
+    """What the person says: several answers are one text, an object is a card's form."""
+    values = [each.value for each in turn.answers] or [part.data for part in turn.message.parts if part.data is not UNSET]
+    words = [str(value) for value in values if not isinstance(value, dict)]
+    told = {
+        "text": "\n".join(words if turn.answers else filter(None, (text_of(turn.message.parts), *words))),
+        "value": next((value for value in values if isinstance(value, dict)), None),
+        "attachments": [attached(part) for part in turn.message.parts if isinstance(part.raw, str) or isinstance(part.url, str)],
+    }
+    known = {name: value for name, value in told.items() if value}
+    return {"type": "message", "id": turn.message.message_id, "conversation": {"id": conversation}, **known}

@@ -40,6 +40,7 @@ VENDORS: Final[Mapping[str, str]] = {
     "bedrock": "adapters.bedrock:Bedrock",
     "crewai": "adapters.crewai:CrewAI",
     "dify": "adapters.dify:Dify",
+    "direct-line": "adapters.direct_line:DirectLine",
     "foundry": "adapters.foundry:Foundry",
     "langgraph": "adapters.langgraph:LangGraph",
     "llama-agents": "adapters.llama_agents:LlamaAgents",

@@ -47,6 +47,7 @@ class Request(Struct, frozen=True):
 
     `body`: bytes as they are, UNSET for none, anything else as JSON. `headers` stand in place of the credential's where both have one.
     `also`: statuses beside 2xx that are answers, not faults. `secrets`: what no log may have, beside the credential.
+    `domain`: one that the agent's own host is in; its other hosts, at the agent's scheme and port, get the credential too.
     """
 
     method: str
@@ -55,6 +56,7 @@ class Request(Struct, frozen=True):
     headers: Mapping[str, str] = {}
     also: tuple[int, ...] = ()
     secrets: tuple[str, ...] = ()
+    domain: str = ""
 
 
 class Answered(Struct, frozen=True):
@@ -178,7 +180,7 @@ class Line(Generic[O_co]):
     def _sent(self, request: Request) -> tuple[str, dict[str, str], bytes | None]:
         absolute = request.path.startswith(("https://", "http://"))
         url = request.path if absolute else self.url + request.path
-        credentials = self._place.headers if _origin(url) == _origin(self.url) else {}
+        credentials = self._place.headers if _is_own(url, self.url, request.domain) else {}
         own = {name.lower() for name in request.headers}
         headers = {name: value for name, value in credentials.items() if name.lower() not in own} | dict(request.headers)
         if request.body is UNSET:
@@ -211,6 +213,19 @@ def _left(part: Part, why: str) -> Part:
 
 def _small(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
+
+
+def _is_own(url: str, own: str, domain: str) -> bool:
+    """Whether an address is at the agent's origin, or at another host of a domain that the agent's host is in."""
+    if _origin(url) == _origin(own):
+        return True
+    there, here = urlsplit(url), urlsplit(own)
+    same = (there.scheme, there.port) == (here.scheme, here.port) and not (there.username or there.password)
+    return bool(domain) and same and all(_is_in(each.hostname or "", domain) for each in (there, here))
+
+
+def _is_in(host: str, domain: str) -> bool:
+    return host == domain or host.endswith(f".{domain}")
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -1,14 +1,14 @@
 """Exchanges with agents of vendors that nobody recorded: written by hand, from documentation, and played as recordings are."""
 
 import json as codec
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adapters.contract import Answer, Event, Turn, VendorRef
 from adapters.guarded import Guarded
 from adapters.vendor import AgentFacts, CancelOutcome, agent_of, options_of
 from adapters.vendor_line import Line, Place
-from tests.adapters.replay import ReplayEgress, call_of, gathered, message_of, vendor_of
+from tests.adapters.replay import CREDENTIAL, URL, ReplayEgress, call_of, gathered, message_of, vendor_of
 
 SESSION = "5f0c2a52-0000-5000-8000-000000000001"
 JSON = {"content-type": "application/json"}
@@ -25,16 +25,27 @@ def exchange(
     return {"seq": -1, "request": request, "response": {"status": 200, "headers": {"content-type": "text/event-stream"}, "stream_raw": raw}}
 
 
+class Seen(ReplayEgress):
+    """Keeps which addresses were asked, and which of them got the credential."""
+
+    def __init__(self, *talk: dict[str, Any]) -> None:
+        super().__init__(talk, {})
+        self.seen: list[tuple[str, bool]] = []
+
+    def _next(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> dict[str, Any]:
+        self.seen.append((url, CREDENTIAL in headers.values()))
+        return super()._next(method, url, headers, body)
+
+
 async def asked(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str, Any]] | ReplayEgress, **turn: Any) -> list[Event]:
-    """The events of one turn. `send`, `ref`, `answers`, `stream`, `ours`: as of a replay."""
+    """The events of one turn. `send`, `ref`, `answers`, `stream`, `ours`: as of a replay; `url`: the agent's."""
     egress = talk if isinstance(talk, ReplayEgress) else ReplayEgress(tuple(talk), {"ours": turn.get("ours", ())})
     agent = Guarded(agent_of(vendor_of(kind), egress))  # type: ignore[arg-type]  # it does what is needed
     answers: tuple[Answer, ...] = turn.get("answers", ())
     ref: VendorRef | None = turn.get("ref")
     message = message_of(turn.get("send", {"text": "hello"}))
-    events = await gathered(
-        agent.run(Turn(message, ref, turn.get("stream", True), answers=answers, session=SESSION), call_of(kind, upstream))
-    )
+    call = call_of(kind, upstream, turn.get("url", URL))
+    events = await gathered(agent.run(Turn(message, ref, turn.get("stream", True), answers=answers, session=SESSION), call))
     if not isinstance(talk, ReplayEgress):
         assert egress.problems == []
         assert egress.left == [], "not everything was asked"

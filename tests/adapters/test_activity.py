@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from adapters.activity import ActivityReader
+from adapters.activity_reader import ActivityReader
 from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Progress, Prompt, PromptKind, Ref, VendorRef
 from adapters.frames import End, Head, JsonBody, SseFrame
 from adapters.vendor import BadOptions, CancelOutcome, options_of, parse
-from tests.adapters.hand_written import SESSION, asked, canceled, exchange
+from tests.adapters.hand_written import SESSION, Seen, asked, canceled, exchange
 from tests.adapters.replay import ReplayEgress, outcome, vendor_of
 
 STUDIO = {"dialect": "copilot-studio"}
@@ -128,18 +128,79 @@ async def test_a_code_goes_back_as_what_the_person_says() -> None:
 
 
 async def test_a_conversation_of_the_studio_may_be_told_by_its_greeting() -> None:
-    greeting = message("hi", conversation={"id": "c-9"})
+    greeting = message("hi", conversation={"id": "c/9"})
     begun = exchange("POST", f"/conversations{VERSION}", {"emitStartConversationEvent": False}, sse=[])
     begun["response"]["stream_raw"] = f"event: activity\ndata: {json.dumps(greeting)}\n\n"
-    said = exchange("POST", f"/conversations/c-9{VERSION}", sse=[])
+    said = exchange("POST", f"/conversations/c%2F9{VERSION}", sse=[])
     said["response"]["stream_raw"] = f"event: activity\ndata: {json.dumps(message('yes'))}\n\n"
     events = await asked("activity", STUDIO, [begun, said])
-    assert next(event.ref for event in events if isinstance(event, Ref)) == VendorRef("c-9")
+    assert next(event.ref for event in events if isinstance(event, Ref)) == VendorRef("c/9")
     assert outcome(events)["artifacts"] == [{"text": "yes"}]
 
 
 async def test_a_conversation_without_an_id_is_none() -> None:
     events = await asked("activity", STUDIO, [exchange("POST", f"/conversations{VERSION}", sse=[])])
+    assert isinstance(events[-1], Failed) and events[-1].kind == "INVALID_AGENT_RESPONSE"
+
+
+ENVIRONMENT = "http://env.environment.vendor.test"
+ISLAND = "http://island.environment.vendor.test/bots/desk/conversations"
+DISCOVERY = "/copilotstudio/agents/desk/conversation-endpoints"
+
+
+def streaming(path: str, *activities: dict[str, Any], conversation: str = "") -> dict[str, Any]:
+    made = exchange("POST", path, sse=activities)
+    made["response"]["stream_raw"] = made["response"]["stream_raw"].replace("data: ", "event: activity\ndata: ")
+    made["response"]["headers"]["x-ms-conversationid"] = conversation
+    return made
+
+
+async def discovering(egress: Seen, ref: VendorRef | None = None) -> list[Event]:
+    """A turn with an agent whose environment tells where it is."""
+    return await asked("activity", {**STUDIO, "agent": "desk"}, egress, url=ENVIRONMENT, ref=ref)
+
+
+async def test_a_conversation_is_held_where_the_environment_says_and_goes_on_there() -> None:
+    told = {"createConversation": f"{ISLAND}?api-version=1", "executeTurn": f"{ISLAND}/{{conversationId}}?api-version=1"}
+    begun = streaming("/bots/desk/conversations?api-version=1", conversation="../c")
+    turn = streaming("/bots/desk/conversations/..%2Fc?api-version=1", message("yes"))
+    seen = Seen(exchange("GET", DISCOVERY, json=told), begun, turn)
+    events = await discovering(seen)
+    assert outcome(events)["artifacts"] == [{"text": "yes"}] and seen.problems == []
+    place = f"{ISLAND}/..%2Fc?api-version=1"
+    assert seen.seen == [(ENVIRONMENT + DISCOVERY, True), (f"{ISLAND}?api-version=1", True), (place, True)]
+    then = Seen(turn)
+    await discovering(then, next(event.ref for event in events if isinstance(event, Ref)))
+    assert then.seen == [(place, True)], "the environment is asked once for each conversation"
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "http://island.environment.evil.test/{conversationId}",
+        "http://evilenvironment.vendor.test/{conversationId}",
+        "http://environment.vendor.test.evil.test/{conversationId}",
+        "https://island.environment.vendor.test/{conversationId}",
+        "http://island.environment.vendor.test:81/{conversationId}",
+        "http://me@island.environment.vendor.test/{conversationId}",
+        "http://island.environment.vendor.test/",
+        "http://island.environment.vendor.test/{conversationId}/{other}",
+        "http://island.environment.vendor.test/{conversationId}#x",
+        "http://evil.test\\.environment.vendor.test/{conversationId}",
+        "http://[/{conversationId}",
+        "/bots/{conversationId}",
+    ],
+)
+async def test_an_environment_leads_nowhere_outside_of_its_domain(where: str) -> None:
+    seen = Seen(exchange("GET", DISCOVERY, json={"createConversation": ISLAND, "executeTurn": where}))
+    events = await discovering(seen)
+    assert isinstance(events[-1], Failed) and events[-1].kind == "INVALID_AGENT_RESPONSE"
+    assert [url for url, _ in seen.seen] == [ENVIRONMENT + DISCOVERY]
+
+
+async def test_an_address_that_begins_conversations_has_no_place_for_an_id() -> None:
+    told = {"createConversation": f"{ISLAND}/{{conversationId}}", "executeTurn": f"{ISLAND}/{{conversationId}}"}
+    events = await discovering(Seen(exchange("GET", DISCOVERY, json=told)))
     assert isinstance(events[-1], Failed) and events[-1].kind == "INVALID_AGENT_RESPONSE"
 
 

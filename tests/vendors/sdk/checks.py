@@ -41,6 +41,8 @@ SDKS = (
     Sdk("openai", ("openai-agents", "openai-chat", "openai-responses"), OF_OPENAI),
     Sdk("foundry", ("foundry",)),
     Sdk("anthropic", ("anthropic-agents",)),
+    Sdk("copilot", ("activity",), "activity-copilot"),
+    Sdk("activity", ("activity", "direct-line"), "activity-(?!copilot)|direct_line", home="sdk-copilot"),
     Sdk("botocore", ("bedrock", "agentcore"), covers="POST /(agents|runtimes)/"),
     Sdk("langgraph", ("langgraph",)),
     Sdk("llama_agents", ("llama-agents",)),

@@ -31,15 +31,17 @@ class Fake:
         self.exchanges, self.asked = list(exchanges), []
 
     def answer(self, method: str, path: str, headers: Json, body: bytes) -> Json:
-        """The next recorded answer for this method and path; 599 for a request that nobody recorded."""
-        if self.asked and (known := self.aside(method, urlsplit(path).path)) is not None:
-            raw = base64.b64encode(json.dumps(known).encode()).decode()
-            return {"status": 200, "headers": {"content-type": "application/json"}, "body": raw}
-        self.asked.append({"method": method, "path": path, "headers": headers, "json": _json(body)})
+        """The next recorded answer for this method and path, else what is answered besides; 599 for a request that nobody recorded."""
+        asked = {"method": method, "path": path, "headers": headers, "json": _json(body)}
         for place, each in enumerate(self.exchanges):
             if each["method"] == method and urlsplit(each["path"]).path == urlsplit(path).path:
+                self.asked.append(asked)
                 response: Json = self.exchanges.pop(place)["response"]
                 return response
+        if (known := self.aside(method, urlsplit(path).path)) is not None:
+            raw = base64.b64encode(json.dumps(known).encode()).decode()
+            return {"status": 200, "headers": {"content-type": "application/json"}, "body": raw}
+        self.asked.append(asked)
         return {"status": 599, "headers": {"content-type": "application/json"}, "body": ""}
 
 
@@ -171,12 +173,11 @@ def _without(body: Any, names: tuple[str, ...], other: Any) -> Any:
     return {name: value for name, value in body.items() if name not in names or other.get(name)}
 
 
-def events_in(response: Json) -> list[Json]:
-    """The JSON of each server-sent event of an answer, without the mark of its end."""
-    text = base64.b64decode(response["body"]).decode()
-    lines = [
-        line[5:].strip() for block in text.replace("\r\n", "\n").split("\n\n") for line in block.split("\n") if line.startswith("data:")
-    ]
+def events_in(response: Json, named: str = "") -> list[Json]:
+    """The JSON of each server-sent event of an answer, or of those of one name, without the mark of its end."""
+    blocks = base64.b64decode(response["body"]).decode().replace("\r\n", "\n").split("\n\n")
+    wanted = [block.split("\n") for block in blocks if not named or f"event: {named}" in block.split("\n")]
+    lines = [line[5:].strip() for block in wanted for line in block if line.startswith("data:")]
     return [json.loads(line) for line in lines if line and line != "[DONE]"]
 
 

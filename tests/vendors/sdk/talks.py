@@ -25,7 +25,7 @@ class Listening(Playback):
     def _next(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Json:
         response = super()._next(method, url, headers, body)
         answer = {"status": response["status"], "headers": dict(response["headers"]), "body": base64.b64encode(body_of(response)).decode()}
-        path = url.removeprefix("http://vendor.test")
+        path = re.sub(r"^https?://[^/]*", "", url)
         sent = {name.lower(): value for name, value in headers.items()}
         self.heard.append({"method": method, "path": path, "headers": sent, "json": json.loads(body) if body else None, "response": answer})
         return response
