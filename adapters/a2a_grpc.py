@@ -32,8 +32,10 @@ from adapters.a2a_wire.transport import (
 )
 from adapters.contract import Call, Unreachable, UpstreamFault
 from adapters.egress import CONNECT_SECONDS, Egress
-from adapters.task import Message, StreamResponse, Task
+from adapters.task import Message, StreamResponse, Task, encode
+from policies.strict_json import LARGE, in_reader
 
+R = TypeVar("R")
 S = TypeVar("S")
 _Code: Final = grpc.StatusCode
 _KEY: Final = re.compile(r"[0-9a-z_.-]+")
@@ -63,10 +65,10 @@ class GrpcTransport:
         self._channels = Channels(egress, now, roots)
 
     async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
-        return _event(peer, await self._ask("SendMessage", peer, call, _send_request(peer, message, modes)))
+        return await _read(_event, peer, await self._ask("SendMessage", peer, call, await _written(peer, message, modes)))
 
     async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
-        async with aclosing(self._streamed(peer, call, "SendStreamingMessage", _send_request(peer, message, modes))) as events:
+        async with aclosing(self._streamed(peer, call, "SendStreamingMessage", await _written(peer, message, modes))) as events:
             async for event in events:
                 yield event
 
@@ -86,7 +88,7 @@ class GrpcTransport:
         try:
             async for response in arriving:
                 heard = True
-                yield _event(peer, response)
+                yield await _read(_event, peer, response)
         except grpc.aio.AioRpcError as error:
             if not (heard and error.code() in _CUT):
                 raise _fault(line, error) from None
@@ -95,12 +97,12 @@ class GrpcTransport:
 
     async def task(self, peer: Peer, call: Call, task_id: str) -> Task:
         request = pb03.GetTaskRequest(name=f"tasks/{task_id}") if peer.older else pb1.GetTaskRequest(tenant=peer.tenant, id=task_id)
-        return _task(peer, await self._ask("GetTask", peer, call, request))
+        return await _read(_task, peer, await self._ask("GetTask", peer, call, request))
 
     async def cancel(self, peer: Peer, call: Call, task_id: str) -> Task:
         request = pb03.CancelTaskRequest(name=f"tasks/{task_id}") if peer.older else pb1.CancelTaskRequest(tenant=peer.tenant, id=task_id)
         try:
-            return _task(peer, await self._ask("CancelTask", peer, call, request))
+            return await _read(_task, peer, await self._ask("CancelTask", peer, call, request))
         except PeerError as error:
             if "TaskNotCancelable" in error.detail:  # in 0.3 its name is all that tells it
                 raise PeerError(TASK_NOT_CANCELABLE, "gRPC", error.detail) from None
@@ -128,6 +130,18 @@ class GrpcTransport:
         if stub is None:
             stub = line.stubs[peer.older] = (grpc03 if peer.older else grpc1).A2AServiceStub(line.channel)
         return line, stub
+
+
+async def _read(read: Callable[[Peer, Protobuf], R], peer: Peer, message: Protobuf) -> R:
+    """Reads an answer; a large one beside the event loop."""
+    return read(peer, message) if message.ByteSize() <= LARGE else await in_reader(read, peer, message)
+
+
+async def _written(peer: Peer, message: Message, modes: tuple[str, ...]) -> Protobuf:
+    """The request to send; a large one is made beside the event loop."""
+    if len(encode(message)) <= LARGE:
+        return _send_request(peer, message, modes)
+    return await in_reader(_send_request, peer, message, modes)
 
 
 def _send_request(peer: Peer, message: Message, modes: tuple[str, ...]) -> Protobuf:

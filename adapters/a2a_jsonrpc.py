@@ -15,6 +15,7 @@ from adapters.request_signing import NoSigner, Signer
 from adapters.sse import until_cut
 from adapters.task import Message, Task
 from adapters.unhurried import unhurried
+from policies.strict_json import LARGE, off_loop
 
 
 class JsonRpcTransport:
@@ -29,7 +30,7 @@ class JsonRpcTransport:
         dialect = _dialect(peer)
         params = dialect.send_params(message, modes, peer.tenant, peer.notify, peer.metadata)
         body, request_id = await self._ask(peer, call, dialect.send, params)
-        return rpc.read_event(body, request_id)
+        return rpc.read_event(body, request_id) if len(body) <= LARGE else await off_loop(rpc.read_event, body, request_id)
 
     async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
         dialect = _dialect(peer)
@@ -54,17 +55,17 @@ class JsonRpcTransport:
                 whole = await answer.read(ANSWER_LIMIT)
                 if answer.status != 200:
                     raise rpc.http_fault(answer.status, whole, answer.headers.get("www-authenticate", ""))
-                yield rpc.read_event(whole, request_id)
+                yield await off_loop(rpc.read_event, whole, request_id)
                 return
             async with aclosing(until_cut(unhurried(answer), ANSWER_LIMIT)) as events:
                 async for event in events:
-                    yield rpc.read_event(event.data, request_id)
+                    yield await off_loop(rpc.read_event, event.data, request_id)
 
     async def task(self, peer: Peer, call: Call, task_id: str) -> Task:
-        return rpc.read_task(*await self._ask(peer, call, _dialect(peer).get, _task_params(peer, task_id)))
+        return await off_loop(rpc.read_task, *await self._ask(peer, call, _dialect(peer).get, _task_params(peer, task_id)))
 
     async def cancel(self, peer: Peer, call: Call, task_id: str) -> Task:
-        return rpc.read_task(*await self._ask(peer, call, _dialect(peer).cancel, _task_params(peer, task_id)))
+        return await off_loop(rpc.read_task, *await self._ask(peer, call, _dialect(peer).cancel, _task_params(peer, task_id)))
 
     async def _ask(self, peer: Peer, call: Call, method: str, params: Any) -> tuple[bytes, int]:
         request_id = next(self._ids)

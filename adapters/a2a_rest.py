@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from adapters.a2a_wire import tolerant, v03_proto, v1
-from adapters.a2a_wire.rpc import V1
+from adapters.a2a_wire.rpc import V1, check_size
 from adapters.a2a_wire.tolerant import PeerEvent
 from adapters.a2a_wire.transport import ANSWER_LIMIT, METHOD_NOT_FOUND, REASONS, TASK_NOT_FOUND, Peer, PeerError, Transport, seconds_left
 from adapters.aws_access import is_signed
@@ -19,7 +19,7 @@ from adapters.request_signing import NoSigner, Signer
 from adapters.sse import until_cut
 from adapters.task import Message, StreamResponse, Task, encode
 from adapters.unhurried import unhurried
-from policies.strict_json import BadJson, parse
+from policies.strict_json import LARGE, BadJson, off_loop, parse
 
 _SEND: Final = "/message:send"
 _STREAM: Final = "/message:stream"
@@ -39,7 +39,8 @@ class RestTransport:
         self._signer = signer or NoSigner()
 
     async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
-        return _read_event(peer, await self._ask("POST", peer, call, _SEND, _send_params(peer, message, modes)))
+        body = await self._ask("POST", peer, call, _SEND, _send_params(peer, message, modes))
+        return _read_event(body, peer) if len(body) <= LARGE else await off_loop(_read_event, body, peer)
 
     async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
         async with aclosing(self._streamed(peer, call, _STREAM, _send_params(peer, message, modes))) as events:
@@ -61,17 +62,17 @@ class RestTransport:
                 whole = await answer.read(ANSWER_LIMIT)
                 if answer.status != 200:
                     raise _challenged(answer) or _fault(answer.status, whole, METHOD_NOT_FOUND if path == _STREAM else TASK_NOT_FOUND)
-                yield _read_event(peer, whole)
+                yield await off_loop(_read_event, whole, peer)
                 return
             async with aclosing(until_cut(unhurried(answer), ANSWER_LIMIT)) as events:
                 async for event in events:
-                    yield _read_event(peer, event.data)
+                    yield await off_loop(_read_event, event.data, peer)
 
     async def task(self, peer: Peer, call: Call, task_id: str) -> Task:
-        return _read_task(peer, await self._ask("GET", peer, call, f"/tasks/{quote(task_id, safe='')}"))
+        return await off_loop(_read_task, await self._ask("GET", peer, call, f"/tasks/{quote(task_id, safe='')}"), peer)
 
     async def cancel(self, peer: Peer, call: Call, task_id: str) -> Task:
-        return _read_task(peer, await self._ask("POST", peer, call, f"/tasks/{quote(task_id, safe='')}:cancel", {}))
+        return await off_loop(_read_task, await self._ask("POST", peer, call, f"/tasks/{quote(task_id, safe='')}:cancel", {}), peer)
 
     async def _ask(self, method: str, peer: Peer, call: Call, path: str, params: Any = None) -> bytes:
         body, url = None if params is None else encode(params), _url(peer, path)
@@ -110,8 +111,9 @@ def _send_params(peer: Peer, message: Message, modes: tuple[str, ...]) -> Any:
     return V1.send_params(message, modes, "", peer.notify, peer.metadata)
 
 
-def _read_event(peer: Peer, body: bytes) -> PeerEvent:
+def _read_event(body: bytes, peer: Peer) -> PeerEvent:
     """Clean 1.0 is decoded once; anything else is read by its shape."""
+    check_size(body)
     if not peer.older:
         try:
             response = _decode_event(body)
@@ -126,7 +128,8 @@ def _read_event(peer: Peer, body: bytes) -> PeerEvent:
     return tolerant.read_event(v03_proto.lift_event(value) if peer.older else value)
 
 
-def _read_task(peer: Peer, body: bytes) -> Task:
+def _read_task(body: bytes, peer: Peer) -> Task:
+    check_size(body)
     if not peer.older:
         try:
             task = _decode_task(body)

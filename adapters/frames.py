@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from adapters.contract import InvalidAnswer
 from adapters.sse import EVENT_LIMIT, SseReader
+from policies.strict_json import LARGE, count_names
 
 UNREADABLE: Final = "The agent's answer can't be read"
 TOO_LARGE: Final = "The agent's answer has a piece that is too large"
@@ -151,8 +152,10 @@ def decoder_for(content_type: str, more: Decoders | None = None) -> Decoder:
 
 
 def parsed(body: bytes) -> Any:
-    """Raises InvalidAnswer for what is no JSON, or nested deeper than anybody reads."""
+    """Raises InvalidAnswer for what is no JSON, or nested deeper than anybody reads, or of too many parts."""
     try:
+        if len(body) > LARGE:
+            count_names(body)
         return msgspec.json.decode(body)
     except (ValueError, RecursionError) as error:
         raise InvalidAnswer(UNREADABLE, f"{type(error).__name__}: {error}"[:300]) from error

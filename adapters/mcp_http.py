@@ -13,6 +13,7 @@ from adapters.contract import NotSent, Unreachable, UpstreamFault
 from adapters.egress import LIMIT, Egress, Streamed
 from adapters.mcp_wire import BadAnswer, Envelope, RequestId, check_answer, read_answer, read_envelope
 from adapters.sse import SseReader
+from policies.strict_json import LARGE, off_loop
 
 URLS_KEPT: Final = 4096
 LATE: Final = "The server did not answer in time"
@@ -69,9 +70,12 @@ class McpHttp:
         if url in self._plain:
             fetched = await self._egress.request("POST", url, headers=headers, body=body, timeout=seconds, limit=self._limit)
             if not is_stream(fetched.headers):
-                return _exchange(fetched.status, fetched.headers, fetched.body, expected)
+                body = fetched.body
+                if len(body) > LARGE:
+                    return await off_loop(_exchange, body, fetched.status, fetched.headers, expected)
+                return _exchange(body, fetched.status, fetched.headers, expected)
             self._plain.discard(url)
-            found = _found(SseReader(self._limit), fetched.body, expected)
+            found = await _found(SseReader(self._limit), fetched.body, expected)
             return _cut() if found is None else Exchange(fetched.status, fetched.headers, found)
         try:
             async with asyncio.timeout(seconds), self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds) as answer:
@@ -145,7 +149,7 @@ class McpHttp:
             size += len(chunk)
             if size > self._limit:
                 raise UpstreamFault("The server's answer is too large", f"more than {self._limit} bytes of events")
-            found = _found(reader, chunk, expected)
+            found = await _found(reader, chunk, expected)
             if found is not None:
                 return Exchange(answer.status, answer.headers, found)
         return _cut()
@@ -187,7 +191,7 @@ class _Cursor:
         return None
 
     async def _take(self, data: bytes) -> Envelope | None:
-        message = read_envelope(data) if data else None  # 2025-11-25: an empty event only tells where to take up the stream
+        message = await off_loop(read_envelope, data) if data else None  # 2025-11-25: an empty event only tells where to take up the stream
         if message is None:
             return None
         if message.method is UNSET:
@@ -199,14 +203,15 @@ class _Cursor:
 
 async def whole(answer: Streamed, expected: RequestId, limit: int = LIMIT) -> Exchange:
     """An answer that is no stream."""
-    return _exchange(answer.status, answer.headers, await answer.read(limit), expected)
+    body = await answer.read(limit)
+    return await off_loop(_exchange, body, answer.status, answer.headers, expected)
 
 
 def is_stream(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").lower().startswith("text/event-stream")
 
 
-def _exchange(status: int, headers: Mapping[str, str], body: bytes, expected: RequestId) -> Exchange:
+def _exchange(body: bytes, status: int, headers: Mapping[str, str], expected: RequestId) -> Exchange:
     try:
         return Exchange(status, headers, read_answer(body, expected))
     except BadAnswer:
@@ -215,12 +220,12 @@ def _exchange(status: int, headers: Mapping[str, str], body: bytes, expected: Re
         return Exchange(status, headers, None)
 
 
-def _found(reader: SseReader, chunk: bytes, expected: RequestId) -> Envelope | None:
+async def _found(reader: SseReader, chunk: bytes, expected: RequestId) -> Envelope | None:
     """The answer among the events that `chunk` completes; notifications are skipped."""
-    for event in reader.feed(chunk):
+    for event in await off_loop(reader.feed, chunk):
         if not event.data:
             continue
-        message = read_envelope(event.data)
+        message = await off_loop(read_envelope, event.data)
         if message.method is UNSET:
             return check_answer(message, expected)
         if message.id is not None and message.method != "ping":

@@ -15,7 +15,7 @@ from adapters.mcp_listening import LegacyListening, ModernListening, Subscribed
 from adapters.mcp_modern import ModernRequests
 from adapters.mcp_peer import Listener, Listening, Peer
 from adapters.mcp_probe import Era, Probe, knows_handshake, probe
-from adapters.mcp_rounds import WrongEra, answered, settled
+from adapters.mcp_rounds import WrongEra, answer_of, answered, settled
 from adapters.mcp_sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, Sessions
 from adapters.mcp_sse import SseSessions
 from adapters.mcp_watching import Changed, watch_legacy, watch_modern, watch_sse
@@ -212,11 +212,12 @@ class McpPool:
         peer = request.peer
         if era == "modern":
             if peer is None:
-                return answered(request, await self._modern.once(call, request), True)
+                exchange = await self._modern.once(call, request)
+                return answered(request, exchange, True) if request.modern else await answer_of(request, exchange, True)
             return await self._modern_with(peer, call, request)
         requests = self._legacy if era == "legacy" else self._sse
         if peer is None:
-            return answered(request, await requests.once(call, request), False)
+            return await answer_of(request, await requests.once(call, request), False)
         return await settled(request, peer, False, lambda again: requests.once(call, request, again.thought), self._clock)
 
     async def _modern_with(self, peer: Peer, call: Call, request: McpRequest) -> McpAnswer:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from adapters.contract import Challenged, Unreachable, UpstreamFault
 from adapters.mcp_crossing import checked, lacking, question_for, refusal, result_for, unfinished
@@ -25,6 +25,7 @@ from adapters.mcp_wire import (
     WireError,
     members_of,
 )
+from policies.strict_json import LARGE, in_reader
 
 ROUNDS_MAX: Final = 8
 QUESTIONS_MAX: Final = 16  # of one round
@@ -58,6 +59,14 @@ def answered(request: McpRequest, exchange: Exchange, modern: bool) -> McpAnswer
     raise _fault(request, exchange, modern)
 
 
+async def answer_of(request: McpRequest, exchange: Exchange, modern: bool) -> McpAnswer:
+    """Reads the answer as `answered` does; a large one that has to cross between the eras beside the event loop."""
+    result = exchange.answer.result if exchange.answer is not None else UNSET
+    if request.modern == modern or not isinstance(result, Raw) or memoryview(result).nbytes <= LARGE:
+        return answered(request, exchange, modern)
+    return await in_reader(answered, request, exchange, modern)
+
+
 async def settled(request: McpRequest, peer: Peer, modern: bool, once: Once, clock: Callable[[], float]) -> McpAnswer:
     """The answer after as many rounds as it takes; `once` sends the request. While the client is asked, the call's time stands still:
     `clock` counts its seconds.
@@ -78,7 +87,7 @@ async def settled(request: McpRequest, peer: Peer, modern: bool, once: Once, clo
             thought += clock() - began
             continue
         try:
-            return answered(request, exchange, modern)
+            return await answer_of(request, exchange, modern)
         except McpRefused as refused:
             if not (request.modern and not modern and refused.code == URL_REQUIRED and refused.data):
                 raise

@@ -16,7 +16,7 @@ from adapters.mcp_peer import Listener, Listening, Peer
 from adapters.mcp_probe import DECLARED, Probe, declaring, probed
 from adapters.mcp_process import START_SECONDS, Command, Owner, Process
 from adapters.mcp_room import ANYBODY, retiring
-from adapters.mcp_rounds import Again, WrongEra, answered, settled
+from adapters.mcp_rounds import Again, WrongEra, answer_of, settled
 from adapters.mcp_watching import Changed, watch_duplex
 from adapters.mcp_wire import McpAnswer, McpRequest, Said
 
@@ -88,7 +88,7 @@ class StdioServers:
 
         try:
             if request.peer is None:
-                return answered(request, await once(Again()), duplex.modern)
+                return await answer_of(request, await once(Again()), duplex.modern)
             return await settled(request, request.peer, duplex.modern, once, self._clock)
         except WrongEra as error:
             raise UpstreamFault("The server's answer is not one of its protocol", str(error)) from error

@@ -20,6 +20,7 @@ from adapters.contract import UpstreamFault
 from policies.strict_json import MAX_DEPTH, BadJson, parse
 
 DOCUMENT_MAX: Final = 32 << 20  # bytes
+MEMBERS_MAX: Final = 4_000_000  # arrays, objects and names; an operator names the document, and it is read beside the event loop
 _IS_FAST: Final = bool(yaml.__with_libyaml__)
 YAML_MAX: Final = DOCUMENT_MAX if _IS_FAST else 1 << 20  # bytes; PyYAML without libyaml reads 0.2 MB a second
 _LOADER: Final = yaml.CSafeLoader if _IS_FAST else yaml.SafeLoader
@@ -34,7 +35,7 @@ _TAGS: Final = frozenset({"!", *(_TAG + name for name in ("str", "int", "float",
 def parsed(text: bytes) -> Any:
     """A document, JSON or YAML without aliases, which could make a small text endless. Raises UpstreamFault."""
     try:
-        return parse(text)
+        return parse(text, MEMBERS_MAX)
     except BadJson:
         if len(text) > YAML_MAX:
             raise UpstreamFault("The OpenAPI document is no JSON, and too large for YAML", f"more than {YAML_MAX} bytes") from None

@@ -16,6 +16,7 @@ from adapters.egress import Egress, EgressRefused
 from adapters.frames import Decoders, End, Frame, Head, decoder_for, parsed
 from adapters.task import Part
 from adapters.vendor_faults import fault_of
+from policies.strict_json import LARGE, in_reader, off_loop
 
 ANSWER_MAX: Final = 8 << 20  # bytes of an answer that is read as a whole
 ERROR_MAX: Final = 64 << 10  # bytes of an answer that tells of an error
@@ -117,7 +118,7 @@ class Line(Generic[O_co]):
         names = _small(answer.headers)
         if not 200 <= answer.status < 300 and answer.status not in request.also:
             raise self._hushed(fault_of(answer.status, names, answer.body), request)
-        return Answered(answer.status, names, parsed(answer.body) if answer.body.strip() else None)
+        return Answered(answer.status, names, await off_loop(parsed, answer.body) if answer.body.strip() else None)
 
     async def polled(self, request: Request, every: float) -> AsyncGenerator[Any, None]:
         """The JSON of an answer, over and over, with a pause of `every` seconds before each. Raises UpstreamFault."""
@@ -148,8 +149,10 @@ class Line(Generic[O_co]):
                 yield End(True)
                 return
             decoder = decoder_for(names.get("content-type", ""), more)
+            size = 0
             try:
                 async for chunk in answer:
+                    size += len(chunk)
                     for frame in decoder.feed(chunk):
                         yield frame
             except UpstreamFault as fault:
@@ -157,7 +160,7 @@ class Line(Generic[O_co]):
                     raise
                 yield End(False)
                 return
-            for frame in decoder.finish():
+            for frame in decoder.finish() if size <= LARGE else await in_reader(decoder.finish):
                 yield frame
 
     async def fetched(self, part: Part, more: Mapping[str, str] | None = None) -> Part:

@@ -18,6 +18,8 @@ from gateway.database_start import Patience, reach
 from gateway.front import Doors, Front
 from gateway.settings import Settings
 from gateway.visits import Visits
+from gateway.watchdog import BUCKETS as BLOCKED_BUCKETS
+from gateway.watchdog import Watchdog
 
 SETTINGS = "INTERLOCK_SERVING"
 NOT_STARTED = 3
@@ -96,6 +98,9 @@ def application(gateway: Gateway) -> Front:
     agents = doors.agent_door(gateway, admission, operations, visits)
     administration = rest(gateway, admission, clients, shown)
     joined = Doors(agents, tool_door.endpoint(gateway, admission), doors.health(gateway, admission), administration, gateway.lifespan)
+    watchdog = Watchdog(gateway.metrics.duration("event_loop_blocked", "How long the event loop stood still.", BLOCKED_BUCKETS))
+    gateway.opening.append(watchdog.start)
+    gateway.closing.append(watchdog.stop)
     if settings.grpc_port:
         gateway.opening.append(lambda: doors.open_grpc(gateway, admission, operations, visits))
     return Front(admission, joined, visits)

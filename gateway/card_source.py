@@ -16,7 +16,7 @@ from adapters.egress import Egress, EgressRefused
 from adapters.request_signing import NoSigner, Signer
 from gateway.offers import BadRequest, UrlRefused
 from policies.jwks import BadKeySet
-from policies.strict_json import BadJson, parse
+from policies.strict_json import BadJson, in_reader, off_loop, parse
 from registry.card import AgentCard, BadCard
 from registry.card_reader import CARD_MAX, read_card, urls_of
 from registry.health import Health
@@ -76,12 +76,9 @@ class CardSource:
         self._credentials = credentials
         self._ours = ours
 
-    def given(self, document: Mapping[str, Any]) -> Read:
+    async def given(self, document: Mapping[str, Any]) -> Read:
         """A card that came in a request. Raises BadCard."""
-        text = json.dumps(document, ensure_ascii=False)
-        if len(text.encode()) > CARD_MAX:
-            raise BadCard("card", f"is larger than {CARD_MAX} bytes")
-        return Read(read_card(document), text)
+        return await in_reader(_read_given, document)
 
     async def fetched(self, url: str, upstream: Mapping[str, Any], known: Health | None = None) -> Read | None:
         """The card at a well-known path below the URL, or at the URL itself. Redirects are not followed.
@@ -104,7 +101,7 @@ class CardSource:
                 seen.append(f"{path} answers {answer.status}")
                 continue
             try:
-                document = parse(answer.body)
+                document = await off_loop(parse, answer.body)
             except BadJson as error:
                 seen.append(f"{path}: {error}")
                 continue
@@ -181,6 +178,13 @@ class CardSource:
             return await self._egress.request("GET", place, headers=headers, body=None, timeout=CARD_SECONDS, limit=CARD_MAX)
         except EgressRefused as refused:
             raise UrlRefused("url", f"is refused: {refused.public}") from refused
+
+
+def _read_given(document: Mapping[str, Any]) -> Read:
+    text = json.dumps(document, ensure_ascii=False)
+    if len(text.encode()) > CARD_MAX:
+        raise BadCard("card", f"is larger than {CARD_MAX} bytes")
+    return Read(read_card(document), text)
 
 
 def _places(url: str) -> list[str]:

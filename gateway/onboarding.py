@@ -211,7 +211,7 @@ class Onboarding:
         return _fit(found, offer, by)
 
     async def _carded(self, blank: Candidate, offer: AgentOffer, keys: Sequence[Mapping[str, Any]]) -> Candidate:
-        read = self._cards.given(offer.card) if offer.card is not None else await self._cards.fetched(offer.url, offer.terms.upstream)
+        read = await self._cards.given(offer.card) if offer.card is not None else await self._cards.fetched(offer.url, offer.terms.upstream)
         assert read is not None  # nothing was known before
         return await self._assessed(blank, read, keys)
 

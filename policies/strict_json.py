@@ -1,84 +1,142 @@
-"""JSON from strangers: size, encoding, depth, duplicate keys and numbers are checked before anything is believed."""
+"""JSON from others, read strictly and in one pass: no name twice, no number beyond a float, no lone surrogate, bounded depth and size."""
 
-import json
+import asyncio
+import gc
 import math
-import re
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
-MAX_DEPTH = 64
-_STRING = re.compile(rb'"(?:[^"\\]+|\\.)*+"?', re.DOTALL)  # also one that never ends, so that no byte is looked at twice
-_SQUARE = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+import jiter
+
+MAX_DEPTH: Final = 64
+DIGITS_MAX: Final = 308  # of an integer, so that it is finite as a float too
+MEMBERS_MAX: Final = 250_000  # arrays, objects and names in one document
+VALUES_MAX: Final = 2_000_000  # values in one document: as many as 4 MB can hold
+LARGE: Final = 1 << 16  # bytes; what is longer is read beside the event loop
+
+_HUGE: Final = 10**DIGITS_MAX
+_SHAPE: Final = bytes.maketrans(b"123456789E", b"000000000e")
+_LONG: Final = b"0" * 200
+_REASONS: Final = {
+    "duplicate key": "an object has the same key twice",
+    "recursion limit": f"the text is nested deeper than {MAX_DEPTH} levels",
+    "unicode code point": "the text is not UTF-8",
+    "hex escape": "a string has a lone surrogate, or an escape that does not end",
+    "out of range": "a number is too long",
+}
+_reader: Final = ThreadPoolExecutor(1, "json-reader")  # one, so that the event loop never waits behind several for the interpreter
+T = TypeVar("T")
 
 
 class BadJson(ValueError):
-    """The text is not JSON that we accept; the message says why and never quotes it."""
+    """The text is not JSON that the gateway accepts; the message says why and never quotes it."""
 
 
-def parse(raw: bytes) -> Any:
-    """Decodes UTF-8 JSON: at most 64 levels deep, no duplicate keys, finite numbers, no lone surrogates.
+def parse(raw: bytes, members_max: int = MEMBERS_MAX) -> Any:
+    """Decodes UTF-8 JSON of at most MAX_DEPTH levels, `members_max` arrays, objects and names, and VALUES_MAX values. Raises BadJson.
 
-    An integer has at most 308 characters, so that it is finite as a float too.
-    The caller bounds the size. Raises BadJson.
+    The caller bounds the size in bytes, and reads what is longer than LARGE beside the event loop: `await off_loop(parse, raw)`.
     """
+    if len(raw) > LARGE:
+        return _parse_large(raw, members_max)
+    value = _decode(raw, unique=True)
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
-        _check_depth(raw)
-    try:
-        text = raw.decode("utf-8")
-        value = _DECODER.decode(text)
-    except BadJson:
-        raise
-    except UnicodeDecodeError:
-        raise BadJson("the text is not UTF-8") from None
-    except (ValueError, RecursionError):
-        raise BadJson("the text is not JSON") from None
-    if "\\u" in text:
-        _check_surrogates(text, value)
+        _check_containers(value)
+    _check_shape(raw, value)
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise BadJson("an object has the same key twice")
+def _parse_large(raw: bytes, members_max: int) -> Any:
+    """Only the decoding itself holds the interpreter, for some 20 ms per 4 MB; the checks let other threads run meanwhile."""
+    names = count_names(raw, members_max)
+    collecting = gc.isenabled()
+    gc.disable()  # JSON has no cycles, and the collector would walk through all of it several times
+    try:
+        value = _decode(raw, unique=False)
+    finally:
+        if collecting:
+            gc.enable()
+    if _check_containers(value) != names:
+        raise BadJson(_REASONS["duplicate key"])
+    _check_shape(raw, value)
+    return value
+
+
+async def off_loop(act: Callable[..., T], raw: bytes, *arguments: Any) -> T:
+    """Calls `act(raw, *arguments)`; where `raw` is longer than LARGE, in the thread for that, so that the event loop goes on meanwhile."""
+    if len(raw) <= LARGE:
+        return act(raw, *arguments)
+    return await in_reader(act, raw, *arguments)
+
+
+async def in_reader(act: Callable[..., T], *arguments: Any) -> T:
+    """Calls `act(*arguments)` in the thread that reads what is large."""
+    return await asyncio.get_running_loop().run_in_executor(_reader, act, *arguments)
+
+
+def count_names(raw: bytes, members_max: int = MEMBERS_MAX) -> int:
+    """The names of members in a text, which bounds what the text becomes when it is decoded. Raises BadJson where that is too much."""
+    plain = raw.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in raw else raw  # each quote that is left begins or ends a string
+    names = containers = commas = inside = 0
+    for start in range(0, len(plain), LARGE):
+        parts = plain[start : start + LARGE].split(b'"')
+        outside = b"".join(parts[inside::2])
+        inside ^= (len(parts) - 1) & 1
+        names += outside.count(b":")
+        containers += outside.count(b"[") + outside.count(b"{")
+        commas += outside.count(b",")
+        if names + containers > members_max:
+            raise BadJson(f"the text has more than {members_max} arrays, objects and names")
+        if commas >= VALUES_MAX:
+            raise BadJson(f"the text has more than {VALUES_MAX} values")
+    return names
+
+
+def _decode(raw: bytes, unique: bool) -> Any:
+    try:
+        return jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=unique, cache_mode="keys")
+    except ValueError as error:
+        raise BadJson(_reason(str(error))) from None
+
+
+def _reason(said: str) -> str:
+    """The words of the library, which names a place and quotes nothing but duplicate keys."""
+    return next((reason for mark, reason in _REASONS.items() if mark in said), f"the text is not JSON: {said}")
+
+
+def _check_containers(value: Any) -> int:
+    """Goes through the levels, which are at most MAX_DEPTH. Returns how many members all objects have together."""
+    members = 0
+    level = [value] if type(value) in (dict, list) else []
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return members
+        members += sum(len(each) for each in level if type(each) is dict)
+        inner = (each.values() if type(each) is dict else each for each in level)
+        level = [each for some in inner for each in some if type(each) is dict or type(each) is list]
+    if level:
+        raise BadJson(_REASONS["recursion limit"])
     return members
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise BadJson("a number is not finite")
-    return number
+def _check_shape(raw: bytes, value: Any) -> None:
+    """Checks the numbers of a text in which one could be too large: one has very many digits, or an exponent of three."""
+    shape = raw.translate(_SHAPE)
+    if b"0e000" in shape or b"0e+000" in shape or _LONG in shape:
+        _check_numbers(value)
 
 
-def _integer(text: str) -> int:
-    if len(text) > 308:
-        raise BadJson("a number is too long")
-    return int(text)
-
-
-def _constant(name: str) -> Any:
-    raise BadJson(f"{name} is not JSON")
-
-
-def _check_depth(raw: bytes) -> None:
-    """Takes the innermost pairs of brackets away, once per level: what is left after the last is too deep, or never closes."""
-    marks = _STRING.sub(b"", raw).translate(_SQUARE, _NO_BRACKETS)
-    for _ in range(MAX_DEPTH):
-        fewer = marks.replace(b"[]", b"")
-        if len(fewer) == len(marks):
-            break
-        marks = fewer
-    if marks:
-        raise BadJson(f"the text is nested deeper than {MAX_DEPTH} levels, or its brackets do not match")
-
-
-def _check_surrogates(text: str, value: Any) -> None:
-    if "\\ud" in text.lower():
-        try:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError:
-            raise BadJson("a string has a lone surrogate") from None
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_int=_integer, parse_constant=_constant)
+def _check_numbers(value: Any) -> None:
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if type(each) is dict:
+            waiting += each.values()
+        elif type(each) is list:
+            waiting += each
+        elif type(each) is float:
+            if not math.isfinite(each):
+                raise BadJson("a number is not finite")
+        elif type(each) is int and not -_HUGE < each < _HUGE:
+            raise BadJson("a number is too long")

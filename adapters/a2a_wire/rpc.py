@@ -12,7 +12,7 @@ from adapters.a2a_wire.tolerant import PeerEvent
 from adapters.a2a_wire.transport import PeerError
 from adapters.contract import Challenged, InvalidAnswer, UpstreamFault
 from adapters.task import Message, StreamResponse, Task, encode
-from policies.strict_json import BadJson, parse
+from policies.strict_json import LARGE, BadJson, count_names, parse
 
 T = TypeVar("T")
 
@@ -101,6 +101,7 @@ def read_event(body: bytes, request_id: int) -> PeerEvent:
 
     Raises PeerError for a JSON-RPC error, UpstreamFault for what is not an answer to this request.
     """
+    check_size(body)
     answer = _by_type(_decode_send, body)
     if answer and answer.error is None and not isinstance(answer.result, UnsetType) and v1.is_clean(answer.result):
         _check_id(answer.id, request_id)
@@ -110,11 +111,21 @@ def read_event(body: bytes, request_id: int) -> PeerEvent:
 
 def read_task(body: bytes, request_id: int) -> Task:
     """The answer to GetTask and CancelTask. Raises as `read_event` does."""
+    check_size(body)
     answer = _by_type(_decode_task, body)
     if answer and answer.error is None and isinstance(answer.result, Task) and v1.is_clean(answer.result):
         _check_id(answer.id, request_id)
         return answer.result
     return tolerant.read_task(_result(body, request_id))
+
+
+def check_size(body: bytes) -> None:
+    """Bounds what a large answer becomes when it is decoded. Raises InvalidAnswer."""
+    if len(body) > LARGE:
+        try:
+            count_names(body)
+        except BadJson as bad:
+            raise InvalidAnswer("The agent's answer has too many parts", str(bad)) from None
 
 
 def http_fault(status: int, body: bytes, challenge: str = "") -> UpstreamFault:

@@ -140,11 +140,17 @@ def member_of(response: StreamResponse) -> Task | Message | TaskStatusUpdateEven
 
 def bounded(value: Any, depth: int = DEPTH_LIMIT) -> bool:
     """Whether any JSON is at most `depth` deep and its numbers finite, so that everyone can read what we hand on."""
-    if isinstance(value, dict):
-        return depth > 0 and all(bounded(member, depth - 1) for member in value.values())
-    if isinstance(value, list):
-        return depth > 0 and all(bounded(member, depth - 1) for member in value)
-    return not isinstance(value, float) or math.isfinite(value)
+    if not isinstance(value, dict | list):
+        return not isinstance(value, float) or math.isfinite(value)
+    level: list[Any] = [value]
+    for _ in range(depth):
+        members = [member for each in level for member in (each.values() if isinstance(each, dict) else each)]
+        if any(isinstance(member, float) and not math.isfinite(member) for member in members):
+            return False
+        level = [member for member in members if isinstance(member, dict | list)]
+        if not level:
+            return True
+    return False
 
 
 def send_result(outcome: Task | Message) -> StreamResponse:

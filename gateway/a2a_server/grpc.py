@@ -19,6 +19,7 @@ from google.protobuf.message import Message as Protobuf
 from adapters.a2a_protobuf import DETAILS, status_bytes, to_json
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.contract import UpstreamFault
+from adapters.task import encode
 from gateway.a2a_server.grpc_methods import SERVICES, Method, Service
 from gateway.a2a_server.operations import Asked, Operations
 from gateway.a2a_server.parameters import EXTENSIONS, event_id, extensions_of, idempotency_key
@@ -27,6 +28,7 @@ from gateway.asgi import BadHeader, Scope
 from gateway.deadlines import NAME, moment
 from gateway.errors import VersionNotSupported, a2a_details, challenges, told
 from gateway.visits import Visit, Visits
+from policies.strict_json import LARGE, in_reader
 from registry.store import UnknownName
 
 AGENT = re.compile(r"[a-z0-9-]{1,64}")
@@ -104,7 +106,7 @@ class GrpcDoor:
             visit = self._begin(path, context)
             try:
                 result = await self._act(service, method, request, (context, visit))
-                return method.write(result)
+                return await _written(method, result)
             except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets a status of the protocol, and the log the rest)
                 return await self._refuse(context, visit, error)
             finally:
@@ -117,7 +119,7 @@ class GrpcDoor:
                 async with aclosing(events):
                     async for batch in events:
                         for event in batch:
-                            yield method.write(event)
+                            yield await _written(method, event)
             except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets a status of the protocol, and the log the rest)
                 await self._refuse(context, visit, error)
             finally:
@@ -144,7 +146,8 @@ class GrpcDoor:
             raise UnknownName(agent)
         visit.attributes["gen_ai.agent.name"] = agent
         _check_version(service, metadata)
-        params, visit.last = method.read(_json(request)), moment(metadata.one(NAME))
+        visit.last = moment(metadata.one(NAME))
+        params = method.read(_json(request)) if len(body) <= LARGE else await in_reader(lambda: method.read(_json(request)))
         asked = Asked(
             caller,
             agent,
@@ -204,6 +207,11 @@ def _check_version(service: Service, metadata: Metadata) -> None:
     asked = metadata.one("a2a-version")
     if asked and not re.fullmatch(rf"{re.escape(service.version)}(\.\d{{1,6}})?", asked):
         raise VersionNotSupported((service.version,))
+
+
+async def _written(method: Method, outcome: Any) -> Protobuf:
+    """The answer; a large one is made beside the event loop."""
+    return method.write(outcome) if len(encode(outcome)) <= LARGE else await in_reader(method.write, outcome)
 
 
 def _json(request: Protobuf) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from gateway.asgi import Header, Receive, Scope, Send, check_json, read_body, re
 from gateway.deadlines import deadline_in
 from gateway.errors import InvalidRequest, a2a_details, http_headers, told
 from gateway.visits import Visit
-from policies.strict_json import parse
+from policies.strict_json import LARGE, off_loop, parse
 
 log = structlog.get_logger()
 
@@ -36,7 +36,9 @@ class JsonRpc:
                 await respond(send, 405, b"{}", [(b"allow", b"POST")])
                 return
             check_json(scope)
-            document = parse(await read_body(scope, receive, self._max_body))
+            raw = await read_body(scope, receive, self._max_body)
+            document = parse(raw) if len(raw) <= LARGE else await off_loop(parse, raw)
+            del raw
             request_id = _request_id(document)
             _check_envelope(document)
             given = read_parameters(scope, VERSIONS)

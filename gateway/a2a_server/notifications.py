@@ -4,7 +4,7 @@ from adapters.a2a_wire import tolerant
 from adapters.contract import UpstreamFault
 from adapters.doorbells import Doorbells
 from gateway.asgi import BadHeader, BodyTooLarge, Receive, Scope, Send, read_body, respond
-from policies.strict_json import BadJson, parse
+from policies.strict_json import BadJson, off_loop, parse
 
 BODY_MAX = 1 << 20  # bytes
 
@@ -31,7 +31,7 @@ class Notifications:
 async def _refusal(scope: Scope, receive: Receive) -> int | None:
     """The status for a body that is no notification of either version; of one with a state unknown to us the agent can still be asked."""
     try:
-        tolerant.read_event(parse(await read_body(scope, receive, BODY_MAX)))
+        tolerant.read_event(await off_loop(parse, await read_body(scope, receive, BODY_MAX)))
     except BodyTooLarge:
         return 413
     except tolerant.UnknownState:

@@ -20,7 +20,7 @@ from gateway.asgi import JSON, ContentTypeNotSupported, Receive, Scope, Send, he
 from gateway.deadlines import deadline_in
 from gateway.errors import Told, WrongVerb, a2a_details, http_headers, told
 from gateway.visits import Visit
-from policies.strict_json import parse
+from policies.strict_json import LARGE, off_loop, parse
 from registry.store import UnknownName
 
 A2A_JSON: Final = b"application/a2a+json"
@@ -76,7 +76,9 @@ class Rest:
         if kind not in (b"", JSON, A2A_JSON):
             raise ContentTypeNotSupported
         body = await read_body(scope, receive, self._max_body)
-        given = parse(body) if body else {}
+        if not body:
+            return {}
+        given = parse(body) if len(body) <= LARGE else await off_loop(parse, body)
         if not isinstance(given, dict):
             raise BadMessage("body", "must be an object")
         return given

@@ -15,7 +15,7 @@ from gateway.errors import InvalidRequest
 from gateway.evaluations import BadEvaluation, Evaluation, Evaluations, asked_of, refused
 from policies.callers import Caller
 from policies.grant import Act
-from policies.strict_json import parse
+from policies.strict_json import LARGE, off_loop, parse
 
 Admitted = Callable[[Request], Awaitable[Caller]]
 May = Callable[[Caller, Act], bool]
@@ -98,7 +98,8 @@ def told(request: Request, answer: Mapping[str, Any]) -> JSONResponse:
 async def _document(request: Request, max_body: int) -> Mapping[str, Any]:
     """Members that nobody knows are overlooked, as the specification wants. Raises BodyTooLarge, BadJson and InvalidRequest."""
     check_json(request.scope)
-    document = parse(await read_body(request.scope, request.receive, max_body))
+    raw = await read_body(request.scope, request.receive, max_body)
+    document = parse(raw) if len(raw) <= LARGE else await off_loop(parse, raw)
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
     return document

@@ -14,11 +14,13 @@ from gateway.offers import AgentOffer
 from gateway.onboarding import Onboarding
 from policies.callers import Caller
 from registry.card import Family, Registration
+from registry.card_reader import CARD_MAX
 from registry.search import Wanted
 from registry.store import UnknownName
 
 Admitted = Callable[[Request], Awaitable[Caller]]
 AGENT = Family.AGENT
+OFFER_MAX = 2 * CARD_MAX  # bytes of a registration, whose card may escape its characters
 
 
 class AgentBody(AgentTermsBody):
@@ -60,7 +62,7 @@ def _keeping(router: APIRouter, desk: Desk, onboarding: Onboarding, admitted: Ad
 
     @router.post("", name="register_agent", status_code=201)
     async def register(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
-        body = await read_model(request, AgentBody, max_body)
+        body = await read_model(request, AgentBody, min(max_body, OFFER_MAX))
         entry, secret = await onboarding.agent(await desk.registrant(caller, AGENT, body.name), body.offer())
         shown = {**_whole(desk, caller, entry), "client_id": entry.client_id, "client_secret": secret}
         return JSONResponse(shown, 201, {"location": f"/api/agents/{entry.name}", "cache-control": "no-store"})

@@ -1,6 +1,5 @@
 """Bodies of /api: bounded, checked as raw JSON, then read into a model that knows every member."""
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -11,11 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from adapters.aws_access import AWS
 from gateway.asgi import read_body
 from gateway.offers import BadRequest, OperatorTerms
-from policies.strict_json import parse
+from policies.strict_json import LARGE, MEMBERS_MAX, off_loop, parse
 from registry.card import Endpoint
 
 M = TypeVar("M", bound=BaseModel)
-LARGE = 256 << 10  # bytes of a body that takes too long to read on the event loop
 FILE_ONLY = frozenset({"command", "args", "env"})  # what starts a program on our machine is said in the configuration file
 SELF_ONLY = frozenset({"ambient"})  # what shows the machine's own credential to somebody
 
@@ -140,20 +138,22 @@ def _members(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield from access.items()
 
 
-async def read_model(request: Request, model: type[M], limit: int) -> M:
-    """Raises BodyTooLarge, BadJson and BadRequest. A large body is read in a thread, while the event loop goes on."""
+async def read_model(request: Request, model: type[M], limit: int, members_max: int = MEMBERS_MAX) -> M:
+    """Reads a body of at most `limit` bytes and `members_max` arrays, objects and names. Raises BodyTooLarge, BadJson and BadRequest."""
     raw = await read_body(request.scope, request.receive, limit)
-    return await asyncio.to_thread(_model, raw, model) if len(raw) > LARGE else _model(raw, model)
+    return await off_loop(_model, raw, model, members_max) if len(raw) > LARGE else _model(raw, model)
 
 
 async def read_optional(request: Request, model: type[M], limit: int) -> M | None:
-    """The same of a body that may be left out."""
+    """Reads a body that may be left out. Raises BodyTooLarge, BadJson and BadRequest."""
     raw = await read_body(request.scope, request.receive, limit)
+    if len(raw) > LARGE:
+        return await off_loop(_model, raw, model)
     return _model(raw, model) if raw else None
 
 
-def _model(raw: bytes, model: type[M]) -> M:
-    document = parse(raw)
+def _model(raw: bytes, model: type[M], members_max: int = MEMBERS_MAX) -> M:
+    document = parse(raw, members_max)
     if not isinstance(document, dict):
         raise BadRequest("body", "must be a JSON object")
     try:

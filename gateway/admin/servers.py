@@ -8,12 +8,14 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from adapters.openapi_text import DOCUMENT_MAX
+from adapters.openapi_text import MEMBERS_MAX as DOCUMENT_MEMBERS
 from gateway.admin.amendments import Amendments, ServerPatch
 from gateway.admin.bodies import Body, ServerTermsBody, read_model, read_optional
 from gateway.admin.desk import Desk, registering
 from gateway.offers import ServerOffer
 from gateway.onboarding import Onboarding
 from policies.callers import Caller
+from policies.strict_json import MEMBERS_MAX
 from registry.card import INSTRUCTIONS, Family, Registration
 from registry.pins import waiting
 
@@ -57,7 +59,8 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
 
     @router.post("", name="register_server", status_code=201)
     async def register(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
-        body = await read_model(request, ServerBody, max(max_body, DOCUMENT_MAX) if desk.operator(caller) else max_body)
+        bounds = (max(max_body, DOCUMENT_MAX), DOCUMENT_MEMBERS) if desk.operator(caller) else (max_body, MEMBERS_MAX)
+        body = await read_model(request, ServerBody, *bounds)
         entry, _ = await onboarding.server(await desk.registrant(caller, SERVER, body.name), body.offer())
         return JSONResponse(_head(desk, caller, entry), 201, {"location": f"/api/servers/{entry.name}"})
 

@@ -26,7 +26,7 @@ from gateway.mcp_server.refusals import Refusal, refusal_of
 from gateway.mcp_server.relay import Relay
 from gateway.mcp_server.sessions import UnknownSession
 from gateway.visits import Visit
-from policies.strict_json import parse
+from policies.strict_json import LARGE, off_loop, parse
 
 CANCELED = "canceled"
 encode = msgspec.json.Encoder().encode
@@ -63,7 +63,7 @@ class Endpoint:
                 return
             check_json(scope)
             raw = await read_body(scope, receive, self._max_body)
-            request_id, visit.method, params = envelope(parse(raw))
+            request_id, visit.method, params = envelope(parse(raw) if len(raw) <= LARGE else await off_loop(parse, raw))
             is_modern = modern.is_modern(scope, params, LEGACY)
             asked = Asked(caller, server, resource, request_id, visit.method, params, raw, is_modern, visit.trail, scope)
             if is_modern and request_id is not None:

@@ -40,6 +40,7 @@ from gateway.mcp_server.sessions import holder
 from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
 from gateway.mcp_server.uris import result_outward
 from policies.grant import Act, calling, getting, reading
+from policies.strict_json import LARGE, in_reader, off_loop
 from registry.overrides import BadOverride, Override
 
 APPROVAL = "dev.interlock/approval"  # in `_meta`: the approval that a client means, if not any that fits
@@ -113,13 +114,14 @@ class Relay:
             raise error
         if MARK in answer.result and (task := await self._tasks.taken(asked, target, answer)) is not None:
             return task
-        return self._outward(asked, target.server, answer)
+        return await off_loop(self._outward, answer.result, asked, target.server, answer.decision)
 
     async def _reached(
         self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None
     ) -> tuple[ServerTool, McpAnswer]:
         """A server's answer to a call of its tool, which is listed anew where the server finds fault with the call's headers."""
-        call = self._tool_call(asked, target, arguments, peer)
+        given = (asked, target, arguments, peer)
+        call = self._tool_call(*given) if len(asked.raw) <= LARGE else await in_reader(self._tool_call, *given)
         try:
             answer = await self._broker.reach(asked.caller, call)
         except HeadersDiffer:
@@ -190,7 +192,7 @@ class Relay:
             answer = await self._broker.reach(asked.caller, self._server_call(asked, act, arguments, request))
         except ConsentNeeded as needed:
             return self._consent(asked, needed)
-        return self._outward(asked, act.parent, answer)
+        return await off_loop(self._outward, answer.result, asked, act.parent, answer.decision)
 
     def _server_call(self, asked: Asked, act: Act, arguments: Mapping[str, Any] | None, request: McpRequest) -> ServerCall:
         begun = ""
@@ -254,9 +256,9 @@ class Relay:
             return McpRequest(asked.id, name, raw, params, asked.modern, asked.method, headers, peer)
         return McpRequest(asked.id, name, raw, params, False, asked.method, headers, peer, session.id, session.level)
 
-    def _outward(self, asked: Asked, server: str, answer: McpAnswer) -> bytes:
-        result = answer.result if own_names(asked.server) else result_outward(server, answer.result)
-        return self._unfinished(asked, result, answer.decision) if asked.modern and HINT in result else result
+    def _outward(self, result: bytes, asked: Asked, server: str, decision: str) -> bytes:
+        result = result if own_names(asked.server) else result_outward(server, result)
+        return self._unfinished(asked, result, decision) if asked.modern and HINT in result else result
 
     def _unfinished(self, asked: Asked, result: bytes, begun: str) -> bytes:
         """A result that asks: only for what the client declared, and with the server's state in ours. Raises BadEnvelope, UpstreamFault.

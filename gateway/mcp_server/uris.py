@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from policies.strict_json import parse
+from adapters.contract import UpstreamFault
+from policies.strict_json import BadJson, parse
 
 UI = "ui://"
 _NO_SCHEME = re.compile(r"x*[0-9-]")  # a scheme begins with a letter (RFC 3986 s3.1), a server's name need not
@@ -32,10 +33,17 @@ def inward(uri: str) -> tuple[str, str]:
 
 
 def result_outward(server: str, result: bytes) -> bytes:
-    """A result of a server as it goes out on /mcp, where every address in it is one of /mcp. Without any it is left as it came."""
+    """A result of a server as it goes out on /mcp, where every address in it is one of /mcp. Without any it is left as it came.
+
+    Raises UpstreamFault for a result that is not strict JSON.
+    """
     if b'"uri' not in result and b"esourceUri" not in result:
         return result
-    return encode(document_outward(server, parse(result)))
+    try:
+        document = parse(result)
+    except BadJson as bad:
+        raise UpstreamFault("The server's answer is not valid JSON", str(bad)) from None
+    return encode(document_outward(server, document))
 
 
 def document_outward(server: str, document: Any) -> Any:

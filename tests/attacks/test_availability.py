@@ -1,12 +1,21 @@
 """One request must not cost the time of everybody's: hostile texts, hostile JSON."""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+from policies.strict_json import LARGE, BadJson, off_loop, parse
 from tests.attacks.pumps import Pumps, grows
+from tests.fakes.a2a_agents import serving
+from tests.fakes.house import CallbackAgent, House, house
+from tests.fakes.loop_guard import loop_guard
 from tests.house.regexes import Regex, regexes
 from tests.house.source import product
 
@@ -30,3 +39,135 @@ def test_no_text_takes_an_expression_more_than_linear_time() -> None:  # attack 
 )
 def test_a_text_that_takes_more_is_found(pattern: str) -> None:  # attack AVL-01
     assert next(slow(Regex("here", pattern, re.DOTALL, "search")))
+
+
+MB = 1 << 20
+BIG: dict[str, Callable[[int], bytes]] = {  # JSON of about so many bytes
+    "brackets": lambda size: b"[" * (size // 2) + b"]" * (size // 2),
+    "numbers": lambda size: b"[" + b"1," * (size // 2 - 1) + b"1]",
+    "escapes": lambda size: b'"' + b"\\n" * (size // 2 - 1) + b'"',
+    "empty arrays": lambda size: b"[" + b"[]," * (size // 3 - 1) + b"1]",
+    "names": lambda size: b"{" + b",".join(b'"%06d":1' % number for number in range(size // 11)) + b"}",
+}
+
+
+@pytest.mark.parametrize("what", BIG)
+def test_large_json_is_read_in_linear_time(what: str) -> None:  # attack AVL-02
+    def read(raw: bytes) -> None:
+        with suppress(BadJson):
+            parse(raw)
+
+    assert grows(read, lambda size: BIG[what](size * 20)) == ""
+
+
+@pytest.fixture
+async def shop(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
+    async with house(tmp_path / "home", database_url) as home:
+        yield home
+
+
+class BigAgent:
+    """Answers each request with a task that has `value` as data."""
+
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        asked = json.loads((await receive())["body"])
+        part = b'{"artifactId":"a","parts":[{"data":%s}]}' % self.value
+        task = b'{"id":"t","contextId":"c","status":{"state":"TASK_STATE_COMPLETED"},"artifacts":[%s]}' % part
+        body = b'{"jsonrpc":"2.0","id":%d,"result":{"task":%s}}' % (asked["id"], task)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": body})
+
+
+class BigServer:
+    """Answers each request with a result that has `value` as structured content, beside an address that is translated."""
+
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        asked = json.loads((await receive())["body"])
+        link = b'{"type":"resource_link","uri":"a://b","name":"x"}'
+        result = b'{"resultType":"complete","content":[%s],"structuredContent":{"x":%s}}' % (link, self.value)
+        body = b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (json.dumps(asked["id"]).encode(), result)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def post(home: House, path: str, body: bytes, **headers: str) -> httpx.Response:
+    sent = {"authorization": f"Bearer {home.token('admin')}", "content-type": "application/json", "A2A-Version": "1.0", **headers}
+    return await home.http.post(path, content=body, headers=sent)
+
+
+MESSAGE = b'{"message":{"messageId":"m","role":"ROLE_USER","parts":[{"data":%s}]}}'
+CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"inventory_check","arguments":{"a":%s}}}'
+BODIES = {
+    "/agents/sales": b'{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":' + MESSAGE + b"}",
+    "/agents/sales/message:send": MESSAGE,
+    "/mcp": CALL,
+    "/api/agents": b'{"card":{"name":%s}}',
+    "/api/servers": b'{"name":"x","openapi":{"x":%s}}',
+    "/access/v1/evaluation": b'{"subject":%s}',
+}
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_large_body_is_read_beside_the_event_loop(shop: House) -> None:  # attack AVL-02
+    await shop.agent(CallbackAgent("sales"))
+    await shop.server("inventory", "check")
+    for path, frame in BODIES.items():
+        for what, make in BIG.items():
+            body = frame % make((2 if what == "brackets" else 4) * MB - 1000)
+            with loop_guard() as read:
+                answer = await post(shop, path, body)
+            assert read == [], (path, what)
+            assert answer.status_code != 500 and answer.json(), (path, what)
+            if what in ("brackets", "empty arrays"):
+                assert "error" in answer.json() or answer.status_code in (400, 413, 502), (path, what, answer.text[:300])
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("what", BIG)
+async def test_a_large_answer_is_read_beside_the_event_loop(shop: House, what: str) -> None:  # attack AVL-02
+    value = BIG[what](4 * MB)
+    sales = await shop.stack.enter_async_context(serving(BigAgent(value)))
+    await shop.registered("sales", sales)
+    inventory = await shop.stack.enter_async_context(serving(BigServer(value)))
+    await shop.server("inventory", "check", url=inventory)
+    with loop_guard() as read:
+        sent = await shop.send(shop.token("admin"), "sales", "hello")
+        called = (await shop.call(shop.token("admin"), "/mcp", "inventory_check", {})).json()
+    assert read == []
+    fits = what == "escapes"
+    assert (sent["result"]["task"]["status"]["state"] == "TASK_STATE_COMPLETED") is fits
+    assert ("result" in called) is fits, str(called)[:300]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("what", BIG)
+async def test_a_large_card_is_read_beside_the_event_loop(shop: House, what: str) -> None:  # attack AVL-02
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+            await send({"type": "http.response.body", "body": b'{"name":%s}' % BIG[what](MB - 1000)})
+
+    url = await shop.stack.enter_async_context(serving(serve))
+    with loop_guard() as read:
+        answer = await post(shop, "/api/agents", json.dumps({"url": url}).encode())
+    assert read == []
+    assert answer.status_code in (400, 422, 502), answer.text
+
+
+async def test_what_is_read_on_the_event_loop_is_noted() -> None:
+    raw = b" " * LARGE + b"[]"
+    with loop_guard() as read:
+        await off_loop(parse, raw)
+        assert read == []
+        parse(raw)
+    assert "parse" in read

@@ -3,7 +3,9 @@
 import pytest
 from msgspec import Raw
 
+from adapters.contract import UpstreamFault
 from gateway.mcp_server.relay import passed_on
+from gateway.mcp_server.uris import result_outward
 
 PROTOCOL = "io.modelcontextprotocol/"
 SAID = {
@@ -36,3 +38,13 @@ def test_servers_get_to_know_the_gateway_as_their_client_whoever_is_behind_it(na
     assert told == f"{PROTOCOL}clientInfo" and b'"interlock"' in bytes(info)
     assert passed_on(said, modern=False) == {}
     assert passed_on({}, modern=False) == {}
+
+
+@pytest.mark.parametrize("result", [b'{"uri":"a://b","x":NaN}', b'{"uri":"a://b","uri":"a://c"}', b'{"uri":"a://b"'])
+def test_a_result_that_is_no_strict_json_is_the_servers_failure(result: bytes) -> None:
+    with pytest.raises(UpstreamFault, match="not valid JSON"):
+        result_outward("crm", result)
+
+
+def test_a_result_without_addresses_is_left_as_it_came() -> None:
+    assert result_outward("crm", b'{"x":1,"x":2}') == b'{"x":1,"x":2}'

@@ -1,0 +1,43 @@
+"""Notes which functions read a large text in the thread of the event loop, where all others wait for them."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from adapters import a2a_rest, frames, mcp_wire
+from adapters.a2a_wire import rpc
+from gateway.admin import bodies
+from policies import strict_json
+from policies.strict_json import LARGE
+
+READERS: tuple[Callable[..., Any], ...] = (
+    strict_json.parse,
+    strict_json.count_names,
+    rpc.read_event,
+    rpc.read_task,
+    a2a_rest._read_event,
+    a2a_rest._read_task,
+    mcp_wire.read_envelope,
+    frames.parsed,
+    bodies._model,
+)
+
+
+@contextmanager
+def loop_guard() -> Iterator[list[str]]:
+    """The names of the READERS that were called in this thread with more than LARGE bytes as their first argument."""
+    watched = {getattr(reader, "__code__", None): reader.__name__ for reader in READERS}
+    found: list[str] = []
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        name = watched.get(frame.f_code) if event == "call" else None
+        if name is not None and len(frame.f_locals[frame.f_code.co_varnames[0]]) > LARGE:
+            found.append(name)
+
+    sys.setprofile(note)
+    try:
+        yield found
+    finally:
+        sys.setprofile(None)
