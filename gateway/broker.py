@@ -17,7 +17,7 @@ from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
 from gateway.halt import Halt
 from gateway.ledger import Ledger, Outside, ToolServers, Trail, while_moving
-from gateway.limits import TooManyCalls, leave
+from gateway.limits import LimitReached, PayloadTooLarge, TooManyCalls, leave
 from gateway.parking import Parking, Waiting
 from gateway.patience import patient
 from gateway.running import Ready, Running
@@ -43,6 +43,7 @@ from gateway.task_reader import TaskReader, front_door_key
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRecord, TaskRow, UnknownTask
 from gateway.turns import Memory, Turned, Turns
 from gateway.under_way import Share, UnderWay
+from gateway.unknown_names import UnknownNames
 from gateway.vigil import Vigil
 from policies.authority import Request
 from policies.callers import Caller
@@ -76,6 +77,7 @@ class Broker:
         self.running = Running(ledger, memory, self._turns, self._under_way, self._vigil)
         self.halt = Halt(memory, self._turns, self._under_way, self._vigil)
         self.parking = Parking(ledger, memory, self._turns)
+        self.unknown = UnknownNames(registry, ledger, outside.limits)
         self._cancellation = Cancellation(registry, ledger, outside, memory=memory, turns=self._turns, under_way=self._under_way)
 
     def find(self, caller: Caller, name: str, family: Family) -> Registration:
@@ -86,7 +88,11 @@ class Broker:
 
     def known(self, caller: Caller, agent: str) -> Registration:
         """An agent that this caller may know of, for what is answered without a ruling. Raises UnknownName."""
-        found = self.find(caller, agent, Family.AGENT)
+        try:
+            found = self.find(caller, agent, Family.AGENT)
+        except UnknownName:
+            self._ledger.sees(caller, invoking(agent))  # takes as long as for one that is there and hidden
+            raise
         act = calling(agent, "*") if found.family is Family.SERVER else invoking(agent)
         if agent != FRONT_DOOR and not self._ledger.sees(caller, act):
             raise UnknownName(agent)
@@ -109,16 +115,23 @@ class Broker:
         return await self._reader.whole(ready.opened) if sending.message.task_id else ready.opened
 
     async def _ready(self, caller: Caller, sending: Sending) -> Ready | Turned:
+        try:
+            return await self._prepared(caller, sending)
+        except (UnknownName, LimitReached, PayloadTooLarge) as refused:
+            await self.unknown.check(refused, caller, sending.agent, sending.message, sending.trail.trace_id)
+            raise
+
+    async def _prepared(self, caller: Caller, sending: Sending) -> Ready | Turned:
         if sending.agent == FRONT_DOOR:
             sending = msgspec.structs.replace(sending, idempotency_key=front_door_key(sending.idempotency_key))
             if (repeated := await self._repeated(caller, sending)) is not None:  # whoever fits by now
                 return repeated
             chosen = await self._front_door.agent_for(caller, sending.message, sending.skill)
             sending = msgspec.structs.replace(sending, agent=chosen)
-        target, slots = self.find(caller, sending.agent, Family.AGENT), self._outside.slots
         if (repeated := await self._repeated(caller, sending)) is not None:
             return repeated
         before = await self._continued(caller, sending)
+        target, slots = self.find(caller, sending.agent, Family.AGENT), self._outside.slots
         row, parent = before or new_row(self._memory, caller, sending), caller.delegation.task_id
         self._under_way.enter(row.id, parent)
         if before:

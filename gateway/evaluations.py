@@ -21,6 +21,7 @@ from policies.terms import PLAIN, Terms
 from registry.card import Family, Registration, Status
 from registry.store import Registry, UnknownName
 
+CALLED = ("invokeAgent", "callTool", "getPrompt", "readResource")
 KINDS: Mapping[str, str] = {kind.lower(): kind for kind in TYPES}
 
 
@@ -82,9 +83,14 @@ class Evaluations:
         try:
             if asked.person.tenant != caller.principal.tenant:
                 raise UnknownName(asked.person.tenant)
+            if not asked.supposed and asked.act.action in CALLED and not self._knows(caller, asked.act):
+                raise UnknownName(asked.act.resource)  # before the registry is asked, which takes longer for what is there
             return await self._ruled(caller, asked, self._target(caller.principal.tenant, asked.act))
         except UnknownName:
             return refused(404, "There is no such subject or resource.")
+
+    def _knows(self, caller: Caller, act: Act) -> bool:
+        return self._authority.sees(caller, act) or self._authority.may(caller, act)
 
     async def _ruled(self, caller: Caller, asked: Evaluation, target: Registration | None) -> dict[str, Any]:
         request = await self._request(caller.principal.tenant, asked, target)
@@ -120,7 +126,7 @@ class Evaluations:
 
     def _target(self, tenant: str, act: Act) -> Registration | None:
         """Raises UnknownName for what is not there to be called."""
-        if act.action not in ("invokeAgent", "callTool", "getPrompt", "readResource"):
+        if act.action not in CALLED:
             return None
         found = self._registry.find(tenant, act.parent)
         family = Family.AGENT if act.action == "invokeAgent" else Family.SERVER

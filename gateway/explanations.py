@@ -20,6 +20,7 @@ REASONS = {
     "too-deep": "The chain of agents is as long as it may get.",
     "approval-needed": "People have to allow it first.",
     "approval-denied": "Somebody who may decide has denied it.",
+    "unknown": "There is nothing of this name that can be called.",
     "approval-unknown": "There is no such approval.",
     "approval-expired": "The approval is too old.",
     "approval-used": "The approval has been used; it is good for one act.",

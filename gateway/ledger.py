@@ -138,7 +138,7 @@ class Ledger:
         `target`: whose act people can be asked about; where that may be, they are, unless they said something before. `sent`: the
         parameters that it will get.
         """
-        request, ruling = await self._ruled(caller, request)
+        request, ruling = await self.ruled(caller, request)
         if not isinstance(ruling, Grant) and request.act.verb == FOLLOW:
             approved = await self._asking.of_what_was_begun(caller, request)
             ruling = self._authority.rule(caller, approved) if approved is not None else ruling
@@ -152,7 +152,7 @@ class Ledger:
 
     async def ruling(self, caller: Caller, request: Request) -> Grant | Question:
         """What the authority says, not kept yet. A denial is kept, and raised as Refused."""
-        _, ruling = await self._ruled(caller, request)
+        _, ruling = await self.ruled(caller, request)
         if isinstance(ruling, Denial):
             raise await self.refusal(caller, ruling)
         return ruling
@@ -164,7 +164,8 @@ class Ledger:
         await self._memory.database.write(lambda batch: self._memory.audit.append(batch, record))
         return Refused(ruling)
 
-    async def _ruled(self, caller: Caller, request: Request) -> tuple[Request, Ruling]:
+    async def ruled(self, caller: Caller, request: Request) -> tuple[Request, Ruling]:
+        """What the authority says, with what the errand did before where a policy asks for that. Nothing is kept."""
         if self._authority.recalls(request.act) or request.terms.clearance < HIGHEST:
             request = await _recalled(self._authority, self._asking, caller, request)
         return request, self._authority.rule(caller, request)

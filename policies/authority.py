@@ -64,12 +64,17 @@ class Authority:
         self._engine = engine
         self._around = around
         self.generation = 0  # counts what was forgotten: what follows from an earlier ruling may not hold any more
+        self._rights: BoundedCache[tuple[str, ...], Permissions] = BoundedCache(10_000, around.now)  # by roles, whose meaning is settled
         self._verdicts: BoundedCache[tuple[str | None, ...], _Verdict] = BoundedCache(50_000, around.now)
 
     @property
     def fresh(self) -> bool:
         """Whether this process knows what others changed; if not, nothing that was kept may be believed."""
         return self._around.fresh()
+
+    def current(self) -> tuple[int, int] | None:
+        """Changes whenever `may` could answer otherwise; None while this process can't know."""
+        return (self.generation, self._around.kills.version) if self.fresh else None
 
     def forget(self) -> None:
         """Believes nothing ruled before. Called after each change of policies, registry or grants."""
@@ -213,7 +218,12 @@ class Authority:
         return _Verdict("user-lacks-permission", (), (f"{act.permission} (user)",), hidden)
 
     def _visible(self, caller: Caller, act: Act) -> bool:
-        return visible(rights_of(self._around.role_permissions, caller.principal.roles), caller.delegation, act)
+        roles = caller.principal.roles
+        rights = self._rights.get(roles)
+        if rights is None:
+            rights = rights_of(self._around.role_permissions, roles)
+            self._rights.put(roles, rights, CACHED_SECONDS)
+        return visible(rights, caller.delegation, act)
 
 
 def _question(caller: Caller, request: Request, arguments: Mapping[str, Any] | None, totals: Collection[str] = ()) -> CedarQuestion:
@@ -241,7 +251,7 @@ def _decision(around: Surroundings, basis: tuple[str, str], caller: Caller, requ
         reason_id=verdict.reason_id or verdict.why,
         principal=caller.principal.owner,
         roles=caller.principal.roles,
-        chain=links(rights_of(around.role_permissions, caller.principal.roles), delegation),
+        chain=links(rights_of(around.role_permissions, caller.principal.roles), delegation) if delegation.path else (),
         act=request.act,
         policies=verdict.policies,
         missing=verdict.missing,

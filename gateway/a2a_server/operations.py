@@ -193,12 +193,19 @@ class Operations:
         return self._offered.push
 
     async def _sending(self, asked: Asked, params: SendParams) -> Sending:
-        """What is handed to the broker. Whoever may not know of the agent gets no other refusal than the broker's."""
+        """What is handed to the broker. Callers who may not know of the agent get no other refusal than the broker's, and no sooner."""
+        try:
+            return await self._addressed(asked, params)
+        except UnknownName as unknown:
+            await self._broker.unknown.check(unknown, asked.caller, asked.agent, params.message, asked.trail.trace_id)
+            raise
+
+    async def _addressed(self, asked: Asked, params: SendParams) -> Sending:
+        """Raises UnknownName where it depends on the agent, and the caller may not know of it; else the broker does."""
         _check_tenant(asked, params.tenant)
-        entry = self._broker.find(asked.caller, asked.agent, Family.AGENT)
         trail, skill = asked.trail, ""
-        if asked.extensions or extensions.declared(entry):
-            self._broker.known(asked.caller, asked.agent)
+        if asked.extensions or self._declares_extensions(asked):
+            entry = self._broker.known(asked.caller, asked.agent)
             extensions.check_required(entry, asked.extensions)
             trail = replace(trail, headers={**trail.headers, **extensions.for_agent(entry, asked.extensions)})
             skill = extensions.selected_skill(entry, params.message) if SKILL_SELECTION in asked.extensions else ""
@@ -213,6 +220,12 @@ class Operations:
             metadata=params.metadata or None,
             webhook=await self._webhook(asked, configuration.task_push_notification_config),
         )
+
+    def _declares_extensions(self, asked: Asked) -> bool:
+        try:
+            return bool(extensions.declared(self._broker.find(asked.caller, asked.agent, Family.AGENT)))
+        except UnknownName:
+            return False
 
     async def _webhook(self, asked: Asked, config: PushConfig | None) -> Webhook | None:
         if config is None:

@@ -1,7 +1,8 @@
 """The registry as callers may see and change it. What they may not see is, in every answer, what does not exist."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from gateway.ledger import InPerson
 from gateway.offers import BadRequest, Registrant
 from gateway.tasks import rfc3339
 from policies.administration import REGISTER
+from policies.bounded import BoundedCache
 from policies.callers import Caller
 from policies.grant import Act, Grant, calling, getting, invoking, reading
 from policies.kills import Kills
@@ -22,6 +24,7 @@ from registry.store import Registry, UnknownName
 
 _CURSOR = re.compile(r"(?:([0-9]{1,3})\.)?([a-z0-9-]{1,64})")  # relevance, where it was searched by words, and name
 MOST = 100  # relevance
+SEEN_MAX, SEEN_SECONDS = 50_000, 60.0
 May = Callable[[Caller, Act], bool]
 Allowed = Callable[[Caller, Act], Awaitable[Grant]]
 
@@ -39,6 +42,7 @@ class Ruling:
     may: May
     allowed: Allowed
     check_in_person: InPerson
+    generation: Callable[[], Hashable]  # differs whenever `may` could answer otherwise; None: nothing that was answered counts
 
 
 class Desk:
@@ -50,6 +54,8 @@ class Desk:
         self._may = ruling.may
         self._allowed = ruling.allowed
         self._check_in_person = ruling.check_in_person
+        self._generation = ruling.generation
+        self._seen: BoundedCache[tuple[Hashable, ...], bool] = BoundedCache(SEEN_MAX, time.monotonic)
         self._search = search
         self._kills = kills
 
@@ -151,7 +157,19 @@ class Desk:
         return self.operator(caller) or _owns(caller, entry)
 
     def sees(self, caller: Caller, entry: Registration) -> bool:
-        """Whether they may know of it at all."""
+        """Whether they may know of it at all.
+
+        Remembered: a server that shows a caller none of its many tools would take longer to be not found than one that is not there.
+        """
+        generation = self._generation()
+        key = (caller.key, entry.tenant, entry.name, self._registry.generation, generation)
+        known = self._seen.get(key) if generation is not None else None
+        if known is None:
+            known = self._looks(caller, entry)
+            self._seen.put(key, known, SEEN_SECONDS)
+        return known
+
+    def _looks(self, caller: Caller, entry: Registration) -> bool:
         if self.controls(caller, entry):
             return True
         if entry.status is not Status.ACTIVE:

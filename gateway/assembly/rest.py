@@ -62,7 +62,7 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
     admitted, may, url = admitted_by(admission, gateway.limits.request), gateway.authority.may, gateway.settings.public_url
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
     check_in_person = rights.in_person(gateway.authority, gateway.ledger)
-    ruling, size = Ruling(may, gateway.allowed, check_in_person), gateway.settings.server.max_body
+    ruling, size = Ruling(may, gateway.allowed, check_in_person, gateway.authority.current), gateway.settings.server.max_body
     desk = Desk(gateway.registry, ruling, gateway.search, gateway.kills, empty=gateway.empty_lists)
     amendments = Amendments(desk, gateway.registry, gateway.onboarding, gateway.renewal, gateway.refresh)
     amendments.calls = gateway.catalog.resilience.state

@@ -23,10 +23,10 @@ from adapters.mcp_wire import (
 )
 from gateway.broker import Broker, ServerCall
 from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
-from gateway.ledger import Refused
 from gateway.mcp_server.agents import Agents
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.consent import asking
+from gateway.mcp_server.hiding import Hiding, hides
 from gateway.mcp_server.mirrored import check as check_mirrored
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.offers import Offers, own_names
@@ -87,7 +87,9 @@ class Relay:
         self._tasks = callees.tasks
         self._seal = seal
         self._relist = relist
+        self.hiding = Hiding(catalogue, broker.unknown)
 
+    @hides
     async def call(self, asked: Asked, peer: Peer | None) -> bytes:
         """tools/call."""
         params = asked.params if isinstance(asked.params, dict) else {}
@@ -99,9 +101,8 @@ class Relay:
                 return await self._catalogue.searching.answer(asked, arguments)
             asked = self._catalogue.searching.meant(asked)
             name, arguments = asked.params["name"], asked.params["arguments"]
-        target: AgentTool | ServerTool | None = None
+        target = self._catalogue.tools.resolve(asked.caller, asked.server, name)
         try:
-            target = self._catalogue.tools.resolve(asked.caller, asked.server, name)
             if asked.server:
                 asked, arguments = _overridden(self._catalogue.tools.override(asked.caller, asked.server, target), asked, arguments)
             if isinstance(target, AgentTool):
@@ -109,9 +110,6 @@ class Relay:
             target, answer = await self._reached(asked, target, arguments, peer)
         except ConsentNeeded as needed:
             return self._consent(asked, needed)
-        except (UnknownTool, Refused, BadEnvelope) as error:
-            self._check_known(asked, target)
-            raise error
         if MARK in answer.result and (task := await self._tasks.taken(asked, target, answer)) is not None:
             return task
         return await off_loop(self._outward, answer.result, asked, target.server, answer.decision)
@@ -132,6 +130,7 @@ class Relay:
             answer = await self._tasks.awaited(asked, target, call.request, answer)
         return target, answer
 
+    @hides
     async def get_prompt(self, asked: Asked, peer: Peer | None) -> bytes:
         """prompts/get."""
         name, arguments = asked.text("name"), asked.object().get("arguments", {})
@@ -141,6 +140,7 @@ class Relay:
         request = self._request(asked, found.prompt, {"name": found.prompt}, peer)
         return await self._reach(asked, getting(found.server, found.prompt), arguments, request)
 
+    @hides
     async def read(self, asked: Asked, peer: Peer | None) -> bytes:
         """resources/read."""
         found = self._catalogue.resources.resolve(asked.caller, asked.server, asked.text("uri"))
@@ -152,6 +152,7 @@ class Relay:
                 raise
             raise McpRefused(refused.code, refused.detail, {"uri": asked.params["uri"]}) from None  # by the name it was asked for
 
+    @hides
     async def complete(self, asked: Asked, peer: Peer | None) -> bytes:
         """completion/complete, with the permission of the prompt or the resource that it completes."""
         act, own = _referred(self._catalogue, asked)
@@ -203,13 +204,6 @@ class Relay:
     def _consent(self, asked: Asked, needed: ConsentNeeded) -> bytes:
         state = self._seal.close(Sealed(self._seal.until(STATE_SECONDS)), self.bound(asked)) if asked.modern else ""
         return asking(asked, needed, state)
-
-    def _check_known(self, asked: Asked, target: AgentTool | ServerTool | None) -> None:
-        """Raises UnknownName or UnknownTool where the caller may not know of what failed, whatever failed."""
-        if asked.server:
-            self._catalogue.tools.check(asked.caller, asked.server)
-        if target is not None and not self._catalogue.tools.sees(asked.caller, target):
-            raise UnknownTool
 
     async def _listed_anew(self, asked: Asked, target: ServerTool) -> ServerTool:
         """The tool as its server lists it now (2026-07-28, on -32020). Raises UnknownTool where it changed, until it is approved."""

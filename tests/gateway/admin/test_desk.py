@@ -28,7 +28,7 @@ def caller(principal: Principal, *path: Hop) -> Caller:
 async def test_what_a_person_registered_is_not_its_agents_to_see_or_to_remove(home: House) -> None:  # attack REG-09
     await Reception(home).post("/api/agents", "alice", card=card("https://93.184.215.14/", "1.0"), name="hers")
     gateway = home.gateway
-    ruling = Ruling(gateway.authority.may, gateway.allowed, in_person(gateway.authority, gateway.ledger))
+    ruling = Ruling(gateway.authority.may, gateway.allowed, in_person(gateway.authority, gateway.ledger), gateway.authority.current)
     desk = Desk(gateway.registry, ruling, gateway.search, gateway.kills, empty=gateway.empty_lists)
     alice = Principal("default", "interlock-development", "alice", ("sales",))
     assert desk.find(caller(alice), Family.AGENT, "hers").name == "hers"

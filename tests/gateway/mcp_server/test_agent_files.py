@@ -7,8 +7,9 @@ import pytest
 from mcp_types import CallToolResult
 
 from adapters.task import Artifact, Part, TaskState
+from gateway.events import TaskEvent, artifact_body
 from gateway.mcp_server.task_words import tool_result
-from gateway.tasks import TaskEvent, TaskRecord, artifact_body
+from gateway.tasks import TaskRecord
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.mcp_wire import document, modern, post, session
 from tests.gateway.test_tasks import row, status
