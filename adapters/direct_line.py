@@ -54,14 +54,23 @@ class DirectLine:
         if not conversation:
             kept = {BASE: await _base(line)}
             conversation = str((await line.json(_request(line, "POST", kept, "", {})))["conversationId"])
-        yield Ref(VendorRef(conversation, kept=kept))
+        yield Ref(VendorRef(conversation, kept=dict(kept)))
         said = {**message_activity(turn, conversation), "from": {"id": line.user, "role": "user"}}
         posted = await line.json(_request(line, "POST", kept, f"/{quoted(conversation)}/activities", said))
-        async with aclosing(read(ActivityReader(), _heard(line, conversation, str(posted["id"]), kept))) as events:
+        ref = VendorRef(conversation, str(posted["id"]), kept=dict(kept))
+        yield Ref(ref)
+        async with aclosing(self.join(ref, line)) as events:
+            async for event in events:
+                yield event
+
+    async def join(self, ref: VendorRef, line: Line[DirectLineOptions]) -> AsyncGenerator[Event, None]:
+        """What the bot said since the watermark that the turn began at is told again."""
+        kept = dict(ref.kept or {})
+        async with aclosing(read(ActivityReader(), _heard(line, ref, kept))) as events:
             async for event in events:
                 if isinstance(event, ENDINGS):
                     over = bool(kept.pop(OVER, False))
-                    yield Ref(VendorRef(conversation, kept=dict(kept), over=over))
+                    yield Ref(VendorRef(ref.context_id, ref.task_id, kept=kept, over=over))
                 yield event
 
     async def cancel(self, ref: VendorRef, line: Line[DirectLineOptions]) -> CancelOutcome:
@@ -88,12 +97,12 @@ async def _base(line: Line[DirectLineOptions]) -> str:
     return f"{there.scheme}://{there.netloc}"
 
 
-async def _heard(line: Line[DirectLineOptions], conversation: str, posted: str, kept: dict[str, Any]) -> AsyncGenerator[Frame, None]:
-    """What the bot says to the activity that was `posted`, as it comes, to the end of the turn. Writes the watermark into `kept`."""
+async def _heard(line: Line[DirectLineOptions], ref: VendorRef, kept: dict[str, Any]) -> AsyncGenerator[Frame, None]:
+    """What the bot says to the activity that was posted, as it comes, to the end of the turn. Writes the watermark into `kept`."""
     spoke, silent = False, 0
     while not (spoke and silent >= line.options.quiet):
-        told = await _asked(line, conversation, kept)
-        fresh = [each for each in told if not _is_mine(each, line) and each.get("replyToId") in (None, "", posted)]
+        told = await _asked(line, ref.context_id, kept)
+        fresh = [each for each in told if not _is_mine(each, line) and each.get("replyToId") in (None, "", ref.task_id)]
         silent = 0 if fresh else silent + 1
         for activity in fresh:
             if activity["type"] == "message":

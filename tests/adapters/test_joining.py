@@ -113,6 +113,18 @@ async def test_a_response_of_foundry_is_asked_for_at_its_own_address() -> None:
     assert said(events) == "done" and isinstance(events[-1], Done)
 
 
+async def test_a_bot_tells_again_what_it_said_since_the_turn_began() -> None:
+    """What it said to the turn before, and what the person said, is no part of that."""
+    said_before, mine = {"replyToId": "a-0", "text": "old"}, {"text": "hello", "from": {"role": "user"}}
+    said_since = {"replyToId": "a-1", "text": "done", "inputHint": "acceptingInput"}
+    activities = [{"type": "message", "from": {"id": "bot"}, **each} for each in (said_before, mine, said_since)]
+    place = "/v3/directline/conversations/c1/activities?watermark="
+    told = [exchange("GET", f"{place}3", json={"activities": activities, "watermark": "6"})]
+    quiet = [exchange("GET", f"{place}6", json={"activities": [], "watermark": "6"})]
+    events = await joined("direct-line", {"every": 0.01, "quiet": 1}, VendorRef("c1", "a-1", kept={"watermark": "3"}), told + quiet)
+    assert said(events) == "done" and isinstance(events[-1], Done)
+
+
 POLLED = {
     "about": {"name": "n", "description": "d"},
     "start": {"path": "/begin", "body": {"text": "{text}"}},
