@@ -34,17 +34,16 @@ class Doors:
 
 
 NO_STORE: Header = (b"cache-control", b"no-store")
-PAGES = "/docs"  # in development; it loads what it shows from elsewhere
 
 
-def plainly(path: str, send: Send) -> Send:
+def plainly(send: Send) -> Send:
     """Adds what a browser is told to every answer of the framework, unless the route has said it in its own words."""
 
     async def sent(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             given = list(message["headers"])
             known = {name for name, _ in given}
-            more = (each for each in (*PLAIN, NO_STORE) if each[0] not in known and (path != PAGES or each[0] != PLAIN[0][0]))
+            more = (each for each in (*PLAIN, NO_STORE) if each[0] not in known)
             message = {**message, "headers": [*given, *more]}
         await send(message)
 
@@ -88,7 +87,7 @@ class Front:
             said = told(error)
             await respond(send, said.row.status, msgspec.json.encode(problem(said)), media_type=b"application/problem+json")
             return
-        await self._doors.rest(scope, receive, plainly(scope["path"], send))
+        await self._doors.rest(scope, receive, plainly(send))
 
     async def _visit_mcp(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
         door = self._doors.mcp

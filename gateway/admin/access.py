@@ -11,6 +11,7 @@ from gateway.admin.demand import demand
 from gateway.admin.policies import WRITE_POLICY
 from gateway.asgi import check_json, read_body
 from gateway.decisions import READ_AUDIT
+from gateway.described import takes_object
 from gateway.errors import InvalidRequest
 from gateway.evaluations import BadEvaluation, Evaluation, Evaluations, asked_of, refused
 from policies.callers import Caller
@@ -68,11 +69,11 @@ def routes(evaluations: Evaluations, askers: Askers, admitted: Admitted, max_bod
         await askers.admit(caller, asked.supposed)
         return await evaluations.evaluate(caller, asked)
 
-    @router.post("/evaluation", name="access_evaluation")
+    @router.post("/evaluation", name="access_evaluation", openapi_extra=takes_object("An access evaluation request (AuthZEN 1.0 s6)."))
     async def evaluation(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
         return told(request, await one(caller, await _document(request, max_body)))
 
-    @router.post("/evaluations", name="access_evaluations")
+    @router.post("/evaluations", name="access_evaluations", openapi_extra=takes_object("An access evaluations request (AuthZEN 1.0 s7)."))
     async def several(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
         document = await _document(request, max_body)
         given = document.get("evaluations", [])

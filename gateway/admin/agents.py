@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from gateway.admin.amendments import AgentPatch, Amendments
 from gateway.admin.bodies import AgentTermsBody, read_model
 from gateway.admin.desk import Desk
+from gateway.described import takes
 from gateway.offers import AgentOffer
 from gateway.onboarding import Onboarding
 from policies.callers import Caller
@@ -60,7 +61,7 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
 def _keeping(router: APIRouter, desk: Desk, onboarding: Onboarding, admitted: Admitted, max_body: int, *, amendments: Amendments) -> None:
     """Offers, lists, cards, secrets, farewells."""
 
-    @router.post("", name="register_agent", status_code=201)
+    @router.post("", name="register_agent", status_code=201, openapi_extra=takes(AgentBody))
     async def register(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
         body = await read_model(request, AgentBody, min(max_body, OFFER_MAX))
         entry, secret = await onboarding.agent(await desk.registrant(caller, AGENT, body.name), body.offer())
@@ -107,7 +108,7 @@ def _changing(router: APIRouter, desk: Desk, amendments: Amendments, admitted: A
     async def show(caller: Annotated[Caller, Depends(admitted)], name: str) -> JSONResponse:
         return await told(caller, desk.find(caller, AGENT, name))
 
-    @router.patch("/{name}", name="change_agent")
+    @router.patch("/{name}", name="change_agent", openapi_extra=takes(AgentPatch))
     async def change(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
         entry = desk.find(caller, AGENT, name)
         patch = await read_model(request, AgentPatch, max_body)

@@ -1,15 +1,20 @@
 """The framework's part of the gateway: /api, /oauth and /.well-known as one FastAPI application."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.security.base import SecurityBase
 from starlette.exceptions import HTTPException
 
 from adapters.contract import UpstreamFault
 from adapters.version import VERSION
+from gateway.admin.openapi import BEARER, description_of
+from gateway.admin.reference import POLICY, page
 from gateway.admission import Admission
 from gateway.errors import TABLE, Row, Told, http_headers, problem, told
 from policies.callers import Caller
@@ -19,15 +24,15 @@ CALLER = "interlock.caller"  # in a request's scope, once it is admitted
 log = structlog.get_logger()
 
 
-def api(admission: Admission, routers: Iterable[APIRouter], documented: bool, is_operator: Callable[[Caller], bool]) -> FastAPI:
-    """Every failure leaves as application/problem+json (RFC 9457). `documented`: /docs and /openapi.json are there, for everybody.
+ABOUT = "Administration, tasks and tokens of an Interlock gateway. Agents speak A2A at /agents/{name}, clients of tools MCP at /mcp."
 
-    Operators are told which upstream failed, and how.
-    """
-    pages = {"docs_url": "/docs", "openapi_url": "/openapi.json"} if documented else {"docs_url": None, "openapi_url": None}
-    app = FastAPI(title="Interlock", version=VERSION, **pages, redoc_url=None, swagger_ui_oauth2_redirect_url=None, redirect_slashes=False)
+
+def api(admission: Admission, routers: Iterable[APIRouter], is_operator: Callable[[Caller], bool]) -> FastAPI:
+    """Every failure leaves as application/problem+json (RFC 9457). Operators are told which upstream failed, and how."""
+    app = FastAPI(title="Interlock", version=VERSION, description=ABOUT, docs_url=None, openapi_url=None, redirect_slashes=False)
     for router in routers:
         app.include_router(router)
+    _describe(app)
 
     async def failed(request: Request, error: Exception) -> JSONResponse:
         caller = request.scope.get(CALLER)
@@ -75,12 +80,33 @@ def answer(admission: Admission, said: Told, error: Exception) -> JSONResponse:
     return JSONResponse(problem(said), said.row.status, headers, PROBLEM)
 
 
-def admitted_by(admission: Admission, asked: Callable[[Caller], None]) -> Callable[[Request], Awaitable[Caller]]:
+def _describe(app: FastAPI) -> None:
+    """/openapi.json for programs, /docs for people. They tell what there is for everybody, and nothing of what is kept here."""
+
+    @cache
+    def document() -> dict[str, Any]:
+        return description_of(app)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        return JSONResponse(document())
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(page(document()), headers={"content-security-policy": POLICY})
+
+
+class TokenGuard(SecurityBase):
     """The dependency of every route that is not public: a token made for the gateway as a whole. `asked` may refuse a request too many."""
 
-    async def admitted(request: Request) -> Caller:
-        caller = request.scope[CALLER] = await admission.admit(request.scope, "/api")
-        asked(caller)
-        return caller
+    def __init__(self, admission: Admission, asked: Callable[[Caller], None]) -> None:
+        self.model = BEARER
+        self.scheme_name = "bearer"
+        self._admission = admission
+        self._asked = asked
 
-    return admitted
+    async def __call__(self, request: Request) -> Caller:
+        """Raises as Admission.admit."""
+        caller = request.scope[CALLER] = await self._admission.admit(request.scope, "/api")
+        self._asked(caller)
+        return caller

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from gateway.admin.bodies import Body, read_model
 from gateway.admin.demand import demand
 from gateway.approvals import REASON_MAX, Approvals, Page, Vote
+from gateway.described import takes
 from gateway.ledger import InPerson
 from policies.approval import DECIDE
 from policies.callers import Caller
@@ -61,7 +62,7 @@ def routes(approvals: Approvals, admitted: Admitted, deciding: Deciding) -> APIR
     async def show(caller: Annotated[Caller, Depends(admitted)], approval_id: str) -> JSONResponse:
         return JSONResponse(await approvals.find(caller, approval_id, decides(caller)), headers={"cache-control": "no-store"})
 
-    @router.post("/{approval_id}/decision", name="decide_approval")
+    @router.post("/{approval_id}/decision", name="decide_approval", openapi_extra=takes(DecisionBody))
     async def decide(caller: Annotated[Caller, Depends(admitted)], approval_id: str, request: Request) -> JSONResponse:
         body = await read_model(request, DecisionBody, BODY_MAX)
         await deciding.check_in_person(caller, DECIDE)

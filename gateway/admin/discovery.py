@@ -9,6 +9,7 @@ from pydantic import Field
 
 from gateway.admin.bodies import Body, read_model
 from gateway.admin.desk import Desk
+from gateway.described import takes
 from gateway.front_door import FrontDoor
 from gateway.offers import BadRequest
 from policies.callers import Caller
@@ -97,7 +98,7 @@ def routes(desk: Desk, admitted: Admitted, public_url: str) -> APIRouter:
             return _invalid(error)
         return JSONResponse({"items": [one[2] for one in page], "total": len(entries), **following})
 
-    @router.post("/search", name="ard_search")
+    @router.post("/search", name="ard_search", openapi_extra=takes(SearchBody))
     async def search(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
         try:
             asked = await read_model(request, SearchBody, 64 << 10)
@@ -110,7 +111,7 @@ def routes(desk: Desk, admitted: Admitted, public_url: str) -> APIRouter:
         referrals: dict[str, Any] = {"referrals": []} if asked.federation == "referrals" else {}
         return JSONResponse({"results": results, **referrals, **following})
 
-    @router.post("/explore", name="ard_explore")
+    @router.post("/explore", name="ard_explore", openapi_extra=takes(ExploreBody))
     async def explore(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
         try:
             asked = await read_model(request, ExploreBody, 64 << 10)

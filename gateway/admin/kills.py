@@ -9,6 +9,7 @@ from pydantic import Field
 
 from gateway.admin.bodies import Body, read_model
 from gateway.admin.demand import demand
+from gateway.described import takes
 from gateway.killing import Killing, Order
 from gateway.offers import BadRequest
 from gateway.tasks import rfc3339
@@ -44,7 +45,7 @@ def routes(killing: Killing, admitted: Admitted, may: May, allowed: Allowed, max
         await check(caller)
         return JSONResponse({"items": [shown(kill) for kill in killing.listed(caller.principal.tenant)], "next": None})
 
-    @router.post("", name="kill", status_code=201)
+    @router.post("", name="kill", status_code=201, openapi_extra=takes(KillBody))
     async def kill(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
         await check(caller)
         body = await read_model(request, KillBody, max_body)

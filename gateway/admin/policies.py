@@ -12,6 +12,7 @@ from pydantic import Field
 from gateway.admin.bodies import Body, read_optional
 from gateway.admin.demand import demand
 from gateway.database import Database
+from gateway.described import takes
 from gateway.offers import BadRequest
 from gateway.what_if import REPLAYED_MAX, Which, past, replayed
 from policies.callers import Caller
@@ -62,7 +63,7 @@ def routes(database: Database, rules: Rules, admitted: Admitted, allowed: Allowe
     """For those who may change policies: who asks stands in the trail. Nothing is changed by it."""
     router = APIRouter(prefix="/api/policies", tags=["policies"])
 
-    @router.post("/what-if", name="policy_what_if")
+    @router.post("/what-if", name="policy_what_if", openapi_extra=takes(WhatIfBody, required=False))
     async def what_if(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
         body = await read_optional(request, WhatIfBody, max_body) or WhatIfBody()
         await demand(caller, allowed, WRITE_POLICY)

@@ -12,6 +12,7 @@ from adapters.openapi_text import MEMBERS_MAX as DOCUMENT_MEMBERS
 from gateway.admin.amendments import Amendments, ServerPatch
 from gateway.admin.bodies import Body, ServerTermsBody, read_model, read_optional
 from gateway.admin.desk import Desk, registering
+from gateway.described import takes
 from gateway.offers import ServerOffer
 from gateway.onboarding import Onboarding
 from policies.callers import Caller
@@ -57,7 +58,7 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
     """An entry that the caller may not see is answered as one that does not exist."""
     router = APIRouter(prefix="/api/servers", tags=["servers"])
 
-    @router.post("", name="register_server", status_code=201)
+    @router.post("", name="register_server", status_code=201, openapi_extra=takes(ServerBody))
     async def register(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
         bounds = (max(max_body, DOCUMENT_MAX), DOCUMENT_MEMBERS) if desk.operator(caller) else (max_body, MEMBERS_MAX)
         body = await read_model(request, ServerBody, *bounds)
@@ -83,7 +84,7 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
     async def show(caller: Annotated[Caller, Depends(admitted)], name: str) -> JSONResponse:
         return await told(caller, desk.find(caller, SERVER, name))
 
-    @router.patch("/{name}", name="change_server")
+    @router.patch("/{name}", name="change_server", openapi_extra=takes(ServerPatch))
     async def change(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
         entry = desk.find(caller, SERVER, name)
         patch = await read_model(request, ServerPatch, max_body)
@@ -93,7 +94,7 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
     async def refresh(caller: Annotated[Caller, Depends(admitted)], name: str) -> JSONResponse:
         return await told(caller, await amendments.refresh(caller, desk.find(caller, SERVER, name)))
 
-    @router.post("/{name}/approve", name="approve_server")
+    @router.post("/{name}/approve", name="approve_server", openapi_extra=takes(Choice, required=False))
     async def approve(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
         entry = desk.find(caller, SERVER, name)
         body = await read_optional(request, Choice, max_body)

@@ -11,6 +11,7 @@ from pydantic import Field
 from gateway.admin.amendments import check_match
 from gateway.admin.bodies import Body, read_model
 from gateway.admin.desk import Desk, registering
+from gateway.described import takes
 from gateway.offers import BadRequest
 from gateway.tasks import rfc3339
 from policies.callers import Caller
@@ -51,7 +52,7 @@ def routes(desk: Desk, registry: Registry, admitted: Admitted, max_body: int) ->
     """Operators make them; whoever may use anything of one may see it."""
     router = APIRouter(prefix="/api/virtual-servers", tags=["servers"])
 
-    @router.post("", name="register_virtual_server", status_code=201)
+    @router.post("", name="register_virtual_server", status_code=201, openapi_extra=takes(VirtualBody))
     async def register(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
         body = await read_model(request, VirtualBody, max_body)
         deed = await desk.demand(caller, registering("register", VIRTUAL, body.name))
@@ -70,7 +71,7 @@ def routes(desk: Desk, registry: Registry, admitted: Admitted, max_body: int) ->
     async def show(caller: Annotated[Caller, Depends(admitted)], name: str) -> JSONResponse:
         return _told(desk.find(caller, VIRTUAL, name))
 
-    @router.patch("/{name}", name="change_virtual_server")
+    @router.patch("/{name}", name="change_virtual_server", openapi_extra=takes(SelectionBody))
     async def change(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
         entry = desk.find(caller, VIRTUAL, name)
         body = await read_model(request, SelectionBody, max_body)

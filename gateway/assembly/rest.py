@@ -19,7 +19,7 @@ from gateway.admin import servers as admin_servers
 from gateway.admin import tasks as admin_tasks
 from gateway.admin import virtual as admin_virtual
 from gateway.admin.amendments import Amendments
-from gateway.admin.api import admitted_by, api
+from gateway.admin.api import TokenGuard, api
 from gateway.admin.desk import Desk, Ruling
 from gateway.admin.oversight import Oversight
 from gateway.admission import Admission
@@ -59,7 +59,7 @@ def proofs(gateway: Gateway, clients: ClientAuthentication) -> Proofs:
 
 def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, shown: Proofs) -> App:
     """All that the framework serves."""
-    admitted, may, url = admitted_by(admission, gateway.limits.request), gateway.authority.may, gateway.settings.public_url
+    admitted, may, url = TokenGuard(admission, gateway.limits.request), gateway.authority.may, gateway.settings.public_url
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
     check_in_person = rights.in_person(gateway.authority, gateway.ledger)
     ruling, size = Ruling(may, gateway.allowed, check_in_person, gateway.authority.current), gateway.settings.server.max_body
@@ -101,6 +101,5 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
             admin_connections.routes(accounts, admitted),
             admin_deadletters.routes(gateway.outbox, admitted, gateway.allowed),
         ],
-        documented=gateway.settings.development,
         is_operator=desk.operator,
     )

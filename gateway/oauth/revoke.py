@@ -7,6 +7,7 @@ from typing import Protocol
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from gateway.described import takes_form
 from gateway.oauth.client import ClientAuthentication
 from gateway.oauth.endpoint import NO_STORE, Asked, Endpoint
 from gateway.refusals import Noted
@@ -80,7 +81,7 @@ def routes(returning: Returning, noted: Noted, asked: Asked) -> APIRouter:
             await returning.ending.give_back(client.tenant, client.name, grant_id)
         return Response(headers=NO_STORE)
 
-    @router.post("/oauth/revoke", response_class=Response)
+    @router.post("/oauth/revoke", response_class=Response, openapi_extra=takes_form(("token",), ("token_type_hint",)))
     async def revoke(request: Request) -> Response:
         return await endpoint.answer(request, give_back)
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.asgi import BadHeader, Scope
+from gateway.described import takes_form
 from gateway.oauth.client import ClientAuthentication
 from gateway.oauth.endpoint import NO_STORE, Asked, Endpoint
 from gateway.refusals import Noted
@@ -73,6 +74,9 @@ class Given:
         return {"thumbprint": self.thumbprint} if self.thumbprint else {}
 
 
+MEMBERS = ("subject_token", "subject_token_type", "assertion", "resource", "scope", "client_assertion", "client_assertion_type")
+
+
 def routes(issuing: Issuing, keep: Keep, noted: Noted, asked: Asked) -> APIRouter:
     """The token endpoint."""
     router = APIRouter(tags=["oauth"])
@@ -89,7 +93,7 @@ def routes(issuing: Issuing, keep: Keep, noted: Noted, asked: Asked) -> APIRoute
             return _answer(await _redeemed(given, issuing.redeemer, keep))
         return _answer(await _exchanged(given, issuing.exchanger, keep))
 
-    @router.post("/oauth/token", response_class=JSONResponse)
+    @router.post("/oauth/token", response_class=JSONResponse, openapi_extra=takes_form(("grant_type",), MEMBERS))
     async def token(request: Request) -> Response:
         return await endpoint.answer(request, partial(issue, request))
 
