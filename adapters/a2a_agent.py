@@ -21,6 +21,7 @@ from adapters.a2a_wire.transport import (
 )
 from adapters.contract import (
     Adapter,
+    AnswerRefused,
     Call,
     CannotCancel,
     CannotReattach,
@@ -47,6 +48,7 @@ _WATCH_MAX: Final = 30.0
 _AWAY: Final = (0.2, 1.0, 3.0)  # seconds between questions to an agent that can't be reached
 _NOT_WAITING: Final = frozenset({UNSUPPORTED_OPERATION, -32602, -32600})  # as peers refuse a message for a task that has moved on
 _NO_BELL: Final[AbstractContextManager[None]] = nullcontext()
+NOT_TAKEN: Final = "The agent does not take the answer, and waits for another one"
 
 
 class A2AAgent:
@@ -88,6 +90,9 @@ class A2AAgent:
             except PeerError as error:
                 for event in await self._moved(turn, call, reading, error):
                     yield event
+            except UpstreamFault as fault:
+                fault.undone = fault.unsent and not reading.task_id
+                raise
             if not reading.ended:
                 async for event in self._polled(call, reading, bell):
                     yield event
@@ -198,13 +203,13 @@ class A2AAgent:
                 return list(reading.heard_of(unknown))
 
     async def _moved(self, turn: Turn, call: Call, reading: Reading, error: PeerError) -> list[Event]:
-        """What has become of a task whose agent takes no answer to its question any more, since it went on without one. Raises `error`."""
+        """What has become of a task whose agent does not take an answer: it waits for another one, or went on by itself. Raises `error`."""
         task_id = turn.ref.task_id if turn.ref else ""
         if not task_id or reading.task_id or error.code not in _NOT_WAITING:
             raise error
         task = await self._peers.task(call, task_id)
         if task.status.state in INTERRUPTED:
-            raise error
+            return [AnswerRefused(NOT_TAKEN, f"{error.public} {error.detail}".strip())]
         return list(reading.events(task))
 
     async def _asked(self, call: Call, task_id: str) -> Task:

@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Final
 
 from adapters.aws_signing import AwsOptions, signed
 from adapters.chat_content import as_text
-from adapters.contract import AgentFault, ArtifactPiece, Done, Event, Failed, Ref, Turn, UpstreamFault, VendorRef
+from adapters.contract import ArtifactPiece, Done, Event, Failed, Ref, Turn, UpstreamFault, VendorRef
 from adapters.frames import End, Frame, JsonBody, SseFrame
 from adapters.task import Artifact, Part
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
-from adapters.vendor_faults import FAILED, NOT_TAKEN, UPSTREAM
+from adapters.vendor_faults import FAILED, not_taken
 from adapters.vendor_line import Line, Request, quoted
 
 NOTHING: Final[Mapping[str, Any]] = {}
@@ -92,7 +92,7 @@ def _text(part: Part) -> str:
     if isinstance(part.text, str):
         return part.text
     if isinstance(part.raw, str):
-        raise AgentFault(UPSTREAM, NOT_TAKEN, "a file, which the payload has no place for")
+        raise not_taken("a file, which the payload has no place for")
     return part.url if isinstance(part.url, str) else as_text(part.data)
 
 

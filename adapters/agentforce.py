@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from adapters.chat_content import as_text
 from adapters.contract import (
     CITATIONS,
-    AgentFault,
     ArtifactPiece,
     Ask,
     Done,
@@ -26,7 +25,7 @@ from adapters.contract import (
 from adapters.frames import Frame, JsonBody, SseFrame
 from adapters.task import Artifact, Part
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read, said
-from adapters.vendor_faults import FAILED, UPSTREAM
+from adapters.vendor_faults import FAILED, not_taken
 from adapters.vendor_line import Line, Request, quoted
 
 NO_FILES: Final = "The agent takes texts and structured data, and no files"
@@ -108,7 +107,7 @@ def _text(turn: Turn) -> str:
         return "\n".join(_words(each.value) for each in turn.answers)
     parts = turn.message.parts
     if any(isinstance(part.raw, str) or isinstance(part.url, str) for part in parts):
-        raise AgentFault(UPSTREAM, NO_FILES)
+        raise not_taken("a file", NO_FILES)
     return "\n".join(part.text if isinstance(part.text, str) else as_text(part.data) for part in parts)
 
 

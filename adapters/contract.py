@@ -160,6 +160,18 @@ class Failed(Struct, frozen=True):
     retryable: bool = False
 
 
+class AnswerRefused(Struct, frozen=True):
+    """Ends a turn that brought answers: the agent took none of them, and its task waits as before.
+
+    `reason`, `detail` and `retryable` are as those of Failed. `kind` is UpstreamFault's; empty: the agent refuses what the answer says.
+    """
+
+    reason: str
+    detail: str = ""
+    kind: str = ""
+    retryable: bool = False
+
+
 class Canceled(Struct, frozen=True):
     """Ends the turn; only when the agent confirmed it."""
 
@@ -175,25 +187,29 @@ def usage(
     return {USAGE: known} if known else {}
 
 
-Event = Ref | Progress | ArtifactPiece | Withheld | Ask | Replied | Done | Failed | Canceled
+Event = Ref | Progress | ArtifactPiece | Withheld | Ask | Replied | Done | Failed | AnswerRefused | Canceled
 USAGE = "urn:interlock:a2a:usage"  # in the metadata of a task: model, input_tokens, output_tokens, total_tokens, as far as known
 CITATIONS = "urn:interlock:a2a:citations"  # in the metadata of a part: a list of {url, title, text, …}
 ENDPOINT = "interlock.endpoint"  # in the `extra` of a VendorRef: where the agent has the task, if not where it is registered
 MARGIN = 0.05  # seconds before a deadline in which it counts as reached
 AGENT_LATE = "AGENT_LATE"  # the kind of a Failed whose agent did not answer in time
-ENDINGS = (Ask, Replied, Done, Failed, Canceled)
+BAD_ANSWER = "BAD_ANSWER"  # what an AnswerRefused without a kind is told as
+ENDINGS = (Ask, Replied, Done, Failed, AnswerRefused, Canceled)
 
 
 class UpstreamFault(Exception):
     """The other side can't be reached, or answered what its protocol forbids. `public` is safe to show, and so is `kind`.
 
-    `retryable`: the other side did nothing, and may do it later; after `retry_after` seconds, where it says so.
+    `retryable`: the other side did nothing, and may do it later; after `retry_after` seconds, where it says so. `unsent`: not a byte of it
+    has reached anybody. `undone`: the other side did nothing of it. `unfit`: because of what the request says.
     """
 
     kind = "UPSTREAM"
     retryable = False
     retry_after: float | None = None
-    unsent = False  # not a byte of it has reached anybody
+    unsent = False
+    undone = False
+    unfit = False
     where = ""  # the address that was called, without its query
     explained = False  # whoever is told of it is an operator, who may know the cause
 

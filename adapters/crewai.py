@@ -10,7 +10,6 @@ from pydantic import Field
 
 from adapters.contract import (
     ENDINGS,
-    AgentFault,
     Answer,
     ArtifactPiece,
     Ask,
@@ -27,7 +26,7 @@ from adapters.contract import (
 from adapters.frames import Frame, JsonBody
 from adapters.task import Artifact, Message, Part, text_of
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, said
-from adapters.vendor_faults import FAILED, UPSTREAM
+from adapters.vendor_faults import FAILED, not_taken
 from adapters.vendor_line import Line, Request, quoted
 
 WAITS: Final = frozenset({"pending human input", "pending_human_input", "waiting_for_human_input", "paused"})
@@ -107,7 +106,7 @@ def _inputs(message: Message, options: CrewAIOptions) -> dict[str, str]:
     given: dict[str, str] = {}
     for part in message.parts:
         if isinstance(part.raw, str) or isinstance(part.url, str):
-            raise AgentFault(UPSTREAM, NO_FILES)
+            raise not_taken("a file", NO_FILES)
         if isinstance(part.data, dict):
             given |= {name: _text(value) for name, value in part.data.items()}
         elif part.data is not UNSET:

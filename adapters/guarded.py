@@ -5,10 +5,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import cast
 
+from adapters.consent_waits import waits
 from adapters.contract import (
     AGENT_LATE,
     ENDINGS,
     Adapter,
+    AnswerRefused,
     Call,
     CannotReattach,
     Event,
@@ -52,9 +54,13 @@ class Guarded:
                     if bound.fault is None:
                         visit.heard()
                     elif (delay := visit.failed(bound.fault, bound.left)) is None:
-                        yield event
+                        yield _still_waiting(turn, bound.fault) or event
                         return
+                    begun = False
                     while delay is None:
+                        if bound.fault is not None and not begun:
+                            event = _still_waiting(turn, bound.fault) or event
+                        begun = begun or not isinstance(event, Ref)
                         yield visit.marked(event) if isinstance(event, Ref) else event
                         if isinstance(event, ENDINGS):
                             if bound.fault is not None:
@@ -63,7 +69,8 @@ class Guarded:
                         event = await _next(events, bound)
                 await self._resilience.pause(delay)
         except Shut as shut:
-            yield Failed(shut.public, detail=shut.detail, kind=shut.kind, retryable=True)
+            shut.retryable = shut.undone = True
+            yield _still_waiting(turn, shut) or Failed(shut.public, detail=shut.detail, kind=shut.kind, retryable=True)
         finally:
             visit.leave()
             bound.lift()
@@ -119,6 +126,14 @@ class GuardedWatcher(Guarded):
 def guarded(inner: Adapter, resilience: Resilience | None = None) -> Guarded:
     """A Watcher only where the adapter inside is one: who can't see a task move is not asked over and over whether it did."""
     return GuardedWatcher(inner, resilience) if isinstance(inner, Watcher) else Guarded(inner, resilience)
+
+
+def _still_waiting(turn: Turn, fault: UpstreamFault) -> AnswerRefused | None:
+    """What ends a turn with answers that the agent surely did not take; None where it may have taken them, or where a task begins."""
+    ref = turn.ref
+    if ref is None or not ref.task_id or waits(ref) or not fault.undone:
+        return None
+    return AnswerRefused(fault.public, fault.detail, "" if fault.unfit else fault.kind, fault.retryable)
 
 
 class _Bound:

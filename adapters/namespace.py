@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from adapters.contract import ArtifactPiece, Done, Event, Progress, Ref, Withheld
+from adapters.contract import AnswerRefused, ArtifactPiece, Done, Event, Progress, Ref, Withheld
 from adapters.task import Artifact, Message, Part
 
 OURS: Final = "urn:interlock:"
@@ -40,7 +40,7 @@ def in_its_own_name(event: Event, may: Collection[str] = ()) -> Event:
         left = without_ours(metadata, may)
         return metadata if left is metadata else dict(left) or UNSET
 
-    if isinstance(event, Ref | Withheld):
+    if isinstance(event, Ref | Withheld | AnswerRefused):
         return event
     if isinstance(event, ArtifactPiece):
         artifact = noted(event.artifact, shown)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal
 import structlog
 from msgspec.structs import replace
 
-from adapters.contract import ENDINGS, CannotReattach, Event, Ref, Turn, VendorRef
+from adapters.contract import ENDINGS, CannotReattach, Event, PromptKind, Ref, Turn, VendorRef
+from adapters.devui_reader import DevUiReader
 from adapters.response_items import devui_answers, items_of, result_of
 from adapters.response_reader import ResponseReader, asked_again
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read
@@ -62,10 +63,11 @@ class OpenAIResponses:
         streams = turn.stream or devui or options.background  # without a stream, DevUI loses questions
         body |= {"input": _input(turn, devui), "stream": streams}
         frames = line.frames(Request("POST", "/responses", body))
-        reader = ResponseReader(session, devui)
+        requested = any(answer.prompt.kind is not PromptKind.APPROVAL for answer in turn.answers)
+        reader = DevUiReader(session, requested) if devui else ResponseReader(session)
         async with aclosing(read(reader, frames)) as events:
             async for event in events:
-                if reader.dropped and isinstance(event, ENDINGS):
+                if isinstance(reader, DevUiReader) and reader.dropped and isinstance(event, ENDINGS):
                     log.warning("question_dropped", url=line.url, conversation=session, requests=reader.dropped)
                 yield event
 

@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
-from adapters.chat_content import question_in
 from adapters.contract import ENDINGS, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, Ref, VendorRef
 from adapters.frames import Frame, JsonBody, SseFrame
 from adapters.model_failures import FOREIGN, REFUSED, failure_in, failure_of
@@ -32,8 +31,6 @@ class ResponseReader:
         self._open: dict[str, Prompt] = {}
         self._foreign: dict[str, str] = {}  # kinds of calls that the client has to carry out, by their ids
         self._refusal = ""
-        self._acting: dict[str, str] = {}  # executors of a workflow that are at work, by their actions
-        self.dropped: list[str] = []  # requests that this run did not raise
 
     def take(self, frame: Frame) -> Iterator[Event]:
         if isinstance(frame, JsonBody):
@@ -45,10 +42,6 @@ class ResponseReader:
         match event:
             case {"type": "response.created" | "response.in_progress", "response": response}:
                 yield from self._named(response)
-            case {"type": "response.output_item.added", "item": {"type": "executor_action", "id": name, "executor_id": executor}}:
-                self._acting[name] = executor
-            case {"type": "response.output_item.done", "item": {"type": "executor_action", "id": name}}:
-                self._acting.pop(name, None)
             case {"type": "response.output_item.added", "item": item} if is_aside(item):
                 self._aside.add(item["id"])
             case {"type": "response.output_text.delta", "item_id": name, "delta": text}:
@@ -57,21 +50,8 @@ class ResponseReader:
                 yield from self._item(item)
             case {"type": "response.completed" | "response.failed" | "response.incomplete", "response": response}:
                 yield from self._ended(response)
-            case {"type": "response.function_approval.requested", "request_id": name, "function_call": call}:
-                self._open[name] = approval(name, call, token=call)
-            case {"type": "response.request_info.requested", "request_id": name, "request_data": data}:
-                self._requested(Prompt(name, question_in(data), data, event.get("response_schema")), event.get("source_executor_id"))
             case _:
                 yield from _broken(event)
-
-    def _requested(self, prompt: Prompt, executor: Any) -> None:
-        """A workflow raises a request while its executor is at work. One object serves every conversation, so a run that goes on from a
-        checkpoint first tells all requests that were open then: other conversations' requests too, which are nobody's here.
-        """
-        if executor in self._acting.values():
-            self._open[prompt.id] = prompt
-        else:
-            self.dropped.append(prompt.id)
 
     def _delta(self, name: str, text: str) -> Iterator[Event]:
         if name not in self._aside and not self._structured:

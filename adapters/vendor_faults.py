@@ -21,6 +21,20 @@ RETRY_MAX: Final = 3600.0  # seconds
 
 def fault_of(status: int, headers: Mapping[str, str], body: bytes) -> AgentFault:
     """For an answer whose status is not of a success. `headers` have lower-case names."""
+    fault = _fault_of(status, headers, body)
+    fault.undone = fault.retryable or fault.public in (CREDENTIAL, MOVED, NOT_TAKEN)
+    fault.unfit = fault.public == NOT_TAKEN
+    return fault
+
+
+def not_taken(detail: str, public: str = NOT_TAKEN) -> AgentFault:
+    """For a message that the adapter has no way to send."""
+    fault = AgentFault(UPSTREAM, public, detail)
+    fault.undone = fault.unfit = True
+    return fault
+
+
+def _fault_of(status: int, headers: Mapping[str, str], body: bytes) -> AgentFault:
     detail = f"status {status}: {body[:DETAIL_MAX].decode('utf-8', 'replace')}"
     after = retry_after(headers.get("retry-after", ""))
     if status in (401, 403):

@@ -3,7 +3,8 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -25,6 +26,7 @@ FILE_SECONDS: Final = 30.0
 TROUBLES_MAX: Final = 3  # in a row, that an agent which is asked over and over is forgiven
 NOT_FETCHED: Final = "urn:interlock:a2a:not-fetched"  # in the metadata of a part: why its address stands in place of what is there
 JSON: Final = "application/json"
+SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 O_co = TypeVar("O_co", covariant=True)
 
@@ -94,6 +96,7 @@ class Line(Generic[O_co]):
         self.options = options
         self.user = place.user
         self.session = place.session
+        self._acted = False  # whether the agent took a request that may have changed something
 
     @property
     def url(self) -> str:
@@ -112,12 +115,14 @@ class Line(Generic[O_co]):
     async def ask(self, request: Request) -> Answered:
         """A whole answer. Raises UpstreamFault."""
         url, headers, body = self._sent(request)
-        answer = await self._egress.request(
-            request.method, url, headers={"accept": JSON, **headers}, body=body, timeout=self.seconds, limit=ANSWER_MAX
-        )
-        names = _small(answer.headers)
-        if not 200 <= answer.status < 300 and answer.status not in request.also:
-            raise self._hushed(fault_of(answer.status, names, answer.body), request)
+        with self._judging():
+            answer = await self._egress.request(
+                request.method, url, headers={"accept": JSON, **headers}, body=body, timeout=self.seconds, limit=ANSWER_MAX
+            )
+            names = _small(answer.headers)
+            if not 200 <= answer.status < 300 and answer.status not in request.also:
+                raise self._hushed(fault_of(answer.status, names, answer.body), request)
+        self._note_effect(request, answer.status)
         return Answered(answer.status, names, await off_loop(parsed, answer.body) if answer.body.strip() else None)
 
     async def polled(self, request: Request, every: float) -> AsyncGenerator[Any, None]:
@@ -140,10 +145,12 @@ class Line(Generic[O_co]):
         url, headers, body = self._sent(request)
         accept = {"accept": f"text/event-stream, {JSON}"}
         stream = self._egress.stream(request.method, url, headers={**accept, **headers}, body=body, timeout=self.seconds)
-        async with stream as answer:
+        async with self._begun(stream) as answer:
             names = _small(answer.headers)
             if not 200 <= answer.status < 300 and answer.status not in request.also:
-                raise self._hushed(fault_of(answer.status, names, await _some(answer)), request)
+                with self._judging():
+                    raise self._hushed(fault_of(answer.status, names, await _some(answer)), request)
+            self._note_effect(request, answer.status)
             yield Head(names, answer.status)
             if answer.status == 204:
                 yield End(True)
@@ -191,6 +198,25 @@ class Line(Generic[O_co]):
         if isinstance(request.body, bytes):
             return url, headers, request.body
         return url, {"content-type": JSON, **headers}, msgspec.json.encode(request.body)
+
+    @contextmanager
+    def _judging(self) -> Iterator[None]:
+        """Notes on a fault whether the agent surely did nothing in this turn: not for this request, and not for one before it."""
+        try:
+            yield
+        except UpstreamFault as fault:
+            fault.undone = not self._acted and (fault.unsent or fault.undone)
+            raise
+
+    @asynccontextmanager
+    async def _begun(self, stream: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
+        async with AsyncExitStack() as stack:
+            with self._judging():
+                answer = await stack.enter_async_context(stream)
+            yield answer
+
+    def _note_effect(self, request: Request, status: int) -> None:
+        self._acted = self._acted or (request.method not in SAFE and 200 <= status < 300)
 
     def _hushed(self, fault: UpstreamFault, request: Request) -> UpstreamFault:
         """Without what an agent echoes of the credentials that it was shown."""

@@ -20,6 +20,7 @@ from gateway.ledger import Ledger, Outside, ToolServers, Trail, while_moving
 from gateway.limits import LimitReached, PayloadTooLarge, TooManyCalls, leave
 from gateway.parking import Parking, Waiting
 from gateway.patience import patient
+from gateway.prompts import BadAnswer
 from gateway.running import Ready, Running
 from gateway.sending import (
     Allowed,
@@ -103,7 +104,7 @@ class Broker:
         ready = await self._ready(caller, sending)
         if isinstance(ready, Turned):
             return ready
-        turned = await self.running.run(ready)
+        turned = _check_taken(await self.running.run(ready))
         return await self._reader.whole(turned) if sending.message.task_id else turned
 
     async def start(self, caller: Caller, sending: Sending) -> Turned:
@@ -278,6 +279,13 @@ def check_answers(row: TaskRow, message: Message) -> None:
         raise BadMessage("message.contextId", "is not the context of the task named in message.taskId")
     if row.ended or row.state in RUNNING:
         raise TaskEnded
+
+
+def _check_taken(turned: Turned) -> Turned:
+    """Raises BadAnswer where the agent refused the answer that the turn brought."""
+    if turned.refused:
+        raise BadAnswer("message.parts", "is not taken as an answer by the agent, and the task still waits: its message says for what")
+    return turned
 
 
 async def _kept_in(shares: Sequence[Share], kept: Awaitable[None]) -> Sequence[Share]:

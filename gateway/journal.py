@@ -24,11 +24,15 @@ USUAL = TurnLimits()
 
 
 class Turned(Struct, frozen=True):
-    """A task and the events of it that this process knows, with the agent's own Message where the agent kept no task."""
+    """A task and the events of it that this process knows.
+
+    `reply`: the agent's own Message, where the agent kept no task. `refused`: the turn brought an answer that the agent refuses.
+    """
 
     row: TaskRow
     events: tuple[TaskEvent, ...]
     reply: Message | None = None
+    refused: bool = False
 
 
 class Journal:

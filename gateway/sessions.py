@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, exists, select
 
 from adapters.consent_waits import at_agent, waits
-from adapters.contract import Adapter, Call, Event, Failed, Turn, VendorRef
+from adapters.contract import Adapter, AnswerRefused, Call, Event, Failed, Turn, VendorRef
 from adapters.vendor_faults import BUSY, SESSION_BUSY
 from gateway.conversation import ConversationWaits, check_no_question, holds_one_question, next_ref, tasks_beside
 from gateway.database import NotKept, NotRead
@@ -65,11 +65,11 @@ class Sessions:
             async with self._alone(call, opened.row):
                 return await self._turns.run(adapter, await self._renewed(turn, call.target, opened.row), call, opened)
         except _Late:
-            instead = Failed(SESSION_BUSY, kind=BUSY, retryable=True)
+            instead = _not_sent(turn, SESSION_BUSY, BUSY)
         except ConversationWaits as open_question:
             instead = Failed(str(open_question), rejected=True, kind=WAITS)
         except NotRead:
-            instead = Failed(UNREAD, kind=OURS, retryable=True)
+            instead = _not_sent(turn, UNREAD, OURS)
         return await self._turns.run(_Instead(instead), turn, call, opened)
 
     @asynccontextmanager
@@ -153,10 +153,16 @@ class _Late(Exception):
     """It was not its turn in time."""
 
 
+def _not_sent(turn: Turn, why: str, kind: str) -> Failed | AnswerRefused:
+    """The ending of a turn that its agent never heard of: a task that waits for an answer waits on."""
+    goes_on = turn.ref is not None and turn.ref.task_id and not waits(turn.ref)
+    return AnswerRefused(why, kind=kind, retryable=True) if goes_on else Failed(why, kind=kind, retryable=True)
+
+
 class _Instead:
     """An Adapter in the place of one that is not asked: it says how the turn ended."""
 
-    def __init__(self, ending: Failed) -> None:
+    def __init__(self, ending: Failed | AnswerRefused) -> None:
         self._ending = ending
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:

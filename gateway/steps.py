@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from adapters.contract import Ask, Canceled, Done, Event, Failed, Progress, PromptKind, Ref, Replied, Withheld
+from adapters.contract import BAD_ANSWER, AnswerRefused, Ask, Canceled, Done, Event, Failed, Progress, PromptKind, Ref, Replied, Withheld
 from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
 from gateway.events import WITHHELD, TaskEvent, TaskRow, rfc3339, status_body
 from gateway.journal import Turned
@@ -62,6 +62,16 @@ class Steps:
             row = replace(row, vendor_ref=keeping(row.vendor_ref, event.prompts))
         noted = event.metadata if isinstance(event, Progress | Done) else None
         return self.status(row, *self._state(row, event), at, noted)
+
+    def waiting_again(self, row: TaskRow, asked: TaskStatus | None, refused: AnswerRefused) -> Turned:
+        """Where a refused answer leaves a task: it waits as before, and says why. `asked`: its status when it asked."""
+        state = asked.state if asked is not None else TaskState.INPUT_REQUIRED
+        metadata = _of_failure(refused.kind or BAD_ANSWER, refused.retryable)
+        why = Part(text=refused.reason, metadata=metadata)
+        before = asked.message.parts if asked is not None and isinstance(asked.message, Message) else ()
+        parts = (why, *(part for part in before if part.metadata is UNSET or ERROR not in part.metadata))
+        message = Message(self._new_id("m"), Role.AGENT, parts, row.context_id, row.id, metadata)
+        return self.status(row, state, message, self._now())
 
     def _state(self, row: TaskRow, event: Event) -> tuple[TaskState, Message | None]:
         match event:

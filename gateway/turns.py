@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+import msgspec
 import structlog
 from msgspec.structs import replace
 
 from adapters.contract import (
     ENDINGS,
     Adapter,
+    AnswerRefused,
     ArtifactPiece,
     Ask,
     Call,
@@ -24,7 +26,7 @@ from adapters.contract import (
     Turn,
     UpstreamFault,
 )
-from adapters.task import TaskState
+from adapters.task import INTERRUPTED, TaskState, TaskStatus
 from gateway.database import Batch, Database, NotKept, NotRead
 from gateway.events import TaskEvent, TaskRecord, TaskRow
 from gateway.journal import USUAL, Journal, Turned, TurnLimits
@@ -43,6 +45,7 @@ TOO_LONG = "TURN_TOO_LONG"  # the agent did nothing wrong, but the gateway keeps
 TOO_LONG_SAYS = "The turn is longer than this gateway keeps of one (limits.turn_events, limits.turn_bytes). All that came before is kept."
 REF_SECONDS = 0.05  # of silence after an agent's first word, before it is kept alone
 log = structlog.get_logger()
+_status = msgspec.json.Decoder(TaskStatus).decode
 OUTCOMES = {
     TaskState.COMPLETED: "ok",
     TaskState.INPUT_REQUIRED: "asks",
@@ -94,6 +97,9 @@ class Turns:
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
                 async for event in events:
+                    if isinstance(event, AnswerRefused):
+                        await self._wait_again(journal, opened.row, event)
+                        break
                     self._note(journal, event)
                     if isinstance(event, ENDINGS):
                         break
@@ -116,7 +122,8 @@ class Turns:
             event = self._broken(journal, Failed("The gateway could not go on with the agent's answer.", kind=OURS))
         silence.end()
         over = await showing.settled()
-        return await self._ended(journal, event, started) if over is None else over
+        turned = await self._ended(journal, event, started) if over is None else over
+        return replace(turned, refused=True) if isinstance(event, AnswerRefused) and not event.kind else turned
 
     async def end(self, turned: Turned, event: Event) -> Turned:
         """Ends a task by the gateway's own hand, whatever its turn adds meanwhile. One that has ended stays as it is."""
@@ -210,6 +217,17 @@ class Turns:
         else:
             journal.note(self.steps.after(journal.row, event))
 
+    async def _wait_again(self, journal: Journal, before: TaskRow, refused: AnswerRefused) -> None:
+        """Notes that the task waits as before: its agent took no answer, so its ids and prompts are those from before the turn."""
+        try:
+            record = await self._memory.tasks.record(before.tenant, before.owner, before.id)
+        except NotRead:
+            record = None
+        statuses = (_status(event.body) for event in reversed(record.events if record else ()) if event.kind == "status")
+        asked = next((status for status in statuses if status.state in INTERRUPTED), None)
+        journal.row = replace(journal.row, vendor_ref=before.vendor_ref)
+        journal.note(self.steps.waiting_again(journal.row, asked, refused))
+
     def _broken(self, journal: Journal, event: Failed) -> Failed:
         """Notes the failure that ends a turn whose agent gave it no ending."""
         self._note(journal, event)
@@ -218,7 +236,7 @@ class Turns:
 
 def _answered(row: TaskRow, ending: Event) -> TaskRow:
     """Without the prompts that the turn answered, once the agent itself ended it. After any other failure the answers may be unread."""
-    if isinstance(ending, Ask) or (isinstance(ending, Failed) and ending.kind):
+    if isinstance(ending, Ask | AnswerRefused) or (isinstance(ending, Failed) and ending.kind):
         return row
     return replace(row, vendor_ref=keeping(row.vendor_ref, ()))
 
@@ -249,6 +267,8 @@ def _log(row: TaskRow, event: Event) -> None:
     """What callers do not get to see, for operators."""
     if isinstance(event, Failed):
         log.warning("agent_failed", agent=row.agent, task_id=row.id, problem=event.reason, detail=event.detail)
+    elif isinstance(event, AnswerRefused):
+        log.info("answer_refused", agent=row.agent, task_id=row.id, problem=event.reason, detail=event.detail)
     elif isinstance(event, Progress) and event.detail:
         log.warning("agent_traced", agent=row.agent, task_id=row.id, detail=event.detail)
 

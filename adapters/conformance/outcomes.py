@@ -3,10 +3,30 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from adapters.contract import ENDINGS, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Progress, Prompt, PromptKind, Replied
+from adapters.contract import (
+    ENDINGS,
+    AnswerRefused,
+    ArtifactPiece,
+    Ask,
+    Canceled,
+    Done,
+    Event,
+    Failed,
+    Progress,
+    Prompt,
+    PromptKind,
+    Replied,
+)
 from adapters.task import Part
 
-STATES: Final = {Done: "COMPLETED", Replied: "COMPLETED", Failed: "FAILED", Canceled: "CANCELED", Ask: "INPUT_REQUIRED"}
+STATES: Final = {
+    Done: "COMPLETED",
+    Replied: "COMPLETED",
+    Failed: "FAILED",
+    Canceled: "CANCELED",
+    Ask: "INPUT_REQUIRED",
+    AnswerRefused: "ANSWER_REFUSED",
+}
 INPUTS: Final = ("send", "stream", "answers")  # members of an expected turn that say what happens before it
 
 
@@ -18,7 +38,7 @@ def outcome(events: Sequence[Event]) -> dict[str, Any]:
     told: dict[str, Any] = {"state": _state(ending), "artifacts": _artifacts(events)}
     if isinstance(ending, Ask):
         told["prompts"] = [_prompt(prompt) for prompt in ending.prompts]
-    if isinstance(ending, Failed):
+    if isinstance(ending, Failed | AnswerRefused):
         told |= {"kind": ending.kind, "reason": ending.reason}
     message = getattr(ending, "message", None)
     if message is not None:

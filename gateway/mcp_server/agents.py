@@ -16,6 +16,7 @@ from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.task_words import check_declared, takes_tasks, tool_result
 from gateway.mcp_server.tools import AgentTool
+from gateway.prompts import BadAnswer
 from gateway.tasks import TaskEnded, TaskRecord, UnknownTask
 from policies.ids import new_id
 from registry.signing import SKILL_SELECTION
@@ -45,6 +46,8 @@ class Agents:
             turned = await self._broker.send(asked.caller, sending)
         except ContractBroken as broken:
             raise BadEnvelope(INVALID_PARAMS, str(broken).replace(PART, "arguments", 1)) from None
+        except BadAnswer as refused:
+            raise BadEnvelope(INVALID_PARAMS, f"arguments.message: {refused.problem}") from None
         except (UnknownTask, TaskEnded, BadMessage):
             raise BadEnvelope(INVALID_PARAMS, NO_SUCH_TASK) from None
         result = tool_result(TaskRecord(turned.row, turned.events), asked.version)

@@ -6,7 +6,23 @@ from typing import Any
 import pytest
 
 from adapters.a2a_agent import A2AAgent
-from adapters.contract import Ask, Call, Canceled, CannotCancel, Done, Event, Failed, Progress, Ref, Replied, Turn, UpstreamFault, VendorRef
+from adapters.contract import (
+    AnswerRefused,
+    Ask,
+    Call,
+    Canceled,
+    CannotCancel,
+    Done,
+    Event,
+    Failed,
+    Progress,
+    Ref,
+    Replied,
+    Turn,
+    Unreachable,
+    UpstreamFault,
+    VendorRef,
+)
 from adapters.guarded import Guarded
 from adapters.task import Message, Part, Role, text_of
 from tests.fakes.a2a_calls import ScriptedEgress, answers, call_to, refuses, said, sends, streams, turn
@@ -333,8 +349,21 @@ async def test_an_answer_that_comes_too_late_finds_out_what_the_agent_did_withou
     assert (await run(egress, asked))[-1] == Done()
     assert egress.methods == ["SendMessage", "GetTask", "GetTask"]
     waiting = ScriptedEgress(refuses(code), answers(task("INPUT_REQUIRED")))
-    failed = (await run(waiting, asked))[-1]
-    assert isinstance(failed, Failed) and str(code) in failed.reason
+    refused = (await run(waiting, asked))[-1]
+    assert isinstance(refused, AnswerRefused) and str(code) in refused.detail
+
+
+async def test_only_an_answer_that_was_not_sent_leaves_the_task_waiting() -> None:
+    unsent = Unreachable("the upstream can't be reached")
+    unsent.unsent = True
+
+    def refuses_connections(request: dict[str, Any]) -> tuple[int, str, list[bytes]]:
+        raise unsent
+
+    assert isinstance((await run(ScriptedEgress(*[refuses_connections] * 2), turn("XL", VendorRef("c", "t"))))[-1], AnswerRefused)
+    assert isinstance((await run(ScriptedEgress(*[refuses_connections] * 2), turn("XL", VendorRef("c"))))[-1], Failed)  # a new task
+    taken = ScriptedEgress(answers({"task": task("WORKING")}), *[refuses_connections] * 4)
+    assert isinstance((await run(taken, turn("XL", VendorRef("c", "t"))))[-1], Failed)
 
 
 async def test_a_task_that_waits_is_watched_less_and_less_often_until_its_agent_moves_it() -> None:

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from msgspec.structs import replace
 
-from adapters.contract import ENDINGS, Call, Done, Event, Failed, Progress, Turn, UpstreamFault, VendorRef, Watcher
+from adapters.consent_waits import WAITS
+from adapters.contract import ENDINGS, AnswerRefused, Call, Done, Event, Failed, Progress, Ref, Turn, UpstreamFault, VendorRef, Watcher
 from adapters.egress import EgressRefused
 from adapters.guarded import LATE, SILENT, Guarded, guarded
 from tests.fakes.a2a_calls import call_to, turn
@@ -142,3 +144,34 @@ async def test_a_cancellation_from_outside_is_not_taken_for_the_deadline() -> No
     with pytest.raises(asyncio.CancelledError):
         await running
     assert adapter.closed
+
+
+def fault(undone: bool = True, unfit: bool = False) -> UpstreamFault:
+    made = UpstreamFault("not taken", "status 422")
+    made.undone, made.unfit = undone, unfit
+    return made
+
+
+@pytest.mark.parametrize(
+    ("ref", "before", "problem", "ending"),
+    [
+        (VendorRef("c", "t"), (), fault(unfit=True), AnswerRefused("not taken", "status 422")),
+        (VendorRef("c", "t"), (Ref(VendorRef("c")),), fault(), AnswerRefused("not taken", "status 422", "UPSTREAM")),
+        (VendorRef("c", "t"), (Progress(),), fault(), Failed("not taken", detail="status 422", kind="UPSTREAM")),
+        (VendorRef("c", "t"), (), fault(undone=False), Failed("not taken", detail="status 422", kind="UPSTREAM")),
+        (VendorRef("c"), (), fault(), Failed("not taken", detail="status 422", kind="UPSTREAM")),
+        (VendorRef("c", "k", {WAITS: {}}), (), fault(), Failed("not taken", detail="status 422", kind="UPSTREAM")),
+    ],
+    ids=["unfit", "untaken", "begun", "unknown", "new", "consent"],
+)
+async def test_an_answer_that_surely_did_nothing_leaves_its_task_waiting(
+    ref: VendorRef, before: tuple[Event, ...], problem: UpstreamFault, ending: Event
+) -> None:
+    async def act() -> AsyncIterator[Event]:
+        for event in before:
+            yield event
+        raise problem
+
+    asked = replace(turn("yes"), ref=ref)
+    events = [event async for event in Guarded(Acting(act)).run(asked, call_to("http://a.example/"))]
+    assert events[-1] == ending

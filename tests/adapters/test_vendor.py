@@ -45,7 +45,7 @@ from adapters.vendor import (
     read,
     user_id,
 )
-from adapters.vendor_line import NOT_FETCHED, Line, Request, quoted
+from adapters.vendor_line import NOT_FETCHED, Line, Place, Request, quoted
 from policies.principal import Principal
 from tests.adapters.replay import call_of, gathered, message_of, odd, vendor_of, whole
 from tests.fakes.upstream import Upstream, answer
@@ -344,3 +344,25 @@ def test_a_body_that_ends_within_a_piece_does_not_end_cleanly(kind: str, body: b
     decoder = decoder_for(kind)
     assert len(decoder.feed(body)) == 1
     assert decoder.finish() == [End(False)]
+
+
+@pytest.mark.parametrize(("before", "undone"), [([], True), (["GET"], True), (["POST"], False)], ids=["alone", "a look", "a deed"])
+async def test_a_refused_request_says_whether_the_agent_did_anything_in_this_turn(egress: Egress, before: list[str], undone: bool) -> None:
+    async def refuses(head: bytes, _reader: Any, writer: Any) -> None:
+        kind = "Content-Type: application/json"
+        writer.write(answer(b"{}", "422 No", kind) if b"/answer" in head else answer(b"{}", "200 OK", kind))
+
+    async with Upstream(refuses) as upstream:
+        place = Place(upstream.url, {}, {}, asyncio.get_running_loop().time() + 60)
+        for ask in (lambda line, request: line.ask(request), lambda line, request: anext(line.frames(request))):
+            line = Line(egress, place, VendorOptions())
+            for method in before:
+                await line.ask(Request(method, "/"))
+            with pytest.raises(UpstreamFault) as refused:
+                await ask(line, Request("POST", "/answer", {}))
+            assert (refused.value.undone, refused.value.unfit) == (undone, True)
+    fresh = Egress(["127.0.0.1"])  # without a connection that it may use again
+    with pytest.raises(UpstreamFault) as unreached:
+        await Line(fresh, place, VendorOptions()).ask(Request("POST", "/answer", {}))
+    await fresh.close()
+    assert unreached.value.undone

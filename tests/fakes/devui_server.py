@@ -15,17 +15,21 @@ Json = dict[str, Any]
 class DevUiServer:
     """Asks `pay N`; any other text is echoed. `decided`: each question that was answered, with its answer.
 
-    `again`: an id that the next run asks under, in place of a new one.
+    `forget` loses what is open, as a restart does. `again`: an id that the next run asks under, in place of a new one.
     """
 
     def __init__(self) -> None:
         self.decided: list[tuple[str, Any]] = []
         self.bodies: list[Any] = []
         self.again = ""
+        self.refuses = ""  # why it takes no answer
         self._open: dict[str, str] = {}  # request -> question
         self._checkpoints: dict[str, dict[str, str]] = {}  # of conversations
         self._asked = 0
         self._runs = asyncio.Lock()
+
+    def forget(self) -> None:
+        self._open, self._checkpoints = {}, {name: {} for name in self._checkpoints}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -79,8 +83,9 @@ class DevUiServer:
     def _answered(self, conversation: str, answers: Json) -> Iterator[Json]:
         self._open = dict(self._checkpoints.get(conversation, {}))
         yield from (_request(request, question) for request, question in self._open.items() if request not in answers)
-        if wrong := [request for request, value in answers.items() if request not in self._open or not isinstance(value, str)]:
-            yield {"type": "error", "code": None, "message": f"Failed to send HIL responses: {wrong[0]}"}
+        if self.refuses or answers.keys() - self._open.keys():
+            why = self.refuses or f"Response provided for unknown request ID: {next(iter(answers))}"
+            yield {"type": "error", "code": None, "message": f"Failed to send HIL responses: {why}"}
             return
         yield _acts("added")
         for request, value in answers.items():

@@ -31,6 +31,7 @@ class GraphServer:
         self.most = 0
         self.schema: Any = None
         self.several = False
+        self.refuses = 0  # the status with which it refuses answers; 0: it takes them
         self.status = "success"  # of a run whose stream has ended; a number: that of the answer when somebody asks
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -58,6 +59,8 @@ class GraphServer:
             await _whole(send, 200, {"thread_id": f"thread-{self.threads}"})
         elif thread not in self.open:
             await _whole(send, 404, {"detail": "Thread or assistant not found."})
+        elif path.endswith("/runs/stream") and self.refuses and "command" in said:
+            await _whole(send, self.refuses, {"detail": "the answer is not taken"})
         elif path.endswith("/runs/stream"):
             self.bodies.append((thread, said))
             self.at_once += 1

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import select
 
-from adapters.contract import Adapter, Call, Done, Event, Failed, Turn, VendorRef
+from adapters.contract import Adapter, AnswerRefused, Call, Done, Event, Failed, Turn, VendorRef
 from adapters.task import TaskState
 from adapters.vendor_faults import SESSION_BUSY
 from gateway.database import Batch, Database
@@ -102,10 +102,10 @@ class Process:
 
         await self._database.write(work)
 
-    async def run(self, adapter: Adapter, session: str = "s-1", seconds: float = 60.0, features: Any = None) -> Any:
+    async def run(self, adapter: Adapter, session: str = "s-1", seconds: float = 60.0, features: Any = None, ref: Any = None) -> Any:
         call = call_to("http://a.example/", seconds, **{FEATURES: features or {}})
         opened = Turned(replace(OPENED.row, context_id=session), ())
-        return await self.sessions.run(adapter, replace(turn("hi"), session=session), call, opened)
+        return await self.sessions.run(adapter, replace(turn("hi"), session=session, ref=ref), call, opened)
 
 
 @pytest.fixture
@@ -127,6 +127,16 @@ async def test_who_waits_until_the_deadline_is_told_that_the_agent_is_busy(pair:
     assert isinstance(await there.run(other, session="s-2"), Done)
     working.gate.set()
     assert isinstance(await first, Done) and isinstance(await there.run(other), Done)
+
+
+async def test_an_answer_whose_turn_does_not_come_in_time_leaves_its_task_waiting(pair: tuple[Process, Process]) -> None:
+    working, other = Working(), Working()
+    first = asyncio.create_task(pair[0].run(working))
+    await working.begun.wait()
+    late = await pair[0].run(other, seconds=0.2, ref=VendorRef("s", "r"))
+    assert late == AnswerRefused(SESSION_BUSY, kind="AGENT_BUSY", retryable=True) and not other.begun.is_set()
+    working.gate.set()
+    await first
 
 
 @postgres

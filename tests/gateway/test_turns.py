@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from adapters.contract import (
+    AnswerRefused,
     Ask,
     Canceled,
     Done,
@@ -99,6 +100,19 @@ async def test_a_question_counts_as_open_until_the_agent_ends_the_turn_that_answ
     turned = await desk.run(Ref(VendorRef("c", "t-2")), piece("a"), ending, opened=opened)
     assert tuple(prompt.id for prompt in open_prompts(turned.row.vendor_ref)) == left
     assert (await desk.record()).row == turned.row
+
+
+async def test_a_task_whose_answer_is_refused_waits_with_the_ids_and_prompts_that_it_had(desk: Desk) -> None:
+    asked = await desk.run(Ref(VendorRef("c", "t")), Ask(words("which size?"), prompts=(Prompt("i-1"),)))
+    for _ in range(2):
+        opened = desk.turns.steps.resumed(asked.row, asked.row, words("yes"))
+        await desk.database.write(lambda batch, now=opened, old=asked: desk.log.advance(batch, old.row, now.row, now.events))
+        turned = await desk.run(Ref(VendorRef("c-2", "t-2")), AnswerRefused("no", "status 422"), opened=opened)
+        assert (turned.row.state, turned.row.vendor_ref, turned.refused) == (TaskState.INPUT_REQUIRED, asked.row.vendor_ref, True)
+        said = (await desk.record()).task().status.message
+        assert isinstance(said, Message) and [part.text for part in said.parts if isinstance(part.text, str)] == ["no", "which size?"]
+        asked = turned
+    assert (await desk.record()).row == asked.row
 
 
 async def test_what_callers_do_not_get_to_see_of_an_agents_words_is_told_to_be_in_the_log(  # attack LOG-02
