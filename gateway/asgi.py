@@ -56,6 +56,18 @@ def header(scope: Scope, name: bytes) -> str | None:
     return found.decode().strip(" \t")
 
 
+def list_header(scope: Scope, name: bytes) -> str | None:
+    """The value of a header that is a list, and may stand on several lines (RFC 9110 s5.3). Raises BadHeader when it isn't ASCII."""
+    found = headers(scope).get(name)
+    if found is None:
+        return None
+    if found is _TWICE:
+        found = b", ".join(value for known, value in scope["headers"] if known == name)
+    if not found.isascii():
+        raise BadHeader(f"{name.decode()} is not ASCII")
+    return found.decode().strip(" \t")
+
+
 def headers(scope: Scope) -> dict[bytes, bytes]:
     """All of them as they came, for comparing: one that was sent twice equals nothing that a client can send."""
     known: dict[bytes, bytes] | None = scope.get(_HEADERS)

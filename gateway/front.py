@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import structlog
 
 from gateway.a2a_server.door import CARDS, AgentDoor
 from gateway.admission import Admission, ForeignOrigin, WrongHost
@@ -16,6 +17,7 @@ from gateway.mcp_server.endpoint import Endpoint
 from gateway.visits import Visits, traceparent
 from registry.names import FRONT_DOOR
 
+log = structlog.get_logger()
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP = re.compile(r"/mcp(?:/((?:virtual/)?[a-z0-9-]{1,64}))?")
 PUBLIC = "/.well-known/"  # read from pages of anybody
@@ -34,13 +36,15 @@ class Doors:
 
 
 NO_STORE: Header = (b"cache-control", b"no-store")
+ANSWERED = "interlock.answered"  # in a scope: the framework has begun to answer
 
 
-def plainly(send: Send) -> Send:
+def plainly(scope: Scope, send: Send) -> Send:
     """Adds what a browser is told to every answer of the framework, unless the route has said it in its own words."""
 
     async def sent(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
+            scope[ANSWERED] = True
             given = list(message["headers"])
             known = {name for name, _ in given}
             more = (each for each in (*PLAIN, NO_STORE) if each[0] not in known)
@@ -64,16 +68,25 @@ class Front:
             await (doors.lifespan if scope["type"] == "lifespan" else doors.rest)(scope, receive, send)
             return
         path = scope["path"]
-        if path.startswith("/mcp") and (found := MCP.fullmatch(path)) is not None:
-            await self._visit_mcp(scope, receive, send, found[1] or "")
-        elif path.startswith("/agents/") and (found := AGENT.fullmatch(path)) is not None:
-            await doors.agent(scope, receive, send, found[1], found[2] or "")
-        elif path in CARDS:
-            await doors.agent(scope, receive, send, FRONT_DOOR, path)
-        elif path in PATHS:
-            await doors.health(scope, receive, send)
-        else:
-            await self._rest(scope, receive, send)
+        try:
+            if path.startswith("/mcp") and (found := MCP.fullmatch(path)) is not None:
+                await self._visit_mcp(scope, receive, send, found[1] or "")
+            elif path.startswith("/agents/") and (found := AGENT.fullmatch(path)) is not None:
+                await doors.agent(scope, receive, send, found[1], found[2] or "")
+            elif path in CARDS:
+                await doors.agent(scope, receive, send, FRONT_DOOR, path)
+            elif path in PATHS:
+                await doors.health(scope, receive, send)
+            else:
+                await self._rest(scope, receive, send)
+        except Exception as error:
+            if ANSWERED in scope:  # by the framework, which raises again what it has told
+                raise
+            log.exception("door_failed", door=path.split("/", 2)[1])
+            try:
+                await _fail(send, error)
+            except RuntimeError:  # the answer had begun, so the server has to cut it
+                raise error from None
 
     async def _rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The framework believes the Host header, so it gets none but ours; and no address that is nobody's."""
@@ -84,10 +97,9 @@ class Front:
             if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # no database keeps it in a text
                 raise InvalidRequest("the address has a NUL character")
         except (WrongHost, ForeignOrigin, BadHeader, InvalidRequest) as error:
-            said = told(error)
-            await respond(send, said.row.status, msgspec.json.encode(problem(said)), media_type=b"application/problem+json")
+            await _fail(send, error)
             return
-        await self._doors.rest(scope, receive, plainly(send))
+        await self._doors.rest(scope, receive, plainly(scope, send))
 
     async def _visit_mcp(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
         door = self._doors.mcp
@@ -96,3 +108,8 @@ class Front:
             await door(scope, receive, send, name, visit)
         finally:
             self._visits.end(visit)
+
+
+async def _fail(send: Send, error: Exception) -> None:
+    said = told(error)
+    await respond(send, said.row.status, msgspec.json.encode(problem(said)), media_type=b"application/problem+json")

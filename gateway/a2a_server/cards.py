@@ -12,7 +12,7 @@ import structlog
 
 from gateway.a2a_server.parameters import asked_version
 from gateway.admission import Admission
-from gateway.asgi import Scope, Send, header, respond
+from gateway.asgi import Scope, Send, header, list_header, respond
 from gateway.errors import problem, told
 from registry.card import Family, Registration, Status
 from registry.names import FRONT_DOOR
@@ -58,7 +58,7 @@ class _Published:
 
     def unchanged(self, scope: Scope) -> bool:
         """Whether the caller has it already (RFC 9110 s13.2.2): a date counts where no tag is given, and a wrong one not at all."""
-        tags = header(scope, b"if-none-match")
+        tags = list_header(scope, b"if-none-match")
         if tags is not None:
             return tags.strip() == "*" or self.tag.removeprefix("W/") in (each.strip() for each in tags.replace("W/", "").split(","))
         try:

@@ -1,6 +1,5 @@
 """A2A over HTTP+JSON below /agents/{name}: 1.0 at message:send, tasks and so on, 0.3 below v1."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -16,7 +15,7 @@ from gateway.a2a_server.operations import Asked, Operations, Stream
 from gateway.a2a_server.parameters import FIELDS_MAX, read_parameters
 from gateway.a2a_server.paths import Place, find
 from gateway.admission import Admission
-from gateway.asgi import JSON, ContentTypeNotSupported, Receive, Scope, Send, header, read_body, respond, stream
+from gateway.asgi import JSON, ContentTypeNotSupported, Receive, Scope, Send, header, headers, read_body, respond, stream
 from gateway.deadlines import deadline_in
 from gateway.errors import Told, WrongVerb, a2a_details, http_headers, told
 from gateway.visits import Visit
@@ -53,12 +52,12 @@ class Rest:
             params = await self._params(scope, receive, place)
             asked = Asked(caller, agent, visit.trail, given.extensions, given.idempotency_key, place.version, given.last_event_id)
             outcome = await method.act(self._operations, asked, method.read(params))
-            headers = activated(self._operations, asked)
+            extensions = activated(self._operations, asked)
             if method.streams:
                 del params, given, asked  # a stream lasts, and what was asked for is read
-                await stream(receive, send, _frames(method, outcome, older), headers)
+                await stream(receive, send, _frames(method, outcome, older), extensions)
             else:
-                await respond(send, 200, encode(method.write(outcome)), headers, _media_type(scope, older))
+                await respond(send, 200, encode(method.write(outcome)), extensions, _media_type(scope, older))
         except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
             visit.outcome = await self._refuse(scope, send, agent, error, older)
 
@@ -87,10 +86,10 @@ class Rest:
         said = told(error)
         if said.row.status == 500:
             log.exception("a2a_door_failed", agent=agent)
-        headers = http_headers(said, self._admission, f"/agents/{agent}")
+        more = http_headers(said, self._admission, f"/agents/{agent}")
         if isinstance(error, WrongVerb):
-            headers.append((b"allow", ", ".join(error.allowed).encode()))
-        await respond(send, said.row.status, _error(said, older), headers, _media_type(scope, older, unsaid=JSON))
+            more.append((b"allow", ", ".join(error.allowed).encode()))
+        await respond(send, said.row.status, _error(said, older), more, _media_type(scope, older, unsaid=JSON))
         return said.row.reason
 
 
@@ -142,11 +141,11 @@ def _media_type(scope: Scope, older: bool, unsaid: bytes = A2A_JSON) -> bytes:
     """That of the request, where it has one that we speak; else what it accepts; else the one of A2A 1.0 (s11.1), but errors are JSON."""
     if older:
         return JSON
-    headers: Mapping[bytes, bytes] = {key: value for key, value in scope["headers"] if key in (b"content-type", b"accept")}
-    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    given = headers(scope)
+    kind = given.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind in (JSON, A2A_JSON):
         return kind
-    accepted = headers.get(b"accept", b"").lower()
+    accepted = b",".join(value for name, value in scope["headers"] if name == b"accept").lower()
     if A2A_JSON in accepted:
         return A2A_JSON
     return JSON if JSON in accepted else unsaid

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from gateway.admin.amendments import AgentPatch, Amendments
 from gateway.admin.bodies import AgentTermsBody, read_model
 from gateway.admin.desk import Desk
+from gateway.asgi import list_header
 from gateway.described import takes
 from gateway.offers import AgentOffer
 from gateway.onboarding import Onboarding
@@ -112,7 +113,7 @@ def _changing(router: APIRouter, desk: Desk, amendments: Amendments, admitted: A
     async def change(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
         entry = desk.find(caller, AGENT, name)
         patch = await read_model(request, AgentPatch, max_body)
-        return await told(caller, await amendments.patch(caller, entry, patch, request.headers.get("if-match")))
+        return await told(caller, await amendments.patch(caller, entry, patch, list_header(request.scope, b"if-match")))
 
     @router.post("/{name}/refresh", name="refresh_agent")
     async def refresh(caller: Annotated[Caller, Depends(admitted)], name: str) -> JSONResponse:
@@ -121,7 +122,7 @@ def _changing(router: APIRouter, desk: Desk, amendments: Amendments, admitted: A
     @router.post("/{name}/approve", name="approve_agent")
     async def approve(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
         entry = desk.find(caller, AGENT, name)
-        return await told(caller, await amendments.approve(caller, entry, request.headers.get("if-match")))
+        return await told(caller, await amendments.approve(caller, entry, list_header(request.scope, b"if-match")))
 
     @router.get("/{name}/history", name="agent_history")
     async def history(

@@ -191,8 +191,8 @@ def _calls(patch: Patch) -> tuple[Mapping[str, Mapping[str, Any]] | None, str | 
 
 
 def check_match(entry: Registration, match: str | None) -> None:
-    """If-Match names the `updated` of what the caller saw. Raises PreconditionFailed."""
-    if match is not None and match.strip() != "*" and match.strip().strip('"') != rfc3339(entry.updated):
+    """If-Match names the `updated` of what the caller saw, maybe among others (RFC 9110 s13.1.1). Raises PreconditionFailed."""
+    if match is not None and match.strip() != "*" and rfc3339(entry.updated) not in (tag.strip().strip('"') for tag in match.split(",")):
         raise PreconditionFailed
 
 

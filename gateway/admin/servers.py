@@ -12,6 +12,7 @@ from adapters.openapi_text import MEMBERS_MAX as DOCUMENT_MEMBERS
 from gateway.admin.amendments import Amendments, ServerPatch
 from gateway.admin.bodies import Body, ServerTermsBody, read_model, read_optional
 from gateway.admin.desk import Desk, registering
+from gateway.asgi import list_header
 from gateway.described import takes
 from gateway.offers import ServerOffer
 from gateway.onboarding import Onboarding
@@ -88,7 +89,7 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
     async def change(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
         entry = desk.find(caller, SERVER, name)
         patch = await read_model(request, ServerPatch, max_body)
-        return await told(caller, await amendments.patch(caller, entry, patch, request.headers.get("if-match")))
+        return await told(caller, await amendments.patch(caller, entry, patch, list_header(request.scope, b"if-match")))
 
     @router.post("/{name}/refresh", name="refresh_server")
     async def refresh(caller: Annotated[Caller, Depends(admitted)], name: str) -> JSONResponse:
@@ -98,7 +99,8 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
     async def approve(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
         entry = desk.find(caller, SERVER, name)
         body = await read_optional(request, Choice, max_body)
-        return await told(caller, await amendments.approve(caller, entry, request.headers.get("if-match"), body.chosen() if body else None))
+        chosen = body.chosen() if body else None
+        return await told(caller, await amendments.approve(caller, entry, list_header(request.scope, b"if-match"), chosen))
 
     @router.delete("/{name}/registration", name="forget_registration", status_code=204)
     async def forget_registration(caller: Annotated[Caller, Depends(admitted)], name: str) -> Response:

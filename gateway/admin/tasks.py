@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from adapters.task import encode
 from gateway.admin.oversight import Oversight
+from gateway.asgi import header, list_header
 from gateway.database import Database
 from gateway.places import Places
 from gateway.task_pages import Page, read_page, sees
@@ -47,8 +48,8 @@ def routes(database: Database, log: TaskLog, admitted: Admitted, places: Places,
     @router.get("/{task_id}/events", name="task_events")
     async def events(caller: Annotated[Caller, Depends(admitted)], task_id: str, request: Request) -> Response:
         row = await seen(caller, task_id)
-        after = _number(request.headers.get("last-event-id", ""))
-        if request.headers.get("accept", "").startswith("application/json"):
+        after = _number(header(request.scope, b"last-event-id") or "")
+        if (list_header(request.scope, b"accept") or "").startswith("application/json"):
             items = [event_json(event) for event in await log.events(row, after) if _told(caller, event)]
             return JSONResponse({"items": items, "next": None})
         place = places.take(caller.principal.owner)

@@ -11,6 +11,7 @@ from pydantic import Field
 from gateway.admin.amendments import check_match
 from gateway.admin.bodies import Body, read_model
 from gateway.admin.desk import Desk, registering
+from gateway.asgi import list_header
 from gateway.described import takes
 from gateway.offers import BadRequest
 from gateway.tasks import rfc3339
@@ -76,7 +77,7 @@ def routes(desk: Desk, registry: Registry, admitted: Admitted, max_body: int) ->
         entry = desk.find(caller, VIRTUAL, name)
         body = await read_model(request, SelectionBody, max_body)
         deed = await desk.demand(caller, registering("change", VIRTUAL, name))
-        check_match(entry, request.headers.get("if-match"))
+        check_match(entry, list_header(request.scope, b"if-match"))
         return _told(await registry.update(replace(entry, selection=body.over(entry.selection)), deed))
 
     @router.delete("/{name}", name="remove_virtual_server", status_code=204)

@@ -63,7 +63,17 @@ class Endpoint:
                 return
             check_json(scope)
             raw = await read_body(scope, receive, self._max_body)
-            request_id, visit.method, params = envelope(parse(raw) if len(raw) <= LARGE else await off_loop(parse, raw))
+            document = parse(raw) if len(raw) <= LARGE else await off_loop(parse, raw)
+            try:
+                request_id, visit.method, params = envelope(document)
+            except Answered:
+                visit.outcome = await self._take(Asked(caller, server, resource, None, "", document, raw, False, visit.trail, scope), send)
+                return
+            except Batched as batch:
+                asked = Asked(caller, server, resource, None, "", None, raw, False, visit.trail, scope)
+                outlet = Outlet(scope, receive, send)
+                await answer_batch(self._conversations, await self._in_session(asked), batch.items, outlet)
+                return
             is_modern = modern.is_modern(scope, params, LEGACY)
             asked = Asked(caller, server, resource, request_id, visit.method, params, raw, is_modern, visit.trail, scope)
             if is_modern and request_id is not None:
@@ -79,13 +89,6 @@ class Endpoint:
                     return
             outlet = Outlet(scope, receive, send)
             await self._converse(asked, outlet)
-        except Answered as answer:
-            visit.outcome = await self._take(
-                Asked(caller, server, resource, None, "", answer.document, raw, False, visit.trail, scope), send
-            )
-        except Batched as batch:
-            asked = Asked(caller, server, resource, None, "", None, raw, False, visit.trail, scope)
-            visit.outcome = await self._batched(asked, batch.items, Outlet(scope, receive, send))
         except asyncio.CancelledError:
             if not self._watch.has_left(asyncio.current_task()):
                 raise
@@ -93,7 +96,7 @@ class Endpoint:
         except ClientLeft:
             visit.outcome = CANCELED
         except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
-            visit.outcome = await self._refuse(outlet or Outlet(scope, receive, send), asked, resource, error)
+            visit.outcome = await self._refuse(outlet, send, asked, resource, error)
 
     async def _take(self, asked: Asked, send: Send) -> str:
         """What an older client answers."""
@@ -106,13 +109,6 @@ class Endpoint:
             await respond(send, refusal.status, _error(None, refusal))
             return refusal.reason
         await respond(send, 202, b"")
-        return "ok"
-
-    async def _batched(self, asked: Asked, items: list[Any], outlet: Outlet) -> str:
-        try:
-            await answer_batch(self._conversations, await self._in_session(asked), items, outlet)
-        except Exception as error:  # noqa: BLE001 (the door, as above)
-            return await self._refuse(outlet, asked, asked.resource, error)
         return "ok"
 
     async def _converse(self, asked: Asked, outlet: Outlet) -> None:
@@ -157,7 +153,8 @@ class Endpoint:
         else:
             await self._conversations.stream(asked, session, Outlet(asked.scope, receive, send))
 
-    async def _refuse(self, outlet: Outlet, asked: Asked | None, resource: str, error: Exception) -> str:
+    async def _refuse(self, outlet: Outlet | None, send: Send, asked: Asked | None, resource: str, error: Exception) -> str:
+        """Answers with the error, and returns its reason. Nothing of the request is read here: what can't be read may be the error."""
         legacy = asked is not None and not asked.modern and (asked.id is not None or not asked.method)
         if asked is not None and isinstance(error, UpstreamFault):
             self._offers.explain(asked.caller, error)
@@ -166,7 +163,10 @@ class Endpoint:
             log.exception("mcp_door_failed", resource=resource)
         body = _error(asked.id if asked else None, refusal)
         headers = http_headers(refusal.told, self._admission, resource) if refusal.told is not None else ()
-        await outlet.finish(body, refusal.status, headers)
+        if outlet is None:
+            await respond(send, refusal.status, body, headers)
+        else:
+            await outlet.finish(body, refusal.status, headers)
         return refusal.reason
 
 

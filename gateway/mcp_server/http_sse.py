@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 import msgspec
 import structlog
 
-from gateway.asgi import Header, Scope, header
+from gateway.asgi import Header, Scope, list_header
 from gateway.database import NotKept, NotRead
 from gateway.loose import let_go
 from gateway.mcp_server.asked import Asked
@@ -117,7 +117,7 @@ class HttpSse:
 
 def wants_line(scope: Scope) -> bool:
     """Whether a GET without a session is for a stream, which clients of this transport say."""
-    return EVENTS in (header(scope, b"accept") or "")
+    return EVENTS in (list_header(scope, b"accept") or "")
 
 
 def session_named(scope: Scope) -> str | None:

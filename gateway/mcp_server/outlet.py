@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 
-from gateway.asgi import Header, Receive, Scope, Send, header, left, respond, stream
+from gateway.asgi import Header, Receive, Scope, Send, left, list_header, respond, stream
 
 WAITING_MAX = 1 << 20  # bytes that wait for a slow reader; notifications beyond them are dropped
 STALLED_SECONDS = 30.0  # for which the end of a stream waits for its reader
@@ -12,8 +12,8 @@ EVENTS = "text/event-stream"
 
 
 def takes_events(scope: Scope) -> bool:
-    """Whether the client reads streams: it says so, or says nothing of what it reads."""
-    accepted = header(scope, b"accept")
+    """Whether the client reads streams: it says so, or says nothing of what it reads. Raises BadHeader."""
+    accepted = list_header(scope, b"accept")
     return accepted is None or "*/*" in accepted or "text/*" in accepted or EVENTS in accepted
 
 

@@ -13,7 +13,7 @@ from adapters.addresses import EgressRefused
 from adapters.contract import UpstreamFault
 from adapters.mcp_oauth import Consent
 from adapters.oauth_requests import OwnClient, consent_url
-from gateway.asgi import BadHeader, BodyTooLarge, read_body
+from gateway.asgi import BadHeader, BodyTooLarge, header, read_body
 from gateway.connections import CONNECTIONS, LIFE_SECONDS, Connection, Connections, UnknownConnection, cookie_name
 from gateway.ledger import InPerson, Refused
 from gateway.oauth.form import FORM_MAX, parse_form
@@ -99,7 +99,7 @@ def routes(connections: Connections, oauth: Completing, own: OwnClient, bearer: 
     @router.post("/{connection_id}")
     async def proved(connection_id: str, request: Request) -> HTMLResponse:
         try:
-            form = parse_form(await read_body(request.scope, request.receive, FORM_MAX), request.headers.get("content-type"))
+            form = parse_form(await read_body(request.scope, request.receive, FORM_MAX), header(request.scope, b"content-type"))
             connection = await connections.find(connection_id)
             caller = await bearer(f"Bearer {form.get('token', '')}", "/api")
             await check_in_person(caller, CONNECTIONS)

@@ -5,7 +5,7 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
-from gateway.asgi import BadHeader, BodyTooLarge, read_body
+from gateway.asgi import BadHeader, BodyTooLarge, header, read_body
 from policies.hop_tokens import ExchangeRefused
 
 FORM_MAX = 64 << 10  # bytes
@@ -26,10 +26,10 @@ def decode(text: str) -> str:
 async def form_of(request: Request) -> dict[str, str]:
     """What a request says. Raises ExchangeRefused with `invalid_request`."""
     try:
-        body = await read_body(request.scope, request.receive, FORM_MAX)
+        body, kind = await read_body(request.scope, request.receive, FORM_MAX), header(request.scope, b"content-type")
     except (BodyTooLarge, BadHeader) as error:
         raise ExchangeRefused("invalid_request", str(error)) from None
-    return parse_form(body, request.headers.get("content-type"))
+    return parse_form(body, kind)
 
 
 def parse_form(body: bytes, content_type: str | None) -> dict[str, str]:

@@ -20,6 +20,7 @@ ROOTS = (
     "gateway.commands",
     "gateway.consented",
     "gateway.database",
+    "gateway.front",
     "gateway.health",
     "gateway.late",
     "gateway.mcp_server",
