@@ -6,10 +6,21 @@ from typing import Final
 from adapters.contract import UpstreamFault
 
 FAULTS_MAX: Final = 5  # in a row
-PAUSE_SECONDS: Final = 5.0
-PAUSE_MAX_SECONDS: Final = 60.0
+PAUSE_SECONDS: Final = 2.5
+PAUSE_MAX_SECONDS: Final = 10.0  # what is back again is called again after as long at most
 SERVERS_KEPT: Final = 4096
 OPEN: Final = "The server could not be reached several times; it is tried again soon"
+
+
+class LeftAlone(UpstreamFault):
+    """The server could not be reached several times, so nothing is sent to it for a while."""
+
+    retryable = True
+    unsent = True
+
+    def __init__(self, public: str, detail: str, retry_after: float) -> None:
+        super().__init__(public, detail)
+        self.retry_after = retry_after
 
 
 class Trouble:
@@ -43,12 +54,12 @@ class Breaker:
         return trouble is not None and trouble.open and (trouble.trying or self._clock() < trouble.until)
 
     def enter(self, server: Hashable) -> None:
-        """Raises UpstreamFault where the server is left alone. Whoever enters calls `well`, `fault` or `undecided` afterwards."""
+        """Raises LeftAlone where the server is left alone. Whoever enters calls `well`, `fault` or `undecided` afterwards."""
         trouble = self.troubled.get(server)
         if trouble is None or not trouble.open:
             return
         if self.shuts_out(server):
-            raise UpstreamFault(self._says, f"{trouble.faults} faults in a row")
+            raise LeftAlone(self._says, f"{trouble.faults} faults in a row", max(1.0, trouble.until - self._clock()))
         trouble.trying = True
 
     def well(self, server: Hashable) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import cast
 
+from adapters.breaker import LeftAlone
 from adapters.consent_waits import waits
 from adapters.contract import (
     AGENT_LATE,
@@ -25,7 +26,7 @@ from adapters.contract import (
     Watcher,
 )
 from adapters.egress import EgressRefused
-from adapters.resilience import Resilience, Shut
+from adapters.resilience import Resilience
 from adapters.task import Task
 
 LATE = "The agent did not answer in time"
@@ -68,9 +69,9 @@ class Guarded:
                             return
                         event = await _next(events, bound)
                 await self._resilience.pause(delay)
-        except Shut as shut:
-            shut.retryable = shut.undone = True
-            yield _still_waiting(turn, shut) or Failed(shut.public, detail=shut.detail, kind=shut.kind, retryable=True)
+        except LeftAlone as left:
+            left.undone = True
+            yield _still_waiting(turn, left) or Failed(left.public, detail=left.detail, kind=left.kind, retryable=True)
         finally:
             visit.leave()
             bound.lift()

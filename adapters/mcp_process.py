@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, cast
 
 import structlog
 
+from adapters.breaker import LeftAlone
 from adapters.contract import Unreachable, UpstreamFault
 from adapters.mcp_duplex import Duplex
 from adapters.mcp_http import LATE
@@ -21,7 +22,8 @@ from adapters.mcp_sessions import NotLegacy
 log = structlog.get_logger()
 
 START_SECONDS: Final = 15.0
-PATIENCE_MAX: Final = 60.0  # seconds between two starts of a command that fails
+RESTART_MAX: Final = 10.0  # seconds between two starts of a command that fails
+LONG_LIFE: Final = 60.0  # seconds after which an end is no failure to start
 END_SECONDS: Final = 2.0  # that a process has to end by itself, and again when it was asked to
 LINE_MAX: Final = 16 << 20  # bytes of one message
 JUNK_MAX: Final = 1000  # lines that are no messages
@@ -105,7 +107,7 @@ class Process:
 
     async def _start(self) -> Duplex:
         if self._clock() < self._not_before:
-            raise UpstreamFault("The server's command keeps failing", f"{self._failures} times")
+            raise LeftAlone("The server's command keeps failing", f"{self._failures} times", self._not_before - self._clock())
         began, child = self._clock(), _Child(self._errors)
         await self._spawn(child)
         duplex = child.duplex = Duplex(child.send, self._owner is not None)
@@ -164,8 +166,8 @@ class Process:
 
     def _failed(self, began: float) -> None:
         """Each end counts, unless it came after a long life; nobody starts it again at once."""
-        self._failures = 0 if self._clock() - began > PATIENCE_MAX else self._failures + 1
-        self._not_before = self._clock() + min(PATIENCE_MAX, 2.0 ** (self._failures - 1)) if self._failures > 1 else 0.0
+        self._failures = 0 if self._clock() - began > LONG_LIFE else self._failures + 1
+        self._not_before = self._clock() + min(RESTART_MAX, 2.0 ** (self._failures - 1)) if self._failures > 1 else 0.0
 
     async def stop(self) -> None:
         """Ends it, with all that it started."""

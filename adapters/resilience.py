@@ -46,10 +46,6 @@ class _Agent:
         return True
 
 
-class Shut(UpstreamFault):
-    """The agent is left alone for a while."""
-
-
 class Resilience:
     """Of all agents, in this process. `clock` counts seconds of the process, `now` since 1970."""
 
@@ -152,7 +148,7 @@ class Visit:
             self.url = _kept(ref, call.target)
 
     def enter(self) -> None:
-        """Before an attempt. Raises Shut where the agent is left alone."""
+        """Before an attempt. Raises LeftAlone."""
         resilience, target = self._resilience, self._call.target
         self._attempts += 1
         if target.endpoints:
@@ -161,10 +157,7 @@ class Visit:
                 self._tried.append(self.url)
             self.call = _sent_to(self._call, self.url)
         if resilience.breaker.troubled:
-            try:
-                resilience.breaker.enter(_place(target, self.url))
-            except UpstreamFault as fault:
-                raise Shut(fault.public, fault.detail) from None
+            resilience.breaker.enter(_place(target, self.url))
         self._entered = True
 
     def heard(self) -> None:

@@ -13,6 +13,7 @@ from adapters.addresses import EgressRefused
 from adapters.contract import Call, ConsentNeeded, Failed, NotSent, UpstreamFault
 from adapters.mcp_wire import McpAnswer, McpRefused, McpRequest
 from adapters.task import Message
+from gateway.callees import Callees
 from gateway.cancellation import Cancellation, Stopped
 from gateway.front_door import FrontDoor
 from gateway.halt import Halt
@@ -48,12 +49,11 @@ from gateway.unknown_names import UnknownNames
 from gateway.vigil import Vigil
 from policies.authority import Request
 from policies.callers import Caller
-from policies.grant import Grant, Question, calling, invoking
+from policies.grant import Grant, Question
 from policies.history import STOP
-from registry.card import Family, Registration, Status
+from registry.card import Family, Registration
 from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
-from registry.tool_agent import as_agent
 
 __all__ = ["Broker", "Sending", "ServerCall", "ServerListening"]
 log = structlog.get_logger()
@@ -71,6 +71,7 @@ class Broker:
         self._ledger = ledger
         self._memory = memory
         self._outside = outside
+        self.callees = Callees(registry, ledger, front_door, outside.absences)
         self._turns = Turns(memory)
         self._reader = TaskReader(memory.tasks)
         self._under_way = UnderWay()
@@ -80,24 +81,6 @@ class Broker:
         self.parking = Parking(ledger, memory, self._turns)
         self.unknown = UnknownNames(registry, ledger, outside.limits)
         self._cancellation = Cancellation(registry, ledger, outside, memory=memory, turns=self._turns, under_way=self._under_way)
-
-    def find(self, caller: Caller, name: str, family: Family) -> Registration:
-        """An agent or server that can be called, or the front door; a server is an agent too. Raises UnknownName for any other."""
-        if name == FRONT_DOOR and family is Family.AGENT:
-            return self._front_door.registration(caller.principal.tenant, caller)
-        return _called_as(self._registry.find(caller.principal.tenant, name), family)
-
-    def known(self, caller: Caller, agent: str) -> Registration:
-        """An agent that this caller may know of, for what is answered without a ruling. Raises UnknownName."""
-        try:
-            found = self.find(caller, agent, Family.AGENT)
-        except UnknownName:
-            self._ledger.sees(caller, invoking(agent))  # takes as long as for one that is there and hidden
-            raise
-        act = calling(agent, "*") if found.family is Family.SERVER else invoking(agent)
-        if agent != FRONT_DOOR and not self._ledger.sees(caller, act):
-            raise UnknownName(agent)
-        return found
 
     async def send(self, caller: Caller, sending: Sending) -> Turned:
         """Delegates and waits until the agent ends its turn."""
@@ -132,14 +115,14 @@ class Broker:
         if (repeated := await self._repeated(caller, sending)) is not None:
             return repeated
         before = await self._continued(caller, sending)
-        target, slots = self.find(caller, sending.agent, Family.AGENT), self._outside.slots
+        target, slots = self.callees.find(caller, sending.agent, Family.AGENT), self._outside.slots
         row, parent = before or new_row(self._memory, caller, sending), caller.delegation.task_id
         self._under_way.enter(row.id, parent)
         if before:
             self._vigil.end(row.id)
         try:
             if target.family is Family.SERVER:
-                self.known(caller, target.name)
+                self.callees.known(caller, target.name)
             goes = meant(sending, before)
             asked = asked_of(goes, target, row)
             self._under_way.hold(row.id, self._outside.limits.enter(caller, asked.act, goes.message))
@@ -186,7 +169,7 @@ class Broker:
         try:
             row = await self._reader.row(caller, sending.agent, message.task_id)
         except UnknownTask:
-            self.known(caller, sending.agent)  # as without a task: an agent that may not be known is not there
+            self.callees.known(caller, sending.agent)  # as without a task: an agent that may not be known is not there
             raise
         check_answers(row, message)
         await self.parking.check(row, message)
@@ -198,7 +181,7 @@ class Broker:
 
     async def reach(self, caller: Caller, asked: ServerCall) -> McpAnswer:
         """Asks an MCP server: a decision and its record, but no task. A request that stops an earlier one is never rate-limited."""
-        target, limits, slots = self.find(caller, asked.server, Family.SERVER), self._outside.limits, self._outside.slots
+        target, limits, slots = self.callees.find(caller, asked.server, Family.SERVER), self._outside.limits, self._outside.slots
         shares: Sequence[Share] = () if asked.act.verb == STOP else limits.enter(caller, asked.act, asked.request.params)
         kept: Grant | None = None
         outcome = "failed"
@@ -222,7 +205,7 @@ class Broker:
 
     async def listen(self, caller: Caller, asked: ServerListening) -> None:
         """Listens to an MCP server until it ends the stream; a decision and its record, as for a read."""
-        target = self.find(caller, asked.server, Family.SERVER)
+        target = self.callees.find(caller, asked.server, Family.SERVER)
         grant = await self._ledger.kept(caller, listening_of(target, asked))
         call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
         await _listen(self._outside, caller, call, asked, self._under_way)
@@ -302,17 +285,6 @@ def _gone_on_from(grant: Grant) -> bool:
     """Whether what goes on from this act has to name it: where people approved of it, or where an errand counted it."""
     counted = grant.mark is not None and grant.mark.version is not None and grant.decision.txn
     return bool(grant.decision.approval or counted)
-
-
-def _called_as(found: Registration, family: Family) -> Registration:
-    """A server is an agent too. Raises UnknownName."""
-    if found.status is not Status.ACTIVE or found.family is Family.VIRTUAL:
-        raise UnknownName(found.name)
-    if family is Family.AGENT and found.family is Family.SERVER:
-        return as_agent(found)
-    if found.family is not family:
-        raise UnknownName(found.name)
-    return found
 
 
 async def _listen(outside: Outside, caller: Caller, call: Call, asked: ServerListening, under_way: UnderWay) -> None:

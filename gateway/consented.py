@@ -54,7 +54,7 @@ class Consented:
         """Asks the authority again, as things are now: a consent opens a door elsewhere, and is no leave to go there."""
         memory, kept = self._memory, unsent(_ref(row.vendor_ref))
         caller = await self._callers.resumed(row.tenant, row.grant_id, row.parent_id, row.agent)
-        target = self._broker.find(caller, row.agent, Family.AGENT)
+        target = self._broker.callees.find(caller, row.agent, Family.AGENT)
         message = replace(kept.message, context_id=row.context_id, task_id=row.id)
         how = (kept.skill, kept.accepted_output_modes)
         sending = Sending(row.agent, message, Trail(), *how, watched=True, metadata=kept.metadata)

@@ -33,6 +33,7 @@ from gateway.parking import AwaitsApproval
 from gateway.places import TooManyStreams
 from gateway.prompts import BadAnswer
 from gateway.push import TooManyPushConfigs, UnknownPushConfig
+from gateway.reachability import NotReachable as NotReachable
 from gateway.revocation import UnknownGrant
 from gateway.slots import Overloaded
 from gateway.task_reader import IdempotencyConflict
@@ -84,10 +85,6 @@ class UnknownPrompt(Exception):
 
 class UnknownResource(Exception):
     """No such resource for this caller."""
-
-
-class NotReachable(Exception):
-    """An MCP server that the caller may know of is down, or held back by an operator."""
 
 
 class TooManyWaiting(Exception):
@@ -232,7 +229,7 @@ TABLE: dict[type[Exception], Row] = {
     NotKept: Row(503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later.", acts=True),
     IdempotencyConflict: Row(409, -32014, "idempotency-conflict", "The Idempotency-Key was used before with another message."),
     InvalidAnswer: Row(500, -32006, "invalid-agent-response", a2a="INVALID_AGENT_RESPONSE"),
-    NotReachable: Row(502, -32015, "not-reachable", "The server is not reachable now; try again later.", rides=True),
+    NotReachable: Row(502, -32015, "not-reachable", "It is not reachable now; try again later.", rides=True),
     UpstreamFault: Row(502, -32015, "upstream", rides=True),
     McpRefused: Row(502, -32015, "upstream", rides=True),
     EgressRefused: Row(400, -32602, "egress-refused"),
@@ -291,6 +288,8 @@ def told(error: Exception) -> Told:
         return Told(row, f"{row.says or error}: {error.cause}")
     if isinstance(error, LimitReached):
         return Told(row, str(error), retry_after=error.retry_after)
+    if isinstance(error, NotReachable):
+        return Told(row, row.says, retry_after=error.retry_after)
     if isinstance(error, ConversationWaits):
         return Told(row, str(error), task_id=error.task_id)
     return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0)

@@ -131,7 +131,11 @@ class Evaluations:
         found = self._registry.find(tenant, act.parent)
         family = Family.AGENT if act.action == "invokeAgent" else Family.SERVER
         names = {f"{found.name}.{one.name}" for one in (found.tools if act.kind == "Tool" else found.prompts)}
-        if found.family is not family or found.status is not Status.ACTIVE or (act.kind in SERVED and act.resource not in names):
+        if (
+            found.family is not family
+            or found.status not in (Status.ACTIVE, Status.DOWN)
+            or (act.kind in SERVED and act.resource not in names)
+        ):
             raise UnknownName(act.resource)
         return found
 

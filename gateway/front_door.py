@@ -45,15 +45,18 @@ class FrontDoor:
         self._database = database
         self._may = may
 
-    def usable(self, caller: Caller) -> Iterator[Registration]:
-        """The agents that the caller may use."""
+    def usable(self, caller: Caller, status: Status = Status.ACTIVE) -> Iterator[Registration]:
+        """The agents of that status that the caller may use."""
         for entry in self._registry.list(caller.principal.tenant, Family.AGENT):
-            if entry.status is Status.ACTIVE and self._may(caller, invoking(entry.name)):
+            if entry.status is status and self._may(caller, invoking(entry.name)):
                 yield entry
 
     def route(self, text: str, caller: Caller, skill: str = "") -> str | None:
-        """The agent for a message: by skills and the operator's rank alone, never by what a description asks for."""
-        found = best(self.usable(caller), text, skill)
+        """The agent for a message: by skills and the operator's rank alone, never by what a description asks for.
+
+        One that is down only where no other fits: it is then looked at again soon.
+        """
+        found = best(self.usable(caller), text, skill) or best(self.usable(caller, Status.DOWN), text, skill)
         return found.name if found else None
 
     async def agent_for(self, caller: Caller, message: Message, skill: str = "") -> str:

@@ -20,6 +20,7 @@ from gateway.asking import Asking, Matter, Pending, beside, defined, shown
 from gateway.database import Batch, NotKept
 from gateway.deadlines import DEADLINE, from_loop, on_loop
 from gateway.limits import Limits
+from gateway.reachability import Absences
 from gateway.slots import LISTENING, SlotLimits, Slots
 from gateway.spool import Spool
 from gateway.tasks import KeyUsed, TaskEnded, TaskRow, rfc3339
@@ -96,6 +97,7 @@ class Outside:
     tool_timeout: float
     limits: Limits = field(default_factory=lambda: Limits((), time.monotonic, time.time))
     slots: Slots = field(default_factory=lambda: Slots(SlotLimits(), time.monotonic))
+    absences: Absences = field(default_factory=lambda: Absences(time.monotonic))
     listening: Slots = field(default_factory=lambda: Slots(LISTENING, time.monotonic))  # streams of what servers say by themselves
 
     async def sweep(self) -> None:

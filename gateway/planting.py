@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+from gateway.loose import let_go
 from registry.card import Endpoint
 from registry.seeds import AgentSeed, Seed, Seeds, ServerSeed, VirtualSeed
 from registry.selection import Selection
@@ -53,22 +54,35 @@ def seeds_of(agents: Iterable[Any], servers: Iterable[Any], virtual: Iterable[An
 
 
 class Planting:
-    """What can't be reached yet is tried again by each round."""
+    """Retries each entry that could not be reached, whatever becomes of the others."""
 
     def __init__(self, seeds: Seeds, wanted: Iterable[Seed]) -> None:
         self._seeds = seeds
-        self._left = list(wanted)
-        self._busy = asyncio.Lock()
+        self._left = dict(enumerate(wanted))
+        self._trying: dict[int, asyncio.Task[None]] = {}
 
     async def begin(self) -> None:
         """The first round; a silent host delays the start for two seconds at most."""
-        self._first = asyncio.create_task(self.round())
-        await asyncio.wait([self._first], timeout=AGAIN_SECONDS)
+        await self.round()
+        if self._trying:
+            await asyncio.wait(list(self._trying.values()), timeout=AGAIN_SECONDS)
 
     async def round(self) -> None:
-        """One try at all that is left, unless one is under way."""
-        if self._busy.locked():
-            return
-        async with self._busy:
-            done = await asyncio.gather(*(self._seeds.plant(seed) for seed in self._left))
-            self._left = [seed for seed, planted in zip(self._left, done, strict=True) if not planted]
+        """Begins a try at each that is left and is not being tried; does not wait for any."""
+        for number, seed in self._left.items():
+            if number not in self._trying:
+                self._trying[number] = let_go(self._try(number, seed), "seed_broke", name=seed.name)
+
+    async def close(self) -> None:
+        """Gives up on tries under way."""
+        trying = list(self._trying.values())
+        for each in trying:
+            each.cancel()
+        await asyncio.gather(*trying, return_exceptions=True)
+
+    async def _try(self, number: int, seed: Seed) -> None:
+        try:
+            if await self._seeds.plant(seed):
+                del self._left[number]
+        finally:
+            del self._trying[number]

@@ -1,8 +1,10 @@
 """Looks at registered agents and servers again: by order, and every minute. What changed is held back, who is gone is down."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -10,8 +12,10 @@ import structlog
 from adapters.contract import UpstreamFault
 from adapters.egress import EgressRefused
 from gateway.card_source import Unverified
+from gateway.loose import let_go
 from gateway.offers import BadRequest
 from gateway.onboarding import Onboarding
+from gateway.reachability import Absences
 from policies.grant import Grant
 from registry.card import BadCard, Family, Registration, Status
 from registry.deeds import LOOK, Deed
@@ -22,6 +26,9 @@ from registry.store import Outdated, Registry, UnknownName
 
 ROUND_SECONDS = 5.0  # how often it is asked whose time has come; see registry/health.py for how often that is
 AT_ONCE = 16  # looks of one process at a time
+ASKED_SECONDS = 0.5  # how often it is asked who is down and was asked for
+ASKED_LOOK_SECONDS = 5.0  # for one look at one of them, which nobody else waits for
+ASKED_AT_ONCE = 64
 WATCHED = (Status.ACTIVE, Status.DOWN, Status.QUARANTINED)
 SERVICE = {"account": "service"}
 log = structlog.get_logger()
@@ -44,11 +51,15 @@ SAYINGS = {
 class Refresh:
     """Nothing is called for the first time here: entries that wait for an operator are left alone by the rounds."""
 
-    def __init__(self, registry: Registry, onboarding: Onboarding, renewal: Renewal, probes: Probes) -> None:
+    def __init__(
+        self, registry: Registry, onboarding: Onboarding, renewal: Renewal, probes: Probes, absences: Absences | None = None
+    ) -> None:
         self._registry = registry
         self._onboarding = onboarding
         self._renewal = renewal
         self._probes = probes
+        self.absences = absences or Absences(time.monotonic)
+        self._looks: dict[Key, asyncio.Task[None]] = {}  # at those that were asked for
 
     async def agent(self, entry: Registration, deed: Deed = LOOK) -> Registration:
         """The agent after a look at its card. Raises BadRequest, BadCard and UpstreamFault when there is no card to look at."""
@@ -113,6 +124,23 @@ class Refresh:
         due = await self._probes.due(list(entries), AT_ONCE) if entries else []
         await asyncio.gather(*(self._looked(entries[key], key) for key in due))
 
+    async def look_at_asked(self) -> None:
+        """Begins a look at each that is down and that a caller asked for, so that it can be called seconds after it is back."""
+        for key in self.absences.take():
+            try:
+                entry = self._registry.find(*key)
+            except UnknownName:
+                continue
+            if entry.status is Status.DOWN and _is_watched(entry) and key not in self._looks and len(self._looks) < ASKED_AT_ONCE:
+                look = self._looks[key] = let_go(self._looked_briefly(entry, key), "look_broke", name=entry.name)
+                look.add_done_callback(partial(_forget, self._looks, key))
+
+    async def close(self) -> None:
+        """Gives up on looks under way."""
+        for look in self._looks.values():
+            look.cancel()
+        await asyncio.gather(*self._looks.values(), return_exceptions=True)
+
     async def hinted(self, key: Key) -> None:
         """One look at a server that said that something changed; not at one that waits for an operator."""
         entry = self._registry.find(*key)
@@ -120,9 +148,14 @@ class Refresh:
             await self._looked(entry, key)
 
     def _watched(self, tenant: str) -> list[Registration]:
-        """Those that were reached before, and can be without a person."""
-        entries = [entry for entry in self._registry.list(tenant) if opens_by_itself(entry)]
-        return [entry for entry in entries if entry.status in WATCHED and (entry.card is not None or entry.facts.get("era"))]
+        return [entry for entry in self._registry.list(tenant) if entry.status in WATCHED and _is_watched(entry)]
+
+    async def _looked_briefly(self, entry: Registration, key: Key) -> None:
+        try:
+            async with asyncio.timeout(ASKED_LOOK_SECONDS):
+                await self._looked(entry, key)
+        except TimeoutError:
+            log.info(SAYINGS[entry.family].missed, name=key[1], tenant=key[0], why="no answer in time")
 
     async def _looked(self, entry: Registration, key: Key) -> None:
         try:
@@ -140,6 +173,15 @@ class Refresh:
 
 def _cause(error: Exception) -> str:
     return error.cause if isinstance(error, UpstreamFault) else ""
+
+
+def _forget(looks: dict[Key, asyncio.Task[None]], key: Key, _done: "asyncio.Task[None]") -> None:
+    looks.pop(key, None)
+
+
+def _is_watched(entry: Registration) -> bool:
+    """Whether it was reached before, and can be without a person."""
+    return opens_by_itself(entry) and (entry.card is not None or bool(entry.facts.get("era")))
 
 
 def opens_by_itself(entry: Registration) -> bool:

@@ -93,7 +93,7 @@ class Resuming:
         """Asks the authority again, as things are now: what people allowed is no authority by itself."""
         row, memory = record.row, self._memory
         caller = await self._callers.resumed(row.tenant, due.grant_id, row.parent_id)
-        target = self._broker.find(caller, row.agent, Family.AGENT)
+        target = self._broker.callees.find(caller, row.agent, Family.AGENT)
         how = {**due.how, "accepted_output_modes": tuple(due.how.get("accepted_output_modes", ()))}
         known = row if row.vendor_ref != "{}" else None  # to its agent
         message = replace(last_message(record), task_id=row.id if known else "")

@@ -28,7 +28,7 @@ from policies.callers import Callers
 from policies.grant import Grant, invoking
 from policies.identity import TokenRefused
 from policies.kills import Killed
-from registry.card import FEATURES, Family, Registration
+from registry.card import FEATURES, Registration
 from registry.store import UnknownName
 
 STOP_SECONDS = 10.0  # for an agent to confirm that it stopped
@@ -83,7 +83,7 @@ class Takeover:
         row = record.row
         try:
             caller = await self._callers.at_work(row.tenant, row.agent, row.grant_id)
-            target = self._broker.find(caller, row.agent, Family.AGENT)
+            target = self._broker.callees.known(caller, row.agent)  # one that is down may be back by now
             grant = self._authority.going_on(caller, Request(invoking(row.agent), row.tenant, task_id=row.id, txn=row.txn))
             adapter = await self._adapter(target, row)
         except (TokenRefused, UnknownName, UnknownKind) as error:

@@ -170,6 +170,15 @@ class Registration:
     context: str = "none"  # none | summary: what an agent is told of the conversation that a message comes from
     endpoints: tuple[Endpoint, ...] = ()  # beside `url`
 
+    @property
+    def may_act(self) -> bool:
+        """Whether it may act for people: while it is active, and while it is down, since a turn of it may go on.
+
+        Not while it is down and none of the keys that the operator pinned is known to have signed its card.
+        """
+        trusted = self.card is not None and (not self.trusted_keys or self.facts.get("signature") == "verified")
+        return self.status is Status.ACTIVE or (self.status is Status.DOWN and trusted)
+
     def sensitivity_of(self, tool: str) -> int:
         """Of what this tool tells; of anything but a tool, its server's."""
         return self.sensitivities.get(tool, self.sensitivity)

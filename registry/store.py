@@ -126,9 +126,9 @@ class Registry:
         self._built_in[entry.name] = entry
 
     def ceiling(self, tenant: str, name: str) -> Sequence[str] | None:
-        """Of one that is active; None of any other."""
+        """Of one that may act for people; None of any other."""
         found = self._snapshot.tenants.get(tenant, {}).get(name)
-        return found.ceiling if found is not None and found.status is Status.ACTIVE else None
+        return found.ceiling if found is not None and found.may_act else None
 
     def clearance(self, tenant: str, name: str) -> int:
         """The most sensitive that it may be told; what nobody knows, nothing."""

@@ -108,7 +108,8 @@ class Cards:
     def _card(self, name: str, older: bool) -> _Published:
         """Signed anew when the agent changed, and when the key did. Raises UnknownName."""
         found = self._front_door if name == FRONT_DOOR else self._registry.find(PUBLIC_TENANT, name)
-        if found.family is Family.VIRTUAL or found.status is not Status.ACTIVE:
+        reached = found.status is Status.DOWN and (found.card is not None or found.family is Family.SERVER)
+        if found.family is Family.VIRTUAL or not (found.status is Status.ACTIVE or reached):
             raise UnknownName(name)
         known = self._known.get((name, older))
         if known is None or known.entry is not found or known.kid != self._publishing.key.active:

@@ -85,7 +85,7 @@ class Operations:
         if not asked.extensions:
             return []
         try:
-            return extensions.activated(self._broker.known(asked.caller, asked.agent), asked.extensions)
+            return extensions.activated(self._broker.callees.known(asked.caller, asked.agent), asked.extensions)
         except UnknownName:
             return []
 
@@ -111,7 +111,7 @@ class Operations:
     async def list(self, asked: Asked, params: ListParams) -> TaskPage:
         """ListTasks (s3.1.4): the caller's own tasks with this agent, the last moved first."""
         _check_tenant(asked, params.tenant)
-        self._broker.known(asked.caller, asked.agent)
+        self._broker.callees.known(asked.caller, asked.agent)
         size = params.page_size or PAGE_SIZE
         since = _microseconds(params.status_timestamp_after)
         state = params.status.value if params.status else ""
@@ -179,7 +179,7 @@ class Operations:
     async def extended_card(self, asked: Asked, tenant: str = "") -> Mapping[str, Any]:
         """GetExtendedAgentCard (s3.1.11), for this caller."""
         _check_tenant(asked, tenant)
-        entry = self._broker.known(asked.caller, asked.agent)
+        entry = self._broker.callees.known(asked.caller, asked.agent)
         if self._offered.extended_card is None:
             raise UnsupportedOperation
         if entry.card is None:
@@ -205,7 +205,7 @@ class Operations:
         _check_tenant(asked, params.tenant)
         trail, skill = asked.trail, ""
         if asked.extensions or self._declares_extensions(asked):
-            entry = self._broker.known(asked.caller, asked.agent)
+            entry = self._broker.callees.known(asked.caller, asked.agent)
             extensions.check_required(entry, asked.extensions)
             trail = replace(trail, headers={**trail.headers, **extensions.for_agent(entry, asked.extensions)})
             skill = extensions.selected_skill(entry, params.message) if SKILL_SELECTION in asked.extensions else ""
@@ -223,14 +223,14 @@ class Operations:
 
     def _declares_extensions(self, asked: Asked) -> bool:
         try:
-            return bool(extensions.declared(self._broker.find(asked.caller, asked.agent, Family.AGENT)))
+            return bool(extensions.declared(self._broker.callees.entry(asked.caller, asked.agent, Family.AGENT)))
         except UnknownName:
             return False
 
     async def _webhook(self, asked: Asked, config: PushConfig | None) -> Webhook | None:
         if config is None:
             return None
-        self._broker.known(asked.caller, asked.agent)
+        self._broker.callees.known(asked.caller, asked.agent)
         push = self._push(asked, config.tenant)
         return await push.vetted(config, asked.version, "configuration.taskPushNotificationConfig.")
 

@@ -172,7 +172,7 @@ class Desk:
     def _looks(self, caller: Caller, entry: Registration) -> bool:
         if self.controls(caller, entry):
             return True
-        if entry.status is not Status.ACTIVE:
+        if entry.status not in (Status.ACTIVE, Status.DOWN):
             return False
         if entry.family is Family.AGENT:
             return self._may(caller, invoking(entry.name))

@@ -45,7 +45,7 @@ from gateway.postman import POST_SECONDS, Postman, Seal
 from gateway.presence import Presence
 from gateway.pulse import Pulse
 from gateway.push import Push
-from gateway.refresh import ROUND_SECONDS, Refresh
+from gateway.refresh import ASKED_SECONDS, ROUND_SECONDS, Refresh
 from gateway.refusals import Refusals
 from gateway.reloads import LOOK_SECONDS, KeyReload, PolicyReload
 from gateway.resuming import Resuming
@@ -183,13 +183,11 @@ class Gateway:
         return heads
 
     def _outside(self) -> Outside:
-        resilience = self.catalog.resilience
-        self.metrics.gauge("agent_retries", "Calls of agents that were tried again.", lambda: resilience.retries)
-        self.metrics.gauge("agents_ejected", "Endpoints of agents that are left alone for a while.", lambda: resilience.ejected)
-        self.metrics.gauge("streams", "Streams that are open now.", lambda: self.places.open)
-        self.metrics.gauge("calls_waiting", "Turns and calls that wait for a slot.", lambda: self.slots.waiting)
+        _gauge(self)
         limits, credentials = self.settings.limits, lambda target: upstream_headers(target.upstream)
-        return Outside(self.catalog, self.tools, credentials, limits.agent_timeout, limits.tool_timeout, self.limits, self.slots)
+        return Outside(
+            self.catalog, self.tools, credentials, limits.agent_timeout, limits.tool_timeout, self.limits, self.slots, self.refresh.absences
+        )
 
     @property
     def made(self) -> dict[str, str]:
@@ -263,6 +261,7 @@ class Gateway:
         await self.planting.begin()
         self.pulse.repeat(AGAIN_SECONDS, self.planting.round)
         self.pulse.repeat(ROUND_SECONDS, self.refresh.round)
+        self.pulse.repeat(ASKED_SECONDS, self.refresh.look_at_asked)
         self.pulse.repeat(POST_SECONDS, self.postman.round)
         self.pulse.repeat(SPOOL_SECONDS, lambda: self.spool.drain(self.database))
         self._opened = [asyncio.create_task(each()) for each in self.opening]  # nobody waits until they are ready
@@ -275,6 +274,7 @@ class Gateway:
         await asyncio.gather(*(part() for part in self.parting))
         await self.pulse.end()
         await self.budgets.close()
+        await asyncio.gather(self.refresh.close(), self.planting.close())
         await self.postman.close()
         await self.tools.close()
         await self.egress.close()
@@ -299,3 +299,12 @@ def _open(database: Database, patience: Patience) -> None:
             upgrade(database.engine)
     except SQLAlchemyError as error:
         raise unusable(database.engine, error) from error
+
+
+def _gauge(gateway: Gateway) -> None:
+    """Figures that are read when an operator asks for them."""
+    resilience, metrics = gateway.catalog.resilience, gateway.metrics
+    metrics.gauge("agent_retries", "Calls of agents that were tried again.", lambda: resilience.retries)
+    metrics.gauge("agents_ejected", "Endpoints of agents that are left alone for a while.", lambda: resilience.ejected)
+    metrics.gauge("streams", "Streams that are open now.", lambda: gateway.places.open)
+    metrics.gauge("calls_waiting", "Turns and calls that wait for a slot.", lambda: gateway.slots.waiting)

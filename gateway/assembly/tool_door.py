@@ -88,7 +88,7 @@ def _relisting(gateway: Gateway) -> tuple[Relisting, Watching]:
 
 
 def _catalogue(gateway: Gateway) -> Catalogue:
-    offers = Offers(gateway.registry, gateway.authority)
+    offers = Offers(gateway.registry, gateway.authority, gateway.refresh.absences)
     separator = "." if gateway.settings.server.tool_names == "dot" else "_"
     tools = Tools(offers, separator)
     return Catalogue(offers, tools, Prompts(offers, separator), Resources(offers), Searching(offers, tools))

@@ -11,7 +11,6 @@ from msgspec import Raw
 
 from adapters.mcp_wire import INVALID_PARAMS, META
 from gateway.admission import Admission
-from gateway.errors import NotReachable
 from gateway.loose import let_go
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.exchange import Line
@@ -23,6 +22,7 @@ from gateway.mcp_server.sessions import Session, Sessions
 from gateway.mcp_server.subscriptions import LOOK_SECONDS, UPDATED, Audience, Feed, Interest
 from gateway.mcp_server.task_feed import TaskFeed, task_ids
 from gateway.places import Places
+from gateway.reachability import NotReachable
 from policies.callers import Caller
 from policies.identity import TokenRefused
 from policies.kills import Killed

@@ -10,7 +10,7 @@ from adapters.mcp_peer import Peer
 from adapters.mcp_wire import INVALID_PARAMS, LEGACY, META, MODERN
 from adapters.version import VERSION
 from gateway.empty_lists import EmptyLists
-from gateway.errors import NotReachable, UnknownMethod, UnknownResource
+from gateway.errors import UnknownMethod, UnknownResource
 from gateway.mcp_server import modern
 from gateway.mcp_server.asked import Asked
 from gateway.mcp_server.instructions import instructions_of
@@ -20,6 +20,7 @@ from gateway.mcp_server.sessions import Session, Sessions
 from gateway.mcp_server.task_words import OFFERED, OLDER_OFFERED, OLDER_VERSION
 from gateway.mcp_server.tasks import Tasks
 from gateway.mcp_server.wanted import check_level
+from gateway.reachability import NotReachable
 from policies.callers import Caller
 from policies.grant import reading
 
@@ -172,7 +173,7 @@ class Methods:
             raise modern.BadEnvelope(INVALID_PARAMS, "params.cursor is none of this server's")
         found = listed(asked.caller, asked.server)
         meta: dict[str, Any] = {}
-        if missing := self._catalogue.offers.unavailable(asked.caller, asked.server):
+        if missing := [entry.name for entry in self._catalogue.offers.away(asked.caller, asked.server)]:
             meta[UNAVAILABLE] = missing
         if not found and (reason := self._empty.reason(asked.caller, asked.resource, lambda other: listed(other, asked.server))):
             meta[EMPTY] = reason

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from adapters.contract import UpstreamFault
-from gateway.errors import NotReachable
 from gateway.mcp_server.lists import Entries, Lists
+from gateway.reachability import Absences, NotReachable
 from policies.administration import REGISTER
 from policies.authority import Authority
 from policies.callers import Caller
@@ -16,7 +16,6 @@ from registry.selection import Selection
 from registry.store import Registry, UnknownName
 
 VIRTUAL = "virtual/"
-AWAY = (Status.DOWN, Status.QUARANTINED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,8 @@ class Place:
 class Offers:
     """Of agents and servers that are active. What is not active is not there."""
 
-    def __init__(self, registry: Registry, authority: Authority) -> None:
+    def __init__(self, registry: Registry, authority: Authority, absences: Absences) -> None:
+        self._absences = absences
         self._registry = registry
         self._authority = authority
         self._lists = Lists()
@@ -60,13 +60,20 @@ class Offers:
         return self._registry.generation, self._authority.generation
 
     def entry(self, caller: Caller, name: str) -> Registration:
-        """An agent or a server, or a virtual one. Raises UnknownName, and NotReachable of a server that the caller may know of."""
+        """An agent or a server, or a virtual one. Raises UnknownName.
+
+        Raises NotReachable for one that is down, and for a server that an operator holds back, where the caller may know of it.
+        """
         found = self._registry.find(caller.principal.tenant, name)
-        if found.status is not Status.ACTIVE:
-            if found.family is Family.SERVER and found.status in AWAY and self._knows(caller, found):
-                raise NotReachable
+        if found.status is Status.ACTIVE:
+            return found
+        if not _is_away(found) or not self._knows(caller, found):
             raise UnknownName(name)
-        return found
+        raise self.absent(found)
+
+    def absent(self, entry: Registration) -> NotReachable:
+        """What to raise where an entry is asked for that is away; one that is down is looked at again soon."""
+        return self._absences.refuse(entry) if entry.status is Status.DOWN else NotReachable()
 
     def server(self, caller: Caller, name: str) -> Registration:
         """Raises UnknownName and NotReachable."""
@@ -87,7 +94,8 @@ class Offers:
         selection = self.selection(caller, name)
         entries = [entry for entry in self._everything(caller) if selection.touches(entry.name)]
         if not any(self._knows(caller, entry) for entry in entries):
-            raise UnknownName(name)
+            away = self.away(caller, name)
+            raise self.absent(away[0]) if away else UnknownName(name)
         return Place(name, entries, selection=selection)
 
     def selection(self, caller: Caller, name: str) -> Selection:
@@ -116,12 +124,12 @@ class Offers:
         """Lets operators, who may write the registry, be told the cause."""
         fault.explained = self._authority.may(caller, REGISTER)
 
-    def unavailable(self, caller: Caller, place: str) -> list[str]:
-        """Servers that would be listed there, and are not reachable now."""
+    def away(self, caller: Caller, place: str) -> list[Registration]:
+        """Servers and agents that would be listed there, are not reachable now, and that the caller may know of."""
         selection = self.selection(caller, place) if place.startswith(VIRTUAL) else None
-        entries = self._registry.list(caller.principal.tenant, Family.SERVER) if not place or selection else ()
-        down = (entry for entry in entries if entry.status in AWAY and (selection is None or selection.touches(entry.name)))
-        return [entry.name for entry in down if self._knows(caller, entry)]
+        entries = self._registry.list(caller.principal.tenant) if not place or selection else ()
+        down = (entry for entry in entries if _is_away(entry) and (selection is None or selection.touches(entry.name)))
+        return [entry for entry in down if self._knows(caller, entry)]
 
     def listened(self, caller: Caller, place: str) -> list[Registration]:
         """Servers of a place that the caller may know of; none where the place is not there."""
@@ -138,6 +146,11 @@ class Offers:
         if entry.family is Family.AGENT:
             return self.sees(caller, invoking(name))
         return any(self.sees(caller, act) for act in (calling(name, "*"), getting(name, "*"), reading(name)))
+
+
+def _is_away(entry: Registration) -> bool:
+    """Whether it is there and can't be called now. That an agent is in quarantine is not told: its card is not to be trusted."""
+    return entry.status is Status.DOWN or (entry.status is Status.QUARANTINED and entry.family is Family.SERVER)
 
 
 def own_names(place: str) -> bool:

@@ -12,7 +12,7 @@ from gateway.mcp_server.offers import Offers, Place
 from gateway.mcp_server.uris import document_outward
 from policies.callers import Caller
 from policies.grant import getting
-from registry.card import Registration
+from registry.card import Family, Registration
 from registry.store import UnknownName
 
 encode = msgspec.json.Encoder().encode
@@ -38,11 +38,15 @@ class Prompts:
         return self._offers.remembered(caller, "prompts", place, lambda: list(self._permitted(caller, place)))
 
     def resolve(self, caller: Caller, place: str, name: str) -> ServerPrompt:
-        """What a name means. Raises UnknownPrompt, UnknownName; whether it may be got is the broker's question."""
+        """What a name means. Raises UnknownPrompt, UnknownName, NotReachable; whether it may be got is the broker's question."""
         if place:
             here = self._offers.place(caller, place)
             names = {shown: (entry, own) for entry in here.servers() for shown, own in self._names(here, entry).items()}
             entry, own = names.get(name, (None, ""))
+            away = () if entry is not None or here.own else self._offers.away(caller, place)
+            for absent in away:
+                if absent.family is Family.SERVER and name in self._names(here, absent):
+                    raise self._offers.absent(absent)
         else:
             entry, own = self._exposed(caller, name)
         if entry is None:

@@ -18,12 +18,13 @@ from adapters.mcp_peer import Listening, PeerRefused
 from adapters.mcp_wire import McpRefused
 from gateway.broker import Broker, ServerListening
 from gateway.database import NotKept, NotRead
-from gateway.errors import NotReachable, UnknownResource
+from gateway.errors import UnknownResource
 from gateway.ledger import Refused, Trail
 from gateway.loose import let_go
 from gateway.mcp_server.holding import Holding
 from gateway.mcp_server.relay import Catalogue
 from gateway.mcp_server.watching import Watching
+from gateway.reachability import NotReachable
 from policies.callers import Caller
 from policies.grant import reading
 from policies.identity import TokenRefused

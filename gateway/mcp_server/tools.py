@@ -1,6 +1,7 @@
 """The tools a caller has: those of MCP servers, and agents. One rule decides what is listed and what can be called."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from msgspec import Raw
 
@@ -52,11 +53,14 @@ class Tools:
         return self._offers.sees(caller, calling(tool.server, tool.tool))
 
     def resolve(self, caller: Caller, place: str, name: str) -> Target:
-        """What a name means. Raises UnknownTool, UnknownName; whether it may be called is the broker's question."""
+        """What a name means. Raises UnknownTool, UnknownName, NotReachable; whether it may be called is the broker's question."""
         if own_names(place):
             found: Target | None = self._known.of(self._offers.server(caller, place)).own.get(name)
         elif place:
-            found = self._names(self._offers.place(caller, place), caller).get(name)
+            here = self._offers.place(caller, place)
+            found = self._names(here, caller).get(name)
+            if found is None:
+                self._check_away(caller, here, name)
         else:
             found = self._exposed(caller, name)
         if found is None:
@@ -93,6 +97,13 @@ class Tools:
                 self._selected.clear()
             kept = self._selected[key] = (stamp, self._selection(here))
         return kept[1]
+
+    def _check_away(self, caller: Caller, here: Place, name: str) -> None:
+        """Whether a virtual server would have a tool of that name if all that it selects from were reachable. Raises NotReachable."""
+        away = {entry.name: entry for entry in self._offers.away(caller, here.name)}
+        target = self._selection(replace(here, entries=tuple(away.values()))).get(name) if away else None
+        if target is not None:
+            raise self._offers.absent(away[target.server if isinstance(target, ServerTool) else target.agent])
 
     def _selection(self, here: Place) -> Mapping[str, Target]:
         assert here.selection is not None

@@ -13,7 +13,7 @@ from policies.client_assertion import Assertion, ClientAssertions, claimed_clien
 from policies.hop_tokens import ExchangeRefused
 from policies.spent import SpentIds
 from policies.strict_jwt import TokenRefused
-from registry.card import Family, Registration, Status
+from registry.card import Family, Registration
 
 
 class Clients(Protocol):
@@ -37,7 +37,7 @@ class ClientAuthentication:
         self._spent = spent
 
     async def authenticate(self, authorization: str | None, form: Mapping[str, str]) -> Registration:
-        """The active agent that asks. Raises ExchangeRefused; `invalid_client` says the same of an unknown and of an unproved one."""
+        """The agent that asks. Raises ExchangeRefused; `invalid_client` says the same of an unknown and of an unproved one."""
         asserted = "client_assertion" in form or "client_assertion_type" in form
         if authorization is not None and asserted:
             raise ExchangeRefused("invalid_request", "two ways of client authentication at once")
@@ -76,7 +76,7 @@ class ClientAuthentication:
 
     def _active(self, client_id: str) -> Registration:
         client = self._clients.client(client_id)
-        if client is None or client.status is not Status.ACTIVE or client.family is not Family.AGENT:
+        if client is None or not client.may_act or client.family is not Family.AGENT:
             raise _unproved()
         return client
 

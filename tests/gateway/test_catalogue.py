@@ -74,7 +74,7 @@ def plain(listed: Sequence[msgspec.Raw]) -> list[dict[str, Any]]:
 
 
 def offers(home: House) -> Offers:
-    return Offers(home.gateway.registry, home.gateway.authority)
+    return Offers(home.gateway.registry, home.gateway.authority, home.gateway.refresh.absences)
 
 
 async def tool_names(home: House, user: str = "admin", path: str = "/mcp") -> list[str]:

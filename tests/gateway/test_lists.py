@@ -9,8 +9,10 @@ import pytest
 from gateway.mcp_server.lists import KEPT, Lists
 from gateway.mcp_server.offers import Offers
 from gateway.mcp_server.tools import Tools
-from registry.card import Family, Status, Tool
+from registry.card import Family, Prompt, Status, Tool
 from registry.rows import Candidate
+from registry.seeds import virtual
+from registry.selection import Selection
 from tests.fakes.house import CAPABILITIES, House
 
 SCHEMA = {"type": "object", "properties": {f"p{n}": {"type": "string", "description": "One of the arguments."} for n in range(4)}}
@@ -77,15 +79,44 @@ async def test_a_server_that_is_not_reachable_is_told_apart_where_it_may_be_know
     ]
     for path, method, params in asks:
         known = await home.rpc(path, home.token("mel"), method, params)
-        assert (known.status_code, known.json()["error"]["data"]) == (200, {"reason_id": "not-reachable"}), (path, method)
+        data = {"reason_id": "not-reachable"} | ({"retryAfter": 2} if status is Status.DOWN else {})
+        assert (known.status_code, known.json()["error"]["data"]) == (200, data), (path, method)
         hidden = await home.rpc(path, home.token("alice"), method, params)
         unknown = await home.rpc(path.replace("crm", "none"), home.token("alice"), method, eval(repr(params).replace("crm", "none")))
         assert (hidden.status_code, hidden.json()) == (unknown.status_code, unknown.json()), (path, method)
 
 
+async def test_what_a_virtual_server_selects_is_told_apart_too_where_it_is_not_reachable(home: House) -> None:
+    registry = home.gateway.registry
+    await registry.add(replace(server("crm", 1), prompts=(Prompt("p", {"name": "p"}),)))
+    await registry.add(server("inventory", 1))
+    await registry.add(virtual("default", "operator", "desk", Selection(tools=("crm.*", "inventory.*"), prompts=("crm.*",))))
+    await registry.set_status("default", "crm", Status.DOWN)
+    for method, params in (("tools/call", {"name": "crm_t0", "arguments": {}}), ("prompts/get", {"name": "crm_p"})):
+        error = (await home.rpc("/mcp/virtual/desk", home.token("mel"), method, params)).json()["error"]
+        assert error["data"] == {"reason_id": "not-reachable", "retryAfter": 2}, method
+        gone = (await home.rpc("/mcp/virtual/desk", home.token("mel"), method, {**params, "name": "crm_none"})).json()["error"]
+        assert gone["data"]["reason_id"] == "unknown", method
+    await registry.set_status("default", "inventory", Status.DOWN)
+    for user, reason in (("mel", "not-reachable"), ("nora", "unknown")):
+        answer = (await home.rpc("/mcp/virtual/desk", home.token(user), "tools/list", {})).json()
+        assert answer["error"]["data"]["reason_id"] == reason
+
+
+async def test_an_agent_that_is_down_is_missing_by_name_and_told_apart_as_a_tool(home: House) -> None:
+    await home.registered("sales", "http://127.0.0.1:9/")
+    await home.gateway.registry.set_status("default", "sales", Status.DOWN)
+    listed = (await home.rpc("/mcp", home.token("alice"), "tools/list", {})).json()["result"]
+    assert listed["_meta"] == {"dev.interlock/unavailable": ["sales"]}
+    called = {"name": "sales", "arguments": {"message": "hi"}}
+    for user, reason in (("alice", "not-reachable"), ("nora", "unknown")):
+        error = (await home.rpc("/mcp", home.token(user), "tools/call", called)).json()["error"]
+        assert error["data"]["reason_id"] == reason
+
+
 async def test_what_is_kept_is_made_once(home: House) -> None:
     await home.gateway.registry.add(server("crm", 3))
-    offers = Offers(home.gateway.registry, home.gateway.authority)
+    offers = Offers(home.gateway.registry, home.gateway.authority, home.gateway.refresh.absences)
     tools, caller = Tools(offers, "_"), await home.gateway.callers.admit(home.token("mel"), [home.url])
     first = tools.listed(caller, "")
     assert tools.listed(caller, "") is first

@@ -1,5 +1,6 @@
 """What the configuration file names is looked at, in the same way as what comes over HTTP."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,16 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from gateway import planting
 from registry.card import Family, Status
 from registry.seeds import AgentSeed, NotReached, ServerSeed
 from tests.fakes.a2a_agents import serving
+from tests.fakes.card_host import CardHost
 from tests.fakes.cards import card, card_app
 from tests.fakes.house import house
 from tests.fakes.mcp_servers import mcp_server
+from tests.fakes.upstream import Upstream
+from tests.fakes.waiting import until
 
 
 async def test_the_configuration_files_agents_and_servers_are_there_after_the_start(tmp_path: Path, database_url: str) -> None:
@@ -24,6 +29,24 @@ async def test_the_configuration_files_agents_and_servers_are_there_after_the_st
     assert {name: entry.status for name, entry in found.items()} == {"crm": Status.ACTIVE, "gone": Status.DOWN, "sales": Status.ACTIVE}
     assert (found["sales"].facts["version"], found["sales"].ceiling, found["sales"].family) == ("0.3", ("tool:crm.*",), Family.AGENT)
     assert (found["crm"].facts["era"], len(found["crm"].tools) > 0) == ("legacy", True)
+
+
+async def test_an_entry_of_the_file_is_tried_again_though_another_one_hangs(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(planting, "AGAIN_SECONDS", 0.1)
+    host = CardHost()
+    host.status = 503
+    async with Upstream(hang) as silent, serving(host) as url:
+        agents = [{"name": "hangs", "url": silent.url}, {"name": "late", "url": url}]
+        async with house(tmp_path / "home", database_url, agents=agents) as home:
+            await until(lambda: bool(silent.requests) and bool(host.asked))
+            host.status = 200
+            await until(lambda: home.gateway.registry.find("default", "late").status is Status.ACTIVE)
+            assert len(silent.requests) == 1
 
 
 @pytest.mark.parametrize(
