@@ -35,8 +35,9 @@ async def test_an_entry_of_the_file_is_tried_again_though_another_one_hangs(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def hang(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
+        await gate.wait()
 
+    gate = asyncio.Event()
     monkeypatch.setattr(planting, "AGAIN_SECONDS", 0.1)
     host = CardHost()
     host.status = 503
@@ -45,8 +46,10 @@ async def test_an_entry_of_the_file_is_tried_again_though_another_one_hangs(
         async with house(tmp_path / "home", database_url, agents=agents) as home:
             await until(lambda: bool(silent.requests) and bool(host.asked))
             host.status = 200
-            await until(lambda: home.gateway.registry.find("default", "late").status is Status.ACTIVE)
+            registry = home.gateway.registry
+            await until(lambda: ("late", Status.ACTIVE) in {(entry.name, entry.status) for entry in registry.list("default")})
             assert len(silent.requests) == 1
+        gate.set()
 
 
 @pytest.mark.parametrize(
