@@ -18,7 +18,7 @@ COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-ur
 SDK_LOCKS = $(wildcard tests/vendors/sdk/*/requirements.lock)
 SDKS = $(SDK_LOCKS:tests/vendors/sdk/%/requirements.lock=build/vendors/sdk-%/installed)
 
-.PHONY: help setup demo test check bench search attacks isolation mutation conformance test-vendors serve lock sbom
+.PHONY: help setup demo test check image bench search attacks isolation mutation conformance test-vendors serve lock sbom
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -58,6 +58,9 @@ conformance: setup ## the public A2A and MCP kits against the gateway (docs/conf
 test-vendors: setup build/vendors/langgraph/installed build/vendors/adk/installed $(SDKS) ## live servers of vendors, every recording, official SDKs, also in build/vendors.json
 	@$(RUN) -m tests.vendors
 
+image: setup ## each step of the Dockerfile by hand with the pip that Python brings, and the container's commands; needs no engine
+	@IMAGE=1 $(RUN) -m pytest -q -rA tests/house/test_image.py -k replayed
+
 sbom: setup ## what the product is made of, as CycloneDX in build/sbom.json
 	@mkdir -p build; $(RUN) -m tests.house.sbom requirements.lock >build/sbom.json; echo "written to build/sbom.json"
 
@@ -93,5 +96,6 @@ lock: ## pin again after pyproject.toml changed (UPGRADE=1: the newest of everyt
 	$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --disable-pip-version-check --quiet uv && uv=build/uv/bin/uv; fi; \
 	echo "requirements.lock";     "$$uv" pip compile $(COMPILE) pyproject.toml -o requirements.lock; \
 	echo "requirements-dev.lock"; "$$uv" pip compile $(COMPILE) pyproject.toml --extra dev -o requirements-dev.lock; \
+	echo "requirements-build.lock"; echo hatchling | "$$uv" pip compile $(COMPILE) --constraint requirements-dev.lock - -o requirements-build.lock; \
 	for folder in examples/langgraph_sales tests/vendors/adk $(patsubst %/requirements.in,%,$(wildcard tests/vendors/sdk/*/requirements.in)); do \
 	echo "$$folder/requirements.lock"; "$$uv" pip compile $(COMPILE) $$folder/requirements.in -o $$folder/requirements.lock; done

@@ -24,10 +24,10 @@ class ForeignOrigin(Exception):
 
 
 def hosts_of(public_url: str, host: str, port: int) -> frozenset[str]:
-    """The Host values that mean us: the public one, and loopback names when only loopback is listened to."""
+    """The Host values that mean us: the public one, and loopback names where only loopback is listened to, or is the public one."""
     public = urlsplit(public_url).netloc.lower()
     ours = {public, public.removesuffix(":80" if public_url.startswith("http:") else ":443")}
-    if host in {"127.0.0.1", "::1", "localhost"}:
+    if host in {"127.0.0.1", "::1", "localhost"} or urlsplit(public_url).hostname in {"127.0.0.1", "::1", "localhost"}:
         ours |= {f"{name}:{port}" for name in LOOPBACK}
     return frozenset(ours)
 

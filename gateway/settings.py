@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from adapters.contract import UpstreamFault
 from gateway.identity_settings import Identity
 
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (what somebody listens on, and what is no address to call)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 NO_CREDENTIAL = "the gateway lacks a credential that its settings name"
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
@@ -224,7 +225,8 @@ class Settings(BaseSettings):
 
     @property
     def public_url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        reached = self.host if self.host not in WILDCARDS else "127.0.0.1"
+        host = f"[{reached}]" if ":" in reached else reached
         return (self.server.public_url or f"http://{host}:{self.port}").rstrip("/")
 
     @property

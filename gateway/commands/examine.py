@@ -52,7 +52,10 @@ def _exposed(chosen: "Settings") -> Iterator[Trouble]:
         yield Trouble("identity.development", problem, "set identity.issuers; this is for a try", fatal=False)
         return
     public = urlsplit(chosen.public_url)
-    if public.scheme != "https" and public.hostname not in LOOPBACK:
+    if not chosen.server.public_url:
+        problem = f"{chosen.host} is on a network, and clients there can't know the gateway by an address"
+        yield Trouble("server.public_url", problem, "set it to the https:// address that clients use")
+    elif public.scheme != "https" and public.hostname not in LOOPBACK:
         todo = "end TLS before the gateway, and set server.public_url to the https:// address that clients use"
         yield Trouble("server.public_url", f"{chosen.public_url} would have tokens cross a network for everybody to read", todo)
 

@@ -1,5 +1,6 @@
 """The image: what its file says, and its steps done here as far as that goes without an engine."""
 
+import asyncio
 import os
 import re
 import subprocess
@@ -7,10 +8,17 @@ import sys
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+from gateway.admission import hosts_of
+from gateway.commands.examine import troubles
+from gateway.settings import Settings
+from tests.fakes.ports import free_port
+from tests.fakes.waiting import until
 from tests.house import image
+from tests.house.image_replay import Replay, base_python
 from tests.house.source import PRODUCT, ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -22,7 +30,7 @@ def test_the_image_is_safe_to_run() -> None:
 
 def test_the_last_stage_has_no_build_tools_and_no_development_packages() -> None:
     *building, last = image.stages(DOCKERFILE)
-    assert [stage.name for stage in building] == ["wheel", "environment"]
+    assert [stage.name for stage in building] == ["wheel", "environment", "examples"]
     assert last.all("COPY") == ["--from=environment /opt/interlock /opt/interlock"]
     assert not any("pip" in rest for rest in last.all("RUN"))
     installs = [rest for rest in building[1].all("RUN") if "--require-hashes" in rest]
@@ -43,7 +51,7 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
         part for stage in image.stages(DOCKERFILE) for rest in stage.all("COPY") if "--from" not in rest for part in rest.split()[:-1]
     ]
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert set(PRODUCT) <= set(copied) <= kept
+    assert set(PRODUCT) | {"examples"} <= set(copied) <= kept
     assert [name for name in copied if not (ROOT / name).exists()] == []
 
 
@@ -66,6 +74,82 @@ def test_the_wheel_of_the_image_runs_from_a_read_only_folder_with_the_images_com
     assert all(flag in shown.stdout for flag in arguments[4:] if flag.startswith("--"))
     for path in (site, *site.rglob("*")):
         path.chmod(path.stat().st_mode | 0o200)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with the pip that it brings, which is older than 26.1, as the base image's."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([base_python(), "-m", "venv", str(folder)], check=True, capture_output=True)
+    version = subprocess.run([folder / "bin" / "pip", "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
+    assert tuple(map(int, version.split(".")[:2])) < (26, 1)
+    return folder
+
+
+def installs() -> list[str]:
+    steps = [part.strip() for stage in image.stages(DOCKERFILE) for rest in stage.all("RUN") for part in rest.split("&&")]
+    found = [step for step in steps if "--require-hashes" in step]
+    assert len(found) >= 2
+    return found
+
+
+@pytest.mark.parametrize("step", installs())
+def test_the_images_pip_takes_the_hashes_of_every_install(bare: Path, step: str) -> None:
+    """Without an index nothing is found, but pip has looked at all requirements and their hashes by then."""
+    arguments = step.partition(" -m pip install ")[2].split()
+    pip = [str(bare / "bin" / "pip"), "install", "--no-index", "--dry-run", *arguments]
+    ran = subprocess.run(pip, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "No matching distribution found for" in ran.stderr and "require-hashes" not in ran.stderr, ran.stderr
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def documented() -> dict[str, str]:
+    """The variables of the `docker run` in the Dockerfile."""
+    return dict(found.split("=", 1) for found in re.findall(r" -e (\w+=\S+) interlock", DOCKERFILE))
+
+
+@pytest.mark.skipif("IMAGE" not in os.environ, reason="`make image` replays every step; it installs packages from the index")
+def test_every_step_of_the_image_is_replayed_and_the_gateway_answers(tmp_path: Path) -> None:
+    replay = Replay(tmp_path)
+    homes = {stage.name: replay.run(stage) for stage in image.stages(DOCKERFILE)}
+    print("\n".join(replay.done))
+    assert len(replay.done) >= 6
+    python, *arguments = image.command(DOCKERFILE)
+    environment = {"PATH": f"{homes['gateway']}/opt/interlock/bin:{os.environ['PATH']}", "INTERLOCK_HOME": f"{homes['gateway']}/data"}
+    examples = {**environment, "PYTHONPATH": f"{homes['examples']}/opt/examples"}
+    for module in ("support_agent", "sales_agent", "inventory_server", "compose.register"):
+        help_of = ["python", "-m", f"examples.{module}", "--help"]
+        assert subprocess.run(help_of, cwd=homes["examples"], env=examples, capture_output=True, check=False).returncode == 0, module
+    port = str(free_port())
+    command = [python, *arguments, "--port", port]
+    with subprocess.Popen(command, cwd=f"{homes['gateway']}/data", env={**environment, **documented()}, stderr=subprocess.PIPE) as running:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            asyncio.run(until(lambda: answers(f"{url}/readyz"), seconds=300, every=0.1))
+            minted = subprocess.run(["interlock", "token", "--user", "alice"], env=environment, capture_output=True, text=True, check=True)
+            headers = {"authorization": f"Bearer {minted.stdout.strip()}"}
+            assert httpx.get(f"{url}/api/agents", headers=headers, trust_env=False).status_code == 200
+        finally:
+            running.terminate()
+            running.communicate(timeout=60)
+
+
+def test_what_the_image_documents_answers_at_the_published_port(tmp_path: Path) -> None:
+    """The gateway listens on every address and was told none of its own: it is the one that `docker run -p` publishes."""
+    given = Settings(host="0.0.0.0", identity={"development": documented()["INTERLOCK_IDENTITY__DEVELOPMENT"]})
+    assert given.public_url == "http://127.0.0.1:8080" and given.development
+    hosts = hosts_of(given.public_url, given.host, given.port)
+    assert {"127.0.0.1:8080", "localhost:8080"} <= hosts and "0.0.0.0:8080" not in hosts
+    assert [trouble.fatal for trouble in troubles(given, {})] == [False]
+    assert any(trouble.fatal for trouble in troubles(Settings(host="0.0.0.0", identity={"development": "off"}), {}))
+    assert hosts_of("https://gw.example", "0.0.0.0", 8080) == {"gw.example"}
 
 
 GOOD = """FROM x AS a

@@ -9,6 +9,7 @@ from tests.house import papers
 from tests.house.source import ROOT, product, texts
 
 LOCKS = ("requirements.lock", "requirements-dev.lock")
+BUILD = "requirements-build.lock"
 PLACES = (ROOT / "examples", ROOT / "tests")
 VENDORS = tuple(sorted(path.relative_to(ROOT).as_posix() for place in PLACES for path in place.rglob("*.lock")))
 
@@ -17,7 +18,7 @@ def test_no_file_names_a_registry_host_or_a_place_of_one_machine() -> None:
     assert [problem for path, text in texts() for problem in papers.strangers(path, text)] == []
 
 
-@pytest.mark.parametrize("lock", LOCKS + VENDORS)
+@pytest.mark.parametrize("lock", (*LOCKS, *VENDORS, BUILD))
 def test_a_lock_has_hashes_for_every_pin_and_no_address(lock: str) -> None:
     assert papers.loose_pins(lock, (ROOT / lock).read_text()) == []
 
@@ -33,6 +34,8 @@ def test_both_locks_agree_and_hold_every_dependency() -> None:
     small, large = (papers.pinned((ROOT / lock).read_text()) for lock in LOCKS)
     assert len(small) > 30
     assert large | small == large
+    build = papers.pinned((ROOT / BUILD).read_text())
+    assert "hatchling" in build and large | build == large
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for lock, wanted in ((small, project["dependencies"]), (large, project["optional-dependencies"]["dev"])):
         names = {re.split(r"[\[><=]", one)[0] for one in wanted}
