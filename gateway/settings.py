@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from adapters.contract import UpstreamFault
 from gateway.identity_settings import Identity
 
-WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (what somebody listens on, and what is no address to call)
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (addresses to listen on, which clients can't call)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 NO_CREDENTIAL = "the gateway lacks a credential that its settings name"
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")

@@ -78,24 +78,22 @@ def test_the_wheel_of_the_image_runs_from_a_read_only_folder_with_the_images_com
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python with the pip that it brings, which is older than 26.1, as the base image's."""
+    """An environment with the pip that the base image's Python brings."""
     folder = tmp_path_factory.mktemp("bare")
     subprocess.run([base_python(), "-m", "venv", str(folder)], check=True, capture_output=True)
-    version = subprocess.run([folder / "bin" / "pip", "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
-    assert tuple(map(int, version.split(".")[:2])) < (26, 1)
     return folder
 
 
-def installs() -> list[str]:
+def hashed_installs() -> list[str]:
     steps = [part.strip() for stage in image.stages(DOCKERFILE) for rest in stage.all("RUN") for part in rest.split("&&")]
     found = [step for step in steps if "--require-hashes" in step]
     assert len(found) >= 2
     return found
 
 
-@pytest.mark.parametrize("step", installs())
+@pytest.mark.parametrize("step", hashed_installs())
 def test_the_images_pip_takes_the_hashes_of_every_install(bare: Path, step: str) -> None:
-    """Without an index nothing is found, but pip has looked at all requirements and their hashes by then."""
+    """pip reads all requirements and their hashes before it looks for the first package, so no index is needed."""
     arguments = step.partition(" -m pip install ")[2].split()
     pip = [str(bare / "bin" / "pip"), "install", "--no-index", "--dry-run", *arguments]
     ran = subprocess.run(pip, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -103,14 +101,14 @@ def test_the_images_pip_takes_the_hashes_of_every_install(bare: Path, step: str)
     assert "No matching distribution found for" in ran.stderr and "require-hashes" not in ran.stderr, ran.stderr
 
 
-def answers(url: str) -> bool:
+def is_answering(url: str) -> bool:
     try:
         return httpx.get(url, trust_env=False).is_success
     except httpx.TransportError:
         return False
 
 
-def documented() -> dict[str, str]:
+def documented_variables() -> dict[str, str]:
     """The variables of the `docker run` in the Dockerfile."""
     return dict(found.split("=", 1) for found in re.findall(r" -e (\w+=\S+) interlock", DOCKERFILE))
 
@@ -129,10 +127,10 @@ def test_every_step_of_the_image_is_replayed_and_the_gateway_answers(tmp_path: P
         assert subprocess.run(help_of, cwd=homes["examples"], env=examples, capture_output=True, check=False).returncode == 0, module
     port = str(free_port())
     command = [python, *arguments, "--port", port]
-    with subprocess.Popen(command, cwd=f"{homes['gateway']}/data", env={**environment, **documented()}, stderr=subprocess.PIPE) as running:
+    with subprocess.Popen(command, cwd=f"{homes['gateway']}/data", env={**environment, **documented_variables()}, stderr=subprocess.PIPE) as running:
         try:
             url = f"http://127.0.0.1:{port}"
-            asyncio.run(until(lambda: answers(f"{url}/readyz"), seconds=300, every=0.1))
+            asyncio.run(until(lambda: is_answering(f"{url}/readyz"), seconds=300, every=0.1))
             minted = subprocess.run(["interlock", "token", "--user", "alice"], env=environment, capture_output=True, text=True, check=True)
             headers = {"authorization": f"Bearer {minted.stdout.strip()}"}
             assert httpx.get(f"{url}/api/agents", headers=headers, trust_env=False).status_code == 200
@@ -142,8 +140,8 @@ def test_every_step_of_the_image_is_replayed_and_the_gateway_answers(tmp_path: P
 
 
 def test_what_the_image_documents_answers_at_the_published_port(tmp_path: Path) -> None:
-    """The gateway listens on every address and was told none of its own: it is the one that `docker run -p` publishes."""
-    given = Settings(host="0.0.0.0", identity={"development": documented()["INTERLOCK_IDENTITY__DEVELOPMENT"]})
+    """With host 0.0.0.0 and no public_url, the gateway answers at the loopback address that `docker run -p` publishes."""
+    given = Settings(host="0.0.0.0", identity={"development": documented_variables()["INTERLOCK_IDENTITY__DEVELOPMENT"]})
     assert given.public_url == "http://127.0.0.1:8080" and given.development
     hosts = hosts_of(given.public_url, given.host, given.port)
     assert {"127.0.0.1:8080", "localhost:8080"} <= hosts and "0.0.0.0:8080" not in hosts
