@@ -126,8 +126,8 @@ def test_every_step_of_the_image_is_replayed_and_the_gateway_answers(tmp_path: P
         help_of = ["python", "-m", f"examples.{module}", "--help"]
         assert subprocess.run(help_of, cwd=homes["examples"], env=examples, capture_output=True, check=False).returncode == 0, module
     port = str(free_port())
-    command = [python, *arguments, "--port", port]
-    with subprocess.Popen(command, cwd=f"{homes['gateway']}/data", env={**environment, **documented_variables()}, stderr=subprocess.PIPE) as running:
+    command, variables = [python, *arguments, "--port", port], {**environment, **documented_variables()}
+    with subprocess.Popen(command, cwd=f"{homes['gateway']}/data", env=variables, stderr=subprocess.PIPE) as running:
         try:
             url = f"http://127.0.0.1:{port}"
             asyncio.run(until(lambda: is_answering(f"{url}/readyz"), seconds=300, every=0.1))
