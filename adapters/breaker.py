@@ -17,6 +17,7 @@ class LeftAlone(UpstreamFault):
 
     retryable = True
     unsent = True
+    undone = True
 
     def __init__(self, public: str, detail: str, retry_after: float) -> None:
         super().__init__(public, detail)

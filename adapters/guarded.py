@@ -70,7 +70,6 @@ class Guarded:
                         event = await _next(events, bound)
                 await self._resilience.pause(delay)
         except LeftAlone as left:
-            left.undone = True
             yield _still_waiting(turn, left) or Failed(left.public, detail=left.detail, kind=left.kind, retryable=True)
         finally:
             visit.leave()

@@ -13,13 +13,14 @@ from gateway.assembly import doors, tool_door
 from gateway.assembly.greeting import greet
 from gateway.assembly.process import Gateway
 from gateway.assembly.rest import client_authentication, proofs, rest
-from gateway.database import engine_for
-from gateway.database_start import Patience, reach
+from gateway.assembly.storage import refuse_wrong_database
+from gateway.database import Database, engine_for
 from gateway.front import Doors, Front
 from gateway.settings import Settings
 from gateway.visits import Visits
 from gateway.watchdog import BUCKETS as BLOCKED_BUCKETS
 from gateway.watchdog import Watchdog
+from policies.keys import SigningKeys
 
 SETTINGS = "INTERLOCK_SERVING"
 NOT_STARTED = 3
@@ -33,7 +34,7 @@ def serve(settings: Settings) -> None:
     """
     os.environ[SETTINGS] = settings.model_dump_json()
     if settings.workers > 1:
-        _await_database(settings)
+        _check_database(settings)
         uvicorn.run("gateway.app:from_environment", factory=True, workers=settings.workers, **_options(settings))
         return
     gateway = Gateway(settings)
@@ -43,13 +44,13 @@ def serve(settings: Settings) -> None:
         sys.exit(NOT_STARTED)
 
 
-def _await_database(settings: Settings) -> None:
-    """Before there are workers, each of which would say the same. Raises DatabaseUnusable."""
-    engine = engine_for(settings.database_url)
+def _check_database(settings: Settings) -> None:
+    """Checks the database before the workers start, so that one process reports a problem. Raises DatabaseUnusable."""
+    database = Database(engine_for(settings.database_url))
     try:
-        reach(engine, Patience(settings.database.wait, lambda problem: log.warning("database_awaited", problem=problem)))
+        refuse_wrong_database(database, settings, SigningKeys.open(settings.home))
     finally:
-        engine.dispose()
+        database.close()
 
 
 class _Server(uvicorn.Server):

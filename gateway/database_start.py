@@ -10,6 +10,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 AGAIN_SECONDS = 0.5
 FINAL = ("authentication failed", "no password supplied", "does not exist", "pg_hba.conf", "invalid port number")  # of Postgres
 
+DAMAGED = ("not a database", "malformed")  # of SQLite
+
 
 class DatabaseUnusable(Exception):
     """The gateway can't begin with this database. `todo` says what to do about it."""
@@ -50,7 +52,9 @@ def reach(engine: Engine, patience: Patience) -> None:
 def unusable(engine: Engine, error: SQLAlchemyError) -> DatabaseUnusable:
     """What to tell of an error, with what to do."""
     problem = problem_of(error)
-    if engine.dialect.name == "sqlite":
+    if any(sign in problem for sign in DAMAGED):
+        todo = f"restore it from a backup; what can still be read of it: sqlite3 {engine.url.database} .recover"
+    elif engine.dialect.name == "sqlite":
         todo = "make its folder, or let this user write there; database.url says where it is"
     elif is_final(engine, problem):
         todo = "look at database.url, and at the users and databases of the server"
@@ -69,6 +73,12 @@ def problem_of(error: SQLAlchemyError) -> str:
     said = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
     line = said.strip().partition("\n")[0].strip()
     return line.rpartition("failed: ")[2][:300] or type(error).__name__
+
+
+def cause_of(error: Exception) -> str:
+    """What the database said, of its own error or of one that was raised for it; empty for any other."""
+    cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    return problem_of(cause) if isinstance(cause, SQLAlchemyError) else ""
 
 
 def place(engine: Engine) -> str:

@@ -14,7 +14,9 @@ OURS = (f"{DATABASE}*", "audit.*", "lock", "serving.json")  # beside the keys, w
 
 
 class HomeInUse(Exception):
-    """Another gateway runs on this SQLite file."""
+    """Another gateway runs with this home. `todo` says how to go on."""
+
+    todo = "stop the other one, or set INTERLOCK_HOME to another folder"
 
 
 class HomeOpen(OSError):
@@ -34,8 +36,6 @@ def prepared(home: Path, public_url: str, alone: bool) -> IO[str] | None:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     _close(home)
     lock = locked(home) if alone else None
-    if alone:
-        (home / DATABASE).touch(mode=0o600)  # SQLite gives its log the mode of its file
     (home / "serving.json").write_text(msgspec.json.encode({"url": public_url}).decode())
     for path in (found for pattern in OURS for found in home.glob(pattern)):
         if path.stat().st_mode & OTHERS and path.stat().st_uid == os.geteuid():
@@ -60,5 +60,5 @@ def locked(home: Path) -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise HomeInUse(f"another gateway runs on {home}; stop it, or use another INTERLOCK_HOME") from None
+        raise HomeInUse(f"another gateway runs on {home}") from None
     return lock

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.catalog import Catalog
 from adapters.doorbells import Doorbells
@@ -16,25 +15,25 @@ from gateway import logs, open_files
 from gateway.approvals import Approvals
 from gateway.asgi import Receive, Scope, Send
 from gateway.assembly import calculations, capacity, rights, upstreams
+from gateway.assembly.storage import open_storage
 from gateway.broker import Broker
 from gateway.budgets import SECONDS as BUDGET_SECONDS
 from gateway.budgets import Budgets
 from gateway.collector import settle
 from gateway.connections import Connections
 from gateway.consented import Consented
-from gateway.database import Database, bump, engine_for
-from gateway.database_start import Patience, reach, unusable
+from gateway.database import bump
+from gateway.database_start import cause_of
 from gateway.empty_lists import EmptyLists
 from gateway.errors import REASONS
 from gateway.front_door import FrontDoor
 from gateway.halt import LOOK_SECONDS as HALT_SECONDS
-from gateway.home import absent, prepared
+from gateway.home import absent
 from gateway.journal import TurnLimits
 from gateway.killing import Archive, Killing
 from gateway.ledger import Ledger, Outside
 from gateway.mailbox import Mailbox
 from gateway.metrics import Metrics
-from gateway.migrations import HEAD
 from gateway.old_grants import SWEEP_SECONDS as GRANTS_SECONDS
 from gateway.old_grants import OldGrants
 from gateway.onboarding import Onboarding
@@ -64,7 +63,6 @@ from policies.grant import Act, Grant
 from policies.grants import Grants
 from policies.hop_tokens import HopTokens, Minting
 from policies.ids import new_id, now_us
-from policies.keys import SigningKeys
 from policies.kills import Kills
 from policies.vault import DatabaseVault
 from registry.card import Registration, Skill
@@ -90,7 +88,6 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._absent = absent(settings.home, settings.database_url)
-        self._lock = prepared(settings.home, settings.public_url, settings.database_url.startswith("sqlite"))
         logs.configure(settings.telemetry.log_level, current_trace_id)
         self.exporter: Otlp | None = None
         self.opening: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -100,10 +97,9 @@ class Gateway:
         self.refusals = Refusals(time.monotonic)
         self.empty_lists = EmptyLists(settings.roles.keys(), self.refusals.note_empty)
         self.places = Places(all=open_files.raised().streams)
-        self.keys = SigningKeys.open(settings.home)
         self.process = new_id("p")
-        self.database = Database(engine_for(settings.database_url, self.process))
-        _open(self.database, Patience(settings.database.wait, lambda problem: log.warning("database_awaited", problem=problem)))
+        storage = open_storage(settings, self.process)
+        self.keys, self.database, self._locks = storage.keys, storage.database, storage.locks
         self.audit = Audit(new_id("a"), now_us)
         self.database.enlist(self.audit)
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections(settings), 0))
@@ -214,7 +210,10 @@ class Gateway:
         try:
             await self.start()
         except Exception as error:  # the process's root: whatever fails, the server is told and ends
-            log.exception("start_failed")
+            if problem := cause_of(error):
+                log.error("start_failed", problem=problem, todo="interlock check")
+            else:
+                log.exception("start_failed")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         settle()
@@ -282,23 +281,7 @@ class Gateway:
         await self.pulse.keep_last_head()
         if self.exporter is not None:
             self.exporter.close()
-        if self._lock is not None:
-            self._lock.close()
-
-
-def _open(database: Database, patience: Patience) -> None:
-    """Waits for the database, and brings it to the schema of this version. Raises DatabaseUnusable.
-
-    Alembic is loaded only when there is something to do.
-    """
-    reach(database.engine, patience)
-    try:
-        if database.revision() != HEAD:
-            from gateway.migrations.run import upgrade
-
-            upgrade(database.engine)
-    except SQLAlchemyError as error:
-        raise unusable(database.engine, error) from error
+        self._locks.close()
 
 
 def _gauge(gateway: Gateway) -> None:

@@ -119,17 +119,26 @@ def _vault(chosen: "Settings") -> Finding:
 
 
 def _database(chosen: "Settings") -> Finding:
+    from gateway.assembly.storage import check_revision
     from gateway.database import Database, engine_for
+    from gateway.database_start import DatabaseUnusable
+    from gateway.lost_records import refuse_lost_records
     from gateway.migrations import HEAD
 
-    file = home.sqlite_file(chosen)
-    if file is not None and not file.exists():
-        return Finding("database", True, "will be made by interlock serve")
-    with home.reading(chosen) as connection:
-        connection.exec_driver_sql("SELECT 1")
+    file, heads = home.sqlite_file(chosen), chosen.home / "audit.heads"
     database = Database(engine_for(chosen.database_url))
-    revision = database.revision()
-    database.close()
+    try:
+        if heads.exists():
+            refuse_lost_records(database.engine, heads, home.keys(chosen))
+        if file is not None and not file.exists():
+            return Finding("database", True, "will be made by interlock serve")
+        with home.reading(chosen) as connection:
+            connection.exec_driver_sql("SELECT 1")
+        revision = check_revision(database)
+    except DatabaseUnusable as error:
+        return Finding("database", False, str(error), error.todo)
+    finally:
+        database.close()
     if revision != HEAD:
         return Finding("database", False, f"at {revision or 'nothing'}, this version expects {HEAD}", "interlock migrate")
     return Finding("database", True, f"at {revision}")

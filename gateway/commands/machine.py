@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,10 +50,8 @@ def serve(
         run(chosen)
     except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
         raise Failed(f"INTERLOCK_HOME is {chosen.home}, where no folder can be: {error.strerror}", "set it to a folder of yours") from error
-    except DatabaseUnusable as error:
+    except (DatabaseUnusable, HomeInUse) as error:
         raise Failed(str(error), error.todo) from error
-    except HomeInUse as error:
-        raise Failed(str(error), "stop the other one, or set INTERLOCK_HOME to another folder") from error
     except (BadPolicy, KeysUnusable, OSError) as error:
         raise Failed(str(error), "interlock check looks at all that the gateway needs") from error
     except SystemExit as ended:
@@ -76,8 +75,11 @@ def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
     chosen = home.settings(config)
     from sqlalchemy.exc import SQLAlchemyError
 
+    from gateway.assembly.storage import check_revision
     from gateway.database import Database, engine_for
+    from gateway.database_file import lock_database_file
     from gateway.database_start import DatabaseUnusable, Patience, problem_of, reach
+    from gateway.home import HomeInUse
     from gateway.migrations.run import upgrade
 
     try:
@@ -85,12 +87,12 @@ def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
             chosen.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = Database(engine_for(chosen.database_url))
         reach(database.engine, Patience(chosen.database.wait, screen.complain))
-        with screen.progress("migrating…"):
-            before = database.revision()
+        with lock_database_file(chosen.database_url, chosen.home) or nullcontext(), screen.progress("migrating…"):
+            before = check_revision(database)
             upgrade(database.engine)
             after = database.revision()
         database.close()
-    except DatabaseUnusable as error:
+    except (DatabaseUnusable, HomeInUse) as error:
         raise Failed(str(error), error.todo) from error
     except (SQLAlchemyError, OSError) as error:
         reason = problem_of(error) if isinstance(error, SQLAlchemyError) else str(error)

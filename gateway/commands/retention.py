@@ -66,18 +66,19 @@ def _moment(day: str) -> int:
 @contextmanager
 def _alone(chosen: "Settings") -> Iterator[None]:
     """SQLite is written by one process."""
+    from gateway.database_file import lock_database_file
     from gateway.home import HomeInUse, locked
 
     if home.sqlite_file(chosen) is None:
         yield
         return
     try:
-        lock = locked(chosen.home)
+        lock, file_lock = locked(chosen.home), lock_database_file(chosen.database_url, chosen.home)
     except HomeInUse as error:
         raise Failed(str(error), "stop the gateway, prune, and start it again") from error
     except OSError as error:
         raise Failed(f"{chosen.home}: {error.strerror}", "is INTERLOCK_HOME right?") from error
-    with lock:
+    with lock, file_lock or nullcontext():
         yield
 
 

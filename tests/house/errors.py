@@ -30,6 +30,7 @@ INSIDE = {
     "registry.overrides.BadOverride": "the selection, or the call, is refused with this reason",
     "gateway.card_source.Unverified": "a refresh quarantines the agent, a change names the field",
     "gateway.home.HomeInUse": "start-up: printed by the command line",
+    "gateway.database_file.DatabaseInUse": "start-up: printed by the command line",
     "gateway.home.HomeOpen": "start-up: printed by the command line",
     "gateway.mcp_server.sessions.UnknownSession": "the MCP door answers with HTTP 404, as the transport asks",
     "gateway.mcp_server.asked.Answered": "the MCP door takes it as an answer",
