@@ -25,6 +25,7 @@ async def other(tmp_path: Path, database_url: str, home: House) -> AsyncIterator
         yield built
 
 
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # two processes do not share a SQLite file
 @pytest.mark.parametrize("name", ["grants", "registry", "policies", "keys"])
 async def test_a_change_is_seen_by_another_process_within_a_second(home: House, other: House, name: str) -> None:
     seen: list[int] = []
@@ -36,6 +37,7 @@ async def test_a_change_is_seen_by_another_process_within_a_second(home: House, 
     await until(lambda: other.gateway.database.epoch(name) > before, every=0.01)
 
 
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # two processes do not share a SQLite file
 async def test_an_agent_that_was_shut_out_here_is_shut_out_there(home: House, other: House) -> None:
     await home.agent(CallbackAgent("support"))
     token = other.token("alice")
