@@ -45,7 +45,7 @@ class Callees:
     def entry(self, caller: Caller, name: str, family: Family) -> Registration:
         """As it is registered, reachable or not, and whether or not the caller may know of it. Raises UnknownName."""
         if name == FRONT_DOOR and family is Family.AGENT:
-            return self._front_door.registration(caller.principal.tenant, caller)
+            return self._front_door.registration(caller.principal.tenant)
         found = self._registry.find(caller.principal.tenant, name)
         if found.status not in (Status.ACTIVE, Status.DOWN) or found.family is Family.VIRTUAL:
             raise UnknownName(name)

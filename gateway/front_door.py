@@ -1,5 +1,6 @@
 """The gateway's own agent, `interlock`: it hands each message to the registered agent that fits, of those the caller may use."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,9 +14,10 @@ from policies.grant import Act, invoking
 from registry.card import Family, Registration, Status
 from registry.card_reader import read_card
 from registry.names import FRONT_DOOR
-from registry.search import best
+from registry.routing import Routes
 from registry.store import Registry
 
+RULINGS_PER_SLICE = 100  # about 5 ms
 SKILL = {
     "id": "route",
     "name": "Find the right agent",
@@ -42,35 +44,40 @@ class FrontDoor:
 
     def __init__(self, registry: Registry, database: Database, may: Callable[[Caller, Act], bool]) -> None:
         self._registry = registry
+        self._routes = Routes(registry)
         self._database = database
         self._may = may
 
-    def usable(self, caller: Caller, status: Status = Status.ACTIVE) -> Iterator[Registration]:
-        """The agents of that status that the caller may use."""
+    def usable(self, caller: Caller) -> Iterator[Registration]:
+        """Yields the active agents that the caller may use."""
         for entry in self._registry.list(caller.principal.tenant, Family.AGENT):
-            if entry.status is status and self._may(caller, invoking(entry.name)):
+            if entry.status is Status.ACTIVE and self._may(caller, invoking(entry.name)):
                 yield entry
 
-    def route(self, text: str, caller: Caller, skill: str = "") -> str | None:
-        """The agent for a message: by skills and the operator's rank alone, never by what a description asks for.
+    async def route(self, text: str, caller: Caller, skill: str = "") -> str | None:
+        """The agent that fits best of those that the caller may use; one that is down only if no active agent fits.
 
-        One that is down only where no other fits: it is then looked at again soon.
+        Agents are ruled on in the order of their rank until one is allowed. Other requests run between slices of rulings.
         """
-        found = best(self.usable(caller), text, skill) or best(self.usable(caller, Status.DOWN), text, skill)
-        return found.name if found else None
+        for number, entry in enumerate(self._routes.rank(caller.principal.tenant, text, skill), start=1):
+            if self._may(caller, invoking(entry.name)):
+                return entry.name
+            if number % RULINGS_PER_SLICE == 0:
+                await asyncio.sleep(0)
+        return None
 
     async def agent_for(self, caller: Caller, message: Message, skill: str = "") -> str:
         """Who gets a message: who has the task or the conversation already, else who fits. Raises NoAgentFits."""
         known = await self._known(caller, message)
         if known is None or not self._may(caller, invoking(known)):
             text = "\n".join(part.text for part in message.parts if part.text)
-            known = self.route(text, caller, skill)
+            known = await self.route(text, caller, skill)
         if known is None:
             raise NoAgentFits
         return known
 
     def registration(self, tenant: str, caller: Caller | None = None) -> Registration:
-        """The front door as an agent; to a caller it shows the skills of all agents that they may use."""
+        """The front door as an agent. For a caller it shows the skills of all agents that the caller may use: a ruling on each."""
         document = {**DOCUMENT, "skills": [SKILL]}
         if caller is not None:
             document["skills"] = list({skill["id"]: skill for skill in (SKILL, *self._skills(caller))}.values())

@@ -1,8 +1,7 @@
-"""Finding agents: by words, by skill, tag and mode, and the one that fits a message best."""
+"""Finds agents by words, skill, tag and mode."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 from registry import search_terms
 from registry.card import AgentCard, Family, Registration, Skill
@@ -105,33 +104,17 @@ def _met(term: str, weighed: Sequence[tuple[float, frozenset[str]]]) -> float:
     return max([*exact, *begun], default=0.0)
 
 
-def best(entries: Iterable[Registration], text: str, skill: str = "") -> Registration | None:
-    """The agent for a message: the one with the skill that is named, else the one with a skill whose id, name and tags meet its words.
-
-    Descriptions and examples count for nothing: they are where a stranger would ask to be preferred. A skill that claims many words
-    gains little by each. Among equals the operator's rank decides, then who was there first.
-    """
-    asked_for = frozenset(word for word in asked(text) if len(word) > 2 and word not in _STOP)
-    fitting = [(suited(entry, asked_for, skill), entry) for entry in entries]
-    order = [(-score, -entry.rank, entry.created, entry.name, entry) for score, entry in fitting if score > 0]
-    return min(order, key=lambda one: one[:4])[4] if order else None
+def routing_words(text: str) -> frozenset[str]:
+    """The words of a message by which an agent is chosen: those of more than two letters that are no stop words."""
+    return frozenset(word for word in asked(text) if len(word) > 2 and word not in _STOP)
 
 
-def suited(entry: Registration, asked_for: frozenset[str], skill: str) -> float:
+def claims_of(entry: Registration) -> list[frozenset[str]]:
+    """The words of each skill of an agent; the words of its name if it has no skills."""
     skills = entry.card.skills if entry.card else ()
-    if skill:
-        return float(any(one.id == skill for one in skills))
-    claims = [structured(one) for one in skills] or [frozenset(words(entry.name))]
-    hits = [(sum(_alike(word, claim) for word in asked_for), len(claim)) for claim in claims]
-    return round(max((count / sqrt(size) for count, size in hits if size), default=0.0), 3)
+    return [structured(skill) for skill in skills] or [frozenset(words(entry.name))]
 
 
 def structured(skill: Skill) -> frozenset[str]:
-    """The words of a skill's fields that are made for machines."""
+    """The words of a skill's id, name and tags."""
     return frozenset(word for text in (skill.id, skill.name, *skill.tags) for word in words(text))
-
-
-def _alike(word: str, claim: frozenset[str]) -> bool:
-    if word in claim:
-        return True
-    return any(len(one) >= STEM and len(word) >= STEM and (word.startswith(one) or one.startswith(word)) for one in claim)

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.a2a_server.extended import ExtendedCards
+from gateway.front_door import FrontDoor
 from policies.callers import Caller
+from policies.grant import Act
 from registry.card import Family, Status
 from registry.card_reader import read_card
 from registry.names import BadName, check_name
@@ -91,10 +93,27 @@ async def test_nobody_is_sent_where_they_may_not_go(home: House, agents: dict[st
 
 async def test_a_route_is_chosen_among_what_the_caller_may_use(home: House, agents: dict[str, CallbackAgent]) -> None:
     route = home.gateway.front_door.route
-    assert route("quote for a flight", await caller(home, "alice")) in ("sales", "travel")
-    assert route("quote for a flight", await caller(home, "alice", "agent:travel")) == "travel"
-    assert route("anything", await caller(home, "alice"), skill="flight") == "travel"
-    assert route("nothing of that", await caller(home, "alice")) is None
+    assert await route("quote for a flight", await caller(home, "alice")) in ("sales", "travel")
+    assert await route("quote for a flight", await caller(home, "alice", "agent:travel")) == "travel"
+    assert await route("anything", await caller(home, "alice"), skill="flight") == "travel"
+    assert await route("nothing of that", await caller(home, "alice")) is None
+
+
+async def test_only_agents_that_share_a_word_with_the_message_are_ruled_on(home: House, agents: dict[str, CallbackAgent]) -> None:
+    asked: list[str] = []
+
+    def may(_caller: Caller, act: Act) -> bool:
+        asked.append(act.permission)
+        return True
+
+    door, alice = FrontDoor(home.gateway.registry, home.gateway.database, may), await caller(home, "alice")
+    assert await door.route("book a flight", alice) == "travel"
+    assert asked == ["agent:travel"]
+
+
+async def test_a_message_for_the_front_door_does_not_list_its_skills(home: House, agents: dict[str, CallbackAgent]) -> None:
+    found = home.gateway.broker.callees.find(await caller(home, "alice"), "interlock", Family.AGENT)
+    assert found.card is not None and [one.id for one in found.card.skills] == ["route"]
 
 
 async def test_the_front_door_has_a_signed_card_of_its_own(home: House) -> None:

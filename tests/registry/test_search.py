@@ -9,8 +9,9 @@ import pytest
 from gateway.database import Database
 from registry.card import Registration, Status
 from registry.card_reader import read_card
+from registry.routing import Routes
 from registry.rows import Candidate
-from registry.search import Search, Wanted, best
+from registry.search import Search, Wanted
 from registry.search_terms import asked, words
 from registry.store import Registry
 from tests.fakes.patience import cpu_seconds
@@ -146,7 +147,7 @@ def _with_card(entry: Registration, other: Candidate) -> Registration:
 
 
 def chosen(registry: Registry, text: str, skill: str = "") -> str | None:
-    found = best(registry.list("default"), text, skill)
+    found = next(Routes(registry).rank("default", text, skill), None)
     return found.name if found else None
 
 

@@ -1,0 +1,68 @@
+"""The routing index gives the same order as a comparison with every agent, and follows each change of the registry."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from math import sqrt
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from registry.card import Family, Registration, Status
+from registry.routing import Routes
+from registry.search import claims_of, routing_words
+from tests.registry.test_search import offering, skill
+
+WORDS = ("quote", "quotes", "quotation", "book", "booking", "flight", "tax", "taxes", "refund", "order")
+
+
+class Entries:
+    """A registry whose entries a test sets."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.entries: list[Registration] = []
+
+    def list(self, tenant: str, family: Family | None = None) -> Sequence[Registration]:
+        return self.entries if tenant == "default" else []
+
+    def replace(self, entries: Sequence[Registration]) -> None:
+        self.entries, self.generation = list(entries), self.generation + 1
+
+
+def _score(entry: Registration, text: str) -> float:
+    def is_alike(word: str, other: str) -> bool:
+        return word == other or (min(len(word), len(other)) >= 4 and (word.startswith(other) or other.startswith(word)))
+
+    return max(
+        round(sum(any(is_alike(word, other) for other in claim) for word in routing_words(text)) / sqrt(len(claim)), 3)
+        for claim in claims_of(entry)
+    )
+
+
+def _compared_with_all(entries: Sequence[Registration], text: str) -> list[str]:
+    usable = [entry for entry in entries if entry.status in (Status.ACTIVE, Status.DOWN) and _score(entry, text) > 0]
+    return [
+        entry.name
+        for entry in sorted(usable, key=lambda one: (one.status is Status.DOWN, -_score(one, text), -one.rank, one.created, one.name))
+    ]
+
+
+def _entry(random: Random, name: str) -> Registration:
+    skills = [skill(" ".join([*random.sample(WORDS, random.randint(1, 2)), f"x{number}"])) for number in range(random.randint(1, 3))]
+    status = random.choice([Status.ACTIVE, Status.ACTIVE, Status.DOWN, Status.QUARANTINED])
+    candidate = offering(name, "None.", *skills, rank=random.randint(0, 1), status=status)
+    given = {field.name: getattr(candidate, field.name) for field in fields(candidate) if field.name != "jwks"}
+    return Registration(**given, card_hash="", client_id="", created=random.randint(0, 1), updated=0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32), text=st.lists(st.sampled_from(WORDS), max_size=4).map(" ".join))
+def test_the_index_ranks_as_a_comparison_with_every_agent(seed: int, text: str) -> None:
+    random, registry = Random(seed), Entries()
+    routes = Routes(registry)  # type: ignore[arg-type]  # only its list and its generation are used
+    registry.replace([_entry(random, f"a{number}") for number in range(8)])
+    for _ in range(3):
+        assert [entry.name for entry in routes.rank("default", text)] == _compared_with_all(registry.entries, text)
+        kept = [entry for entry in registry.entries if random.random() < 0.6]
+        registry.replace([*kept, *(_entry(random, f"b{random.randint(0, 99)}x{number}") for number in range(2))])
