@@ -159,7 +159,9 @@ class A2AAgent:
         except PeerError as error:
             if error.code in (METHOD_NOT_FOUND, UNSUPPORTED_OPERATION):
                 raise CannotCancel from error
-            if error.code in (TASK_NOT_FOUND, TASK_NOT_CANCELABLE):
+            if error.code == TASK_NOT_CANCELABLE:
+                return await self._ended(call, ref.task_id)
+            if error.code == TASK_NOT_FOUND:
                 return False
             raise
         delay = _POLL_FIRST
@@ -167,6 +169,15 @@ class A2AAgent:
             await self._pause(delay)
             delay = min(delay * _POLL_GROWTH, _POLL_MAX)
             task = await self._peers.task(call, ref.task_id)
+        if task.status.state in INTERRUPTED:
+            raise CannotCancel
+        return task.status.state is TaskState.CANCELED
+
+    async def _ended(self, call: Call, task_id: str) -> bool:
+        """Whether a task that its agent does not cancel is canceled already. Raises CannotCancel for one that waits for an answer."""
+        task = await self._peers.task(call, task_id)
+        if task.status.state in INTERRUPTED:
+            raise CannotCancel
         return task.status.state is TaskState.CANCELED
 
     async def _watched(self, turn: Turn, call: Call, reading: Reading, notify: str) -> AsyncGenerator[Event, None]:

@@ -77,6 +77,9 @@ class Foundry:
                 yield event
 
     async def cancel(self, ref: VendorRef, line: Line[FoundryOptions]) -> CancelOutcome:
+        """A response that asks is over, and nothing goes on from it but answers."""
+        if ref.prompts:
+            return CancelOutcome.CANCELED
         if not line.options.background:
             return CancelOutcome.UNSUPPORTED
         place = _path(line.options, f"/responses/{quoted(ref.task_id)}/cancel")

@@ -80,6 +80,9 @@ class OpenAIResponses:
                 yield event
 
     async def cancel(self, ref: VendorRef, line: Line[ResponsesOptions]) -> CancelOutcome:
+        """A response that asks is over, and nothing goes on from it but answers. In DevUI the question stays in its conversation."""
+        if ref.prompts:
+            return CancelOutcome.CANCELED if line.options.dialect == "openai" else CancelOutcome.UNSUPPORTED
         if line.options.dialect == "openai" and not line.options.background:
             return CancelOutcome.UNSUPPORTED
         after = (await line.json(Request("POST", f"/responses/{quoted(ref.task_id)}/cancel", {})))["status"]

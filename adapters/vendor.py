@@ -270,13 +270,12 @@ class VendorAgent:
             outcome = await stopping
         finally:
             stopping.cancel()
-        match outcome:
-            case CancelOutcome.CANCELED:
-                return True
-            case CancelOutcome.TOO_LATE:
-                return False
-            case CancelOutcome.UNSUPPORTED:
-                raise CannotCancel
+        if outcome is CancelOutcome.CANCELED:
+            return True
+        if outcome is CancelOutcome.UNSUPPORTED or ref.prompts:  # a task that waits has no run to be stopped, whatever became of its last
+            raise CannotCancel
+        if outcome is CancelOutcome.TOO_LATE:
+            return False
         raise UpstreamFault(NOT_KNOWN)
 
     async def describe(self, place: Place) -> AgentFacts:

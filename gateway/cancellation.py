@@ -10,12 +10,13 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from adapters.contract import Canceled, CannotCancel, UpstreamFault, VendorRef
+from adapters.task import INTERRUPTED
 from gateway.database import NotKept, NotRead
 from gateway.ledger import Ledger, Outside, Trail
 from gateway.limits import LimitReached
 from gateway.prompts import keeping
 from gateway.task_reader import TaskReader
-from gateway.tasks import TaskRow
+from gateway.tasks import RUNNING, TaskRow
 from gateway.turns import EndingNotKept, Memory, Turned, Turns
 from gateway.under_way import Share, UnderWay
 from policies.authority import Request
@@ -37,6 +38,7 @@ LOOK_SECONDS = 0.1  # between two looks for it
 WITHDRAWN = (
     "Canceled by the gateway. The agent offers no way to be stopped, so it may go on by itself, but it can do nothing more on your behalf."
 )
+DROPPED = "Canceled by the gateway. The agent was not told: it may keep its question, and gets no answer to it."
 log = structlog.get_logger()
 _ref = msgspec.json.Decoder(VendorRef).decode
 
@@ -162,12 +164,13 @@ class Cancellation:
         log.info("task_canceled", task_id=row.id, agent=row.agent, told=told)
         if told:  # and its question is withdrawn, so the agent's session can go on
             now = replace(now, row=replace(now.row, vendor_ref=keeping(now.row.vendor_ref, ())))
-        return await self._turns.stop(now, Canceled(None if told else self._turns.steps.says(now.row, WITHDRAWN)))
+        says = DROPPED if now.row.state in INTERRUPTED else WITHDRAWN
+        return await self._turns.stop(now, Canceled(None if told else self._turns.steps.says(now.row, says)))
 
     async def _known(self, row: TaskRow) -> TaskRow:
         """The task once its agent has told its own id of it, which may take a moment."""
         until = asyncio.get_running_loop().time() + REF_SECONDS
-        while not row.ended and not _ref(row.vendor_ref).task_id and asyncio.get_running_loop().time() < until:
+        while row.state in RUNNING and not _ref(row.vendor_ref).task_id and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(LOOK_SECONDS)
             row = await self._memory.tasks.find(row.tenant, row.owner, row.id)
         return row
@@ -216,6 +219,11 @@ class Cancellation:
         try:
             confirmed = await self._outside.adapters.adapter(target.kind, target.upstream).cancel(ref, call)
         except CannotCancel:
+            return False
+        except UpstreamFault as fault:
+            if row.state not in INTERRUPTED:
+                raise
+            log.warning("question_not_withdrawn", task_id=row.id, agent=row.agent, problem=fault.public, detail=fault.detail)
             return False
         if not confirmed:
             raise NotCancelable

@@ -95,6 +95,21 @@ async def test_a_response_that_is_not_in_the_background_can_t_be_canceled_and_no
     assert await canceled("openai-responses", PLAIN, [], VendorRef("", "resp_1")) is CancelOutcome.UNSUPPORTED
 
 
+@pytest.mark.parametrize(
+    ("kind", "upstream", "outcome"),
+    [
+        ("openai-responses", {**PLAIN, "background": True}, CancelOutcome.CANCELED),
+        ("foundry", {"background": True}, CancelOutcome.CANCELED),
+        ("openai-responses", DEVUI, CancelOutcome.UNSUPPORTED),  # the conversation keeps the question
+    ],
+    ids=["openai", "foundry", "devui"],
+)
+async def test_a_response_that_asks_is_canceled_by_not_going_on_from_it(
+    kind: str, upstream: dict[str, Any], outcome: CancelOutcome
+) -> None:
+    assert await canceled(kind, upstream, [], VendorRef("resp_1", "resp_2", prompts=(Prompt("call_1"),))) is outcome
+
+
 async def test_a_response_in_the_background_is_watched_as_a_stream() -> None:
     talk = [
         exchange(

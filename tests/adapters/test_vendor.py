@@ -14,6 +14,7 @@ from adapters.contract import (
     ArtifactPiece,
     Ask,
     Canceled,
+    CannotCancel,
     Done,
     Event,
     Failed,
@@ -294,6 +295,14 @@ async def test_a_cancellation_that_nobody_knows_of_is_none(egress: Egress) -> No
     vendor.outcome = CancelOutcome.UNKNOWN
     with pytest.raises(UpstreamFault, match=NOT_KNOWN):
         await Guarded(VendorAgent(vendor, egress)).cancel(VendorRef("c", "r"), call_of("plain", {}))
+
+
+@pytest.mark.parametrize("outcome", [CancelOutcome.TOO_LATE, CancelOutcome.UNKNOWN, CancelOutcome.UNSUPPORTED])
+async def test_a_task_that_waits_can_be_canceled_whatever_became_of_its_last_run(egress: Egress, outcome: CancelOutcome) -> None:
+    vendor = Plain()
+    vendor.outcome = outcome
+    with pytest.raises(CannotCancel):
+        await Guarded(VendorAgent(vendor, egress)).cancel(VendorRef("c", "r", prompts=(Prompt("i-1"),)), call_of("plain", {}))
 
 
 async def test_options_that_an_adapter_takes_no_more_are_a_failure_that_says_so(egress: Egress) -> None:

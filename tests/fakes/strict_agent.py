@@ -30,6 +30,8 @@ class StrictAgent:
         given = [part["data"]["interruptResponse"] for part in message.get("parts", ()) if "interruptResponse" in part.get("data", {})]
         if message.get("taskId") and not given:
             return {"error": {"code": -32602, "message": "Task is awaiting an interrupt response and cannot accept a new message"}}
+        if method == "CancelTask":
+            return {"error": {"code": -32002, "message": "Task is not cancelable in its current state"}}
         self.said = given[0]["response"] if given else self.said
         task: dict[str, Any] = {"id": "task-1", "contextId": "context-1", "status": self._status()}
         if self.said:
