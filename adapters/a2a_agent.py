@@ -175,7 +175,10 @@ class A2AAgent:
 
     async def _ended(self, call: Call, task_id: str) -> bool:
         """Whether a task that its agent does not cancel is canceled already. Raises CannotCancel for one that waits for an answer."""
-        task = await self._peers.task(call, task_id)
+        try:
+            task = await self._peers.task(call, task_id)
+        except PeerError:
+            return False
         if task.status.state in INTERRUPTED:
             raise CannotCancel
         return task.status.state is TaskState.CANCELED

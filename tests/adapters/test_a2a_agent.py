@@ -238,8 +238,9 @@ async def test_a_poll_answered_about_another_task_fails_the_turn() -> None:
         ([answers(task("WORKING")), answers(task("CANCELED"))], True),
         ([answers(task("WORKING")), answers(task("COMPLETED"))], False),
         ([answers({**exchanges("pydantic_fasta2a/cancel")[1]["response"]["json"]["result"], "id": "t"})], False),
-        ([answers(task("INPUT_REQUIRED"))], False),
-        ([refuses(-32002)], False),
+        ([refuses(-32002), answers(task("WORKING"))], False),
+        ([refuses(-32002), answers(task("CANCELED"))], True),
+        ([refuses(-32002), refuses(-32001)], False),
         ([refuses(-32001)], False),
     ],
 )
@@ -256,6 +257,8 @@ async def test_a_cancellation_is_true_only_when_the_agent_confirmed_it(replies: 
         ([sends(500, "text/plain", b"")], UpstreamFault),
         ([refuses(-32603)], UpstreamFault),
         ([refuses(-32004)], CannotCancel),
+        ([answers(task("INPUT_REQUIRED"))], CannotCancel),
+        ([refuses(-32002), answers(task("INPUT_REQUIRED"))], CannotCancel),
         ([refuses(-32601), refuses(-32601)], CannotCancel),
     ],
 )

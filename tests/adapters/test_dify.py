@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, Ref, VendorRef
-from adapters.dify import DifyReader
+from adapters.dify_reader import DifyReader
 from adapters.frames import End, Head, SseFrame
 from adapters.task import Part
 from adapters.vendor import CancelOutcome, parse

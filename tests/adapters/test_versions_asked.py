@@ -7,6 +7,7 @@ import pytest
 
 from adapters.a2a_agent import A2AAgent
 from adapters.a2a_grpc import GrpcTransport
+from adapters.a2a_peers import Peers
 from adapters.contract import Ref, VendorRef
 from adapters.egress import Egress
 from tests.fakes.a2a_agents import a2a_agent, serving
@@ -24,7 +25,7 @@ async def asked(url: str, binding: str, version: str) -> None:
         _ = [event async for event in agent.run(turn("hello"), call)]
         _ = [event async for event in agent.run(turn("pieces", stream=True), call)]
         refs = [event.ref async for event in agent.run(turn("ask"), call) if isinstance(event, Ref)]
-        await agent._task(call, refs[-1].task_id)
+        await Peers(egress, lambda: grpc, None).task(call, refs[-1].task_id)
         assert await agent.cancel(VendorRef(refs[-1].context_id, refs[-1].task_id), call)
     finally:
         await grpc.close()
