@@ -7,13 +7,11 @@ from typing import Final
 
 from msgspec import structs
 
+from adapters.a2a_cancellation import cancel_task
 from adapters.a2a_peers import Peers
 from adapters.a2a_wire.reading import Reading
 from adapters.a2a_wire.tolerant import UnknownState
 from adapters.a2a_wire.transport import (
-    METHOD_NOT_FOUND,
-    TASK_NOT_CANCELABLE,
-    TASK_NOT_FOUND,
     UNSUPPORTED_OPERATION,
     Peer,
     PeerError,
@@ -23,7 +21,6 @@ from adapters.contract import (
     Adapter,
     AnswerRefused,
     Call,
-    CannotCancel,
     CannotReattach,
     Event,
     InvalidAnswer,
@@ -37,7 +34,7 @@ from adapters.contract import (
 from adapters.doorbells import Bell, Doorbells
 from adapters.egress import Egress
 from adapters.request_signing import Signer
-from adapters.task import INTERRUPTED, TERMINAL, Message, Task, TaskState
+from adapters.task import INTERRUPTED, Message, Task
 
 _POLL_FIRST: Final = 0.05  # seconds
 _POLL_MAX: Final = 2.0
@@ -152,36 +149,7 @@ class A2AAgent:
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """True only when the agent shows the task as canceled; one that ended otherwise meanwhile is not."""
-        if not ref.task_id:
-            return False
-        try:
-            task = await self._peers.task(call, ref.task_id, cancel=True)
-        except PeerError as error:
-            if error.code in (METHOD_NOT_FOUND, UNSUPPORTED_OPERATION):
-                raise CannotCancel from error
-            if error.code == TASK_NOT_CANCELABLE:
-                return await self._ended(call, ref.task_id)
-            if error.code == TASK_NOT_FOUND:
-                return False
-            raise
-        delay = _POLL_FIRST
-        while task.status.state not in TERMINAL | INTERRUPTED:
-            await self._pause(delay)
-            delay = min(delay * _POLL_GROWTH, _POLL_MAX)
-            task = await self._peers.task(call, ref.task_id)
-        if task.status.state in INTERRUPTED:
-            raise CannotCancel
-        return task.status.state is TaskState.CANCELED
-
-    async def _ended(self, call: Call, task_id: str) -> bool:
-        """Whether a task that its agent does not cancel is canceled already. Raises CannotCancel for one that waits for an answer."""
-        try:
-            task = await self._peers.task(call, task_id)
-        except PeerError:
-            return False
-        if task.status.state in INTERRUPTED:
-            raise CannotCancel
-        return task.status.state is TaskState.CANCELED
+        return bool(ref.task_id) and await cancel_task(self._peers, call, ref.task_id, self._pause)
 
     async def _watched(self, turn: Turn, call: Call, reading: Reading, notify: str) -> AsyncGenerator[Event, None]:
         """All of a stream, or one answer of an agent that has no streams. Without an ending, the task is known afterwards."""
