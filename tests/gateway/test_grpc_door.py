@@ -213,7 +213,7 @@ def instance(kind: type[Exception]) -> Exception:
         return VersionNotSupported(("1.0",))
     error = kind.__new__(kind)
     Exception.__init__(error, "field says why")
-    vars(error).update(public="says why", reason="missing", retry_after=1, error="invalid_dpop_proof", nonce="")
+    vars(error).update(public="says why", reason="missing", retry_after=1, error="invalid_dpop_proof", nonce="", task_id="t-1")
     return error
 
 
