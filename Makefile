@@ -40,7 +40,7 @@ check: setup ## linters, types, direction of imports, rules of the house
 bench: setup ## figures against direct calls and a raw pass-through, also in build/bench.json
 	@$(RUN) -m tests.bench
 
-attacks: setup ## the catalogue of attacks, each by its tests: a table, also in build/attacks.json
+attacks: setup ## the catalogue of attacks, each by its tests, and whether these notice a missing guard; also in build/attacks.json
 	@$(RUN) -m tests.attacks
 
 isolation: setup ## two people, 20,000 calls over 64 connections, nothing of one at the other; also in build/isolation.json

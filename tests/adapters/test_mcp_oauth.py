@@ -67,6 +67,7 @@ async def test_metadata_of_another_issuer_is_not_used(bench: Bench) -> None:
     assert bench.issuer.count("register") == 0
 
 
+# attack VLT-05
 @pytest.mark.parametrize(
     "resource", ["https://evil.example/mcp", "{origin}/mcp/deeper", "{origin}/mc", "{origin}/mcp?x=1", "javascript:alert(1)"]
 )

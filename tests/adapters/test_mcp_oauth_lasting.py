@@ -230,6 +230,37 @@ async def test_a_refresh_token_goes_to_no_other_token_endpoint(bench: Bench) -> 
     assert all(given.get("grant_type") != "refresh_token" for _, given in bench.issuer.asked)
 
 
+# attack VLT-05
+@pytest.mark.parametrize("change", [{"resource": "{origin}/other"}, {"issuer": "https://other.example"}], ids=["resource", "issuer"])
+async def test_a_credential_of_another_issuer_or_resource_is_not_shown(bench: Bench, change: dict[str, str]) -> None:
+    bench.auth = {"issuer": bench.issuer.issuer}
+    await bench.connected()
+    await moved_in_the_vault(bench, change)
+    bench.server.shown.clear()
+    with pytest.raises(ConsentNeeded):
+        await bench.does()
+    assert bench.server.shown == [""]
+
+
+# attack VLT-05
+async def test_a_refresh_token_of_another_issuer_is_not_shown_to_this_one(bench: Bench) -> None:
+    await bench.connected()
+    await moved_in_the_vault(bench, {"issuer": "https://other.example"}, endpoint="", expires=bench.now)
+    for token in bench.issuer.tokens.values():
+        token.good = False
+    with pytest.raises(ConsentNeeded):
+        await bench.does()
+    assert all(given.get("grant_type") != "refresh_token" for _, given in bench.issuer.asked)
+
+
+async def moved_in_the_vault(bench: Bench, place: dict[str, str], **changed: Any) -> None:
+    """Puts the only credential into another place, with other members."""
+    ((key, held),) = await bench.vault.find(grant_of(), origin_of(bench.server.origin), True)
+    await bench.vault.forget(key)
+    other = {name: value.format(origin=bench.server.origin) for name, value in place.items()}
+    await bench.vault.keep(key._replace(**other), replace(held, **changed))
+
+
 # attack VLT-02
 @pytest.mark.parametrize(("member", "value"), [("client_id", "another"), ("redirect", "https://evil.example/callback")])
 async def test_a_consent_for_another_client_or_address_is_none(bench: Bench, member: str, value: str) -> None:

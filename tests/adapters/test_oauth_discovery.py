@@ -9,7 +9,7 @@ import pytest
 from adapters.contract import UpstreamFault
 from adapters.egress import Fetched
 from adapters.oauth_discovery import AuthorizationServer as Metadata
-from adapters.oauth_discovery import challenge_of, is_confidential, server_of
+from adapters.oauth_discovery import challenge_of, covers, is_confidential, server_of
 from adapters.oauth_requests import OwnClient, consent_url
 
 
@@ -69,3 +69,25 @@ async def test_a_metadata_document_that_is_none_is_not_believed() -> None:
 
     with pytest.raises(UpstreamFault, match="can't be used"):
         await server_of(fetch, "https://as")
+
+
+# attack VLT-05
+@pytest.mark.parametrize(
+    ("resource", "url", "covered"),
+    [
+        ("https://crm.example/mcp", "https://crm.example/mcp", True),
+        ("https://crm.example/mcp", "https://CRM.example:443/mcp/", True),
+        ("https://crm.example/mcp", "https://crm.example/mcp/deeper", True),
+        ("https://crm.example", "https://crm.example/mcp", True),
+        ("https://crm.example/mcp", "https://crm.example/mcp2", False),
+        ("https://crm.example/mcp", "https://crm.example/other", False),
+        ("https://crm.example/mcp", "https://crm.example/", False),
+        ("https://crm.example/mcp", "https://crm.example:8443/mcp", False),
+        ("https://crm.example/mcp", "http://crm.example/mcp", False),
+        ("https://crm.example/mcp", "https://evil.example/mcp", False),
+        ("https://crm.example/mcp?x=1", "https://crm.example/mcp", False),
+        ("urn:crm", "urn:crm", False),
+    ],
+)
+def test_a_credential_is_for_its_resource_and_what_lies_below(resource: str, url: str, covered: bool) -> None:
+    assert covers(resource, url) is covered

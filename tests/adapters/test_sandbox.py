@@ -12,12 +12,22 @@ from typing import Any
 import pytest
 
 from adapters import isolation as isolations
-from adapters.calculation import CODE_MAX, INPUTS_MAX, BadCalculation, Busy, Limits
+from adapters.calculation import CODE_MAX, DEFINITION, INPUTS_MAX, BadCalculation, Busy, Limits
 from adapters.isolation import BUBBLEWRAP, INTERPRETER, Isolation, isolation
 from adapters.sandbox import NODES_MAX, WAITING_MAX, NotJson, Sandbox, plain
 
 FOUND = isolation()
-PLAIN = Isolation(INTERPRETER, ("env", "-i", FOUND.command[-1] if not FOUND.strong else isolations._interpreter()))
+
+
+def without_bubblewrap() -> Isolation:
+    """What the gateway uses on a machine that has no bubblewrap."""
+    program = isolations._interpreter()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "")
+        return isolation(program)
+
+
+PLAIN = without_bubblewrap()
 SHORT, LONG = Limits(seconds=0.2), Limits(seconds=30)
 FOREVER = "while True: pass"
 
@@ -146,6 +156,24 @@ async def test_nothing_is_left_for_the_next_calculation(sandbox: Sandbox) -> Non
     assert (await sandbox.run("import math\nmath.pi > 3", {})).value is True
 
 
+@pytest.mark.parametrize(
+    ("code", "kind", "limit"),
+    [
+        (FOREVER, "TimeLimit", "longer than 1 s"),
+        ("'x' * (65 << 20)", "MemoryLimit", "more than 64 MiB"),
+        ("print('x' * (65 << 10))", "OutputLimit", "more than 65536 bytes"),
+    ],
+)
+async def test_a_calculation_without_limits_gets_those_that_the_tool_promises(tmp_path: Path, code: str, kind: str, limit: str) -> None:
+    """attack BOX-02"""
+    sandbox = Sandbox(PLAIN, tmp_path, 1)
+    done = await sandbox.run(code, {})
+    await sandbox.close()
+    assert done.error is not None and done.error.type == kind
+    assert limit in done.error.message
+    assert "1 second and 64 MiB" in DEFINITION["description"]
+
+
 async def test_the_gateway_goes_on_while_code_loops(sandbox: Sandbox) -> None:
     """attack BOX-02: the event loop is never held up"""
     running = [asyncio.create_task(sandbox.run(FOREVER, {}, SHORT)) for _ in range(2)]
@@ -216,6 +244,13 @@ async def test_a_stuck_worker_is_killed_and_replaced(sandbox: Sandbox) -> None:
     assert done.error is not None and done.error.type == "TimeLimit"
     await _gone(workers)
     assert (await sandbox.run("6 * 7", {}, LONG)).value == 42
+
+
+async def test_no_worker_outlives_its_calculation(sandbox: Sandbox) -> None:
+    """attack BOX-01: what code left in a worker is of no use to the next calculation"""
+    before = _below(os.getpid())
+    assert (await sandbox.run("6 * 7", {}, LONG)).value == 42
+    await _gone(_below(os.getpid()) - before)
 
 
 async def test_a_worker_that_dies_is_told_of_and_replaced(sandbox: Sandbox) -> None:

@@ -1,16 +1,22 @@
-"""`python -m tests.attacks`: runs the tests that show attacks, once each; a table, build/attacks.json, exit 1 where one is not answered."""
+"""`python -m tests.attacks`: runs the tests that show attacks, and for those on authority checks that they notice a missing guard.
+
+Prints tables, writes them to build/attacks.json and build/attack-mutations.json, and exits with 1 where an attack is not answered, or
+where the tests of an attack pass although a mutation took away what answers it.
+"""
 
 import argparse
 import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import pytest
 
 from tests.attacks.marks import Attack, catalogue, marked
+from tests.attacks.mutations import find_problems, read_table
+from tests.attacks.trials import RED, Trial, run_mutations
 from tests.house.source import ROOT
 
 DOORS = ("jsonrpc-1.0", "jsonrpc-0.3", "rest-1.0", "rest-0.3", "grpc-1.0", "grpc-0.3", "mcp-2026", "mcp-2025", "mcp-sse", "api")
@@ -93,20 +99,51 @@ def report(lines: list[Line]) -> int:
     return 0 if set(counts) <= {"answered", "not yet"} else 1
 
 
+def report_trials(trials: Sequence[Trial]) -> int:
+    """1 where a mutation did not turn the tests of its attack red."""
+    print(f"\n{'id':<8}{'without':<74}{'outcome':<14}noticed by")
+    for trial in trials:
+        print(f"{trial.mutation.attack:<8}{trial.mutation.removes[:72]:<74}{trial.outcome:<14}{' '.join(trial.failed)}".rstrip())
+    counts = Counter(trial.outcome for trial in trials)
+    print("\n" + ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) + f", of {len(trials)} mutations")
+    (ROOT / "build").mkdir(exist_ok=True)
+    (ROOT / "build" / "attack-mutations.json").write_text(json.dumps([asdict(trial) for trial in trials], indent=1) + "\n")
+    print("written to build/attack-mutations.json")
+    return 0 if set(counts) <= {RED} else 1
+
+
+def run_tests(known: Sequence[Attack], tests: Mapping[str, tuple[str, ...]], jobs: str) -> int:
+    """1 where an attack is not answered."""
+    outcomes = Outcomes()
+    wanted = sorted({test for attack in known for test in tests[attack.id]})
+    ended = pytest.main(["-q", "-n", jobs, "--dist", "loadfile", "-p", "no:cacheprovider", *wanted], [outcomes]) if wanted else 0
+    failed = report([line_of(attack, tests[attack.id], outcomes) for attack in known])
+    return 1 if failed or ended else 0
+
+
+def run_table(known: Sequence[Attack], tests: Mapping[str, tuple[str, ...]], jobs: int) -> int:
+    """1 where the table of mutations has a problem, or one of them is not noticed."""
+    if problems := find_problems(read_table(), catalogue(), ROOT):
+        print("tests/attacks/mutations.toml:", *problems, sep="\n  ")
+        return 1
+    named = {attack.id for attack in known}
+    chosen = [mutation for mutation in read_table() if mutation.attack in named]
+    print(f"\n{len(chosen)} mutations, each in a copy of the tree", flush=True)
+    return report_trials(run_mutations(chosen, tests, jobs)) if chosen else 0
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.attacks", description=__doc__)
     parser.add_argument("ids", nargs="*", help="attacks to try, all when none is named")
     parser.add_argument("--jobs", default="2", help="processes at once (0: in this one)")
+    parser.add_argument("--only", choices=("tests", "mutations"), help="one of the two parts")
     given = parser.parse_args(arguments)
     known = [attack for attack in catalogue() if not given.ids or attack.id in given.ids]
     if unknown := set(given.ids) - {attack.id for attack in known}:
         parser.error(f"not in tests/attacks/catalogue.jsonl: {', '.join(sorted(unknown))}")
     tests = {attack.id: marked().tests.get(attack.id, ()) for attack in known}
-    outcomes = Outcomes()
-    wanted = sorted({test for each in tests.values() for test in each})
-    ended = pytest.main(["-q", "-n", given.jobs, "--dist", "loadfile", "-p", "no:cacheprovider", *wanted], [outcomes]) if wanted else 0
-    failed = report([line_of(attack, tests[attack.id], outcomes) for attack in known])
-    return 1 if failed or ended else 0
+    failed = run_tests(known, tests, given.jobs) if given.only != "mutations" else 0
+    return max(failed, run_table(known, tests, max(1, int(given.jobs))) if given.only != "tests" else 0)
 
 
 if __name__ == "__main__":

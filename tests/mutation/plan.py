@@ -36,7 +36,8 @@ ALSO: dict[str, tuple[str, ...]] = {
     "cedar_values": CEDAR,
     "claims": (*TOKENS, "gateway/oauth/test_id_jag.py", "gateway/commands/test_machine.py", "gateway/commands/test_examine.py"),
     "client_assertion": ("gateway/oauth/test_token.py",),
-    "credentials": ("policies/test_vault.py", "gateway/admin/test_connections.py", "adapters/test_mcp_oauth_lasting.py"),
+    "credentials": ("policies/test_vault.py", "policies/test_vault_places.py", "gateway/admin/test_connections.py",
+                    "adapters/test_mcp_oauth_lasting.py"),
     "delegation": ("policies/test_hop_tokens.py", *DOORS),
     "envelope": ("policies/test_vault.py", "gateway/test_rewrapping.py"),
     "grant": (*CEDAR, *DOORS, "policies/test_hop_tokens.py"),
@@ -74,7 +75,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "surroundings": DOORS,
     "terms": (*CEDAR, *ASKING),
     "tickets": ("gateway/test_tickets.py", "gateway/test_revoked_elsewhere.py"),
-    "vault": ("gateway/test_rewrapping.py", "gateway/admin/test_connections.py"),
+    "vault": ("policies/test_vault_places.py", "gateway/test_rewrapping.py", "gateway/admin/test_connections.py"),
     "vault_keys": ("policies/test_envelope.py", "policies/test_vault.py", "gateway/test_rewrapping.py"),
 }  # fmt: skip
 

@@ -61,7 +61,7 @@ class _Finder(MetaPathFinder):
         return spec_from_file_location(fullname, self._path, loader=_Changed(fullname, self._path, self._tree))
 
 
-class _OnSqlite:
+class OnSqlite:
     """Leaves out what needs a server."""
 
     def pytest_collection_modifyitems(self, items: list[pytest.Function]) -> None:
@@ -103,4 +103,4 @@ def _alone() -> None:
 def _run(tests: list[str], *options: str, plugins: Sequence[object] = ()) -> int:
     with tempfile.TemporaryDirectory(prefix="interlock-mutant-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
         always = ["-q", "-n", "0", "-p", "no:cacheprovider", f"--basetemp={folder}/tests", f"--rootdir={ROOT}"]
-        return pytest.main([*always, *options, *tests], [_OnSqlite(), *plugins])
+        return pytest.main([*always, *options, *tests], [OnSqlite(), *plugins])

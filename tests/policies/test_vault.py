@@ -95,6 +95,7 @@ async def test_what_one_process_keeps_another_reads(processes: Processes) -> Non
     assert await processes.first.client("acme", "https://as") is None
 
 
+# attack DLG-11
 async def test_nobody_reads_what_is_anothers(processes: Processes) -> None:
     await processes.first.keep(KEY, GIVEN)
     for grant in (grant_of("bob"), grant_of("alice", "evil")):
@@ -331,25 +332,6 @@ async def test_a_lock_of_one_place_holds_up_no_other(small: Database, tmp_path: 
     mine, theirs = (DatabaseVault(small, Envelope(keys), now) for _ in range(2))
     async with asyncio.timeout(60), theirs.alone(("credential", "another")):
         assert await _held(mine)
-
-
-# attack VLT-05
-async def test_only_what_stands_in_the_named_place_is_read_or_forgotten(small: Database, tmp_path: Path) -> None:
-    vault = DatabaseVault(small, Envelope(VaultKeys.open(tmp_path)), Now())
-    others = [
-        KEY._replace(issuer="https://other"),
-        KEY._replace(resource="https://crm.example/other"),
-        KEY._replace(owner="acme|https://idp|bob"),
-        KEY._replace(tenant="evil"),
-    ]
-    for key in others:
-        await vault.keep(key, GIVEN)
-    assert await vault.read(ALICE, KEY) is None
-    await vault.keep(KEY, GIVEN)
-    await vault.forget(KEY)
-    assert await vault.read(ALICE, KEY) is None
-    assert {key for key, _ in await vault.find(ALICE, ORIGIN, True)} == set(others[:2])
-    assert await vault.read(grant_of("bob"), others[2]) == GIVEN
 
 
 async def test_the_gateways_own_account_is_found_apart(small: Database, tmp_path: Path) -> None:

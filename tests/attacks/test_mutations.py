@@ -1,0 +1,78 @@
+"""The table of mutations: what is wrong with a row is found without running it, and only a failed test counts as noticed."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.__main__ import report_trials
+from tests.attacks.marks import Attack
+from tests.attacks.mutations import Mutation, find_problems, read_table
+from tests.attacks.trials import Trial, judge, run_mutations
+from tests.house.source import ROOT
+
+ATTACK = Attack("BOX-02", "sandbox", "Endless", "Stopped")
+LIMIT = Mutation("BOX-02", "the size", "policies/jwks.py", "MEMBERS_MAX = 50\n", "MEMBERS_MAX = 60\n")
+COUNTED = "tests/policies/test_jwks.py::test_the_whole_set_is_refused_for_a_kid_given_twice_too_many_or_no_usable_keys"
+
+
+def changed(**members: str) -> Mutation:
+    return Mutation(**{**{name: getattr(LIMIT, name) for name in Mutation.__slots__}, **members})
+
+
+@pytest.mark.parametrize(
+    ("mutations", "problem"),
+    [
+        ([], "BOX-02: has no mutation"),
+        ([LIMIT, changed(attack="BOX-03")], "BOX-03: is no attack on authority"),
+        ([LIMIT, LIMIT], "BOX-02: stands twice"),
+        ([changed(text="MEMBERS_MAX = 51\n")], "BOX-02: policies/jwks.py has 0 times, and not once"),
+        ([changed(text="MEMBERS_MAX")], "times, and not once: MEMBERS_MAX"),
+        ([changed(file="policies/moved.py")], "BOX-02: policies/moved.py does not exist"),
+        ([changed(file="tests/attacks/marks.py")], "is no file of the product"),
+        ([changed(replacement="MEMBERS_MAX = (\n")], "is no Python any more"),
+        ([changed(replacement="MEMBERS_MAX = 50  # fifty\n")], "changes nothing"),
+    ],
+)
+def test_a_row_that_shows_nothing_is_a_problem(mutations: list[Mutation], problem: str) -> None:
+    assert any(problem in found for found in find_problems(mutations, [ATTACK], ROOT))
+
+
+def test_attacks_of_other_areas_and_those_not_shown_yet_need_no_mutation() -> None:
+    others = [Attack("AVL-01", "availability", "Many", "Bounded"), Attack("TEN-06", "tenancy", "Shared", "Denied", "there is none")]
+    assert find_problems([], others, ROOT) == []
+
+
+def test_a_row_without_a_member_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "table.toml").write_text('[[mutation]]\nattack = "BOX-02"\nfile = "policies/jwks.py"\n')
+    with pytest.raises(TypeError, match="removes"):
+        read_table(tmp_path / "table.toml")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "outcome"),
+    [
+        ({"a": "passed", "b": "failed"}, "red"),
+        ({"a": "passed", "b": "skipped"}, "SURVIVES"),
+        ({"a": "skipped"}, "NOT RUN"),
+        ({}, "NOT RUN"),
+        (None, "NO RESULT"),
+    ],
+)
+def test_a_mutation_is_noticed_by_a_test_that_fails_alone(outcomes: dict[str, str] | None, outcome: str) -> None:
+    assert judge(LIMIT, outcomes).outcome == outcome
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("red", 0), ("SURVIVES", 1), ("FAILS ANYWAY", 1)])
+def test_a_mutation_that_is_not_noticed_ends_with_1(
+    outcome: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tests.attacks.__main__.ROOT", tmp_path)
+    assert report_trials([Trial(LIMIT, outcome)]) == code
+    assert f"1 {outcome}, of 1 mutations" in capsys.readouterr().out
+
+
+def test_a_copy_is_changed_and_tried_and_the_tree_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    (trial,) = run_mutations([LIMIT], {"BOX-02": [COUNTED]}, 1)
+    assert trial.outcome == "red" and trial.failed[0].startswith(COUNTED)
+    assert (ROOT / LIMIT.file).read_text(encoding="utf-8").count(LIMIT.text) == 1
+    assert "BOX-02  red" in capsys.readouterr().out
