@@ -156,11 +156,15 @@ async def test_a_stream_ends_with_the_failure(home: House) -> None:
 async def test_a_tool_call_is_an_error_of_ours(home: House) -> None:
     token = home.token("mel")
 
+    codes = {
+        f"liar-{number}": -32000 if what == "an error" else -32015 for number, what in enumerate(LIES)
+    }  # a server's own code is relayed
+
     async def prove(name: str) -> None:
         modern = await home.call(token, "/mcp", f"{name}-tools_steal", {})
         legacy = await home.rpc(f"/mcp/{name}-tools", token, "tools/call", {"name": "steal", "arguments": {}})
         for called in (modern, legacy):
-            assert (called.status_code, called.json()["error"]["code"]) == (200, -32015)
+            assert (called.status_code, called.json()["error"]["code"]) == (200, codes[name])
             assert SECRET not in called.text + str(called.headers)
 
     async with asyncio.timeout(60):
