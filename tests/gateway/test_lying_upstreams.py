@@ -153,18 +153,17 @@ async def test_a_stream_ends_with_the_failure(home: House) -> None:
         await for_each_lie(home, prove)
 
 
-async def test_a_tool_call_is_an_error_of_ours(home: House) -> None:
+async def test_a_tool_call_ends_with_a_typed_error(home: House) -> None:
     token = home.token("mel")
-
-    codes = {
-        f"liar-{number}": -32000 if what == "an error" else -32015 for number, what in enumerate(LIES)
-    }  # a server's own code is relayed
 
     async def prove(name: str) -> None:
         modern = await home.call(token, "/mcp", f"{name}-tools_steal", {})
         legacy = await home.rpc(f"/mcp/{name}-tools", token, "tools/call", {"name": "steal", "arguments": {}})
         for called in (modern, legacy):
-            assert (called.status_code, called.json()["error"]["code"]) == (200, codes[name])
+            if LIES[list(LIES)[int(name.removeprefix("liar-"))]] is LIES["an error"]:  # JSON-RPC errors of servers are for models to read
+                assert called.json()["error"] == {"code": -32000, "message": SECRET, "data": {"trace": SECRET}}
+                continue
+            assert (called.status_code, called.json()["error"]["code"]) == (200, -32015)
             assert SECRET not in called.text + str(called.headers)
 
     async with asyncio.timeout(60):
