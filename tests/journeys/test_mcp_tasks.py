@@ -1,4 +1,4 @@
-"""kill -9 takes no task from an MCP client: tasks that wait go on waiting, answers stay, and a turn at an agent goes on in the next process."""
+"""kill -9 takes no task from an MCP client: waiting tasks go on waiting, answers stay, and turns go on in the next process."""
 
 import asyncio
 import os
