@@ -9,19 +9,13 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Protobuf
 from google.rpc import error_details_pb2, status_pb2
 
+from adapters.a2a_wire.transport import NotCarried
 from adapters.contract import UpstreamFault
 
 DEPTH_MAX: Final = 34  # of JSON: deeper, a Struct exceeds the 100 nested messages that protobuf reads
 WHOLE_MAX: Final = 2**53  # beyond, a double may have been another integer
 DETAILS: Final = "grpc-status-details-bin"
 M = TypeVar("M", bound=Protobuf)
-
-
-class NotCarried(UpstreamFault):
-    """The content can't be written as protobuf: nested too deeply, or a number larger than a double holds."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__("The content can't be carried over gRPC: it is nested too deeply, or has a number that is too large", detail)
 
 
 def to_json(message: Protobuf) -> dict[str, Any]:
@@ -37,8 +31,7 @@ def to_json(message: Protobuf) -> dict[str, Any]:
 def to_protobuf(noun: Any, kind: type[M]) -> M:
     """A noun of adapters/task.py, or JSON, as a message of `kind`. Raises NotCarried."""
     value = msgspec.to_builtins(noun)
-    if not _shallow(value, DEPTH_MAX):
-        raise NotCarried("nested too deeply")
+    _check_carried(value, DEPTH_MAX)
     try:
         message: M = json_format.ParseDict(value, kind(), ignore_unknown_fields=True)
     except (json_format.Error, ValueError, OverflowError) as error:
@@ -56,12 +49,22 @@ def _restore(value: Any) -> None:
             _restore(member)
 
 
-def _shallow(value: Any, depth: int) -> bool:
-    if isinstance(value, dict):
-        return depth > 0 and all(_shallow(member, depth - 1) for member in value.values())
-    if isinstance(value, list | tuple):
-        return depth > 0 and all(_shallow(member, depth - 1) for member in value)
-    return True
+def _check_carried(value: Any, depth: int) -> None:
+    """Raises NotCarried for JSON that is nested more than `depth` deep, or has an integer that a double would round."""
+    if isinstance(value, dict | list | tuple):
+        if depth <= 0:
+            raise NotCarried("nested too deeply")
+        for member in value.values() if isinstance(value, dict) else value:
+            _check_carried(member, depth - 1)
+    elif isinstance(value, int) and abs(value) > WHOLE_MAX and not _is_double(value):
+        raise NotCarried("an integer that a double would round")
+
+
+def _is_double(value: int) -> bool:
+    try:
+        return float(value) == value
+    except OverflowError:
+        return False
 
 
 def status_bytes(code: int, message: str, details: Iterable[dict[str, Any]]) -> bytes:

@@ -55,6 +55,20 @@ class PeerError(UpstreamFault):
         self.code = code
 
 
+class NotCarried(UpstreamFault):
+    """The content can't be written as protobuf: nested too deeply, or with a number that a double can't hold exactly."""
+
+    kind = "NOT_CARRIED"
+    unsent = True
+    undone = True
+    unfit = True
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(
+            "The content can't be carried over gRPC: it is nested too deeply, or has a number that a double can't hold exactly", detail
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Where and how one call goes. `older`: in 0.3, else in 1.0. `notify`: where the agent may push to; it is to answer at once then.

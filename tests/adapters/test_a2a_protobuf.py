@@ -88,7 +88,7 @@ def nested(depth: int) -> Any:
     return 1 if depth == 0 else {"a": nested(depth - 1)}
 
 
-@pytest.mark.parametrize("value", [nested(31), 10**400])
+@pytest.mark.parametrize("value", [nested(31), 10**400, 2**53 + 1, -(2**53) - 1, {"deep": [2**64 - 1]}])
 def test_what_protobuf_can_not_carry_is_refused(value: Any) -> None:
     with pytest.raises(NotCarried):
         _send_request(NEW, data(value), ())
