@@ -12,7 +12,7 @@ from gateway.a2a_server.parameters import read_parameters
 from gateway.admission import Admission
 from gateway.asgi import Header, Receive, Scope, Send, check_json, read_body, respond, stream
 from gateway.deadlines import deadline_in
-from gateway.errors import InvalidRequest, a2a_details, http_headers, told
+from gateway.errors import InvalidRequest, Told, a2a_details, http_headers, told
 from gateway.visits import Visit
 from policies.strict_json import LARGE, off_loop, parse
 
@@ -28,8 +28,9 @@ class JsonRpc:
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, agent: str, visit: Visit) -> None:
-        """Answers one POST."""
+        """Answers one POST. A notification, which has no id, is acted on and gets no JSON-RPC answer (JSON-RPC 2.0 s4.1)."""
         request_id: Any = None
+        is_notification = False
         try:
             caller = await self._admission.admit(scope, f"/agents/{agent}")
             if scope["method"] != "POST":
@@ -41,6 +42,7 @@ class JsonRpc:
             del raw
             request_id = _request_id(document)
             _check_envelope(document)
+            is_notification = "id" not in document
             given = read_parameters(scope, VERSIONS)
             method, version = _method(document, given.version)
             visit.method, visit.last = method.name, deadline_in(scope)
@@ -48,21 +50,28 @@ class JsonRpc:
             asked = Asked(caller, agent, visit.trail, given.extensions, given.idempotency_key, version, given.last_event_id)
             outcome = await method.act(self._operations, asked, method.read(document.get("params")))
             headers = activated(self._operations, asked)
-            if method.streams:
+            if is_notification:
+                if method.streams:
+                    await outcome.aclose()  # the turn goes on without a reader
+                await respond(send, 202, b"", headers)
+            elif method.streams:
                 del document, given, asked  # a stream lasts, and what was asked for is read
                 await stream(receive, send, _frames(request_id, method, outcome), headers)
             else:
                 await respond(send, 200, result_bytes(request_id, method.write(outcome)), headers)
         except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
-            visit.outcome = await self._refuse(send, request_id, agent, error)
+            said = told(error)
+            visit.outcome = said.row.reason
+            body = error_bytes(request_id, said.row.code, said.detail, a2a_details(said))
+            if is_notification:
+                await self._refuse(send, agent, said, 202 if said.jsonrpc_status == 200 else said.jsonrpc_status, b"")
+            else:
+                await self._refuse(send, agent, said, said.jsonrpc_status, body)
 
-    async def _refuse(self, send: Send, request_id: Any, agent: str, error: Exception) -> str:
-        said = told(error)
+    async def _refuse(self, send: Send, agent: str, said: Told, status: int, body: bytes) -> None:
         if said.row.status == 500:
             log.exception("a2a_door_failed", agent=agent)
-        body = error_bytes(request_id, said.row.code, said.detail, a2a_details(said))
-        await respond(send, said.jsonrpc_status, body, http_headers(said, self._admission, f"/agents/{agent}"))
-        return said.row.reason
+        await respond(send, status, body, http_headers(said, self._admission, f"/agents/{agent}"))
 
 
 def activated(operations: Operations, asked: Asked) -> list[Header]:
@@ -80,7 +89,7 @@ def _frames(request_id: Any, method: Method, events: Stream) -> Any:
 
 
 def _request_id(document: Any) -> str | int | None:
-    """Null where there is none: A2A knows no notifications, so whoever calls is answered. Raises InvalidRequest."""
+    """The id of a request; None where it is null or missing. Raises InvalidRequest."""
     request_id = document.get("id") if isinstance(document, dict) else None
     if isinstance(request_id, bool) or not isinstance(request_id, str | int | None):
         raise InvalidRequest("id must be a string or an integer")

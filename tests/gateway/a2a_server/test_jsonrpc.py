@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.house import CallbackAgent, House
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 OLD = {"message": {"kind": "message", "messageId": "m1", "role": "user", "parts": [{"kind": "text", "text": "hello"}]}}
@@ -81,8 +82,8 @@ async def test_members_may_have_the_names_of_the_proto_file(home: House) -> None
         ({"jsonrpc": "2.0", "id": {}, "method": "GetTask"}, -32600, None),
         ({"jsonrpc": "2.0", "id": True, "method": "GetTask"}, -32600, None),
         ([], -32600, None),
-        ({"jsonrpc": "2.0", "method": "Nonsense"}, -32601, None),
-        ({"jsonrpc": "2.0", "method": "message/send", "params": {"": "x"}}, -32602, None),
+        ({"jsonrpc": "2.0", "id": None, "method": "Nonsense"}, -32601, None),
+        ({"jsonrpc": "2.0", "id": None, "method": "message/send", "params": {"": "x"}}, -32602, None),
         ({"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": []}, -32602, 1),
     ],
 )
@@ -110,3 +111,23 @@ async def test_webhooks_of_0_3_need_no_id(home: House) -> None:
 async def test_a_get_is_no_call(home: House) -> None:
     answer = await home.http.get("/agents/sales", headers={"authorization": f"Bearer {home.token('alice')}"})
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+async def noted(home: House, method: str, params: Any) -> tuple[int, bytes]:
+    """What a notification, which has no id, is answered."""
+    headers = {"authorization": f"Bearer {home.token('alice')}", "A2A-Version": "1.0"}
+    answer = await home.http.post("/agents/sales", json={"jsonrpc": "2.0", "method": method, "params": params}, headers=headers)
+    return answer.status_code, answer.content
+
+
+@pytest.mark.parametrize("method", ["SendMessage", "SendStreamingMessage"])
+async def test_a_notification_is_acted_on_and_not_answered(home: House, method: str) -> None:
+    agent = await home.agent(CallbackAgent("sales"))
+    assert await noted(home, method, NEW) == (202, b"")
+    await until(lambda: len(agent.requests) == 1)
+
+
+@pytest.mark.parametrize(("method", "params"), [("Nonsense", {}), ("GetTask", {"id": "t_none"}), ("SendMessage", {})])
+async def test_a_notification_gets_no_error_either(home: House, method: str, params: Any) -> None:
+    await home.agent(CallbackAgent("sales"))
+    assert await noted(home, method, params) == (202, b"")
