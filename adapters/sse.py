@@ -90,6 +90,16 @@ class SseReader:
         return ServerSentEvent(b"\n".join(data), event, self._id) if data else None
 
 
+def one_line(data: bytes) -> bytes:
+    """JSON in UTF-8 without NEL, U+2028 and U+2029, which stand in its strings alone and are escaped there.
+
+    SSE ends lines at CR and LF only, but clients that split decoded text into lines end them at these characters too.
+    """
+    if data.isascii():
+        return data
+    return data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029").replace(b"\xc2\x85", b"\\u0085")
+
+
 async def until_cut(chunks: AsyncIterable[bytes], limit: int = EVENT_LIMIT) -> AsyncGenerator[ServerSentEvent, None]:
     """The events up to where the connection ends or breaks. Raises UpstreamFault only when one outgrows the limit."""
     reader = SseReader(limit)

@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 import structlog
 
+from adapters.sse import one_line
 from gateway.a2a_server.operations import Numbered, Stream
 from gateway.errors import Told, told
 
@@ -16,7 +17,7 @@ async def frames(batches: Stream, write: Callable[[Numbered], bytes], refuse: Ca
     try:
         async with aclosing(batches):
             async for events in batches:
-                yield b"".join([b"id: %d\ndata: %s\n\n" % (event.seq, write(event)) for event in events])
+                yield b"".join([b"id: %d\ndata: %s\n\n" % (event.seq, one_line(write(event))) for event in events])
                 del events
     except Exception as error:  # the door: a stream that breaks ends with an error of its binding, and the log has the rest
         log.exception("a2a_stream_failed")

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 
+from adapters.sse import one_line
 from gateway.asgi import Header, Receive, Scope, Send, left, list_header, respond, stream
 
 WAITING_MAX = 1 << 20  # bytes that wait for a slow reader; notifications beyond them are dropped
@@ -21,7 +22,8 @@ def event(body: bytes, event_id: str = "") -> bytes:
     """One JSON-RPC message, framed. Line breaks between its tokens would end the event too early."""
     if b"\n" in body or b"\r" in body:
         body = body.replace(b"\r", b" ").replace(b"\n", b" ")
-    return b"id: %s\ndata: %s\n\n" % (event_id.encode(), body) if event_id else b"data: %s\n\n" % body
+    data = one_line(body)
+    return b"id: %s\ndata: %s\n\n" % (event_id.encode(), data) if event_id else b"data: %s\n\n" % data
 
 
 class Outlet:
