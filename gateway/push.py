@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, func, select, tuple_
 
 from adapters.a2a_wire.v1 import BadMessage, check_id
 from adapters.addresses import EgressRefused
@@ -119,6 +119,20 @@ class Push:
         """All of them, the oldest first; there are at most CONFIGS_MAX. Raises UnknownTask."""
         return await self._read(owner, row, push_configs.c.id != "")
 
+    async def page(self, owner: str, row: TaskRow, size: int, token: str) -> tuple[tuple[PushConfig, ...], str]:
+        """At most `size` configs after those of the page that ended with `token`, the oldest first; and the token of the next page, if any.
+
+        Raises BadMessage for a token that no page has, and UnknownTask.
+        """
+        _check_owner(owner, row)
+        order = tuple_(push_configs.c.created, push_configs.c.id)
+        query = select(push_configs).where(_of(row)).order_by(push_configs.c.created, push_configs.c.id).limit(size + 1)
+        if token:
+            query = query.where(order > tuple_(*_position(token)))
+        found = await self._database.read(lambda connection: connection.execute(query).all())
+        more = f"{found[size - 1].created}.{found[size - 1].id}" if len(found) > size else ""
+        return tuple(self._shown(each) for each in found[:size]), more
+
     async def delete(self, owner: str, row: TaskRow, config_id: str) -> None:
         """Nothing more is sent there, dead letters neither. One that is not there is gone already. Raises UnknownTask."""
         _check_owner(owner, row)
@@ -147,6 +161,14 @@ class Push:
 
 def _of(row: TaskRow) -> ColumnElement[bool]:
     return (push_configs.c.tenant == row.tenant) & (push_configs.c.task_id == row.id) & (push_configs.c.owner == row.owner)
+
+
+def _position(token: str) -> tuple[int, str]:
+    """When the last config of a page was created, and its id. Raises BadMessage."""
+    created, _, config_id = token.partition(".")
+    if not (config_id and created.isascii() and created.isdigit() and len(created) < 19):
+        raise BadMessage("pageToken", "is not one of ours")
+    return int(created), config_id
 
 
 def _check_owner(owner: str, row: TaskRow) -> None:

@@ -8,6 +8,7 @@ from adapters.a2a_wire import v1
 from adapters.task import PushConfig
 
 PAGE_SIZE_MAX: Final = 100
+TOKEN_LIMIT: Final = v1.ID_LIMIT + 20  # characters: the id of a config behind a time
 
 
 class PushParams(Struct, frozen=True, rename="camel"):
@@ -28,7 +29,7 @@ class PushListParams(Struct, frozen=True, rename="camel"):
 
 
 class PushPage(Struct, frozen=True, rename="camel"):
-    """ListTaskPushNotificationConfigsResponse. A task has so few that one page holds them all."""
+    """ListTaskPushNotificationConfigsResponse; `next_page_token` is empty on the last page."""
 
     configs: tuple[PushConfig, ...]
     next_page_token: str = ""
@@ -56,6 +57,8 @@ def read_push_list_params(params: Any) -> PushListParams:
     _check_ids(read.task_id, "")
     if not 0 <= read.page_size <= PAGE_SIZE_MAX:
         raise v1.BadMessage("pageSize", f"must be from 0 to {PAGE_SIZE_MAX}")
+    if len(read.page_token) > TOKEN_LIMIT or not read.page_token.isprintable():
+        raise v1.BadMessage("pageToken", "is not one of ours")
     return read
 
 

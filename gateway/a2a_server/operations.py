@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from adapters.a2a_wire.lists import PAGE_SIZE, ListParams, TaskPage
 from adapters.a2a_wire.push import PushListParams, PushPage, PushParams
 from adapters.a2a_wire.v1 import BadMessage, SendParams, TaskParams
-from adapters.task import Message, PushConfig, StreamResponse, Task
+from adapters.task import Message, PushConfig, Role, StreamResponse, Task
 from gateway.a2a_server import extensions
 from gateway.broker import Broker, Sending
 from gateway.cancellation import CAUSED, told_of
@@ -20,7 +20,7 @@ from gateway.decisions import BadCursor
 from gateway.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
 from gateway.ledger import Trail
 from gateway.places import Places
-from gateway.push import Push, Webhook
+from gateway.push import CONFIGS_MAX, Push, Webhook
 from gateway.task_pages import Page, TaskPages
 from gateway.task_reader import TaskReader
 from gateway.tasks import TaskEnded, TaskEvent, TaskRow, fold, shown
@@ -168,7 +168,7 @@ class Operations:
         """ListTaskPushNotificationConfigs (s3.1.9)."""
         push = self._push(asked, params.tenant)
         row = await self._reader.row(asked.caller, asked.agent, params.task_id)
-        return PushPage(await push.list(row.owner, row))
+        return PushPage(*await push.page(row.owner, row, params.page_size or CONFIGS_MAX, params.page_token))
 
     async def delete_push(self, asked: Asked, params: PushParams) -> None:
         """DeleteTaskPushNotificationConfig (s3.1.10): one that is gone already may be deleted again."""
@@ -193,7 +193,12 @@ class Operations:
         return self._offered.push
 
     async def _sending(self, asked: Asked, params: SendParams) -> Sending:
-        """What is handed to the broker. Callers who may not know of the agent get no other refusal than the broker's, and no sooner."""
+        """What is handed to the broker. Callers who may not know of the agent get no other refusal than the broker's, and no sooner.
+
+        Raises BadMessage for a message in the agent's role: whatever a caller sends comes from the client (A2A 1.0 s4.1.5).
+        """
+        if params.message.role is not Role.USER:
+            raise BadMessage("message.role", "must be that of the user: only messages of the agent have the agent's role")
         try:
             return await self._addressed(asked, params)
         except UnknownName as unknown:

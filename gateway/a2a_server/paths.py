@@ -75,7 +75,7 @@ def _config_0_3(params: Any) -> PushConfig:
 
 
 def _configs_0_3(page: push.PushPage) -> dict[str, Any]:
-    return {"configs": [v03_requests.push_config_json(config) for config in page.configs], "nextPageToken": ""}
+    return {"configs": [v03_requests.push_config_json(config) for config in page.configs], "nextPageToken": page.next_page_token}
 
 
 def _everything(_params: Any) -> ListParams:
