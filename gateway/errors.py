@@ -231,7 +231,7 @@ TABLE: dict[type[Exception], Row] = {
     IdempotencyConflict: Row(409, -32014, "idempotency-conflict", "The Idempotency-Key was used before with another message."),
     InvalidAnswer: Row(500, -32006, "invalid-agent-response", a2a="INVALID_AGENT_RESPONSE"),
     NotReachable: Row(502, -32015, "not-reachable", "It is not reachable now; try again later.", rides=True),
-    NotCarried: Row(501, -32004, "not-carried", rpc=PRECONDITION),
+    NotCarried: Row(422, -32015, "not-carried", rpc=PRECONDITION),
     UpstreamFault: Row(502, -32015, "upstream", rides=True),
     McpRefused: Row(502, -32015, "upstream", rides=True),
     EgressRefused: Row(400, -32602, "egress-refused"),
