@@ -12,6 +12,7 @@ from adapters.a2a_peers import Peers
 from adapters.a2a_wire.reading import Reading
 from adapters.a2a_wire.tolerant import UnknownState
 from adapters.a2a_wire.transport import (
+    ANSWER_LIMIT,
     UNSUPPORTED_OPERATION,
     Peer,
     PeerError,
@@ -56,7 +57,7 @@ class A2AAgent:
     transport on its first use.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a collaborator or a bound of its own)
         self,
         egress: Egress,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -65,9 +66,11 @@ class A2AAgent:
         may_ask_again: Callable[[Call], bool] = lambda call: True,
         *,
         signer: Signer | None = None,
+        limit: int = ANSWER_LIMIT,
     ) -> None:
+        """`limit`: bytes of one answer of an agent, or of one event of its stream; the transport of gRPC has its own."""
         self._may_ask_again = may_ask_again
-        self._peers = Peers(egress, grpc, signer)
+        self._peers = Peers(egress, grpc, signer, limit)
         self._doorbells = doorbells
         self._pause = pause
 

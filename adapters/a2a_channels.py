@@ -7,16 +7,15 @@ from typing import Any, Final
 
 import grpc
 
+from adapters.a2a_wire.transport import ANSWER_LIMIT
 from adapters.addresses import grpc_url, names_no_scheme
 from adapters.egress import Egress, Pinned
 
 CHANNELS_MAX: Final = 256
 FRESH_SECONDS: Final = 60.0  # after which the name is looked up and vetted again
 RETIRED_SECONDS: Final = 600.0  # that calls on a channel which was replaced may still take
-MESSAGE_MAX: Final = 8 << 20  # bytes
 OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", MESSAGE_MAX),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -55,7 +54,9 @@ class Line:
 class Channels:
     """`roots`: PEM certificates to trust instead of those that gRPC brings."""
 
-    def __init__(self, egress: Egress, now: Callable[[], float], roots: bytes | None = None) -> None:
+    def __init__(self, egress: Egress, now: Callable[[], float], roots: bytes | None = None, limit: int = ANSWER_LIMIT) -> None:
+        """`limit`: bytes of one message of an agent."""
+        self._options = (*OPTIONS, ("grpc.max_receive_message_length", limit))
         self._egress = egress
         self._now = now
         self._roots = roots
@@ -104,9 +105,9 @@ class Channels:
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         address = _address(pinned)
         if not tls:
-            return grpc.aio.insecure_channel(address, [*OPTIONS, ("grpc.default_authority", authority)])
+            return grpc.aio.insecure_channel(address, [*self._options, ("grpc.default_authority", authority)])
         named = [("grpc.default_authority", authority), ("grpc.ssl_target_name_override", host)]
-        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(self._roots), [*OPTIONS, *named])
+        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(self._roots), [*self._options, *named])
 
 
 def _address(pinned: Pinned) -> str:

@@ -20,6 +20,7 @@ from adapters.a2a_wire import tolerant, v03_proto, v1
 from adapters.a2a_wire.rpc import V1
 from adapters.a2a_wire.tolerant import PeerEvent
 from adapters.a2a_wire.transport import (
+    ANSWER_LIMIT,
     METHOD_NOT_FOUND,
     REASONS,
     TASK_NOT_CANCELABLE,
@@ -61,8 +62,9 @@ _CUT: Final = frozenset({_Code.UNAVAILABLE, _Code.CANCELLED, _Code.UNKNOWN, _Cod
 class GrpcTransport:
     """Transport over channels to addresses that `egress` vetted. `roots`: PEM certificates to trust instead of the public ones."""
 
-    def __init__(self, egress: Egress, now: Callable[[], float], roots: bytes | None = None) -> None:
-        self._channels = Channels(egress, now, roots)
+    def __init__(self, egress: Egress, now: Callable[[], float], roots: bytes | None = None, limit: int = ANSWER_LIMIT) -> None:
+        """`limit`: bytes of one message of an agent."""
+        self._channels = Channels(egress, now, roots, limit)
 
     async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
         return await _read(_event, peer, await self._ask("SendMessage", peer, call, await _written(peer, message, modes)))

@@ -21,7 +21,9 @@ from policies.strict_json import LARGE, off_loop
 class JsonRpcTransport:
     """Transport over `egress`."""
 
-    def __init__(self, egress: Egress, signer: Signer | None = None) -> None:
+    def __init__(self, egress: Egress, signer: Signer | None = None, limit: int = ANSWER_LIMIT) -> None:
+        """`limit`: bytes of one answer, or of one event of a stream."""
+        self._limit = limit
         self._egress = egress
         self._signer = signer or NoSigner()
         self._ids = itertools.count(1)
@@ -52,12 +54,12 @@ class JsonRpcTransport:
             headers = await self._signer.headers(call.target.upstream, ("POST", peer.url, body), headers)
         async with self._egress.stream("POST", peer.url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
-                whole = await answer.read(ANSWER_LIMIT)
+                whole = await answer.read(self._limit)
                 if answer.status != 200:
                     raise rpc.http_fault(answer.status, whole, answer.headers.get("www-authenticate", ""))
                 yield await off_loop(rpc.read_event, whole, request_id)
                 return
-            async with aclosing(until_cut(unhurried(answer), ANSWER_LIMIT)) as events:
+            async with aclosing(until_cut(unhurried(answer), self._limit)) as events:
                 async for event in events:
                     yield await off_loop(rpc.read_event, event.data, request_id)
 
@@ -79,7 +81,7 @@ class JsonRpcTransport:
             headers=headers,
             body=body,
             timeout=seconds_left(call),
-            limit=ANSWER_LIMIT,
+            limit=self._limit,
             idempotent=method == _dialect(peer).get,
         )
         if answer.status != 200:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from adapters.a2a_jsonrpc import JsonRpcTransport
 from adapters.a2a_rest import RestTransport
 from adapters.a2a_wire.transport import (
+    ANSWER_LIMIT,
     GRPC,
     HTTP_JSON,
     JSONRPC,
@@ -26,8 +27,14 @@ _WITHOUT_GRPC: Final = "The agent is called over gRPC, and this gateway was star
 class Peers:
     """The agents as their calls' facts describe them: binding, version, streaming, interface (its URL) and tenant."""
 
-    def __init__(self, egress: Egress, grpc: Callable[[], Transport] | None, signer: Signer | None = None) -> None:
-        self._transports: dict[str, Transport] = {JSONRPC: JsonRpcTransport(egress, signer), HTTP_JSON: RestTransport(egress, signer)}
+    def __init__(
+        self, egress: Egress, grpc: Callable[[], Transport] | None, signer: Signer | None = None, limit: int = ANSWER_LIMIT
+    ) -> None:
+        """`limit`: bytes of one answer, or of one event of a stream."""
+        self._transports: dict[str, Transport] = {
+            JSONRPC: JsonRpcTransport(egress, signer, limit),
+            HTTP_JSON: RestTransport(egress, signer, limit),
+        }
         self._grpc = grpc
         self._older: set[str] = set()  # URLs that turned out to speak 0.3 only
 

@@ -34,7 +34,9 @@ _decode_task: Final = msgspec.json.Decoder(Task).decode
 class RestTransport:
     """Transport over `egress`."""
 
-    def __init__(self, egress: Egress, signer: Signer | None = None) -> None:
+    def __init__(self, egress: Egress, signer: Signer | None = None, limit: int = ANSWER_LIMIT) -> None:
+        """`limit`: bytes of one answer, or of one event of a stream."""
+        self._limit = limit
         self._egress = egress
         self._signer = signer or NoSigner()
 
@@ -59,12 +61,12 @@ class RestTransport:
             headers = await self._signer.headers(call.target.upstream, ("POST", url, body), headers)
         async with self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
-                whole = await answer.read(ANSWER_LIMIT)
+                whole = await answer.read(self._limit)
                 if answer.status != 200:
                     raise _challenged(answer) or _fault(answer.status, whole, METHOD_NOT_FOUND if path == _STREAM else TASK_NOT_FOUND)
                 yield await off_loop(_read_event, whole, peer)
                 return
-            async with aclosing(until_cut(unhurried(answer), ANSWER_LIMIT)) as events:
+            async with aclosing(until_cut(unhurried(answer), self._limit)) as events:
                 async for event in events:
                     yield await off_loop(_read_event, event.data, peer)
 
@@ -85,7 +87,7 @@ class RestTransport:
             headers=headers,
             body=body,
             timeout=seconds_left(call),
-            limit=ANSWER_LIMIT,
+            limit=self._limit,
             idempotent=method == "GET",
         )
         if answer.status != 200:

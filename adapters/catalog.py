@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 
 from adapters.a2a_agent import A2AAgent
-from adapters.a2a_wire.transport import GRPC, HTTP_JSON, JSONRPC, Transport
+from adapters.a2a_wire.transport import ANSWER_LIMIT, GRPC, HTTP_JSON, JSONRPC, Transport
 from adapters.agentcore_session import AgentCoreSessions
 from adapters.aws_access import is_signed
 from adapters.calculation import KIND as SANDBOX
@@ -76,10 +76,14 @@ class Catalog:
         doorbells: Doorbells | None = None,
         servers: Servers | None = None,
         oauth: McpOAuth | None = None,
+        *,
+        answer_limit: int = ANSWER_LIMIT,
     ) -> None:
+        """`answer_limit`: bytes of one answer of an A2A agent, or of one event of its stream."""
         resilience = Resilience()
         self.signer = RequestSigner(lambda text: self._read_text(text))
-        a2a = A2AAgent(egress, grpc=grpc, doorbells=doorbells, may_ask_again=resilience.may_ask_again, signer=self.signer)
+        ask_again = resilience.may_ask_again
+        a2a = A2AAgent(egress, grpc=grpc, doorbells=doorbells, may_ask_again=ask_again, signer=self.signer, limit=answer_limit)
         self._languages: dict[str, Adapter] = {"a2a": a2a}
         self._signed = guarded(opened(AgentCoreSessions(a2a), oauth), resilience)
         self._oauth = oauth

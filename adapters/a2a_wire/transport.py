@@ -12,7 +12,7 @@ from adapters.task import Message, Task
 JSONRPC: Final = "JSONRPC"
 HTTP_JSON: Final = "HTTP+JSON"
 GRPC: Final = "GRPC"
-ANSWER_LIMIT: Final = 8 << 20  # bytes
+ANSWER_LIMIT: Final = 32 << 20  # bytes of one answer or one event of a stream, unless the gateway is set up otherwise
 METHOD_NOT_FOUND: Final = -32601
 TASK_NOT_FOUND: Final = -32001
 TASK_NOT_CANCELABLE: Final = -32002

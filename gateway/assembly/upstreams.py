@@ -23,6 +23,8 @@ from policies.keys import SigningKeys
 from policies.pinned_keys import PinnedKeys
 from policies.vault_keys import VaultKeys, given_keys
 
+ENVELOPE = 1 << 20  # bytes that may wrap what is kept of an answer
+
 
 def own_client(settings: Settings, keys: SigningKeys) -> OwnClient:
     """Who the gateway is to authorization servers."""
@@ -66,13 +68,21 @@ def _commands(settings: Settings) -> Commands | None:
     return StdioServers({seed.name: command(seed) for seed in seeds}, time.monotonic)
 
 
-def grpc_transport(egress: Egress, parting: list[Callable[[], Coroutine[Any, Any, None]]]) -> Callable[[], Transport]:
-    """To agents over gRPC: its libraries are loaded when the first is called, and what closes it joins `parting`."""
+def answer_limit(settings: Settings) -> int:
+    """Bytes of one answer of an A2A agent, or of one event of its stream: as much as is kept of a turn, and an envelope."""
+    return settings.limits.turn_bytes + ENVELOPE
+
+
+def grpc_transport(egress: Egress, parting: list[Callable[[], Coroutine[Any, Any, None]]], limit: int) -> Callable[[], Transport]:
+    """To agents over gRPC: its libraries are loaded when the first is called, and what closes it joins `parting`.
+
+    `limit`: bytes of one message of an agent.
+    """
 
     def made() -> Transport:
         from adapters.a2a_grpc import GrpcTransport
 
-        transport = GrpcTransport(egress, time.monotonic)
+        transport = GrpcTransport(egress, time.monotonic, limit=limit)
         parting.append(transport.close)
         return transport
 

@@ -10,11 +10,26 @@ import pytest
 
 from adapters.a2a_agent import A2AAgent
 from adapters.a2a_grpc import GrpcTransport
-from adapters.contract import ArtifactPiece, Ask, Call, CannotReattach, Done, Event, Failed, Progress, Ref, Replied, Turn, VendorRef
+from adapters.a2a_wire.transport import ANSWER_LIMIT
+from adapters.contract import (
+    ArtifactPiece,
+    Ask,
+    Call,
+    CannotReattach,
+    Done,
+    Event,
+    Failed,
+    Progress,
+    Ref,
+    Replied,
+    Turn,
+    UpstreamFault,
+    VendorRef,
+)
 from adapters.egress import Egress
 from adapters.guarded import LATE, Guarded
 from adapters.task import Message, Role, Task, TaskState, TaskStatus, text_of
-from tests.fakes.a2a_agents import a2a_agent, serving
+from tests.fakes.a2a_agents import LARGE, a2a_agent, serving
 from tests.fakes.a2a_bindings import Call as Noted
 from tests.fakes.a2a_bindings import grpc_agent, rest_agent
 from tests.fakes.a2a_calls import call_to, said, turn
@@ -42,13 +57,13 @@ class Meeting:
 
 
 @asynccontextmanager
-async def meeting(binding: str, version: str) -> AsyncIterator[Meeting]:
+async def meeting(binding: str, version: str, limit: int = ANSWER_LIMIT) -> AsyncIterator[Meeting]:
     egress = Egress(["127.0.0.1"])
-    transport = GrpcTransport(egress, time.monotonic)
+    transport = GrpcTransport(egress, time.monotonic, limit=limit)
     agent = {"GRPC": grpc_agent, "HTTP+JSON": rest_agent, "JSONRPC": rpc_agent}[binding](version)
     try:
         async with agent as (url, noted):
-            yield Meeting(Guarded(A2AAgent(egress, grpc=lambda: transport)), url, binding, version, noted)
+            yield Meeting(Guarded(A2AAgent(egress, grpc=lambda: transport, limit=limit)), url, binding, version, noted)
     finally:
         await transport.close()
         await egress.close()
@@ -268,3 +283,22 @@ async def test_a_turn_whose_agent_never_named_its_task_can_not_be_gone_on_with()
             async for _ in met.adapter.reattach(turn("x"), Task("ours", "c", TaskStatus(TaskState.WORKING)), met.call()):
                 pass
         assert met.noted == []
+
+
+@pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON", "GRPC"])
+@watched_or_not
+async def test_one_answer_may_be_as_large_as_a_stream(binding: str, stream: bool) -> None:
+    async with meeting(binding, "1.0") as met:
+        events = await met.answer("large", stream)
+    assert len(said(events)) == LARGE and isinstance(events[-1], Done)
+
+
+@pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON", "GRPC"])
+@watched_or_not
+async def test_an_answer_beyond_the_limit_is_refused(binding: str, stream: bool) -> None:
+    async with meeting(binding, "1.0", limit=1 << 20) as met:
+        try:
+            ending = (await met.answer("large", stream))[-1]
+        except UpstreamFault as fault:
+            ending = Failed(fault.public, kind=fault.kind)
+    assert isinstance(ending, Failed) and "too large" in ending.reason.lower()

@@ -22,6 +22,8 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+LARGE = 9 << 20  # characters of the answer to `large`
+
 
 class ScriptedAgent(AgentExecutor):
     """Does what the first word of the message says: echo, pieces, message, ask, auth, fail, reject, raise, hang, wait or release.
@@ -74,7 +76,9 @@ class ScriptedAgent(AgentExecutor):
                 await updater.start_work()
                 await asyncio.Event().wait()
             case _:
-                await updater.add_artifact([new_text_part(f"echo: {text}"), new_data_part({"length": len(text)})], name="echo")
+                await updater.add_artifact(
+                    [new_text_part("x" * LARGE if text == "large" else f"echo: {text}"), new_data_part({"length": len(text)})], name="echo"
+                )
                 await updater.complete()
 
     async def waits(self, text: str, updater: TaskUpdater) -> None:
