@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from gateway.asgi import BadHeader, Scope, header
+from gateway.cors import Cors
 from gateway.proofs import Proofs
 from gateway.refusals import Noted
 from policies.callers import Caller, Callers
@@ -35,7 +36,17 @@ def hosts_of(public_url: str, host: str, port: int) -> frozenset[str]:
 class Admission:
     """Asks them."""
 
-    def __init__(self, callers: Callers, public_url: str, hosts: Collection[str], noted: Noted, proofs: Proofs) -> None:
+    def __init__(
+        self,
+        callers: Callers,
+        public_url: str,
+        hosts: Collection[str],
+        noted: Noted,
+        proofs: Proofs,
+        *,
+        cors: Cors,
+    ) -> None:
+        self.cors = cors
         self._callers = callers
         self._proofs = proofs
         self._noted = noted
@@ -51,9 +62,15 @@ class Admission:
             raise WrongHost
 
     def check_origin(self, scope: Scope) -> None:
-        """Raises ForeignOrigin or BadHeader."""
+        """Lets pages of the gateway's own origin call. Raises ForeignOrigin or BadHeader."""
         origin = header(scope, b"origin")
         if origin is not None and origin.lower() not in self._origins:
+            raise ForeignOrigin
+
+    def _check_client_origin(self, scope: Scope) -> None:
+        """Lets pages of the gateway's own origin and of those that CORS allows call. Raises ForeignOrigin or BadHeader."""
+        origin = header(scope, b"origin")
+        if origin is not None and origin.lower() not in self._origins and not self.cors.allows(origin):
             raise ForeignOrigin
 
     async def admit(self, scope: Scope, resource: str) -> Caller:
@@ -62,7 +79,7 @@ class Admission:
         Raises TokenRefused, WrongHost, ForeignOrigin and BadHeader.
         """
         self.check_host(scope)
-        self.check_origin(scope)
+        self._check_client_origin(scope)
         return await self.bearer(header(scope, b"authorization"), resource, scope)
 
     async def admits(self, scope: Scope, resource: str, allowed: Callable[[Caller], bool]) -> bool:

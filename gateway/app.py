@@ -14,6 +14,7 @@ from gateway.assembly.greeting import greet
 from gateway.assembly.process import Gateway
 from gateway.assembly.rest import client_authentication, proofs, rest
 from gateway.assembly.storage import refuse_wrong_database
+from gateway.cors import Cors
 from gateway.database import Database, engine_for
 from gateway.front import Doors, Front
 from gateway.settings import Settings
@@ -94,7 +95,8 @@ def application(gateway: Gateway) -> Front:
     settings, url = gateway.settings, gateway.settings.public_url
     clients = client_authentication(gateway)
     shown = proofs(gateway, clients)
-    admission = Admission(gateway.callers, url, hosts_of(url, settings.host, settings.port), gateway.refusals.note, shown)
+    hosts, cors = hosts_of(url, settings.host, settings.port), Cors(settings.server.cors_origins)
+    admission = Admission(gateway.callers, url, hosts, gateway.refusals.note, shown, cors=cors)
     visits, operations = Visits(doors.tracing(gateway), gateway.metrics), doors.operations_of(gateway)
     agents = doors.agent_door(gateway, admission, operations, visits)
     administration = rest(gateway, admission, clients, shown)

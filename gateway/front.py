@@ -21,6 +21,7 @@ log = structlog.get_logger()
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP = re.compile(r"/mcp(?:/((?:virtual/)?[a-z0-9-]{1,64}))?")
 PUBLIC = "/.well-known/"  # read from pages of anybody
+CLIENTS = ("/agents/", "/mcp", "/.well-known/agent")  # what browser clients of A2A and MCP call
 AGENT = re.compile(r"/agents/([a-z0-9-]{1,64})(/.*)?")
 
 
@@ -67,7 +68,15 @@ class Front:
         if scope["type"] != "http":
             await (doors.lifespan if scope["type"] == "lifespan" else doors.rest)(scope, receive, send)
             return
-        path = scope["path"]
+        if self._admission.cors and scope["path"].startswith(CLIENTS):
+            if await self._is_preflight(scope, send):
+                return
+            send = self._admission.cors.marking(scope, send)
+        await self._route(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hands an HTTP request to its door. Answers whatever a door raises, unless its answer has begun."""
+        doors, path = self._doors, scope["path"]
         try:
             if path.startswith("/mcp") and (found := MCP.fullmatch(path)) is not None:
                 await self._visit_mcp(scope, receive, send, found[1] or "")
@@ -87,6 +96,19 @@ class Front:
                 await _fail(send, error)
             except RuntimeError:  # the answer had begun, so the server has to cut it
                 raise error from None
+
+    async def _is_preflight(self, scope: Scope, send: Send) -> bool:
+        """Answers a browser that asks whether a page of an allowed origin may call; False for any other request."""
+        answer = self._admission.cors.preflight(scope)
+        if answer is None:
+            return False
+        try:
+            self._admission.check_host(scope)
+        except (WrongHost, BadHeader) as error:
+            await _fail(send, error)
+        else:
+            await respond(send, 200, b"", answer)
+        return True
 
     async def _rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The framework believes the Host header, so it gets none but ours; and no address that is nobody's."""

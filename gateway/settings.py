@@ -39,6 +39,16 @@ def _address(given: str) -> str:
     return given
 
 
+def _origin(given: str) -> str:
+    """Raises ValueError for what no browser sends as `Origin`."""
+    parts = urlsplit(given)
+    if given != "*" and (
+        parts.scheme not in ("http", "https") or given.lower() != f"{parts.scheme}://{parts.netloc.lower()}" or "@" in given
+    ):
+        raise ValueError(f"{given!r} is not an origin, such as https://app.example.com, nor *")
+    return given.lower()
+
+
 def _database(given: str) -> str:
     """Raises ValueError for a database that the gateway can't use, without telling what may be a password."""
     if given and not given.startswith(("sqlite:///", "postgresql://")):
@@ -53,6 +63,7 @@ class Server(_Strict):
     public_url: Annotated[str, AfterValidator(_address)] = ""  # as clients see it, without a trailing slash; empty: http://{host}:{port}
     public_grpc: str = ""  # host:port that gRPC clients see; empty: the host of public_url and grpc_port
     trusted_proxies: list[str] = []
+    cors_origins: list[Annotated[str, AfterValidator(_origin)]] = []  # of pages that may call A2A and MCP; *: of all pages
     max_body: int = Field(4 << 20, ge=1024)  # bytes of one request
     tool_names: Literal["underscore", "dot"] = "underscore"
 
