@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from adapters.catalog import Catalog
 from adapters.doorbells import Doorbells
 from adapters.egress import Egress
 from gateway import logs, open_files
@@ -48,7 +47,7 @@ from gateway.refresh import ASKED_SECONDS, ROUND_SECONDS, Refresh
 from gateway.refusals import Refusals
 from gateway.reloads import LOOK_SECONDS, KeyReload, PolicyReload
 from gateway.resuming import Resuming
-from gateway.settings import Settings, from_environment, upstream_headers
+from gateway.settings import Settings, upstream_headers
 from gateway.spool import SPOOL_SECONDS, Spool
 from gateway.takeover import Takeover
 from gateway.tasks import POLL_SECONDS, TaskLog, is_over
@@ -118,10 +117,7 @@ class Gateway:
         self.tools = upstreams.mcp_tools(settings, self.egress, self.oauth)
         self.isolation = calculations.furnish(settings, self.registry, self.tools)
         self.doorbells = Doorbells(settings.public_url)
-        limit = upstreams.answer_limit(settings)
-        transport = upstreams.grpc_transport(self.egress, self.parting, limit)
-        catalog = Catalog(self.egress, transport, self.doorbells, self.tools, self.oauth, answer_limit=limit)
-        self.catalog = catalog.reading(from_environment)
+        self.catalog = upstreams.catalog(settings, self.egress, self.parting, (self.doorbells, self.tools, self.oauth))
         self.onboarding = Onboarding(self.registry, upstreams.sources(settings, self.egress, self.tools, self.catalog), self.catalog.kinds)
         self.renewal = Renewal(self.database, self.registry)
         self.refresh = Refresh(self.registry, self.onboarding, self.renewal, probes := Probes(self.database, now_us))

@@ -6,6 +6,7 @@ from typing import Any
 
 from adapters.a2a_wire.transport import Transport
 from adapters.catalog import Catalog
+from adapters.doorbells import Doorbells
 from adapters.egress import Egress
 from adapters.mcp_oauth import McpOAuth
 from adapters.mcp_pool import ERA, INITIALIZE, McpPool
@@ -16,13 +17,14 @@ from adapters.openapi_tools import OpenApi
 from gateway.card_source import CardSource, own_places
 from gateway.connections import Connections
 from gateway.onboarding import Sources
-from gateway.settings import ServerSeed, Settings, command_environment, given_text, upstream_headers, variable
+from gateway.settings import ServerSeed, Settings, command_environment, from_environment, given_text, upstream_headers, variable
 from policies.credentials import Vault
 from policies.envelope import Envelope
 from policies.keys import SigningKeys
 from policies.pinned_keys import PinnedKeys
 from policies.vault_keys import VaultKeys, given_keys
 
+Closing = list[Callable[[], Coroutine[Any, Any, None]]]  # what is awaited when the gateway stops
 ENVELOPE = 1 << 20  # bytes that may wrap what is kept of an answer
 
 
@@ -68,12 +70,13 @@ def _commands(settings: Settings) -> Commands | None:
     return StdioServers({seed.name: command(seed) for seed in seeds}, time.monotonic)
 
 
-def answer_limit(settings: Settings) -> int:
-    """Bytes of one answer of an A2A agent, or of one event of its stream: as much as is kept of a turn, and an envelope."""
-    return settings.limits.turn_bytes + ENVELOPE
+def catalog(settings: Settings, egress: Egress, parting: Closing, others: tuple[Doorbells, McpTools, McpOAuth]) -> Catalog:
+    """The adapters. One answer of an A2A agent may be as large as what is kept of a turn, and an envelope."""
+    limit = settings.limits.turn_bytes + ENVELOPE
+    return Catalog(egress, grpc_transport(egress, parting, limit), *others, answer_limit=limit).reading(from_environment)
 
 
-def grpc_transport(egress: Egress, parting: list[Callable[[], Coroutine[Any, Any, None]]], limit: int) -> Callable[[], Transport]:
+def grpc_transport(egress: Egress, parting: Closing, limit: int) -> Callable[[], Transport]:
     """To agents over gRPC: its libraries are loaded when the first is called, and what closes it joins `parting`.
 
     `limit`: bytes of one message of an agent.
