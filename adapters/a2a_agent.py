@@ -229,9 +229,12 @@ class A2AAgent:
 
 
 def _outgoing(turn: Turn) -> Message:
-    """The message under its own id, in the agent's conversation: ids of ours mean nothing to it and stay here."""
+    """The message under its own id, in the agent's conversation: the gateway's ids mean nothing to the agent and stay here.
+
+    The tasks that it refers to have the agent's own ids already.
+    """
     ref = turn.ref or VendorRef()
-    return structs.replace(turn.message, context_id=ref.context_id, task_id=ref.task_id, reference_task_ids=())
+    return structs.replace(turn.message, context_id=ref.context_id, task_id=ref.task_id)
 
 
 _: type[Adapter] = A2AAgent

@@ -1,5 +1,6 @@
 """A conversation of one caller with one agent: what a new task goes on with, and which open question keeps it out."""
 
+from collections.abc import Sequence
 from uuid import UUID, uuid5
 
 import msgspec
@@ -44,6 +45,18 @@ class Beside(Struct, frozen=True):
 async def tasks_beside(database: Database, row: TaskRow) -> Beside:
     """A caller's conversations are closed to the agents on their errands: what these begin has another parent. Raises NotRead."""
     return await database.read(lambda connection: _beside(connection, row))
+
+
+async def referenced(database: Database, row: TaskRow, task_ids: Sequence[str]) -> tuple[str, ...]:
+    """The agent's own ids of tasks that a message for `row` refers to, in their order. Raises NotRead.
+
+    Ids of other people's tasks, of other agents' and other errands', and of tasks that the agent never named are left out.
+    """
+    same = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.agent == row.agent)
+    query = select(tasks.c.id, tasks.c.vendor_ref).where(same & (tasks.c.parent_id == row.parent_id) & tasks.c.id.in_(task_ids))
+    found = await database.read(lambda connection: connection.execute(query).all())
+    known = {each.id: at_agent(_ref(each.vendor_ref)).task_id for each in found}
+    return tuple(dict.fromkeys(own for task_id in task_ids if (own := known.get(task_id))))
 
 
 def holds_one_question(target: Registration) -> bool:

@@ -16,7 +16,7 @@ from adapters.mcp_wire import McpRequest
 from adapters.task import Message, TaskState
 from gateway.asking import terms_of
 from gateway.contracts import check_input, contract_of
-from gateway.conversation import check_no_question, check_question, keeps_others_out, next_ref, tasks_beside
+from gateway.conversation import check_no_question, check_question, keeps_others_out, next_ref, referenced, tasks_beside
 from gateway.database import Batch
 from gateway.handoff import SUMMARY, contracted, plain, skill_of, with_context, without
 from gateway.ledger import Adapters, Trail
@@ -195,6 +195,8 @@ async def turn_for(memory: Memory, adapters: Adapters, sending: Sending, allowed
     if FEATURES in target.facts:
         await adapters.load(target.kind)
     turn = turn_of(sending, target, row, await ref_of(memory, sending, allowed))
+    if turn.message.reference_task_ids:
+        turn = msgspec.structs.replace(turn, message=await with_own_references(memory, row, turn.message))
     adapter = adapters.adapter(target.kind, target.upstream)
     if shares_questions(target):
         await check_answers(memory.database, row, turn)
@@ -206,6 +208,12 @@ async def turn_for(memory: Memory, adapters: Adapters, sending: Sending, allowed
         told = await with_context(memory.tasks, target, allowed.grant, row, turn.message)
         turn = msgspec.structs.replace(turn, message=told)
     return turn, adapter
+
+
+async def with_own_references(memory: Memory, row: TaskRow, message: Message) -> Message:
+    """The message with the agent's own ids of the tasks that it refers to (A2A 1.0 s3.4.3)."""
+    own = await referenced(memory.database, row, message.reference_task_ids)
+    return msgspec.structs.replace(message, reference_task_ids=own)
 
 
 async def ref_of(memory: Memory, sending: Sending, allowed: Allowed) -> VendorRef | None:

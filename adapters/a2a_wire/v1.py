@@ -24,6 +24,7 @@ from adapters.task import (
 
 ID_LIMIT: Final = 256  # characters
 PARTS_LIMIT: Final = 1000
+REFERENCES_LIMIT: Final = 100
 DEPTH_LIMIT: Final = 64
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 _WHERE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -91,6 +92,10 @@ def check_message(message: Message, where: str) -> None:
     check_id(message.message_id, f"{where}.messageId")
     check_id(message.context_id, f"{where}.contextId")
     check_id(message.task_id, f"{where}.taskId")
+    if len(message.reference_task_ids) > REFERENCES_LIMIT:
+        raise BadMessage(f"{where}.referenceTaskIds", f"names more than {REFERENCES_LIMIT} tasks")
+    for task_id in message.reference_task_ids:
+        check_id(task_id, f"{where}.referenceTaskIds")
     if not message.parts:
         raise BadMessage(f"{where}.parts", "is empty: a message needs at least one part")
     if len(message.parts) > PARTS_LIMIT:

@@ -50,7 +50,7 @@ def call_to(url: str, seconds: float = 60.0, **facts: Any) -> Call:
 
 def turn(text: str, ref: VendorRef | None = None, stream: bool = False) -> Turn:
     """A user's message `m-1` with ids of ours, which no agent may see."""
-    message = Message("m-1", Role.USER, (Part(text=text),), context_id="ctx_ours", task_id="task_ours", reference_task_ids=("task_old",))
+    message = Message("m-1", Role.USER, (Part(text=text),), context_id="ctx_ours", task_id="task_ours")
     return Turn(message, ref, stream)
 
 
