@@ -40,6 +40,8 @@ from adapters.task import INTERRUPTED, Message, Task
 _POLL_FIRST: Final = 0.05  # seconds
 _POLL_MAX: Final = 2.0
 _POLL_GROWTH: Final = 1.6
+_POLL_SHARE: Final = 0.02  # of the time that a turn has taken, between two questions about a long one
+_POLL_LONG: Final = 15.0
 _POLL_PUSHED: Final = 10.0  # of an agent that pushes: what it forgets to tell is found by asking
 _WATCH_FIRST: Final = 1.0
 _WATCH_MAX: Final = 30.0
@@ -130,10 +132,11 @@ class A2AAgent:
         """Asks for the task until it ends, at once when the agent rings."""
         if not reading.task_id:
             raise InvalidAnswer("The agent's answer broke off", "the stream had no event")
-        delay = _POLL_FIRST
+        delay, waited = _POLL_FIRST, 0.0
         while not reading.ended:
             await (bell.pause(_POLL_PUSHED) if bell else self._pause(delay))
-            delay = min(delay * _POLL_GROWTH, _POLL_MAX)
+            waited += delay
+            delay = min(delay * _POLL_GROWTH, max(_POLL_MAX, min(waited * _POLL_SHARE, _POLL_LONG)))
             for event in reading.events(await self._asked(call, reading.task_id)):
                 yield event
 

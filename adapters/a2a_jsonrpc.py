@@ -59,7 +59,7 @@ class JsonRpcTransport:
                     raise rpc.http_fault(answer.status, whole, answer.headers.get("www-authenticate", ""))
                 yield await off_loop(rpc.read_event, whole, request_id)
                 return
-            async with aclosing(until_cut(unhurried(answer), self._limit)) as events:
+            async with aclosing(until_cut(unhurried(answer), self._limit, call.heard)) as events:
                 async for event in events:
                     yield await off_loop(rpc.read_event, event.data, request_id)
 

@@ -57,6 +57,7 @@ class Peers:
             if not self.speaks_otherwise(peer, error, stream=False):
                 raise
             return await self.task(call, task_id, cancel)
+        call.heard()
         if task.id != task_id:
             raise InvalidAnswer("The agent answered about another task")
         return task

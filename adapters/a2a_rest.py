@@ -66,7 +66,7 @@ class RestTransport:
                     raise _challenged(answer) or _fault(answer.status, whole, METHOD_NOT_FOUND if path == _STREAM else TASK_NOT_FOUND)
                 yield await off_loop(_read_event, whole, peer)
                 return
-            async with aclosing(until_cut(unhurried(answer), self._limit)) as events:
+            async with aclosing(until_cut(unhurried(answer), self._limit, call.heard)) as events:
                 async for event in events:
                     yield await off_loop(_read_event, event.data, peer)
 

@@ -7,7 +7,9 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from adapters.contract import Adapter, Call, Event, Ref, Turn, VendorRef, Watcher
+from adapters.contract import Adapter, Call, Event, Reattachable, Ref, Turn, VendorRef, Watcher
+from adapters.live_headers import with_more
+from adapters.task import Task
 
 HEADER: Final = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
 SESSION: Final = "agentcore_session"  # in what a VendorRef keeps
@@ -34,6 +36,13 @@ class AgentCoreSessions:
             async for event in arriving:
                 yield Ref(replace(event.ref, kept={SESSION: session})) if isinstance(event, Ref) else event
 
+    async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
+        session = _session_of(turn.ref)
+        events = cast("AsyncGenerator[Event, None]", self._inner.reattach(turn, known, _in_session(call, session)))
+        async with aclosing(events) as arriving:
+            async for event in arriving:
+                yield Ref(replace(event.ref, kept={SESSION: session})) if isinstance(event, Ref) else event
+
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         return bool(await self._inner.cancel(ref, _in_session(call, _session_of(ref))))
 
@@ -44,8 +53,9 @@ def _session_of(ref: VendorRef | None) -> str:
 
 
 def _in_session(call: Call, session: str) -> Call:
-    return replace(call, headers={**call.headers, HEADER: session}) if session else call
+    return replace(call, headers=with_more(call.headers, {HEADER: session})) if session else call
 
 
 _: type[Adapter] = AgentCoreSessions
+_reattaches: type[Reattachable] = AgentCoreSessions
 _watches: type[Watcher] = AgentCoreSessions

@@ -1,7 +1,8 @@
 """What an adapter is: it runs one turn of one agent and yields events. It holds no state and no credential of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import math
+from collections.abc import AsyncIterator, Callable, Mapping
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -76,6 +77,10 @@ class Turn(Struct, frozen=True):
     session: str = ""
 
 
+def _nothing() -> None:
+    """For calls that nobody watches."""
+
+
 class Call(Struct, frozen=True):
     """The leave to make one call, and all that it may carry. Can't be built without a Grant."""
 
@@ -85,6 +90,8 @@ class Call(Struct, frozen=True):
     headers: Mapping[str, str]  # trace context and the delegated credential, ready to send
     idempotency_key: str = ""
     hurried: bool = False  # whoever calls gives it less time than the target usually gets
+    idle: float = math.inf  # seconds that the agent may give no sign of life for
+    heard: Callable[[], None] = _nothing  # to be called for each sign of life that is no event, such as bytes of a stream
 
     @property
     def cut_short(self) -> bool:

@@ -1,15 +1,19 @@
 """The contract, enforced on any adapter: one ending, no later than the deadline, and a broken answer is a failure."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import cast
+
+from msgspec.structs import replace
 
 from adapters.breaker import LeftAlone
 from adapters.consent_waits import waits
 from adapters.contract import (
     AGENT_LATE,
     ENDINGS,
+    MARGIN,
     Adapter,
     AnswerRefused,
     Call,
@@ -30,6 +34,7 @@ from adapters.resilience import Resilience
 from adapters.task import Task
 
 LATE = "The agent did not answer in time"
+QUIET = "The agent gave no sign of life for too long"
 SILENT = "The agent's answer broke off"
 
 
@@ -45,7 +50,8 @@ class Guarded:
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """The events of the adapter inside up to its ending, or a Failed in its place."""
-        bound, visit = _Bound(call.deadline), self._resilience.visit(turn.ref, call)
+        bound = _Bound(call)
+        visit = self._resilience.visit(turn.ref, replace(call, heard=bound.heard))
         try:
             while True:
                 visit.enter()
@@ -80,7 +86,8 @@ class Guarded:
         inner = self._inner
         if not isinstance(inner, Reattachable):
             raise CannotReattach
-        bound, sent = _Bound(call.deadline), self._resilience.at(turn.ref or VendorRef(), call)
+        bound = _Bound(call)
+        sent = self._resilience.at(turn.ref or VendorRef(), replace(call, heard=bound.heard))
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", inner.reattach(turn, known, sent))) as events:
                 while True:
@@ -108,7 +115,7 @@ class GuardedWatcher(Guarded):
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         """As the adapter inside: nothing by the deadline, or when the agent is not reached, as long as nothing has moved."""
         inner, call = cast("Watcher", self._inner), self._resilience.at(ref, call)
-        moved, bound = False, _Bound(call.deadline)
+        moved, bound = False, _Bound(replace(call, idle=math.inf))
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", inner.watch(ref, call))) as events:
                 while True:
@@ -137,39 +144,62 @@ def _still_waiting(turn: Turn, fault: UpstreamFault) -> AnswerRefused | None:
 
 
 class _Bound:
-    """A deadline over all waits for one adapter, and nothing between them: one timer for a turn, not one for each event."""
+    """A deadline over all waits for one adapter, and over the silence of its agent: one timer for a turn, not one for each event."""
 
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
+    def __init__(self, call: Call) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._deadline = call.deadline
+        self._idle = call.idle
+        self._heard = self._loop.time()
         self.fault: UpstreamFault | None = None  # that the last event stands for
-        self._timer = asyncio.get_running_loop().call_at(deadline, self._reached)
         self._waits: asyncio.Task[object] | None = None
+        self._timer = self._loop.call_at(self._due, self._reached)
         self._over = False
+
+    def heard(self) -> None:
+        """Notes a sign of life."""
+        self._heard = self._loop.time()
 
     async def next(self, events: AsyncIterator[Event]) -> Event:
         """Raises TimeoutError, and whatever the adapter raises."""
+        self.heard()
         task = self._waits = asyncio.current_task()
         before = task.cancelling() if task else 0
         try:
             if self._over:
                 raise TimeoutError
-            return await anext(events)
+            event = await anext(events)
         except asyncio.CancelledError:
             if not self._over or (task and task.uncancel() > before):
                 raise
             raise TimeoutError from None
         finally:
             self._waits = None
+        self.heard()
+        return event
 
     @property
     def left(self) -> float:
         """Seconds."""
-        return self._deadline - asyncio.get_running_loop().time()
+        return self._deadline - self._loop.time()
+
+    @property
+    def problem(self) -> str:
+        """What a turn that was ended here did wrong."""
+        return LATE if self.left <= MARGIN else QUIET
 
     def lift(self) -> None:
         self._timer.cancel()
 
+    @property
+    def _due(self) -> float:
+        """When it is over, on the event loop's clock. Silence counts while somebody waits for the agent."""
+        return min(self._deadline, (self._heard if self._waits is not None else self._loop.time()) + self._idle)
+
     def _reached(self) -> None:
+        if (due := self._due) > self._loop.time():
+            self._timer = self._loop.call_at(due, self._reached)
+            return
         self._over = True
         if self._waits is not None:
             self._waits.cancel()
@@ -186,8 +216,8 @@ async def _next(events: AsyncIterator[Event], bound: _Bound) -> Event:
     except EgressRefused as refused:
         bound.fault = UpstreamFault(refused.public)
     except TimeoutError:
-        bound.fault = Unreachable(LATE)
-        return Failed(LATE, kind=AGENT_LATE)
+        bound.fault = Unreachable(bound.problem)
+        return Failed(bound.problem, kind=AGENT_LATE)
     fault = bound.fault
     return Failed(fault.public, detail=fault.detail, kind=fault.kind, retryable=fault.retryable)
 

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from msgspec import structs
 
 from adapters.contract import Call, Challenged, ConsentNeeded, UpstreamFault
+from adapters.live_headers import with_more
 from adapters.oauth_assertions import OPENID_SCOPES, Assertions, Identity, Wanted, check_identity
 from adapters.oauth_clients import OwnClients
 from adapters.oauth_discovery import (
@@ -351,7 +352,7 @@ def approach_to(target: Registration) -> Approach:
 
 
 def with_headers(call: Call, headers: Mapping[str, str]) -> Call:
-    return structs.replace(call, headers={**call.headers, **headers}) if headers else call
+    return structs.replace(call, headers=with_more(call.headers, headers)) if headers else call
 
 
 def _scope(scopes: frozenset[str]) -> dict[str, str]:

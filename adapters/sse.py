@@ -1,6 +1,6 @@
 """Server-sent events, read from chunks that are cut anywhere, and written (WHATWG HTML s9.2)."""
 
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -100,11 +100,17 @@ def one_line(data: bytes) -> bytes:
     return data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029").replace(b"\xc2\x85", b"\\u0085")
 
 
-async def until_cut(chunks: AsyncIterable[bytes], limit: int = EVENT_LIMIT) -> AsyncGenerator[ServerSentEvent, None]:
-    """The events up to where the connection ends or breaks. Raises UpstreamFault only when one outgrows the limit."""
+async def until_cut(
+    chunks: AsyncIterable[bytes], limit: int = EVENT_LIMIT, heard: Callable[[], None] = lambda: None
+) -> AsyncGenerator[ServerSentEvent, None]:
+    """The events up to where the connection ends or breaks. `heard` is called for each chunk, one of comments alone too.
+
+    Raises UpstreamFault only when one outgrows the limit.
+    """
     reader = SseReader(limit)
     async with aclosing(_unbroken(chunks)) as arriving:
         async for chunk in arriving:
+            heard()
             for event in reader.feed(chunk):
                 yield event
 

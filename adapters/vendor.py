@@ -42,7 +42,9 @@ CUT: Final = "The agent's answer broke off"
 UNFINISHED: Final = "The agent's answer ended without an outcome"
 NOT_KNOWN: Final = "Whether the agent stopped is not known"
 MISSET: Final = "The agent's registration has options that its adapter does not take"
-GENERIC: Final = frozenset({"headers", "timeout", "tls", "push", "auth"})  # of an entry's `upstream`, for agents of every kind
+GENERIC: Final = frozenset(
+    {"headers", "timeout", "idle_timeout", "tls", "push", "auth"}
+)  # of an entry's `upstream`, for agents of every kind
 SESSIONS_MAX: Final = 10_000
 STOPPED_MAX: Final = 1_000  # cancellations that are remembered, until their runs end
 
@@ -302,7 +304,7 @@ class VendorAgent:
             raise UpstreamFault(MISSET, str(error)) from error
         user = user_id(call.grant.delegation.principal, options)
         url = str(target.facts.get("interface") or target.url)
-        return Line(self._egress, Place(url, target.upstream, call.headers, call.deadline, user, session), options)
+        return Line(self._egress, Place(url, target.upstream, call.headers, call.deadline, user, session, call.heard), options)
 
     @asynccontextmanager
     async def _alone(self, key: tuple[str, str, str]) -> AsyncIterator[_Gate]:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
@@ -43,6 +43,7 @@ class Place(Struct, frozen=True):
     deadline: float
     user: str = ""
     session: str = ""
+    heard: Callable[[], None] = lambda: None  # called for each sign of life
 
 
 class Request(Struct, frozen=True):
@@ -119,6 +120,7 @@ class Line(Generic[O_co]):
             answer = await self._egress.request(
                 request.method, url, headers={"accept": JSON, **headers}, body=body, timeout=self.seconds, limit=ANSWER_MAX
             )
+            self._place.heard()
             names = _small(answer.headers)
             if not 200 <= answer.status < 300 and answer.status not in request.also:
                 raise self._hushed(fault_of(answer.status, names, answer.body), request)
@@ -160,6 +162,7 @@ class Line(Generic[O_co]):
             try:
                 async for chunk in answer:
                     size += len(chunk)
+                    self._place.heard()
                     for frame in decoder.feed(chunk):
                         yield frame
             except UpstreamFault as fault:

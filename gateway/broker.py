@@ -126,7 +126,8 @@ class Broker:
             goes = meant(sending, before)
             asked = asked_of(goes, target, row)
             self._under_way.hold(row.id, self._outside.limits.enter(caller, asked.act, goes.message))
-            slot = slots.enter(caller, target) or await slots.wait(caller, target, asked.act, self._ledger.last(caller, sending.trail))
+            last = self._ledger.calls.last(caller, sending.trail)
+            slot = slots.enter(caller, target) or await slots.wait(caller, target, asked.act, last)
             self._under_way.hold(row.id, (slot,))
             ready = await while_moving(partial(self._opened, caller, goes, target, asked, (before, row)))
             if isinstance(ready, Turned):
@@ -155,8 +156,8 @@ class Broker:
         row, left = self.parking.left_behind(caller, target, granted(row, grant))
         opened = self._turns.steps.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         turn, adapter = await turn_for(self._memory, self._outside.adapters, sending, Allowed(grant, target, row, before))
-        last = min(self._under_way.last(row.parent_id), self._ledger.last(caller, sending.trail))
-        call = self._ledger.call(grant, target, sending.trail, row.id, last)
+        last = min(self._under_way.last(row.parent_id), self._ledger.calls.last(caller, sending.trail))
+        call = self._ledger.calls.make(grant, target, sending.trail, row.id, last)
         held = self._memory.tasks.tail(row) if sending.watched else None
         await self._ledger.open(call, opened, before, kept_beside(kept_webhook(sending, opened.row, before), left))
         return Ready(opened, turn, call, adapter, caller.delegation.task_id, held)
@@ -186,11 +187,11 @@ class Broker:
         kept: Grant | None = None
         outcome = "failed"
         try:
-            slot = slots.enter(caller, target) or await slots.wait(caller, target, asked.act, self._ledger.last(caller, asked.trail))
+            slot = slots.enter(caller, target) or await slots.wait(caller, target, asked.act, self._ledger.calls.last(caller, asked.trail))
             shares = (*shares, slot)
             kept = grant = await self._ledger.kept(caller, request_of(target, asked), target, asked.request.params)
-            last = min(self._under_way.last(caller.delegation.task_id), self._ledger.last(caller, asked.trail))
-            call = self._ledger.call(grant, target, asked.trail, grant.decision.id, last)
+            last = min(self._under_way.last(caller.delegation.task_id), self._ledger.calls.last(caller, asked.trail))
+            call = self._ledger.calls.make(grant, target, asked.trail, grant.decision.id, last)
             answer = await _answer(self._outside.tools, call, asked.request, self._under_way)
             outcome = "ok"
             return McpAnswer(answer.result, grant.decision.id) if _gone_on_from(grant) else answer
@@ -207,7 +208,7 @@ class Broker:
         """Listens to an MCP server until it ends the stream; a decision and its record, as for a read."""
         target = self.callees.find(caller, asked.server, Family.SERVER)
         grant = await self._ledger.kept(caller, listening_of(target, asked))
-        call = self._ledger.call(grant, target, asked.trail, grant.decision.id)
+        call = self._ledger.calls.make(grant, target, asked.trail, grant.decision.id)
         await _listen(self._outside, caller, call, asked, self._under_way)
 
     async def cancel(self, caller: Caller, agent: str, task_id: str, trail: Trail) -> Stopped:

@@ -212,7 +212,7 @@ class Cancellation:
             grant = self._ledger.stopping(caller, request, Hop(row.agent, ceiling_of(target.ceiling)))
         except CannotNarrow:
             return False
-        call = self._ledger.call(grant, target, trail, row.id)
+        call = self._ledger.calls.make(grant, target, trail, row.id)
         await self._ledger.keep_or_spool(grant, call)
         call = replace(call, deadline=min(call.deadline, asyncio.get_running_loop().time() + seconds))
         await self._outside.adapters.load(target.kind)

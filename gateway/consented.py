@@ -64,7 +64,7 @@ class Consented:
             await self._broker.parking.park(caller, Waiting(row, row, message, target, outgoing_of(sending), None), asked, grant)
             return
         turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, row))
-        call = self._ledger.call(grant, target, sending.trail, row.id)
+        call = self._ledger.calls.make(grant, target, sending.trail, row.id)
         opened = self._broker.parking.going_on(row, granted(row, grant))
         await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row)))
 

@@ -58,3 +58,4 @@ class Identity(_Checked):
     development: Literal["auto", "on", "off"] = "auto"
     issuers: list[Issuer] = []
     hop_ttl: int = Field(120, ge=5, le=120)  # seconds a hop token lives
+    task_ttl: int = Field(0, ge=0, le=86_400)  # seconds that a task's authority lasts at least, though the person's token expires before

@@ -1,29 +1,20 @@
 """The ledger: asks for a ruling, keeps it before anything follows from it, and makes the Call that a Grant allows."""
 
-import asyncio
-import math
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
-import msgspec
 import structlog
-from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError
 
-from adapters.contract import Adapter, Call
-from adapters.mcp_peer import Listener, Listening
-from adapters.mcp_wire import McpAnswer, McpRequest
+from adapters.contract import Call
 from gateway.asking import Asking, Matter, Pending, beside, defined, shown
+from gateway.calls import Calls
 from gateway.database import Batch, NotKept
-from gateway.deadlines import DEADLINE, from_loop, on_loop
-from gateway.limits import Limits
-from gateway.reachability import Absences
-from gateway.slots import LISTENING, SlotLimits, Slots
+from gateway.deadlines import from_loop
+from gateway.outside import Adapters, Outside, ToolServers, Trail
 from gateway.spool import Spool
-from gateway.tasks import KeyUsed, TaskEnded, TaskRow, rfc3339
+from gateway.tasks import KeyUsed, TaskEnded, TaskRow
 from gateway.turns import Memory, Turned
 from policies.approval import NotShowable
 from policies.approval_rows import ApprovalGone, use
@@ -35,9 +26,10 @@ from policies.grant import Act, Decision, Denial, Grant, Question, Ruling
 from policies.history import FOLLOW, HIGHEST, STOP, HistoryMoved, leave
 from policies.hop_tokens import HopTokens
 from policies.identity import TokenRefused
-from policies.tickets import TICKET, keep_ticket, new_ticket
-from registry.card import FEATURES, Family, Registration
+from policies.tickets import TICKET, keep_ticket
+from registry.card import Registration
 
+__all__ = ["Adapters", "ApprovalNeeded", "Ledger", "Outside", "Refused", "ToolServers", "Trail", "denied", "kept_opening", "while_moving"]
 T = TypeVar("T")
 InPerson = Callable[[Caller, Act], Awaitable[None]]
 """Raises Refused where an agent asks for what only the person does (gateway/assembly/rights.py)."""
@@ -62,56 +54,12 @@ class ApprovalNeeded(Refused):
         self.pending = pending
 
 
-class Trail(Struct, frozen=True):
-    """The trace this call belongs to, and the headers that carry it on. `last`: until when the caller waits, in seconds since 1970."""
-
-    trace_id: str = ""
-    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
-    last: float = math.inf
-
-
-class Adapters(Protocol):
-    """adapters/catalog.py."""
-
-    async def load(self, kind: str) -> None: ...
-
-    def adapter(self, kind: str, upstream: Mapping[str, Any] = ...) -> Adapter: ...
-
-
-class ToolServers(Protocol):
-    """adapters/mcp_pool.py."""
-
-    async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
-
-    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """Whom we call: one adapter per kind of agent, the MCP upstreams, what may be sent along, and how much there may be."""
-
-    adapters: Adapters
-    tools: ToolServers
-    headers: Callable[[Registration], Mapping[str, str]]
-    agent_timeout: float
-    tool_timeout: float
-    limits: Limits = field(default_factory=lambda: Limits((), time.monotonic, time.time))
-    slots: Slots = field(default_factory=lambda: Slots(SlotLimits(), time.monotonic))
-    absences: Absences = field(default_factory=lambda: Absences(time.monotonic))
-    listening: Slots = field(default_factory=lambda: Slots(LISTENING, time.monotonic))  # streams of what servers say by themselves
-
-    async def sweep(self) -> None:
-        """Forgets whoever has not called anything for a while."""
-        for each in (self.limits, self.slots, self.listening):
-            each.sweep()
-
-
 class Ledger:
     """Decisions and what hangs on them. Nothing leaves before the record of why it may is durable."""
 
     def __init__(self, authority: Authority, tokens: HopTokens, memory: Memory, outside: Outside, spool: Spool) -> None:
         self._authority = authority
-        self._tokens = tokens
+        self.calls = Calls(tokens, memory, outside)
         self._memory = memory
         self._outside = outside
         self._spool = spool
@@ -254,44 +202,6 @@ class Ledger:
                 also(batch)
 
         await kept_opening(memory, work, opened, before)
-
-    def call(self, grant: Grant, target: Registration, trail: Trail, key: str, last: float = math.inf) -> Call:
-        """The leave to call `target`, with the credential it is to see. `key` is the call's idempotency key.
-
-        `last`: when whoever causes the call is over, on the event loop's clock; a call never outlives that.
-        """
-        limit = self._outside.agent_timeout if target.family is Family.AGENT else self._outside.tool_timeout
-        headers = {**trail.headers, **self._outside.headers(target)}
-        if target.family is Family.AGENT and target.delegation == "ticket":
-            headers[TICKET] = new_ticket()
-        elif target.family is Family.AGENT and target.delegation != "none":
-            token = self._tokens.credential(grant, target.url)
-            if target.delegation == "header":
-                headers["Interlock-Delegation"] = token
-            else:
-                headers["Authorization"] = f"Bearer {token}"
-        now = asyncio.get_running_loop().time()
-        usual = now + float(target.upstream.get("timeout", limit))
-        deadline = min(last, usual)
-        if target.family is Family.AGENT and FEATURES not in target.facts:
-            headers[DEADLINE] = rfc3339(self._memory.now() + int((deadline - now) * 1e6))
-        return Call(grant, target, deadline, headers, key, hurried=last < usual)
-
-    def last(self, caller: Caller, trail: Trail) -> float:
-        """When a caller has no time left, on the event loop's clock: by its own word, and by the turn that it acts in, in any process."""
-        return on_loop(min(trail.last, caller.delegation.deadline), self._memory.now())
-
-    def goes_on(self, call: Call, task_id: str) -> None:
-        """A task that waited is worked on again, by the same leave: what its agent begins has no more time than that."""
-        until, held = from_loop(call.deadline, self._memory.now()), call.grant.delegation
-        self._memory.database.post(lambda batch: self._memory.grants.bind(batch, held.principal.tenant, held.grant_id, task_id, until))
-
-    def renewed(self, call: Call) -> Call:
-        """The same leave with a fresh token, or the ticket that was kept, and all of its time, outside of any trace."""
-        again = self.call(call.grant, call.target, Trail(), call.idempotency_key)
-        if call.target.delegation != "ticket":
-            return again
-        return replace(again, headers={**again.headers, TICKET: call.headers[TICKET]})
 
     def post_outcome(self, grant: Grant, outcome: str) -> None:
         """Records how a call without a task went; nobody waits for it."""

@@ -146,12 +146,14 @@ class OperatorTerms:
             raise BadRequest("upstream.tls", "must be true or false")
         if self.upstream.get("era", ERAS[0]) not in ERAS:
             raise BadRequest("upstream.era", f"must be one of: {', '.join(ERAS)}")
-        headers, timeout = self.upstream.get("headers", {}), self.upstream.get("timeout", 1)
+        headers = self.upstream.get("headers", {})
         texts = [text for pair in headers.items() for text in pair] if isinstance(headers, dict) else [None]
         if not all(isinstance(text, str) and text.isprintable() for text in texts):
             raise BadRequest("upstream.headers", "must map names to texts of one line")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= TIMEOUT_MAX:
-            raise BadRequest("upstream.timeout", f"must be a number of seconds, at most {TIMEOUT_MAX:.0f}")
+        for name in ("timeout", "idle_timeout"):
+            seconds = self.upstream.get(name, 1)
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= TIMEOUT_MAX:
+                raise BadRequest(f"upstream.{name}", f"must be a number of seconds, at most {TIMEOUT_MAX:.0f}")
         names = [str(name).lower() for name in headers]
         if "auth" in self.upstream:
             _check_auth(self.upstream["auth"], names)

@@ -106,6 +106,6 @@ class Resuming:
         new = replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
         check_handoff(sending, target, known)
         turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, known))
-        call = self._ledger.call(grant, target, sending.trail, row.id)
+        call = self._ledger.calls.make(grant, target, sending.trail, row.id)
         opened = self._broker.parking.going_on(row, new)
         await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row)))

@@ -57,7 +57,7 @@ class Running:
             turn = self._sessions.run(ready.first or ready.adapter, ready.turn, call, opened)
             turned = await self._under_way.run(opened.row.id, turn, call)
             if turned.row.state in INTERRUPTED:
-                self._vigil.begin(ready.adapter, call.grant, partial(self._ledger.renewed, call), turned, self._go_on)
+                self._vigil.begin(ready.adapter, call.grant, partial(self._ledger.calls.renewed, call), turned, self._go_on)
             return turned
         except Abandoned:
             return await self._reader.whole(opened)
@@ -67,7 +67,7 @@ class Running:
     async def _go_on(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Turned:
         """A turn that nobody asked for: the agent of a task that waited has moved it."""
         self._under_way.enter(opened.row.id, "")
-        self._ledger.goes_on(call, opened.row.id)
+        self._ledger.calls.goes_on(call, opened.row.id)
         return await self.run(Ready(opened, turn, call, adapter))
 
     async def close(self) -> None:

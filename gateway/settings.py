@@ -117,7 +117,8 @@ class LimitSeed(_Strict):
 
 
 class Limits(_Strict):
-    agent_timeout: float = Field(120.0, gt=0)  # seconds one turn of an agent may take
+    agent_timeout: float = Field(3600.0, gt=0)  # seconds one turn of an agent may take
+    agent_idle_timeout: float = Field(120.0, gt=0)  # seconds for which an agent may give no sign of life in its turn
     tool_timeout: float = Field(60.0, gt=0)  # seconds one tool call may take
     turn_events: int = Field(20_000, ge=10)  # that are kept of one turn of an agent
     turn_bytes: int = Field(32 << 20, ge=1024)  # of those events

@@ -89,7 +89,7 @@ class Takeover:
         except (TokenRefused, UnknownName, UnknownKind) as error:
             log.info("turn_not_taken_up", task_id=row.id, agent=row.agent, error=type(error).__name__)
             return False
-        call = self._ledger.call(grant, target, Trail(), row.id, self._ledger.last(caller, Trail()))
+        call = self._ledger.calls.make(grant, target, Trail(), row.id, self._ledger.calls.last(caller, Trail()))
         claimed = await self._claim(row, grant)
         log.info("turn_taken_up", task_id=row.id, agent=row.agent, runner=row.runner)
         session = session_of(row) if FEATURES in target.facts else ""

@@ -224,6 +224,12 @@ async def one_by_one(batches: AsyncGenerator[tuple[TaskEvent, ...], None]) -> As
                 yield event
 
 
+def is_running(connection: Connection, tenant: str, task_id: str) -> bool:
+    """Whether the turn of a task is under way, in whichever process."""
+    state = connection.execute(select(tasks.c.state).where((tasks.c.tenant == tenant) & (tasks.c.id == task_id))).scalar()
+    return state in RUNNING
+
+
 def is_over(connection: Connection, tenant: str, task_id: str) -> bool:
     """Whether a task has ended."""
     state = connection.execute(select(tasks.c.state).where((tasks.c.tenant == tenant) & (tasks.c.id == task_id))).scalar()

@@ -134,7 +134,7 @@ def _person(around: Surroundings, claims: Claims) -> Caller:
     if claims.agent:
         begun = Delegation(principal, scope, claims.expires, (Hop(claims.agent),))
         return _called(claims, _today(around, begun.rooted("", _standing(principal, claims.agent), claims.txn)))
-    return _called(claims, Delegation(principal, scope, claims.expires))
+    return _called(claims, Delegation(principal, scope, max(claims.expires, around.now() + around.task_ttl)))
 
 
 def _standing(principal: Principal, agent: str) -> str:

@@ -1,7 +1,7 @@
 """Hop tokens: what an agent is handed, and what it exchanges them for. They point to a grant row and can only say less."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,11 +23,17 @@ class Signer(Protocol):
     def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
 
 
+async def _never(_tenant: str, _task_id: str) -> bool:
+    """Without a log of tasks no turn is known to be under way, and no token is renewed."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Minting:
     """`issuer` is the gateway's public URL, `ttl` the seconds a hop token lives (at most 120).
 
-    `ceiling_now` is an agent's ceiling of this moment by tenant and name, None where the agent may not act at all.
+    `ceiling_now` is an agent's ceiling of this moment by tenant and name, None where the agent may not act at all. `is_running` tells
+    whether the turn of a task is under way, by tenant and id.
     """
 
     issuer: str
@@ -35,6 +41,7 @@ class Minting:
     new_id: Callable[[str], str]
     now: Callable[[], float]
     ceiling_now: Callable[[str, str], Permissions | None]
+    is_running: Callable[[str, str], Awaitable[bool]] = _never
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class Exchanged:
     scope: str
     delegation: Delegation | None = None
     bound: bool = False  # to a key (RFC 9449)
+    renewed: bool = False  # it takes the place of the token that the agent was handed
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,11 @@ class HopTokens:
         self._minting = minting
         self._resources = resources_of(minting.issuer)
 
+    @property
+    def ttl(self) -> int:
+        """Seconds that a hop token lives."""
+        return self._minting.ttl
+
     def credential(self, grant: Grant, audience: str) -> str:
         """The token that the invoked agent is handed. `audience` is the agent's own URL.
 
@@ -106,10 +119,51 @@ class HopTokens:
             refusal.pointer = _pointed(claims, asked.tenant)
             raise
 
+    def is_renewal(self, asked: Exchange) -> bool:
+        """Whether an agent asks for a token for itself, in place of the one that it was handed."""
+        return asked.resource == asked.agent_audience and not self._resources.fullmatch(asked.resource)
+
+    async def renew(self, asked: Exchange) -> Exchanged:
+        """A fresh token in place of the one that the agent was handed with a task, which may have expired, while the task's turn goes on.
+
+        The token only points to the grant, which has to live, with all that it hangs below, and decides. The new token says no more than
+        the old one, under the ceilings of this moment. Without `asked.scope` it says the same. Raises ExchangeRefused.
+        """
+        try:
+            claims = self._identity.issued(asked.subject_token, asked.agent_audience)
+        except TokenRefused as refusal:
+            raise ExchangeRefused("invalid_grant", f"the subject_token is refused: {refusal.reason}") from None
+        try:
+            return await self._renewed(asked, claims)
+        except ExchangeRefused as refusal:
+            refusal.pointer = _pointed(claims, asked.tenant)
+            raise
+
+    async def _renewed(self, asked: Exchange, claims: Claims) -> Exchanged:
+        delegation = await self._delegation(asked, claims)
+        if (delegation.task_id, delegation.txn) != (claims.task_id, claims.txn):
+            raise ExchangeRefused("invalid_grant", "the subject_token does not stand for this task")
+        if not claims.task_id or not await self._minting.is_running(asked.tenant, claims.task_id):
+            raise ExchangeRefused("invalid_grant", "a token is renewed while the agent works on its task, and this task waits")
+        requested = requested_scope(asked.scope) if asked.scope else claims.scope or NONE
+        narrowed = self._narrowed(asked, claims, delegation, requested)
+        token, seconds = self._mint(narrowed, requested, asked.resource, asked.thumbprint)
+        return Exchanged(token, seconds, str(requested), narrowed, bool(asked.thumbprint), renewed=True)
+
     async def _exchanged(self, asked: Exchange, claims: Claims) -> Exchanged:
         if not self._resources.fullmatch(asked.resource):
-            raise ExchangeRefused("invalid_target", "resource must be the URL of an agent or MCP endpoint of this gateway")
+            raise ExchangeRefused("invalid_target", "resource must be the URL of an agent or MCP endpoint of this gateway, or your own")
         requested = requested_scope(asked.scope)
+        delegation = await self._delegation(asked, claims)
+        narrowed = self._narrowed(asked, claims, delegation, requested)
+        if claims.expires <= self._minting.now():
+            raise ExchangeRefused("invalid_grant", "the subject_token has expired; renew it first")
+        ending = msgspec.structs.replace(narrowed, not_after=min(claims.expires, delegation.not_after))
+        token, seconds = self._mint(ending, requested, asked.resource, asked.thumbprint)
+        return Exchanged(token, seconds, str(requested), narrowed, bool(asked.thumbprint))
+
+    async def _delegation(self, asked: Exchange, claims: Claims) -> Delegation:
+        """What is left of the grant that the token points to, which was made for the agent that asks. Raises ExchangeRefused."""
         if claims.kind != "hop" or claims.tenant != asked.tenant or claims.client_id != asked.agent:
             raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
         try:
@@ -120,16 +174,15 @@ class HopTokens:
             raise ExchangeRefused("invalid_grant", "an operator has stopped the person or an agent of the chain (killed)") from None
         if delegation.actor != asked.agent:
             raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
+        return delegation
+
+    def _narrowed(self, asked: Exchange, claims: Claims, delegation: Delegation, requested: Permissions) -> Delegation:
+        """No more than the token says, than the ceilings of this moment, and than is asked for. Raises ExchangeRefused."""
         ceilings = tuple(self._ceiling(asked.tenant, hop.agent) for hop in delegation.path)
         try:
-            narrowed = delegation.scoped(claims.scope or NONE).limited(ceilings).scoped(requested)
+            return delegation.scoped(claims.scope or NONE).limited(ceilings).scoped(requested)
         except CannotNarrow as refusal:
             raise ExchangeRefused("invalid_scope", f"not held by this delegation: {refusal.missing or 'anything'}") from None
-        if claims.expires <= self._minting.now():
-            raise ExchangeRefused("invalid_grant", "the subject_token has expired")
-        ending = msgspec.structs.replace(narrowed, not_after=min(claims.expires, delegation.not_after))
-        token, seconds = self._mint(ending, requested, asked.resource, asked.thumbprint)
-        return Exchanged(token, seconds, str(requested), narrowed, bool(asked.thumbprint))
 
     def _ceiling(self, tenant: str, agent: str) -> Permissions:
         """Of this moment: no token leaves that its use would refuse."""

@@ -21,7 +21,16 @@ from policies.issuers import TrustedIssuer, audience_of, check_use, explained
 from policies.jwks import Fetch, RemoteKeySet
 from policies.keys import SigningKeys
 from policies.principal import Principal
-from policies.strict_jwt import ACCESS_TOKEN, TOKEN_MAX, TokenRefused, UnverifiedToken, one_audience, read_unverified, verify_signature
+from policies.strict_jwt import (
+    ACCESS_TOKEN,
+    TOKEN_MAX,
+    TokenRefused,
+    UnverifiedToken,
+    one_audience,
+    read_unverified,
+    seconds,
+    verify_signature,
+)
 
 __all__ = ["DEVELOPMENT_ISSUER", "Claims", "Identity", "TokenRefused", "TrustedIssuer", "mint_user_token"]
 
@@ -73,13 +82,17 @@ class Identity:
             raise TokenRefused("internal") from error
         return claims
 
-    def issued(self, token: str) -> Claims:
-        """What a token says that we gave an agent, whichever resource it is for. Opens nothing. Raises TokenRefused."""
+    def issued(self, token: str, audience: str = "") -> Claims:
+        """What a token says that we gave an agent, for `audience` or whichever resource, and whether it has expired or not.
+
+        It opens nothing: it only points to a grant. Raises TokenRefused.
+        """
         unverified = read_unverified(token)
         if unverified.claims.get("iss") != self._public_url:
             raise TokenRefused("issuer")
-        audience = unverified.claims.get("aud")  # an agent's URL, however long
-        return self._read_ours(unverified, (audience,) if isinstance(audience, str) else ())
+        said = unverified.claims.get("aud")  # an agent's URL, however long
+        audiences = (audience,) if audience else (said,) if isinstance(said, str) else ()
+        return self._read_ours(unverified, audiences, min(self._now(), seconds(unverified.claims, "exp")))
 
     def clear(self) -> None:
         """Forgets every verified token: keys or issuers changed."""
@@ -88,7 +101,7 @@ class Identity:
     async def _read(self, unverified: UnverifiedToken, audiences: Collection[str]) -> Claims:
         issuer = unverified.claims.get("iss")
         if issuer == self._public_url:
-            return self._read_ours(unverified, audiences)
+            return self._read_ours(unverified, audiences, self._now())
         if issuer == DEVELOPMENT_ISSUER and self._development:
             self._check_ours(unverified)
             return development_claims(unverified.claims, audiences, self._now())
@@ -109,10 +122,10 @@ class Identity:
         one_audience(unverified.claims, (self._public_url,))
         return vouched_claims(unverified.claims, trusted, self._now())
 
-    def _read_ours(self, unverified: UnverifiedToken, audiences: Collection[str]) -> Claims:
+    def _read_ours(self, unverified: UnverifiedToken, audiences: Collection[str], now: float) -> Claims:
         self._check_ours(unverified)
         read = hop_claims if "act" in unverified.claims else person_claims
-        return read(unverified.claims, audiences, self._now())
+        return read(unverified.claims, audiences, now)
 
     def _check_ours(self, unverified: UnverifiedToken) -> None:
         if unverified.typ not in ACCESS_TOKEN:

@@ -58,3 +58,4 @@ class Surroundings:
     fresh: Callable[[], bool]
     clearance_now: ClearanceNow
     kills: Kills
+    task_ttl: float = 0.0  # seconds that what a person begins may go on for, though their token expires before

@@ -152,7 +152,8 @@ class Gateway:
         self.callers = Callers(self.identity, self.grants, around)
         self.authority = Authority(self.engine, around)
         self.policies = PolicyReload(self.database, self.engine, self.audit, self.authority.forget, lambda: self.registry.generation)
-        self.minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time, around.ceiling_now)
+        running = rights.running_tasks(self.database)
+        self.minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time, around.ceiling_now, running)
         self.tokens = HopTokens(self.keys, self.identity, self.grants, self.minting)
 
     def _killing(self) -> Killing:
@@ -179,9 +180,9 @@ class Gateway:
     def _outside(self) -> Outside:
         _gauge(self)
         limits, credentials = self.settings.limits, lambda target: upstream_headers(target.upstream)
-        return Outside(
-            self.catalog, self.tools, credentials, limits.agent_timeout, limits.tool_timeout, self.limits, self.slots, self.refresh.absences
-        )
+        seconds, idle = (limits.agent_timeout, limits.tool_timeout), limits.agent_idle_timeout
+        known = {"slots": self.slots, "absences": self.refresh.absences, "idle_timeout": idle}
+        return Outside(self.catalog, self.tools, credentials, *seconds, self.limits, **known)
 
     @property
     def made(self) -> dict[str, str]:

@@ -1,13 +1,15 @@
 """Makes what decides who is who and who may what."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from adapters.egress import Egress
+from gateway.database import Database
 from gateway.identity_settings import Issuer
 from gateway.ledger import InPerson, Ledger
 from gateway.limits import Limit, Limits
 from gateway.settings import Settings
+from gateway.tasks import is_running
 from gateway.tool_schemas import tools_of
 from policies.argument_types import KnownTool
 from policies.authority import Authority, Request
@@ -117,4 +119,14 @@ def surroundings(settings: Settings, registry: Registry, fresh: Callable[[], boo
         fresh=fresh,
         clearance_now=registry.clearance,
         kills=kills,
+        task_ttl=settings.identity.task_ttl,
     )
+
+
+def running_tasks(database: Database) -> Callable[[str, str], Awaitable[bool]]:
+    """Tells whether the turn of a task is under way, by its tenant and id. Raises NotRead."""
+
+    async def is_under_way(tenant: str, task_id: str) -> bool:
+        return await database.read(lambda connection: is_running(connection, tenant, task_id))
+
+    return is_under_way

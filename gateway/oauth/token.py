@@ -29,6 +29,10 @@ class Exchanger(Protocol):
 
     async def exchange(self, asked: Exchange) -> Exchanged: ...
 
+    def is_renewal(self, asked: Exchange) -> bool: ...
+
+    async def renew(self, asked: Exchange) -> Exchanged: ...
+
 
 class Redeemer(Protocol):
     """policies/person_tokens.py."""
@@ -104,14 +108,14 @@ async def _exchanged(given: Given, exchanger: Exchanger, keep: Keep) -> Exchange
     """A refusal is kept too, once it is known who asked."""
     try:
         asked = _asked(given)
-        exchanged = await exchanger.exchange(asked)
+        exchanged = await (exchanger.renew(asked) if exchanger.is_renewal(asked) else exchanger.exchange(asked))
     except ExchangeRefused as refusal:
         await keep(_refused(given, refusal))
         raise
     delegation = exchanged.delegation
     assert delegation is not None
     pointer = Pointer(delegation.principal.issuer, delegation.principal.subject, delegation.txn, delegation.task_id, delegation.grant_id)
-    told = {"resource": asked.resource, "scope": exchanged.scope, **given.bound}
+    told = {"resource": asked.resource, "scope": exchanged.scope, **given.bound, **({"renewed": True} if exchanged.renewed else {})}
     await keep({**given.about, **_pointed(pointer), "allowed": True, **told})
     return exchanged
 
@@ -146,14 +150,17 @@ def _pointed(pointer: Pointer | None) -> dict[str, Any]:
 
 
 def _asked(given: Given) -> Exchange:
-    """RFC 8693 s2.1. Exactly one resource and an explicit scope: nothing is defaulted to all that is held."""
+    """RFC 8693 s2.1. Exactly one resource and an explicit scope: nothing is defaulted to all that is held.
+
+    An agent that renews the token which it was handed names its own URL, and may leave the scope out: it stays what it was.
+    """
     client, form = given.client, given.form
     if "grant_type" not in form:
         raise ExchangeRefused("invalid_request", "grant_type is missing")
     if form["grant_type"] != TOKEN_EXCHANGE:
         raise ExchangeRefused("unsupported_grant_type", f"only {TOKEN_EXCHANGE} and {JWT_BEARER} are served here")
     for name in ("subject_token", "subject_token_type", "resource", "scope"):
-        if name not in form:
+        if name not in form and not (name == "scope" and form.get("resource") == client.url):
             raise ExchangeRefused("invalid_request", f"{name} is missing")
     for name in ("audience", "actor_token", "actor_token_type"):
         if name in form:
@@ -161,7 +168,9 @@ def _asked(given: Given) -> Exchange:
     for name in ("subject_token_type", "requested_token_type"):
         if form.get(name, ACCESS_TOKEN) != ACCESS_TOKEN:
             raise ExchangeRefused("invalid_request", f"{name} must be {ACCESS_TOKEN}")
-    return Exchange(client.tenant, client.name, client.url, form["subject_token"], form["resource"], form["scope"], given.thumbprint)
+    return Exchange(
+        client.tenant, client.name, client.url, form["subject_token"], form["resource"], form.get("scope", ""), given.thumbprint
+    )
 
 
 def _answer(exchanged: Exchanged) -> JSONResponse:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from adapters.consent_waits import WAITS
 from adapters.contract import ENDINGS, AnswerRefused, Call, Done, Event, Failed, Progress, Ref, Turn, UpstreamFault, VendorRef, Watcher
 from adapters.egress import EgressRefused
-from adapters.guarded import LATE, SILENT, Guarded, guarded
+from adapters.guarded import LATE, QUIET, SILENT, Guarded, guarded
 from tests.fakes.a2a_calls import call_to, turn
 
 
@@ -175,3 +175,45 @@ async def test_an_answer_that_surely_did_nothing_leaves_its_task_waiting(
     asked = replace(turn("yes"), ref=ref)
     events = [event async for event in Guarded(Acting(act)).run(asked, call_to("http://a.example/"))]
     assert events[-1] == ending
+
+
+async def test_an_agent_that_is_silent_for_too_long_is_cut_off_long_before_its_deadline() -> None:
+    call = replace(call_to("http://a.example/", seconds=60), idle=0.05)
+    events = [event async for event in Guarded(Acting(hangs)).run(turn("hi"), call)]
+    assert events == [Progress(), Failed(QUIET, kind="AGENT_LATE")]
+
+
+class Lively:
+    """An adapter that waits for a while in which it notes signs of life, or none."""
+
+    def __init__(self, lives: bool) -> None:
+        self.lives = lives
+
+    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        for _ in range(8):
+            await asyncio.sleep(0.05)
+            if self.lives:
+                call.heard()
+        yield Done()
+
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(("lives", "ending"), [(True, Done()), (False, Failed(QUIET, kind="AGENT_LATE"))])
+async def test_a_sign_of_life_that_is_no_event_counts(lives: bool, ending: Event) -> None:
+    call = replace(call_to("http://a.example/", seconds=60), idle=0.2)
+    assert [event async for event in Guarded(Lively(lives)).run(turn("hi"), call)] == [ending]
+
+
+async def test_time_that_the_reader_of_events_takes_is_not_the_agents_silence() -> None:
+    call = replace(call_to("http://a.example/", seconds=60), idle=0.1)
+    events = Guarded(Acting(talks)).run(turn("hi"), call)
+    assert await anext(events) == Progress()
+    await asyncio.sleep(0.3)
+    assert await anext(events) == Done()
+
+
+async def talks() -> AsyncIterator[Event]:
+    yield Progress()
+    yield Done()

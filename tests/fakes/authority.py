@@ -56,7 +56,7 @@ class CountingEngine(PolicyEngine):
 class Scene:
     """What surrounds an authority, all of which a test may change; ids count."""
 
-    def __init__(self, folder: Path, policies: str = "") -> None:
+    def __init__(self, folder: Path, policies: str = "", task_ttl: float = 0.0) -> None:
         self.folder = folder
         (folder / "ours.cedar").write_text(policies)
         self.clock = Clock()
@@ -80,6 +80,7 @@ class Scene:
             fresh=lambda: self.fresh,
             clearance_now=lambda tenant, agent: self.clearances.get((tenant, agent), HIGHEST),
             kills=self.kills,
+            task_ttl=task_ttl,
         )
         self.callers = Callers(self, self, around)
         self.authority = Authority(self.engine, around)

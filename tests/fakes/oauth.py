@@ -74,18 +74,24 @@ def agents() -> FakeClients:
 
 
 class FakeExchanger:
-    """Grants what is asked for, or raises `refusal`."""
+    """Grants what is asked for, or raises `refusal`. Whoever names its own URL renews."""
 
     def __init__(self) -> None:
         self.asked: list[Exchange] = []
         self.refusal: ExchangeRefused | None = None
+
+    def is_renewal(self, asked: Exchange) -> bool:
+        return asked.resource == asked.agent_audience
+
+    async def renew(self, asked: Exchange) -> Exchanged:
+        return replace(await self.exchange(asked), renewed=True)
 
     async def exchange(self, asked: Exchange) -> Exchanged:
         self.asked.append(asked)
         if self.refusal is not None:
             raise self.refusal
         alice = Principal("acme", "https://idp.test", "alice")
-        scope = Permissions.of(asked.scope.split(" "))
+        scope = Permissions.of(asked.scope.split(" ") if asked.scope else ["agent:*"])
         return Exchanged("new.hop.token", 120, asked.scope, Delegation(alice, scope, 0.0, (Hop("sales"),), 4, "x1", "g1", "T1"))
 
 

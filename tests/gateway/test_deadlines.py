@@ -142,7 +142,7 @@ async def test_what_an_agent_begins_while_its_task_waits_has_its_own_time(here: 
     parent = here.agents.calls[0][1]
     assert (await acting(there, parent)).delegation.deadline == math.inf
     assert (await nested(there, parent)).deadline - parent.deadline > MINUTES / 2
-    here.broker._ledger.goes_on(parent, asked.row.id)  # as when the agent goes on by itself
+    here.broker._ledger.calls.goes_on(parent, asked.row.id)  # as when the agent goes on by itself
     await until(lambda: bound_again(there, parent))
 
 

@@ -1,6 +1,7 @@
 """Who stands at a door: a person or an agent that acts for one, with the roles and under the ceilings of this moment."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -325,3 +326,19 @@ def test_a_person_who_is_supposed_has_all_time_and_no_token() -> None:
     assert caller.delegation == Delegation(ALICE, crm("tool:crm.*"), float("inf"), (Hop("front"),))
     plain = supposed(Supposed(Principal("acme", IDP, "bob")))
     assert plain.delegation.scope == ALL and plain.delegation.path == () and plain.key != caller.key
+
+
+async def test_what_a_person_begins_ends_with_their_token(scene: Scene) -> None:
+    caller = await admitted(scene, "person")
+    assert caller.expires == caller.delegation.not_after == PERSON.expires
+
+
+async def test_what_a_person_begins_may_last_longer_than_their_token_where_the_operator_says_so(tmp_path: Path) -> None:
+    """The token itself does not."""
+    lasting = Scene(tmp_path, task_ttl=7200)
+    lasting.clock.now = NOW
+    lasting.claims |= {"person": PERSON, "vouched": VOUCHED, "long": replace(PERSON, expires=NOW + 9000)}
+    caller = await lasting.callers.admit("person", (GW,))
+    assert (caller.expires, caller.delegation.not_after) == (PERSON.expires, NOW + 7200)
+    assert (await lasting.callers.admit("long", (GW,))).delegation.not_after == NOW + 9000
+    assert (await lasting.callers.admit("vouched", (GW,))).delegation.not_after == VOUCHED.expires  # an agent's own token for a person

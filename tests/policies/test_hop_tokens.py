@@ -44,11 +44,23 @@ class Office:
         self.signed: list[tuple[dict[str, Any], str]] = []
         self.now = NOW + 0.75
         self.ceilings: dict[tuple[str, str], Permissions | None] = {}  # of this moment, where it is another than that of the grant
-        minting = Minting(URL, 120, lambda prefix: f"{prefix}_1", lambda: self.now, lambda *agent: self.ceilings.get(agent, ALL))
+        self.running = {("acme", "t1")}
+
+        async def is_running(*task: str) -> bool:
+            return task in self.running
+
+        ceilings = lambda *agent: self.ceilings.get(agent, ALL)  # noqa: E731 (as the gateway's is given)
+        minting = Minting(URL, 120, lambda prefix: f"{prefix}_1", lambda: self.now, ceilings, is_running)
         self.tokens = HopTokens(self, cast(Identity, self), cast(Grants, self), minting)
 
     async def verify(self, token: str, audiences: Collection[str]) -> Claims:
         self.verified.append((token, tuple(audiences)))
+        if isinstance(self.claims, Exception):
+            raise self.claims
+        return self.claims
+
+    def issued(self, token: str, audience: str) -> Claims:
+        self.verified.append((token, (audience,)))
         if isinstance(self.claims, Exception):
             raise self.claims
         return self.claims
@@ -276,3 +288,97 @@ def test_a_chain_is_told_with_whoever_acts_now_outside(office: Office) -> None:
     ):
         office.tokens.credential(Grant(decision, with_(DELEGATION, path=tuple(Hop(agent) for agent in path))), "http://desk")
         assert office.signed[-1][0]["act"] == told
+
+
+OWN = replace(ASKED, resource="http://desk", scope="")
+
+
+async def refused_renewal(office: Office, asked: Exchange = OWN) -> ExchangeRefused:
+    with pytest.raises(ExchangeRefused) as refused:
+        await office.tokens.renew(asked)
+    assert not office.signed
+    return refused.value
+
+
+def test_an_agent_renews_where_it_names_its_own_address_and_that_is_no_resource_of_the_gateway(office: Office) -> None:
+    assert office.tokens.is_renewal(OWN) and not office.tokens.is_renewal(ASKED)
+    assert not office.tokens.is_renewal(replace(ASKED, agent_audience=MCP))
+    assert not office.tokens.is_renewal(replace(OWN, resource="http://desk/"))
+
+
+async def test_a_renewed_token_says_what_the_old_one_said_and_lives_as_long_as_a_new_one(office: Office) -> None:
+    office.claims = replace(CLAIMS, expires=NOW - 5000.0, scope=Permissions.of(["tool:crm.read"]))
+    office.grant = with_(DELEGATION, not_after=NOW + 9000.0)
+    renewed = await office.tokens.renew(OWN)
+    narrowed = with_(DELEGATION, not_after=NOW + 9000.0, scope=Permissions.of(["tool:crm.read"]))
+    assert renewed == Exchanged("signed.1", 120, "tool:crm.read", narrowed, False, renewed=True)
+    assert office.verified == [("the.token", ("http://desk",))] and office.found == [("acme", "g1")]
+    claims = office.signed[0][0]
+    assert (claims["aud"], claims["scope"], claims["grant"], claims["task"], claims["exp"]) == (
+        "http://desk",
+        "tool:crm.read",
+        "g1",
+        "t1",
+        NOW + 120,
+    )
+
+
+async def test_a_renewed_token_is_bound_to_the_key_that_was_shown(office: Office) -> None:
+    assert (await office.tokens.renew(replace(OWN, thumbprint="k" * 43))).bound is True
+    assert office.signed[0][0]["cnf"] == {"jkt": "k" * 43}
+
+
+async def test_a_renewed_token_does_not_outlive_its_grant(office: Office) -> None:
+    office.grant = with_(DELEGATION, not_after=NOW + 30.0)
+    assert (await office.tokens.renew(OWN)).expires_in == 30
+
+
+@pytest.mark.parametrize(
+    ("claims", "grant", "why"),
+    [
+        (TokenRefused("signature"), DELEGATION, "refused: signature"),
+        (replace(CLAIMS, kind="user"), DELEGATION, "not issued to this client"),
+        (replace(CLAIMS, tenant="rival"), DELEGATION, "not issued to this client"),
+        (replace(CLAIMS, client_id="front"), DELEGATION, "not issued to this client"),
+        (CLAIMS, with_(DELEGATION, path=PATH[:1]), "not issued to this client"),
+        (CLAIMS, GrantEnded(), "has ended or was revoked"),
+        (CLAIMS, Killed(), "an operator has stopped"),
+        (replace(CLAIMS, task_id="t2"), DELEGATION, "does not stand for this task"),
+        (replace(CLAIMS, txn="x2"), DELEGATION, "does not stand for this task"),
+        (replace(CLAIMS, task_id=""), with_(DELEGATION, task_id=""), "this task waits"),
+    ],
+)
+async def test_who_may_not_go_on_renews_nothing(
+    office: Office, claims: Claims | Exception, grant: Delegation | Exception, why: str
+) -> None:
+    office.claims, office.grant = claims, grant
+    refused = await refused_renewal(office)
+    assert refused.error == "invalid_grant" and why in refused.description
+    assert (refused.pointer is None) is (isinstance(claims, Exception) or claims.kind != "hop" or claims.tenant != "acme")
+
+
+async def test_a_turn_that_is_not_under_way_renews_nothing(office: Office) -> None:
+    office.running.clear()
+    assert (await refused_renewal(office)).error == "invalid_grant"
+
+
+async def test_the_ceiling_of_this_moment_holds_for_a_renewed_token(office: Office) -> None:
+    office.ceilings["acme", "desk"] = Permissions.of(["tool:crm.read"])
+    assert (await refused_renewal(office)).error == "invalid_scope"
+    assert (await office.tokens.renew(replace(OWN, scope="tool:crm.read"))).scope == "tool:crm.read"
+    office.ceilings["acme", "desk"] = None
+    office.signed.clear()
+    assert (await refused_renewal(office, replace(OWN, scope="tool:crm.read"))).error == "invalid_grant"
+
+
+async def test_a_renewed_token_says_no_more_than_the_old_one(office: Office) -> None:
+    office.claims = replace(CLAIMS, scope=Permissions.of(["tool:crm.read"]))
+    assert (await refused_renewal(office, replace(OWN, scope="tool:crm.*"))).error == "invalid_scope"
+    office.claims = replace(CLAIMS, scope=None)
+    assert (await refused_renewal(office)).error == "invalid_scope"
+
+
+async def test_without_a_log_of_tasks_nothing_is_renewed() -> None:
+    office = Office()
+    office.tokens = HopTokens(office, cast(Identity, office), cast(Grants, office), Minting(URL, 120, str, lambda: NOW, lambda *_: ALL))
+    assert (await refused_renewal(office)).error == "invalid_grant"

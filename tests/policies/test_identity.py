@@ -287,9 +287,14 @@ async def test_what_we_issued_is_told_whichever_resource_it_is_for_and_opens_not
             identity.issued(wrong)
         assert refused.value.reason == reason
     assert issuer.requests == 0
-    clock.now += 151
-    with pytest.raises(TokenRefused, match="expired"):
-        identity.issued(token)
+    clock.now += 100_000
+    assert identity.issued(token).grant_id == "g1"  # it points to its grant as long as its key is known
+    assert identity.issued(token, "https://agent-b.test").grant_id == "g1"
+    with pytest.raises(TokenRefused, match="audience"):
+        identity.issued(token, "https://agent-c.test")
+    for times in ({"exp": int(clock.now) + 9000, "iat": int(clock.now) + 8900}, {"exp": int(clock.now), "iat": int(clock.now) - 4000}):
+        with pytest.raises(TokenRefused, match=r"not-yet-valid|lifetime"):
+            identity.issued(keys.sign(hop_claims(keys, **times), "at+jwt"))
 
 
 # --- the cache

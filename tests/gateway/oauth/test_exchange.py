@@ -31,7 +31,7 @@ from policies.person_tokens import PersonTokens
 from policies.possession import Possession
 from policies.principal import Principal
 from policies.spent import SpentIds
-from policies.strict_jwt import read_unverified
+from policies.strict_jwt import TokenRefused, read_unverified
 from policies.tickets import Tickets
 from registry.card import Family, Status
 from registry.store import Candidate, Registry
@@ -58,6 +58,7 @@ class House:
     http: httpx.AsyncClient
     secrets: dict[str, str]
     kept: list[Mapping[str, Any]]
+    at_work: set[str]  # tasks whose turn is under way
 
     def delegated(self, *agents: str, ceiling: Permissions = ALL) -> Delegation:
         person = Delegation(ALICE, Permissions.of(["agent:*", "tool:crm.*"]), self.clock.now + 3600)
@@ -85,7 +86,12 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
     keys = SigningKeys.open(tmp_path, clock)
     identity = Identity(GW, keys, [], FakeIssuer().fetch, development=True)
     grants = Grants(database, clock)
-    tokens = HopTokens(keys, identity, grants, Minting(GW, 120, new_id, clock, lambda _tenant, _agent: ALL))
+    at_work = {"T1"}
+
+    async def is_running(tenant: str, task_id: str) -> bool:
+        return tenant == "acme" and task_id in at_work
+
+    tokens = HopTokens(keys, identity, grants, Minting(GW, 120, new_id, clock, lambda _tenant, _agent: ALL, is_running))
     records: list[Mapping[str, Any]] = []
     registry = Registry(
         database, lambda batch: bump(batch, "registry"), new_id, lambda: 1000, lambda _batch, record: records.append(record)
@@ -109,7 +115,7 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
     app = FastAPI()
     app.include_router(token.routes(issuing, keep, Refusals(clock).note, lambda *_: None))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=GW) as http:
-        yield House(clock, database, keys, identity, grants, tokens, registry, http, secrets, kept)
+        yield House(clock, database, keys, identity, grants, tokens, registry, http, secrets, kept, at_work)
 
 
 def error(answer: httpx.Response) -> str:
@@ -226,3 +232,82 @@ async def test_an_agent_with_a_registered_key_needs_no_secret(house: House) -> N
     form |= {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
     assert (await house.http.post("/oauth/token", data=form)).status_code == 200
     assert (await house.http.post("/oauth/token", data=form)).status_code == 401
+
+
+async def renewed(house: House, agent: str, token: str, **overrides: str) -> httpx.Response:
+    """The answer to an agent that asks for a fresh token in place of the one that it was handed."""
+    return await house.exchange(agent, token, resource=f"https://{agent}.test", **{"scope": "", **overrides})
+
+
+async def test_an_agent_at_work_renews_its_token_for_hours(house: House) -> None:
+    delegation = house.delegated("support", "sales")
+    token = await house.hand(delegation)
+    for _ in range(25):
+        house.clock.now += 140  # it has expired each time
+        answer = await renewed(house, "sales", token)
+        assert answer.status_code == 200 and answer.json()["expires_in"] == min(120, delegation.not_after - house.clock.now)
+        token = answer.json()["access_token"]
+    claims = await house.identity.verify(token, ("https://sales.test",))
+    assert (claims.grant_id, claims.task_id, claims.txn, claims.client_id) == (delegation.grant_id, "T1", "x1", "sales")
+    assert (claims.actors, claims.scope) == (("sales", "support"), Permissions.of(["agent:*", "tool:crm.*"]))
+    assert (await house.exchange("sales", token)).status_code == 200  # and gives what the first one gave
+    assert house.kept[-2]["renewed"] is True and house.kept[-2]["grant_id"] == delegation.grant_id and "renewed" not in house.kept[-1]
+
+
+async def test_a_renewed_token_opens_nothing_but_the_token_endpoint(house: House) -> None:
+    answer = await renewed(house, "sales", await house.hand(house.delegated("sales")))
+    with pytest.raises(TokenRefused, match="audience"):
+        await house.identity.verify(answer.json()["access_token"], (GW, f"{GW}/mcp", f"{GW}/mcp/crm", f"{GW}/agents/sales"))
+
+
+async def test_a_renewed_token_may_say_less_and_never_more(house: House) -> None:  # attack DLG-03
+    token = await house.hand(house.delegated("sales", ceiling=Permissions.of(["tool:crm.*"])))
+    less = await renewed(house, "sales", token, scope="tool:crm.read")
+    assert less.json()["scope"] == "tool:crm.read"
+    assert error(await renewed(house, "sales", less.json()["access_token"], scope="tool:crm.*")) == "invalid_scope"
+    assert error(await renewed(house, "sales", token, scope="agent:*")) == "invalid_scope"
+    assert (await renewed(house, "sales", less.json()["access_token"])).json()["scope"] == "tool:crm.read"
+
+
+@pytest.mark.parametrize("ends", ["revoked", "waits", "over", "expires"])
+async def test_nothing_is_renewed_once_the_grant_or_the_turn_is_over(house: House, ends: str) -> None:
+    delegation = house.delegated("sales")
+    token = await house.hand(delegation)
+    if ends == "revoked":
+        await house.database.write(lambda batch: house.grants.end(batch, "acme", delegation.grant_id, 1))
+    elif ends == "expires":
+        house.clock.now += 3601
+    else:
+        house.at_work.clear()
+    assert error(await renewed(house, "sales", token)) == "invalid_grant"
+    assert (house.kept[-1]["allowed"], house.kept[-1]["grant_id"]) == (False, delegation.grant_id)
+
+
+async def test_nobody_renews_the_token_of_another_agent(house: House) -> None:
+    """Neither as a client of its own, nor without its secret, nor by naming the other's address."""
+    token = await house.hand(house.delegated("sales"))
+    assert error(await renewed(house, "support", token)) == "invalid_grant"
+    assert error(await house.exchange("support", token, resource="https://sales.test")) == "invalid_grant"
+    house.secrets["sales"] = "guessed"
+    assert (await renewed(house, "sales", token)).status_code == 401
+
+
+async def test_what_nobody_signed_or_was_never_handed_out_is_not_renewed(house: House) -> None:
+    token = await house.hand(house.delegated("sales"))
+    assert error(await renewed(house, "sales", token[:-4] + "AAAA")) == "invalid_grant"
+    exchanged = (await house.exchange("sales", token)).json()["access_token"]
+    assert error(await renewed(house, "sales", exchanged)) == "invalid_grant"
+    assert error(await renewed(house, "sales", mint_user_token(house.keys, ALICE, "https://sales.test"))) == "invalid_grant"
+
+
+async def test_an_expired_token_is_not_exchanged_and_the_agent_is_told_to_renew_it(house: House) -> None:
+    token = await house.hand(house.delegated("sales"))
+    house.clock.now += 125
+    answer = await house.exchange("sales", token)
+    assert error(answer) == "invalid_grant" and "renew" in answer.json()["error_description"]
+
+
+async def test_an_agent_that_an_operator_stopped_renews_nothing(house: House) -> None:
+    token = await house.hand(house.delegated("sales"))
+    await house.registry.update(replace(house.registry.find("acme", "sales"), status=Status.QUARANTINED))
+    assert (await renewed(house, "sales", token)).status_code == 401
