@@ -327,7 +327,7 @@ async def test_metadata_that_looks_like_a_credential_goes_no_further(home: House
 
 async def test_an_agent_that_floods_its_task_fails_and_blocks_nobody(home: House) -> None:
     agent = CallbackAgent("flood")
-    agent.artifacts = 5000
+    agent.artifacts = 25_000
     await home.agent(agent)
     answer = await home.send(home.token("alice"), "flood", "go")
     assert answer["result"]["task"]["status"]["state"] == "TASK_STATE_FAILED"
