@@ -180,9 +180,8 @@ class Gateway:
     def _outside(self) -> Outside:
         _gauge(self)
         limits, credentials = self.settings.limits, lambda target: upstream_headers(target.upstream)
-        seconds, idle = (limits.agent_timeout, limits.tool_timeout), limits.agent_idle_timeout
-        known = {"slots": self.slots, "absences": self.refresh.absences, "idle_timeout": idle}
-        return Outside(self.catalog, self.tools, credentials, *seconds, self.limits, **known)
+        seconds, idle, absences = (limits.agent_timeout, limits.tool_timeout), limits.agent_idle_timeout, self.refresh.absences
+        return Outside(self.catalog, self.tools, credentials, *seconds, self.limits, self.slots, absences, idle_timeout=idle)
 
     @property
     def made(self) -> dict[str, str]:
