@@ -1,8 +1,11 @@
 """Runs the gateway: the parts of gateway/assembly behind one ASGI application."""
 
+import math
 import os
+import signal
 import socket
 import sys
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -16,6 +19,7 @@ from gateway.assembly.rest import client_authentication, proofs, rest
 from gateway.assembly.storage import refuse_wrong_database
 from gateway.cors import Cors
 from gateway.database import Database, engine_for
+from gateway.drain import SIGNALS, SPARE_SECONDS
 from gateway.front import Doors, Front
 from gateway.settings import Settings
 from gateway.visits import Visits
@@ -34,15 +38,25 @@ def serve(settings: Settings) -> None:
     Raises DatabaseUnusable, HomeInUse, KeysUnusable, BadPolicy and ValueError for a gateway that can't be built.
     """
     os.environ[SETTINGS] = settings.model_dump_json()
+    for number in SIGNALS:
+        signal.signal(number, _stopped)
     if settings.workers > 1:
         _check_database(settings)
         uvicorn.run("gateway.app:from_environment", factory=True, workers=settings.workers, **_options(settings))
         return
     gateway = Gateway(settings)
+    gateway.drain.takes_signals = True
     server = _Server(uvicorn.Config(application(gateway), **_options(settings)), gateway)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # uvicorn takes them while it runs, and raises what it got once more at its end
     server.run()
     if not server.started:
         sys.exit(NOT_STARTED)
+
+
+def _stopped(_number: int, _frame: FrameType | None) -> None:
+    """A signal that comes before anything is served."""
+    raise SystemExit(0)
 
 
 def _check_database(settings: Settings) -> None:
@@ -79,13 +93,14 @@ def _options(settings: Settings) -> dict[str, Any]:
         "access_log": False,
         "log_config": None,
         "server_header": False,
-        "timeout_graceful_shutdown": 10,
+        "timeout_graceful_shutdown": math.ceil(settings.server.drain + SPARE_SECONDS),
     }
 
 
 def from_environment() -> Front:
     """What a worker serves."""
     gateway = Gateway(Settings.model_validate_json(os.environ[SETTINGS]))
+    gateway.drain.takes_signals = True
     gateway.greeting = lambda: greet(gateway)  # the sockets are open before the workers are there
     return application(gateway)
 
@@ -106,4 +121,4 @@ def application(gateway: Gateway) -> Front:
     gateway.closing.append(watchdog.stop)
     if settings.grpc_port:
         gateway.opening.append(lambda: doors.open_grpc(gateway, admission, operations, visits))
-    return Front(admission, joined, visits)
+    return Front(admission, joined, visits, gateway.drain)

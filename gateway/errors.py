@@ -40,7 +40,7 @@ from gateway.slots import Overloaded
 from gateway.task_reader import IdempotencyConflict
 from gateway.tasks import TaskEnded, UnknownTask, rfc3339
 from gateway.turns import EndingNotKept
-from gateway.under_way import TooManyTasks
+from gateway.under_way import ShuttingDown, TooManyTasks
 from policies.grant import Denial
 from policies.identity import TokenRefused
 from policies.kills import Killed
@@ -225,6 +225,7 @@ TABLE: dict[type[Exception], Row] = {
         429, -32012, "too-much-kept", "As much waits for this session as may; read its stream, or answer what you were asked.", acts=True
     ),
     TooManyStreams: Row(429, -32012, "too-many-streams", "You have as many streams open as one person may; close some.", acts=True),
+    ShuttingDown: Row(503, -32013, "shutting-down", acts=True),
     EndingNotKept: Row(503, -32013, "ending-not-kept", acts=True),
     NotRead: Row(503, -32013, "not-read", "The gateway can't read its records now; try again later.", acts=True),
     NotKept: Row(503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later.", acts=True),
@@ -294,6 +295,8 @@ def told(error: Exception) -> Told:
         return Told(row, row.says, retry_after=error.retry_after)
     if isinstance(error, ConversationWaits):
         return Told(row, str(error), task_id=error.task_id)
+    if isinstance(error, ShuttingDown):
+        return Told(row, str(error), task_id=error.task_id, retry_after=1)
     return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0)
 
 
@@ -347,10 +350,10 @@ def a2a_details(said: Told) -> list[dict[str, Any]]:
         field, _, problem = said.detail.partition(" ")
         violation = {"field": field, "description": problem}
         return [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}, info]
-    if said.retry_after:
-        return [info, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{said.retry_after}s"}]
     if said.task_id:
         info["metadata"] = {"taskId": said.task_id}
+    if said.retry_after:
+        return [info, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{said.retry_after}s"}]
     if said.decision is not None:
         info["metadata"] = {"decision_id": said.decision["id"], "reason_id": said.decision["reason_id"]}
         return [info, {"@type": "interlock/decision", **said.decision}]

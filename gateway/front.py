@@ -1,5 +1,6 @@
 """The front: sends each request to its door. The protocol doors are reached on bare ASGI, before the framework sees anything."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ import structlog
 from gateway.a2a_server.door import CARDS, AgentDoor
 from gateway.admission import Admission, ForeignOrigin, WrongHost
 from gateway.asgi import PLAIN, BadHeader, Header, Receive, Scope, Send, respond
+from gateway.drain import Drain, closing
 from gateway.errors import InvalidRequest, problem, told
 from gateway.health import PATHS, Health
 from gateway.mcp_server.endpoint import Endpoint
+from gateway.under_way import ShuttingDown
 from gateway.visits import Visits, traceparent
 from registry.names import FRONT_DOOR
 
@@ -58,21 +61,35 @@ def plainly(scope: Scope, send: Send) -> Send:
 class Front:
     """The ASGI application."""
 
-    def __init__(self, admission: Admission, doors: Doors, visits: Visits) -> None:
+    def __init__(self, admission: Admission, doors: Doors, visits: Visits, drain: Drain) -> None:
         self._admission = admission
         self._doors = doors
         self._visits = visits
+        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        doors = self._doors
+        doors, drain = self._doors, self._drain
         if scope["type"] != "http":
             await (doors.lifespan if scope["type"] == "lifespan" else doors.rest)(scope, receive, send)
             return
+        if drain.begun:
+            send = closing(send)
+            if drain.closed and scope["path"] not in PATHS:
+                await _fail(send, ShuttingDown())
+                return
         if self._admission.cors and scope["path"].startswith(CLIENTS):
             if await self._is_preflight(scope, send):
                 return
             send = self._admission.cors.marking(scope, send)
-        await self._route(scope, receive, send)
+        request = drain.enter()
+        try:
+            await self._route(scope, receive, send)
+        except asyncio.CancelledError:
+            if not drain.has_cut(request):
+                raise
+            await _end(send)
+        finally:
+            drain.leave(request)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hands an HTTP request to its door. Answers whatever a door raises, unless its answer has begun."""
@@ -134,4 +151,13 @@ class Front:
 
 async def _fail(send: Send, error: Exception) -> None:
     said = told(error)
-    await respond(send, said.row.status, msgspec.json.encode(problem(said)), media_type=b"application/problem+json")
+    retry: list[Header] = [(b"retry-after", str(said.retry_after).encode())] if said.retry_after else []
+    await respond(send, said.row.status, msgspec.json.encode(problem(said)), retry, media_type=b"application/problem+json")
+
+
+async def _end(send: Send) -> None:
+    """Answers a request that the drain has cut; a stream that has begun ends in order."""
+    try:
+        await _fail(closing(send), ShuttingDown())
+    except RuntimeError:  # the answer had begun
+        await send({"type": "http.response.body", "body": b""})

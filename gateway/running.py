@@ -12,7 +12,7 @@ from gateway.ledger import Ledger
 from gateway.sessions import Sessions
 from gateway.task_reader import TaskReader
 from gateway.turns import Memory, Turned, Turns
-from gateway.under_way import Abandoned, UnderWay
+from gateway.under_way import Abandoned, ShuttingDown, UnderWay
 from gateway.vigil import Vigil
 
 CLOSING_SECONDS = 2.0
@@ -51,7 +51,7 @@ class Running:
         running.add_done_callback(lambda done: _over(self._background, key, done))
 
     async def run(self, ready: Ready) -> Turned:
-        """Runs a turn to its end, or to where somebody else has brought the task. Raises EndingNotKept."""
+        """Runs a turn to its end, or to where somebody else has brought the task. Raises EndingNotKept and ShuttingDown."""
         opened, call = ready.opened, ready.call
         try:
             turn = self._sessions.run(ready.first or ready.adapter, ready.turn, call, opened)
@@ -70,8 +70,24 @@ class Running:
         self._ledger.calls.goes_on(call, opened.row.id)
         return await self.run(Ready(opened, turn, call, adapter))
 
+    @property
+    def count(self) -> int:
+        """How many turns are with an agent now."""
+        return len(self._under_way.turns)
+
+    async def idle(self, until: float) -> None:
+        """Returns when no turn of `begin` is under way, at the latest at `until` on the event loop's clock."""
+        while self._background and (left := until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._background.values(), timeout=left)
+
+    def hand_over(self) -> int:
+        """Leaves the tasks of all turns to another process; returns how many turns and calls were under way."""
+        return self._under_way.hand_over()
+
     async def close(self) -> None:
-        """Waits a moment for turns that nobody waits for, and ends the watches of tasks that wait."""
+        """Waits a moment for turns that nobody waits for, hands over the rest, and ends the watches of tasks that wait."""
+        await self.idle(asyncio.get_running_loop().time() + CLOSING_SECONDS)
+        self.hand_over()
         if self._background:
             await asyncio.wait(self._background.values(), timeout=CLOSING_SECONDS)
         await self._vigil.close()
@@ -79,5 +95,5 @@ class Running:
 
 def _over(background: dict[str, asyncio.Task[Turned]], key: str, done: "asyncio.Task[Turned]") -> None:
     background.pop(key, None)
-    if not done.cancelled() and (error := done.exception()) is not None:
+    if not done.cancelled() and (error := done.exception()) is not None and not isinstance(error, ShuttingDown):
         log.error("turn_not_kept", task_id=key, error=type(error).__name__)

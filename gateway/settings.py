@@ -66,6 +66,8 @@ class Server(_Strict):
     cors_origins: list[Annotated[str, AfterValidator(_origin)]] = []  # of pages that may call A2A and MCP; *: of all pages
     max_body: int = Field(4 << 20, ge=1024)  # bytes of one request
     tool_names: Literal["underscore", "dot"] = "underscore"
+    drain: float = Field(20.0, ge=0)  # seconds that requests and turns under way may take when the process ends
+    drain_delay: float = Field(2.0, ge=0)  # seconds between the end of readiness and the end of the listener
 
 
 class Database(_Strict):

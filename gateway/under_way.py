@@ -20,6 +20,20 @@ class TooManyTasks(Exception):
     """One task has caused more tasks than may be under way at once."""
 
 
+class ShuttingDown(Exception):
+    """This process of the gateway ends before the request was answered. `task_id`: of a turn that goes on without it."""
+
+    def __init__(self, task_id: str = "", called: bool = False) -> None:
+        """`called`: a server was at work."""
+        says = "This process of the gateway is shutting down; send the request again."
+        if task_id:
+            says = f"This process of the gateway is shutting down; ask for the task {task_id} instead of sending the message again."
+        elif called:
+            says = "This process of the gateway is shutting down while the server is at work; the outcome of the call is not known."
+        super().__init__(says)
+        self.task_id = task_id
+
+
 class Share(Protocol):
     """What a turn takes up of a limit (gateway/limits.py)."""
 
@@ -47,6 +61,7 @@ class UnderWay:
         self._caused: Counter[str] = Counter()
         self._waiting: dict[str, asyncio.Task[Any]] = {}
         self._abandoned: set[str] = set()
+        self._handing_over = False
         self._shares: dict[str, list[Sequence[Share]]] = {}
         self._cut: dict[asyncio.Task[Any], Exception] = {}
         self.turns: dict[str, Grant] = {}
@@ -82,20 +97,26 @@ class UnderWay:
         return task_id in self._tasks
 
     async def run(self, task_id: str, turn: Coroutine[Any, Any, T], leave: Leave) -> T:
-        """Runs a turn, in the task that waits for it, which may be told meanwhile to give up on it. Raises Abandoned."""
+        """Runs a turn, in the task that waits for it, which may be told meanwhile to give up on it. Raises Abandoned and ShuttingDown."""
         waiting = asyncio.current_task()
         if waiting is None:
             raise RuntimeError("a turn runs in a task")
+        if self._handing_over:
+            turn.close()
+            raise ShuttingDown(task_id)
         self._waiting[task_id] = waiting
         self.turns[task_id] = leave.grant
         self.deadlines[task_id] = leave.deadline
         try:
             return await turn
         except asyncio.CancelledError:
-            if task_id not in self._abandoned:
+            if task_id in self._abandoned:
+                waiting.uncancel()
+                raise Abandoned from None
+            if task_id in self._waiting:
                 raise
             waiting.uncancel()
-            raise Abandoned from None
+            raise ShuttingDown(task_id) from None
         finally:
             self._waiting.pop(task_id, None)
             self.turns.pop(task_id, None)
@@ -108,6 +129,19 @@ class UnderWay:
         if waiting is not None:
             self._abandoned.add(task_id)
             waiting.cancel()
+
+    def hand_over(self) -> int:
+        """Stops waiting for all agents and servers, now and from now on, and ends no task; returns how many turns and calls those were.
+
+        Tasks stay with this process until it leaves (gateway/presence.py); then another one takes them over.
+        """
+        self._handing_over = True
+        turns, calls = list(self._waiting), list(self.calls)
+        for task_id in turns:
+            self._waiting.pop(task_id).cancel()
+        for waiting in calls:
+            self.cut(waiting, ShuttingDown(called=True))
+        return len(turns) + len(calls)
 
     def begin_call(self, grant: Grant) -> "asyncio.Task[Any]":
         """A server is asked from now on, in the task that waits for it, which may be told meanwhile to give up on it."""

@@ -94,10 +94,10 @@ class GrpcDoor:
         self._server = server
         log.info("grpc_open", host=host, port=self.port)
 
-    async def close(self) -> None:
-        """Takes no call any more, and lets those under way end for a moment."""
+    async def close(self, seconds: float = GRACE_SECONDS) -> None:
+        """Accepts no further calls, and gives those under way so many seconds. A second call may shorten them."""
         if self._server is not None:
-            await self._server.stop(GRACE_SECONDS)
+            await self._server.stop(seconds)
 
     def _handler(self, service: Service, name: str, method: Method) -> Any:
         path = f"/{service.name}/{name}"

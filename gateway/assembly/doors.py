@@ -17,7 +17,7 @@ from gateway.admission import Admission
 from gateway.asgi import Scope
 from gateway.assembly.process import Gateway
 from gateway.decisions import READ_AUDIT
-from gateway.health import Health
+from gateway.health import Check, Health
 from gateway.task_pages import TaskPages
 from gateway.task_reader import TaskReader
 from gateway.telemetry import Tracing
@@ -54,6 +54,7 @@ async def open_grpc(gateway: Gateway, admission: Admission, operations: Operatio
     made = await asyncio.to_thread(_grpc_door)
     settings, door = gateway.settings, made(admission, operations, visits, gateway.settings.server.max_body)
     gateway.closing.append(door.close)
+    gateway.drain.end_streams.append(door.close)
     await door.open(settings.host, settings.grpc_port, shared=settings.workers > 1)
 
 
@@ -67,7 +68,11 @@ def tracing(gateway: Gateway) -> Tracing:
 
 
 def health(gateway: Gateway, admission: Admission) -> Health:
-    checks = {"database": lambda: gateway.database.fresh and gateway.database.writable, "policies": lambda: gateway.engine.healthy}
+    checks: dict[str, Check] = {
+        "serving": lambda: not gateway.drain.begun,
+        "database": lambda: gateway.database.fresh and gateway.database.writable,
+        "policies": lambda: gateway.engine.healthy,
+    }
 
     async def may_read(scope: Scope) -> bool:
         return await admission.admits(scope, "/metrics", lambda caller: gateway.authority.may(caller, READ_AUDIT))

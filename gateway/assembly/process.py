@@ -23,6 +23,7 @@ from gateway.connections import Connections
 from gateway.consented import Consented
 from gateway.database import bump
 from gateway.database_start import cause_of
+from gateway.drain import Drain, DrainTimes
 from gateway.empty_lists import EmptyLists
 from gateway.errors import REASONS
 from gateway.front_door import FrontDoor
@@ -132,11 +133,11 @@ class Gateway:
         self.limits = rights.limits(settings)
         self.slots = capacity.slots(settings, self.limits, self.authority)
         self.budgets = Budgets(self.database, self.audit, self.limits, now_us)
-        self.metrics.gauge("calls_under_way", "Turns and calls that are under way.", lambda: self.broker.halt.under_way)
         outside = self.outside = self._outside()
         self.ledger = Ledger(self.authority, self.tokens, self.memory, outside, self.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.authority.may)
         self.broker = Broker(self.registry, self.ledger, self.memory, outside, self.front_door)
+        self.drain = Drain(DrainTimes(settings.server.drain, settings.server.drain_delay), self.broker.running)
         self.killing = self._killing()
         self._ask_people(outside)
         self.presence = Presence(self.database, self.process, now_us)
@@ -215,6 +216,7 @@ class Gateway:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         settle()
+        self.drain.take_signals()
         await send({"type": "lifespan.startup.complete"})
         if self.greeting is not None:
             self.greeting()
@@ -238,7 +240,7 @@ class Gateway:
         self.database.watch("policies", self.policies.take_up)
         self.database.watch("keys", self.identity.clear)
         self.database.watch("registry", self.registry.reload)
-        await self.pulse.begin(self.takeover.round)
+        await self.pulse.begin(self.drain.until_begun(self.takeover.round))
         self.pulse.repeat(LOOK_SECONDS, self.policies.look)
         self.pulse.repeat(LOOK_SECONDS, KeyReload(self.database, self.keys).look)
         await self.budgets.round()
@@ -248,8 +250,8 @@ class Gateway:
         self.pulse.repeat(HALT_SECONDS, lambda: self.broker.halt.look(self.kills))
         self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
         self.pulse.repeat(SWEEP_SECONDS, self.approvals.sweep)
-        self.pulse.repeat(RESUME_SECONDS, self.resuming.round)
-        self.pulse.repeat(RESUME_SECONDS, self.consented.round)
+        self.pulse.repeat(RESUME_SECONDS, self.drain.until_begun(self.resuming.round))
+        self.pulse.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented.round))
         self.pulse.repeat(SWEEP_SECONDS, self.connections.sweep)
         self.pulse.repeat(GRANTS_SECONDS, OldGrants(self.database, now_us).sweep)
         self.pulse.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
@@ -264,8 +266,9 @@ class Gateway:
         self._opened = [asyncio.create_task(each()) for each in self.opening]  # nobody waits until they are ready
 
     async def stop(self) -> None:
-        """Lets turns under way end for a moment, keeps what is there to keep, and lets go of everything."""
+        """Lets turns under way end within the grace of a drain, keeps what is there to keep, and lets go of everything."""
         await asyncio.gather(*self._opened)
+        await self.drain.finish()
         await asyncio.gather(*(close() for close in self.closing))
         await self.broker.close()
         await asyncio.gather(*(part() for part in self.parting))
@@ -288,4 +291,5 @@ def _gauge(gateway: Gateway) -> None:
     metrics.gauge("agent_retries", "Calls of agents that were tried again.", lambda: resilience.retries)
     metrics.gauge("agents_ejected", "Endpoints of agents that are left alone for a while.", lambda: resilience.ejected)
     metrics.gauge("streams", "Streams that are open now.", lambda: gateway.places.open)
+    metrics.gauge("calls_under_way", "Turns and calls that are under way.", lambda: gateway.broker.halt.under_way)
     metrics.gauge("calls_waiting", "Turns and calls that wait for a slot.", lambda: gateway.slots.waiting)

@@ -69,6 +69,7 @@ def endpoint(gateway: Gateway, admission: Admission) -> Endpoint:
             gateway.pulse.repeat(SWEEP_SECONDS, sweep)
 
     gateway.opening.append(begin)
+    gateway.drain.end_streams.append(lambda _: listeners.close())
     gateway.closing.extend((listeners.close, parked.close, running.close, older.close, watching.close, relisting.close))
     conversations = Conversations(sessions, parts, changes, gateway.tools)
     gateway.broker.halt.also.append(conversations.expel)

@@ -53,7 +53,7 @@ async def no_body() -> dict[str, Any]:
 def broken(home: House, door: Broken) -> Front:
     front = home.app
     doors = replace(front._doors, agent=door, mcp=door, health=door)  # type: ignore[arg-type]  # stand-ins for the doors
-    return Front(front._admission, doors, front._visits)
+    return Front(front._admission, doors, front._visits, front._drain)
 
 
 def request(path: str) -> dict[str, Any]:

@@ -23,13 +23,16 @@ from adapters.contract import (
     Turn,
     VendorRef,
 )
+from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.task import Artifact, Message, Part, Task, TaskState
 from gateway.database import NotKept
-from gateway.tasks import TaskRecord
+from gateway.errors import a2a_details, told
+from gateway.tasks import RUNNING, TaskRecord
+from gateway.under_way import ShuttingDown
 from policies.kills import Kill
 from policies.tables import audit as audit_table
 from registry.card import Status
-from tests.fakes.processes import Process, ScriptedAgents, process, sending
+from tests.fakes.processes import Process, ScriptedAgents, process, sending, tool_call
 from tests.fakes.waiting import until
 
 STOPPED = "The gateway stopped while the agent was at work, and could not go on there later. The agent was told to stop."
@@ -121,6 +124,53 @@ async def decisions(process: Process, task_id: str) -> list[Any]:
     query = select(audit_table.c.body).where(audit_table.c.kind == "decision").order_by(audit_table.c.at)
     rows = await process.gateway.database.read(lambda connection: connection.execute(query).scalars().all())
     return [body for body in map(json.loads, rows) if body["task_id"] == task_id]
+
+
+async def test_a_process_that_shuts_down_hands_its_turns_over(here: Process, there: Process) -> None:
+    (task_id,) = await at_work(here)
+    assert here.broker.running.hand_over() == 1
+    await here.broker.close()
+    assert (await here.looked(task_id)).row.state is TaskState.WORKING and not here.agents.cancels
+    await gone(here)
+    assert await there.takeover.round() == 1
+    here.agents.gate.set()
+    record = await ended(there, task_id)
+    assert record.row.state is TaskState.COMPLETED and record.row.runner == ""
+
+
+async def test_callers_of_a_process_that_shuts_down_learn_which_task_goes_on(here: Process) -> None:
+    waiting = asyncio.create_task(here.broker.send(await here.caller(), sending("x")))
+    await until(lambda: here.broker.running.count == 1)
+    here.broker.running.hand_over()
+    with pytest.raises(ShuttingDown) as refused:
+        await waiting
+    assert (await here.looked(refused.value.task_id)).row.state in RUNNING
+    said = told(refused.value)
+    assert (said.row.reason, said.row.status, said.retry_after, said.task_id) == ("shutting-down", 503, 1, refused.value.task_id)
+    assert refused.value.task_id in said.detail and a2a_details(said)[0]["metadata"] == {"taskId": refused.value.task_id}
+
+
+async def test_a_process_that_shuts_down_sends_nothing_new(here: Process) -> None:
+    here.broker.running.hand_over()
+    with pytest.raises(ShuttingDown):
+        await here.broker.send(await here.caller(), sending("x"))
+    assert here.agents.calls == []
+
+
+async def test_a_tool_call_is_cut_when_its_process_shuts_down(here: Process) -> None:
+    begun = asyncio.Event()
+
+    async def hang(call: Call, request: McpRequest) -> McpAnswer:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    here.tools.call = hang  # type: ignore[method-assign]  # a server that never answers
+    waiting = asyncio.create_task(here.broker.reach(await here.caller(), tool_call("x")))
+    await begun.wait()
+    assert here.broker.running.hand_over() == 1
+    with pytest.raises(ShuttingDown, match="outcome of the call is not known"):
+        await waiting
 
 
 async def test_a_turn_goes_on_at_its_agent_when_its_process_is_gone(here: Process, there: Process) -> None:
