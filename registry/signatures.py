@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import rfc8785
 
 from registry.card import BadCard
+from registry.older_card import without_empty
 
 SIGNATURES_MAX = 10
 
@@ -61,7 +62,7 @@ def canonical_forms(document: Mapping[str, Any]) -> Iterator[bytes]:
     try:
         exact = rfc8785.dumps(plain)
         yield exact
-        sparse = rfc8785.dumps(_without_empty(plain) or {})
+        sparse = rfc8785.dumps(without_empty(plain) or {})
     except (rfc8785.CanonicalizationError, RecursionError) as error:
         raise BadCard("card", "has no canonical form (RFC 8785), so no signature over it can be verified") from error
     if sparse != exact:
@@ -88,13 +89,3 @@ def _signatures(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if len(given) > SIGNATURES_MAX:
         raise BadCard("signatures", f"has more than {SIGNATURES_MAX} entries")
     return given
-
-
-def _without_empty(value: Any) -> Any:
-    """None for what is empty, at any depth."""
-    if isinstance(value, dict):
-        kept = {key: member for key, entry in value.items() if (member := _without_empty(entry)) is not None}
-        return kept or None
-    if isinstance(value, list):
-        return [entry for one in value if (entry := _without_empty(one)) is not None] or None
-    return None if value == "" else value

@@ -1,4 +1,4 @@
-"""The card that the gateway publishes for an agent: pure A2A 1.0, our interface in place of the agent's, signed with our key."""
+"""The card that the gateway publishes for an agent: our interface in place of the agent's, signed with our key."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -7,6 +7,7 @@ import rfc8785
 
 from registry.card import AgentCard, Family, Registration, Skill, visible
 from registry.names import FRONT_DOOR
+from registry.older_card import older, older_form, without_empty
 
 EXAMPLES_MAX = 20
 URI_MAX = 256  # characters
@@ -71,7 +72,10 @@ def _interfaces(registration: Registration, public_url: str, grpc: str) -> list[
 
 
 def union(registration: Registration, card: Mapping[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
-    """A published card with the members of A2A 0.3 beside those of 1.0, for clients of 0.3; signed as a whole.
+    """A published card with the members of A2A 0.3 beside those of 1.0, for clients that do not say which version they speak.
+
+    It has three signatures, since verifiers differ in what they read: over all of its members (A2A 1.0 s8.4.3), over those of 1.0, which
+    libraries of 1.0 read, and over those of 0.3, which the SDK of 0.3 reads.
 
     Clients of 0.3 fetch an extended card wherever they are told of one, so they are where the agent itself has one.
     """
@@ -79,29 +83,27 @@ def union(registration: Registration, card: Mapping[str, Any], public_url: str, 
     extended = bool(document.get("supportsAuthenticatedExtendedCard") or document.get("capabilities", {}).get("extendedAgentCard"))
     offered = card["supportedInterfaces"]
     ours = {name: value for name, value in card.items() if name != "signatures"}
-    both = {**ours, **older(card, extended), "supportedInterfaces": [*offered, *({**each, "protocolVersion": "0.3"} for each in offered)]}
-    return signed(both, public_url, signer)
+    newer = {**ours, "supportedInterfaces": [*offered, *({**each, "protocolVersion": "0.3"} for each in offered)]}
+    both = {**newer, **older(card, extended)}
+    forms = dict.fromkeys((rfc8785.dumps(both), rfc8785.dumps(without_empty(newer)), older_form(both)))
+    return {**both, "signatures": [_signature(form, public_url, signer) for form in forms]}
 
 
-def older(card: Mapping[str, Any], extended: bool = True) -> dict[str, Any]:
-    """The members that only 0.3 has (s5.5), or has in another shape, of a published card."""
-    offered, required = card["supportedInterfaces"], card["securityRequirements"]
-    return {
-        "protocolVersion": "0.3.0",
-        "url": offered[0]["url"],
-        "preferredTransport": offered[0]["protocolBinding"],
-        "additionalInterfaces": [{"url": each["url"], "transport": each["protocolBinding"]} for each in offered],
-        "supportsAuthenticatedExtendedCard": extended,
-        "securitySchemes": {name: {**scheme, "type": "http", "scheme": "Bearer"} for name, scheme in card["securitySchemes"].items()},
-        "security": [{name: scopes["list"] for name, scopes in each["schemes"].items()} for each in required],
-    }
+def signed_for_both(card: Mapping[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
+    """A published card with one more signature, over what a client of 0.3 is given of it: `card` with the members of `older`."""
+    form = older_form({**card, **older(card)})
+    return {**card, "signatures": [*card["signatures"], _signature(form, public_url, signer)]}
 
 
 def signed(card: dict[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
     """A2A 1.0 s8.4: a JWS over the RFC 8785 form of the card without its signatures."""
-    header = {"typ": "JOSE", "jku": f"{public_url}/.well-known/jwks.json"}
-    protected, signature = signer.sign_detached(header, rfc8785.dumps(card))
-    return {**card, "signatures": [{"protected": protected, "signature": signature}]}
+    forms = dict.fromkeys((rfc8785.dumps(card), rfc8785.dumps(without_empty(card))))  # two where an extension's params are empty somewhere
+    return {**card, "signatures": [_signature(form, public_url, signer) for form in forms]}
+
+
+def _signature(form: bytes, public_url: str, signer: Signer) -> dict[str, str]:
+    protected, signature = signer.sign_detached({"typ": "JOSE", "jku": f"{public_url}/.well-known/jwks.json"}, form)
+    return {"protected": protected, "signature": signature}
 
 
 def _skills(registration: Registration, card: AgentCard, offered: Callable[[Skill], bool] | None) -> list[dict[str, Any]]:

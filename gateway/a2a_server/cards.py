@@ -41,7 +41,7 @@ class Key(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """`publish` makes the signed card, pure 1.0; `unite` adds the members of 0.3, for those who ask for 0.3."""
+    """`publish` makes the signed card, pure 1.0; `unite` adds the members of 0.3, for those who do not ask for 1.0."""
 
     publish: Publish
     unite: Unite
@@ -89,8 +89,9 @@ class Cards:
         """Answers one GET or HEAD."""
         try:
             self._admission.check_host(scope)
-            older = scope["path"].endswith("/agent.json") or asked_version(scope).startswith("0.3")
-            card = self._card(name, older)
+            asked = asked_version(scope)
+            both = not asked or asked.startswith("0.3") or scope["path"].endswith("/agent.json")  # no version means 0.3 (A2A 1.0 s3.6.2)
+            card = self._card(name, both)
             unchanged = card.unchanged(scope)
         except Exception as error:  # the door: whatever happens, the caller gets an answer, and the log the rest
             said = told(error)
@@ -105,22 +106,22 @@ class Cards:
         else:
             await respond(send, 200, card.body, card.headers())
 
-    def _card(self, name: str, older: bool) -> _Published:
+    def _card(self, name: str, both: bool) -> _Published:
         """Signed anew when the agent changed, and when the key did. Raises UnknownName."""
         found = self._front_door if name == FRONT_DOOR else self._registry.find(PUBLIC_TENANT, name)
         reached = found.status is Status.DOWN and (found.card is not None or found.family is Family.SERVER)
         if found.family is Family.VIRTUAL or not (found.status is Status.ACTIVE or reached):
             raise UnknownName(name)
-        known = self._known.get((name, older))
+        known = self._known.get((name, both))
         if known is None or known.entry is not found or known.kid != self._publishing.key.active:
-            known = self._known[name, older] = self._published(found, older)
+            known = self._known[name, both] = self._published(found, both)
         return known
 
-    def _published(self, found: Registration, older: bool) -> _Published:
+    def _published(self, found: Registration, both: bool) -> _Published:
         """The tag is of what the card says and which key signed it: the same in every process, though no two signatures are alike."""
         shown = as_agent(found) if found.family is Family.SERVER else found
         key, card = self._publishing.key, self._publishing.publish(shown)
-        if older:
+        if both:
             card = self._publishing.unite(shown, card)
         said = {name: value for name, value in card.items() if name != "signatures"}
         tag = f'W/"{hashlib.sha256(encode([key.active, said])).hexdigest()[:32]}"'

@@ -10,7 +10,7 @@ from adapters.a2a_wire import lists, push, v03, v1
 from adapters.task import Message, PushConfig, StreamResponse, Task
 from gateway.a2a_server.operations import Asked, Operations
 from gateway.errors import UnknownMethod
-from registry.signing import older
+from registry.older_card import older
 
 VERSIONS: Final = ("1.0", "0.3")
 
@@ -81,8 +81,8 @@ def _event_0_3(outcome: Task | Message | StreamResponse) -> dict[str, Any]:
 
 
 def _card_0_3(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Unsigned: the signature of a card is of its form in 1.0."""
-    kept = {name: value for name, value in card.items() if name not in ("supportedInterfaces", "securityRequirements", "signatures")}
+    """One of its signatures is over the members of 0.3."""
+    kept = {name: value for name, value in card.items() if name not in ("supportedInterfaces", "securityRequirements")}
     return {**kept, **older(card)}
 
 

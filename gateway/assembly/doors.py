@@ -15,6 +15,7 @@ from gateway.a2a_server.operations import Offered, Operations
 from gateway.a2a_server.rest import Rest
 from gateway.admission import Admission
 from gateway.asgi import Scope
+from gateway.assembly.cards import PublishedCards
 from gateway.assembly.process import Gateway
 from gateway.decisions import READ_AUDIT
 from gateway.health import Check, Health
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 def operations_of(gateway: Gateway) -> Operations:
     """What every binding of A2A offers."""
-    extended = ExtendedCards(gateway.published, gateway.front_door, gateway.authority.may)
+    extended = ExtendedCards(PublishedCards(gateway).extended, gateway.front_door, gateway.authority.may)
     offered = Offered(TaskReader(gateway.memory.tasks), TaskPages(gateway.database), gateway.push, extended.extended_card, gateway.places)
     return Operations(gateway.broker, offered)
 
@@ -38,7 +39,8 @@ def operations_of(gateway: Gateway) -> Operations:
 def agent_door(gateway: Gateway, admission: Admission, operations: Operations, visits: Visits) -> AgentDoor:
     size = gateway.settings.server.max_body
     front_door = replace(gateway.front_door.registration("default"), created=now_us(), updated=now_us())
-    cards = Cards(admission, gateway.registry, front_door, Publishing(gateway.published, gateway.united, gateway.keys))
+    published = PublishedCards(gateway)
+    cards = Cards(admission, gateway.registry, front_door, Publishing(published.newer, published.united, gateway.keys))
     jsonrpc, rest = JsonRpc(admission, operations, size), Rest(admission, operations, size)
     return AgentDoor(jsonrpc, rest, cards, Notifications(gateway.doorbells), visits)
 

@@ -65,12 +65,10 @@ from policies.hop_tokens import HopTokens, Minting
 from policies.ids import new_id, now_us
 from policies.kills import Kills
 from policies.vault import DatabaseVault
-from registry.card import Registration, Skill
 from registry.health import Probes
 from registry.renewal import Renewal
 from registry.search import Search
 from registry.seeds import Seeds
-from registry.signing import republished, union
 from registry.store import Registry
 
 if TYPE_CHECKING:
@@ -191,13 +189,6 @@ class Gateway:
 
     async def keep(self, record: Mapping[str, object]) -> None:
         await self.database.write(lambda batch: self.audit.append(batch, record))
-
-    def published(self, found: Registration, offered: Callable[[Skill], bool] | None = None) -> dict[str, Any]:
-        """The signed card of an agent, with all of its skills or those `offered`."""
-        return republished(found, self.settings.public_url, self.keys, offered, self.settings.public_grpc)
-
-    def united(self, found: Registration, card: Mapping[str, Any]) -> dict[str, Any]:
-        return union(found, card, self.settings.public_url, self.keys)
 
     async def allowed(self, caller: Caller, act: Act, task_id: str = "") -> Grant:
         """The Grant for an act of administration, kept, with the task that it is about; raises Refused."""

@@ -1,4 +1,4 @@
-"""The kit for A2A 0.3: its mandatory tests, once for each binding. Each test stands for a requirement."""
+"""The kit for A2A 0.3: its mandatory tests, once for each binding, and the checks of the SDK of 0.3. Each test stands for a requirement."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from tests.conformance.card_host import card_host
 from tests.conformance.kit import Trial, carried_out
 from tests.conformance.report import FAIL, PASS, SKIPPED, WAIVED, Profile, Ran, Requirement, Waiver, cases
+from tests.conformance.sdk_v03 import checked
 
 VERSION = "0.3"
 RUNS = {  # the kit's name of the binding -> ours, its folder, its marks
@@ -30,6 +31,7 @@ async def profile(trial: Trial, sut: str, origin: str, grpc: bool, waived: Seque
                 ran[binding] = cases((await carried_out(trial, f"v03-{transport}", [*arguments, f"--sut-url={url}"])).read_text())
                 together = [folder, "-k", TOGETHER, "--test-scope=all", f"--sut-url={url}"]
                 ran = filled(ran, cases((await carried_out(trial, "v03-together", together)).read_text()))
+    ran["jsonrpc"] = [*ran["jsonrpc"], *await checked(sut, trial.say)]
     return read(ran, waived)
 
 

@@ -37,10 +37,11 @@ this repository; `tests/requirements.py` has those of every requirement of 1.0.
 
 Over 1.0 three agents are tried: one that can everything, and, for what the kit then skips, one that lacks streaming, push notifications
 and an extended card, and one that demands an extension. The kit for 0.3 (its mandatory tests) looks for a card at the root of a host and
-names no version, so the shim answers there with the 0.3 card of an agent whose tasks stay open, and names that agent in the metadata of
-gRPC calls. That kit can't read a gRPC address without a scheme, such as the `host:port` that gRPC clients take and our cards give: for
-its runs with gRPC, and no other, it is shown a copy of the card in which that one address starts with `grpc://`. All these agents speak
-A2A 1.0 over JSON-RPC only: every other binding and version is the gateway's.
+names no version, so the shim answers there with the card of an agent whose tasks stay open, and names that agent in the metadata of
+gRPC calls. Beside it the official SDK of 0.3 (`tests/conformance/sdk_v03_client.py`) finds that agent by its own address, verifies both
+of its cards, sends and streams. That kit can't read a gRPC address without a scheme, such as the `host:port` that gRPC clients take and
+our cards give: for its runs with gRPC, and no other, it is shown a copy of the card in which that one address starts with `grpc://`. All
+these agents speak A2A 1.0 over JSON-RPC only: every other binding and version is the gateway's.
 """
 
 

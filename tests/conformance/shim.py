@@ -21,7 +21,7 @@ OWN_METADATA = ("grpc-", ":", "user-agent", "content-type", "te")  # the transpo
 class Front:
     """Where the shim stands and whom it stands before. Without `grpc` (listening port, target port) it is HTTP only.
 
-    The kit for A2A 0.3 looks for a card at the root only, and names no version: it gets the 0.3 card of the agent named `at_root`, and
+    The kit for A2A 0.3 looks for a card at the root only, and names no version: it gets the card of the agent named `at_root`, and
     reaches the same agent over gRPC, whose requests have no tenant in 0.3.
     """
 
@@ -37,7 +37,6 @@ class Front:
         line, _, rest = given.partition(b"\r\n")
         if self.at_root and line.startswith(ROOT_CARD):
             line = line.replace(b" ", b" /agents/" + self.at_root.encode(), 1)
-            rest = b"A2A-Version: 0.3\r\n" + rest
         return with_header(line + b"\r\n" + rest, b"Authorization: Bearer %s\r\n" % self.token.encode())
 
 

@@ -1,7 +1,11 @@
 """Each test of the 0.3 kit counts over every binding."""
 
+import pytest
+
+from tests.conformance.kit import KitMissing
 from tests.conformance.kit_v03 import filled, read
 from tests.conformance.report import Ran, Waiver
+from tests.conformance.sdk_v03 import as_tests
 
 TEST = "tests/mandatory/protocol/test_get.py::test_it"
 
@@ -35,3 +39,16 @@ def test_what_each_binding_skips_alone_is_decided_by_the_run_of_all() -> None:
 def test_a_run_of_all_mends_no_failure() -> None:
     failed = Ran(TEST, "failed", "wrong")
     assert filled({"jsonrpc": [failed]}, [Ran(TEST, "passed", "")]) == {"jsonrpc": [failed]}
+
+
+def test_a_check_of_the_sdk_that_has_a_problem_is_a_requirement_that_failed() -> None:
+    found = read({"jsonrpc": as_tests({"finds_the_agent": "", "sends": "no url"})}, [])
+    assert [(one.id, one.status) for one in found.requirements] == [
+        ("sdk_v03_client::finds_the_agent", "PASS"),
+        ("sdk_v03_client::sends", "FAIL"),
+    ]
+
+
+def test_an_sdk_that_checks_nothing_is_no_result() -> None:
+    with pytest.raises(KitMissing):
+        as_tests({})

@@ -57,7 +57,7 @@ async def test_every_address_of_the_card_is_reached_over_tls(behind: Behind) -> 
     home = behind.home
     said = {"authorization": f"Bearer {home.token('alice')}"}
     async with httpx.AsyncClient(verify=trusting(behind.pem), headers=said) as http:
-        document = (await http.get(home.url + CARD)).json()
+        document = (await http.get(home.url + CARD, headers={"A2A-Version": "1.0"})).json()
         card = ParseDict(document, AgentCard())
         for each in card.supported_interfaces:
             context = ClientCallContext(timeout=60)

@@ -120,7 +120,7 @@ async def test_the_front_door_has_a_signed_card_of_its_own(home: House) -> None:
     for path in ("/.well-known/agent-card.json", "/agents/interlock/.well-known/agent-card.json"):
         answer = await home.http.get(path)
         document = answer.json()
-        assert (answer.status_code, document["name"], len(document["signatures"])) == (200, "Interlock", 1)
+        assert (answer.status_code, document["name"], len(document["signatures"])) == (200, "Interlock", 3)
         assert document["supportedInterfaces"][0]["url"] == f"{URL}/agents/interlock"
         again = await home.http.get(path, headers={"if-none-match": answer.headers["etag"]})
         assert (again.status_code, "last-modified" in answer.headers) == (304, True)

@@ -21,11 +21,12 @@ from tests.fakes.house import CallbackAgent, House, house
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 CARD = "/agents/sales/.well-known/agent-card.json"
 OLD_CARD = "/agents/sales/.well-known/agent.json"
+NEW = {"A2A-Version": "1.0"}
 
 
 def verified(card: dict[str, Any], keys: SigningKeys) -> bool:
-    """Whether our key signed these very members."""
-    (signature,) = card["signatures"]
+    """Whether our key signed these very members, by the first of the signatures."""
+    signature = card["signatures"][0]
     payload = rfc8785.dumps({name: value for name, value in card.items() if name != "signatures"})
     key = jwt.PyJWK(dict(keys.jwks()["keys"][0]))
     token = b".".join([signature["protected"].encode(), jwt.utils.base64url_encode(payload), signature["signature"].encode()])
@@ -36,8 +37,8 @@ def verified(card: dict[str, Any], keys: SigningKeys) -> bool:
     return True
 
 
-@pytest.mark.parametrize("headers", [{}, {"A2A-Version": "1.0"}, {"A2A-Version": "2.0"}])
-async def test_a_card_is_pure_1_0(home: House, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize("headers", [{"A2A-Version": "1.0"}, {"A2A-Version": "2.0"}])
+async def test_a_client_of_1_0_gets_a_card_of_1_0_alone(home: House, headers: dict[str, str]) -> None:
     await home.agent(CallbackAgent("sales"))
     answer = await home.http.get(CARD, headers=headers)
     card = answer.json()
@@ -50,11 +51,11 @@ async def test_a_card_is_pure_1_0(home: House, headers: dict[str, str]) -> None:
     capabilities = card["capabilities"]
     assert capabilities["streaming"] and capabilities["pushNotifications"] and capabilities["extendedAgentCard"]
     assert {each["uri"] for each in capabilities["extensions"]} == set(EXTENSIONS)
-    assert verified(card, home.gateway.keys) and answer.headers["vary"] == "A2A-Version"
+    assert len(card["signatures"]) == 1 and verified(card, home.gateway.keys) and answer.headers["vary"] == "A2A-Version"
 
 
-@pytest.mark.parametrize(("path", "version"), [(CARD, "0.3"), (CARD, "0.3.0"), (OLD_CARD, None), (OLD_CARD, "0.3")])
-async def test_a_client_of_0_3_gets_a_card_of_both(home: House, path: str, version: str | None) -> None:
+@pytest.mark.parametrize(("path", "version"), [(CARD, None), (CARD, "0.3"), (CARD, "0.3.0"), (OLD_CARD, None), (OLD_CARD, "0.3")])
+async def test_a_client_of_0_3_or_of_no_version_gets_a_card_of_both(home: House, path: str, version: str | None) -> None:
     await home.agent(CallbackAgent("sales"))
     answer = await home.http.get(path, headers={"A2A-Version": version} if version else {})
     card = answer.json()
@@ -67,7 +68,7 @@ async def test_a_client_of_0_3_gets_a_card_of_both(home: House, path: str, versi
     new = ParseDict(card, AgentCard(), ignore_unknown_fields=True)
     assert [each.protocol_version for each in new.supported_interfaces] == ["1.0", "1.0", "0.3", "0.3"]
     assert verified(card, home.gateway.keys) and not verified({**card, "url": "https://evil.test"}, home.gateway.keys)
-    assert answer.headers["etag"] != (await home.http.get(CARD)).headers["etag"]
+    assert answer.headers["etag"] != (await home.http.get(CARD, headers=NEW)).headers["etag"]
     again = await home.http.get(path, headers={**({"A2A-Version": version} if version else {}), "If-None-Match": answer.headers["etag"]})
     assert again.status_code == 304
 

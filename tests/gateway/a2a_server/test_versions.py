@@ -42,7 +42,7 @@ async def test_a_patch_number_is_passed_over(home: House, door: str) -> None:
 async def test_no_card_of_ours_has_a_patch_number_and_one_of_anothers_is_read_without(home: House) -> None:
     await home.agent(CallbackAgent("sales"))
     card = (await home.http.get("/agents/sales/.well-known/agent-card.json")).json()
-    assert {each["protocolVersion"] for each in card["supportedInterfaces"]} == {"1.0"}
+    assert {each["protocolVersion"] for each in card["supportedInterfaces"]} == {"1.0", "0.3"}
     interface = {"url": "https://a.example/", "protocolBinding": "JSONRPC"}
     given = {"name": "A", "description": "A.", "version": "1", "supportedInterfaces": [{**interface, "protocolVersion": "1.0.1"}]}
     assert [each.version for each in read_card(given).interfaces] == ["1.0"]

@@ -55,8 +55,7 @@ async def test_a_card_that_a_pinned_key_signed_is_verified_and_kept_as_it_came(d
         verbatim = (await desk.ask("GET", "/api/agents/sales/card")).json()
         assert (verbatim["name"], len(verbatim["signatures"]), url in str(verbatim)) == ("Sales Agent (EU)", 1, True)
         ours = (await desk.home.http.get("/agents/sales/.well-known/agent-card.json")).json()
-        assert len(ours["signatures"]) == 1
-        assert ours["signatures"] != verbatim["signatures"]
+        assert ours["signatures"] and verbatim["signatures"][0] not in ours["signatures"]
 
 
 async def approved(desk: Reception) -> Any:
