@@ -46,8 +46,8 @@ class AgUi:
     options: ClassVar[type[VendorOptions]] = AgUiOptions
 
     async def describe(self, line: Line[AgUiOptions]) -> AgentFacts:
-        """There is nothing to be read of an agent, but an answer of any kind says that it is there."""
-        await line.ask(Request("HEAD", line.options.path, also=(400, 405, 406, 415, 422, 501)))
+        """Nothing tells of an agent, but any answer says that its server is there; behind Express, HEAD is answered with 404."""
+        await line.ask(Request("HEAD", line.options.path, also=(400, 404, 405, 406, 411, 415, 422, 501)))
         return AgentFacts(line.options.title, line.options.about)
 
     async def run(self, turn: Turn, line: Line[AgUiOptions]) -> AsyncIterator[Event]:

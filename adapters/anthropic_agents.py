@@ -20,9 +20,10 @@ from adapters.contract import (
 )
 from adapters.frames import Frame, Head
 from adapters.managed_session import SessionReader
-from adapters.model_failures import FOREIGN, SESSION_LOST
+from adapters.model_failures import FOREIGN
 from adapters.task import Part
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
+from adapters.vendor_faults import SESSION_LOST
 from adapters.vendor_line import Line, Request, quoted
 
 VERSION: Final = {"anthropic-version": "2026-10-21", "anthropic-beta": "managed-agents-2026-04-01"}

@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from adapters.task import Part
 
+MEDIA: Final = frozenset({"audio", "document", "file", "image", "image_url", "video"})
 ASKING: Final = ("question", "message", "text", "prompt", "description")  # members of what an agent asks that are for people
 
 
@@ -22,6 +23,29 @@ def text_in(content: Any) -> str:
     if isinstance(content, str):
         return content
     return "".join(block["text"] for block in content or () if isinstance(block, dict) and block.get("type") == "text")
+
+
+def files_in(content: Any) -> tuple[Part, ...]:
+    """The images, sounds and files of a content: blocks of OpenAI, of Anthropic and of LangChain's two forms."""
+    blocks = content if isinstance(content, list) else ()
+    found = (_file_of(block) for block in blocks if isinstance(block, dict) and block.get("type") in MEDIA)
+    return tuple(part for part in found if part is not None)
+
+
+def _file_of(block: dict[str, Any]) -> Part | None:
+    """None of a block that names no bytes and no address, such as the id of an uploaded file."""
+    source = block.get("image_url") or block.get("source") or block.get("file") or block
+    told = source if isinstance(source, dict) else {"url": source}
+    kind = str(told.get("mime_type") or told.get("media_type") or "")
+    name = str(told.get("filename") or "")
+    url = told.get("url") or told.get("file_data")
+    head, found, data = str(url or "").partition(";base64,")
+    if found and head.startswith("data:"):
+        return Part(raw=data, media_type=head.removeprefix("data:"), filename=name)
+    raw = told.get("base64") or told.get("data")
+    if isinstance(raw, str):
+        return Part(raw=raw, media_type=kind, filename=name)
+    return Part(url=url, media_type=kind, filename=name) if isinstance(url, str) and url else None
 
 
 def as_text(value: Any) -> str:

@@ -287,6 +287,15 @@ class Reattachable(Protocol):
         ...
 
 
+@runtime_checkable
+class Stoppable(Protocol):
+    """An Adapter whose agents go on with a turn that nobody waits for any more."""
+
+    async def stop(self, ref: VendorRef, call: Call) -> None:
+        """Ends the run at the agent, where the agent has a way for it. Raises UpstreamFault."""
+        ...
+
+
 class Adapter(Protocol):
     """One language. Yields any number of events, and ends with exactly one of ENDINGS."""
 

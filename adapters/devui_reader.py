@@ -5,10 +5,9 @@ from typing import Any, Final
 
 from adapters.chat_content import question_in
 from adapters.contract import AnswerRefused, Event, Failed, Prompt
-from adapters.model_failures import LOST, SESSION_LOST
 from adapters.response_items import approval
 from adapters.response_reader import ResponseReader
-from adapters.vendor_faults import BUSY, NOT_TAKEN
+from adapters.vendor_faults import BUSY, LOST, NOT_TAKEN, SESSION_LOST
 
 RUNS_ALREADY: Final = "The agent is at work on another run, and takes one at a time"
 AT_WORK: Final = "already running"  # in the text of an error, which has no code

@@ -5,23 +5,30 @@ from typing import Any, Final
 
 from adapters.chat_content import content_of, question_in
 from adapters.contract import Prompt, Turn, usage
-from adapters.task import Message
+from adapters.task import Message, text_of
 
 MESSAGES: Final = "messages"
 
 
-def input_of(turn: Turn) -> dict[str, Any]:
-    """Answers name their interrupts: a bare value would answer whichever interrupt is open on the thread."""
+def input_of(turn: Turn, member: str = "") -> dict[str, Any]:
+    """`member`: that of the state which takes what the person says, in a graph without messages.
+
+    Answers name their interrupts: a bare value would answer whichever interrupt is open on the thread.
+    """
     if turn.answers:
         return {"command": {"resume": {each.prompt.id: each.value for each in turn.answers}}}
-    return {"input": _messages(turn.message)}
+    return {"input": _state(turn.message, member)}
 
 
-def _messages(message: Message) -> dict[str, Any]:
+def _state(message: Message, member: str) -> dict[str, Any]:
     """Objects are members of the graph's state, everything else is what the person says."""
     state = {name: value for part in message.parts if isinstance(part.data, dict) for name, value in part.data.items()}
     rest = [part for part in message.parts if not isinstance(part.data, dict)]
-    return {MESSAGES: [{"role": "user", "content": content_of(rest)}], **state} if rest else state
+    if not rest:
+        return state
+    text = all(isinstance(part.text, str) for part in rest)
+    content = text_of(tuple(rest)) if member and text else content_of(rest)
+    return {**({member: content} if member else {MESSAGES: [{"role": "user", "content": content}]}), **state}
 
 
 def prompt_of(interrupt: Mapping[str, Any]) -> Prompt:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from adapters.chat_content import text_in
+from adapters.chat_content import files_in, text_in
 from adapters.contract import ArtifactPiece, Ask, Done, Event, Failed, Ref, VendorRef
 from adapters.frames import End, Frame, Head, JsonBody, SseFrame
 from adapters.graph_messages import MESSAGES, id_of, prompt_of, usage_of
@@ -91,9 +91,11 @@ class GraphReader:
     def _end(self) -> Iterator[Event]:
         answers = list(self._answers())
         for message in answers:
-            text = text_in(message["content"])
-            if text not in self._streamed.values():
-                yield ArtifactPiece(Artifact(id_of(message), (Part(text=text),)))
+            name, text = id_of(message), text_in(message["content"])
+            streamed = not text or text in self._streamed.values()
+            parts = (*(() if streamed else (Part(text=text),)), *files_in(message["content"]))
+            if parts:
+                yield ArtifactPiece(Artifact(name, parts), append=streamed and name in self._streamed)
         others = {name: value for name, value in self._state.items() if name != MESSAGES and value is not None}
         if others and others != {name: value for name, value in self._before.items() if name in others}:
             yield ArtifactPiece(Artifact(STATE, (Part(data=others, media_type="application/json"),), name=STATE))
@@ -107,7 +109,8 @@ class GraphReader:
         messages = self._state.get(MESSAGES, [])
         last = max((place for place, each in enumerate(messages) if each["type"] == "human"), default=-1)
         fresh = (each for each in messages[last + 1 :] if id_of(each) not in (self._old or ()))
-        return (each for each in fresh if each["type"] == "ai" and text_in(each["content"]) and not each.get("tool_calls"))
+        told = (each for each in fresh if each["type"] == "ai" and not each.get("tool_calls"))
+        return (each for each in told if text_in(each["content"]) or files_in(each["content"]))
 
 
 def _failed(said: Mapping[str, Any]) -> Failed:

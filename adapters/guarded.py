@@ -3,8 +3,8 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from typing import cast
+from contextlib import aclosing, suppress
+from typing import Final, cast
 
 from msgspec.structs import replace
 
@@ -23,6 +23,7 @@ from adapters.contract import (
     InvalidAnswer,
     Reattachable,
     Ref,
+    Stoppable,
     Turn,
     Unreachable,
     UpstreamFault,
@@ -35,6 +36,7 @@ from adapters.task import Task
 
 LATE = "The agent did not answer in time"
 QUIET = "The agent gave no sign of life for too long"
+STOP_SECONDS: Final = 2.0  # that an agent has to take in that its turn is over
 SILENT = "The agent's answer broke off"
 
 
@@ -55,6 +57,7 @@ class Guarded:
         try:
             while True:
                 visit.enter()
+                ref = turn.ref if turn.answers else None
                 async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.run(turn, visit.call))) as events:
                     event = await _next(events, bound)
                     delay = None
@@ -68,6 +71,9 @@ class Guarded:
                         if bound.fault is not None and not begun:
                             event = _still_waiting(turn, bound.fault) or event
                         begun = begun or not isinstance(event, Ref)
+                        ref = event.ref if isinstance(event, Ref) else ref
+                        if isinstance(event, Failed) and event.kind == AGENT_LATE and ref is not None:
+                            await self._stop(ref, visit.call)
                         yield visit.marked(event) if isinstance(event, Ref) else event
                         if isinstance(event, ENDINGS):
                             if bound.fault is not None:
@@ -80,6 +86,15 @@ class Guarded:
         finally:
             visit.leave()
             bound.lift()
+
+    async def _stop(self, ref: VendorRef, call: Call) -> None:
+        """Tells the agent to end a turn whose time is over: one that goes on would keep the conversation's next turn waiting."""
+        inner, until = self._inner, asyncio.get_running_loop().time() + STOP_SECONDS
+        if not isinstance(inner, Stoppable):
+            return
+        with suppress(UpstreamFault, EgressRefused, TimeoutError):  # the turn has failed, whether the agent takes this or not
+            async with asyncio.timeout_at(until):
+                await inner.stop(ref, replace(call, deadline=until))
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
         """As the adapter inside, at the endpoint that has the task; the turn's failure in place of an error. Raises CannotReattach."""

@@ -19,9 +19,13 @@ END_NODE: Final = "__end__"
 
 
 class LangGraphOptions(VendorOptions):
-    """`assistant`: a graph's name, or an assistant's id. `nodes`: those whose tokens are the answer; none named: all."""
+    """`assistant`: a graph's name, or an assistant's id. `nodes`: those whose tokens are the answer; none named: all.
+
+    `text`: the member of the state that a text becomes, in a graph whose state has no `messages`.
+    """
 
     assistant: str
+    text: str = ""
     nodes: tuple[str, ...] = ()
 
 
@@ -29,7 +33,9 @@ class LangGraph:
     """A thread is a conversation, a run is a turn."""
 
     kind: ClassVar[str] = "langgraph"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
+    features: ClassVar[Features] = Features(
+        streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE, keeps_sessions=True
+    )
     options: ClassVar[type[VendorOptions]] = LangGraphOptions
 
     async def describe(self, line: Line[LangGraphOptions]) -> AgentFacts:
@@ -45,7 +51,12 @@ class LangGraph:
         thread = (turn.ref.context_id if turn.ref else "") or str((await line.json(Request("POST", "/threads", {})))["thread_id"])
         yield Ref(VendorRef(thread))
         modes = ["updates", "messages-tuple", "values"] if turn.stream else ["updates", "values"]
-        body = {"assistant_id": line.options.assistant, **input_of(turn), "stream_mode": modes, "multitask_strategy": "reject"}
+        body = {
+            "assistant_id": line.options.assistant,
+            **input_of(turn, line.options.text),
+            "stream_mode": modes,
+            "multitask_strategy": "reject",
+        }
         frames, ref = line.frames(Request("POST", f"/threads/{quoted(thread)}/runs/stream", body)), VendorRef()
         async with aclosing(read(GraphReader(thread, line.options.nodes), frames)) as events:
             async for event in events:

@@ -6,10 +6,10 @@ from typing import Any, Final
 from adapters.chat_content import question_in, text_in
 from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, usage
 from adapters.frames import Frame, SseFrame
-from adapters.model_failures import FOREIGN, LOST, SESSION_LOST, failure_in, failure_of
+from adapters.model_failures import FOREIGN, failure_in, failure_of
 from adapters.task import Artifact, Part
 from adapters.vendor import said
-from adapters.vendor_faults import FAILED
+from adapters.vendor_faults import FAILED, LOST, SESSION_LOST
 
 CALLS: Final = ("agent.tool_use", "agent.mcp_tool_use", "agent.custom_tool_use")
 CUSTOM: Final = "agent.custom_tool_use"

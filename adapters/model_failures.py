@@ -7,9 +7,7 @@ from adapters.task import Message
 from adapters.vendor_faults import BUSY, FAILED, TOO_MANY
 
 AGENT_BUDGET: Final = "AGENT_BUDGET"  # the kind of a Failed: nobody may spend more there until the agent's owner allows it
-SESSION_LOST: Final = "SESSION_LOST"  # the kind of a Failed: the agent no longer has the conversation
 SPENT: Final = "The agent's spending limit is reached"
-LOST: Final = "The agent no longer has this conversation"
 REFUSED: Final = "The agent refuses to do this"
 WITHHELD: Final = "A content filter of the agent withheld the answer"
 INCOMPLETE: Final = "The agent's answer is incomplete"

@@ -8,11 +8,12 @@ from msgspec import UNSET
 
 from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, InvalidAnswer, Ref, Turn, UpstreamFault, VendorRef
 from adapters.frames import Frame, Head, SseFrame
-from adapters.model_failures import FOREIGN, LOST, SESSION_LOST, failure_in, failure_of
+from adapters.model_failures import FOREIGN, failure_in, failure_of
 from adapters.required_actions import foreign_actions, open_actions, prompts_of, result_event
 from adapters.response_items import is_aside, items_of, outputs_of, usage_of
 from adapters.task import Artifact, Message, Part
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
+from adapters.vendor_faults import LOST, SESSION_LOST
 from adapters.vendor_line import Line, Request, quoted
 
 BETA: Final = {"openai-beta": "agents=v1"}

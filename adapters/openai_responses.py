@@ -2,18 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import structlog
 from msgspec.structs import replace
 
-from adapters.contract import ENDINGS, CannotReattach, Event, PromptKind, Ref, Turn, VendorRef
+from adapters.contract import ENDINGS, AgentFault, CannotReattach, Event, PromptKind, Ref, Turn, VendorRef
 from adapters.devui_reader import DevUiReader
 from adapters.response_items import devui_answers, items_of, result_of
 from adapters.response_reader import ResponseReader, asked_again
 from adapters.vendor import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read
+from adapters.vendor_faults import NOT_TAKEN, UNKNOWN
 from adapters.vendor_line import Line, Request, quoted
 
+NO_SUCH_MODEL: Final = "model_not_found"  # the code of OpenAI's 404 for a model that it does not have
 log = structlog.get_logger()
 
 
@@ -44,7 +46,7 @@ class OpenAIResponses:
     async def describe(self, line: Line[ResponsesOptions]) -> AgentFacts:
         model = line.options.model
         if line.options.dialect == "openai":
-            name = str((await line.json(Request("GET", f"/models/{quoted(model)}")))["id"])
+            name = await _model_name(line)
             return AgentFacts(name, f"The model {name}.")
         about = await line.json(Request("GET", f"/entities/{quoted(model)}/info"))
         name, schema = str(about["name"] or model), about.get("input_schema") or {}
@@ -103,6 +105,21 @@ def _called(options: ResponsesOptions, before: str, user: str) -> dict[str, Any]
         "safety_identifier": user,
     }
     return {name: value for name, value in said.items() if value}
+
+
+async def _model_name(line: Line[ResponsesOptions]) -> str:
+    """The model's id as its server tells it. Servers need not have the request: then the operator's word is taken for it.
+
+    Raises UpstreamFault, also where the server says that it has no such model.
+    """
+    model = line.options.model
+    try:
+        about = await line.json(Request("GET", f"/models/{quoted(model)}"))
+    except AgentFault as fault:
+        if fault.public not in (UNKNOWN, NOT_TAKEN) or NO_SUCH_MODEL in fault.detail:
+            raise
+        return model
+    return str(about["id"])
 
 
 def _input(turn: Turn, devui: bool) -> str | list[dict[str, Any]]:

@@ -33,8 +33,9 @@ from adapters.contract import (
 )
 from adapters.egress import Egress
 from adapters.frames import End, Frame
+from adapters.lost_sessions import notice_loss
 from adapters.task import Message, Part, Role, Task
-from adapters.vendor_answers import MALFORMED, enforce_contract, unreadable
+from adapters.vendor_answers import MALFORMED, enforce_contract, say_something, unreadable
 from adapters.vendor_line import Line, Place
 from policies.principal import Principal
 
@@ -67,6 +68,7 @@ class Features(Struct, frozen=True):
     files: bool = False
     parallel: bool = False  # has no sessions, so that turns of one conversation need not wait for each other
     questions: OpenQuestions = OpenQuestions.ONE  # of a session; the gateway keeps a new task out of a session whose one question is open
+    keeps_sessions: bool = False  # an unknown session (404, 410) means that the agent has lost it, as long as the agent itself is there
     shares_questions: bool = False  # one session may tell another's: the gateway takes none whose id a task of another caller holds
 
 
@@ -233,10 +235,7 @@ class VendorAgent:
         """Raises UpstreamFault."""
         line = self._line(call, turn.session)
         key, run = (call.target.tenant, call.target.name, turn.session), ""
-        async with (
-            self._alone(key) as gate,
-            aclosing(enforce_contract(self.vendor.run(self._known(key, turn, gate.last), line), line)) as events,
-        ):
+        async with self._alone(key) as gate, aclosing(self._told(self._known(key, turn, gate.last), line)) as events:
             async for event in events:
                 if isinstance(event, Ref):
                     if turn.ref is not None and turn.ref.session:
@@ -250,13 +249,25 @@ class VendorAgent:
                     event = Canceled()
                 yield event
 
+    def _told(self, turn: Turn, line: Line[Any]) -> AsyncGenerator[Event, None]:
+        """What a turn tells, under the contract of adapters."""
+        events = say_something(enforce_contract(self.vendor.run(turn, line), line))
+        if not self.vendor.features.keeps_sessions or turn.ref is None or not turn.ref.context_id:
+            return events
+        return notice_loss(events, turn.ref, lambda: self.vendor.describe(line))
+
+    async def stop(self, ref: VendorRef, call: Call) -> None:
+        """As Stoppable has it. Raises UpstreamFault."""
+        if self.vendor.features.cancels and ref.task_id:
+            await _strictly(self.vendor.cancel(ref, self._line(call)))
+
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
         """As Reattachable has it: the run tells all of its answer again. Raises CannotReattach and UpstreamFault."""
         ref, vendor = turn.ref or VendorRef(), self.vendor
         if not isinstance(vendor, Joining) or not ref.task_id:
             raise CannotReattach
         line, key = self._line(call, turn.session), (call.target.tenant, call.target.name, turn.session)
-        async with self._alone(key), aclosing(enforce_contract(vendor.join(ref, line), line)) as events:
+        async with self._alone(key), aclosing(say_something(enforce_contract(vendor.join(ref, line), line))) as events:
             async for event in events:
                 if isinstance(event, Failed | Done) and await self._stopped((*key[:2], ref.task_id)):
                     event = Canceled()

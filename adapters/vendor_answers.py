@@ -6,12 +6,14 @@ from typing import Any, Final, cast
 
 from msgspec.structs import replace
 
-from adapters.contract import CITATIONS, USAGE, ArtifactPiece, Ask, Canceled, Event, Failed, InvalidAnswer, Progress
+from adapters.contract import CITATIONS, USAGE, ArtifactPiece, Ask, Canceled, Done, Event, Failed, InvalidAnswer, Progress
 from adapters.frames import UNREADABLE
 from adapters.internals import Sieve, meanwhile, undone
 from adapters.namespace import in_its_own_name
+from adapters.task import Message, Part, Role
 from adapters.vendor_line import Line
 
+NOTHING_SAID: Final = "The agent completed the turn and said nothing."
 PAGES: Final = ("https://", "http://")
 NOTES: Final = frozenset({USAGE, CITATIONS})  # of the gateway's names in metadata, those that adapters give
 MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError)  # what reading an answer of another shape raises
@@ -37,6 +39,17 @@ async def enforce_contract(events: AsyncIterator[Event], line: Line[Any]) -> Asy
                 yield event
     except MALFORMED as error:
         raise unreadable(error) from error
+
+
+async def say_something(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """The events of a turn; where it is done and told nothing, its last message says so."""
+    told = False
+    async with aclosing(events) as arriving:
+        async for event in arriving:
+            told = told or isinstance(event, ArtifactPiece)
+            if isinstance(event, Done) and event.message is None and not told:
+                event = replace(event, message=Message("m-agent", Role.AGENT, (Part(text=NOTHING_SAID),)))
+            yield event
 
 
 def _leading_to_pages(ask: Ask) -> Ask:

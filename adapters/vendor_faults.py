@@ -8,9 +8,11 @@ from adapters.contract import AgentFault
 BUSY: Final = "AGENT_BUSY"
 REFUSES: Final = "AGENT_REFUSES"
 UPSTREAM: Final = "UPSTREAM"
+SESSION_LOST: Final = "SESSION_LOST"  # the kind of a Failed: the agent no longer has the conversation
 CREDENTIAL: Final = "The agent refuses the credential that the gateway shows it"
 SESSION_BUSY: Final = "The agent is busy with another turn of this conversation"
 TOO_MANY: Final = "The agent takes no more requests at the moment"
+LOST: Final = "The agent no longer has this conversation"
 UNKNOWN: Final = "The agent does not know what it was asked for"
 NOT_TAKEN: Final = "The agent does not take the request"
 MOVED: Final = "The agent has moved: it answers with a redirect, which is not followed"

@@ -146,3 +146,8 @@ async def test_an_agent_is_there_when_it_answers_at_all() -> None:
 
 async def test_a_run_is_not_said_to_be_stopped() -> None:
     assert await canceled("ag-ui", {}, [], VendorRef("t", "r")) is CancelOutcome.UNSUPPORTED
+
+
+async def test_a_server_that_knows_no_head_is_registered() -> None:
+    facts = await described("ag-ui", {"title": "Clerk", "about": "Files things."}, [exchange("HEAD", "", status=404)])
+    assert facts.name == "Clerk"

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from adapters.agentforce import MessageReader
+from adapters.agentforce_reader import MessageReader
 from adapters.contract import Answer, ArtifactPiece, Ask, Done, Event, Failed, Progress, Prompt, PromptKind, Ref, VendorRef
 from adapters.frames import End, Head, JsonBody, SseFrame
+from adapters.task import text_of
 from adapters.vendor import BadOptions, CancelOutcome, options_of, parse
+from adapters.vendor_answers import NOTHING_SAID
 from tests.adapters.hand_written import SESSION, asked, canceled, exchange
 from tests.adapters.replay import outcome, vendor_of
 
@@ -120,3 +122,22 @@ async def test_a_turn_is_not_said_to_be_stopped() -> None:
 def test_a_domain_is_an_origin(domain: str) -> None:
     with pytest.raises(BadOptions, match=r"upstream\.domain"):
         options_of(vendor_of("agentforce"), {**UPSTREAM, "domain": domain})
+
+
+async def test_a_session_that_ended_without_an_answer_fails_with_its_reason_and_is_given_up() -> None:
+    events = await asked("agentforce", UPSTREAM, [reply({"type": "SessionEnded", "reason": "Timeout"})], ref=REF, stream=False)
+    assert isinstance(events[-1], Failed) and events[-1].kind == "SESSION_LOST"
+    assert [event.ref.over for event in events if isinstance(event, Ref)] == [False, True]
+
+
+async def test_an_unknown_session_fails_with_its_reason_and_is_given_up() -> None:
+    gone = exchange("POST", "/sessions/s-1/messages", status=404, json={"message": "no such session"})
+    events = await asked("agentforce", UPSTREAM, [gone], ref=REF, stream=False)
+    assert isinstance(events[-1], Failed) and events[-1].kind == "SESSION_LOST"
+    assert [event.ref.over for event in events if isinstance(event, Ref)] == [False, True]
+
+
+async def test_a_turn_that_completes_without_a_word_says_so() -> None:
+    events = await asked("agentforce", UPSTREAM, [exchange("POST", "/sessions/s-1/messages/stream", sse=[{"message": END}])], ref=REF)
+    assert isinstance(events[-1], Done) and events[-1].message is not None
+    assert text_of(events[-1].message.parts) == NOTHING_SAID

@@ -2,14 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from adapters.contract import Canceled, Done, Event, Failed, Ref
+from adapters.contract import ArtifactPiece, Canceled, Done, Event, Failed, Ref, VendorRef
 from adapters.egress import Egress
+from adapters.frames import End, JsonBody
+from adapters.graph_messages import input_of
+from adapters.graph_reader import GraphReader
 from adapters.guarded import Guarded
 from adapters.langgraph import LangGraph
-from adapters.vendor import agent_of
+from adapters.task import Part
+from adapters.vendor import agent_of, parse
 from tests.adapters.replay import call_of, gathered
 from tests.fakes.a2a_agents import serving
 from tests.fakes.a2a_calls import said, turn
@@ -58,3 +63,46 @@ async def test_a_turn_ends_as_the_run_did(egress: Egress, status: str, ending: t
         events = await gathered(process(egress).run(turn("hello"), call_of("langgraph", {"assistant": "echo"}, url)))
     assert isinstance(events[-1], ending)
     assert said(events[:-1]) == "echo: hello"
+
+
+async def test_a_thread_that_is_gone_fails_with_its_reason_and_is_given_up(egress: Egress) -> None:
+    async with serving(GraphServer()) as url:
+        call = call_of("langgraph", {"assistant": "echo"}, url)
+        events = await gathered(process(egress).run(turn("hello", VendorRef("thread-9")), call))
+    assert isinstance(events[-1], Failed) and events[-1].kind == "SESSION_LOST"
+    assert events[-2] == Ref(VendorRef("thread-9", over=True))
+
+
+async def test_a_server_that_does_not_know_its_graph_either_has_lost_no_thread(egress: Egress) -> None:
+    async with serving(GraphServer()) as url:
+        call = call_of("langgraph", {"assistant": "another"}, url)
+        events = await gathered(process(egress).run(turn("hello", VendorRef("thread-9")), call))
+    assert isinstance(events[-1], Failed) and events[-1].kind == "UPSTREAM"
+
+
+async def test_a_run_whose_time_is_over_is_stopped(egress: Egress) -> None:
+    graph = GraphServer()
+    async with serving(graph) as url, asyncio.timeout(60):
+        events = await gathered(process(egress).run(turn("slow please"), call_of("langgraph", {"assistant": "echo"}, url, seconds=1)))
+    assert isinstance(events[-1], Failed) and events[-1].kind == "AGENT_LATE"
+    assert graph.canceled.is_set()
+
+
+@pytest.mark.parametrize(
+    ("block", "part"),
+    [
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}, Part(raw="AAAA", media_type="image/png")),
+        ({"type": "image", "source_type": "base64", "data": "AAAA", "mime_type": "image/png"}, Part(raw="AAAA", media_type="image/png")),
+        ({"type": "image", "base64": "AAAA", "mime_type": "image/png"}, Part(raw="AAAA", media_type="image/png")),
+        ({"type": "image", "source": {"data": "AAAA", "media_type": "image/png"}}, Part(raw="AAAA", media_type="image/png")),
+        ({"type": "image", "url": "https://pictures.example/1.png"}, Part(url="https://pictures.example/1.png")),
+    ],
+)
+def test_an_image_of_an_answer_is_a_part_of_it(block: dict[str, Any], part: Part) -> None:
+    answer = {"type": "ai", "id": "m-1", "content": [{"type": "text", "text": "Here"}, block]}
+    events = list(parse(GraphReader("thread-1"), [JsonBody({"messages": [answer]}), End(True)]))
+    assert [event.artifact.parts for event in events if isinstance(event, ArtifactPiece)] == [(Part(text="Here"), part)]
+
+
+def test_a_graph_without_messages_takes_a_text_in_the_member_that_its_operator_names() -> None:
+    assert input_of(turn("hello"), "question") == {"input": {"question": "hello"}}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Answer, ArtifactPiece, Ask, Done, Failed, Prompt, PromptKind, Ref, VendorRef
+from adapters.contract import AgentFault, Answer, ArtifactPiece, Ask, Done, Failed, Prompt, PromptKind, Ref, VendorRef
 from adapters.task import text_of
 from adapters.vendor import CancelOutcome
 from tests.adapters.hand_written import asked, canceled, described, exchange
@@ -209,3 +209,14 @@ async def test_a_text_that_ends_under_another_id_than_it_was_streamed_under_is_t
     ]
     events = await asked("openai-responses", PLAIN, talk)
     assert "".join(event.artifact.parts[0].text for event in events if hasattr(event, "artifact")) == "Hello"
+
+
+async def test_a_server_without_the_request_for_a_model_is_registered_by_the_operators_word() -> None:
+    facts = await described("openai-responses", PLAIN, [exchange("GET", "/models/gpt-5", status=404, json={"detail": "Not Found"})])
+    assert facts.name == "gpt-5"
+
+
+async def test_a_model_that_the_server_does_not_have_is_not_registered() -> None:
+    missing = {"error": {"message": "no such model", "code": "model_not_found"}}
+    with pytest.raises(AgentFault):
+        await described("openai-responses", PLAIN, [exchange("GET", "/models/gpt-5", status=404, json=missing)])
