@@ -9,12 +9,14 @@ from adapters.a2a_wire import rpc
 from adapters.a2a_wire.tolerant import PeerEvent
 from adapters.a2a_wire.transport import ANSWER_LIMIT, Peer, Transport, seconds_left
 from adapters.aws_access import is_signed
-from adapters.contract import Call
-from adapters.egress import Egress
+from adapters.contract import Call, UpstreamFault
+from adapters.egress import Egress, Streamed
+from adapters.http1 import Fetched
 from adapters.request_signing import NoSigner, Signer
 from adapters.sse import until_cut
 from adapters.task import Message, Task
 from adapters.unhurried import unhurried
+from adapters.vendor_faults import with_retry_after
 from policies.strict_json import LARGE, off_loop
 
 
@@ -56,7 +58,7 @@ class JsonRpcTransport:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 whole = await answer.read(self._limit)
                 if answer.status != 200:
-                    raise rpc.http_fault(answer.status, whole, answer.headers.get("www-authenticate", ""))
+                    raise _refusal(answer, whole)
                 yield await off_loop(rpc.read_event, whole, request_id)
                 return
             async with aclosing(until_cut(unhurried(answer), self._limit, call.heard)) as events:
@@ -85,8 +87,14 @@ class JsonRpcTransport:
             idempotent=method == _dialect(peer).get,
         )
         if answer.status != 200:
-            raise rpc.http_fault(answer.status, answer.body, answer.headers.get("www-authenticate", ""))
+            raise _refusal(answer, answer.body)
         return answer.body, request_id
+
+
+def _refusal(answer: Fetched | Streamed, body: bytes) -> UpstreamFault:
+    """The fault that an answer other than HTTP 200 means, with the Retry-After of the agent."""
+    fault = rpc.http_fault(answer.status, body, answer.headers.get("www-authenticate", ""))
+    return with_retry_after(fault, answer.status, answer.headers)
 
 
 def _dialect(peer: Peer) -> rpc.Dialect:

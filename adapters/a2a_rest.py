@@ -19,6 +19,7 @@ from adapters.request_signing import NoSigner, Signer
 from adapters.sse import until_cut
 from adapters.task import Message, StreamResponse, Task, encode
 from adapters.unhurried import unhurried
+from adapters.vendor_faults import with_retry_after
 from policies.strict_json import LARGE, BadJson, off_loop, parse
 
 _SEND: Final = "/message:send"
@@ -63,7 +64,7 @@ class RestTransport:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 whole = await answer.read(self._limit)
                 if answer.status != 200:
-                    raise _challenged(answer) or _fault(answer.status, whole, METHOD_NOT_FOUND if path == _STREAM else TASK_NOT_FOUND)
+                    raise _challenged(answer) or _fault(answer, whole, METHOD_NOT_FOUND if path == _STREAM else TASK_NOT_FOUND)
                 yield await off_loop(_read_event, whole, peer)
                 return
             async with aclosing(until_cut(unhurried(answer), self._limit, call.heard)) as events:
@@ -91,7 +92,7 @@ class RestTransport:
             idempotent=method == "GET",
         )
         if answer.status != 200:
-            raise _challenged(answer) or _fault(answer.status, answer.body, METHOD_NOT_FOUND if path == _SEND else TASK_NOT_FOUND)
+            raise _challenged(answer) or _fault(answer, answer.body, METHOD_NOT_FOUND if path == _SEND else TASK_NOT_FOUND)
         return answer.body
 
 
@@ -167,8 +168,9 @@ def _challenged(answer: _Answer) -> UpstreamFault | None:
     return Challenged(answer.status, challenge, public=f"The agent refused the gateway's credential (HTTP {answer.status})")
 
 
-def _fault(status: int, body: bytes, unknown: int) -> UpstreamFault:
-    """What an answer other than HTTP 200 means. `unknown`: the code of a 404 that says nothing else."""
+def _fault(answer: _Answer, body: bytes, unknown: int) -> UpstreamFault:
+    """The fault that an answer other than HTTP 200 means. `unknown`: the code of a 404 that says nothing else."""
+    status = answer.status
     if status in (401, 403):
         return UpstreamFault(f"The agent refused the gateway's credential (HTTP {status})")
     try:
@@ -176,7 +178,7 @@ def _fault(status: int, body: bytes, unknown: int) -> UpstreamFault:
     except BadJson:
         value = None
     code = unknown if status == 404 else _STATUS_CODES.get(status, 0)
-    return _error_in(value, f"HTTP {status}", code)
+    return with_retry_after(_error_in(value, f"HTTP {status}", code), status, answer.headers)
 
 
 def _error_in(value: Any, said: str, code: int) -> UpstreamFault:

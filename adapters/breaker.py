@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable
 from typing import Final
 
-from adapters.contract import UpstreamFault
+from adapters.contract import Failure, UpstreamFault
 
 FAULTS_MAX: Final = 5  # in a row
 PAUSE_SECONDS: Final = 2.5
@@ -17,6 +17,7 @@ class LeftAlone(UpstreamFault):
 
     retryable = True
     unsent = True
+    failure = Failure.UNREACHABLE
     undone = True
 
     def __init__(self, public: str, detail: str, retry_after: float) -> None:

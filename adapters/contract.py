@@ -156,7 +156,7 @@ class Failed(Struct, frozen=True):
     """Ends the turn. `reason` is for everyone and never an upstream's text; `detail` goes to the redacted log.
 
     `kind` is UpstreamFault's, or AGENT_LATE; empty: the agent itself says that it failed. `retryable`: nothing was done, and the same
-    turn may work later.
+    turn may work later, after `retry_after` seconds if the agent says so.
     """
 
     reason: str
@@ -165,6 +165,7 @@ class Failed(Struct, frozen=True):
     detail: str = ""
     kind: str = ""
     retryable: bool = False
+    retry_after: float | None = None
 
 
 class AnswerRefused(Struct, frozen=True):
@@ -204,6 +205,16 @@ BAD_ANSWER = "BAD_ANSWER"  # what an AnswerRefused without a kind is told as
 ENDINGS = (Ask, Replied, Done, Failed, AnswerRefused, Canceled)
 
 
+class Failure(StrEnum):
+    """How a call of an agent or a server failed, for callers: the member `failure` of an error."""
+
+    UNREACHABLE = "unreachable"  # no connection, or the connection broke before an answer began
+    LATE = "late"  # no answer before the deadline
+    CUT = "cut"  # the answer broke off
+    INVALID = "invalid"  # the answer is not what the protocol allows
+    BUSY = "busy"  # the other side asks to try again later
+
+
 class UpstreamFault(Exception):
     """The other side can't be reached, or answered what its protocol forbids. `public` is safe to show, and so is `kind`.
 
@@ -219,11 +230,14 @@ class UpstreamFault(Exception):
     unfit = False
     where = ""  # the address that was called, without its query
     explained = False  # whoever is told of it is an operator, who may know the cause
+    failure: Failure | None = None
 
-    def __init__(self, public: str, detail: str = "") -> None:
+    def __init__(self, public: str, detail: str = "", failure: Failure | None = None) -> None:
         super().__init__(public)
         self.public = public
         self.detail = detail
+        if failure is not None:
+            self.failure = failure
 
     @property
     def cause(self) -> str:
@@ -235,6 +249,7 @@ class InvalidAnswer(UpstreamFault):
     """The agent was reached, and answered what its protocol forbids."""
 
     kind = "INVALID_AGENT_RESPONSE"
+    failure = Failure.INVALID
 
 
 class AgentFault(UpstreamFault):

@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from adapters.addresses import EgressRefused, Targets
-from adapters.contract import Unreachable, UpstreamFault
+from adapters.contract import Failure, Unreachable, UpstreamFault
 from adapters.host_names import SystemNames
 from adapters.http1 import Dropped, Fetched, NotConnected, Pool, Target, TooLarge, Ways
 
@@ -274,7 +274,8 @@ def _fault_of(error: Exception) -> UpstreamFault:
     if isinstance(error, TooLarge):
         return UpstreamFault("the upstream's answer is too large", str(error))
     if isinstance(error, TimeoutError):
-        return Unreachable("the upstream did not answer in time", detail)
+        return Unreachable("the upstream did not answer in time", detail, Failure.LATE)
     if isinstance(error, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError)):
-        return Unreachable("the upstream can't be reached", detail)
-    return UpstreamFault("the upstream's answer can't be read", detail)
+        cut = isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionResetError, Dropped))
+        return Unreachable("the upstream can't be reached", detail, Failure.CUT if cut else Failure.UNREACHABLE)
+    return UpstreamFault("the upstream's answer can't be read", detail, Failure.INVALID)

@@ -20,6 +20,7 @@ from adapters.contract import (
     CannotReattach,
     Event,
     Failed,
+    Failure,
     InvalidAnswer,
     Reattachable,
     Ref,
@@ -82,7 +83,8 @@ class Guarded:
                         event = await _next(events, bound)
                 await self._resilience.pause(delay)
         except LeftAlone as left:
-            yield _still_waiting(turn, left) or Failed(left.public, detail=left.detail, kind=left.kind, retryable=True)
+            failed = Failed(left.public, detail=left.detail, kind=left.kind, retryable=True, retry_after=left.retry_after)
+            yield _still_waiting(turn, left) or failed
         finally:
             visit.leave()
             bound.lift()
@@ -121,7 +123,7 @@ class Guarded:
         except EgressRefused as refused:
             raise UpstreamFault(refused.public) from None
         except TimeoutError:
-            raise UpstreamFault(LATE) from None
+            raise UpstreamFault(LATE, failure=Failure.LATE) from None
 
 
 class GuardedWatcher(Guarded):
@@ -234,7 +236,7 @@ async def _next(events: AsyncIterator[Event], bound: _Bound) -> Event:
         bound.fault = Unreachable(bound.problem)
         return Failed(bound.problem, kind=AGENT_LATE)
     fault = bound.fault
-    return Failed(fault.public, detail=fault.detail, kind=fault.kind, retryable=fault.retryable)
+    return Failed(fault.public, detail=fault.detail, kind=fault.kind, retryable=fault.retryable, retry_after=fault.retry_after)
 
 
 _: type[Adapter] = Guarded

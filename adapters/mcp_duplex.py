@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from msgspec import UNSET, Raw
 
-from adapters.contract import NotSent, Unreachable, UpstreamFault
+from adapters.contract import Failure, NotSent, Unreachable, UpstreamFault
 from adapters.mcp_crossing import PROGRESS, modern_params, plain_params, word
 from adapters.mcp_hearing import CHANGES, Hearing
 from adapters.mcp_http import LATE, Exchange
@@ -155,7 +155,7 @@ class Duplex:
                     if hearing is not None:
                         await hearing.heard(message)
         except TimeoutError as error:
-            raise Unreachable(LATE, "timeout") from error
+            raise Unreachable(LATE, "timeout", Failure.LATE) from error
         finally:
             if hearing is not None:
                 self._hearing.remove(number)

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import UNSET, Raw
 
-from adapters.contract import Unreachable
+from adapters.contract import Failure, Unreachable
 from adapters.mcp_crossing import modern_params
 from adapters.mcp_duplex import Duplex
 from adapters.mcp_http import LATE, Exchange
@@ -65,7 +65,7 @@ async def _modern(duplex: Duplex, wanted: Listening, listener: Listener, seconds
                         opening.reschedule(None)
                         await listener.acknowledged(granted)
         except TimeoutError as error:
-            raise Unreachable(LATE, "no acknowledgement") from error
+            raise Unreachable(LATE, "no acknowledgement", Failure.LATE) from error
         finally:
             duplex.tell(told_of("notifications/cancelled", {"requestId": number}))
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 
 from msgspec import UNSET
 
-from adapters.contract import NotSent, Unreachable, UpstreamFault
+from adapters.contract import Failure, NotSent, Unreachable, UpstreamFault
 from adapters.egress import LIMIT, Egress, Streamed
 from adapters.mcp_wire import BadAnswer, Envelope, RequestId, check_answer, read_answer, read_envelope
 from adapters.sse import SseReader
@@ -66,7 +66,7 @@ class McpHttp:
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, expected: RequestId, seconds: float) -> Exchange:
         """Sends one request and waits for its final answer. Raises UpstreamFault: not in time, cut, no answer to this request."""
         if seconds <= 0:
-            raise NotSent(LATE, "the deadline has passed")
+            raise NotSent(LATE, "the deadline has passed", Failure.LATE)
         if url in self._plain:
             fetched = await self._egress.request("POST", url, headers=headers, body=body, timeout=seconds, limit=self._limit)
             if not is_stream(fetched.headers):
@@ -81,12 +81,12 @@ class McpHttp:
             async with asyncio.timeout(seconds), self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds) as answer:
                 return await self._read(url, answer, expected)
         except TimeoutError as error:
-            raise Unreachable(LATE, "timeout") from error
+            raise Unreachable(LATE, "timeout", Failure.LATE) from error
 
     async def converse(self, posting: Posting, ear: Hears) -> Exchange:
         """As `post`, but `ear` takes what the server sends before the answer, one message after the other."""
         if posting.seconds <= 0:
-            raise NotSent(LATE, "the deadline has passed")
+            raise NotSent(LATE, "the deadline has passed", Failure.LATE)
         cursor = _Cursor(posting.expected, self._limit, ear)
         method, headers, body = "POST", posting.headers, posting.body
         try:
@@ -104,12 +104,12 @@ class McpHttp:
                     method, body = "GET", b""
                     headers = {**posting.headers, "accept": "text/event-stream", "last-event-id": cursor.last_id}
         except TimeoutError as error:
-            raise (UpstreamFault if cursor.heard else Unreachable)(LATE, "timeout") from error
+            raise (UpstreamFault if cursor.heard else Unreachable)(LATE, "timeout", Failure.LATE) from error
         return _cut()
 
     async def _whole(self, method: str, posting: Posting, answer: Streamed) -> Exchange:
         if method == "GET":
-            raise Unreachable(CUT, f"the stream is not taken up again: {answer.status}")
+            raise Unreachable(CUT, f"the stream is not taken up again: {answer.status}", Failure.CUT)
         exchange = await whole(answer, posting.expected, self._limit)
         self._learn(posting.url, exchange)
         return exchange
@@ -234,4 +234,4 @@ async def _found(reader: SseReader, chunk: bytes, expected: RequestId) -> Envelo
 
 
 def _cut() -> Exchange:
-    raise Unreachable(CUT, "the stream ended without an answer")
+    raise Unreachable(CUT, "the stream ended without an answer", Failure.CUT)

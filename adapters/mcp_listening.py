@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw
 
-from adapters.contract import Call, Unreachable, UpstreamFault
+from adapters.contract import Call, Failure, Unreachable, UpstreamFault
 from adapters.egress import Streamed
 from adapters.mcp_crossing import checked, modern_params, word
 from adapters.mcp_get_streams import OPEN_SECONDS, PAUSE_SECONDS, GetStreams, messages
@@ -129,7 +129,7 @@ class ModernStream:
                     return
                 await self._events(answer, number, wanted, opening)
         except TimeoutError as error:
-            raise Unreachable(LATE, "no acknowledgement") from error
+            raise Unreachable(LATE, "no acknowledgement", Failure.LATE) from error
 
     async def _events(self, answer: Streamed, number: str, wanted: Listening, opening: asyncio.Timeout) -> None:
         granted: Listening | None = None
@@ -146,7 +146,7 @@ class ModernStream:
                 granted = acknowledged(params, wanted)
                 opening.reschedule(None)
                 await self._acknowledge(granted)
-        raise Unreachable(CUT, "the stream ended")
+        raise Unreachable(CUT, "the stream ended", Failure.CUT)
 
     async def _acknowledge(self, granted: Listening) -> None:
         if not self.opened:

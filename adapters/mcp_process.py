@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, cast
 import structlog
 
 from adapters.breaker import LeftAlone
-from adapters.contract import Unreachable, UpstreamFault
+from adapters.contract import Failure, Unreachable, UpstreamFault
 from adapters.mcp_duplex import Duplex
 from adapters.mcp_http import LATE
 from adapters.mcp_sessions import NotLegacy
@@ -103,7 +103,7 @@ class Process:
             async with asyncio.timeout(max(seconds, 0.001)):
                 return await asyncio.shield(self._starting)  # whoever can't wait leaves the start to others
         except TimeoutError as error:
-            raise Unreachable(LATE, "starting") from error
+            raise Unreachable(LATE, "starting", Failure.LATE) from error
 
     async def _start(self) -> Duplex:
         if self._clock() < self._not_before:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw
 
-from adapters.contract import Challenged, Unreachable, UpstreamFault
+from adapters.contract import Challenged, Failure, Unreachable, UpstreamFault
 from adapters.mcp_crossing import checked, lacking, question_for, refusal, result_for, unfinished
 from adapters.mcp_hearing import ANSWER_SECONDS
 from adapters.mcp_http import Exchange
@@ -25,6 +25,7 @@ from adapters.mcp_wire import (
     WireError,
     members_of,
 )
+from adapters.vendor_faults import with_retry_after
 from policies.strict_json import LARGE, in_reader
 
 ROUNDS_MAX: Final = 8
@@ -156,9 +157,10 @@ def _fault(request: McpRequest, exchange: Exchange, modern: bool) -> Exception:
         return HeadersDiffer("The server finds fault with the gateway's request", detail)
     if (modern and status in _OTHER_ERA) or (error is not None and error.code == UNSUPPORTED_VERSION):
         return WrongEra(f"{'modern' if modern else 'legacy'}, {detail}")
-    if status in _OUTAGES:
-        return Unreachable("The server failed", detail)
-    return UpstreamFault("The server is busy" if status == 429 else "The server failed", detail)
+    fault = Unreachable("The server failed", detail) if status in _OUTAGES else UpstreamFault("The server failed", detail)
+    if status == 429:
+        fault = UpstreamFault("The server is busy", detail, Failure.BUSY)
+    return with_retry_after(fault, status, exchange.headers)
 
 
 def _is_refusal(code: int, status: int) -> bool:

@@ -10,10 +10,11 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 from msgspec import Raw
 
-from adapters.contract import Challenged, NotSent, UpstreamFault
+from adapters.contract import Challenged, Failure, NotSent, UpstreamFault
 from adapters.mcp_http import LATE, Exchange, McpHttp
 from adapters.mcp_room import ANYBODY, retiring
 from adapters.mcp_wire import ACCEPT, CLIENT_INFO, LEGACY, UNSUPPORTED_VERSION, BadAnswer, Envelope, envelope_of, told_of
+from adapters.vendor_faults import with_retry_after
 
 SESSIONS_MAX: Final = 1000
 IDLE_SECONDS: Final = 1800.0
@@ -186,7 +187,8 @@ def accepted(exchange: Exchange) -> Initialized:
         raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))
     if code in (UNSUPPORTED_VERSION, -32601) or (400 <= exchange.status < 500 and exchange.status != 429):
         raise NotLegacy(f"status {exchange.status}, code {code}")
-    raise UpstreamFault("The server does not open a session", f"status {exchange.status}, code {code}")
+    fault = UpstreamFault("The server does not open a session", f"status {exchange.status}, code {code}")
+    raise with_retry_after(fault, exchange.status, exchange.headers)
 
 
 async def close_session(http: McpHttp, session: Session) -> None:
@@ -238,7 +240,7 @@ class Sessions:
                 if not session.opened:
                     await open_session(self._http, session, credentials, deadline - self._clock())
         except TimeoutError as error:
-            raise NotSent(LATE, "waiting for a session") from error
+            raise NotSent(LATE, "waiting for a session", Failure.LATE) from error
         return session.id
 
     def lost(self, session: Session, session_id: str) -> None:

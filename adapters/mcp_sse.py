@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from adapters.addresses import EgressRefused
-from adapters.contract import Call, Challenged, NotSent, Unreachable, UpstreamFault
+from adapters.contract import Call, Challenged, Failure, NotSent, Unreachable, UpstreamFault
 from adapters.mcp_duplex import SEND_SECONDS, Duplex
 from adapters.mcp_duplex_listening import listen
 from adapters.mcp_http import CUT, LATE, Exchange, McpHttp, is_stream
@@ -49,7 +49,7 @@ class SseLine:
                 await duplex.open(self._key.capabilities, seconds, may_be_modern=False)
         except TimeoutError as error:
             self.close()
-            raise Unreachable(LATE, "no endpoint") from error
+            raise Unreachable(LATE, "no endpoint", Failure.LATE) from error
         except BaseException:
             self.close()
             raise
@@ -62,7 +62,7 @@ class SseLine:
 
     async def _read(self) -> None:
         """The root of the connection's task."""
-        fault: UpstreamFault = Unreachable(CUT, "the stream ended")
+        fault: UpstreamFault = Unreachable(CUT, "the stream ended", Failure.CUT)
         duplex = Duplex(self._send, owned=True)
         try:
             headers = {**self._credentials, "accept": "text/event-stream"}
@@ -170,7 +170,7 @@ class SseSessions:
                     (await line.open(call.deadline - self._clock())).hint = partial(self.hint, key.server) if self.hint else None
                     self._lines[key] = line
         except TimeoutError as error:
-            raise Unreachable(LATE, "waiting for a connection") from error
+            raise Unreachable(LATE, "waiting for a connection", Failure.LATE) from error
         return line
 
     def _make_room(self, key: SessionKey) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from adapters.contract import UpstreamFault
+from adapters.contract import Failure, UpstreamFault
 from adapters.mcp_namespace import without_ours
 from adapters.mcp_peer import Peer
 from adapters.version import VERSION
@@ -73,6 +73,8 @@ class McpRefused(Exception):
 
 class BadAnswer(UpstreamFault):
     """The server's answer is no JSON-RPC answer to our request."""
+
+    failure = Failure.INVALID
 
 
 class HeadersDiffer(UpstreamFault):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from adapters.contract import AgentFault
+from adapters.contract import AgentFault, Failure, UpstreamFault
 
 BUSY: Final = "AGENT_BUSY"
 REFUSES: Final = "AGENT_REFUSES"
@@ -24,6 +24,7 @@ RETRY_MAX: Final = 3600.0  # seconds
 def fault_of(status: int, headers: Mapping[str, str], body: bytes) -> AgentFault:
     """For an answer whose status is not of a success. `headers` have lower-case names."""
     fault = _fault_of(status, headers, body)
+    fault.failure = Failure.BUSY if fault.kind == BUSY else None
     fault.undone = fault.retryable or fault.public in (CREDENTIAL, MOVED, NOT_TAKEN)
     fault.unfit = fault.public == NOT_TAKEN
     return fault
@@ -52,6 +53,14 @@ def _fault_of(status: int, headers: Mapping[str, str], body: bytes) -> AgentFaul
     if 400 <= status < 500:
         return AgentFault(UPSTREAM, NOT_TAKEN, detail)
     return AgentFault(UPSTREAM, FAILED, detail)
+
+
+def with_retry_after(fault: UpstreamFault, status: int, headers: Mapping[str, str]) -> UpstreamFault:
+    """The fault, with the seconds that a 429 or 503 asks to wait. `headers` have lower-case names."""
+    after = retry_after(headers.get("retry-after", "")) if status in (429, 503) else None
+    if after is not None:
+        fault.retry_after, fault.failure = after, Failure.BUSY
+    return fault
 
 
 def retry_after(text: str) -> float | None:

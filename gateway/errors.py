@@ -1,6 +1,7 @@
 """The one table from what went wrong to what each protocol says of it. Domain code knows no wire; the wire shows no stranger's text."""
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from adapters.a2a_wire.transport import NotCarried
@@ -265,6 +266,7 @@ class Told:
     unnamed: bool = False
     proof: ProofRefused | None = None  # of the key that the token is bound to
     task_id: str = ""  # of the caller's other task, which has to be answered or canceled first
+    failure: str = ""  # how the call of an agent or a server failed: a value of adapters.contract.Failure
 
     @property
     def jsonrpc_status(self) -> int:
@@ -288,7 +290,9 @@ def told(error: Exception) -> Told:
     if isinstance(error, TokenRefused):
         return Told(row, TOKENS.get(error.reason, row.says), unnamed=error.reason == "missing")
     if isinstance(error, UpstreamFault) and error.explained and error.cause:
-        return Told(row, f"{row.says or error}: {error.cause}")
+        return Told(row, f"{row.says or error}: {error.cause}", **_upstream(error))
+    if isinstance(error, UpstreamFault):
+        return Told(row, row.says or str(error), **_upstream(error))
     if isinstance(error, LimitReached):
         return Told(row, str(error), retry_after=error.retry_after)
     if isinstance(error, NotReachable):
@@ -298,6 +302,10 @@ def told(error: Exception) -> Told:
     if isinstance(error, ShuttingDown):
         return Told(row, str(error), task_id=error.task_id, retry_after=1)
     return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0)
+
+
+def _upstream(fault: UpstreamFault) -> dict[str, Any]:
+    return {"retry_after": ceil(fault.retry_after or 0), "failure": fault.failure or ""}
 
 
 def http_headers(said: Told, admission: Admission, resource: str) -> list[tuple[bytes, bytes]]:
@@ -350,6 +358,8 @@ def a2a_details(said: Told) -> list[dict[str, Any]]:
         field, _, problem = said.detail.partition(" ")
         violation = {"field": field, "description": problem}
         return [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}, info]
+    if said.failure:
+        info["metadata"] = {"failure": said.failure}
     if said.task_id:
         info["metadata"] = {"taskId": said.task_id}
     if said.retry_after:
@@ -365,6 +375,8 @@ def mcp_data(said: Told) -> dict[str, Any]:
     data: dict[str, Any] = {"reason_id": said.row.reason}
     if said.retry_after:
         data["retryAfter"] = said.retry_after  # seconds
+    if said.failure:
+        data["failure"] = said.failure
     if said.task_id:
         data["taskId"] = said.task_id
     if said.decision is not None:

@@ -1,6 +1,7 @@
 """What each event makes of a task: its next entries, and where it stands with them."""
 
 from collections.abc import Callable, Mapping
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -8,13 +9,14 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from adapters.contract import BAD_ANSWER, AnswerRefused, Ask, Canceled, Done, Event, Failed, Progress, PromptKind, Ref, Replied, Withheld
-from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
+from adapters.task import Message, Part, Role, Task, TaskState, TaskStatus, encode
 from gateway.events import WITHHELD, TaskEvent, TaskRow, rfc3339, status_body
 from gateway.journal import Turned
 from gateway.prompts import asking, keeping, still_open
 from gateway.tasks import TaskLog
 
 ERROR = "urn:interlock:a2a:error"  # in the metadata of a message that tells of a failure
+RETRY_AFTER = "retryAfter"  # seconds, a member of it
 WORDS_WITHHELD = "urn:interlock:a2a:withheld"  # beside it: operators find in the log what else is known
 TRACED = "The agent told of a stack trace; it is for operators alone"
 UNEXPLAINED = "The agent waits for an authorization, and did not say which."  # A2A 1.0 s7.6.1: somebody has to explain
@@ -87,16 +89,17 @@ class Steps:
                 state = TaskState.COMPLETED
             case Canceled(message):
                 state = TaskState.CANCELED
-            case Failed(reason, message, rejected, detail, kind, retryable):
+            case Failed(reason, message, rejected, detail, kind, retryable, retry_after):
                 state = TaskState.REJECTED if rejected else TaskState.FAILED
-                message = message or self.says(row, reason, kind, retryable, withheld=bool(detail))
+                failure = _of_failure(kind, retryable, retry_after)
+                message = message or self.says(row, reason, failure, withheld=bool(detail))
             case _:
                 raise TypeError(f"not an event that moves a task: {type(event).__name__}")
         return state, _ours(row, message) if message else None
 
-    def says(self, row: TaskRow, text: str, kind: str = "", retryable: bool = False, withheld: bool = False) -> Message:
-        """The gateway's own words in a task, of a failure of that kind, say. `withheld`: the log has more of it, under the task's id."""
-        metadata = _of_failure(kind, retryable) | ({WORDS_WITHHELD: {"correlationId": row.id}} if withheld else {})
+    def says(self, row: TaskRow, text: str, failure: Mapping[str, Any] | None = None, withheld: bool = False) -> Message:
+        """A message of the gateway itself in a task. `failure`: metadata. `withheld`: the log has more of it, under the task's id."""
+        metadata = dict(failure or {}) | ({WORDS_WITHHELD: {"correlationId": row.id}} if withheld else {})
         return Message(self._new_id("m"), Role.AGENT, (Part(text=text),), row.context_id, row.id, metadata or UNSET)
 
     def status(self, row: TaskRow, state: TaskState, message: Message | None, at: int, noted: Mapping[str, Any] | None = None) -> Turned:
@@ -114,9 +117,20 @@ def _message_event(row: TaskRow, message: Message, at: int) -> TaskEvent:
     return TaskEvent(row.last_seq + 1, at, "message", encode(message).decode())
 
 
-def _of_failure(kind: str, retryable: bool) -> dict[str, Any]:
-    """Metadata. `retryable`: it may not be there later."""
-    return {ERROR: {"reason": kind, **({"retryable": True} if retryable else {})}} if kind else {}
+def _of_failure(kind: str, retryable: bool, retry_after: float | None = None) -> dict[str, Any]:
+    """The metadata of a message about a failure. `retryable`: the same turn may work later, after `retry_after` seconds."""
+    more = {"retryable": True} if retryable else {}
+    return {ERROR: {"reason": kind, **more, **({RETRY_AFTER: ceil(retry_after)} if retry_after else {})}} if kind else {}
+
+
+def retry_after_of(task: Task) -> int:
+    """The seconds after which the agent that failed the task wants to be asked again, or 0."""
+    message = task.status.message
+    if task.status.state is not TaskState.FAILED or not isinstance(message, Message) or message.metadata is UNSET:
+        return 0
+    error = message.metadata.get(ERROR)
+    after = error.get(RETRY_AFTER, 0) if isinstance(error, dict) else 0
+    return after if isinstance(after, int) else 0
 
 
 def _ours(row: TaskRow, message: Message) -> Message:

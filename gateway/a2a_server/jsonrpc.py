@@ -5,6 +5,7 @@ from typing import Any
 import structlog
 
 from adapters.a2a_wire.v1 import error_bytes, result_bytes
+from adapters.task import Task
 from gateway.a2a_server.events import frames
 from gateway.a2a_server.methods import VERSIONS, Method, method_of
 from gateway.a2a_server.operations import Asked, Operations, Stream
@@ -13,6 +14,7 @@ from gateway.admission import Admission
 from gateway.asgi import Header, Receive, Scope, Send, check_json, read_body, respond, stream
 from gateway.deadlines import deadline_in
 from gateway.errors import InvalidRequest, Told, a2a_details, http_headers, told
+from gateway.steps import retry_after_of
 from gateway.visits import Visit
 from policies.strict_json import LARGE, off_loop, parse
 
@@ -58,7 +60,7 @@ class JsonRpc:
                 del document, given, asked  # a stream lasts, and what was asked for is read
                 await stream(receive, send, _frames(request_id, method, outcome), headers)
             else:
-                await respond(send, 200, result_bytes(request_id, method.write(outcome)), headers)
+                await respond(send, 200, result_bytes(request_id, method.write(outcome)), [*headers, *retry_header(method, outcome)])
         except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
             said = told(error)
             visit.outcome = said.row.reason
@@ -78,6 +80,12 @@ def activated(operations: Operations, asked: Asked) -> list[Header]:
     """Which of the extensions asked for are in force (A2A 1.0 s14.2.2)."""
     uris = operations.activated(asked) if asked.extensions else []
     return [(b"a2a-extensions", ", ".join(uris).encode())] if uris else []
+
+
+def retry_header(method: Method, outcome: Any) -> list[Header]:
+    """Retry-After (RFC 9110 s10.2.3) of SendMessage whose task failed because the agent asks to be called again later."""
+    seconds = retry_after_of(outcome) if method.name == "SendMessage" and isinstance(outcome, Task) else 0
+    return [(b"retry-after", str(seconds).encode())] if seconds else []
 
 
 def _frames(request_id: Any, method: Method, events: Stream) -> Any:

@@ -9,7 +9,7 @@ from adapters.a2a_wire.names import json_name
 from adapters.a2a_wire.v1 import BadMessage
 from adapters.task import encode
 from gateway.a2a_server.events import frames
-from gateway.a2a_server.jsonrpc import activated
+from gateway.a2a_server.jsonrpc import activated, retry_header
 from gateway.a2a_server.methods import Method
 from gateway.a2a_server.operations import Asked, Operations, Stream
 from gateway.a2a_server.parameters import FIELDS_MAX, read_parameters
@@ -57,7 +57,9 @@ class Rest:
                 del params, given, asked  # a stream lasts, and what was asked for is read
                 await stream(receive, send, _frames(method, outcome, older), extensions)
             else:
-                await respond(send, 200, encode(method.write(outcome)), extensions, _media_type(scope, older))
+                await respond(
+                    send, 200, encode(method.write(outcome)), [*extensions, *retry_header(method, outcome)], _media_type(scope, older)
+                )
         except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
             visit.outcome = await self._refuse(scope, send, agent, error, older)
 

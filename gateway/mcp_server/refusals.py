@@ -38,7 +38,7 @@ def refusal_of(error: BaseException, *, legacy: bool = False) -> Refusal:
     if isinstance(error, UnknownSession):
         return Refusal(404, -32600, "there is no such session; initialize again", None, "unknown-session")
     if isinstance(error, InvalidAnswer):
-        plain = UpstreamFault(error.public, error.detail)  # the code of the other is one of A2A
+        plain = UpstreamFault(error.public, error.detail, error.failure)  # the code of the other is one of A2A
         plain.where, plain.explained, error = error.where, error.explained, plain
     said = told(error)  # type: ignore[arg-type]  # what is no Exception is told of as unexpected
     return Refusal(said.mcp_status(legacy), said.row.code, said.detail, mcp_data(said), said.row.reason, said)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.steps import ERROR
 from registry.card import Family, Status, Tool
 from registry.rows import Candidate
 from tests.fakes.house import CallbackAgent, House
@@ -168,6 +169,50 @@ async def test_a_tool_call_ends_with_a_typed_error(home: House) -> None:
 
     async with asyncio.timeout(60):
         await for_each_lie(home, prove)
+
+
+FAILURES = {
+    "hangs": "late",
+    "hangs within": "late",
+    "dies": "cut",
+    "dies within": "cut",
+    "an empty stream": "cut",
+    "HTML": "invalid",
+    "nothing": "invalid",
+    "half": "invalid",
+    "another id": "invalid",
+    "no HTTP": "invalid",
+}
+
+
+@pytest.mark.parametrize("what", FAILURES)
+async def test_an_error_of_mcp_says_how_the_server_failed(home: House, what: str) -> None:
+    await lying(home, LIES[what])
+    called = await home.call(home.token("mel"), "/mcp", "liar-tools_steal", {})
+    data = called.json()["error"]["data"]
+    assert (data["reason_id"], data["failure"]) == ("upstream", FAILURES[what])
+
+
+async def test_a_server_that_can_not_be_reached_is_told_apart(home: House) -> None:
+    upstream = await lying(home, hangs)
+    await upstream.__aexit__(None, None, None)
+    called = await home.call(home.token("mel"), "/mcp", "liar-tools_steal", {})
+    assert called.json()["error"]["data"]["failure"] == "unreachable"
+
+
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
+async def test_a_retry_after_of_the_upstream_reaches_the_caller(home: House, status: str) -> None:
+    await lying(home, said(SECRET, status, "Retry-After: 77"))
+    called = await home.call(home.token("mel"), "/mcp", "liar-tools_steal", {})
+    data = called.json()["error"]["data"]
+    assert (called.headers["retry-after"], data["retryAfter"], data["failure"]) == ("77", 77, "busy")
+    message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hello"}]}
+    sent = await home.rpc("/agents/liar", home.token("alice"), "SendMessage", {"message": message}, **{"A2A-Version": "1.0"})
+    failed = sent.json()["result"]["task"]
+    ended(failed)
+    assert (sent.headers["retry-after"], failed["status"]["message"]["metadata"][ERROR]["retryAfter"]) == ("77", 77)
+    read = await home.rpc("/agents/liar", home.token("alice"), "GetTask", {"id": failed["id"]}, **{"A2A-Version": "1.0"})
+    assert "retry-after" not in read.headers  # it counts from the failure
 
 
 async def test_an_agent_called_as_a_tool_is_an_error_result(home: House) -> None:
