@@ -1,10 +1,12 @@
 """Lists as they were made last for each caller, until anything that they follow from may have changed."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Raw
 
 KEPT = 2048  # lists; each holds references to definitions that all lists share
+SLICE = 100  # entries, about 3 ms
 Stamp = tuple[int, int]
 Entries = Sequence[Raw]
 
@@ -24,3 +26,15 @@ class Lists:
             kept = (stamp or (-1, -1), make())
         self._kept[key] = kept
         return kept[1]
+
+    async def make_in_slices(self, key: tuple[str, str, str], stamp: Stamp | None, entries: Iterable[Raw]) -> None:
+        """Makes a list ahead of `of`, and lets other requests run after every SLICE of its entries. Does nothing for a current list."""
+        kept = self._kept.get(key)
+        if stamp is None or (kept is not None and kept[0] == stamp):
+            return
+        made: list[Raw] = []
+        for entry in entries:
+            made.append(entry)
+            if len(made) % SLICE == 0:
+                await asyncio.sleep(0)
+        self.of(key, stamp, lambda: made)

@@ -33,6 +33,8 @@ CAPABILITIES: dict[str, Any] = {
     "logging": {},
 }
 LIST_TTL_MS = 5_000
+PAGE = 1_000  # entries of a list in one answer
+CURSOR = "after-"  # followed by the number of entries on the pages before
 UNAVAILABLE = "dev.interlock/unavailable"  # in the `_meta` of a list: servers that do not answer now
 EMPTY = "dev.interlock/empty"  # in the `_meta` of an empty list: why the caller's token has nothing in it
 encode = msgspec.json.Encoder().encode
@@ -122,6 +124,7 @@ class Methods:
     async def _list_tools(self, asked: Asked, peer: Peer | None) -> bytes:
         if self._catalogue.searching.applies(asked):
             return self._list(asked, "tools", lambda _caller, _place: self._catalogue.searching.listed(asked))
+        await self._catalogue.tools.list(asked.caller, asked.server)
         return self._list(asked, "tools", self._catalogue.tools.listed)
 
     async def _list_prompts(self, asked: Asked, peer: Peer | None) -> bytes:
@@ -165,19 +168,31 @@ class Methods:
         return b"{}"
 
     def _list(self, asked: Asked, kind: str, listed: Callable[[Caller, str], Sequence[Raw]]) -> bytes:
-        """All on one page, so no cursor is one of ours. Servers that don't answer are named, since what they have is missing.
+        """A page of a list, with the cursor of the next one. Servers that don't answer are named, since what they have is missing.
 
-        An empty list says why, where the token is the reason.
+        An empty list says why if the token is the reason. Raises BadEnvelope for a cursor that is not of this list.
         """
-        if isinstance(asked.params, dict) and asked.params.get("cursor") is not None:
-            raise modern.BadEnvelope(INVALID_PARAMS, "params.cursor is none of this server's")
         found = listed(asked.caller, asked.server)
+        start = _page_start(asked, len(found))
+        more = {"nextCursor": f"{CURSOR}{start + PAGE}"} if start + PAGE < len(found) else {}
         meta: dict[str, Any] = {}
         if missing := [entry.name for entry in self._catalogue.offers.away(asked.caller, asked.server)]:
             meta[UNAVAILABLE] = missing
         if not found and (reason := self._empty.reason(asked.caller, asked.resource, lambda other: listed(other, asked.server))):
             meta[EMPTY] = reason
-        result: dict[str, Any] = {kind: found} | ({"_meta": meta} if meta else {})
+        result: dict[str, Any] = {kind: found[start : start + PAGE], **more} | ({"_meta": meta} if meta else {})
         if not asked.modern:
             return encode(result)
         return encode({"resultType": "complete", **result, "ttlMs": LIST_TTL_MS, "cacheScope": "private"})
+
+
+def _page_start(asked: Asked, length: int) -> int:
+    """The number of entries before the page that `params.cursor` names. Raises BadEnvelope."""
+    cursor = asked.params.get("cursor") if isinstance(asked.params, dict) else None
+    if cursor is None:
+        return 0
+    number = cursor.removeprefix(CURSOR) if isinstance(cursor, str) and cursor.startswith(CURSOR) else ""
+    start = int(number) if number.isascii() and number.isdigit() and len(number) < 9 else 0
+    if not 0 < start < length or start % PAGE:
+        raise modern.BadEnvelope(INVALID_PARAMS, "params.cursor is none of this list's; begin again without one")
+    return start

@@ -1,7 +1,9 @@
 """Where a client comes in, and what of it the caller may know of and use: one answer for lists, calls, reads and completion alike."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from msgspec import Raw
 
 from adapters.contract import UpstreamFault
 from gateway.mcp_server.lists import Entries, Lists
@@ -53,6 +55,10 @@ class Offers:
     def remembered(self, caller: Caller, kind: str, place: str, make: Callable[[], Entries]) -> Entries:
         """A list, as it was made last for this caller where nothing changed since."""
         return self._lists.of((kind, place, caller.key), self.stamp if self._authority.fresh else None, make)
+
+    async def make_in_slices(self, caller: Caller, kind: str, place: str, entries: Iterable[Raw]) -> None:
+        """Makes a list that `remembered` then has ready."""
+        await self._lists.make_in_slices((kind, place, caller.key), self.stamp if self._authority.fresh else None, entries)
 
     @property
     def stamp(self) -> tuple[int, int]:

@@ -97,7 +97,7 @@ class Searching:
             raise BadEnvelope(INVALID_PARAMS, f"search_tools takes query (at most {QUERY_MAX} characters) and limit, and nothing else")
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIMIT_MAX:
             raise BadEnvelope(INVALID_PARAMS, f"limit must be an integer from 1 to {LIMIT_MAX}")
-        listed = self._tools.listed(asked.caller, asked.server)
+        listed = await self._tools.list(asked.caller, asked.server)
         found, total = await self._indexes.best(listed, query, limit) if query.strip() else (list(listed[:limit]), len(listed))
         structured = encode({"tools": found, "total": total})
         result = {"content": [{"type": "text", "text": structured.decode()}], "structuredContent": Raw(structured)}

@@ -32,6 +32,11 @@ class Tools:
         """Definitions of every tool the caller may call, encoded, in a stable order. Raises UnknownName."""
         return self._offers.remembered(caller, "tools", place, lambda: [text for _, text in self.permitted(caller, place)])
 
+    async def list(self, caller: Caller, place: str) -> Sequence[Raw]:
+        """As `listed`, but a list that has to be made leaves the event loop free for other requests. Raises UnknownName."""
+        await self._offers.make_in_slices(caller, "tools", place, (text for _, text in self.permitted(caller, place)))
+        return self.listed(caller, place)
+
     def permitted(self, caller: Caller, place: str) -> Iterator[tuple[str, Raw]]:
         """Name and definition of each. Raises UnknownName."""
         here = self._offers.place(caller, place)
