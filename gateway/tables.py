@@ -41,6 +41,7 @@ tasks = Table(
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Index("tasks_owner", "tenant", "owner", "updated"),
+    Index("tasks_state", "tenant", "owner", "agent", "state", "updated"),
     Index("tasks_context", "tenant", "owner", "context_id", "agent"),
     Index("tasks_txn", "tenant", "txn"),
     Index("tasks_runner", "runner", **RUNNING),

@@ -1,51 +1,39 @@
-"""Pages of tasks: their totals and their sizes tell of nothing that the caller may not see."""
+"""A page of tasks by state is read through an index on both databases, however many other tasks the owner has."""
 
-from typing import Any
+from sqlalchemy import Connection, insert, text
 
-from tests.fakes.house import CallbackAgent, House
+from gateway.tables import tasks
+from gateway.task_pages import Page, TaskPages
+from tests.fakes.house import URL, House
 
-VERSION = {"A2A-Version": "1.0"}
-
-
-async def listed(home: House, token: str, **params: Any) -> Any:
-    """All tasks of the person, through the front door."""
-    return (await home.rpc("/agents/interlock", token, "ListTasks", params, **VERSION)).json()["result"]
+OTHERS = 3000
 
 
-# attack LOG-06
-async def test_totals_and_pages_count_only_what_the_token_reaches(home: House) -> None:
-    for agent in ("sales", "billing"):
-        await home.agent(CallbackAgent(agent))
-    for agent in ("sales", "billing", "billing", "sales", "billing", "sales"):
-        await home.send(home.token("alice"), agent, "hello")
-    whole, narrowed = home.token("alice"), home.token("alice", "agent:sales agent:other")
-    assert (await listed(home, whole))["totalSize"] == 6
-    first = await listed(home, narrowed, pageSize=2)
-    assert (first["totalSize"], len(first["tasks"])) == (3, 2)  # a short page would tell of what is left out
-    second = await listed(home, narrowed, pageSize=2, pageToken=first["nextPageToken"])
-    assert (second["totalSize"], len(second["tasks"]), second["nextPageToken"]) == (3, 1, "")
-    for scope in ("tool:*", "agent:sales/quote", "agent:none"):
-        nothing = await listed(home, home.token("alice", scope))
-        assert (nothing["totalSize"], nothing["tasks"], nothing["nextPageToken"]) == (0, [], "")
-    items = await home.http.get("/api/tasks", params={"limit": 2}, headers={"authorization": f"Bearer {narrowed}"})
-    assert [item["agent"] for item in items.json()["items"]] == ["sales", "sales"]
+def _row(number: int, owner: str, state: str) -> dict[str, object]:
+    given: dict[str, object] = {"tenant": "default", "id": f"t_{number:05}", "owner": owner, "agent": "sales", "state": state}
+    given |= {"created": number, "updated": number}
+    texts = ("context_id", "parent_id", "txn", "decision_id", "grant_id", "runner", "request_digest")
+    return given | dict.fromkeys(texts, "") | {"vendor_ref": "{}", "last_seq": 1}
 
 
-# attack LOG-06
-async def test_an_agents_pages_count_only_the_tasks_that_its_own_caused_and_it_may_reach(home: House) -> None:
-    seen: list[Any] = []
+async def test_tasks_by_state_are_read_through_an_index(home: House) -> None:
+    database = home.gateway.database
+    alice = await home.gateway.callers.admit(home.token("alice"), (URL,))
+    rows = [_row(number, alice.principal.owner, "TASK_STATE_COMPLETED") for number in range(OTHERS)]
+    rows += [_row(OTHERS + number, alice.principal.owner, "TASK_STATE_FAILED") for number in range(3)]
+    with database.engine.begin() as connection:
+        connection.execute(insert(tasks), rows)
+        connection.execute(text("ANALYZE"))
+    page = Page(agent="sales", state="TASK_STATE_FAILED", limit=2)
+    found, cursor, total = await TaskPages(database).counted(alice, page)
+    assert ([row.id for row in found], total) == ([f"t_{OTHERS + 2:05}", f"t_{OTHERS + 1:05}"], 3)
+    rest, _, _ = await TaskPages(database).counted(alice, Page(agent="sales", state="TASK_STATE_FAILED", limit=2, cursor=cursor or ""))
+    assert [row.id for row in rest] == [f"t_{OTHERS:05}"]
+    assert "tasks_state" in await database.read(lambda connection: _plan(connection, alice.principal.owner))
 
-    async def desk(token: str, _text: str) -> str:
-        for agent in ("sales", "billing"):
-            onward = await home.exchanged("desk", token, f"/agents/{agent}", f"agent:{agent}")
-            await home.send(onward, agent, "hello")
-        onward = await home.exchanged("desk", token, "/agents/interlock", "agent:sales")
-        seen.append(await listed(home, onward))
-        return "done"
 
-    for agent in ("sales", "billing"):
-        await home.agent(CallbackAgent(agent))
-    await home.agent(CallbackAgent("desk", desk))
-    await home.send(home.token("alice"), "sales", "of another errand")
-    await home.send(home.token("alice"), "desk", "go")
-    assert (seen[0]["totalSize"], len(seen[0]["tasks"])) == (1, 1)
+def _plan(connection: Connection, owner: str) -> str:
+    explain = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
+    query = f"""{explain} SELECT * FROM tasks WHERE tenant = 'default' AND owner = :owner AND agent = 'sales'
+        AND state = 'TASK_STATE_FAILED' ORDER BY updated DESC, id DESC LIMIT 3"""
+    return str(connection.execute(text(query), {"owner": owner}).all())
