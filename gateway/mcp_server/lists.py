@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec import Raw
 
 KEPT = 2048  # lists; each holds references to definitions that all lists share
-SLICE = 100  # entries, about 3 ms
+SLICE = 100  # candidates, about 3 ms
 Stamp = tuple[int, int]
 Entries = Sequence[Raw]
 
@@ -27,14 +27,18 @@ class Lists:
         self._kept[key] = kept
         return kept[1]
 
-    async def make_in_slices(self, key: tuple[str, str, str], stamp: Stamp | None, entries: Iterable[Raw]) -> None:
-        """Makes a list ahead of `of`, and lets other requests run after every SLICE of its entries. Does nothing for a current list."""
+    async def make_in_slices(self, key: tuple[str, str, str], stamp: Stamp | None, entries: Iterable[Raw | None]) -> None:
+        """Makes a list ahead of `of`, and lets other requests run after every SLICE of candidates. Does nothing for a current list.
+
+        `entries` yields None for each candidate that the caller may not use.
+        """
         kept = self._kept.get(key)
         if stamp is None or (kept is not None and kept[0] == stamp):
             return
         made: list[Raw] = []
-        for entry in entries:
-            made.append(entry)
-            if len(made) % SLICE == 0:
+        for number, entry in enumerate(entries, start=1):
+            if entry is not None:
+                made.append(entry)
+            if number % SLICE == 0:
                 await asyncio.sleep(0)
         self.of(key, stamp, lambda: made)

@@ -56,7 +56,7 @@ class Offers:
         """A list, as it was made last for this caller where nothing changed since."""
         return self._lists.of((kind, place, caller.key), self.stamp if self._authority.fresh else None, make)
 
-    async def make_in_slices(self, caller: Caller, kind: str, place: str, entries: Iterable[Raw]) -> None:
+    async def make_in_slices(self, caller: Caller, kind: str, place: str, entries: Iterable[Raw | None]) -> None:
         """Makes a list that `remembered` then has ready."""
         await self._lists.make_in_slices((kind, place, caller.key), self.stamp if self._authority.fresh else None, entries)
 

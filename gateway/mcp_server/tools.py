@@ -34,18 +34,23 @@ class Tools:
 
     async def list(self, caller: Caller, place: str) -> Sequence[Raw]:
         """As `listed`, but a list that has to be made leaves the event loop free for other requests. Raises UnknownName."""
-        await self._offers.make_in_slices(caller, "tools", place, (text for _, text in self.permitted(caller, place)))
+        entries = (permitted and permitted[1] for permitted in self._ruled(caller, place))
+        await self._offers.make_in_slices(caller, "tools", place, entries)
         return self.listed(caller, place)
 
     def permitted(self, caller: Caller, place: str) -> Iterator[tuple[str, Raw]]:
-        """Name and definition of each. Raises UnknownName."""
+        """Yields the name and the definition of each tool that the caller may call. Raises UnknownName."""
+        return (permitted for permitted in self._ruled(caller, place) if permitted is not None)
+
+    def _ruled(self, caller: Caller, place: str) -> Iterator[tuple[str, Raw] | None]:
+        """Yields the name and the definition of each tool, or None for one that the caller may not call. Raises UnknownName."""
         here = self._offers.place(caller, place)
         by_name = {entry.name: entry for entry in here.entries}
         overrides = here.selection.overrides if here.selection is not None else {}
         for name, target in self._names(here, caller).items():
             entry = by_name[target.server if isinstance(target, ServerTool) else target.agent]
-            if self._may(caller, entry, target):
-                yield name, self._known.of(entry, here.own).definition(target, name, overrides.get(target.selected))
+            permitted = self._may(caller, entry, target)
+            yield (name, self._known.of(entry, here.own).definition(target, name, overrides.get(target.selected))) if permitted else None
 
     def check(self, caller: Caller, place: str) -> None:
         """Raises UnknownName for a place that is not there, or that the caller may not know of."""

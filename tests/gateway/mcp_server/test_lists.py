@@ -30,15 +30,16 @@ async def test_a_cursor_of_no_page_is_refused(home: House, cursor: object) -> No
     assert refused.json()["error"]["code"] == -32602
 
 
-async def test_a_list_is_made_in_slices() -> None:
+@pytest.mark.parametrize("permitted", [True, False])
+async def test_a_list_is_made_in_slices(permitted: bool) -> None:
     seen: list[int] = []
     made = 0
 
-    def entries() -> Iterator[Raw]:
+    def entries() -> Iterator[Raw | None]:
         nonlocal made
         for _ in range(3 * SLICE):
             made += 1
-            yield Raw(b"{}")
+            yield Raw(b"{}") if permitted else None
 
     async def watch() -> None:
         while made < 3 * SLICE:
@@ -48,7 +49,7 @@ async def test_a_list_is_made_in_slices() -> None:
     lists = Lists()
     await asyncio.gather(lists.make_in_slices(KEY, (1, 1), entries()), watch())
     assert seen == [SLICE, 2 * SLICE]
-    assert len(lists.of(KEY, (1, 1), list)) == 3 * SLICE
+    assert len(lists.of(KEY, (1, 1), list)) == (3 * SLICE if permitted else 0)
 
 
 async def test_a_current_list_is_not_made_again() -> None:
