@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from policies.strict_jwt import read_unverified
 from registry.card import Status
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.house import CAPABILITIES, URL, CallbackAgent, House
@@ -213,6 +214,7 @@ async def test_no_inbound_credential_reaches_an_upstream(home: House) -> None:
     for secret in (token, *secrets.values()):
         assert secret not in outgoing
     assert agent.tokens[0] != token
+    assert read_unverified(agent.tokens[0]).claims["aud"] == home.gateway.registry.find("default", "support").url
 
 
 # attack TOK-11: a hop token is of use only for its agent, its resource and its task
