@@ -52,7 +52,7 @@ WORKDIR /data
 VOLUME /data
 USER 10001
 EXPOSE 8080
-HEALTHCHECK --interval=10s --timeout=4s --start-period=20s \
-    CMD ["python", "-P", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/livez', timeout=3)"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=20s \
+    CMD ["python", "-P", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/livez', timeout=9)"]
 ENTRYPOINT ["python", "-P", "-m", "gateway"]
 CMD ["serve", "--host", "0.0.0.0"]

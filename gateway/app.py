@@ -12,15 +12,18 @@ import structlog
 import uvicorn
 
 from gateway.admission import Admission, hosts_of
+from gateway.asgi import Receive, Scope, Send
 from gateway.assembly import doors, tool_door
+from gateway.assembly.capacity import client_limits
 from gateway.assembly.greeting import greet
 from gateway.assembly.process import Gateway
 from gateway.assembly.rest import client_authentication, proofs, rest
 from gateway.assembly.storage import refuse_wrong_database
+from gateway.client_limits import STATE, Connections
 from gateway.cors import Cors
 from gateway.database import Database, engine_for
 from gateway.drain import SIGNALS, SPARE_SECONDS
-from gateway.front import Doors, Front
+from gateway.front import App, Doors, Front
 from gateway.settings import Settings
 from gateway.visits import Visits
 from gateway.watchdog import BUCKETS as BLOCKED_BUCKETS
@@ -94,6 +97,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         "log_config": None,
         "server_header": False,
         "timeout_graceful_shutdown": math.ceil(settings.server.drain + SPARE_SECONDS),
+        "timeout_keep_alive": math.ceil(settings.server.idle_timeout),
     }
 
 
@@ -103,6 +107,19 @@ def from_environment() -> Front:
     gateway.drain.takes_signals = True
     gateway.greeting = lambda: greet(gateway)  # the sockets are open before the workers are there
     return application(gateway)
+
+
+def _with_connections(gateway: Gateway) -> App:
+    """The lifespan of `gateway`, whose state tells the sockets what connections of clients may cost."""
+    dropped = gateway.metrics.counter("connections_dropped", "Connections of clients that a limit closed.", "reason")
+    connections = Connections(client_limits(gateway.settings), dropped)
+    gateway.metrics.gauge("connections", "Open connections of clients.", lambda: connections.open)
+
+    async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})[STATE] = connections
+        await gateway.lifespan(scope, receive, send)
+
+    return lifespan
 
 
 def application(gateway: Gateway) -> Front:
@@ -115,7 +132,9 @@ def application(gateway: Gateway) -> Front:
     visits, operations = Visits(doors.tracing(gateway), gateway.metrics), doors.operations_of(gateway)
     agents = doors.agent_door(gateway, admission, operations, visits)
     administration = rest(gateway, admission, clients, shown)
-    joined = Doors(agents, tool_door.endpoint(gateway, admission), doors.health(gateway, admission), administration, gateway.lifespan)
+    joined = Doors(
+        agents, tool_door.endpoint(gateway, admission), doors.health(gateway, admission), administration, _with_connections(gateway)
+    )
     watchdog = Watchdog(gateway.metrics.duration("event_loop_blocked", "How long the event loop stood still.", BLOCKED_BUCKETS))
     gateway.opening.append(watchdog.start)
     gateway.closing.append(watchdog.stop)

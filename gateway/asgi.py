@@ -35,6 +35,21 @@ class BodyTooLarge(Exception):
         self.limit = limit
 
 
+class HeadersTooLarge(Exception):
+    """The request line and the headers have more bytes than `server.max_headers`, or more lines than any client needs."""
+
+    def __init__(self, limit: int, lines: int) -> None:
+        super().__init__(f"the request line and the headers may have {limit} bytes and {lines} lines")
+
+
+class RequestTooSlow(Exception):
+    """The request did not come as a whole within `server.header_timeout` or `server.body_timeout`."""
+
+
+class BodyIncomplete(Exception):
+    """The client left, or the connection ended, before the whole body had come."""
+
+
 class BadHeader(Exception):
     """A header that decides something was sent twice, or can't be read; the message names it."""
 
@@ -99,19 +114,21 @@ def check_json(scope: Scope) -> None:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body, of at most `limit` bytes: counted as they come, whatever Content-Length says. Raises BodyTooLarge."""
+    """The whole body, of at most `limit` bytes: counted as they come, whatever Content-Length says. Raises BodyTooLarge, BodyIncomplete."""
     declared = header(scope, b"content-length")
     if declared and declared.isdigit() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit)
     message = await receive()
+    if message["type"] == "http.disconnect":
+        raise BodyIncomplete
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
         chunks = [body]
         size = len(body)
         while message.get("more_body"):
             message = await receive()
-            if message["type"] == "http.disconnect":
-                break
+            if message["type"] == "http.disconnect":  # what came may be a whole document by chance
+                raise BodyIncomplete
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
             if size > limit:

@@ -12,7 +12,7 @@ from adapters.contract import ConsentNeeded, InvalidAnswer, UpstreamFault
 from adapters.mcp_wire import McpRefused
 from gateway.admission import Admission, ForeignOrigin, WrongHost
 from gateway.approvals import ApprovalClosed, OwnApproval, UnknownApproval, VotedAlready
-from gateway.asgi import BadHeader, BodyTooLarge, ContentTypeNotSupported
+from gateway.asgi import BadHeader, BodyIncomplete, BodyTooLarge, ContentTypeNotSupported, HeadersTooLarge, RequestTooSlow
 from gateway.asking import TooManyQuestions
 from gateway.cancellation import NotCancelable
 from gateway.connections import UnknownConnection
@@ -132,6 +132,9 @@ TABLE: dict[type[Exception], Row] = {
     ContractBroken: Row(400, -32602, "contract-broken"),
     BadHeader: Row(400, -32600, "bad-header", acts=True),
     BodyTooLarge: Row(413, -32600, "body-too-large", acts=True),
+    BodyIncomplete: Row(400, -32600, "body-incomplete", "The connection ended before the whole body had come.", acts=True),
+    HeadersTooLarge: Row(431, -32600, "headers-too-large", acts=True),
+    RequestTooSlow: Row(408, -32600, "request-timeout", "The request did not come as a whole in time.", acts=True),
     ContentTypeNotSupported: Row(415, -32005, "content-type", "The body must be application/json.", a2a="CONTENT_TYPE_NOT_SUPPORTED"),
     BadPermission: Row(400, -32602, "bad-permission"),
     WrongHost: Row(421, -32600, "wrong-host", "The Host header names another host; use the gateway's public URL.", acts=True),

@@ -1,4 +1,4 @@
-"""/livez, /readyz and /metrics on bare ASGI: whether the process turns, whether it can do its work, and its figures."""
+"""/livez, /readyz and /metrics on bare ASGI: whether the event loop turns, whether the process can do its work, and its figures."""
 
 import asyncio
 import json
@@ -15,7 +15,6 @@ Guard = Callable[[Scope], Awaitable[bool]]  # whether this caller may read figur
 
 PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
 SOFT: Final = frozenset({"policies"})  # what may fail for a while: the process does its work with what it knew before
-LAG_MAX: Final = 1.0  # seconds that a ready callback may wait before the process counts as stuck
 NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 FIGURES: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -52,13 +51,11 @@ class Health:
             await respond(send, 404, b"{}")
 
     async def _live(self, send: Send) -> None:
-        """Measures only the event loop: one turn of it, with everything else that waits."""
+        """Answers 200: an answer at all shows that the event loop turns. `lag_ms` is how long one turn of it took, for people."""
         began = self._clock()
         await asyncio.sleep(0)
         lag = self._clock() - began
-        alive = lag < LAG_MAX
-        body = json.dumps({"status": "alive" if alive else "stuck", "lag_ms": round(lag * 1000, 1)}).encode()
-        await respond(send, 200 if alive else 503, body, [NO_STORE])
+        await respond(send, 200, json.dumps({"status": "alive", "lag_ms": round(lag * 1000, 1)}).encode(), [NO_STORE])
 
     async def _ready(self, send: Send) -> None:
         passed = {name: _passes(name, check) for name, check in self._checks.items()}

@@ -83,6 +83,11 @@ class Metrics:
         """Shows `interlock_{name}`, without labels, as `tells` has it when somebody looks."""
         Gauge(f"interlock_{name}", says, registry=self.registry).set_function(tells)
 
+    def counter(self, name: str, says: str, label: str) -> Callable[[str], None]:
+        """Makes the counter `interlock_{name}_total` with one label, and returns what adds one. Its values are the product's own."""
+        counted = Counter(f"interlock_{name}", says, (label,), registry=self.registry)
+        return lambda value: counted.labels(value).inc()
+
     def duration(self, name: str, says: str, buckets: tuple[float, ...]) -> Callable[[float], None]:
         """Makes the histogram `interlock_{name}_seconds`, without labels, and returns what adds to it."""
         return Histogram(f"interlock_{name}_seconds", says, registry=self.registry, buckets=buckets).observe

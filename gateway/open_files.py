@@ -23,6 +23,11 @@ class Room:
     def streams(self) -> int:
         return max(2, min(STREAMS_MAX, (self.limit - OWN) // 2))
 
+    @property
+    def connections(self) -> int:
+        """Connections of clients, with a call, a stream or nothing under way."""
+        return max(2, (self.limit - OWN) * 3 // 4)
+
 
 def raised() -> Room:
     """Raises this process's limit of open files, as far as the system lets it."""

@@ -65,6 +65,12 @@ class Server(_Strict):
     trusted_proxies: list[str] = []
     cors_origins: list[Annotated[str, AfterValidator(_origin)]] = []  # of pages that may call A2A and MCP; *: of all pages
     max_body: int = Field(4 << 20, ge=1024)  # bytes of one request
+    max_headers: int = Field(32 << 10, ge=1024, le=1 << 20)  # bytes of one request line with its headers
+    max_connections: int = Field(16_384, ge=1)  # of clients, in one process
+    header_timeout: float = Field(15.0, gt=0)  # seconds for a request's headers
+    body_timeout: float = Field(30.0, gt=0)  # seconds for a small body; a large one gets more
+    idle_timeout: float = Field(75.0, gt=0)  # seconds that a connection stays open between two requests
+    send_timeout: float = Field(30.0, gt=0)  # seconds that a client may read nothing of what waits for it
     tool_names: Literal["underscore", "dot"] = "underscore"
     drain: float = Field(20.0, ge=0)  # seconds that requests and turns under way may take when the process ends
     drain_delay: float = Field(2.0, ge=0)  # seconds between the end of readiness and the end of the listener

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from itertools import accumulate
 from typing import Any, TypeVar
 
 from msgspec.structs import asdict, replace
@@ -26,6 +27,7 @@ WHERE tasks.last_seq > known.seq
 SETTLED_US = 2_000_000  # a task of ours that moved in this time is not looked at
 RUNNING = (TaskState.SUBMITTED, TaskState.WORKING)
 _REFER = "UPDATE tasks SET vendor_ref = ? WHERE tenant = ? AND id = ? AND last_seq = ? AND runner = ?"
+BATCH_EVENTS, BATCH_SIZE = 64, 64 << 10  # events, and characters of their bodies, that a follower is handed together
 CAUSED_MAX = 10_000  # tasks of one errand that are looked through
 
 
@@ -146,6 +148,15 @@ class TaskLog:
 
         return await self._database.read(work)
 
+    async def next_events(self, row: TaskRow, after: int) -> TaskRecord:
+        """Where the task stands now, and the first of its events after number `after`, of about BATCH_SIZE together."""
+
+        def work(connection: Connection) -> TaskRecord:
+            current = _find(connection, row.tenant, row.owner, row.id)
+            return TaskRecord(current, _first_of(_events(connection, current, after, BATCH_EVENTS)))
+
+        return await self._database.read(work)
+
     async def events(self, row: TaskRow, after: int) -> tuple[TaskEvent, ...]:
         """The events after number `after`."""
         return (await self.since(row, after)).events
@@ -174,7 +185,8 @@ class TaskLog:
     def follow(self, row: TaskRow, after: int, past_waits: bool = False) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
         """Every event after number `after`, until the task ends or waits for somebody; whichever process appends them.
 
-        Each time all that there are, at least one. `past_waits`: until it ends, whatever it waits for meanwhile.
+        Each time those that there are, at least one, and of at most BATCH_SIZE together: a slow reader holds no more than that.
+        `past_waits`: until it ends, whatever it waits for meanwhile.
         While the database does not answer, there is nothing to show: the stream waits until it does.
         """
         return _followed(self, self._tails.of(row), row, after, past_waits)
@@ -197,21 +209,24 @@ async def _followed(
         known = tail.after(after)
         if known is None:
             try:
-                record = await log.since(row, after)
+                record = await log.next_events(row, after)
             except NotRead:
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             now = row if record.row == row else record.row
-            tail.learn(now, record.events)
+            if not record.events or record.events[-1].seq == now.last_seq:
+                tail.learn(now, record.events)
             known = now, record.events
             del record
-        now, events = known
+        now, events = known[0], _first_of(known[1])
+        del known
         if events:
             after = events[-1].seq
             yield events
-        if now.ended or not (past_waits or now.state in RUNNING):
+        is_whole = not events or after >= now.last_seq
+        if is_whole and (now.ended or not (past_waits or now.state in RUNNING)):
             return
-        del known, events, now  # a quiet follower holds on to nothing
+        del events, now  # a quiet follower holds on to nothing
         if tail.rests_at(after):
             await tail.wait()
 
@@ -248,9 +263,15 @@ def row_of(found: "Row[Any]") -> TaskRow:
     return TaskRow(**{**found._mapping, "state": TaskState(found.state)})
 
 
-def _events(connection: Connection, row: TaskRow, after: int) -> tuple[TaskEvent, ...]:
-    """Up to where the row stands: what is appended meanwhile belongs to a later look."""
+def _first_of(events: tuple[TaskEvent, ...]) -> tuple[TaskEvent, ...]:
+    """As many of the first events as have BATCH_SIZE characters together, at least one."""
+    sizes = accumulate(len(event.body) for event in events)
+    return events[: max(1, sum(1 for size in sizes if size <= BATCH_SIZE))]
+
+
+def _events(connection: Connection, row: TaskRow, after: int, most: int | None = None) -> tuple[TaskEvent, ...]:
+    """Up to where the row stands, and at most `most`: what is appended meanwhile belongs to a later look."""
     match = (task_events.c.tenant == row.tenant) & (task_events.c.task_id == row.id)
     among = task_events.c.seq.between(after + 1, row.last_seq)
-    rows = connection.execute(select(task_events).where(match, among).order_by(task_events.c.seq)).all()
+    rows = connection.execute(select(task_events).where(match, among).order_by(task_events.c.seq).limit(most)).all()
     return tuple(TaskEvent(row.seq, row.at, row.kind, row.body) for row in rows)

@@ -34,6 +34,8 @@ from registry.store import UnknownName
 AGENT = re.compile(r"[a-z0-9-]{1,64}")
 TENANT = "a2a-tenant"
 CALLS_MAX = 10_000  # under way at once
+HANDSHAKE_MS = 15_000  # for a client to speak HTTP/2
+PING_MS = 60_000  # after which a quiet connection is asked whether its client is still there
 GRACE_SECONDS = 2.0  # for calls under way when the gateway stops; their tasks go on without them
 log = structlog.get_logger()
 
@@ -79,6 +81,8 @@ class GrpcDoor:
         options = (
             ("grpc.max_receive_message_length", self._max_body),
             ("grpc.max_metadata_size", 32 << 10),
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+            ("grpc.keepalive_time_ms", PING_MS),
             ("grpc.so_reuseport", int(shared)),
         )
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=CALLS_MAX)

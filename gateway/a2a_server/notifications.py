@@ -3,7 +3,7 @@
 from adapters.a2a_wire import tolerant
 from adapters.contract import UpstreamFault
 from adapters.doorbells import Doorbells
-from gateway.asgi import BadHeader, BodyTooLarge, Receive, Scope, Send, read_body, respond
+from gateway.asgi import BadHeader, BodyIncomplete, BodyTooLarge, Receive, Scope, Send, read_body, respond
 from policies.strict_json import BadJson, off_loop, parse
 
 BODY_MAX = 1 << 20  # bytes
@@ -36,6 +36,6 @@ async def _refusal(scope: Scope, receive: Receive) -> int | None:
         return 413
     except tolerant.UnknownState:
         return None
-    except (BadHeader, BadJson, UpstreamFault):
+    except (BadHeader, BodyIncomplete, BadJson, UpstreamFault):
         return 400
     return None

@@ -7,6 +7,7 @@ import structlog
 from adapters.calculation import KIND as SANDBOX
 from gateway import open_files
 from gateway.assembly import calculations
+from gateway.client_limits import ClientLimits
 from gateway.limits import Limits
 from gateway.settings import Settings
 from gateway.slots import SlotLimits, Slots
@@ -26,6 +27,19 @@ def slots(settings: Settings, limits: Limits, authority: Authority) -> Slots:
 def connections(settings: Settings) -> int:
     """A bound behind all others: two for each call, and one for each task that waits and is watched."""
     return 2 * _calls(settings) + WATCHED_MAX
+
+
+def client_limits(settings: Settings) -> ClientLimits:
+    """What connections of clients may cost."""
+    server = settings.server
+    return ClientLimits(
+        header_bytes=server.max_headers,
+        header_seconds=server.header_timeout,
+        body_seconds=server.body_timeout,
+        idle_seconds=server.idle_timeout,
+        send_seconds=server.send_timeout,
+        connections=min(server.max_connections, open_files.raised().connections),
+    )
 
 
 def _calls(settings: Settings) -> int:

@@ -21,7 +21,7 @@ from gateway.mcp_server.conversations import Conversations
 from gateway.mcp_server.disconnect import ClientLeft, Watch
 from gateway.mcp_server.http_sse import HttpSse, session_named, wants_line
 from gateway.mcp_server.offers import Offers
-from gateway.mcp_server.outlet import Outlet
+from gateway.mcp_server.outlet import Backlog, Outlet
 from gateway.mcp_server.refusals import Refusal, refusal_of
 from gateway.mcp_server.relay import Relay
 from gateway.mcp_server.sessions import UnknownSession
@@ -47,6 +47,7 @@ class Endpoint:
         self._conversations = conversations
         self._http_sse = http_sse
         self._max_body = max_body
+        self._backlog = Backlog()
         self._watch = Watch()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, server: str, visit: Visit) -> None:
@@ -71,7 +72,7 @@ class Endpoint:
                 return
             except Batched as batch:
                 asked = Asked(caller, server, resource, None, "", None, raw, False, visit.trail, scope)
-                outlet = Outlet(scope, receive, send)
+                outlet = Outlet(scope, receive, send, self._backlog)
                 await answer_batch(self._conversations, await self._in_session(asked), batch.items, outlet)
                 return
             is_modern = modern.is_modern(scope, params, LEGACY)
@@ -87,7 +88,7 @@ class Endpoint:
                         self._watch.leave(task)
                     await respond(send, 200, b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (encode(request_id), result))
                     return
-            outlet = Outlet(scope, receive, send)
+            outlet = Outlet(scope, receive, send, self._backlog)
             await self._converse(asked, outlet)
         except asyncio.CancelledError:
             if not self._watch.has_left(asyncio.current_task()):
@@ -144,14 +145,14 @@ class Endpoint:
             await respond(send, 405, b"{}", [(b"allow", b"POST, GET, DELETE")])
             return
         if opens:
-            await self._http_sse.open(asked, Outlet(asked.scope, receive, send))
+            await self._http_sse.open(asked, Outlet(asked.scope, receive, send, self._backlog))
             return
         session = await self._conversations.sessions.find(shown or "", asked.caller, asked.resource)
         if verb == "DELETE":
             await self._conversations.close(session)
             await respond(send, 204, b"")
         else:
-            await self._conversations.stream(asked, session, Outlet(asked.scope, receive, send))
+            await self._conversations.stream(asked, session, Outlet(asked.scope, receive, send, self._backlog))
 
     async def _refuse(self, outlet: Outlet | None, send: Send, asked: Asked | None, resource: str, error: Exception) -> str:
         """Answers with the error, and returns its reason. Nothing of the request is read here: what can't be read may be the error."""

@@ -110,7 +110,7 @@ class HttpSse:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 for framed in await self._streams.fetched(session, QUEUE):
-                    outlet.say(framed)
+                    await outlet.say_in_turn(framed)
             except (NotRead, NotKept) as error:  # the next look may be luckier
                 log.info("mcp_answers_wait", error=type(error).__name__)
 

@@ -227,7 +227,7 @@ class Listeners:
                 if await self._subscribed(asked, session) is None:
                     return
             if framed:
-                outlet.say(framed)
+                await outlet.say_in_turn(framed)
 
     async def _run(
         self,

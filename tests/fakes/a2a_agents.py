@@ -184,7 +184,7 @@ def loopback() -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, listener: socket.socket | None = None, http: str = "auto") -> AsyncIterator[str]:
+async def serving(app: ASGIApp, listener: socket.socket | None = None, http: str | type[asyncio.Protocol] = "auto") -> AsyncIterator[str]:
     """Serves on a free loopback port in this event loop. The socket listens from the start, so no request comes too early."""
     listener = listener or loopback()
     server = _Server(

@@ -16,7 +16,7 @@ from gateway.database import Batch, Database, engine_for
 from gateway.events import artifact_body
 from gateway.pieces import PARTS_APART
 from gateway.tables import processes
-from gateway.tasks import SETTLED_US, TaskEnded, TaskEvent, TaskLog, TaskRow, UnknownTask, fold, one_by_one, rfc3339, shown
+from gateway.tasks import BATCH_SIZE, SETTLED_US, TaskEnded, TaskEvent, TaskLog, TaskRow, UnknownTask, fold, one_by_one, rfc3339, shown
 from tests.fakes.clock import Clock
 from tests.fakes.looks import looking
 from tests.fakes.outages import Shaky
@@ -151,6 +151,18 @@ async def _followed_by(database: Database, log: TaskLog, readers: list[TaskLog])
     for after in range(104):
         assert await _followed(readers[-1], task, after) == list(range(after + 1, 104))
     assert [len(reader._tails) for reader in readers] == [0] * len(readers)
+
+
+async def test_a_follower_is_handed_a_large_task_in_small_batches(database: Database, log: TaskLog) -> None:  # attack AVL-04
+    """From the database, where nobody holds the task's tail, and from the tail."""
+    task = await opened(database, log)
+    pieces = [piece(number, "x" * (BATCH_SIZE // 3)) for number in range(3, 43)]
+    task = await advanced(database, log, task, TaskState.WORKING, *pieces)
+    task = await advanced(database, log, task, TaskState.COMPLETED, status(43, TaskState.COMPLETED))
+    for held in (None, log.tail(task)):
+        batches = [batch async for batch in log.follow(task, 0)]
+        assert [event.seq for batch in batches for event in batch] == list(range(1, 44)), held
+        assert max(sum(len(event.body) for event in batch) for batch in batches) <= BATCH_SIZE
 
 
 class Counting(Shaky):

@@ -1,0 +1,102 @@
+"""Limits on connections of clients: time, size and number, and which connection is closed when all are taken."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+STATE = "connections"  # the key of Connections in the state of the ASGI lifespan
+HEADERS_MAX = 128  # header lines of one request
+PIPELINED_MAX = 16  # requests that one connection may send before the answer to the first
+BODY_RATE = 16 << 10  # bytes a second; each second's worth of a body extends the time for the rest by one second
+READ_RATE = 8 << 10  # bytes a second that a client has to read of an answer that waits for it
+LOOKS = 4  # how often a connection is checked within the shortest of its limits
+LOOK_MAX = 5.0  # seconds between two checks at most
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """What one connection may cost, and how many there may be in one process. Times are in seconds, sizes in bytes."""
+
+    header_bytes: int = 32 << 10
+    header_seconds: float = 15.0
+    body_seconds: float = 30.0
+    idle_seconds: float = 75.0
+    send_seconds: float = 30.0
+    connections: int = 16_384
+
+    @property
+    def look_seconds(self) -> float:
+        """How long lies between two checks of a connection."""
+        return min(LOOK_MAX, min(self.header_seconds, self.body_seconds, self.idle_seconds, self.send_seconds) / LOOKS)
+
+
+class Connection(Protocol):
+    """A connection that can be closed from outside."""
+
+    def drop(self, reason: str) -> None: ...
+
+
+class Connections:
+    """The open connections of one process, and those without a request under way in the order in which they began to wait.
+
+    `count_drop` is told the reason of each connection that the gateway closes because of a limit.
+    """
+
+    def __init__(self, limits: ClientLimits | None = None, count_drop: Callable[[str], None] = lambda reason: None) -> None:
+        self.limits = limits or ClientLimits()
+        self.count_drop = count_drop
+        self._open: set[Connection] = set()
+        self._waiting: dict[Connection, None] = {}
+
+    def enter(self, connection: Connection) -> bool:
+        """Counts a new connection. Above the bound, closes the one that has waited longest; False where each has a request under way."""
+        self._open.add(connection)
+        if self.open > self.limits.connections and (longest := next(iter(self._waiting), None)) is not None:
+            self.exit(longest)
+            longest.drop("connections-full")
+        self.wait(connection)
+        return self.open <= self.limits.connections
+
+    def exit(self, connection: Connection) -> None:
+        """Forgets a connection that is closed."""
+        self._open.discard(connection)
+        self.leave(connection)
+
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return len(self._open)
+
+    def wait(self, connection: Connection) -> None:
+        """Notes that the connection has no request under way."""
+        self._waiting[connection] = None
+
+    def leave(self, connection: Connection) -> None:
+        """Notes that the connection has a request under way."""
+        self._waiting.pop(connection, None)
+
+
+class Unread:
+    """Notices a client that does not read what waits for it in the connection's buffer."""
+
+    __slots__ = ("_seconds", "_since", "_size")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._size = 0
+        self._since = 0.0
+
+    def clear(self) -> None:
+        """Forgets what waited: the client has read it."""
+        self._size = 0
+
+    def is_overdue(self, size: int, now: float) -> bool:
+        """Whether the client has read too little for too long. `size`: bytes that wait at the time `now`."""
+        if size == 0:
+            self._size = 0
+            return False
+        wanted = min(self._size, max(1, int(READ_RATE * self._seconds)))
+        if self._size == 0 or size <= self._size - wanted:
+            self._size, self._since = size, now
+            return False
+        return now - self._since >= self._seconds

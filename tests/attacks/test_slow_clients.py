@@ -1,0 +1,138 @@
+"""Clients that send and read slowly: their connections end, what they cost is bounded, and others are served meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+import pytest
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from gateway.client_limits import STATE, ClientLimits, Connections
+from gateway.http_protocol import HttpProtocol
+from gateway.mcp_server.outlet import BACKLOG_MAX, CROWDED_MAX, WAITING_MAX, Backlog, Outlet, event
+from tests.fakes.a2a_agents import loopback, serving
+from tests.fakes.house import House, house
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+QUICK = ClientLimits(header_seconds=0.5, body_seconds=0.5, idle_seconds=0.5, send_seconds=0.5)
+SLOW = 150
+PARTS = {
+    "nothing": b"",
+    "a part of the headers": b"GET /livez HTTP/1.1\r\nHost: %s\r\nX-Long: a",
+    "a part of a body": b"POST /oauth/token HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Content-Length: 99\r\n\r\na",
+}
+
+
+class Quick(HttpProtocol):
+    """The gateway's protocol with limits that a test can wait for; the connections of all that share one server."""
+
+    dropped: ClassVar[list[str]] = []
+    connections = Connections(QUICK, dropped.append)
+
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        app_state[STATE] = self.connections
+        super().__init__(config, server_state, app_state, _loop)
+
+
+@pytest.fixture
+async def quick(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
+    with loopback() as listener:
+        server = {"public_url": f"http://127.0.0.1:{listener.getsockname()[1]}"}
+        async with house(tmp_path / "home", database_url, server=server) as home, serving(home.app, listener, Quick):
+            yield home
+
+
+async def ended(home: House, part: bytes) -> int:
+    """Sends a part of a request and reads until the gateway closes the connection: the status of its answer, 0 for none."""
+    host = home.url.removeprefix("http://")
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(host.rpartition(":")[2]))
+    try:
+        writer.write(part.replace(b"%s", host.encode()))
+        answer = await reader.read()
+    finally:
+        writer.close()
+    return int(answer.split(b" ")[1]) if answer else 0
+
+
+# attack AVL-04
+async def test_slow_senders_are_closed_while_others_are_served(quick: House) -> None:
+    async with asyncio.timeout(60), httpx.AsyncClient(base_url=quick.url, timeout=60) as other:
+        slow = {name: [asyncio.create_task(ended(quick, part)) for _ in range(SLOW // 3)] for name, part in PARTS.items()}
+        while not all(task.done() for tasks in slow.values() for task in tasks):
+            assert (await other.get("/livez")).status_code == 200
+        found = {name: {task.result() for task in tasks} for name, tasks in slow.items()}
+    assert found == {"nothing": {0}, "a part of the headers": {408}, "a part of a body": {408}}
+    assert Quick.connections.open <= 1
+
+
+# attack AVL-04
+async def test_a_reader_that_does_not_read_is_cut_and_its_answer_freed(quick: House) -> None:
+    host = quick.url.removeprefix("http://")
+    _, writer = await asyncio.open_connection("127.0.0.1", int(host.rpartition(":")[2]), limit=1024)
+    try:
+        async with asyncio.timeout(60):
+            with pytest.raises(ConnectionError):
+                while True:  # requests requests for a large page, none of whose answers is read
+                    writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: %s\r\n\r\n" % host.encode())
+                    await writer.drain()
+                    await asyncio.sleep(0)
+    finally:
+        writer.close()
+    assert Quick.dropped[-1] == "not-read"
+    assert Quick.connections.open == 0
+
+
+class Stalled:
+    """A reader of a stream who takes nothing until `go` is set."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.read: list[bytes] = []
+
+    async def receive(self) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(self, message: Any) -> None:
+        await self.go.wait()
+        self.read.append(message.get("body", b""))
+
+
+# attack AVL-04
+async def test_what_waits_for_readers_of_mcp_that_do_not_read_is_bounded(database_url: str) -> None:
+    backlog, said = Backlog(), event(b'"%s"' % (b"x" * 8000))
+    readers = [Stalled() for _ in range(2 * BACKLOG_MAX // WAITING_MAX)]
+    streams = [Outlet({"headers": []}, reader.receive, reader.send, backlog) for reader in readers]
+    for stream in streams:
+        while stream.say(said):
+            pass
+    assert backlog.size <= BACKLOG_MAX + WAITING_MAX + len(streams) * (CROWDED_MAX + len(said))
+    for stream in streams:
+        stream.stream.cancel()
+    await asyncio.wait([stream.stream for stream in streams])
+    assert backlog.size == 0
+
+
+async def test_what_must_not_be_left_out_waits_for_a_slow_reader(database_url: str) -> None:
+    reader = Stalled()
+    stream = Outlet({"headers": []}, reader.receive, reader.send, Backlog())
+    count = 3 * WAITING_MAX // 8000
+
+    async def tell() -> None:
+        for number in range(count):
+            assert await stream.say_in_turn(b"data: %d %s\n\n" % (number, b"x" * 8000))
+
+    telling = asyncio.create_task(tell())
+    await asyncio.sleep(0)
+    assert not telling.done()
+    reader.go.set()
+    await telling
+    await stream.end()
+    told = b"".join(reader.read).split(b"data: ")[1:]
+    assert [int(each.split(b" ")[0]) for each in told] == list(range(count))
