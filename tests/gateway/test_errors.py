@@ -85,8 +85,8 @@ def test_a_genuine_token_is_told_what_its_holder_can_read_in_it(reason: str, wor
 def test_each_error_has_one_status_for_each_protocol_over_http() -> None:
     """A2A in JSON-RPC and MCP of either era; on /api and in HTTP+JSON it is the row's own."""
     kinds = [kind for kind, row in TABLE.items() if row.acts]
-    assert {TABLE[kind].status for kind in kinds} == {400, 401, 403, 404, 413, 421, 429, 503}
-    acting = {401, 413, 421, 429, 500, 503}
+    assert {TABLE[kind].status for kind in kinds} == {400, 401, 403, 404, 408, 413, 421, 429, 431, 503}
+    acting = {401, 408, 413, 421, 429, 431, 500, 503}
     assert all(row.acts for row in (*TABLE.values(), UNEXPECTED) if (row.status in acting and not row.a2a) or row.code == -32011)
     unknown, method, broken = told(UnknownName("x")), told(UnknownMethod()), told(UpstreamFault("late"))
     assert [said.jsonrpc_status for said in (unknown, method, broken)] == [404, 200, 200]
