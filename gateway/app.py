@@ -129,7 +129,7 @@ def application(gateway: Gateway) -> Front:
     shown = proofs(gateway, clients)
     hosts, cors = hosts_of(url, settings.host, settings.port), Cors(settings.server.cors_origins)
     admission = Admission(gateway.callers, url, hosts, gateway.refusals.note, shown, cors=cors)
-    visits, operations = Visits(doors.tracing(gateway), gateway.metrics), doors.operations_of(gateway)
+    visits, operations = Visits(gateway.tracer, gateway.metrics), doors.operations_of(gateway)
     agents = doors.agent_door(gateway, admission, operations, visits)
     administration = rest(gateway, admission, clients, shown)
     joined = Doors(

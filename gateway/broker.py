@@ -1,7 +1,8 @@
 """The broker: find, allow, keep, send. The only file that knows the order, for every door alike."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -43,9 +44,11 @@ from gateway.sending import (
 from gateway.slots import ShareUsed
 from gateway.task_reader import TaskReader, front_door_key
 from gateway.tasks import RUNNING, KeyUsed, TaskEnded, TaskRecord, TaskRow, UnknownTask
+from gateway.telemetry import note_outcome
 from gateway.turns import Memory, Turned, Turns
 from gateway.under_way import Share, UnderWay
 from gateway.unknown_names import UnknownNames
+from gateway.upstream_calls import TOOL_ERROR, UpstreamCalls, is_tool_error
 from gateway.vigil import Vigil
 from policies.authority import Request
 from policies.callers import Caller
@@ -65,18 +68,21 @@ Rows = tuple[TaskRow | None, TaskRow]  # a task as it was, if it is not new, and
 class Broker:
     """Every door calls it; it talks to adapters, stores and the authority on their behalf."""
 
-    def __init__(self, registry: Registry, ledger: Ledger, memory: Memory, outside: Outside, front_door: FrontDoor) -> None:
+    def __init__(
+        self, registry: Registry, ledger: Ledger, memory: Memory, outside: Outside, front_door: FrontDoor, *, calls: UpstreamCalls
+    ) -> None:
         self._registry = registry
         self._front_door = front_door
         self._ledger = ledger
         self._memory = memory
         self._outside = outside
+        self.calls = calls
         self.callees = Callees(registry, ledger, front_door, outside.absences)
         self._turns = Turns(memory)
         self._reader = TaskReader(memory.tasks)
         self._under_way = UnderWay()
         self._vigil = Vigil(memory.tasks, memory.now)
-        self.running = Running(ledger, memory, self._turns, self._under_way, self._vigil)
+        self.running = Running(ledger, memory, self._turns, self._under_way, self._vigil, calls=calls)
         self.halt = Halt(memory, self._turns, self._under_way, self._vigil)
         self.parking = Parking(ledger, memory, self._turns)
         self.unknown = UnknownNames(registry, ledger, outside.limits)
@@ -157,10 +163,15 @@ class Broker:
         opened = self._turns.steps.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         turn, adapter = await turn_for(self._memory, self._outside.adapters, sending, Allowed(grant, target, row, before))
         last = min(self._under_way.last(row.parent_id), self._ledger.calls.last(caller, sending.trail))
-        call = self._ledger.calls.make(grant, target, sending.trail, row.id, last)
-        held = self._memory.tasks.tail(row) if sending.watched else None
-        await self._ledger.open(call, opened, before, kept_beside(kept_webhook(sending, opened.row, before), left))
-        return Ready(opened, turn, call, adapter, caller.delegation.task_id, held)
+        trail, span = self.calls.begin_turn(sending.trail, target, row)
+        try:
+            call = self._ledger.calls.make(grant, target, trail, row.id, last)
+            held = self._memory.tasks.tail(row) if sending.watched else None
+            await self._ledger.open(call, opened, before, kept_beside(kept_webhook(sending, opened.row, before), left))
+        except BaseException:
+            self.calls.finish(span, "error")
+            raise
+        return Ready(opened, turn, call, adapter, caller.delegation.task_id, held, span=span)
 
     async def _continued(self, caller: Caller, sending: Sending) -> TaskRow | None:
         """The task that the message answers, if it names one (A2A 1.0 s3.4)."""
@@ -192,7 +203,7 @@ class Broker:
             kept = grant = await self._ledger.kept(caller, request_of(target, asked), target, asked.request.params)
             last = min(self._under_way.last(caller.delegation.task_id), self._ledger.calls.last(caller, asked.trail))
             call = self._ledger.calls.make(grant, target, asked.trail, grant.decision.id, last)
-            answer = await _answer(self._outside.tools, call, asked.request, self._under_way)
+            answer = await _counted(self.calls, partial(_answer, self._outside.tools, call, asked.request, self._under_way), call, asked)
             outcome = "ok"
             return McpAnswer(answer.result, grant.decision.id) if _gone_on_from(grant) else answer
         except ConsentNeeded:
@@ -286,6 +297,23 @@ def _gone_on_from(grant: Grant) -> bool:
     """Whether what goes on from this act has to name it: where people approved of it, or where an errand counted it."""
     counted = grant.mark is not None and grant.mark.version is not None and grant.decision.txn
     return bool(grant.decision.approval or counted)
+
+
+async def _counted(calls: UpstreamCalls, ask: Callable[[], Awaitable[McpAnswer]], call: Call, asked: ServerCall) -> McpAnswer:
+    """A server's answer, counted with its duration. A result with `isError` counts as a failure of the tool."""
+    began, outcome = time.perf_counter(), "failed"
+    try:
+        answer = await ask()
+        outcome = "ok"
+        if asked.request.method == "tools/call" and is_tool_error(answer.result):
+            outcome = TOOL_ERROR
+            note_outcome(TOOL_ERROR)
+        return answer
+    except asyncio.CancelledError:
+        outcome = "canceled"
+        raise
+    finally:
+        calls.count(call.target, outcome, began)
 
 
 async def _listen(outside: Outside, caller: Caller, call: Call, asked: ServerListening, under_way: UnderWay) -> None:

@@ -11,6 +11,7 @@ from adapters.live_headers import LiveHeaders
 from gateway.deadlines import DEADLINE, from_loop, on_loop
 from gateway.events import rfc3339
 from gateway.outside import Outside, Trail
+from gateway.telemetry import TRACEPARENT
 from gateway.turns import Memory
 from policies.callers import Caller
 from policies.grant import Grant
@@ -54,9 +55,10 @@ class Calls:
         self._memory.database.post(lambda batch: self._memory.grants.bind(batch, held.principal.tenant, held.grant_id, task_id, until))
 
     def renewed(self, call: Call) -> Call:
-        """The same leave with the ticket that was kept, if it had one, and all of its time, outside of any trace."""
+        """The same call with the ticket that was kept, if it had one, and all of its time, in the same trace."""
         last = on_loop(call.grant.delegation.not_after, self._memory.now())
-        again = self.make(call.grant, call.target, Trail(), call.idempotency_key, last)
+        trail = Trail(headers={name: value for name, value in call.headers.items() if name == TRACEPARENT})
+        again = self.make(call.grant, call.target, trail, call.idempotency_key, last)
         if call.target.delegation != "ticket":
             return again
         return replace(again, headers={**again.headers, TICKET: call.headers[TICKET]})

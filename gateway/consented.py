@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, select, text
 from adapters.consent_waits import unsent, waits
 from adapters.contract import Failed, VendorRef
 from gateway.broker import Broker
-from gateway.ledger import Ledger, Outside, Trail
+from gateway.ledger import Ledger, Outside
 from gateway.parking import Waiting
 from gateway.resuming import each_by_itself, end_of
 from gateway.running import Ready
@@ -18,6 +18,7 @@ from gateway.sending import Allowed, Sending, asked_of, granted, outgoing_of, tu
 from gateway.tables import connections, tasks
 from gateway.tasks import TaskRow, row_of
 from gateway.turns import Memory, Turned
+from gateway.upstream_calls import resume_trail
 from policies.callers import Callers
 from policies.grant import Question
 from policies.tables import approvals
@@ -57,16 +58,17 @@ class Consented:
         target = self._broker.callees.find(caller, row.agent, Family.AGENT)
         message = replace(kept.message, context_id=row.context_id, task_id=row.id)
         how = (kept.skill, kept.accepted_output_modes)
-        sending = Sending(row.agent, message, Trail(), *how, watched=True, metadata=kept.metadata)
+        sending = Sending(row.agent, message, resume_trail(row.trace), *how, watched=True, metadata=kept.metadata)
         asked = await self._broker.parking.carried(caller, asked_of(sending, target, row), target, row)
         grant = await self._ledger.ruling(caller, asked)
         if isinstance(grant, Question):
             await self._broker.parking.park(caller, Waiting(row, row, message, target, outgoing_of(sending), None), asked, grant)
             return
         turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, row))
-        call = self._ledger.calls.make(grant, target, sending.trail, row.id)
+        trail, span = self._broker.calls.begin_turn(sending.trail, target, row)
+        call = self._ledger.calls.make(grant, target, trail, row.id)
         opened = self._broker.parking.going_on(row, granted(row, grant))
-        await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row)))
+        await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row), span=span))
 
     async def _end(self, row: TaskRow, why: str) -> None:
         record = await self._memory.tasks.record(row.tenant, row.owner, row.id)

@@ -107,6 +107,7 @@ class TaskRow(Struct, frozen=True):
     vendor_ref: str = "{}"
     idempotency_key: str | None = None
     request_digest: str = ""
+    trace: str = ""  # the `traceparent` of the request that began it
 
     @property
     def ended(self) -> bool:

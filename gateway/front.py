@@ -17,7 +17,7 @@ from gateway.errors import InvalidRequest, problem, told
 from gateway.health import PATHS, Health
 from gateway.mcp_server.endpoint import Endpoint
 from gateway.under_way import ShuttingDown
-from gateway.visits import Visits, traceparent
+from gateway.visits import Visit, Visits, traceparent
 from registry.names import FRONT_DOOR
 
 log = structlog.get_logger()
@@ -56,6 +56,33 @@ def plainly(scope: Scope, send: Send) -> Send:
         await send(message)
 
     return sent
+
+
+def door_of(path: str) -> str:
+    """The door of a request to the framework, as figures name it."""
+    top = path.split("/", 2)[1]
+    return "admin" if top == "api" else "oauth" if top in ("oauth", ".well-known") else "console"
+
+
+def noting_status(visit: Visit, send: Send) -> Send:
+    """Makes the status of the answer the outcome of the visit, unless an error has named it already."""
+
+    async def sent(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            visit.attributes["http.response.status_code"] = status
+            if visit.outcome == "ok" and status >= 400:
+                visit.outcome = "denied" if status in (401, 403) else "error"
+        await send(message)
+
+    return sent
+
+
+def note_route(visit: Visit, scope: Scope) -> None:
+    """Names the span after the route, whose texts are few, and not after the path."""
+    visit.attributes["http.request.method"] = visit.method
+    if (route := getattr(scope.get("route"), "path", "")) and visit.outcome != "error":
+        visit.attributes["http.route"] = visit.target = route
 
 
 class Front:
@@ -129,20 +156,31 @@ class Front:
 
     async def _rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The framework believes the Host header, so it gets none but ours; and no address that is nobody's."""
+        visit = self._visits.begin(door_of(scope["path"]), scope["path"].split("/", 2)[1], traceparent(scope))
+        visit.method = scope["method"]
+        send = noting_status(visit, send)
         try:
-            self._admission.check_host(scope)
-            if not scope["path"].startswith(PUBLIC):
-                self._admission.check_origin(scope)
-            if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # no database keeps it in a text
-                raise InvalidRequest("the address has a NUL character")
+            self._check(scope)
+            await self._doors.rest(scope, receive, plainly(scope, send))
         except (WrongHost, ForeignOrigin, BadHeader, InvalidRequest) as error:
+            if ANSWERED in scope:
+                raise
             await _fail(send, error)
-            return
-        await self._doors.rest(scope, receive, plainly(scope, send))
+        finally:
+            note_route(visit, scope)
+            self._visits.end(visit)
+
+    def _check(self, scope: Scope) -> None:
+        """Raises WrongHost, ForeignOrigin, BadHeader and InvalidRequest."""
+        self._admission.check_host(scope)
+        if not scope["path"].startswith(PUBLIC):
+            self._admission.check_origin(scope)
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # no database keeps it in a text
+            raise InvalidRequest("the address has a NUL character")
 
     async def _visit_mcp(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
         door = self._doors.mcp
-        visit = self._visits.begin(door.name, scope["path"], traceparent(scope))
+        visit = self._visits.begin(door.name, "/mcp", traceparent(scope))
         try:
             await door(scope, receive, send, name, visit)
         finally:

@@ -49,7 +49,9 @@ METHODS: Final = frozenset(
         "DELETE",
     }
 )
-OUTCOMES: Final = frozenset({"ok", "canceled", "denied", "error", "question", "timeout"})
+OUTCOMES: Final = frozenset({"ok", "asks", "canceled", "denied", "error", "failed", "question", "rejected", "timeout", "tool-error"})
+FAMILIES: Final = frozenset({"agent", "server"})
+UPSTREAMS_MAX: Final = 200  # agents and servers with figures of their own; calls of more count under the name `other`
 OTHER: Final = "other"
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 
@@ -66,6 +68,13 @@ class Metrics:
         self._calls = Counter("interlock_calls", "Requests that a door answered.", labels, registry=self.registry)
         self._seconds = Histogram(*durations, registry=self.registry, buckets=BUCKETS)
         self._call_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        names: tuple[str, ...] = ("family", "tenant", "name")
+        calls = ("interlock_upstream_calls", "Calls of agents and servers.", (*names, "outcome"))
+        times = ("interlock_upstream_seconds", "Time until an agent ended its turn, or a server answered.", names)
+        self._upstream_calls = Counter(*calls, registry=self.registry)
+        self._upstream_seconds = Histogram(*times, registry=self.registry, buckets=BUCKETS)
+        self._upstream_series: dict[tuple[str, str, str, str], tuple[Counter, Histogram]] = {}
+        self._upstreams: set[tuple[str, str, str]] = set()
 
     def call(self, door: str, method: str, outcome: str, seconds: float) -> None:
         """Counts one request. Names outside the closed sets count as `other`."""
@@ -78,6 +87,24 @@ class Metrics:
                 self._call_series[key] = series
         series[0].inc()
         series[1].observe(seconds)
+
+    def upstream(self, family: str, tenant: str, name: str, outcome: str, seconds: float) -> None:
+        """Counts one call of a registered agent or server."""
+        key = (family, tenant, name, outcome)
+        series = self._upstream_series.get(key)
+        if series is None:
+            series = self._upstream_series_of(*key)
+        series[0].inc()
+        series[1].observe(seconds)
+
+    def _upstream_series_of(self, family: str, tenant: str, name: str, outcome: str) -> tuple[Counter, Histogram]:
+        known, outcome = (_of(FAMILIES, family), tenant, name), _of(self._outcomes, outcome)
+        if known not in self._upstreams and len(self._upstreams) >= UPSTREAMS_MAX:
+            return self._upstream_calls.labels(known[0], "", OTHER, outcome), self._upstream_seconds.labels(known[0], "", OTHER)
+        self._upstreams.add(known)
+        series = (self._upstream_calls.labels(*known, outcome), self._upstream_seconds.labels(*known))
+        self._upstream_series[(family, tenant, name, outcome)] = series
+        return series
 
     def gauge(self, name: str, says: str, tells: Callable[[], float]) -> None:
         """Shows `interlock_{name}`, without labels, as `tells` has it when somebody looks."""

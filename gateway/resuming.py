@@ -13,13 +13,14 @@ from gateway.broker import Broker
 from gateway.conversation import ConversationWaits
 from gateway.explanations import sentence
 from gateway.halt import KILLED, SAYS
-from gateway.ledger import Ledger, Outside, Refused, Trail
+from gateway.ledger import Ledger, Outside, Refused
 from gateway.limits import TooManyCalls
 from gateway.parking import Due, exactly, last_message, said_of
 from gateway.running import Ready
 from gateway.sending import Allowed, Sending, asked_of, check_handoff, meant, turn_for
 from gateway.tasks import TaskEnded, TaskRecord
 from gateway.turns import Memory
+from gateway.upstream_calls import resume_trail
 from policies.approval_rows import ApprovalGone
 from policies.callers import Callers
 from policies.grant import Question
@@ -97,7 +98,7 @@ class Resuming:
         how = {**due.how, "accepted_output_modes": tuple(due.how.get("accepted_output_modes", ()))}
         known = row if row.vendor_ref != "{}" else None  # to its agent
         message = replace(last_message(record), task_id=row.id if known else "")
-        sending = meant(Sending(row.agent, message, Trail(), watched=True, **how), known)
+        sending = meant(Sending(row.agent, message, resume_trail(row.trace), watched=True, **how), known)
         asked = asked_of(sending, target, row)
         terms = replace(asked.terms, exact=exactly(due, target, asked.act), approval=due.approval)
         grant = await self._ledger.ruling(caller, replace(asked, terms=terms))
@@ -106,6 +107,7 @@ class Resuming:
         new = replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
         check_handoff(sending, target, known)
         turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, known))
-        call = self._ledger.calls.make(grant, target, sending.trail, row.id)
+        trail, span = self._broker.calls.begin_turn(sending.trail, target, row)
+        call = self._ledger.calls.make(grant, target, trail, row.id)
         opened = self._broker.parking.going_on(row, new)
-        await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row)))
+        await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row), span=span))

@@ -1,8 +1,10 @@
 """The turns of this process while their agents work, and what follows when one waits or is given up."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -11,9 +13,13 @@ from adapters.task import INTERRUPTED
 from gateway.ledger import Ledger
 from gateway.sessions import Sessions
 from gateway.task_reader import TaskReader
-from gateway.turns import Memory, Turned, Turns
+from gateway.turns import Memory, Turned, Turns, outcome_of
 from gateway.under_way import Abandoned, ShuttingDown, UnderWay
+from gateway.upstream_calls import UpstreamCalls
 from gateway.vigil import Vigil
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 CLOSING_SECONDS = 2.0
 log = structlog.get_logger()
@@ -30,18 +36,20 @@ class Ready:
     parent: str = ""  # the task that caused it, whose places it takes up
     held: object = None  # its tail, from before it is opened until its turn is over, for those who follow
     first: Adapter | None = None  # runs this turn in place of `adapter`
+    span: "Span | None" = None  # of the turn, where there is a tracer
 
 
 class Running:
     """Runs turns that were entered into `under_way`, each until its agent ends it or somebody gives it up."""
 
-    def __init__(self, ledger: Ledger, memory: Memory, turns: Turns, under_way: UnderWay, vigil: Vigil) -> None:
+    def __init__(self, ledger: Ledger, memory: Memory, turns: Turns, under_way: UnderWay, vigil: Vigil, *, calls: UpstreamCalls) -> None:
         self._ledger = ledger
         self._turns = turns
         self._sessions = Sessions(memory, turns)
         self._reader = TaskReader(memory.tasks)
         self._under_way = under_way
         self._vigil = vigil
+        self._calls = calls
         self._background: dict[str, asyncio.Task[Turned]] = {}
 
     def begin(self, ready: Ready) -> None:
@@ -52,17 +60,21 @@ class Running:
 
     async def run(self, ready: Ready) -> Turned:
         """Runs a turn to its end, or to where somebody else has brought the task. Raises EndingNotKept and ShuttingDown."""
-        opened, call = ready.opened, ready.call
+        opened, call, began, outcome = ready.opened, ready.call, time.perf_counter(), "failed"
         try:
             turn = self._sessions.run(ready.first or ready.adapter, ready.turn, call, opened)
             turned = await self._under_way.run(opened.row.id, turn, call)
+            outcome = outcome_of(turned.row.state)
             if turned.row.state in INTERRUPTED:
                 self._vigil.begin(ready.adapter, call.grant, partial(self._ledger.calls.renewed, call), turned, self._go_on)
             return turned
         except Abandoned:
+            outcome = "canceled"
             return await self._reader.whole(opened)
         finally:
             self._under_way.leave(opened.row.id, ready.parent)
+            self._calls.count(call.target, outcome, began)
+            self._calls.finish(ready.span, outcome)
 
     async def _go_on(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Turned:
         """A turn that nobody asked for: the agent of a task that waited has moved it."""

@@ -26,6 +26,7 @@ from gateway.push import Webhook
 from gateway.question_holders import OwnQuestions, check_answers, shares_questions
 from gateway.task_reader import digest, scoped_key, session_of
 from gateway.tasks import TaskRow
+from gateway.telemetry import TRACEPARENT
 from gateway.turns import Memory
 from policies.authority import Request
 from policies.callers import Caller
@@ -253,4 +254,5 @@ def new_row(memory: Memory, caller: Caller, sending: Sending) -> TaskRow:
         updated=now,
         idempotency_key=None if sending.idempotency_key is None else scoped_key(caller, sending.idempotency_key),
         request_digest=digest(sending.message) if sending.idempotency_key is not None else "",
+        trace=sending.trail.headers.get(TRACEPARENT, ""),
     )

@@ -38,6 +38,7 @@ tasks = Table(
     Column("vendor_ref", Text, nullable=False),  # JSON: the agent's own ids
     Column("idempotency_key", Text),
     Column("request_digest", Text, nullable=False),
+    Column("trace", Text, nullable=False, server_default=""),  # the traceparent of the request that began it
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Index("tasks_owner", "tenant", "owner", "updated"),

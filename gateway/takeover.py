@@ -17,11 +17,12 @@ from gateway.contracts import contract_of
 from gateway.database import Batch
 from gateway.halt import KILLED, SAYS
 from gateway.handoff import contracted, skill_of
-from gateway.ledger import Ledger, Outside, Trail
+from gateway.ledger import Ledger, Outside
 from gateway.running import Ready
 from gateway.task_reader import session_of
 from gateway.tasks import TaskEnded, TaskRecord, TaskRow
 from gateway.turns import OURS, Memory, Turned
+from gateway.upstream_calls import resume_trail
 from policies.audit import decision_record
 from policies.authority import Authority, Request
 from policies.callers import Callers
@@ -89,14 +90,15 @@ class Takeover:
         except (TokenRefused, UnknownName, UnknownKind) as error:
             log.info("turn_not_taken_up", task_id=row.id, agent=row.agent, error=type(error).__name__)
             return False
-        call = self._ledger.calls.make(grant, target, Trail(), row.id, self._ledger.calls.last(caller, Trail()))
+        trail, span = self._broker.calls.begin_turn(resume_trail(row.trace), target, row)
+        call = self._ledger.calls.make(grant, target, trail, row.id, self._ledger.calls.last(caller, trail))
         claimed = await self._claim(row, grant)
         log.info("turn_taken_up", task_id=row.id, agent=row.agent, runner=row.runner)
         session = session_of(row) if FEATURES in target.facts else ""
         turn = Turn(NOTHING, _ref(row.vendor_ref), stream=True, session=session)
         held = self._memory.tasks.tail(claimed)
         self._broker.take_over(
-            caller, Ready(Turned(claimed, ()), turn, call, adapter, held=held, first=_Reattached(adapter, record.task()))
+            caller, Ready(Turned(claimed, ()), turn, call, adapter, held=held, first=_Reattached(adapter, record.task()), span=span)
         )
         return True
 

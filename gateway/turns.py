@@ -284,6 +284,11 @@ def _reached(fresh: Sequence[TaskEvent], record: TaskRecord) -> int | None:
     return len(ours) if ours == tuple(event for event in record.events if event.seq >= fresh[0].seq) else None
 
 
+def outcome_of(state: TaskState) -> str:
+    """How a turn ended that left its task in `state`, in one word."""
+    return OUTCOMES.get(state, "failed")
+
+
 def _outcome(row: TaskRow, duration_us: int) -> dict[str, object]:
     return {
         "kind": "outcome",
@@ -291,7 +296,7 @@ def _outcome(row: TaskRow, duration_us: int) -> dict[str, object]:
         "decision_id": row.decision_id,
         "txn": row.txn,
         "task_id": row.id,
-        "outcome": OUTCOMES.get(row.state, "failed"),
+        "outcome": outcome_of(row.state),
         "state": row.state.value,
         "duration_us": duration_us,
     }

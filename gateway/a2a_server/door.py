@@ -26,13 +26,15 @@ class AgentDoor:
     visits: Visits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, name: str, below: str) -> None:
-        if below in CARDS:
-            await self.cards(scope, send, name)
-        elif (found := NOTIFICATION.fullmatch(below)) is not None:
-            await self.notifications(scope, receive, send, name, found[1])
-        else:
-            visit = self.visits.begin("a2a", f"/agents/{name}", traceparent(scope))
-            try:
+        visit = self.visits.begin("a2a", "/agents", traceparent(scope))
+        try:
+            if below in CARDS:
+                visit.method = scope["method"]
+                await self.cards(scope, send, name)
+            elif (found := NOTIFICATION.fullmatch(below)) is not None:
+                visit.method = scope["method"]
+                await self.notifications(scope, receive, send, name, found[1])
+            else:
                 await (self.jsonrpc if below in ("", "/") else self.rest)(scope, receive, send, name, visit)
-            finally:
-                self.visits.end(visit)
+        finally:
+            self.visits.end(visit)

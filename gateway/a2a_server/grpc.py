@@ -27,6 +27,7 @@ from gateway.admission import Admission
 from gateway.asgi import BadHeader, Scope
 from gateway.deadlines import NAME, moment
 from gateway.errors import VersionNotSupported, a2a_details, challenges, told
+from gateway.telemetry import TRACEPARENT, valid_traceparent
 from gateway.visits import Visit, Visits
 from policies.strict_json import LARGE, in_reader
 from registry.store import UnknownName
@@ -133,8 +134,8 @@ class GrpcDoor:
         return make(streamed if method.streams else whole, response_serializer=lambda message: message.SerializeToString())
 
     def _begin(self, path: str, context: Any) -> Visit:
-        traceparent = Metadata(context.invocation_metadata() or ()).all("traceparent")
-        visit = self._visits.begin(self.name, path, traceparent[0] if len(traceparent) == 1 and len(traceparent[0]) == 55 else None)
+        given = Metadata(context.invocation_metadata() or ()).all(TRACEPARENT)
+        visit = self._visits.begin(self.name, path, valid_traceparent(given[0]) if len(given) == 1 else "")
         visit.method = path.rpartition("/")[2]
         return visit
 
@@ -148,7 +149,7 @@ class GrpcDoor:
             raise BadMessage("tenant", f"is missing: it names the agent, as does {TENANT} in the metadata")
         if not AGENT.fullmatch(agent):
             raise UnknownName(agent)
-        visit.attributes["gen_ai.agent.name"] = agent
+        visit.name_agent(agent)
         _check_version(service, metadata)
         visit.last = moment(metadata.one(NAME))
         params = method.read(_json(request)) if len(body) <= LARGE else await in_reader(lambda: method.read(_json(request)))

@@ -48,7 +48,7 @@ class JsonRpc:
             given = read_parameters(scope, VERSIONS)
             method, version = _method(document, given.version)
             visit.method, visit.last = method.name, deadline_in(scope)
-            visit.attributes["gen_ai.agent.name"] = agent
+            visit.name_agent(agent)
             asked = Asked(caller, agent, visit.trail, given.extensions, given.idempotency_key, version, given.last_event_id)
             outcome = await method.act(self._operations, asked, method.read(document.get("params")))
             headers = activated(self._operations, asked)

@@ -46,7 +46,7 @@ class Rest:
             method = place.method(scope["method"])
             given = read_parameters(scope, (place.version,))
             visit.method, visit.last = method.name, deadline_in(scope)
-            visit.attributes["gen_ai.agent.name"] = agent
+            visit.name_agent(agent)
             if place.tenant not in ("", agent):
                 raise UnknownName(place.tenant)
             params = await self._params(scope, receive, place)

@@ -17,6 +17,7 @@ from gateway.admin.openapi import BEARER, description_of
 from gateway.admin.reference import POLICY, page
 from gateway.admission import Admission
 from gateway.errors import TABLE, Row, Told, http_headers, problem, told
+from gateway.telemetry import note_outcome
 from policies.callers import Caller
 
 PROBLEM = "application/problem+json"
@@ -76,6 +77,7 @@ def answer(admission: Admission, said: Told, error: Exception) -> JSONResponse:
         log.error("api_failed", exc_info=error)
     elif isinstance(error, UpstreamFault):
         log.warning("upstream_failed", problem=error.public, where=error.where, detail=error.detail)
+    note_outcome(said.row.reason)
     headers = {name.decode(): value.decode() for name, value in http_headers(said, admission, "")}
     return JSONResponse(problem(said), said.row.status, headers, PROBLEM)
 

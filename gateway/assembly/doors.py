@@ -1,11 +1,9 @@
 """Makes the doors of the protocols."""
 
 import asyncio
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from adapters.version import VERSION
 from gateway.a2a_server.cards import Cards, Publishing
 from gateway.a2a_server.door import AgentDoor
 from gateway.a2a_server.extended import ExtendedCards
@@ -21,7 +19,6 @@ from gateway.decisions import READ_AUDIT
 from gateway.health import Check, Health
 from gateway.task_pages import TaskPages
 from gateway.task_reader import TaskReader
-from gateway.telemetry import Tracing
 from gateway.visits import Visits
 from policies.ids import now_us
 
@@ -58,15 +55,6 @@ async def open_grpc(gateway: Gateway, admission: Admission, operations: Operatio
     gateway.closing.append(door.close)
     gateway.drain.end_streams.append(door.close)
     await door.open(settings.host, settings.grpc_port, shared=settings.workers > 1)
-
-
-def tracing(gateway: Gateway) -> Tracing:
-    """Spans; sent to a collector where the standard environment variable names one."""
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        from gateway.otlp import exporter_from_environment
-
-        gateway.exporter = exporter_from_environment(VERSION)
-    return Tracing(gateway.settings.telemetry.sample, gateway.exporter)
 
 
 def health(gateway: Gateway, admission: Admission) -> Health:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -13,7 +13,7 @@ from adapters.egress import Egress
 from gateway import logs, open_files
 from gateway.approvals import Approvals
 from gateway.asgi import Receive, Scope, Send
-from gateway.assembly import calculations, capacity, rights, upstreams
+from gateway.assembly import calculations, capacity, rights, tracing, upstreams
 from gateway.assembly.storage import open_storage
 from gateway.broker import Broker
 from gateway.budgets import SECONDS as BUDGET_SECONDS
@@ -54,6 +54,7 @@ from gateway.takeover import Takeover
 from gateway.tasks import POLL_SECONDS, TaskLog, is_over
 from gateway.telemetry import current_trace_id
 from gateway.turns import Memory
+from gateway.upstream_calls import UpstreamCalls
 from policies.audit import Audit
 from policies.audit_heads import HeadsFile
 from policies.authority import Authority, Request
@@ -71,9 +72,6 @@ from registry.search import Search
 from registry.seeds import Seeds
 from registry.store import Registry
 
-if TYPE_CHECKING:
-    from gateway.otlp import Otlp
-
 log = structlog.get_logger()
 SWEEP_SECONDS = 60.0
 RESUME_SECONDS = 1.0
@@ -87,7 +85,7 @@ class Gateway:
         self.settings = settings
         self._absent = absent(settings.home, settings.database_url)
         logs.configure(settings.telemetry.log_level, current_trace_id)
-        self.exporter: Otlp | None = None
+        self.tracer = tracing.tracer(settings)
         self.opening: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []  # doors, before the turns end
         self.parting: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
@@ -134,7 +132,7 @@ class Gateway:
         outside = self.outside = self._outside()
         self.ledger = Ledger(self.authority, self.tokens, self.memory, outside, self.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.authority.may)
-        self.broker = Broker(self.registry, self.ledger, self.memory, outside, self.front_door)
+        self.broker = _broker(self, outside)
         self.drain = Drain(DrainTimes(settings.server.drain, settings.server.drain_delay), self.broker.running)
         self.killing = self._killing()
         self._ask_people(outside)
@@ -271,9 +269,14 @@ class Gateway:
         await self.egress.close()
         self.database.close()
         await self.pulse.keep_last_head()
-        if self.exporter is not None:
-            self.exporter.close()
+        if self.tracer is not None:
+            self.tracer.close()
         self._locks.close()
+
+
+def _broker(gateway: Gateway, outside: Outside) -> Broker:
+    calls = UpstreamCalls(gateway.metrics, gateway.tracer)
+    return Broker(gateway.registry, gateway.ledger, gateway.memory, outside, gateway.front_door, calls=calls)
 
 
 def _gauge(gateway: Gateway) -> None:

@@ -25,12 +25,15 @@ from gateway.mcp_server.outlet import Backlog, Outlet
 from gateway.mcp_server.refusals import Refusal, refusal_of
 from gateway.mcp_server.relay import Relay
 from gateway.mcp_server.sessions import UnknownSession
+from gateway.telemetry import TRACEPARENT
 from gateway.visits import Visit
 from policies.strict_json import LARGE, off_loop, parse
 
 CANCELED = "canceled"
 encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
+
+NAMED = {"tools/call": "gen_ai.tool.name", "prompts/get": "gen_ai.prompt.name"}  # what params.name is
 
 
 class Endpoint:
@@ -75,6 +78,7 @@ class Endpoint:
                 outlet = Outlet(scope, receive, send, self._backlog)
                 await answer_batch(self._conversations, await self._in_session(asked), batch.items, outlet)
                 return
+            _note(visit, request_id, params)
             is_modern = modern.is_modern(scope, params, LEGACY)
             asked = Asked(caller, server, resource, request_id, visit.method, params, raw, is_modern, visit.trail, scope)
             if is_modern and request_id is not None:
@@ -169,6 +173,20 @@ class Endpoint:
         else:
             await outlet.finish(body, refusal.status, headers)
         return refusal.reason
+
+
+def _note(visit: Visit, request_id: Any, params: Any) -> None:
+    """What a message says of itself for its span, and the trace that it belongs to (`_meta.traceparent`)."""
+    if not isinstance(params, dict):
+        return
+    meta, name = params.get("_meta"), params.get("name")
+    if isinstance(meta, dict) and TRACEPARENT in meta:
+        visit.join(meta[TRACEPARENT])
+    if visit.tracer is None:
+        return
+    visit.attributes |= {"mcp.method.name": visit.method, "jsonrpc.request.id": str(request_id)}
+    if visit.method in NAMED and isinstance(name, str):
+        visit.attributes[NAMED[visit.method]] = visit.target = name
 
 
 def _error(request_id: Any, refusal: Refusal) -> bytes:

@@ -1,7 +1,7 @@
 """Requests that are for one server: found, ruled on and sent under the server's own names, and what comes back under ours."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct, structs
@@ -41,6 +41,7 @@ from gateway.mcp_server.tools import AgentTool, ServerTool, Tools
 from gateway.mcp_server.uris import result_outward
 from policies.grant import Act, calling, getting, reading
 from policies.strict_json import LARGE, in_reader, off_loop
+from registry.card import Registration
 from registry.overrides import BadOverride, Override
 
 APPROVAL = "dev.interlock/approval"  # in `_meta`: the approval that a client means, if not any that fits
@@ -56,6 +57,10 @@ HINT = b"input_required"  # without quotes, which stand everywhere and make look
 encode = msgspec.json.Encoder().encode
 _raw = msgspec.json.Decoder(dict[str, Raw]).decode
 _US = Raw(encode(CLIENT_INFO))
+
+T = TypeVar("T")
+Reply = tuple[ServerTool, McpAnswer]
+Relist = Callable[[str, str], Awaitable[None]]
 
 
 class Catalogue(Struct, frozen=True):
@@ -78,9 +83,7 @@ class Callees(Struct, frozen=True):
 class Relay:
     """`peer` is None where a client wants nothing but the answer. `relist` looks at what a server of a tenant lists."""
 
-    def __init__(
-        self, broker: Broker, catalogue: Catalogue, callees: Callees, seal: Seal, relist: Callable[[str, str], Awaitable[None]]
-    ) -> None:
+    def __init__(self, broker: Broker, catalogue: Catalogue, callees: Callees, seal: Seal, relist: Relist) -> None:
         self._broker = broker
         self._catalogue = catalogue
         self._agents = callees.agents
@@ -114,16 +117,22 @@ class Relay:
             return task
         return await off_loop(self._outward, answer.result, asked, target.server, answer.decision)
 
-    async def _reached(
-        self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None
-    ) -> tuple[ServerTool, McpAnswer]:
-        """A server's answer to a call of its tool, which is listed anew where the server finds fault with the call's headers."""
+    async def _reached(self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None) -> Reply:
+        """A server's answer to a call of its tool, under a span of its own where there is a tracer."""
+        if self._broker.calls.tracer is None:
+            return await self._answered(asked, target, arguments, peer)
+        name = {"gen_ai.tool.name": target.tool}
+        server = self._server(asked, target.server)
+        return await _traced(self._broker, server, name, asked, lambda asked: self._answered(asked, target, arguments, peer))
+
+    async def _answered(self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None) -> Reply:
+        """The answer to a call of a tool, which is listed anew where the server finds fault with the call's headers."""
         given = (asked, target, arguments, peer)
         call = self._tool_call(*given) if len(asked.raw) <= LARGE else await in_reader(self._tool_call, *given)
         try:
             answer = await self._broker.reach(asked.caller, call)
         except HeadersDiffer:
-            target = await self._listed_anew(asked, target)
+            target = await _listed_anew(self._catalogue.tools, self._relist, asked, target)
             call = self._tool_call(asked, target, arguments, peer)
             answer = await self._broker.reach(asked.caller, call)
         if target.tasks and waits_for(asked, target):
@@ -137,16 +146,16 @@ class Relay:
         if not isinstance(arguments, dict):
             raise BadEnvelope(INVALID_PARAMS, "params.arguments must be an object")
         found = self._catalogue.prompts.resolve(asked.caller, asked.server, name)
-        request = self._request(asked, found.prompt, {"name": found.prompt}, peer)
-        return await self._reach(asked, getting(found.server, found.prompt), arguments, request)
+        act = getting(found.server, found.prompt)
+        return await self._reach(asked, act, arguments, lambda asked: self._request(asked, found.prompt, {"name": found.prompt}, peer))
 
     @hides
     async def read(self, asked: Asked, peer: Peer | None) -> bytes:
         """resources/read."""
         found = self._catalogue.resources.resolve(asked.caller, asked.server, asked.text("uri"))
-        request = self._request(asked, found.uri, {"uri": found.uri}, peer)
+        own = {"uri": found.uri}
         try:
-            return await self._reach(asked, reading(found.server), {"uri": found.uri}, request)
+            return await self._reach(asked, reading(found.server), own, lambda asked: self._request(asked, found.uri, own, peer))
         except McpRefused as refused:
             if refused.data is None or "uri" not in refused.data:
                 raise
@@ -156,7 +165,7 @@ class Relay:
     async def complete(self, asked: Asked, peer: Peer | None) -> bytes:
         """completion/complete, with the permission of the prompt or the resource that it completes."""
         act, own = _referred(self._catalogue, asked)
-        return await self._reach(asked, act, None, self._request(asked, "", {"ref": own}, peer))
+        return await self._reach(asked, act, None, lambda asked: self._request(asked, "", {"ref": own}, peer))
 
     def check(self, asked: Asked) -> None:
         """Whether what was begun may still be done, for a request that only goes on with it. Raises like an unknown name."""
@@ -185,12 +194,21 @@ class Relay:
         return binding(holder(asked.caller), asked.resource, asked.method, asked.shown or asked.object())
 
     def _may(self, asked: Asked, act: Act) -> bool:
-        offers = self._catalogue.offers
-        return offers.may(asked.caller, offers.server(asked.caller, act.parent), act)
+        return self._catalogue.offers.may(asked.caller, self._server(asked, act.parent), act)
 
-    async def _reach(self, asked: Asked, act: Act, arguments: Mapping[str, Any] | None, request: McpRequest) -> bytes:
+    def _server(self, asked: Asked, name: str) -> Registration:
+        return self._catalogue.offers.server(asked.caller, name)
+
+    async def _reach(self, asked: Asked, act: Act, arguments: Mapping[str, Any] | None, build: Callable[[Asked], McpRequest]) -> bytes:
+        """A server's answer to a request that `build` makes of `asked`, under a span of its own where there is a tracer."""
+
+        async def send(asked: Asked) -> McpAnswer:
+            return await self._broker.reach(asked.caller, self._server_call(asked, act, arguments, build(asked)))
+
+        name = {"gen_ai.prompt.name": act.resource.removeprefix(f"{act.parent}.")} if act.kind == "Prompt" else {}
         try:
-            answer = await self._broker.reach(asked.caller, self._server_call(asked, act, arguments, request))
+            untraced = self._broker.calls.tracer is None
+            answer = await (send(asked) if untraced else _traced(self._broker, self._server(asked, act.parent), name, asked, send))
         except ConsentNeeded as needed:
             return self._consent(asked, needed)
         return await off_loop(self._outward, answer.result, asked, act.parent, answer.decision)
@@ -204,14 +222,6 @@ class Relay:
     def _consent(self, asked: Asked, needed: ConsentNeeded) -> bytes:
         state = self._seal.close(Sealed(self._seal.until(STATE_SECONDS)), self.bound(asked)) if asked.modern else ""
         return asking(asked, needed, state)
-
-    async def _listed_anew(self, asked: Asked, target: ServerTool) -> ServerTool:
-        """The tool as its server lists it now (2026-07-28, on -32020). Raises UnknownTool where it changed, until it is approved."""
-        await self._relist(asked.caller.principal.tenant, target.server)
-        found = self._catalogue.tools.resolve(asked.caller, asked.server, str(asked.params["name"]))
-        if not isinstance(found, ServerTool):
-            raise UnknownTool
-        return found
 
     def _tool_call(self, asked: Asked, target: ServerTool, arguments: dict[str, Any], peer: Peer | None) -> ServerCall:
         request = self._tool_request(asked, target, arguments, peer)
@@ -268,6 +278,21 @@ class Relay:
             sealed = Sealed(self._seal.until(STATE_SECONDS), state, begun=begun)
             members["requestState"] = self._seal.close(sealed, self.bound(asked))
         return encode(members)
+
+
+async def _traced(broker: Broker, target: Registration, name: Mapping[str, str], asked: Asked, send: Callable[[Asked], Awaitable[T]]) -> T:
+    """What `send` returns, which is given the request in a span of its own."""
+    with broker.calls.request_span(asked.trail, asked.method, target, name) as trail:
+        return await send(structs.replace(asked, trail=trail))
+
+
+async def _listed_anew(tools: Tools, relist: Relist, asked: Asked, target: ServerTool) -> ServerTool:
+    """The tool as its server lists it now (2026-07-28, on -32020). Raises UnknownTool where it changed, until it is approved."""
+    await relist(asked.caller.principal.tenant, target.server)
+    found = tools.resolve(asked.caller, asked.server, str(asked.params["name"]))
+    if not isinstance(found, ServerTool):
+        raise UnknownTool
+    return found
 
 
 def _referred(catalogue: Catalogue, asked: Asked) -> tuple[Act, dict[str, Any]]:

@@ -32,7 +32,6 @@ from adapters.task import (
 from gateway.a2a_server.grpc import GrpcDoor
 from gateway.a2a_server.operations import Asked, Numbered, Stream
 from gateway.metrics import Metrics
-from gateway.telemetry import Tracing
 from gateway.visits import Visits
 from policies.identity import TokenRefused
 
@@ -147,7 +146,7 @@ class Opened:
 
 @asynccontextmanager
 async def opened(operations: Any, admission: Any, max_body: int = 1 << 20) -> AsyncIterator[Opened]:
-    door = GrpcDoor(admission, operations, Visits(Tracing(0.0, None), Metrics(set())), max_body)
+    door = GrpcDoor(admission, operations, Visits(None, Metrics(set())), max_body)
     await door.open("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{door.port}") as channel:
         try:

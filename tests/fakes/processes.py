@@ -17,6 +17,7 @@ from gateway.tables import processes
 from gateway.takeover import Takeover
 from gateway.tasks import TaskLog, TaskRecord
 from gateway.turns import Memory
+from gateway.upstream_calls import UpstreamCalls
 from policies.callers import Caller
 from policies.grant import calling
 from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
@@ -96,7 +97,7 @@ class Process:
         self.memory = Memory(self.shaky, gateway.audit, gateway.grants, tasks, new_id, now_us)  # type: ignore[arg-type]  # see above
         outside = Outside(agents, tools, lambda _: {}, 60.0, 60.0)
         ledger = Ledger(gateway.authority, gateway.tokens, self.memory, outside, gateway.spool)
-        self.broker = Broker(gateway.registry, ledger, self.memory, outside, gateway.front_door)
+        self.broker = Broker(gateway.registry, ledger, self.memory, outside, gateway.front_door, calls=UpstreamCalls(gateway.metrics))
         self.takeover = Takeover(self.broker, ledger, gateway.authority, gateway.callers, memory=self.memory, outside=outside)
 
     async def caller(self, user: str = "alice") -> Caller:

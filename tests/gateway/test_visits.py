@@ -9,7 +9,7 @@ OTHER = b"00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.mark.parametrize(
-    ("sent", "said"), [([TRACE], TRACE.decode()), ([TRACE, OTHER], None), ([TRACE + b"0"], None), ([b"\xff" * 55], None), ([], None)]
+    ("sent", "said"), [([TRACE], TRACE.decode()), ([TRACE, OTHER], ""), ([TRACE + b"0"], ""), ([b"\xff" * 55], ""), ([], "")]
 )
 def test_a_traceparent_that_is_sent_twice_or_odd_says_nothing(sent: list[bytes], said: str | None) -> None:
     assert traceparent({"headers": [(b"traceparent", value) for value in sent]}) == said

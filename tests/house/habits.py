@@ -34,7 +34,7 @@ ROOTS = (
     "policies.identity",  # whatever goes wrong while a token is read, nobody comes in
     "policies.jwks",  # whatever goes wrong while keys are fetched, the last good set stays
 )
-ENVIRONMENT_READERS = ("gateway.settings", "gateway.cli", "gateway.app", "gateway.assembly.doors")
+ENVIRONMENT_READERS = ("gateway.settings", "gateway.cli", "gateway.app", "gateway.assembly.tracing")
 LOGGED = {"exception", "error", "warning", "critical", "info", "debug"}
 LEFTOVER = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX|NotImplemented" + r"Error)\b")
 SUPPRESSION = re.compile(
