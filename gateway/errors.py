@@ -40,6 +40,7 @@ from gateway.revocation import UnknownGrant
 from gateway.slots import Overloaded
 from gateway.task_reader import IdempotencyConflict
 from gateway.tasks import TaskEnded, UnknownTask, rfc3339
+from gateway.telemetry import current_trace_id
 from gateway.turns import EndingNotKept
 from gateway.under_way import ShuttingDown, TooManyTasks
 from policies.grant import Denial
@@ -357,25 +358,37 @@ def a2a_details(said: Told) -> list[dict[str, Any]]:
         "reason": row.a2a or row.reason.upper().replace("-", "_"),
         "domain": A2A_DOMAIN if row.a2a else OUR_DOMAIN,
     }
+    if metadata := _info_metadata(said):
+        info["metadata"] = metadata
     if row.code == -32602 and said.decision is None:
         field, _, problem = said.detail.partition(" ")
         violation = {"field": field, "description": problem}
         return [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}, info]
-    if said.failure:
-        info["metadata"] = {"failure": said.failure}
-    if said.task_id:
-        info["metadata"] = {"taskId": said.task_id}
     if said.retry_after:
         return [info, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{said.retry_after}s"}]
     if said.decision is not None:
-        info["metadata"] = {"decision_id": said.decision["id"], "reason_id": said.decision["reason_id"]}
         return [info, {"@type": "interlock/decision", **said.decision}]
     return [info]
+
+
+def _info_metadata(said: Told) -> dict[str, str]:
+    """`metadata` of an ErrorInfo, whose values are texts: the trace, how an upstream failed, the task in the way, the decision."""
+    trace_id = current_trace_id()
+    metadata = {"trace_id": trace_id} if trace_id else {}
+    if said.failure:
+        metadata["failure"] = said.failure
+    if said.task_id:
+        metadata["taskId"] = said.task_id
+    if said.decision is not None:
+        metadata |= {"decision_id": said.decision["id"], "reason_id": said.decision["reason_id"]}
+    return metadata
 
 
 def mcp_data(said: Told) -> dict[str, Any]:
     """`error.data` for MCP clients."""
     data: dict[str, Any] = {"reason_id": said.row.reason}
+    if trace_id := current_trace_id():
+        data["trace_id"] = trace_id
     if said.retry_after:
         data["retryAfter"] = said.retry_after  # seconds
     if said.failure:
@@ -400,6 +413,7 @@ def problem(said: Told) -> dict[str, Any]:
         "reason_id": decision.get("reason_id", said.row.reason),
         "decision_id": decision.get("id", ""),
         "task_id": decision.get("task_id", said.task_id),
+        "trace_id": current_trace_id(),
         **({"decision": decision} if decision else {}),
         **({"approval": said.approval} if said.approval else {}),
     }

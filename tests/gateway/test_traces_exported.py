@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,6 +122,29 @@ async def test_administration_and_tokens_have_spans_named_by_their_route(traced:
     flush(home)
     names = [span.name for span in collector.spans]
     assert "GET /api/agents/{name}" in names and any(name.startswith("POST") for name in names)
+
+
+async def problem_of(home: House, kind: str) -> Any:
+    """The trace id in an error of each interface."""
+    token, sent = home.token("alice"), {"traceparent": CALLER}
+    if kind == "a2a":
+        return (await home.send(token, "unknown", "hello", headers=sent))["error"]["data"][0]["metadata"]["trace_id"]
+    if kind == "mcp":
+        answer = await home.rpc("/mcp", token, "tools/call", {"name": "unknown"}, **sent)
+        return answer.json()["error"]["data"]["trace_id"]
+    if kind == "rest":
+        answer = await home.http.get("/agents/unknown/v1/card", headers={"authorization": f"Bearer {token}", **sent})
+        return answer.json()["error"]["details"][0]["metadata"]["trace_id"]
+    if kind == "host":
+        return (await home.http.get("/api/agents", headers={"host": "elsewhere.test", **sent})).json()["trace_id"]
+    return (await home.http.get("/api/agents/unknown", headers={"authorization": f"Bearer {token}", **sent})).json()["trace_id"]
+
+
+@pytest.mark.parametrize("kind", ["a2a", "mcp", "rest", "host", "api"])
+async def test_every_error_names_its_trace(home: House, kind: str) -> None:
+    """Without a tracer, too: then the gateway passes the caller's trace on."""
+    assert home.gateway.tracer is None
+    assert await problem_of(home, kind) == TRACE
 
 
 async def test_without_a_tracer_the_callers_trace_goes_on_and_no_span_is_made(home: House) -> None:
