@@ -373,8 +373,7 @@ def a2a_details(said: Told) -> list[dict[str, Any]]:
 
 def _info_metadata(said: Told) -> dict[str, str]:
     """`metadata` of an ErrorInfo, whose values are texts: the trace, how an upstream failed, the task in the way, the decision."""
-    trace_id = current_trace_id()
-    metadata = {"trace_id": trace_id} if trace_id else {}
+    metadata = trace_data()
     if said.failure:
         metadata["failure"] = said.failure
     if said.task_id:
@@ -384,11 +383,15 @@ def _info_metadata(said: Told) -> dict[str, str]:
     return metadata
 
 
+def trace_data() -> dict[str, str]:
+    """The member `trace_id` of an error's data; nothing where no request is under way."""
+    trace_id = current_trace_id()
+    return {"trace_id": trace_id} if trace_id else {}
+
+
 def mcp_data(said: Told) -> dict[str, Any]:
     """`error.data` for MCP clients."""
-    data: dict[str, Any] = {"reason_id": said.row.reason}
-    if trace_id := current_trace_id():
-        data["trace_id"] = trace_id
+    data: dict[str, Any] = {"reason_id": said.row.reason, **trace_data()}
     if said.retry_after:
         data["retryAfter"] = said.retry_after  # seconds
     if said.failure:

@@ -5,7 +5,7 @@ from typing import Any
 
 from adapters.contract import InvalidAnswer, UpstreamFault
 from adapters.mcp_wire import McpRefused
-from gateway.errors import Told, mcp_data, told
+from gateway.errors import Told, mcp_data, told, trace_data
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.sessions import UnknownSession
 
@@ -32,11 +32,12 @@ class Refusal:
 def refusal_of(error: BaseException, *, legacy: bool = False) -> Refusal:
     """To a client of the initialize era 404 would mean that its session is gone, and what went wrong with a call rides on 200."""
     if isinstance(error, BadEnvelope):
-        return Refusal(200 if legacy else error.status, error.code, str(error), error.data, "bad-envelope")
+        return Refusal(200 if legacy else error.status, error.code, str(error), {**(error.data or {}), **trace_data()}, "bad-envelope")
     if isinstance(error, McpRefused):
-        return Refusal(200 if legacy else STATUS.get(error.code, 200), error.code, error.public, error.data, "upstream")
+        data = trace_data() if error.data is None else error.data  # what a server says there is the server's
+        return Refusal(200 if legacy else STATUS.get(error.code, 200), error.code, error.public, data, "upstream")
     if isinstance(error, UnknownSession):
-        return Refusal(404, -32600, "there is no such session; initialize again", None, "unknown-session")
+        return Refusal(404, -32600, "there is no such session; initialize again", trace_data(), "unknown-session")
     if isinstance(error, InvalidAnswer):
         plain = UpstreamFault(error.public, error.detail, error.failure)  # the code of the other is one of A2A
         plain.where, plain.explained, error = error.where, error.explained, plain

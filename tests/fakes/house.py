@@ -19,6 +19,8 @@ from registry.rows import Candidate
 from tests.fakes.a2a_agents import loopback, serving
 
 URL = "http://interlock.test"
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACEPARENT = f"00-{TRACE}-{SPAN}-01"  # of every request of `House.http`: errors name their trace, and tests compare whole errors
 HTTP = "gateway.http_protocol:HttpProtocol"  # as gateway/app.py has it
 CAPABILITIES = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 ROLES = {
@@ -118,7 +120,9 @@ class House:
         self.stack = stack
         self.url = gateway.settings.public_url
         self.app = application(gateway)
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=self.url, timeout=60)
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url=self.url, timeout=60, headers={"traceparent": TRACEPARENT}
+        )
         self.secrets: dict[str, tuple[str, str]] = {}
 
     def token(self, user: str, scope: str | None = None, tenant: str = "default", ttl: int = 3600, audience: str = "") -> str:

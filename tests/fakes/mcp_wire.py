@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.fakes.house import House
+from tests.fakes.house import TRACEPARENT, House
 
 META = "io.modelcontextprotocol/"
 ABLE: dict[str, Any] = {"elicitation": {}, "sampling": {}, "roots": {}}
@@ -83,7 +83,7 @@ async def stream(
     sent = {"authorization": f"Bearer {home.token(user)}", "content-type": "application/json", "accept": EVENTS, **headers}
     content = None if verb == "GET" else json.dumps(body).encode()
     async with (
-        httpx.AsyncClient(base_url=home.url, timeout=60) as http,
+        httpx.AsyncClient(base_url=home.url, timeout=60, headers={"traceparent": TRACEPARENT}) as http,
         http.stream(verb, path, content=content, headers=sent) as answer,
     ):
         yield Events(answer)

@@ -15,7 +15,7 @@ import pytest
 from registry.card import Status
 from registry.seeds import Seeds, ServerSeed
 from tests.fakes.authorization_server import AuthorizationServer, Plain, Protected, authorization_server, protected
-from tests.fakes.house import CallbackAgent, House
+from tests.fakes.house import TRACE, CallbackAgent, House
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -152,7 +152,7 @@ async def test_a_client_that_can_not_show_an_address_says_so_with_the_address(pl
     assert refused.status_code == 400
     error = refused.json()["error"]
     assert error["code"] == -32021
-    assert error["data"] == {"requiredCapabilities": {"elicitation": {"url": {}}}}
+    assert error["data"] == {"requiredCapabilities": {"elicitation": {"url": {}}}, "trace_id": TRACE}
     await place.connect(address(error["message"]), "alice")
     assert (await place.call(capabilities={})).json()["result"]["content"][0]["text"] == "read"
 

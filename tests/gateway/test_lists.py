@@ -13,7 +13,7 @@ from registry.card import Family, Prompt, Status, Tool
 from registry.rows import Candidate
 from registry.seeds import virtual
 from registry.selection import Selection
-from tests.fakes.house import CAPABILITIES, House
+from tests.fakes.house import CAPABILITIES, TRACE, House
 
 SCHEMA = {"type": "object", "properties": {f"p{n}": {"type": "string", "description": "One of the arguments."} for n in range(4)}}
 
@@ -79,7 +79,7 @@ async def test_a_server_that_is_not_reachable_is_told_apart_where_it_may_be_know
     ]
     for path, method, params in asks:
         known = await home.rpc(path, home.token("mel"), method, params)
-        data = {"reason_id": "not-reachable"} | ({"retryAfter": 2} if status is Status.DOWN else {})
+        data = {"reason_id": "not-reachable", "trace_id": TRACE} | ({"retryAfter": 2} if status is Status.DOWN else {})
         assert (known.status_code, known.json()["error"]["data"]) == (200, data), (path, method)
         hidden = await home.rpc(path, home.token("alice"), method, params)
         unknown = await home.rpc(path.replace("crm", "none"), home.token("alice"), method, eval(repr(params).replace("crm", "none")))
@@ -94,7 +94,7 @@ async def test_what_a_virtual_server_selects_is_told_apart_too_where_it_is_not_r
     await registry.set_status("default", "crm", Status.DOWN)
     for method, params in (("tools/call", {"name": "crm_t0", "arguments": {}}), ("prompts/get", {"name": "crm_p"})):
         error = (await home.rpc("/mcp/virtual/desk", home.token("mel"), method, params)).json()["error"]
-        assert error["data"] == {"reason_id": "not-reachable", "retryAfter": 2}, method
+        assert error["data"] == {"reason_id": "not-reachable", "trace_id": TRACE, "retryAfter": 2}, method
         gone = (await home.rpc("/mcp/virtual/desk", home.token("mel"), method, {**params, "name": "crm_none"})).json()["error"]
         assert gone["data"]["reason_id"] == "unknown", method
     await registry.set_status("default", "inventory", Status.DOWN)

@@ -10,7 +10,7 @@ import pytest
 from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS, InboundLadderRejection, classify_inbound_request
 
 from registry.card import Status
-from tests.fakes.house import CAPABILITIES, CallbackAgent, House
+from tests.fakes.house import CAPABILITIES, TRACE, CallbackAgent, House
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 META = "io.modelcontextprotocol/"
@@ -125,7 +125,7 @@ async def test_the_reference_implementation_judges_every_envelope_as_we_do(home:
                 method,
             )
             if theirs.data:
-                assert ours.json()["error"]["data"] == theirs.data
+                assert ours.json()["error"]["data"] == {**theirs.data, "trace_id": TRACE}
         else:
             served = {"no/such": (404, True), "prompts/get": (200, True)}  # there is no prompt of that name
             assert (ours.status_code, "error" in ours.json()) == served.get(method, (200, False))
@@ -138,7 +138,7 @@ async def test_an_unknown_version_is_told_which_are_served(home: House) -> None:
     answer = await post(home, request("tools/list", {"_meta": meta}), **routed(method="tools/list", version="2099-01-01"))
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == -32022
-    assert answer.json()["error"]["data"] == {"supported": ["2026-07-28"], "requested": "2099-01-01"}
+    assert answer.json()["error"]["data"] == {"supported": ["2026-07-28"], "requested": "2099-01-01", "trace_id": TRACE}
 
 
 async def test_discovery_says_both_eras_and_that_lists_are_private(home: House) -> None:

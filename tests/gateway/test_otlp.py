@@ -102,7 +102,7 @@ def test_a_long_request_waits_in_bounded_memory(exporter: Exporter) -> None:
     assert len(names(made, exporter)) == PENDING_MAX + 1
 
 
-def test_a_trace_begins_under_the_id_of_the_requests_log_lines(exporter: Exporter) -> None:
+async def test_a_trace_begins_under_the_id_of_the_requests_log_lines(exporter: Exporter) -> None:
     enter_work(Resumed("a" * 32))
     assert trace_id_of(tracer(exporter).headers(tracer(exporter).start("request", Kind.SERVER, "", {}))["traceparent"]) == "a" * 32
 

@@ -44,7 +44,7 @@ async def test_each_request_has_its_own_trace_id() -> None:
     assert len({made for made, _ in answers}) == 5
 
 
-def test_a_message_that_comes_too_late_moves_no_request_to_another_trace() -> None:
+async def test_a_message_that_comes_too_late_moves_no_request_to_another_trace() -> None:
     visit = Visits(None, Metrics()).begin("mcp", "/mcp", CALLER)
     assert visit.trail.headers == {"traceparent": CALLER}
     visit.join("00-" + "1" * 32 + "-" + "2" * 16 + "-01")

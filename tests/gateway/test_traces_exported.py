@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.responses import JSONResponse, Response
 
 from gateway.assembly.process import Gateway
 from tests.fakes.collector import Collector, collecting
-from tests.fakes.house import CAPABILITIES, CallbackAgent, House, house
+from tests.fakes.house import CAPABILITIES, SPAN, TRACE, TRACEPARENT, CallbackAgent, House, house
+from tests.fakes.mcp_servers import scripted_server
 
 SERVER, CLIENT = 2, 3  # span kinds of OTLP
-TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-CALLER = f"00-{TRACE}-{SPAN}-01"
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def test_one_trace_leads_from_the_client_over_the_agent_to_the_tool(traced
 
     agent.act = check
     await home.agent(agent)
-    answer = await home.send(home.token("alice"), "sales", "SKU-7", headers={"traceparent": CALLER})
+    answer = await home.send(home.token("alice"), "sales", "SKU-7", headers={"traceparent": TRACEPARENT})
     assert answer["result"]["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
     flush(home)
     received, invoked = collector.one("SendMessage sales", SERVER), collector.one("invoke_agent sales", CLIENT)
@@ -82,7 +82,7 @@ async def test_spans_have_the_attributes_of_the_conventions(traced: tuple[House,
 async def test_the_trace_in_a_message_goes_before_that_of_its_transport(traced: tuple[House, Collector]) -> None:
     home, collector = traced
     await home.server("inventory", "check")
-    meta = {**CAPABILITIES, "traceparent": CALLER}
+    meta = {**CAPABILITIES, "traceparent": TRACEPARENT}
     headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "check"}
     other = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
     params = {"name": "check", "arguments": {}, "_meta": meta}
@@ -105,7 +105,7 @@ async def test_a_later_turn_links_to_where_its_task_began(traced: tuple[House, C
     home, collector = traced
     agent = await home.agent(CallbackAgent("sales"))
     agent.state = "TASK_STATE_INPUT_REQUIRED"
-    task = (await home.send(home.token("alice"), "sales", "hello", headers={"traceparent": CALLER}))["result"]["task"]
+    task = (await home.send(home.token("alice"), "sales", "hello", headers={"traceparent": TRACEPARENT}))["result"]["task"]
     agent.state = "TASK_STATE_COMPLETED"
     other = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
     await home.send(home.token("alice"), "sales", "yes", taskId=task["id"], contextId=task["contextId"], headers={"traceparent": other})
@@ -126,7 +126,7 @@ async def test_administration_and_tokens_have_spans_named_by_their_route(traced:
 
 async def problem_of(home: House, kind: str) -> Any:
     """The trace id in an error of each interface."""
-    token, sent = home.token("alice"), {"traceparent": CALLER}
+    token, sent = home.token("alice"), {"traceparent": TRACEPARENT}
     if kind == "a2a":
         return (await home.send(token, "unknown", "hello", headers=sent))["error"]["data"][0]["metadata"]["trace_id"]
     if kind == "mcp":
@@ -147,17 +147,43 @@ async def test_every_error_names_its_trace(home: House, kind: str) -> None:
     assert await problem_of(home, kind) == TRACE
 
 
+async def mcp_error(home: House, params: Any, **headers: str) -> Any:
+    return (await home.rpc("/mcp", home.token("alice"), "tools/call", params, **headers)).json()["error"]
+
+
+async def test_errors_of_the_mcp_envelope_and_of_sessions_name_their_trace(home: House) -> None:
+    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "check"}
+    lacking = await mcp_error(home, {"name": "check", "_meta": {}}, **headers)
+    assert (lacking["code"], lacking["data"]) == (-32602, {"trace_id": TRACE})
+    gone = await mcp_error(home, {"name": "check"}, **{"mcp-session-id": "gone", "mcp-protocol-version": "2025-11-25"})
+    assert (gone["code"], gone["data"]) == (-32600, {"trace_id": TRACE})
+
+
+@pytest.mark.parametrize(("given", "shown"), [({}, {"trace_id": TRACE}), ({"data": {"field": "sku"}}, {"field": "sku"})])
+async def test_a_servers_error_without_data_of_its_own_names_its_trace(home: House, given: dict[str, Any], shown: Any) -> None:
+    error = {"code": -32000, "message": "no such item", **given}
+
+    async def refuse(request: dict[str, Any]) -> Response:
+        return JSONResponse({"jsonrpc": "2.0", "id": request["id"], "error": error})
+
+    url = await home.stack.enter_async_context(scripted_server(refuse))
+    await home.server("inventory", "check", url=url.removesuffix("/mcp"))
+    answer = await home.call(home.token("alice"), "/mcp/inventory", "check", {})
+    assert answer.json()["error"] == {"code": -32000, "message": "no such item", "data": shown}
+
+
 async def test_without_a_tracer_the_callers_trace_goes_on_and_no_span_is_made(home: House) -> None:
     agent, server = await home.agent(CallbackAgent("sales")), await home.server("inventory", "check")
-    await home.send(home.token("alice"), "sales", "hello", headers={"traceparent": CALLER})
-    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "check", "traceparent": CALLER}
+    await home.send(home.token("alice"), "sales", "hello", headers={"traceparent": TRACEPARENT})
+    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "check", "traceparent": TRACEPARENT}
     params = {"name": "check", "arguments": {}, "_meta": CAPABILITIES}
     await home.rpc("/mcp/inventory", home.token("alice"), "tools/call", params, **headers)
-    assert agent.headers[-1]["traceparent"] == CALLER and CALLER.encode() in server.bytes[-1]
+    assert agent.headers[-1]["traceparent"] == TRACEPARENT and TRACEPARENT.encode() in server.bytes[-1]
 
 
 async def test_a_call_without_a_trace_begins_one(home: House) -> None:
     agent = await home.agent(CallbackAgent("sales"))
+    del home.http.headers["traceparent"]
     await home.send(home.token("alice"), "sales", "hello")
     await home.send(home.token("alice"), "sales", "hello")
     first, second = (sent["traceparent"] for sent in agent.headers)
@@ -166,8 +192,8 @@ async def test_a_call_without_a_trace_begins_one(home: House) -> None:
 
 async def test_a_task_keeps_the_trace_that_it_began_in(home: House) -> None:
     await home.agent(CallbackAgent("sales"))
-    task = (await home.send(home.token("alice"), "sales", "hello", headers={"traceparent": CALLER}))["result"]["task"]
+    task = (await home.send(home.token("alice"), "sales", "hello", headers={"traceparent": TRACEPARENT}))["result"]["task"]
     gateway: Gateway = home.gateway
     caller = await gateway.callers.admit(home.token("alice"), (home.url,))
     row = await gateway.memory.tasks.find("default", caller.principal.owner, task["id"])
-    assert row.trace == CALLER
+    assert row.trace == TRACEPARENT

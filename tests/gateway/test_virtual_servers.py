@@ -12,7 +12,7 @@ from gateway.settings import Settings, VirtualSeed
 from registry.card import Status
 from registry.seeds import OPERATOR
 from registry.seeds import VirtualSeed as PlantedSeed
-from tests.fakes.house import CallbackAgent, House
+from tests.fakes.house import TRACE, CallbackAgent, House
 from tests.fakes.reception import Reception
 from tests.gateway.test_catalogue import registered
 from tests.gateway.test_mcp_client import MODES, Mode, client_of, text
@@ -164,7 +164,7 @@ class TestAdministration:
             assert answer.json()["error"] == {
                 "code": -32011,
                 "message": "There is no such agent or server.",
-                "data": {"reason_id": "unknown"},
+                "data": {"reason_id": "unknown", "trace_id": TRACE},
             }
         assert (await desk.ask("GET", "/api/virtual-servers", "nora")).json()["items"] == []
         assert (await desk.ask("GET", "/api/virtual-servers/front", "nora")).status_code == 404

@@ -12,7 +12,7 @@ from gateway.mcp_server.server_questions import Question
 from gateway.mcp_server.task_store import ServerTask, ServerTasks
 from registry.card import Family, Status
 from registry.rows import Candidate, offered
-from tests.fakes.house import House, house
+from tests.fakes.house import TRACE, House, house
 from tests.fakes.mcp_clients import client_of
 from tests.fakes.mcp_older_tasks import OlderTaskServer
 from tests.fakes.mcp_servers import serving
@@ -90,7 +90,10 @@ async def test_what_a_client_cannot_be_asked_no_older_server_asks(open_home: Hou
     task = await task_of(open_home)
     await shown(open_home, task, "input_required")
     refused = await ask(open_home, "tasks/get", {"taskId": task}, capabilities=takes, path="/mcp/desk")
-    assert (refused["error"]["code"], refused["error"]["data"]) == (-32021, {"requiredCapabilities": {"elicitation": {}}})
+    assert (refused["error"]["code"], refused["error"]["data"]) == (
+        -32021,
+        {"requiredCapabilities": {"elicitation": {}}, "trace_id": TRACE},
+    )
 
 
 @SQLITE

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from gateway.mcp_server import parked
 from registry.card import Family, Status
 from registry.rows import Candidate, offered
-from tests.fakes.house import House, two
+from tests.fakes.house import TRACE, House, two
 from tests.fakes.mcp_clients import upstream
 from tests.fakes.mcp_servers import scripted_server
 from tests.fakes.mcp_talkers import Talker
@@ -137,7 +137,7 @@ async def test_a_capability_that_is_lacking_is_named_before_anything_is_asked(op
         found = answer.json()
         if "error" in found:
             assert (answer.status_code, found["error"]["code"]) == (400, -32021)
-            assert found["error"]["data"] == {"requiredCapabilities": {"sampling": {}}}
+            assert found["error"]["data"] == {"requiredCapabilities": {"sampling": {}}, "trace_id": TRACE}
         else:
             assert path == "/mcp/old" and found["result"]["isError"]  # it looks at what was declared, and fails by itself
 
@@ -158,7 +158,7 @@ async def test_a_server_that_asks_what_was_not_declared_is_not_heard(open_home: 
     for capabilities in ({}, {"elicitation": {}}):
         refused = await post(open_home, "admin", *modern("tools/call", {"name": "think", "arguments": {}}, capabilities), "/mcp/bold")
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, -32021)
-        assert refused.json()["error"]["data"] == {"requiredCapabilities": {"sampling": {}}}
+        assert refused.json()["error"]["data"] == {"requiredCapabilities": {"sampling": {}}, "trace_id": TRACE}
     asked = await post(open_home, "admin", *modern("tools/call", {"name": "think", "arguments": {}}, ABLE), "/mcp/bold")
     assert asked.json()["result"]["inputRequests"] == {"q": question}
     assert "theirs" not in asked.text  # a server's state is no more for clients to read than to write

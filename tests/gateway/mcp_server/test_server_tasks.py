@@ -21,7 +21,7 @@ from policies.history import Mark, leave
 from policies.tables import audit
 from tests.fakes.a2a_agents import serving
 from tests.fakes.authority import Scene
-from tests.fakes.house import House, open_house
+from tests.fakes.house import TRACE, House, open_house
 from tests.fakes.mcp_task_server import TaskServer
 from tests.fakes.mcp_tasks import TASKS, ask, older
 from tests.fakes.mcp_wire import session
@@ -124,7 +124,7 @@ async def test_a_server_gets_no_capability_that_the_client_did_not_declare(open_
     assert plain["result"]["resultType"] == "complete"
     task = await task_of(open_home)
     unable = await ask(open_home, "tasks/get", {"taskId": task}, capabilities={"extensions": {TASKS: {}}}, path="/mcp/desk")
-    assert (unable["error"]["code"], unable["error"]["data"]) == (-32021, {"requiredCapabilities": {"elicitation": {}}})
+    assert (unable["error"]["code"], unable["error"]["data"]) == (-32021, {"requiredCapabilities": {"elicitation": {}}, "trace_id": TRACE})
     declared = server.heard[-1]["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"]
     assert declared == {"extensions": {TASKS: {}}}
 
