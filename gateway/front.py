@@ -13,7 +13,8 @@ from gateway.a2a_server.door import CARDS, AgentDoor
 from gateway.admission import Admission, ForeignOrigin, WrongHost
 from gateway.asgi import PLAIN, BadHeader, Header, Receive, Scope, Send, respond
 from gateway.drain import Drain, closing
-from gateway.errors import InvalidRequest, problem, told
+from gateway.error_bodies import problem
+from gateway.errors import InvalidRequest, told
 from gateway.health import PATHS, Health
 from gateway.mcp_server.endpoint import Endpoint
 from gateway.under_way import ShuttingDown

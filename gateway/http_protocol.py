@@ -13,7 +13,8 @@ from uvicorn.server import ServerState
 
 from gateway.asgi import HeadersTooLarge, Receive, RequestTooSlow, Scope, Send, respond
 from gateway.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, STATE, Connections, Unread
-from gateway.errors import InvalidRequest, problem, told
+from gateway.error_bodies import problem
+from gateway.errors import InvalidRequest, told
 from gateway.health import PATHS as HEALTH_PATHS
 from gateway.slots import Overloaded
 

@@ -13,7 +13,8 @@ import structlog
 from gateway.a2a_server.parameters import asked_version
 from gateway.admission import Admission
 from gateway.asgi import Scope, Send, header, list_header, respond
-from gateway.errors import problem, told
+from gateway.error_bodies import problem
+from gateway.errors import told
 from registry.card import Family, Registration, Status
 from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName

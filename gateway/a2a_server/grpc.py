@@ -26,7 +26,8 @@ from gateway.a2a_server.parameters import EXTENSIONS, event_id, extensions_of, i
 from gateway.admission import Admission
 from gateway.asgi import BadHeader, Scope
 from gateway.deadlines import NAME, moment
-from gateway.errors import VersionNotSupported, a2a_details, challenges, told
+from gateway.error_bodies import a2a_details
+from gateway.errors import VersionNotSupported, challenges, told
 from gateway.telemetry import TRACEPARENT, valid_traceparent
 from gateway.visits import Visit, Visits
 from policies.strict_json import LARGE, in_reader

@@ -13,7 +13,8 @@ from gateway.a2a_server.parameters import read_parameters
 from gateway.admission import Admission
 from gateway.asgi import Header, Receive, Scope, Send, check_json, read_body, respond, stream
 from gateway.deadlines import deadline_in
-from gateway.errors import InvalidRequest, Told, a2a_details, http_headers, told
+from gateway.error_bodies import a2a_details
+from gateway.errors import InvalidRequest, Told, http_headers, told
 from gateway.steps import retry_after_of
 from gateway.visits import Visit
 from policies.strict_json import LARGE, off_loop, parse

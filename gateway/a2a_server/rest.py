@@ -17,7 +17,8 @@ from gateway.a2a_server.paths import Place, find
 from gateway.admission import Admission
 from gateway.asgi import JSON, ContentTypeNotSupported, Receive, Scope, Send, header, headers, read_body, respond, stream
 from gateway.deadlines import deadline_in
-from gateway.errors import Told, WrongVerb, a2a_details, http_headers, told
+from gateway.error_bodies import a2a_details
+from gateway.errors import Told, WrongVerb, http_headers, told
 from gateway.visits import Visit
 from policies.strict_json import LARGE, off_loop, parse
 from registry.store import UnknownName

@@ -16,7 +16,8 @@ from adapters.version import VERSION
 from gateway.admin.openapi import BEARER, description_of
 from gateway.admin.reference import POLICY, page
 from gateway.admission import Admission
-from gateway.errors import TABLE, Row, Told, http_headers, problem, told
+from gateway.error_bodies import problem
+from gateway.errors import TABLE, Row, Told, http_headers, told
 from gateway.telemetry import note_outcome
 from policies.callers import Caller
 

@@ -1,4 +1,4 @@
-"""Makes the tracer."""
+"""Makes the tracer that exports spans, where the environment names a collector."""
 
 import os
 from typing import TYPE_CHECKING

@@ -5,7 +5,8 @@ from typing import Any
 
 from adapters.contract import InvalidAnswer, UpstreamFault
 from adapters.mcp_wire import McpRefused
-from gateway.errors import Told, mcp_data, told, trace_data
+from gateway.error_bodies import mcp_data, trace_data
+from gateway.errors import Told, told
 from gateway.mcp_server.modern import BadEnvelope
 from gateway.mcp_server.sessions import UnknownSession
 

@@ -6,7 +6,8 @@ import sys
 import httpx
 import pytest
 
-from gateway.errors import a2a_details, mcp_data, told
+from gateway.error_bodies import a2a_details, mcp_data
+from gateway.errors import told
 from gateway.limits import BudgetSpent
 from tests.fakes.gateway_api import Answer, GatewayApi
 from tests.fakes.ports import nowhere

@@ -9,7 +9,8 @@ import pytest
 from adapters.contract import UpstreamFault
 from adapters.mcp_wire import HEADER_MISMATCH, INVALID_PARAMS, UNSUPPORTED_VERSION, McpRefused
 from gateway import errors
-from gateway.errors import TABLE, UNEXPECTED, UnknownMethod, a2a_details, mcp_data, problem, told
+from gateway.error_bodies import a2a_details, mcp_data, problem
+from gateway.errors import TABLE, UNEXPECTED, UnknownMethod, told
 from policies.identity import TokenRefused
 from registry.store import UnknownName
 

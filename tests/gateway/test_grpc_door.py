@@ -1,7 +1,6 @@
 """The gRPC door by itself: all operations in both versions, every error, and clients that leave."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,9 +19,7 @@ from adapters.task import Role, TaskState
 from gateway.a2a_server.grpc_methods import CURRENT, OLDER
 from gateway.errors import TABLE, UNEXPECTED, VersionNotSupported
 from gateway.ledger import Refused
-from gateway.tasks import UnknownTask
 from tests.fakes.grpc_door import CARD, EVENTS, MESSAGE, TASK, Canned, Gate, Opened, opened
-from tests.fakes.house import TRACE, TRACEPARENT
 from tests.fakes.waiting import until
 
 HELLO = pb1.Message(message_id="m-1", role="ROLE_USER", parts=[pb1.Part(text="hi")], metadata={"n": 1})
@@ -235,17 +232,6 @@ async def test_every_error_has_its_status_and_its_details(door: Opened, canned: 
     assert (info.reason, info.domain) == ((row.a2a, "a2a-protocol.org") if row.a2a else (row.reason.upper().replace("-", "_"), "interlock"))
     assert len(wrong) == (row.code == -32602)
     assert not wrong or wrong[0].field_violations[0].field == "field" or row.says
-
-
-@pytest.mark.parametrize(
-    ("method", "body"), [(GET, ASKING), (f"/{CURRENT.name}/SendStreamingMessage", send().SerializeToString()), (GET, b"\xff")]
-)
-async def test_every_error_names_the_trace_of_its_call(door: Opened, canned: Canned, method: str, body: bytes) -> None:
-    canned.error = UnknownTask()
-    _, details, _ = await refused(door, method, body, {**GOOD, "traceparent": TRACEPARENT})
-    assert details[-1].metadata["trace_id"] == TRACE
-    made = [(await refused(door, method, body))[1][-1].metadata["trace_id"] for _ in range(2)]
-    assert len({TRACE, *made}) == 3 and all(re.fullmatch("[0-9a-f]{32}", each) for each in made)
 
 
 async def test_what_nobody_foresaw_is_an_internal_error_that_tells_nothing(door: Opened, canned: Canned) -> None:

@@ -26,7 +26,8 @@ from adapters.contract import (
 from adapters.mcp_wire import McpAnswer, McpRequest
 from adapters.task import Artifact, Message, Part, Task, TaskState
 from gateway.database import NotKept
-from gateway.errors import a2a_details, told
+from gateway.error_bodies import a2a_details
+from gateway.errors import told
 from gateway.tasks import RUNNING, TaskRecord
 from gateway.under_way import ShuttingDown
 from policies.kills import Kill

@@ -133,7 +133,7 @@ async def test_what_no_card_declares(home: House, door: str) -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         visits = home.app._visits
-        visit: Visit = visits.begin("a2a", "test", None)
+        visit: Visit = visits.begin("a2a", "test", "")
         await kind(admission, bare, 1 << 20)(scope, receive, send, "sales", visit)
 
     home.http._transport.app = app  # type: ignore[attr-defined]  # the client has no other way to change it

@@ -53,7 +53,8 @@ async def test_a_refusal_says_on_the_stream_what_it_says_elsewhere(open_home: Ho
     async with sse(open_home, path="/mcp") as client:
         with pytest.raises(MCPError) as refused:
             await client.call_tool("nothing", {})
-    assert refused.value.error.data == {"reason_id": "unknown"}
+    data = refused.value.error.data
+    assert data == {"reason_id": "unknown", "trace_id": data["trace_id"]}
 
 
 async def test_a_stream_is_its_holders_alone_and_ends_with_its_session(open_home: House) -> None:

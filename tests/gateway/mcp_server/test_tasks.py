@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.house import House
+from tests.fakes.house import TRACE, House
 from tests.fakes.mcp_tasks import ENDED, SECONDS, TAKES, TASKS, Pace, ask, begun, jobs, seen
 from tests.fakes.mcp_wire import modern, post, stream
 from tests.fakes.waiting import until
@@ -127,7 +127,7 @@ async def test_a_task_is_its_owners_alone_and_ruled_on_each_time(open_home: Hous
 
 async def test_without_the_extension_there_are_no_tasks(open_home: House) -> None:
     await jobs(open_home)
-    needed = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+    needed = {"requiredCapabilities": {"extensions": {TASKS: {}}}, "trace_id": TRACE}
     for method, params in (
         ("tasks/get", {"taskId": "t_1"}),
         ("tasks/update", {"taskId": "t_1", "inputResponses": {}}),
@@ -155,7 +155,7 @@ async def test_questions_that_the_client_cannot_be_asked_are_not_shown(open_home
     pace.finish()
     await seen(open_home, task, "input_required")
     error = (await ask(open_home, "tasks/get", {"taskId": task}, capabilities={"extensions": {TASKS: {}}}))["error"]
-    assert (error["code"], error["data"]) == (-32021, {"requiredCapabilities": {"elicitation": {}}})
+    assert (error["code"], error["data"]) == (-32021, {"requiredCapabilities": {"elicitation": {}}, "trace_id": TRACE})
 
 
 async def test_two_that_answer_at_once_go_on_once(open_home: House, pace: Pace) -> None:
