@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -28,6 +29,7 @@ from gateway.settings import Settings
 from gateway.visits import Visits
 from gateway.watchdog import BUCKETS as BLOCKED_BUCKETS
 from gateway.watchdog import Watchdog
+from gateway.worker_figures import VARIABLE, FiguresFolder, WorkerFigures
 from policies.keys import SigningKeys
 
 SETTINGS = "INTERLOCK_SERVING"
@@ -45,7 +47,7 @@ def serve(settings: Settings) -> None:
         signal.signal(number, _stopped)
     if settings.workers > 1:
         _check_database(settings)
-        uvicorn.run("gateway.app:from_environment", factory=True, workers=settings.workers, **_options(settings))
+        _run_workers(settings)
         return
     gateway = Gateway(settings)
     gateway.drain.takes_signals = True
@@ -55,6 +57,16 @@ def serve(settings: Settings) -> None:
     server.run()
     if not server.started:
         sys.exit(NOT_STARTED)
+
+
+def _run_workers(settings: Settings) -> None:
+    """Runs the workers until a signal. They share their figures in a folder of the home."""
+    figures = FiguresFolder(settings.home)
+    os.environ[VARIABLE] = str(figures.path)
+    try:
+        uvicorn.run("gateway.app:from_environment", factory=True, workers=settings.workers, **_options(settings))
+    finally:
+        figures.remove()
 
 
 def _stopped(_number: int, _frame: FrameType | None) -> None:
@@ -103,7 +115,7 @@ def _options(settings: Settings) -> dict[str, Any]:
 
 def from_environment() -> Front:
     """What a worker serves."""
-    gateway = Gateway(Settings.model_validate_json(os.environ[SETTINGS]))
+    gateway = Gateway(Settings.model_validate_json(os.environ[SETTINGS]), WorkerFigures(Path(os.environ[VARIABLE])))
     gateway.drain.takes_signals = True
     gateway.greeting = lambda: greet(gateway)  # the sockets are open before the workers are there
     return application(gateway)

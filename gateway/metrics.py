@@ -1,9 +1,12 @@
 """Counters and durations for Prometheus. Every label comes from a closed set, so that no input makes a series."""
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from gateway.worker_figures import WorkerFigures
 
 DOORS: Final = frozenset({"a2a", "admin", "console", "mcp", "oauth"})
 METHODS: Final = frozenset(
@@ -57,10 +60,16 @@ BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 
 class Metrics:
-    """One process's figures; `render` is the body of /metrics. `reasons` are the outcomes there are beside OUTCOMES, such as the
-    reason ids of the table of errors."""
+    """One process's figures, or with `worker` those of all workers; `render` is the body of /metrics.
 
-    def __init__(self, reasons: Iterable[str] = ()) -> None:
+    `reasons` are the outcomes there are beside OUTCOMES, such as the reason ids of the table of errors.
+    """
+
+    def __init__(self, reasons: Iterable[str] = (), worker: WorkerFigures | None = None) -> None:
+        self._worker = worker
+        if worker is not None:
+            worker.use()
+        self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
         self._outcomes = OUTCOMES | frozenset(reasons)
         self.registry = CollectorRegistry(auto_describe=True)
         labels = ("door", "method", "outcome")
@@ -106,9 +115,18 @@ class Metrics:
         self._upstream_series[(family, tenant, name, outcome)] = series
         return series
 
-    def gauge(self, name: str, says: str, tells: Callable[[], float]) -> None:
-        """Shows `interlock_{name}`, without labels, as `tells` has it when somebody looks."""
-        Gauge(f"interlock_{name}", says, registry=self.registry).set_function(tells)
+    def gauge(self, name: str, says: str, tells: Callable[[], float], over_workers: Literal["livesum", "livemax"] = "livesum") -> None:
+        """Shows `interlock_{name}`, without labels, as `tells` has it when somebody looks. `over_workers` says how workers add up."""
+        gauge = Gauge(f"interlock_{name}", says, registry=self.registry, multiprocess_mode=over_workers)
+        if self._worker is None:
+            gauge.set_function(tells)
+        else:
+            self._gauges.append((gauge, tells))
+
+    def write_gauges(self) -> None:
+        """Writes this worker's gauges to where the other workers read them. Does nothing in a gateway of one process."""
+        for gauge, tells in self._gauges:
+            gauge.set(tells())
 
     def counter(self, name: str, says: str, label: str) -> Callable[[str], None]:
         """Makes the counter `interlock_{name}_total` with one label, and returns what adds one. Its values are the product's own."""
@@ -120,7 +138,13 @@ class Metrics:
         return Histogram(f"interlock_{name}_seconds", says, registry=self.registry, buckets=buckets).observe
 
     def render(self) -> bytes:
-        return generate_latest(self.registry)
+        if self._worker is None:
+            return generate_latest(self.registry)
+        self.write_gauges()
+        self._worker.forget_dead()
+        summed = CollectorRegistry()
+        MultiProcessCollector(summed, str(self._worker.folder))  # type: ignore[no-untyped-call]  # prometheus_client has no types for it
+        return generate_latest(summed)
 
 
 def _of(known: frozenset[str], name: str) -> str:

@@ -57,6 +57,13 @@ def _database(given: str) -> str:
     return given
 
 
+def _secret(given: str) -> str:
+    """Raises ValueError for a secret that stands in the settings itself, without repeating it."""
+    if given and not given.startswith(("env:", "file:")):
+        raise ValueError("write env:NAME or file:PATH, where the secret is; a secret does not belong in the settings")
+    return given
+
+
 class Server(_Strict):
     """How the gateway is reached and what it takes in."""
 
@@ -139,6 +146,7 @@ class Limits(_Strict):
 class Telemetry(_Strict):
     sample: float = Field(0.1, ge=0, le=1)  # share of ordinary requests that are traced
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_token: Annotated[str, AfterValidator(_secret)] = ""  # a bearer token that opens /metrics and nothing else
 
 
 Label = Annotated[int, Field(ge=0, le=3)]

@@ -17,6 +17,8 @@ from gateway.assembly.cards import PublishedCards
 from gateway.assembly.process import Gateway
 from gateway.decisions import READ_AUDIT
 from gateway.health import Check, Health
+from gateway.scrape_token import ScrapeToken
+from gateway.settings import given_text
 from gateway.task_pages import TaskPages
 from gateway.task_reader import TaskReader
 from gateway.visits import Visits
@@ -64,7 +66,12 @@ def health(gateway: Gateway, admission: Admission) -> Health:
         "policies": lambda: gateway.engine.healthy,
     }
 
+    reference = gateway.settings.telemetry.metrics_token
+    scraper = ScrapeToken(lambda: given_text(reference)) if reference else None
+
     async def may_read(scope: Scope) -> bool:
+        if scraper is not None and scraper.is_shown(scope):
+            return True
         return await admission.admits(scope, "/metrics", lambda caller: gateway.authority.may(caller, READ_AUDIT))
 
     return Health(checks, gateway.metrics.render, may_read, challenge=admission.challenge(""))

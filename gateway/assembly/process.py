@@ -55,6 +55,7 @@ from gateway.tasks import POLL_SECONDS, TaskLog, is_over
 from gateway.telemetry import current_trace_id
 from gateway.turns import Memory
 from gateway.upstream_calls import UpstreamCalls
+from gateway.worker_figures import WorkerFigures
 from policies.audit import Audit
 from policies.audit_heads import HeadsFile
 from policies.authority import Authority, Request
@@ -76,20 +77,22 @@ log = structlog.get_logger()
 SWEEP_SECONDS = 60.0
 RESUME_SECONDS = 1.0
 CHECKPOINT_SECONDS = 1.0
+GAUGES_SECONDS = 1.0
 
 
 class Gateway:
     """One process of the gateway: every part, made and joined. `start` and `stop` run in its event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: WorkerFigures | None = None) -> None:
         self.settings = settings
+        self._worker = worker
         self._absent = absent(settings.home, settings.database_url)
         logs.configure(settings.telemetry.log_level, current_trace_id)
         self.tracer = tracing.tracer(settings)
         self.opening: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []  # doors, before the turns end
         self.parting: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
-        self.metrics = Metrics(REASONS | {"bad-envelope", "unknown-session", "canceled"})
+        self.metrics = Metrics(REASONS | {"bad-envelope", "unknown-session", "canceled"}, worker)
         self.refusals = Refusals(time.monotonic)
         self.empty_lists = EmptyLists(settings.roles.keys(), self.refusals.note_empty)
         self.places = Places(all=open_files.raised().streams)
@@ -142,7 +145,7 @@ class Gateway:
     def _make_rights(self, settings: Settings) -> None:
         """Who may what, and what was taken back of it."""
         self.kills = Kills(self.database)
-        self.metrics.gauge("kills", "Agents, servers and people that operators have stopped.", lambda: len(self.kills))
+        self.metrics.gauge("kills", "Agents, servers and people that operators have stopped.", lambda: len(self.kills), "livemax")
         self.grants = Grants(self.database, time.time, is_over, self.kills)
         self.spool = Spool(settings.home, self.audit, self.grants, self.kills)
         around = rights.surroundings(settings, self.registry, lambda: self.database.fresh, self.kills)
@@ -187,6 +190,9 @@ class Gateway:
 
     async def keep(self, record: Mapping[str, object]) -> None:
         await self.database.write(lambda batch: self.audit.append(batch, record))
+
+    async def _write_gauges(self) -> None:
+        self.metrics.write_gauges()
 
     async def allowed(self, caller: Caller, act: Act, task_id: str = "") -> Grant:
         """The Grant for an act of administration, kept, with the task that it is about; raises Refused."""
@@ -252,6 +258,8 @@ class Gateway:
         self.pulse.repeat(ASKED_SECONDS, self.refresh.look_at_asked)
         self.pulse.repeat(POST_SECONDS, self.postman.round)
         self.pulse.repeat(SPOOL_SECONDS, lambda: self.spool.drain(self.database))
+        if self._worker is not None:
+            self.pulse.repeat(GAUGES_SECONDS, self._write_gauges)
         self._opened = [asyncio.create_task(each()) for each in self.opening]  # nobody waits until they are ready
 
     async def stop(self) -> None:

@@ -36,6 +36,7 @@ def troubles(chosen: "Settings", environment: Mapping[str, str]) -> Iterator[Tro
     yield from strangers(environment)
     yield from _exposed(chosen)
     yield from _folders(chosen)
+    yield from _metrics_token(chosen)
     yield from _issuers(chosen)
     yield from _roles(chosen)
     yield from _seeds(chosen)
@@ -68,6 +69,24 @@ def _folders(chosen: "Settings") -> Iterator[Trouble]:
             yield Trouble("database.url", f"there is no folder {folder}", "make it, or correct database.url")
         elif not os.access(folder, os.W_OK):
             yield Trouble("database.url", f"this user may not write in {folder}", "let them, or correct database.url")
+
+
+def _metrics_token(chosen: "Settings") -> Iterator[Trouble]:
+    """A scrape token that is absent, or so short that it could be guessed."""
+    from adapters.contract import UpstreamFault
+    from gateway.scrape_token import SHORTEST
+    from gateway.settings import given_text
+
+    if not chosen.telemetry.metrics_token:
+        return
+    where = "telemetry.metrics_token"
+    try:
+        token = given_text(chosen.telemetry.metrics_token)
+    except (UpstreamFault, OSError, UnicodeDecodeError) as error:
+        yield Trouble(where, getattr(error, "detail", "") or str(error), "put the token there, or leave telemetry.metrics_token away")
+        return
+    if len(token) < SHORTEST:
+        yield Trouble(where, f"the token has fewer than {SHORTEST} characters", "make one with: openssl rand -hex 32")
 
 
 def _issuers(chosen: "Settings") -> Iterator[Trouble]:
