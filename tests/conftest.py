@@ -98,6 +98,15 @@ def postgres_url(postgres_template: str) -> str:
     return _copy_of(postgres_template)
 
 
+SECOND_PROCESS = {"there", "elsewhere"}  # fixtures
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs tests with a second process on PostgreSQL alone: two processes never share a SQLite file."""
+    if SECOND_PROCESS & set(metafunc.fixturenames):
+        metafunc.parametrize("database_url", ["postgres"], indirect=True)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty, migrated database: the test runs once on SQLite and once on Postgres."""
