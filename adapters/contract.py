@@ -115,11 +115,15 @@ class Progress(Struct, frozen=True):
 
 
 class ArtifactPiece(Struct, frozen=True):
-    """An artifact or a piece of one. `append` adds to the artifact of that id, else it replaces it."""
+    """An artifact or a piece of one. `append` adds to the artifact of that id, else it replaces it.
+
+    `metadata` is what the agent notes about this update; the artifact has metadata of its own.
+    """
 
     artifact: Artifact
     append: bool = False
     last_chunk: bool = True
+    metadata: Mapping[str, Any] | None = None
 
 
 class Withheld(Struct, frozen=True):
@@ -132,11 +136,13 @@ class Ask(Struct, frozen=True):
     """The agent waits for input (`auth` false) or for an authorization given out of band. Ends the turn.
 
     With `prompts` the gateway shows each of them, keeps them with the task, and takes no answer that fits none.
+    `metadata` is what the agent notes about the task as it asks.
     """
 
     message: Message | None = None
     auth: bool = False
     prompts: tuple[Prompt, ...] = ()
+    metadata: Mapping[str, Any] | None = None
 
 
 class Replied(Struct, frozen=True):
@@ -156,7 +162,7 @@ class Failed(Struct, frozen=True):
     """Ends the turn. `reason` is for everyone and never an upstream's text; `detail` goes to the redacted log.
 
     `kind` is UpstreamFault's, or AGENT_LATE; empty: the agent itself says that it failed. `retryable`: nothing was done, and the same
-    turn may work later, after `retry_after` seconds if the agent says so.
+    turn may work later, after `retry_after` seconds if the agent says so. `metadata` is what the agent notes about the task as it fails.
     """
 
     reason: str
@@ -166,6 +172,7 @@ class Failed(Struct, frozen=True):
     kind: str = ""
     retryable: bool = False
     retry_after: float | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 class AnswerRefused(Struct, frozen=True):
@@ -181,15 +188,16 @@ class AnswerRefused(Struct, frozen=True):
 
 
 class Canceled(Struct, frozen=True):
-    """Ends the turn; only when the agent confirmed it."""
+    """Ends the turn; only when the agent confirmed it. `metadata` is what the agent notes about the task as it stops."""
 
     message: Message | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 def usage(
     model: str = "", input_tokens: int | None = None, output_tokens: int | None = None, total_tokens: int | None = None
 ) -> dict[str, Any]:
-    """Metadata for a Done or a Progress; empty where nothing is known."""
+    """Metadata for an event such as Done or Failed; empty where nothing is known."""
     figures = {"model": model or None, "input_tokens": input_tokens, "output_tokens": output_tokens, "total_tokens": total_tokens}
     known = {name: figure for name, figure in figures.items() if figure is not None}
     return {USAGE: known} if known else {}

@@ -170,14 +170,19 @@ class Sieve:
 
 
 def undone(ending: Failed | Canceled, sieve: Sieve) -> Failed | Canceled:
-    """An ending with what callers may hear of the agent's words; the rest of them is for the log. One without words stays as it is."""
+    """An ending with what callers may hear of the agent's words and metadata; the rest is for the log.
+
+    An ending of which callers may hear everything is returned unchanged.
+    """
     message = ending.message and sieve.message(ending.message)
+    metadata = (sieve.metadata(dict(ending.metadata)) or None) if ending.metadata else None
+    unchanged = message is ending.message and metadata == (ending.metadata or None)
     if isinstance(ending, Canceled):
-        return ending if message is ending.message else replace(ending, message=message)
-    if message is ending.message and not sieve.detail:
+        return ending if unchanged else replace(ending, message=message, metadata=metadata)
+    if unchanged and not sieve.detail:
         return ending
     reason = ending.reason + WHY if ending.message and not message else ending.reason
-    return replace(ending, message=message, reason=reason, detail=f"{ending.detail} {sieve.detail}".strip())
+    return replace(ending, message=message, reason=reason, metadata=metadata, detail=f"{ending.detail} {sieve.detail}".strip())
 
 
 def _as_one(texts: list[str]) -> str:

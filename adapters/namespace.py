@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from adapters.contract import AnswerRefused, ArtifactPiece, Done, Event, Progress, Ref, Withheld
+from adapters.contract import AnswerRefused, ArtifactPiece, Event, Ref, Replied, Withheld
 from adapters.task import Artifact, Message, Part
 
 OURS: Final = "urn:interlock:"
@@ -32,7 +32,7 @@ def without_ours(metadata: Mapping[str, Any], may: Collection[str] = ()) -> Mapp
 
 
 def in_its_own_name(event: Event, may: Collection[str] = ()) -> Event:
-    """What an agent tells, without the gateway's names in the metadata of a message, an artifact or a task."""
+    """What an agent tells, without the gateway's names in the metadata of the event itself, of its message or of its artifact."""
 
     def shown(metadata: Metadata) -> Metadata:
         if not isinstance(metadata, dict):
@@ -42,12 +42,12 @@ def in_its_own_name(event: Event, may: Collection[str] = ()) -> Event:
 
     if isinstance(event, Ref | Withheld | AnswerRefused):
         return event
+    if not isinstance(event, Replied) and event.metadata:
+        metadata = without_ours(event.metadata, may)
+        event = event if metadata is event.metadata else replace(event, metadata=metadata or None)
     if isinstance(event, ArtifactPiece):
         artifact = noted(event.artifact, shown)
         return event if artifact is event.artifact else replace(event, artifact=artifact)
-    if isinstance(event, Progress | Done) and event.metadata:
-        metadata = without_ours(event.metadata, may)
-        event = event if metadata is event.metadata else replace(event, metadata=metadata or None)
     if event.message is None:
         return event
     message = noted(event.message, shown)

@@ -34,7 +34,7 @@ async def enforce_contract(events: AsyncIterator[Event], line: Line[Any]) -> Asy
                     event = meanwhile(event)
                 elif isinstance(event, Ask):
                     event = _leading_to_pages(event)
-                elif isinstance(event, Failed | Canceled) and event.message is not None:
+                elif isinstance(event, Failed | Canceled) and (event.message is not None or event.metadata):
                     event = undone(event, Sieve(line.url))
                 yield event
     except MALFORMED as error:

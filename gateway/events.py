@@ -28,10 +28,12 @@ from gateway.pieces import Parts
 T = TypeVar("T")
 WITHHELD = "withheld"  # kind of an event for the record alone: what its agent gave against its contract
 _NOTED = '{"metadata":'
+_UPDATE_NOTED = '{"updateMetadata":'  # of an artifact's update: the artifact has a member `metadata` of its own
 
 
-class _Noted(Struct):
-    metadata: dict[str, Any]
+class _Noted(Struct, rename="camel"):
+    metadata: dict[str, Any] = {}
+    update_metadata: dict[str, Any] = {}
 
 
 _APPENDED = '"append":true}'
@@ -42,7 +44,9 @@ _artifact = msgspec.json.Decoder(Artifact).decode
 
 
 class TaskEvent(Struct, frozen=True, dict=True):
-    """One entry of a task's log. `body` is A2A 1.0 JSON: a Message, a TaskStatus (+ metadata) or an Artifact (+ append, lastChunk)."""
+    """One entry of a task's log. `body` is A2A 1.0 JSON: a Message, a TaskStatus (+ metadata) or an Artifact
+    (+ updateMetadata, append, lastChunk).
+    """
 
     seq: int
     at: int  # microseconds since 1970
@@ -56,7 +60,9 @@ class TaskEvent(Struct, frozen=True, dict=True):
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What the agent noted about its task with a `status`."""
+        """The metadata of the update that a `status` or an `artifact` is shown as."""
+        if self.body.startswith(_UPDATE_NOTED):
+            return _noted(self.body).update_metadata
         return _noted(self.body).metadata if self.body.startswith(_NOTED) else {}
 
     @property
@@ -162,7 +168,7 @@ def shown(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
         update = TaskStatusUpdateEvent(row.id, row.context_id, event.status, event.notes or UNSET)
         return StreamResponse(status_update=update)
     if event.kind == "artifact":
-        piece = TaskArtifactUpdateEvent(row.id, row.context_id, event.artifact, event.appends, event.is_last_chunk)
+        piece = TaskArtifactUpdateEvent(row.id, row.context_id, event.artifact, event.appends, event.is_last_chunk, event.notes or UNSET)
         return StreamResponse(artifact_update=piece)
     message = None if event.kind == WITHHELD else event.message
     return StreamResponse(message=message) if message is not None and message.role is Role.AGENT else None
@@ -185,8 +191,10 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def artifact_body(artifact: Artifact, append: bool, last_chunk: bool) -> str:
-    """An Artifact with how it joins what came before; the two marks stand last."""
+def artifact_body(artifact: Artifact, append: bool, last_chunk: bool, noted: Mapping[str, Any] | None = None) -> str:
+    """An Artifact behind the metadata of its update, with how it joins what came before; the two marks stand last."""
     text = encode(artifact).decode()
+    if noted:
+        text = f"{_UPDATE_NOTED}{encode(noted).decode()},{text[1:]}"
     marks = f',"lastChunk":{"true" if last_chunk else "false"},"append":{"true" if append else "false"}}}'
     return text[:-1] + marks

@@ -74,7 +74,7 @@ class Contracted:
         async with aclosing(cast("AsyncGenerator[Event, None]", events)) as arriving:
             async for event in arriving:
                 if isinstance(event, ArtifactPiece):
-                    size += len(encode(event.artifact))
+                    size += len(encode(event.artifact)) + len(encode(event.metadata))
                     many = counts.add(event)
                     if many and held and held[-1].takes(event):
                         held[-1].join(event)

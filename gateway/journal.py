@@ -108,7 +108,7 @@ class Journal:
     def _seal(self) -> None:
         if self._piece is not None:
             piece = self._piece.all()
-            body = artifact_body(piece.artifact, piece.append, piece.last_chunk)
+            body = artifact_body(piece.artifact, piece.append, piece.last_chunk, piece.metadata)
             event = TaskEvent(self.row.last_seq, self._piece_at, "artifact", body)
             self._events.append(event)
             self._size += _size(event)

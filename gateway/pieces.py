@@ -69,7 +69,12 @@ class Joined:
         self.size = _text_size(first)  # characters
 
     def takes(self, piece: ArtifactPiece) -> bool:
-        """Whether a piece only appends plain text to this artifact, and there is room for it."""
+        """Whether a piece only appends plain text to this artifact, and there is room for it.
+
+        A piece with metadata stays an update of its own, since that metadata is about this update alone.
+        """
+        if piece.metadata or self._first.metadata:
+            return False
         return piece.append and _adds_text_alone(self._first.artifact, piece.artifact) and self.size + _text_size(piece) <= JOINED_MAX
 
     def join(self, piece: ArtifactPiece) -> None:
@@ -79,7 +84,7 @@ class Joined:
 
     def all(self) -> ArtifactPiece:
         """All of them as one piece."""
-        return ArtifactPiece(replace(self._first.artifact, parts=self._parts.all()), self._first.append, self._last.last_chunk)
+        return replace(self._first, artifact=replace(self._first.artifact, parts=self._parts.all()), last_chunk=self._last.last_chunk)
 
 
 def _adds_text_alone(first: Artifact, new: Artifact) -> bool:

@@ -62,7 +62,7 @@ class Steps:
             return replace(self.status(row, TaskState.COMPLETED, message, at), reply=message)
         if isinstance(event, Ask):
             row = replace(row, vendor_ref=keeping(row.vendor_ref, event.prompts))
-        noted = event.metadata if isinstance(event, Progress | Done) else None
+        noted = None if isinstance(event, AnswerRefused) else event.metadata
         return self.status(row, *self._state(row, event), at, noted)
 
     def waiting_again(self, row: TaskRow, asked: TaskStatus | None, refused: AnswerRefused) -> Turned:

@@ -1,6 +1,6 @@
 """The agent's side of one turn: what it answers, read as the events of the contract. Pure: no network, no clock."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -87,31 +87,28 @@ class Reading:
             self._sieve = Sieve(self._address)
         if isinstance(answer, Task):
             yield from self._about(answer.context_id, answer.id)
-            yield from self._notes(answer.metadata)
             for artifact in answer.artifacts:
                 yield from self._artifact(artifact)
-            yield from self._status(answer.status, answer.history)
+            yield from self._status(answer.status, answer.history, self._new_metadata(answer.metadata))
             return
         yield from self._about(answer.context_id, answer.task_id)
-        yield from self._notes(answer.metadata)
+        metadata = _metadata_of_the_agent(answer.metadata)
         if isinstance(answer, TaskArtifactUpdateEvent):
-            yield self._piece(answer)
+            yield self._piece(answer, metadata)
         else:
-            yield from self._status(answer.status, ())
+            self._noted |= metadata or {}
+            yield from self._status(answer.status, (), metadata)
 
-    def _notes(self, metadata: dict[str, Any] | UnsetType) -> Iterator[Event]:
-        """What of an agent's metadata about its task is new."""
-        metadata = self._sieve.metadata(metadata) if self._sieve else metadata
-        given = {} if isinstance(metadata, UnsetType) else without_ours(metadata)
-        fresh = {name: value for name, value in given.items() if name not in self._noted or self._noted[name] != value}
-        if fresh:
-            self._noted |= fresh
-            self._works = True
-            yield Progress(metadata=fresh)
+    def _new_metadata(self, given: dict[str, Any] | UnsetType) -> Mapping[str, Any] | None:
+        """The members of a task's metadata that no earlier answer had with the same value; None where there are none."""
+        metadata = _metadata_of_the_agent(given) or {}
+        new = {name: value for name, value in metadata.items() if name not in self._noted or self._noted[name] != value}
+        self._noted |= new
+        return new or None
 
     def _message(self, message: Message) -> Iterator[Event]:
         if self.task_id:
-            yield from self._progress(message)
+            yield from self._progress(message, None)
             return
         if message.context_id and message.context_id != self.ref.context_id:
             self.ref = VendorRef(message.context_id, "", self.ref.extra)
@@ -124,39 +121,39 @@ class Reading:
             self._given[artifact.artifact_id] = artifact
             yield ArtifactPiece(self._sieve.noted(artifact) if self._sieve else artifact)
 
-    def _piece(self, update: TaskArtifactUpdateEvent) -> Event:
+    def _piece(self, update: TaskArtifactUpdateEvent, metadata: Mapping[str, Any] | None) -> Event:
         self._given[update.artifact.artifact_id] = None if update.append else update.artifact
-        return ArtifactPiece(update.artifact, append=update.append, last_chunk=update.last_chunk)
+        return ArtifactPiece(update.artifact, append=update.append, last_chunk=update.last_chunk, metadata=metadata)
 
-    def _status(self, status: TaskStatus, history: tuple[Message, ...]) -> Iterator[Event]:
+    def _status(self, status: TaskStatus, history: tuple[Message, ...], metadata: Mapping[str, Any] | None) -> Iterator[Event]:
         message = None if isinstance(status.message, UnsetType) else _without_ids(status.message)
         match status.state:
             case TaskState.COMPLETED:
-                yield Done(message or self._answer_in(history))
+                yield Done(message or self._answer_in(history), metadata)
             case TaskState.FAILED:
-                yield self._undone(Failed("The agent reported that the task failed", message))
+                yield self._undone(Failed("The agent reported that the task failed", message, metadata=metadata))
             case TaskState.REJECTED:
-                yield self._undone(Failed("The agent rejected the task", message, rejected=True))
+                yield self._undone(Failed("The agent rejected the task", message, rejected=True, metadata=metadata))
             case TaskState.CANCELED:
-                yield self._undone(Canceled(message))
+                yield self._undone(Canceled(message, metadata))
             case TaskState.INPUT_REQUIRED:
-                yield Ask(message or self._question())
+                yield Ask(message or self._question(), metadata=metadata)
             case TaskState.AUTH_REQUIRED:
-                yield Ask(message, auth=True)
+                yield Ask(message, auth=True, metadata=metadata)
             case TaskState.SUBMITTED | TaskState.WORKING:
-                yield from self._progress(message, works=status.state is TaskState.WORKING)
+                yield from self._progress(message, metadata, works=status.state is TaskState.WORKING)
 
     def _undone(self, ending: Failed | Canceled) -> Event:
         return undone(ending, self._sieve or Sieve(self._address))
 
-    def _progress(self, message: Message | None, works: bool = False) -> Iterator[Event]:
+    def _progress(self, message: Message | None, metadata: Mapping[str, Any] | None, works: bool = False) -> Iterator[Event]:
         if message is not None and message.message_id not in self._said:
             self._said.add(message.message_id)
             self._last = message
-            yield meanwhile(Progress(_without_ids(message)))
-        elif message is None and works and not self._works:
-            yield Progress()
-        self._works = self._works or works
+            yield meanwhile(Progress(_without_ids(message), metadata))
+        elif metadata or (message is None and works and not self._works):
+            yield Progress(metadata=metadata)
+        self._works = self._works or works or bool(metadata)
 
     def _answer_in(self, history: tuple[Message, ...]) -> Message | None:
         """The answer of agents that complete with neither an artifact nor a message: the last that they said, or have in the history."""
@@ -186,6 +183,11 @@ def _joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:
 
 def _is_plain(part: Part) -> bool:
     return isinstance(part.text, str) and part == Part(text=part.text)
+
+
+def _metadata_of_the_agent(given: dict[str, Any] | UnsetType) -> Mapping[str, Any] | None:
+    """Metadata of a task or an update without the names that only the gateway gives; None where nothing is left."""
+    return None if isinstance(given, UnsetType) else without_ours(given) or None
 
 
 def _without_ids(message: Message) -> Message:

@@ -87,6 +87,8 @@ class _Texts:
                 "m", Role.AGENT, (Part(text=frame.data),), metadata={**usage("m-1"), "urn:interlock:a2a:error": {"reason": "KILLED"}}
             )
             yield Failed("It failed", said, detail="code 7") if frame.event == "failed" else Canceled(said)
+        elif isinstance(frame, SseFrame) and frame.event == "failed quietly":
+            yield Failed("It failed", metadata={**usage("m-1"), "place": frame.data, "urn:interlock:a2a:error": {"reason": "KILLED"}})
         elif isinstance(frame, SseFrame) and frame.event == "login":
             yield Ask(prompts=(Prompt("p-1", "Log in", url=frame.data), Prompt("p-2")))
 
@@ -268,6 +270,17 @@ async def test_what_an_agent_says_of_its_failure_is_sieved_for_every_adapter(egr
     else:
         assert failed.message is None and failed.reason == "It failed; its own words are for operators alone"
         assert failed.detail.startswith("code 7 ") and words in failed.detail
+
+
+async def test_the_metadata_of_a_failure_is_sieved_for_every_adapter(egress: Egress) -> None:  # attack LOG-02
+    async def tells(head: bytes, _reader: Any, writer: Any) -> None:
+        writer.write(HEAD + b"event: failed quietly\ndata: /srv/desk/tools.py\n\n")
+        writer.close()
+
+    async with Upstream(tells) as upstream:
+        *_, failed = await gathered(agent(egress).run(asked(), call_of("plain", {}, upstream.url)))
+    assert isinstance(failed, Failed) and (failed.reason, failed.metadata) == ("It failed", usage("m-1"))
+    assert "/srv/desk/tools.py" in failed.detail
 
 
 async def test_no_adapter_hands_on_a_stack_trace_while_its_agent_works(egress: Egress) -> None:  # attack LOG-02

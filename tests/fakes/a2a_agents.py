@@ -17,16 +17,17 @@ from a2a.server.events import EventQueue
 from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
-from a2a.types import AgentCapabilities, AgentCard, AgentInterface, Role
+from a2a.types import AgentCapabilities, AgentCard, AgentInterface, Artifact, Role, TaskArtifactUpdateEvent, TaskState
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+METADATA = {"step": 1}  # of the updates of `noted`
 LARGE = 9 << 20  # characters of the answer to `large`
 
 
 class ScriptedAgent(AgentExecutor):
-    """Does what the first word of the message says: echo, pieces, message, ask, auth, fail, reject, raise, hang, wait or release.
+    """Does what the first word of the message says: echo, pieces, noted, message, ask, auth, fail, reject, raise, hang, wait or release.
 
     `wait` makes its first piece, and the others once a message says `release`.
     """
@@ -46,6 +47,8 @@ class ScriptedAgent(AgentExecutor):
         updater = TaskUpdater(event_queue, task.id, task.context_id)
         if text in ("wait", "release"):
             await self.waits(text, updater)
+        elif text == "noted":
+            await with_metadata(updater)
         else:
             await self.act(text, context.current_task is not None, updater)
 
@@ -99,6 +102,18 @@ async def in_pieces(updater: TaskUpdater) -> None:
     await updater.start_work(updater.new_agent_message([new_text_part("on it")]))
     for index, word in enumerate(("one", "two", "three")):
         await updater.add_artifact([new_text_part(word)], artifact_id="a1", append=index > 0, last_chunk=index == 2)
+
+
+async def with_metadata(updater: TaskUpdater) -> None:
+    """Two pieces of an artifact between status updates, each with metadata of the update: the same, and once another."""
+    await updater.update_status(TaskState.TASK_STATE_WORKING, metadata=METADATA)
+    for append in (False, True):
+        artifact = Artifact(artifact_id="a1", parts=[new_text_part("piece")])
+        update = TaskArtifactUpdateEvent(task_id=updater.task_id, context_id=updater.context_id, artifact=artifact, append=append)
+        update.metadata.update(METADATA)
+        await updater.event_queue.enqueue_event(update)
+    await updater.update_status(TaskState.TASK_STATE_WORKING, metadata=METADATA)
+    await updater.update_status(TaskState.TASK_STATE_COMPLETED, metadata={"cost": 3})
 
 
 class Only03(JsonRpcDispatcher):

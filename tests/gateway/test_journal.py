@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from adapters.contract import ArtifactPiece
 from adapters.task import Artifact, Part, TaskState
@@ -29,6 +30,7 @@ PIECES = st.builds(
     ),
     append=st.booleans(),
     last_chunk=st.booleans(),
+    metadata=st.sampled_from([None, {"c": 3}]),
 )
 
 
@@ -54,11 +56,12 @@ def test_joined_pieces_amount_to_the_same_task_as_single_ones(
     noted, single, script = journal(), [], first + more
     for number, (piece, committed) in enumerate(script):
         noted.note_piece(piece, number)
-        single.append(TaskEvent(number, number, "artifact", artifact_body(piece.artifact, piece.append, piece.last_chunk)))
+        single.append(TaskEvent(number, number, "artifact", artifact_body(piece.artifact, piece.append, piece.last_chunk, piece.metadata)))
         if committed:
             noted.keep(noted.row, len(noted.waiting()))
     turned = noted.turned()
-    assert fold(ROW, turned.events).artifacts == fold(ROW, single).artifacts
+    assert fold(ROW, turned.events) == fold(ROW, single)
+    assert [event.notes for event in turned.events if event.notes] == [piece.metadata for piece, _ in script if piece.metadata]
     assert [event.seq for event in turned.events] == list(range(3, turned.row.last_seq + 1))
 
 
@@ -69,6 +72,13 @@ def longer() -> Journal:
         noted.note_piece(piece, 1)
     noted.keep(noted.row, len(noted.waiting()))
     return noted
+
+
+def test_a_piece_with_metadata_is_joined_with_no_other() -> None:
+    noted = longer()
+    for piece in (word("x"), replace(word("y"), metadata={"c": 3}), word("z"), word("z")):
+        noted.note_piece(piece, 2)
+    assert [event.notes for event in noted.waiting()] == [{}, {"c": 3}, {}]
 
 
 def test_the_first_words_of_an_artifact_are_events_of_their_own() -> None:

@@ -308,10 +308,13 @@ def test_appended_text_beyond_the_first_hundred_parts_continues_the_last_one() -
     assert "".join(texts) == "".join(f"{number} " for number in range(PARTS_APART + 50))
 
 
-@given(st.text(max_size=60), st.booleans(), st.booleans())
-def test_no_artifact_can_pretend_how_it_joins_the_ones_before(text: str, append: bool, last: bool) -> None:
-    for disguise in (text, '","lastChunk":true,"append":true}', 'x"append":true}'):
-        body = artifact_body(Artifact(artifact_id="a", parts=(Part(text=disguise),), name=disguise), append, last)
+@given(st.text(max_size=60), st.booleans(), st.booleans(), st.sampled_from([None, {"a": 1}]))
+def test_no_artifact_can_pretend_how_it_joins_the_ones_before(text: str, append: bool, last: bool, noted: dict[str, int] | None) -> None:
+    for disguise in (text, '","lastChunk":true,"append":true}', 'x"append":true}', '{"updateMetadata":{"a":2},'):
+        artifact = Artifact(disguise, (Part(text=disguise),), name=disguise, metadata={"updateMetadata": disguise})
+        body = artifact_body(artifact, append, last, noted and {**noted, "lastChunk": disguise})
         event = shown(row(), TaskEvent(3, 3, "artifact", body))
         assert event is not None and event.artifact_update
         assert (event.artifact_update.append, event.artifact_update.last_chunk) == (append, last)
+        assert event.artifact_update.artifact == artifact
+        assert (event.artifact_update.metadata or None) == (noted and {**noted, "lastChunk": disguise})

@@ -136,16 +136,16 @@ def test_the_inside_of_an_agent_that_failed_is_for_the_log_alone(state: TaskStat
     whole = ended(task(state, TRACE, metadata=told, artifacts=(artifact,)))
     update = ended(TaskStatusUpdateEvent("t", "c", TaskStatus(state, message(TRACE)), told))
     shown = {"code": "RuntimeError"}
-    assert whole[1:3] == [Progress(metadata=shown), ArtifactPiece(Artifact("a", (Part(text=TRACE),), metadata=shown))]
-    assert update[1] == Progress(metadata=shown)
+    assert whole[1] == ArtifactPiece(Artifact("a", (Part(text=TRACE),), metadata=shown))
+    assert (len(whole), len(update)) == (3, 2)
     for failed in (whole[-1], update[-1]):
-        assert isinstance(failed, Failed)
+        assert isinstance(failed, Failed) and failed.metadata == shown
         assert (failed.reason, failed.message, failed.rejected, failed.kind) == (reason, None, rejected, "")
         assert failed.detail.count(TRACE) == 2 + (failed is whole[-1])
 
 
 def test_a_canceled_task_tells_no_more_than_one_that_failed() -> None:
-    assert ended(task(TaskState.CANCELED, TRACE))[-1] == Canceled()
+    assert ended(task(TaskState.CANCELED, TRACE, metadata={"place": TRACE, "code": 7}))[-1] == Canceled(metadata={"code": 7})
 
 
 def test_where_an_agent_is_called_is_none_of_what_it_tells_of_a_failure() -> None:
@@ -165,7 +165,7 @@ def test_a_stack_trace_is_withheld_while_an_agent_works_and_its_artifacts_are_it
 
 def test_what_an_agent_says_of_a_success_is_its_own() -> None:
     told = {"place": TRACE}
-    assert ended(task(TaskState.COMPLETED, TRACE, metadata=told))[1:] == [Progress(metadata=told), Done(message(TRACE))]
+    assert ended(task(TaskState.COMPLETED, TRACE, metadata=told))[1:] == [Done(message(TRACE), told)]
 
 
 def test_an_agent_may_answer_with_a_message_and_keep_no_task() -> None:
@@ -276,17 +276,26 @@ def test_nothing_of_an_agent_is_said_in_the_gateways_name(own: dict[str, int]) -
     assert isinstance(piece, ArtifactPiece) and piece.artifact == kept
 
 
-def test_what_an_agent_notes_about_its_task_is_told_once_and_never_in_our_name() -> None:
-    reading = Reading(None)
-    working = TaskStatus(TaskState.WORKING)
-    told = [
-        list(reading.events(answer))
-        for answer in (
-            TaskStatusUpdateEvent("t", "c", working, {"a": 1, "urn:interlock:x": 1}),
-            TaskArtifactUpdateEvent("t", "c", Artifact("a", (Part(text="x"),)), metadata={"a": 1, "b": None}),
-            Task("t", "c", TaskStatus(TaskState.COMPLETED), metadata={"a": 2, "b": None}),
-        )
+def test_the_metadata_of_an_update_stays_on_it_and_a_task_tells_only_what_is_new() -> None:
+    working = TaskStatusUpdateEvent("t", "c", TaskStatus(TaskState.WORKING), {"a": 1, "urn:interlock:x": 1})
+    artifact = Artifact("a", (Part(text="x"),))
+    piece = TaskArtifactUpdateEvent("t", "c", artifact, metadata={"a": 1, "b": None, "Urn:Interlock:y": 1})
+    whole = Task("t", "c", TaskStatus(TaskState.COMPLETED), artifacts=(artifact,), metadata={"a": 1, "b": None})
+    assert ended(working, working, piece, whole)[1:] == [
+        Progress(metadata={"a": 1}),
+        Progress(metadata={"a": 1}),
+        ArtifactPiece(artifact, last_chunk=False, metadata={"a": 1, "b": None}),
+        Done(metadata={"b": None}),
     ]
-    notes = [[event.metadata for event in events if isinstance(event, Progress) and event.metadata] for events in told]
-    assert notes == [[{"a": 1}], [{"b": None}], [{"a": 2}]]
-    assert isinstance(told[2][-1], Done) and isinstance(told[1][-1], ArtifactPiece)
+
+
+@pytest.mark.parametrize("state", [state for state in TaskState if state is not TaskState.SUBMITTED])
+def test_a_status_update_with_metadata_is_one_event_that_has_it(state: TaskState) -> None:
+    (_, event) = ended(TaskStatusUpdateEvent("t", "c", TaskStatus(state, message("so")), {"code": 7, "urn:interlock:x": 1}))
+    assert isinstance(event, Progress | Ask | Done | Failed | Canceled)
+    assert (event.metadata, event.message) == ({"code": 7}, message("so"))
+
+
+def test_words_that_were_heard_before_do_not_take_new_metadata_with_them() -> None:
+    again = TaskStatusUpdateEvent("t", "c", TaskStatus(TaskState.WORKING, message("so")), {"percent": 50})
+    assert ended(again, again)[1:] == [Progress(message("so"), {"percent": 50}), Progress(metadata={"percent": 50})]
