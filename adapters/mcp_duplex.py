@@ -79,6 +79,7 @@ class Duplex:
         self._telling: set[asyncio.Task[None]] = set()
         self.listeners: list[tuple[Listener, Callable[[], Listening]]] = []
         self.ended: UpstreamFault | None = None
+        self.heard = 0  # messages that have arrived
         self.version = ""
         self.offered: Mapping[str, Any] = {}
         self.instructions = ""
@@ -176,6 +177,7 @@ class Duplex:
     def receive(self, line: bytes) -> None:
         """Takes one message and never waits for a client. Raises UpstreamFault for what is no message."""
         message = read_envelope(line)
+        self.heard += 1
         if message.method is UNSET:
             mailbox = self._open.get(message.id) if isinstance(message.id, int) else None
             if mailbox is not None:

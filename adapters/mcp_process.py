@@ -35,6 +35,7 @@ SECRET_MIN: Final = 6  # characters: what is shorter stands in texts by chance
 STANDARD_ERROR: Final = 2
 ENDED: Final = "The server's process ended"
 STOPPED: Final = "The server's process was stopped"
+HUNG: Final = "The server's process was silent for too long, and is started again with the next call"
 NOT_STARTED: Final = "The server's command does not start"
 
 
@@ -168,6 +169,13 @@ class Process:
         """Each end counts, unless it came after a long life; nobody starts it again at once."""
         self._failures = 0 if self._clock() - began > LONG_LIFE else self._failures + 1
         self._not_before = self._clock() + min(RESTART_MAX, 2.0 ** (self._failures - 1)) if self._failures > 1 else 0.0
+
+    def end_hung(self, duplex: Duplex, seconds: float) -> None:
+        """Ends the process behind `duplex`, which was silent for so many seconds; the next call starts another one."""
+        if self._child is not None and self._duplex is duplex and duplex.ended is None:
+            hung = Unreachable(HUNG, f"silent for {seconds:.1f} s", Failure.LATE)
+            duplex.end(hung)
+            self._child.stop(hung)
 
     async def stop(self) -> None:
         """Ends it, with all that it started."""

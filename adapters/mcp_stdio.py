@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from adapters.contract import Call, NotSent, UpstreamFault
+from adapters.contract import Call, NotSent, Unreachable, UpstreamFault
 from adapters.mcp_crossing import wishes
 from adapters.mcp_duplex import Duplex
 from adapters.mcp_duplex_listening import listen
@@ -27,6 +27,8 @@ OWN_SHARE: Final = 3  # times as many as are free that one person may have of th
 IDLE_SECONDS: Final = 300.0  # until one of those is ended
 UNIFORM_SECONDS: Final = 3600.0  # for which a command that shows every client the same is believed to
 LOOKER: Final = "look"  # owns the process that lists what only clients see that can do more; no person has this name
+TOOL_SECONDS: Final = 60.0  # that a server has for a call where neither its registration nor the settings say
+SILENT_SHARE: Final = 0.9  # of those seconds in which a hung process was silent: the call has waited elsewhere too, such as for its ruling
 _ASKABLE: Final = frozenset({"elicitation", "sampling", "roots"})
 
 
@@ -48,8 +50,10 @@ class StdioServers:
     asks one of the older era while it works, which the other has no way for; with no process left for that, in its own.
     """
 
-    def __init__(self, commands: Mapping[str, Command], clock: Callable[[], float]) -> None:
+    def __init__(self, commands: Mapping[str, Command], clock: Callable[[], float], timeout: float = TOOL_SECONDS) -> None:
+        """`timeout`: seconds that a server has for a call where its registration has no `timeout`."""
         self._clock = clock
+        self._timeout = timeout
         self._commands = commands
         self._processes: dict[_Whose, Process] = {}
         self._subscribed = Subscribed()
@@ -77,12 +81,22 @@ class StdioServers:
         return [line for whose, process in self._processes.items() if whose.name == name for line in process.said]
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
-        """As McpPool.call."""
+        """As McpPool.call. A process that was silent for as long as its server may take is hung, and ended."""
         whose = await self._whose(call, request.peer, request.session, bool(wishes(request).level))
         duplex = await self._duplex(whose, call.deadline - self._clock())
         if request.peer is not None and not request.modern and (answer := self._of_the_session(call, request, duplex)):
             return answer
+        began, heard = self._clock(), duplex.heard
+        try:
+            return await self._answer(call, request, duplex)
+        except (Unreachable, asyncio.CancelledError):
+            silent = self._clock() - began
+            process, seconds = self._processes.get(whose), float(call.target.upstream.get("timeout", self._timeout))
+            if process is not None and duplex.heard == heard and silent >= SILENT_SHARE * seconds:
+                process.end_hung(duplex, silent)
+            raise
 
+    async def _answer(self, call: Call, request: McpRequest, duplex: Duplex) -> McpAnswer:
         async def once(again: Again) -> Exchange:
             return await duplex.call(request, again.answers, call.deadline + again.thought - self._clock())
 

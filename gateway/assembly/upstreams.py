@@ -67,7 +67,7 @@ def _commands(settings: Settings) -> Commands | None:
         era = seed.upstream.get(ERA) == INITIALIZE
         return Command(seed.command, tuple(seed.args), given, tuple(given[name] for name in seed.env), era)
 
-    return StdioServers({seed.name: command(seed) for seed in seeds}, time.monotonic)
+    return StdioServers({seed.name: command(seed) for seed in seeds}, time.monotonic, settings.limits.tool_timeout)
 
 
 def catalog(settings: Settings, egress: Egress, parting: Closing, others: tuple[Doorbells, McpTools, McpOAuth]) -> Catalog:

@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from adapters.contract import Call, UpstreamFault
+from adapters.contract import Call, Failure, UpstreamFault
 from adapters.egress import Egress
 from adapters.mcp_pool import McpPool
-from adapters.mcp_process import SAID_LINES, SAID_MAX, ErrorOutput
+from adapters.mcp_process import HUNG, SAID_LINES, SAID_MAX, ErrorOutput
 from adapters.mcp_stdio import Command, StdioServers
 from adapters.mcp_tools import McpTools
 from adapters.mcp_wire import McpRefused
+from gateway.patience import patient
 from tests.adapters.test_mcp_pool import call_of, request_of, text
 from tests.fakes import stdio_server
 from tests.fakes.clock import Clock
+from tests.fakes.peers import ScriptedPeer
 
 PROGRAM = str(Path(stdio_server.__file__).resolve())
 HANGS = "import time; time.sleep(60)"
@@ -40,14 +42,16 @@ async def tools() -> AsyncIterator[McpTools]:
     await tools.close()
 
 
-def stdio_call(name: str = "tools", user: str = "alice", seconds: float = 20.0) -> Call:
+def stdio_call(name: str = "tools", user: str = "alice", seconds: float = 20.0, timeout: float | None = None) -> Call:
+    """`timeout`: the server's own, of its registration."""
     call = call_of("stdio:", "", user, seconds)
-    return replace(call, target=dataclasses.replace(call.target, name=name))
+    upstream = {} if timeout is None else {"timeout": timeout}
+    return replace(call, target=dataclasses.replace(call.target, name=name, upstream=upstream))
 
 
 async def test_a_command_is_called_like_any_server_and_is_one_process(tools: McpTools) -> None:
     found = await tools.probe("tools", "stdio:", {})
-    assert {tool["name"] for tool in found.tools} == {"echo", "environment", "process", "fail", "die"}
+    assert {tool["name"] for tool in found.tools} == {"echo", "environment", "process", "fail", "die", "hang", "dawdle"}
     for modern in (True, False):
         answers = await asyncio.gather(*(tools.call(stdio_call(), request_of("echo", modern, 1, text=str(n))) for n in range(5)))
         assert [text(answer.result) for answer in answers] == ["0", "1", "2", "3", "4"]
@@ -71,6 +75,49 @@ async def test_a_command_that_died_is_started_again(tools: McpTools) -> None:
     with pytest.raises(UpstreamFault, match="ended"):
         await tools.call(stdio_call(), request_of("die"))
     assert text((await tools.call(stdio_call(), request_of("process"))).result) != before
+
+
+async def process_of(tools: McpTools) -> str:
+    return text((await tools.call(stdio_call(), request_of("process"))).result)
+
+
+async def test_a_process_that_is_silent_for_its_servers_timeout_is_started_again(tools: McpTools) -> None:
+    before = await process_of(tools)
+    with pytest.raises(UpstreamFault, match="in time"):
+        await tools.call(stdio_call(seconds=0.3, timeout=0.3), request_of("hang"))
+    assert await process_of(tools) != before
+
+
+async def test_a_call_behind_a_hung_one_fails_as_soon_as_the_process_is_ended(tools: McpTools) -> None:
+    await process_of(tools)
+    hung = asyncio.create_task(tools.call(stdio_call(seconds=0.3, timeout=0.3), request_of("hang")))
+    behind = asyncio.create_task(tools.call(stdio_call(), request_of("hang")))
+    first, second = await asyncio.gather(hung, behind, return_exceptions=True)
+    assert isinstance(first, UpstreamFault) and isinstance(second, UpstreamFault)
+    assert (first.failure, second.failure, second.public) == (Failure.LATE, Failure.LATE, HUNG)
+
+
+async def test_a_hung_process_is_ended_too_where_the_client_can_be_asked(tools: McpTools) -> None:
+    before, request = await process_of(tools), request_of("hang")
+    with pytest.raises(UpstreamFault, match="in time"):
+        await patient(tools.call, stdio_call(seconds=0.3, timeout=0.3), request, ScriptedPeer())
+    assert await process_of(tools) != before
+
+
+async def test_a_caller_in_a_hurry_ends_nobodys_process(tools: McpTools) -> None:
+    before = await process_of(tools)
+    with pytest.raises(UpstreamFault, match="in time"):
+        await tools.call(stdio_call(seconds=0.2, timeout=20), request_of("hang", seconds=0.4))
+    assert await process_of(tools) == before
+
+
+async def test_a_slow_tool_does_not_end_a_process_that_answers_others(tools: McpTools) -> None:
+    before = await process_of(tools)
+    slow = asyncio.create_task(tools.call(stdio_call(seconds=0.5, timeout=0.5), request_of("dawdle")))
+    assert await asyncio.create_task(process_of(tools)) == before
+    with pytest.raises(UpstreamFault, match="in time"):
+        await slow
+    assert await process_of(tools) == before
 
 
 @pytest.mark.parametrize("name", ["missing", "ends", "unknown"])

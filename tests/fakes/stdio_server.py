@@ -1,7 +1,9 @@
 """An MCP server on its standard streams; run as a program."""
 
+import asyncio
 import os
 import signal
+import time
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -34,6 +36,20 @@ def fail() -> str:
 def die() -> str:
     os.kill(os.getpid(), signal.SIGKILL)
     return "never"
+
+
+@server.tool()
+async def hang(seconds: float = 60) -> str:
+    """Blocks the whole process, so that it answers nobody."""
+    time.sleep(seconds)  # noqa: ASYNC251 (nothing else may run meanwhile)
+    return "late"
+
+
+@server.tool()
+async def dawdle() -> str:
+    """Takes long, while the process answers others."""
+    await asyncio.sleep(60)
+    return "late"
 
 
 if __name__ == "__main__":
