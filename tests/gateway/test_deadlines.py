@@ -95,7 +95,6 @@ async def nested(there: Process, parent: Call) -> Call:
     return there.agents.calls[-1][1]
 
 
-@SQLITE
 async def test_a_nested_call_at_another_process_has_no_more_time_than_its_parent(here: Process, there: Process) -> None:
     here.agents.script = here.agents.at_work
     going = asyncio.create_task(here.broker.send(await here.caller(), sending("go")))
@@ -110,7 +109,6 @@ async def test_a_nested_call_at_another_process_has_no_more_time_than_its_parent
     await going
 
 
-@SQLITE
 async def test_a_tool_called_at_another_process_has_no_more_time_either(
     here: Process, there: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +130,6 @@ async def test_a_tool_called_at_another_process_has_no_more_time_either(
     await going
 
 
-@SQLITE
 async def test_what_an_agent_begins_while_its_task_waits_has_its_own_time(here: Process, there: Process) -> None:
     async def asks(turn: Turn, call: Call) -> AsyncIterator[Event]:
         yield Ask() if call.target.name == "sales" else Done()

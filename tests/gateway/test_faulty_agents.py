@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 
 from gateway.steps import ERROR
 from tests.fakes.house import CallbackAgent, House
-from tests.fakes.reference_clients import EVERY_DOOR, client_of, request
+from tests.fakes.reference_clients import EVERY_DOOR, client_of, every_door, request
 from tests.fakes.upstream import Upstream, answer
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -161,6 +162,13 @@ async def ends_of(home: House, task_id: str) -> list[str]:
     headers = {"authorization": f"Bearer {home.token('alice')}", "accept": "application/json"}
     items = (await home.http.get(f"/api/tasks/{task_id}/events", headers=headers)).json()["items"]
     return [item["status"]["state"] for item in items if item["kind"] == "status" and item["status"]["state"] in TERMINAL]
+
+
+@pytest.fixture
+async def every_home(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
+    """Takes less of one answer than the largest lie has."""
+    async with every_door(tmp_path / "home", database_url, limits={"turn_bytes": 4 << 20}) as built:
+        yield built
 
 
 @pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])

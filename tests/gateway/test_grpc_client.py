@@ -193,7 +193,7 @@ async def test_a_hop_token_is_good_for_its_agent_over_grpc_too(clients: Clients)
 
 async def test_the_card_says_where_grpc_is(clients: Clients) -> None:
     async with scripted(clients):
-        card = (await clients.home.http.get("/agents/sales/.well-known/agent-card.json")).json()
+        card = (await clients.home.http.get("/agents/sales/.well-known/agent-card.json", headers={"a2a-version": "1.0"})).json()
     port = clients.home.gateway.settings.grpc_port
     (over_grpc,) = [each for each in card["supportedInterfaces"] if each["protocolBinding"] == "GRPC"]
     assert over_grpc == {"url": f"interlock.test:{port}", "protocolBinding": "GRPC", "protocolVersion": "1.0", "tenant": "sales"}

@@ -38,10 +38,10 @@ def test_a_recipe_registers_an_agent(command: str, interlock: CommandLine, api: 
 def test_each_framework_has_its_recipe() -> None:
     sections = re.split(r"^## ", (DOCS / "frameworks.md").read_text(), flags=re.MULTILINE)[1:]
     assert {each.splitlines()[0] for each in sections} >= {
-        "AutoGen",
+        "Microsoft Agent Framework, AutoGen",
         "Pydantic AI",
         "Strands",
         "ServiceNow",
         "Vertex AI Agent Engine and Gemini Enterprise",
     }
-    assert all("    interlock agent add " in each for each in sections)
+    assert all("    interlock agent add " in each or "\nagents:\n  - name: " in each for each in sections)
