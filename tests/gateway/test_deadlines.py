@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from adapters.breaker import FAULTS_MAX
 from adapters.contract import Ask, Call, Done, Event, Turn
+from adapters.mcp_wire import McpAnswer
 from gateway.asgi import BadHeader
 from gateway.deadlines import DEADLINE, moment
 from policies.callers import Caller
@@ -121,6 +122,7 @@ async def test_a_tool_called_at_another_process_has_no_more_time_either(
 
     async def call(one: Call, _request: Any) -> Any:
         called.append(one)
+        return McpAnswer(b"{}")
 
     monkeypatch.setattr(there.tools, "call", call)
     await there.broker.reach(await acting(there, here.agents.calls[0][1]), tool_call("chair"))
