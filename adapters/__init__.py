@@ -1,1 +1,1 @@
-"""Whom we call, and in which language."""
+"""Adapters: the agents and servers that the gateway calls, each in its own protocol."""

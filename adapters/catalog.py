@@ -9,45 +9,45 @@ from typing import Any, Final
 
 import structlog
 
-from adapters.a2a_agent import A2AAgent
-from adapters.a2a_wire.transport import ANSWER_LIMIT, GRPC, HTTP_JSON, JSONRPC, Transport
-from adapters.agentcore_session import AgentCoreSessions
-from adapters.aws_access import is_signed
-from adapters.calculation import KIND as SANDBOX
+from adapters.a2a_client.agent import A2AAgent
+from adapters.a2a_client.push_wakeups import Doorbells
+from adapters.a2a_client.wire.transport import ANSWER_LIMIT, GRPC, HTTP_JSON, JSONRPC, Transport
 from adapters.contract import Adapter
-from adapters.doorbells import Doorbells
-from adapters.egress import Egress
-from adapters.guarded import guarded
-from adapters.mcp_agent import Servers, ToolAgent
-from adapters.mcp_oauth import McpOAuth
-from adapters.openapi_tools import KIND
-from adapters.opened import carries, opened
-from adapters.request_signing import RequestSigner
-from adapters.resilience import Resilience
-from adapters.vendor import AgentFacts, Features, VendorAgent, agent_of, options_of
-from adapters.vendor_line import Place
+from adapters.mcp_client.agent import Servers, ToolAgent
+from adapters.oauth.agents import carries, opened
+from adapters.oauth.authorized import McpOAuth
+from adapters.openapi.tools import KIND
+from adapters.sandbox.calculation import KIND as SANDBOX
+from adapters.upstream.aws_access import is_signed
+from adapters.upstream.egress import Egress
+from adapters.upstream.guarded import guarded
+from adapters.upstream.request_signing import RequestSigner
+from adapters.upstream.resilience import Resilience
+from adapters.vendors.aws.agentcore_session import AgentCoreSessions
+from adapters.vendors.sdk.agent import AgentFacts, Features, VendorAgent, agent_of, options_of
+from adapters.vendors.sdk.connection import Place
 
 SERVERS = frozenset({"mcp", KIND, SANDBOX})  # the kinds of servers; no agent is registered as one
 GROUP: Final = "interlock.adapters"  # of entry points, by which other distributions bring vendors
 # loaded when the first agent of the kind is looked at (see Catalog.load), since some bring heavy libraries
 VENDORS: Final[Mapping[str, str]] = {
-    "activity": "adapters.activity:Activity",
-    "adk": "adapters.adk:Adk",
-    "ag-ui": "adapters.ag_ui:AgUi",
-    "agentcore": "adapters.agentcore:AgentCore",
-    "agentforce": "adapters.agentforce:Agentforce",
-    "anthropic-agents": "adapters.anthropic_agents:AnthropicAgents",
-    "bedrock": "adapters.bedrock:Bedrock",
-    "crewai": "adapters.crewai:CrewAI",
-    "dify": "adapters.dify:Dify",
-    "direct-line": "adapters.direct_line:DirectLine",
-    "foundry": "adapters.foundry:Foundry",
-    "langgraph": "adapters.langgraph:LangGraph",
-    "llama-agents": "adapters.llama_agents:LlamaAgents",
-    "openai-agents": "adapters.openai_agents:OpenAIAgents",
-    "openai-chat": "adapters.openai_chat:OpenAIChat",
-    "openai-responses": "adapters.openai_responses:OpenAIResponses",
-    "rest": "adapters.rest_template:RestTemplate",
+    "activity": "adapters.vendors.microsoft.activity:Activity",
+    "adk": "adapters.vendors.adk:Adk",
+    "ag-ui": "adapters.vendors.ag_ui:AgUi",
+    "agentcore": "adapters.vendors.aws.agentcore:AgentCore",
+    "agentforce": "adapters.vendors.agentforce.agent:Agentforce",
+    "anthropic-agents": "adapters.vendors.anthropic.agents:AnthropicAgents",
+    "bedrock": "adapters.vendors.aws.bedrock:Bedrock",
+    "crewai": "adapters.vendors.crewai:CrewAI",
+    "dify": "adapters.vendors.dify.agent:Dify",
+    "direct-line": "adapters.vendors.microsoft.direct_line:DirectLine",
+    "foundry": "adapters.vendors.microsoft.foundry:Foundry",
+    "langgraph": "adapters.vendors.langchain.langgraph:LangGraph",
+    "llama-agents": "adapters.vendors.llama_agents:LlamaAgents",
+    "openai-agents": "adapters.vendors.openai.agents:OpenAIAgents",
+    "openai-chat": "adapters.vendors.openai.chat:OpenAIChat",
+    "openai-responses": "adapters.vendors.openai.responses:OpenAIResponses",
+    "rest": "adapters.vendors.rest.template:RestTemplate",
 }
 NOTHING: Final[Mapping[str, Any]] = {}
 log = structlog.get_logger()

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from adapters.task import Artifact, Message, Task
-from policies.grant import Grant
-from registry.card import Registration
+from policies.delegation.rulings import Grant
+from registry.cards.card import Registration
 
 
 class PromptKind(StrEnum):

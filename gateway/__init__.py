@@ -1,1 +1,1 @@
-"""Who calls us, and what we remember."""
+"""The gateway: its servers, the calls that it makes for callers, and what it stores."""

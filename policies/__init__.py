@@ -1,1 +1,1 @@
-"""Who may: identities, delegations, rulings and the trail of them."""
+"""Authority: identities, delegations, rulings, and their audit."""

@@ -8,21 +8,21 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from policies.administration import REASON as DELEGATED_ADMINISTRATION
-from policies.administration import is_delegated_administration
-from policies.approval import ASKABLE, Approval, Errand
-from policies.bounded import BoundedCache
+from policies.cache import BoundedCache
 from policies.callers import Caller, Supposed, supposed
-from policies.cedar import CedarQuestion, PolicyEngine
-from policies.delegation import CannotNarrow, Delegation, Hop
-from policies.grant import Act, Decision, Denial, Grant, Question, Ruling
-from policies.history import FOLLOW, GO_ON, History, Mark, Step
-from policies.issuers import scope_for
-from policies.kills import Killed
-from policies.permissions import ALL, Permissions
-from policies.rights import links, rights_of, visible
-from policies.surroundings import Surroundings
-from policies.terms import ASKS, PLAIN, Terms
+from policies.cedar.engine import CedarQuestion, PolicyEngine
+from policies.delegation.administration import REASON as DELEGATED_ADMINISTRATION
+from policies.delegation.administration import is_delegated_administration
+from policies.delegation.approval import ASKABLE, Approval, Errand
+from policies.delegation.chain import CannotNarrow, Delegation, Hop
+from policies.delegation.history import FOLLOW, GO_ON, History, Mark, Step
+from policies.delegation.kills import Killed
+from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.rights import links, rights_of, visible
+from policies.delegation.rulings import Act, Decision, Denial, Grant, Question, Ruling
+from policies.delegation.terms import ASKS, PLAIN, Terms
+from policies.environment import Surroundings
+from policies.tokens.issuers import scope_for
 
 CACHED_SECONDS = 60.0
 ERROR = "policy-error"  # may be over with the next question, so it is not remembered

@@ -8,14 +8,14 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from policies.bounded import BoundedCache
-from policies.delegation import CannotNarrow, Delegation, Hop
-from policies.grants import GrantEnded
-from policies.identity import Claims, TokenRefused
-from policies.kills import Killed
-from policies.permissions import ALL, NONE, Permissions
-from policies.principal import Principal
-from policies.surroundings import GrantRows, Surroundings, Verifier
+from policies.cache import BoundedCache
+from policies.delegation.chain import CannotNarrow, Delegation, Hop
+from policies.delegation.grants import GrantEnded
+from policies.delegation.kills import Killed
+from policies.delegation.permissions import ALL, NONE, Permissions
+from policies.delegation.principal import Principal
+from policies.environment import GrantRows, Surroundings, Verifier
+from policies.tokens.verifier import Claims, TokenRefused
 
 CACHED_SECONDS = 60.0
 _encode = msgspec.json.Encoder().encode

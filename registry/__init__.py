@@ -1,1 +1,1 @@
-"""Who exists: agents, servers and their cards."""
+"""The registry: agents, servers and their cards."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from heapq import heapify, heappop
 from math import sqrt
 
-from registry.card import Family, Registration, Status
+from registry.cards.card import Family, Registration, Status
 from registry.search import STEM, claims_of, routing_words
 from registry.store import Registry
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Row, RowMapping
 
-from registry.card import (
+from registry.cards.card import (
     CLEARANCE_MAX,
     AgentCard,
     BadCard,
@@ -23,8 +23,8 @@ from registry.card import (
     Tool,
     Withheld,
 )
-from registry.card_reader import read_card
-from registry.selection import Selection
+from registry.cards.reader import read_card
+from registry.virtual.selection import Selection
 
 LISTS: Mapping[str, tuple[str, Callable[..., Any]]] = {  # kind -> what names a definition, what it becomes
     "tools": ("name", Tool),
@@ -35,7 +35,7 @@ LISTS: Mapping[str, tuple[str, Callable[..., Any]]] = {  # kind -> what names a 
 
 
 class Sealing(Protocol):
-    """policies/envelope.py."""
+    """policies/vault/envelope.py."""
 
     def seal_text(self, place: Sequence[str], text: str) -> str: ...
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from registry import search_terms
-from registry.card import AgentCard, Family, Registration, Skill
+from registry.cards.card import AgentCard, Family, Registration, Skill
 from registry.search_terms import asked, terms_of, words
 from registry.store import Batch, Database, Registry, UnknownName
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, text
 
-from registry.card import AgentCard
+from registry.cards.card import AgentCard
 
 TERM_MAX = 64  # characters
 TERMS_MAX = 4000  # of one agent

@@ -7,14 +7,14 @@ from typing import Any
 
 import structlog
 
-from registry.card import CLEARANCE_MAX, Endpoint, Family, Registration, Status
-from registry.deeds import Deed
-from registry.health import Health, Probes
-from registry.pins import first_seen
-from registry.renewal import Renewal
+from registry.cards.card import CLEARANCE_MAX, Endpoint, Family, Registration, Status
+from registry.changes import Deed
+from registry.drift.pins import first_seen
+from registry.drift.renewal import Renewal
+from registry.health.checks import Health, Probes
 from registry.rows import Amendment, amended
-from registry.selection import Selection
 from registry.store import Candidate, NameTaken, Outdated, Registry, UnknownName
+from registry.virtual.selection import Selection
 
 OPERATOR = "operator"  # the owner of all that the file names; no person's key looks like it
 TENANT = "default"

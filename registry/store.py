@@ -11,10 +11,11 @@ import structlog
 from sqlalchemy import Connection, Row, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from registry import history, search_terms
-from registry.card import Family, Registration, Status
-from registry.deeds import LOOK, REGISTERED, REMOVED, RENEWED, Deed, record_of
-from registry.history import Entry, Standing
+from registry import card_history as history
+from registry import search_terms
+from registry.card_history import Entry, Standing
+from registry.cards.card import Family, Registration, Status
+from registry.changes import LOOK, REGISTERED, REMOVED, RENEWED, Deed, record_of
 from registry.names import check_name
 from registry.rows import (
     FORMER_UPSTREAM,
@@ -43,14 +44,14 @@ Keep = Callable[[Any, Mapping[str, Any]], None]  # a record of the audit, in a t
 
 
 class Batch(Protocol):
-    """The writer's transaction (gateway/writer.py)."""
+    """The writer's transaction (gateway/storage/writer.py)."""
 
     @property
     def connection(self) -> Connection: ...
 
 
 class Database(Protocol):
-    """gateway/database.py."""
+    """gateway/storage/database.py."""
 
     async def write(self, work: Callable[[Any], T]) -> T: ...
 

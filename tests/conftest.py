@@ -13,12 +13,17 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from adapters import mcp_duplex, mcp_pool, mcp_process, mcp_stdio
-from gateway import database as databases
-from gateway import halt, planting
-from gateway.database import Database, engine_for
-from gateway.mcp_server import exchange, older_server_tasks
-from gateway.migrations.run import upgrade
+from adapters.mcp_client import pool as mcp_pool
+from adapters.mcp_client import stdio as mcp_stdio
+from adapters.mcp_client.duplex import channel as mcp_duplex
+from adapters.mcp_client.duplex import process as mcp_process
+from gateway.calls.revocation import running as halt
+from gateway.ingress.mcp_server.legacy import exchange
+from gateway.ingress.mcp_server.tasks import legacy_server_tasks as older_server_tasks
+from gateway.server import configured as planting
+from gateway.storage import database as databases
+from gateway.storage.database import Database, engine_for
+from gateway.storage.migrations.run import upgrade
 
 # A loaded machine makes no law untrue: examples may take their time.
 settings.register_profile("interlock", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -6,18 +6,8 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec import UNSET, Struct, structs
 
-from adapters.a2a_wire.names import OPAQUE
-from adapters.task import (
-    Artifact,
-    Message,
-    Part,
-    Role,
-    Task,
-    TaskArtifactUpdateEvent,
-    TaskState,
-    TaskStatus,
-    TaskStatusUpdateEvent,
-)
+from adapters.a2a_client.wire.names import OPAQUE
+from adapters.task import Artifact, Message, Part, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus, TaskStatusUpdateEvent
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ids = st.text("abcdef0123456789-_:", min_size=1, max_size=20)

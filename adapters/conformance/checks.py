@@ -11,11 +11,11 @@ from adapters.conformance.outcomes import fits, outcome
 from adapters.conformance.playback import FixedAnswer, Playback
 from adapters.conformance.recordings import Change, Expectation, frames_of, whole, with_repeats, with_unknown
 from adapters.contract import Answer, Ask, Event, Failed, InvalidAnswer, Prompt, Ref, Turn, UpstreamFault, VendorRef
-from adapters.egress import Egress
 from adapters.task import Message, Part, Role
-from adapters.vendor import BadOptions, Features, Polling, Vendor, VendorOptions, options_of, parse
-from adapters.vendor_answers import enforce_contract
-from adapters.vendor_line import Line, Place
+from adapters.upstream.egress import Egress
+from adapters.vendors.sdk.agent import BadOptions, Features, Polling, Vendor, VendorOptions, options_of, parse
+from adapters.vendors.sdk.answers import enforce_contract
+from adapters.vendors.sdk.connection import Line, Place
 
 URL: Final = "http://vendor.test"
 SESSION: Final = "5f0c2a52-0000-5000-8000-000000000001"

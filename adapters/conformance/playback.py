@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from adapters.conformance.recordings import Change, body_of, whole
 from adapters.contract import Unreachable
-from adapters.egress import Fetched
+from adapters.upstream.egress import Fetched
 
 Answer = tuple[int, Mapping[str, str], bytes]
 

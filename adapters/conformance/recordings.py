@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from adapters.frames import Frame, Head, decoder_for
+from adapters.vendors.sdk.frames import Frame, Head, decoder_for
 
 EXPECTED = ".expected.json"
 EVENT_STREAM = (b"event:", b"data:", b"id:", b":")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from adapters.conformance import checks
 from adapters.conformance.checks import BAD_ANSWERS, BadAnswer
 from adapters.conformance.recordings import Change, Expectation, expectations, odd, whole
-from adapters.vendor import Vendor
+from adapters.vendors.sdk.agent import Vendor
 
 PIECES: Final[dict[str, Change]] = {"whole": whole, "pieces": odd}
 

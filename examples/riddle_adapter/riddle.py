@@ -5,10 +5,10 @@ from contextlib import aclosing
 from typing import Any, ClassVar
 
 from adapters.contract import ArtifactPiece, Ask, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
-from adapters.frames import Frame, SseFrame
 from adapters.task import Artifact, Part, text_of
-from adapters.vendor import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
-from adapters.vendor_line import Line, Request, quoted
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
+from adapters.vendors.sdk.connection import Line, Request, quoted
+from adapters.vendors.sdk.frames import Frame, SseFrame
 
 
 class RiddleOptions(VendorOptions):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.egress import Egress
+from adapters.upstream.egress import Egress
 from tests.fakes.authorization_server import Plain, Ways, authorization_server, protected
 from tests.fakes.oauth_bench import Bench
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adapters.contract import Answer, Event, Turn, VendorRef
-from adapters.guarded import Guarded
-from adapters.vendor import AgentFacts, CancelOutcome, agent_of, options_of
-from adapters.vendor_line import Line, Place
+from adapters.upstream.guarded import Guarded
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, agent_of, options_of
+from adapters.vendors.sdk.connection import Line, Place
 from tests.adapters.replay import CREDENTIAL, URL, ReplayEgress, call_of, gathered, message_of, vendor_of
 
 SESSION = "5f0c2a52-0000-5000-8000-000000000001"

@@ -15,9 +15,9 @@ from adapters.conformance.outcomes import fits, outcome
 from adapters.conformance.playback import Playback as ReplayEgress
 from adapters.conformance.recordings import Expectation, body_of, odd, whole
 from adapters.contract import Call, Event
-from adapters.vendor import Vendor
-from policies.grant import Grant
-from registry.card import Registration
+from adapters.vendors.sdk.agent import Vendor
+from policies.delegation.rulings import Grant
+from registry.cards.card import Registration
 from tests.fakes.a2a_calls import call_to
 
 __all__ = [

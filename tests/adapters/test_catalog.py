@@ -3,9 +3,9 @@
 import pytest
 
 from adapters.catalog import Catalog, UnknownKind
-from adapters.egress import Egress
-from adapters.guarded import Guarded
-from adapters.vendor_line import Place
+from adapters.upstream.egress import Egress
+from adapters.upstream.guarded import Guarded
+from adapters.vendors.sdk.connection import Place
 
 
 def test_every_kind_is_guarded() -> None:

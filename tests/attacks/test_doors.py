@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from policies.identity import DEVELOPMENT_ISSUER
+from policies.tokens.verifier import DEVELOPMENT_ISSUER
 from tests.fakes.doors import A2A, DOORS, MCP, Knock, knock, resource
 from tests.fakes.house import ROLES, CallbackAgent, House, ToolServer
 from tests.fakes.issuer import EcKey, b64, compact, hs256

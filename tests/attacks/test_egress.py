@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from adapters.openapi_document import read_api
-from registry.card import Family, Status, Tool
+from adapters.openapi.document import read_api
+from registry.cards.card import Family, Status, Tool
 from registry.rows import Candidate
 from tests.fakes.house import House, house
 from tests.fakes.issuer import FakeIssuer

@@ -11,8 +11,8 @@ from tests.attacks.trials import Trial, judge, run_mutations
 from tests.house.source import ROOT
 
 ATTACK = Attack("BOX-02", "sandbox", "Endless", "Stopped")
-LIMIT = Mutation("BOX-02", "the size", "policies/jwks.py", "MEMBERS_MAX = 50\n", "MEMBERS_MAX = 60\n")
-COUNTED = "tests/policies/test_jwks.py::test_the_whole_set_is_refused_for_a_kid_given_twice_too_many_or_no_usable_keys"
+LIMIT = Mutation("BOX-02", "the size", "policies/keys/jwks.py", "MEMBERS_MAX = 50\n", "MEMBERS_MAX = 60\n")
+COUNTED = "tests/policies/keys/test_jwks.py::test_the_whole_set_is_refused_for_a_kid_given_twice_too_many_or_no_usable_keys"
 
 
 def changed(**members: str) -> Mutation:
@@ -25,7 +25,7 @@ def changed(**members: str) -> Mutation:
         ([], "BOX-02: has no mutation"),
         ([LIMIT, changed(attack="BOX-03")], "BOX-03: is no attack on authority"),
         ([LIMIT, LIMIT], "BOX-02: stands twice"),
-        ([changed(text="MEMBERS_MAX = 51\n")], "BOX-02: policies/jwks.py has 0 times, and not once"),
+        ([changed(text="MEMBERS_MAX = 51\n")], "BOX-02: policies/keys/jwks.py has 0 times, and not once"),
         ([changed(text="MEMBERS_MAX")], "times, and not once: MEMBERS_MAX"),
         ([changed(file="policies/moved.py")], "BOX-02: policies/moved.py does not exist"),
         ([changed(file="tests/attacks/marks.py")], "is no file of the product"),
@@ -43,7 +43,7 @@ def test_attacks_of_other_areas_and_those_not_shown_yet_need_no_mutation() -> No
 
 
 def test_a_row_without_a_member_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "table.toml").write_text('[[mutation]]\nattack = "BOX-02"\nfile = "policies/jwks.py"\n')
+    (tmp_path / "table.toml").write_text('[[mutation]]\nattack = "BOX-02"\nfile = "policies/keys/jwks.py"\n')
     with pytest.raises(TypeError, match="removes"):
         read_table(tmp_path / "table.toml")
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import inspect, text
 
-from gateway.database import Database
+from gateway.storage.database import Database
 from tests.fakes.authorization_server import Shown, Ways, authorization_server, protected, says
 from tests.fakes.house import CallbackAgent, open_house
-from tests.gateway.test_connect import Place, address
+from tests.gateway.behaviour.upstreams.test_connect import Place, address
 
 CLIENT, HEADER, TOKEN, BEARER = (f"canary-{name}-5f3a+/9c" for name in ("client", "header", "hook", "bearer"))
 

@@ -10,9 +10,9 @@ import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.client_limits import STATE, ClientLimits, Connections
-from gateway.http_protocol import HttpProtocol
-from gateway.mcp_server.outlet import BACKLOG_MAX, CROWDED_MAX, WAITING_MAX, Backlog, Outlet, event
+from gateway.ingress.mcp_server.protocol.response import BACKLOG_MAX, CROWDED_MAX, WAITING_MAX, Backlog, Outlet, event
+from gateway.server.sockets.client_limits import STATE, ClientLimits, Connections
+from gateway.server.sockets.http_protocol import HttpProtocol
 from tests.fakes.a2a_agents import loopback, serving
 from tests.fakes.house import House, house
 

@@ -12,7 +12,7 @@ from time import perf_counter
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.upstream import Upstream
-from tests.gateway.test_faulty_agents import Liar, never_ends, never_stops, shouts
+from tests.gateway.behaviour.upstreams.test_faulty_agents import Liar, never_ends, never_stops, shouts
 
 LIES = (never_ends, shouts, never_stops)
 CALLS = 300

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
-from policies.keys import SigningKeys
-from policies.principal import Principal
+from policies.delegation.principal import Principal
+from policies.keys.signing import SigningKeys
+from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_user_token
 from tests.bench.echo_agents import AGENTS
 from tests.bench.processes import BenchFailure, Running, environment, started, tail
 from tests.fakes.ports import free_port

@@ -9,17 +9,17 @@ from statistics import median
 
 from policies.authority import Authority, Request
 from policies.callers import Callers
-from policies.cedar import PolicyEngine
-from policies.claims import DEVELOPMENT_ISSUER
-from policies.grant import Grant, calling
-from policies.grants import Grants
-from policies.identity import Identity, mint_user_token
+from policies.cedar.engine import PolicyEngine
+from policies.delegation.grants import Grants
+from policies.delegation.kills import Kills
+from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.principal import Principal
+from policies.delegation.rulings import Grant, calling
+from policies.environment import Surroundings
 from policies.ids import new_id
-from policies.keys import SigningKeys
-from policies.kills import Kills
-from policies.permissions import ALL, Permissions
-from policies.principal import Principal
-from policies.surroundings import Surroundings
+from policies.keys.signing import SigningKeys
+from policies.tokens.claims import DEVELOPMENT_ISSUER
+from policies.tokens.verifier import Identity, mint_user_token
 from tests.bench.figures import Ruling
 from tests.bench.processes import BenchFailure
 

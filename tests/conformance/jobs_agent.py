@@ -21,8 +21,8 @@ from a2a.types import AgentCapabilities, AgentCard, AgentExtension, AgentInterfa
 from google.protobuf.json_format import MessageToDict
 from starlette.applications import Starlette
 
-from gateway.mcp_server.skill_forms import FORMS
-from registry.signing import SKILL_SELECTION
+from gateway.ingress.mcp_server.catalogue.skill_schemas import FORMS
+from registry.cards.republish import SKILL_SELECTION
 from tests.fakes.waiting import until
 
 HOST = "127.0.0.1"

@@ -11,14 +11,14 @@ import httpx
 from jose import jwt
 
 from adapters.contract import ConsentNeeded, UpstreamFault
-from adapters.egress import Egress
-from adapters.mcp_oauth import Consent, McpOAuth
-from adapters.oauth_assertions import identity_key
-from adapters.oauth_requests import OwnClient, consent_url
-from adapters.oauth_terms import auth_terms
-from policies.credentials import Client, Credential, Vault
-from policies.keys import SigningKeys
-from policies.principal import Principal
+from adapters.oauth.assertions import identity_key
+from adapters.oauth.authorized import Consent, McpOAuth
+from adapters.oauth.grants import OwnClient, consent_url
+from adapters.oauth.options import auth_terms
+from adapters.upstream.egress import Egress
+from policies.delegation.principal import Principal
+from policies.keys.signing import SigningKeys
+from policies.vault.credentials import Client, Credential, Vault
 from tests.fakes.vault import MemoryVault
 
 DOCUMENT = "https://conformance-test.local/client-metadata.json"  # what the kit takes for a client ID metadata document

@@ -12,19 +12,19 @@ import msgspec
 from msgspec import Raw
 
 from adapters.contract import Call, ConsentNeeded, UpstreamFault
-from adapters.egress import Egress
-from adapters.mcp_oauth import approach_of
-from adapters.mcp_params import headers_for, mirrored
-from adapters.mcp_peer import PeerRefused
-from adapters.mcp_pool import McpPool
-from adapters.mcp_probe import Probe
-from adapters.mcp_tools import McpTools
-from adapters.mcp_wire import META, MODERN, McpRefused, McpRequest, envelope_of
-from policies.delegation import Delegation
-from policies.grant import Act, Decision, Grant
-from policies.permissions import ALL
-from policies.principal import Principal
-from registry.card import Family, Registration, Status
+from adapters.mcp_client.pool import McpPool
+from adapters.mcp_client.probe import Probe
+from adapters.mcp_client.wire.messages import META, MODERN, McpRefused, McpRequest, envelope_of
+from adapters.mcp_client.wire.param_headers import headers_for, mirrored
+from adapters.mcp_client.wire.peer import PeerRefused
+from adapters.oauth.authorized import approach_of
+from adapters.tool_servers import McpTools
+from adapters.upstream.egress import Egress
+from policies.delegation.chain import Delegation
+from policies.delegation.permissions import ALL
+from policies.delegation.principal import Principal
+from policies.delegation.rulings import Act, Decision, Grant
+from registry.cards.card import Family, Registration, Status
 from tests.conformance import mcp_consents
 
 SECONDS = 60.0  # of one call

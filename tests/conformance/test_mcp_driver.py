@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from adapters.mcp_probe import Probe
+from adapters.mcp_client.probe import Probe
 from tests.conformance.mcp_consents import terms
 from tests.conformance.mcp_driver import Person, wishes
 

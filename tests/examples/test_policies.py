@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gateway.cli import app
-from policies.cedar import USER_OF, load
-from policies.policy_cases import read_cases
+from gateway.cli.main import app
+from policies.cedar.engine import USER_OF, load
+from policies.what_if.cases import read_cases
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "policies"

@@ -13,9 +13,9 @@ import pytest
 
 from adapters.catalog import GROUP, Catalog, UnknownKind
 from adapters.contract import Answer, Ask, Event, Ref, Turn, VendorRef
-from adapters.egress import Egress
-from adapters.guarded import Guarded
-from adapters.vendor_line import Place
+from adapters.upstream.egress import Egress
+from adapters.upstream.guarded import Guarded
+from adapters.vendors.sdk.connection import Place
 from tests.adapters.replay import call_of, gathered, message_of, outcome
 from tests.fakes.upstream import Upstream, answer
 

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from adapters.contract import ArtifactPiece, Ask, Call, Done, Event, Replied, Turn, VendorRef
-from adapters.egress import Fetched
 from adapters.task import Message, Part, Role, text_of
-from policies.delegation import Delegation
-from policies.grant import Act, Decision, Grant
-from policies.permissions import ALL
-from policies.principal import Principal
-from registry.card import Family, Registration, Status
+from adapters.upstream.egress import Fetched
+from policies.delegation.chain import Delegation
+from policies.delegation.permissions import ALL
+from policies.delegation.principal import Principal
+from policies.delegation.rulings import Act, Decision, Grant
+from registry.cards.card import Family, Registration, Status
 
 _ACT = Act("invokeAgent", "Agent", "sales", "agent:sales", "sales")
 GRANT = Grant(

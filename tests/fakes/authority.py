@@ -7,18 +7,18 @@ from typing import Any
 
 from policies.authority import Authority, Request
 from policies.callers import Caller, Callers, Supposed, supposed
-from policies.cedar import CedarQuestion, PolicyEngine
-from policies.cedar_question import Verdict
-from policies.claims import Claims
-from policies.delegation import Delegation, Hop
-from policies.grant import Denial, Grant, calling
-from policies.grants import GrantEnded
-from policies.history import HIGHEST
-from policies.identity import TokenRefused
-from policies.kills import Kills
-from policies.permissions import ALL, Permissions
-from policies.principal import Principal
-from policies.surroundings import Surroundings
+from policies.cedar.engine import CedarQuestion, PolicyEngine
+from policies.cedar.question import Verdict
+from policies.delegation.chain import Delegation, Hop
+from policies.delegation.grants import GrantEnded
+from policies.delegation.history import HIGHEST
+from policies.delegation.kills import Kills
+from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.principal import Principal
+from policies.delegation.rulings import Denial, Grant, calling
+from policies.environment import Surroundings
+from policies.tokens.claims import Claims
+from policies.tokens.verifier import TokenRefused
 from tests.fakes.clock import Clock
 from tests.fakes.rows import Rows
 

@@ -13,8 +13,8 @@ from a2a.client.transports.grpc import GrpcTransport
 from a2a.compat.v0_3.grpc_transport import CompatGrpcTransport
 from a2a.types import AgentCapabilities, AgentCard
 
-from adapters.a2a_wire.lists import TaskPage
-from adapters.a2a_wire.push import PushPage
+from adapters.a2a_client.wire.lists import TaskPage
+from adapters.a2a_client.wire.push import PushPage
 from adapters.task import (
     Artifact,
     Message,
@@ -29,11 +29,11 @@ from adapters.task import (
     TaskStatus,
     TaskStatusUpdateEvent,
 )
-from gateway.a2a_server.grpc import GrpcDoor
-from gateway.a2a_server.operations import Asked, Numbered, Stream
-from gateway.metrics import Metrics
-from gateway.visits import Visits
-from policies.identity import TokenRefused
+from gateway.ingress.a2a_server.bindings.grpc import GrpcDoor
+from gateway.ingress.a2a_server.operations import Asked, Numbered, Stream
+from gateway.ingress.http.request_trace import Visits
+from gateway.telemetry.metrics import Metrics
+from policies.tokens.verifier import TokenRefused
 
 MESSAGE = Message("m-2", Role.AGENT, (Part(text="hello"), Part(data={"n": 1}), Part(raw="aGk=", media_type="a/b", filename="x")))
 TASK = Task(

@@ -8,20 +8,20 @@ from typing import Any
 
 import httpx
 
-from gateway.app import application
-from gateway.assembly.process import Gateway
-from gateway.settings import Settings
-from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
-from policies.principal import Principal
-from registry.card import Family, Registration, Status, Tool
-from registry.card_reader import read_card
+from gateway.server.app import application
+from gateway.server.composition.process import Gateway
+from gateway.server.settings import Settings
+from policies.delegation.principal import Principal
+from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_user_token
+from registry.cards.card import Family, Registration, Status, Tool
+from registry.cards.reader import read_card
 from registry.rows import Candidate
 from tests.fakes.a2a_agents import loopback, serving
 
 URL = "http://interlock.test"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{SPAN}-01"  # of every request of `House.http`: errors name their trace, and tests compare whole errors
-HTTP = "gateway.http_protocol:HttpProtocol"  # as gateway/app.py has it
+HTTP = "gateway.server.sockets.http_protocol:HttpProtocol"  # as gateway/server/app.py has it
 CAPABILITIES = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 ROLES = {
     "operator": ["*"],

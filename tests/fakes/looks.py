@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.tasks import TaskLog
+from gateway.tasks.log import TaskLog
 
 EVERY = 0.02  # seconds
 

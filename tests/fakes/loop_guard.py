@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from adapters import a2a_rest, frames, mcp_wire
-from adapters.a2a_wire import rpc
-from gateway.admin import bodies
+from adapters.a2a_client import rest as a2a_rest
+from adapters.a2a_client.wire import rpc
+from adapters.mcp_client.wire import messages as mcp_wire
+from adapters.vendors.sdk import frames
+from gateway.ingress.admin import bodies
 from policies import strict_json
 from policies.strict_json import LARGE
 

@@ -10,7 +10,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CreateMessageResult, ElicitResult, ListRootsResult, Root, TextContent
 
-from registry.card import Family, Status
+from registry.cards.card import Family, Status
 from registry.rows import Candidate, offered
 from tests.fakes.house import House
 from tests.fakes.mcp_servers import Era, Gate, mcp_server

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.mcp_server import agent_tasks
+from gateway.ingress.mcp_server.tasks import agent_tasks
 from tests.conformance import jobs_agent
 from tests.conformance.jobs_agent import JOBS, application
 from tests.fakes.a2a_agents import loopback, serving

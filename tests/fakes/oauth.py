@@ -9,12 +9,12 @@ from urllib.parse import quote_plus
 
 import httpx
 
-from policies.delegation import Delegation, Hop
-from policies.hop_tokens import Exchange, Exchanged, ExchangeRefused
-from policies.permissions import Permissions
-from policies.person_tokens import Redeemed, Redeeming
-from policies.principal import Principal
-from registry.card import Family, Registration, Status
+from policies.delegation.chain import Delegation, Hop
+from policies.delegation.permissions import Permissions
+from policies.delegation.principal import Principal
+from policies.tokens.hop_tokens import Exchange, Exchanged, ExchangeRefused
+from policies.tokens.person_tokens import Redeemed, Redeeming
+from registry.cards.card import Family, Registration, Status
 
 SECRET = "s3cret:with/odd+signs"
 ACCESS = "urn:ietf:params:oauth:token-type:access_token"

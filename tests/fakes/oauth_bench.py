@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 
 from adapters.contract import Call, ConsentNeeded
-from adapters.egress import Egress
-from adapters.mcp_oauth import Approach, Consent, McpOAuth
-from adapters.mcp_pool import McpPool
-from adapters.mcp_probe import Probe
-from adapters.mcp_tools import McpTools
-from adapters.mcp_wire import McpRequest
-from adapters.oauth_requests import OwnClient, consent_url
-from adapters.oauth_terms import auth_terms
-from adapters.openapi_tools import OpenApi
-from policies.delegation import Delegation
-from policies.grant import Act, Decision, Grant
-from policies.keys import SigningKeys
-from policies.permissions import ALL
-from policies.principal import Principal
-from registry.card import Family, Registration, Status
+from adapters.mcp_client.pool import McpPool
+from adapters.mcp_client.probe import Probe
+from adapters.mcp_client.wire.messages import McpRequest
+from adapters.oauth.authorized import Approach, Consent, McpOAuth
+from adapters.oauth.grants import OwnClient, consent_url
+from adapters.oauth.options import auth_terms
+from adapters.openapi.tools import OpenApi
+from adapters.tool_servers import McpTools
+from adapters.upstream.egress import Egress
+from policies.delegation.chain import Delegation
+from policies.delegation.permissions import ALL
+from policies.delegation.principal import Principal
+from policies.delegation.rulings import Act, Decision, Grant
+from policies.keys.signing import SigningKeys
+from registry.cards.card import Family, Registration, Status
 from tests.fakes.authorization_server import AuthorizationServer, Protected, visited
 from tests.fakes.vault import MemoryVault
 

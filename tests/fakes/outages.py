@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, event
 
-from gateway.database import Batch, Database, NotKept, NotRead
+from gateway.storage.database import Batch, Database, NotKept, NotRead
 
 T = TypeVar("T")
 Fate = Literal["kept", "refused", "kept unseen"]

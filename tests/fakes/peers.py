@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from adapters.mcp_peer import Listener, Listening, PeerRefused
+from adapters.mcp_client.wire.peer import Listener, Listening, PeerRefused
 from tests.fakes.clock import leap
 
 ABLE: Mapping[str, Any] = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {"listChanged": True}}

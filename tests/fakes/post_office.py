@@ -5,16 +5,16 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from adapters.egress import Egress, Lookup
 from adapters.task import Artifact, Message, Part, PushConfig, Role, TaskState, TaskStatus, encode
-from gateway.database import Database
-from gateway.events import artifact_body
-from gateway.outbox import Outbox
-from gateway.postman import Postman, Seal
-from gateway.push import Push
-from gateway.tasks import TaskEvent, TaskLog, TaskRow
+from adapters.upstream.egress import Egress, Lookup
+from gateway.storage.database import Database
+from gateway.tasks.events.entries import artifact_body
+from gateway.tasks.log import TaskEvent, TaskLog, TaskRow
+from gateway.tasks.webhooks.configs import Push
+from gateway.tasks.webhooks.delivery import Postman, Seal
+from gateway.tasks.webhooks.outbox import Outbox
 from policies.ids import new_id
-from policies.keys import SigningKeys
+from policies.keys.signing import SigningKeys
 from registry.rows import Unsealed
 from tests.fakes.clock import Clock
 

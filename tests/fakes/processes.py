@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from adapters.contract import Call, Done, Event, Progress, Ref, Turn, VendorRef
-from adapters.mcp_wire import McpAnswer, McpRequest
+from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
 from adapters.task import Message, Part, Role, text_of
-from gateway.assembly.process import Gateway
-from gateway.broker import Broker, Sending, ServerCall
-from gateway.ledger import Ledger, Outside, Trail
-from gateway.settings import Settings
-from gateway.tables import processes
-from gateway.takeover import Takeover
-from gateway.tasks import TaskLog, TaskRecord
-from gateway.turns import Memory
-from gateway.upstream_calls import UpstreamCalls
+from gateway.calls.authorizer import Ledger, Outside, Trail
+from gateway.calls.broker import Broker, Sending, ServerCall
+from gateway.calls.outgoing.telemetry import UpstreamCalls
+from gateway.calls.resumption.takeover import Takeover
+from gateway.server.composition.process import Gateway
+from gateway.server.settings import Settings
+from gateway.storage.tables import processes
+from gateway.tasks.log import TaskLog, TaskRecord
+from gateway.tasks.turns.store import Memory
 from policies.callers import Caller
-from policies.grant import calling
-from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
+from policies.delegation.principal import Principal
+from policies.delegation.rulings import calling
 from policies.ids import new_id, now_us
-from policies.principal import Principal
-from registry.card import Family, Status, Tool
+from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_user_token
+from registry.cards.card import Family, Status, Tool
 from registry.rows import Candidate
 from tests.fakes.house import ROLES, URL, USERS
 from tests.fakes.looks import looking

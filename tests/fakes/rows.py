@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Table, create_engine, select
 from sqlalchemy.pool import StaticPool
 
-from gateway.batch import Batch
+from gateway.storage.batch import Batch
 from policies.tables import metadata
 
 T = TypeVar("T")

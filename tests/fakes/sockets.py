@@ -7,8 +7,8 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.client_limits import STATE, Connections
-from gateway.http_protocol import HttpProtocol
+from gateway.server.sockets.client_limits import STATE, Connections
+from gateway.server.sockets.http_protocol import HttpProtocol
 
 
 class Wire(asyncio.Transport):

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from policies.identity import DEVELOPMENT_ISSUER, Identity, TokenRefused
-from policies.keys import SigningKeys
-from policies.principal import Principal
+from policies.delegation.principal import Principal
+from policies.keys.signing import SigningKeys
+from policies.tokens.verifier import DEVELOPMENT_ISSUER, Identity, TokenRefused
 
 GW = "https://gw.test"
 ALICE = Principal("acme", DEVELOPMENT_ISSUER, "alice")

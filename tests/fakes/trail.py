@@ -5,11 +5,11 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from policies.audit import Audit, Head
-from policies.audit_cuts import TYPE as CUT
-from policies.audit_cuts import Cut
-from policies.audit_heads import TYPE as HEAD
-from policies.keys import NotOurs, SigningKeys
+from policies.audit.cuts import TYPE as CUT
+from policies.audit.cuts import Cut
+from policies.audit.heads import TYPE as HEAD
+from policies.audit.log import Audit, Head
+from policies.keys.signing import NotOurs, SigningKeys
 
 Row = dict[str, Any]
 

@@ -9,20 +9,14 @@ from collections.abc import AsyncIterator, Callable
 
 from sqlalchemy import select
 
-from adapters.contract import (
-    ArtifactPiece,
-    Call,
-    Event,
-    Turn,
-    VendorRef,
-)
+from adapters.contract import ArtifactPiece, Call, Event, Turn, VendorRef
 from adapters.task import TERMINAL, Artifact, Message, Part, Role, TaskState
-from gateway.database import Database
-from gateway.journal import TurnLimits
-from gateway.tasks import TaskLog, TaskRecord, TaskRow
-from gateway.turns import Memory, Turned, Turns
-from policies.audit import Audit
-from policies.grants import Grants
+from gateway.storage.database import Database
+from gateway.tasks.log import TaskLog, TaskRecord, TaskRow
+from gateway.tasks.turns.journal import TurnLimits
+from gateway.tasks.turns.store import Memory, Turned, Turns
+from policies.audit.log import Audit
+from policies.delegation.grants import Grants
 from policies.tables import audit as audit_table
 from tests.fakes.a2a_calls import call_to
 from tests.fakes.clock import Clock

@@ -5,8 +5,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from policies.credentials import Client, Credential, CredentialKey, NotTheirs, Vault, origin_of
-from policies.grant import Grant
+from policies.delegation.rulings import Grant
+from policies.vault.credentials import Client, Credential, CredentialKey, NotTheirs, Vault, origin_of
 
 KEPT = 10_000
 

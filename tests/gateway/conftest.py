@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.database import Database
+from gateway.storage.database import Database
 from tests.fakes.house import House, house, open_house
 from tests.fakes.post_office import PostOffice
 from tests.fakes.reference_clients import every_door

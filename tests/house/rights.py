@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from tests.house.source import Source
 
 GRANT_MAKER = "policies.authority"
-DELEGATION_MAKERS = ("policies.callers", "policies.grants")  # the root of a chain; one read back from its row
-NARROWER = "policies.delegation"
+DELEGATION_MAKERS = ("policies.callers", "policies.delegation.grants")  # the root of a chain; one read back from its row
+NARROWER = "policies.delegation.chain"
 AUTHORITY = {"scope", "path", "not_after", "depth_max"}  # the fields of a Delegation that carry authority
 
 
@@ -52,7 +52,7 @@ def makers_of(name: str, source: Source) -> list[str]:
 
 
 def grants_made(source: Source) -> list[str]:
-    if source.module in (GRANT_MAKER, "policies.grant"):
+    if source.module in (GRANT_MAKER, "policies.delegation.rulings"):
         return []
     return makers_of("Grant", source) + copies(source, "grant", {"delegation", "decision"})
 

@@ -25,7 +25,7 @@ class Source:
 
     @property
     def module(self) -> str:
-        """`gateway.oauth` for both gateway/oauth.py and gateway/oauth/__init__.py."""
+        """`gateway.oauth` for both gateway/ingress/oauth.py and gateway/ingress/oauth/__init__.py."""
         return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 
-from gateway.errors import TABLE
+from gateway.ingress.http.errors import TABLE
 from tests.house.errors import INSIDE, exceptions
 from tests.house.source import Source, product
 

@@ -50,15 +50,15 @@ LOGGED = "try:\n    x()\nexcept Exception:\n    log.exception('x failed')\n"
 
 def test_a_swallowed_exception_is_found() -> None:
     assert "no door" in habits.broad_excepts(made(LOGGED))[0]
-    assert "log" in habits.broad_excepts(made(SWALLOWED, "gateway/oauth/token.py"))[0]
+    assert "log" in habits.broad_excepts(made(SWALLOWED, "gateway/ingress/oauth/token.py"))[0]
     assert len(habits.broad_excepts(made("try:\n    x()\nexcept (ValueError, BaseException):\n    pass\n"))) == 1
     assert len(habits.broad_excepts(made("try:\n    x()\nexcept:\n    pass\n"))) == 1
 
 
 def test_a_logged_exception_at_a_door_and_a_reraise_are_fine() -> None:
     told = "def refuse(e):\n    log.exception('x')\n\ntry:\n    x()\nexcept Exception as e:\n    refuse(e)\n"
-    assert habits.broad_excepts(made(told, "gateway/oauth/token.py")) == []
-    assert habits.broad_excepts(made(LOGGED, "gateway/oauth/token.py")) == []
+    assert habits.broad_excepts(made(told, "gateway/ingress/oauth/token.py")) == []
+    assert habits.broad_excepts(made(LOGGED, "gateway/ingress/oauth/token.py")) == []
     assert habits.broad_excepts(made("try:\n    x()\nexcept BaseException:\n    close()\n    raise\n")) == []
 
 
@@ -91,4 +91,4 @@ def test_a_mock_is_found(text: str) -> None:
 
 def test_a_second_reader_of_the_environment_is_found() -> None:
     assert len(habits.environment_readers(made("import os\nx = os.environ['A']\n"))) == 1
-    assert habits.environment_readers(made("import os\nx = os.environ['A']\n", "gateway/settings.py")) == []
+    assert habits.environment_readers(made("import os\nx = os.environ['A']\n", "gateway/server/settings.py")) == []

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from gateway.admission import hosts_of
-from gateway.commands.examine import troubles
-from gateway.settings import Settings
+from gateway.cli.local.configuration_check import troubles
+from gateway.ingress.http.authentication import hosts_of
+from gateway.server.settings import Settings
 from tests.fakes.ports import free_port
 from tests.fakes.waiting import until
 from tests.house import image

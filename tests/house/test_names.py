@@ -27,7 +27,7 @@ def test_a_bag_is_found(path: str) -> None:
     assert len(names.bags(Source(path, ""))) == 1
 
 
-@pytest.mark.parametrize("path", ["gateway/a2a_server/v1.py", "gateway/mcp_server/__init__.py", "adapters/mcp_tools.py"])
+@pytest.mark.parametrize("path", ["gateway/a2a_server/v1.py", "gateway/ingress/mcp_server/__init__.py", "adapters/tool_servers.py"])
 def test_a_plain_name_is_fine(path: str) -> None:
     assert names.bags(Source(path, "")) == []
 

@@ -32,7 +32,11 @@ def test_every_expression_is_found() -> None:
     assert unknown == []
     assert len(found) > 100
     places = {each.where for each in found}
-    held = {"registry.suspicions._ORDERS", "gateway.a2a_server.paths._V1", "gateway.intake._nul"}  # by a name, in a list, as a bound method
+    held = {
+        "registry.drift.suspicions._ORDERS",
+        "gateway.ingress.a2a_server.bindings.rest_paths._V1",
+        "gateway.storage.sqlite_insert._nul",
+    }  # by a name, in a list, as a bound method
     assert held <= places
     assert any(place.startswith("registry/names.py:") for place in places)  # inside a function
 
@@ -105,7 +109,7 @@ def test_a_linear_expression_passes(pattern: str, method: str) -> None:
 
 
 def made(text: str) -> Source:
-    return Source("gateway/health.py", "import re\n" + text)
+    return Source("gateway/server/health.py", "import re\n" + text)
 
 
 def test_expressions_inside_functions_are_found_with_their_method() -> None:
@@ -119,4 +123,4 @@ def test_expressions_inside_functions_are_found_with_their_method() -> None:
 
 def test_an_expression_that_is_made_of_an_argument_is_told() -> None:
     _, unknown = regexes((made("def f(x, y):\n    return re.search(x, y)\n"),))
-    assert unknown == ["gateway/health.py:3"]
+    assert unknown == ["gateway/server/health.py:3"]

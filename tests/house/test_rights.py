@@ -69,4 +69,4 @@ def test_speaking_of_a_grant_is_fine(text: str) -> None:
 )
 def test_a_delegation_made_elsewhere_is_found(text: str) -> None:
     assert rights.delegations_made(made(text))
-    assert rights.delegations_made(made(text, "policies/delegation.py")) == []
+    assert rights.delegations_made(made(text, "policies/delegation/chain.py")) == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from gateway.settings import Settings
+from gateway.server.settings import Settings
 from tests.house.source import ROOT, product
 
 MOST = 100
@@ -50,7 +50,7 @@ def test_every_setting_has_a_row_in_the_docs_and_no_row_is_left_over() -> None:
 
 
 def test_every_setting_is_read_by_the_product_unless_its_row_says_that_nothing_does() -> None:
-    code = "\n".join(source.text for source in product() if source.module != "gateway.settings")
+    code = "\n".join(source.text for source in product() if source.module != "gateway.server.settings")
     unread = [path for path in paths(Settings) if not members(path) and not re.search(rf"\.{path.rpartition('.')[2]}\b", code)]
     rows = (ROOT / "docs" / "settings.md").read_text().splitlines()
     assert unread == [row.split("`")[1] for row in rows if "Nothing reads it yet" in row]

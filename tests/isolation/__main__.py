@@ -7,8 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gateway.database import engine_for
-from gateway.migrations.run import upgrade
+from gateway.storage.database import engine_for
+from gateway.storage.migrations.run import upgrade
 from tests.house.source import ROOT
 from tests.isolation.crossing import Found, two_people
 

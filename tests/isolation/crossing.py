@@ -22,8 +22,8 @@ from tests.fakes.house import CAPABILITIES, ROLES, CallbackAgent, House, open_ho
 from tests.fakes.mcp_clients import probed
 from tests.fakes.mcp_servers import Gate, mcp_server
 from tests.fakes.mcp_wire import EVENTS, document, session
-from tests.gateway.test_connect import Place, address
-from tests.gateway.test_isolation import claims_of
+from tests.gateway.behaviour.tools.test_isolation import claims_of
+from tests.gateway.behaviour.upstreams.test_connect import Place, address
 
 USERS = ("first", "second")
 SETTINGS: dict[str, Any] = {

@@ -20,13 +20,13 @@ import aiohttp
 import msgspec
 from sqlalchemy import text
 
-from gateway.database import engine_for
-from policies.audit_heads import read_heads
-from policies.audit_proof import Proof, prove, rows_of
-from policies.identity import DEVELOPMENT_ISSUER, mint_user_token
+from gateway.storage.database import engine_for
+from policies.audit.heads import read_heads
+from policies.audit.proof import Proof, prove, rows_of
+from policies.delegation.principal import Principal
 from policies.ids import now_us
-from policies.keys import SigningKeys
-from policies.principal import Principal
+from policies.keys.signing import SigningKeys
+from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_user_token
 from tests.bench.echo import answered, body_of, reply
 from tests.bench.processes import environment
 from tests.fakes.a2a_agents import serving

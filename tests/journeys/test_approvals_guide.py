@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from tests.fakes.house import open_house
-from tests.gateway.commands.conftest import CommandLine, Ran
+from tests.gateway.cli.conftest import CommandLine, Ran
 from tests.house.source import ROOT
 
 GUIDE = ROOT / "docs" / "approvals.md"

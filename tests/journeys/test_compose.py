@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import yaml
 
-from gateway.settings import Settings
+from gateway.server.settings import Settings
 from tests.fakes.ports import free_port
 from tests.fakes.waiting import until
 from tests.house import image

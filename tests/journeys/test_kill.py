@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from policies.audit_heads import TYPE
-from policies.audit_proof import rows_of
-from policies.keys import SigningKeys
+from policies.audit.heads import TYPE
+from policies.audit.proof import rows_of
+from policies.keys.signing import SigningKeys
 from tests.fakes.waiting import until
 from tests.journeys.kill_rounds import POINTS, killed
 from tests.journeys.kills import Gateway, town

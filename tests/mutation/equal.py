@@ -4,25 +4,25 @@ from tests.mutation.mutants import Mutant
 
 # (module, the changed line without the blanks around it, kind): why nobody could tell
 EQUAL: dict[tuple[str, str, str], str] = {
-    ("audit_cuts", "AT_ONCE = 5000  # records of one transaction", "number + 1"): "how many go at once, nobody sees",
+    ("audit/cuts", "AT_ONCE = 5000  # records of one transaction", "number + 1"): "how many go at once, nobody sees",
     (
-        "audit_cuts",
+        "audit/cuts",
         'for row in connection.execute(query, execution_options={"yield_per": 1000}):',
         "number + 1",
     ): "how many are fetched at once",
     (
-        "audit_cuts",
+        "audit/cuts",
         'for row in connection.execute(query, execution_options={"yield_per": 1000}):',
         "text",
     ): "all are fetched at once, the same",
-    ("audit_heads", "COMPACT_AFTER = 3600  # lines, an hour of work", "number + 1"): "how often a file is tidied",
+    ("audit/heads", "COMPACT_AFTER = 3600  # lines, an hour of work", "number + 1"): "how often a file is tidied",
     (
-        "audit_proof",
+        "audit/proof",
         'found = connection.execute(query, execution_options={"yield_per": 1000})',
         "number + 1",
     ): "how many are fetched at once",
     (
-        "audit_proof",
+        "audit/proof",
         'found = connection.execute(query, execution_options={"yield_per": 1000})',
         "text",
     ): "all are fetched at once, the same",
@@ -42,67 +42,71 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ("callers", 'async def resumed(self, tenant: str, grant_id: str, task_id: str, callee: str = "") -> Caller:', "text"): (
         "no agent has the other name, so nobody is left out"
     ),
-    ("grants", "return False", "returns None"): "it is asked only whether a task is over",
+    ("delegation/grants", "return False", "returns None"): "it is asked only whether a task is over",
     (
-        "grants",
+        "delegation/grants",
         "self._cache: BoundedCache[tuple[str, str], Delegation] = BoundedCache(10_000, clock)",
         "number + 1",
     ): "the places of a cache",
-    ("permissions", "@lru_cache(maxsize=8192)", "number + 1"): "the places of a cache",
-    ("permissions", "@lru_cache(maxsize=4096)", "number + 1"): "the places of a cache",
+    ("delegation/permissions", "@lru_cache(maxsize=8192)", "number + 1"): "the places of a cache",
+    ("delegation/permissions", "@lru_cache(maxsize=4096)", "number + 1"): "the places of a cache",
     (
-        "possession",
+        "tokens/dpop",
         'return UnverifiedToken(proof, key.kid, key.alg, "dpop+jwt", {})',
         "text",
     ): "its type was looked at before, and no signature tells it",
-    ("tickets", "self._known: BoundedCache[tuple[str, str], Ticket] = BoundedCache(10_000, clock)", "number + 1"): "the places of a cache",
-    ("cedar", "ENTITIES_KEPT = 1024  # 8 KB each", "number + 1"): "the places of a cache",
-    ("cedar", "if len(self._entities) >= ENTITIES_KEPT:", "GtE -> Gt"): "one more place of a cache",
     (
-        "cedar",
+        "tokens/tickets",
+        "self._known: BoundedCache[tuple[str, str], Ticket] = BoundedCache(10_000, clock)",
+        "number + 1",
+    ): "the places of a cache",
+    ("cedar/engine", "ENTITIES_KEPT = 1024  # 8 KB each", "number + 1"): "the places of a cache",
+    ("cedar/engine", "if len(self._entities) >= ENTITIES_KEPT:", "GtE -> Gt"): "one more place of a cache",
+    (
+        "cedar/engine",
         "result = cedarpy.validate_policies(text, cedarpy.Schema.from_json_str(schema), release_gil=True)",
         "bool",
     ): "whether other threads go on meanwhile",
-    ("client_assertion", "self._key_sets: BoundedCache[bytes, dict[str, VettedKey]] = BoundedCache(1000, now)", "number + 1"): (
+    ("tokens/client_assertion", "self._key_sets: BoundedCache[bytes, dict[str, VettedKey]] = BoundedCache(1000, now)", "number + 1"): (
         "the places of a cache"
     ),
-    ("client_assertion", "self._key_sets.put(digest, keys, 3600.0)", "call removed"): "the keys are read again, by the same text",
-    ("client_assertion", "self._key_sets.put(digest, keys, 3600.0)", "number + 1"): "the same text gives the same keys however long",
-    ("identity", "_CACHE_PLACES = 10_000", "number + 1"): "the places of a cache",
+    ("tokens/client_assertion", "self._key_sets.put(digest, keys, 3600.0)", "call removed"): "the keys are read again, by the same text",
+    ("tokens/client_assertion", "self._key_sets.put(digest, keys, 3600.0)", "number + 1"): "the same text gives the same keys however long",
+    ("tokens/verifier", "_CACHE_PLACES = 10_000", "number + 1"): "the places of a cache",
     ("ids", "_DRAWN_AT_ONCE = 256", "number + 1"): "how many are drawn ahead, nobody sees",
-    ("jwks", "answer = await self._fetch(self._url, limit=DOCUMENT_MAX, timeout=5.0)", "number + 1"): "the length of a wait",
+    ("keys/jwks", "answer = await self._fetch(self._url, limit=DOCUMENT_MAX, timeout=5.0)", "number + 1"): "the length of a wait",
     (
-        "jwks",
+        "keys/jwks",
         'if member.get("kty") != "RSA" or not 2048 <= bits <= 8192 or not (3 <= exponent < 1 << 32 and exponent % 2):',
         "Lt -> LtE",
     ): "1 << 32 is even, and refused for that",
-    ("pinned_keys", "PROTECTED_MAX = 4096  # characters of a protected header", "number + 1"): "no base64url has 4097 characters",
-    ("pinned_keys", "answer = await self._fetch(jku, limit=DOCUMENT_MAX, timeout=5.0)", "number + 1"): "the length of a wait",
+    ("keys/pinned", "PROTECTED_MAX = 4096  # characters of a protected header", "number + 1"): "no base64url has 4097 characters",
+    ("keys/pinned", "answer = await self._fetch(jku, limit=DOCUMENT_MAX, timeout=5.0)", "number + 1"): "the length of a wait",
     ("strict_json", 'if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:', "Gt -> GtE"): "64 brackets are never too deep",
     (
-        "approval_rows",
+        "delegation/approval_rows",
         "MATCHED_MAX = 50  # approvals of the same arguments that are looked at",
         "number + 1",
     ): "one more is as good",
     (
-        "policy_reading",
+        "cedar/files/reading",
         "LEVELS_MAX = 120  # of a policy as JSON: what is deeper Cedar writes, and doesn't read again",
         "number + 1",
     ): "a limit with room to what it keeps away from",
     (
-        "policy_text",
+        "cedar/files/positions",
         "TOKENS_MAX = 4096  # of one policy; what is wrong behind them is said to be in its first line",
         "number + 1",
     ): "how far it looks: one more is as good",
-    ("role_rules", 'if pattern.endswith("*"):', "text"): "no act is called by a name with a star, which would be permitted besides",
-    ("yaml_entries", 'loader = yaml.SafeLoader("")', "text"): "a loader has to have a text, which nobody reads",
-    ("vault", "CACHED_MAX: Final = 10_000", "number + 1"): "the places of a cache",
+    ("cedar/role_rules", 'if pattern.endswith("*"):', "text"): "no act is called by a name with a star, which would be permitted besides",
+    ("cedar/files/yaml_entries", 'loader = yaml.SafeLoader("")', "text"): "a loader has to have a text, which nobody reads",
+    ("vault/store", "CACHED_MAX: Final = 10_000", "number + 1"): "the places of a cache",
     (
-        "vault",
+        "vault/store",
         'lease, holder = hashlib.sha256(json.dumps(list(place)).encode()).hexdigest(), new_id("v")',
         "text",
     ): "a holder's name is compared with itself alone",
-    ("vault", "LOOK_SECONDS: Final = 0.05  # between two looks at what another process holds", "number + 1"): "the length of a wait",
+    ("vault/store", "LOOK_SECONDS: Final = 0.05  # between two looks at what another process holds", "number + 1"): "the length of a wait",
 }
 
 

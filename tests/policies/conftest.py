@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, create_engine
 
-from policies.identity import Identity
-from policies.issuers import TrustedIssuer
-from policies.keys import SigningKeys
+from policies.keys.signing import SigningKeys
 from policies.tables import metadata
+from policies.tokens.issuers import TrustedIssuer
+from policies.tokens.verifier import Identity
 from tests.fakes.authority import Scene
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import FakeIssuer

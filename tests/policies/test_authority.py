@@ -10,30 +10,14 @@ from msgspec.structs import replace as with_
 
 from policies.authority import Request
 from policies.callers import Supposed
-from policies.delegation import DEPTH_MAX, CannotNarrow, Hop
-from policies.grant import Act, Decision, Denial, Link, calling, invoking, stopping
-from policies.history import FOLLOW, STOP, History, Mark
-from policies.kills import Kill
-from policies.permissions import Permissions
-from policies.principal import Principal
-from policies.terms import Terms
-from tests.fakes.authority import (
-    ADA,
-    ALICE,
-    ASKING,
-    LARGE,
-    MAIL,
-    NORA,
-    ONCE,
-    READ,
-    REFUND,
-    RICK,
-    Scene,
-    crm,
-    denied,
-    granted,
-    refund,
-)
+from policies.delegation.chain import DEPTH_MAX, CannotNarrow, Hop
+from policies.delegation.history import FOLLOW, STOP, History, Mark
+from policies.delegation.kills import Kill
+from policies.delegation.permissions import Permissions
+from policies.delegation.principal import Principal
+from policies.delegation.rulings import Act, Decision, Denial, Link, calling, invoking, stopping
+from policies.delegation.terms import Terms
+from tests.fakes.authority import ADA, ALICE, ASKING, LARGE, MAIL, NORA, ONCE, READ, REFUND, RICK, Scene, crm, denied, granted, refund
 
 
 def test_a_grant_tells_all_that_its_ruling_rested_on(scene: Scene) -> None:

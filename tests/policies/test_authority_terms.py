@@ -6,31 +6,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as with_
 
-from policies.approval import Approval, Exact
 from policies.authority import Request, errand_of
 from policies.callers import Caller
-from policies.delegation import Hop
-from policies.grant import Act, Question
-from policies.history import History, Mark, Step
-from policies.principal import Principal
-from policies.terms import Terms
-from tests.fakes.authority import (
-    ADA,
-    ALICE,
-    ASKING,
-    MAIL,
-    NORA,
-    ONCE,
-    READ,
-    REFUND,
-    RICK,
-    TOOL,
-    TOTAL,
-    Scene,
-    denied,
-    granted,
-    refund,
-)
+from policies.delegation.approval import Approval, Exact
+from policies.delegation.chain import Hop
+from policies.delegation.history import History, Mark, Step
+from policies.delegation.principal import Principal
+from policies.delegation.rulings import Act, Question
+from policies.delegation.terms import Terms
+from tests.fakes.authority import ADA, ALICE, ASKING, MAIL, NORA, ONCE, READ, REFUND, RICK, TOOL, TOTAL, Scene, denied, granted, refund
 
 # what people are asked
 

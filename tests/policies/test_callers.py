@@ -8,12 +8,12 @@ import pytest
 from msgspec.structs import replace as with_
 
 from policies.callers import Caller, Supposed, _key, supposed
-from policies.claims import Claims
-from policies.delegation import Delegation, Hop
-from policies.identity import TokenRefused
-from policies.kills import Kill, Killed
-from policies.permissions import ALL, NONE, Permissions
-from policies.principal import Principal
+from policies.delegation.chain import Delegation, Hop
+from policies.delegation.kills import Kill, Killed
+from policies.delegation.permissions import ALL, NONE, Permissions
+from policies.delegation.principal import Principal
+from policies.tokens.claims import Claims
+from policies.tokens.verifier import TokenRefused
 from tests.fakes.authority import ALICE, IDP, Scene, crm
 
 GW = "https://gw.test"

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from gateway.database import Database, engine_for
-from policies.credentials import Client, Credential, CredentialKey
-from policies.envelope import Envelope
-from policies.grant import Grant
+from gateway.storage.database import Database, engine_for
+from policies.delegation.rulings import Grant
 from policies.ids import now_us
 from policies.tables import vault as table
-from policies.vault import DatabaseVault
-from policies.vault_keys import VaultKeys
+from policies.vault.credentials import Client, Credential, CredentialKey
+from policies.vault.envelope import Envelope
+from policies.vault.store import DatabaseVault
+from policies.vault.wrapping_keys import VaultKeys
 from tests.fakes.oauth_bench import grant_of
 
 ALICE = grant_of("alice")

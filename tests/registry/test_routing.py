@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.card import Family, Registration, Status
+from registry.cards.card import Family, Registration, Status
 from registry.routing import Routes
 from registry.search import claims_of, routing_words
 from tests.registry.test_search import offering, skill

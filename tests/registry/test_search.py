@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gateway.database import Database
-from registry.card import Registration, Status
-from registry.card_reader import read_card
+from gateway.storage.database import Database
+from registry.cards.card import Registration, Status
+from registry.cards.reader import read_card
 from registry.routing import Routes
 from registry.rows import Candidate
 from registry.search import Search, Wanted

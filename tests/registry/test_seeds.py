@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.database import Database
-from registry.card import Status
+from gateway.storage.database import Database
+from registry.cards.card import Status
+from registry.drift.renewal import Renewal
 from registry.names import BadName
-from registry.renewal import Renewal
 from registry.seeds import OPERATOR, AgentSeed, NotReached, Seed, Seeds, ServerSeed
 from registry.store import Candidate, Registry
 from tests.registry.test_store import agent, registry_on, server

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from gateway.database import Database, bump
+from gateway.storage.database import Database, bump
 from policies.ids import new_id
-from registry.card import Family, Status, Tool
-from registry.card_reader import read_card
-from registry.deeds import Deed
+from registry.cards.card import Family, Status, Tool
+from registry.cards.reader import read_card
+from registry.changes import Deed
 from registry.names import BadName
 from registry.store import Candidate, NameTaken, Outdated, Registry, TooManyPending, UnknownName
 from registry.tables import registrations

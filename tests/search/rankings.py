@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Raw
 from tantivy import Document, Index, SchemaBuilder
 
-from gateway.mcp_server.meanings import STOP_WORDS, words
-from gateway.mcp_server.searching import ranking_of
+from gateway.ingress.mcp_server.catalogue.search_mode import ranking_of
+from gateway.ingress.mcp_server.search.vocabulary import STOP_WORDS, words
 from tests.search.questions import QUESTIONS
 
 FIRST: Final = 5

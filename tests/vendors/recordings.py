@@ -7,7 +7,7 @@ from typing import Any
 
 from adapters.conformance.checks import check_scenario
 from adapters.conformance.recordings import Expectation, odd, whole
-from tests.adapters import test_a2a_dialects as dialects
+from tests.adapters.a2a_client import test_dialects as dialects
 from tests.adapters.replay import expectations, vendor_of
 from tests.vendors.rows import RECORDING, Row
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.adapters.a2a_client.test_dialects import EXPECTED
 from tests.adapters.replay import expectations
-from tests.adapters.test_a2a_dialects import EXPECTED
 from tests.vendors.recordings import of_adapters, of_dialects
 
 ONE = next(each for each in expectations() if str(each) == "langgraph-two_questions_stream")

@@ -1,0 +1,239 @@
+"""An agent that speaks A2A, in whichever binding and version its card says."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from typing import Final
+
+from msgspec import structs
+
+from adapters.a2a_client.cancellation import cancel_task
+from adapters.a2a_client.peers import Peers
+from adapters.a2a_client.push_wakeups import Bell, Doorbells
+from adapters.a2a_client.wire.reading import Reading
+from adapters.a2a_client.wire.tolerant import UnknownState
+from adapters.a2a_client.wire.transport import ANSWER_LIMIT, UNSUPPORTED_OPERATION, Peer, PeerError, Transport
+from adapters.contract import (
+    Adapter,
+    AnswerRefused,
+    Call,
+    CannotReattach,
+    Event,
+    InvalidAnswer,
+    Reattachable,
+    Turn,
+    Unreachable,
+    UpstreamFault,
+    VendorRef,
+    Watcher,
+)
+from adapters.task import INTERRUPTED, Message, Task
+from adapters.upstream.egress import Egress
+from adapters.upstream.request_signing import Signer
+
+_POLL_FIRST: Final = 0.05  # seconds
+_POLL_MAX: Final = 2.0
+_POLL_GROWTH: Final = 1.6
+_POLL_SHARE: Final = 0.02  # of the time that a turn has taken, between two questions about a long one
+_POLL_LONG: Final = 15.0
+_POLL_PUSHED: Final = 10.0  # of an agent that pushes: what it forgets to tell is found by asking
+_WATCH_FIRST: Final = 1.0
+_WATCH_MAX: Final = 30.0
+_AWAY: Final = (0.2, 1.0, 3.0)  # seconds between questions to an agent that can't be reached
+_NOT_WAITING: Final = frozenset({UNSUPPORTED_OPERATION, -32602, -32600})  # as peers refuse a message for a task that has moved on
+_NO_BELL: Final[AbstractContextManager[None]] = nullcontext()
+NOT_TAKEN: Final = "The agent does not take the answer, and waits for another one"
+
+
+class A2AAgent:
+    """Reads from `call.target.facts`: binding, version, streaming, interface (its URL) and tenant.
+
+    An agent that pushes and can't stream is asked to push where the operator said `upstream: {push: true}`.
+    A peer that doesn't know 1.0 methods although its card says so is spoken to in 0.3 from then on. `grpc` makes the gRPC
+    transport on its first use.
+    """
+
+    def __init__(  # noqa: PLR0913 (each is a collaborator or a bound of its own)
+        self,
+        egress: Egress,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        grpc: Callable[[], Transport] | None = None,
+        doorbells: Doorbells | None = None,
+        may_ask_again: Callable[[Call], bool] = lambda call: True,
+        *,
+        signer: Signer | None = None,
+        limit: int = ANSWER_LIMIT,
+    ) -> None:
+        """`limit`: bytes of one answer of an agent, or of one event of its stream; the transport of gRPC has its own."""
+        self._may_ask_again = may_ask_again
+        self._peers = Peers(egress, grpc, signer, limit)
+        self._doorbells = doorbells
+        self._pause = pause
+
+    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        """Sends the message, then asks for the task until it ends. Raises UpstreamFault."""
+        reading = Reading(turn.ref, self._peers.peer(call).url)
+        with self._bell(turn, call) as bell:
+            notify = bell.url if bell else ""
+            try:
+                if turn.stream:
+                    async with aclosing(self._watched(turn, call, reading, notify)) as events:
+                        async for event in events:
+                            yield event
+                else:
+                    for event in await self._answered(turn, call, reading, notify):
+                        yield event
+            except PeerError as error:
+                for event in await self._moved(turn, call, reading, error):
+                    yield event
+            except UpstreamFault as fault:
+                fault.undone = fault.unsent and not reading.task_id
+                raise
+            if not reading.ended:
+                async for event in self._polled(call, reading, bell):
+                    yield event
+
+    async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
+        """As Reattachable has it: by GetTask, then SubscribeToTask where the agent streams, else by asking again."""
+        ref = turn.ref or VendorRef()
+        if not ref.task_id:
+            raise CannotReattach
+        reading = Reading(ref, self._peers.peer(call).url)
+        reading.learn(known)
+        for event in reading.events(await self._asked(call, ref.task_id)):
+            yield event
+        if not reading.ended and self._peers.peer(call).streams:
+            async for event in self._subscribed(call, reading):
+                yield event
+        if not reading.ended:
+            async for event in self._polled(call, reading, None):
+                yield event
+
+    async def _subscribed(self, call: Call, reading: Reading) -> AsyncGenerator[Event, None]:
+        """What a subscription tells, as long as it lasts; nothing where the agent has none, or where the task has ended meanwhile."""
+        answers = self._peers.transport(call).subscribe(self._peers.peer(call), call, reading.task_id)
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    for event in reading.events(answer):
+                        yield event
+                    if reading.ended:
+                        return
+        except (PeerError, UnknownState, Unreachable):
+            return
+
+    async def _polled(self, call: Call, reading: Reading, bell: Bell | None) -> AsyncGenerator[Event, None]:
+        """Asks for the task until it ends, at once when the agent rings."""
+        if not reading.task_id:
+            raise InvalidAnswer("The agent's answer broke off", "the stream had no event")
+        delay, waited = _POLL_FIRST, 0.0
+        while not reading.ended:
+            await (bell.pause(_POLL_PUSHED) if bell else self._pause(delay))
+            waited += delay
+            delay = min(delay * _POLL_GROWTH, max(_POLL_MAX, min(waited * _POLL_SHARE, _POLL_LONG)))
+            for event in reading.events(await self._asked(call, reading.task_id)):
+                yield event
+
+    async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
+        """As Watcher has it: by asking, less and less often while nothing moves."""
+        reading, delay, moved = Reading(ref, self._peers.peer(call).url), _WATCH_FIRST, False
+        while not reading.ended:
+            await self._pause(delay)
+            task = await self._asked(call, ref.task_id)
+            if not moved and task.status.state in INTERRUPTED:
+                delay = min(delay * _POLL_GROWTH, _WATCH_MAX)
+                continue
+            delay, moved = (min(delay * _POLL_GROWTH, _POLL_MAX) if moved else _POLL_FIRST), True
+            for event in reading.events(task):
+                yield event
+
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        """True only when the agent shows the task as canceled; one that ended otherwise meanwhile is not."""
+        return bool(ref.task_id) and await cancel_task(self._peers, call, ref.task_id, self._pause)
+
+    async def _watched(self, turn: Turn, call: Call, reading: Reading, notify: str) -> AsyncGenerator[Event, None]:
+        """All of a stream, or one answer of an agent that has no streams. Without an ending, the task is known afterwards."""
+        stream = True
+        while stream and (peer := self._peers.peer(call, notify, turn.metadata)).streams:
+            try:
+                async with aclosing(self._streamed(peer, turn, call, reading)) as events:
+                    async for event in events:
+                        yield event
+                break
+            except PeerError as error:
+                if reading.task_id or not self._peers.speaks_otherwise(peer, error, True):
+                    raise
+                stream = peer.older is not self._peers.peer(call).older  # another version first, then without
+            except UnknownState as unknown:
+                for event in reading.heard_of(unknown):
+                    yield event
+                break
+        else:
+            for event in await self._answered(turn, call, reading, notify):
+                yield event
+
+    async def _answered(self, turn: Turn, call: Call, reading: Reading, notify: str) -> list[Event]:
+        """What one answer tells. Without an ending, the task is known afterwards."""
+        while True:
+            peer = self._peers.peer(call, notify, turn.metadata)
+            try:
+                return list(reading.events(await self._peers.transport(call).send(peer, call, _outgoing(turn), turn.accepted_output_modes)))
+            except PeerError as error:
+                if reading.task_id or not self._peers.speaks_otherwise(peer, error, False):
+                    raise
+            except UnknownState as unknown:
+                return list(reading.heard_of(unknown))
+
+    async def _moved(self, turn: Turn, call: Call, reading: Reading, error: PeerError) -> list[Event]:
+        """What has become of a task whose agent does not take an answer: it waits for another one, or went on by itself. Raises `error`."""
+        task_id = turn.ref.task_id if turn.ref else ""
+        if not task_id or reading.task_id or error.code not in _NOT_WAITING:
+            raise error
+        task = await self._peers.task(call, task_id)
+        if task.status.state in INTERRUPTED:
+            return [AnswerRefused(NOT_TAKEN, f"{error.public} {error.detail}".strip())]
+        return list(reading.events(task))
+
+    async def _asked(self, call: Call, task_id: str) -> Task:
+        """The task as it stands. An agent that is away for a moment is asked again."""
+        for delay in _AWAY:
+            try:
+                return await self._peers.task(call, task_id)
+            except (PeerError, InvalidAnswer):
+                raise
+            except UpstreamFault:
+                if not self._may_ask_again(call):
+                    raise
+                await self._pause(delay)
+        return await self._peers.task(call, task_id)
+
+    async def _streamed(self, peer: Peer, turn: Turn, call: Call, reading: Reading) -> AsyncGenerator[Event, None]:
+        answers = self._peers.transport(call).stream(peer, call, _outgoing(turn), turn.accepted_output_modes)
+        async with aclosing(answers):
+            async for answer in answers:
+                for event in reading.events(answer):
+                    yield event
+                if reading.ended:
+                    return
+
+    def _bell(self, turn: Turn, call: Call) -> AbstractContextManager[Bell | None]:
+        """For an agent that will ring it."""
+        target = call.target
+        if self._doorbells is None or target.upstream.get("push") is not True or target.card is None:
+            return _NO_BELL
+        fit = target.card.push_notifications and not (turn.stream and self._peers.peer(call).streams)
+        return self._doorbells.hang(target.name) if fit else _NO_BELL
+
+
+def _outgoing(turn: Turn) -> Message:
+    """The message under its own id, in the agent's conversation: the gateway's ids mean nothing to the agent and stay here.
+
+    The tasks that it refers to have the agent's own ids already.
+    """
+    ref = turn.ref or VendorRef()
+    return structs.replace(turn.message, context_id=ref.context_id, task_id=ref.task_id)
+
+
+_: type[Adapter] = A2AAgent
+_watches: type[Watcher] = A2AAgent
+_reattaches: type[Reattachable] = A2AAgent

@@ -1,0 +1,49 @@
+"""CancelTask at an A2A agent (s3.1.5), and what the agent shows of the task afterwards."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from adapters.a2a_client.peers import Peers
+from adapters.a2a_client.wire.transport import METHOD_NOT_FOUND, TASK_NOT_CANCELABLE, TASK_NOT_FOUND, UNSUPPORTED_OPERATION, PeerError
+from adapters.contract import Call, CannotCancel
+from adapters.task import INTERRUPTED, TERMINAL, TaskState
+
+_LOOK_FIRST: Final = 0.05  # seconds
+_LOOK_MAX: Final = 2.0
+_LOOK_GROWTH: Final = 1.6
+
+
+async def cancel_task(peers: Peers, call: Call, task_id: str, pause: Callable[[float], Awaitable[None]]) -> bool:
+    """Returns whether the agent shows the task as canceled.
+
+    Raises UpstreamFault, and CannotCancel where the agent has no such method or the task still waits for an answer.
+    """
+    try:
+        task = await peers.task(call, task_id, cancel=True)
+    except PeerError as error:
+        if error.code in (METHOD_NOT_FOUND, UNSUPPORTED_OPERATION):
+            raise CannotCancel from error
+        if error.code == TASK_NOT_CANCELABLE:
+            return await _was_canceled(peers, call, task_id)
+        if error.code == TASK_NOT_FOUND:
+            return False
+        raise
+    delay = _LOOK_FIRST
+    while task.status.state not in TERMINAL | INTERRUPTED:
+        await pause(delay)
+        delay = min(delay * _LOOK_GROWTH, _LOOK_MAX)
+        task = await peers.task(call, task_id)
+    if task.status.state in INTERRUPTED:
+        raise CannotCancel
+    return task.status.state is TaskState.CANCELED
+
+
+async def _was_canceled(peers: Peers, call: Call, task_id: str) -> bool:
+    """Returns whether a task that its agent refuses to cancel is canceled already. Raises CannotCancel for one that waits for an answer."""
+    try:
+        task = await peers.task(call, task_id)
+    except PeerError:
+        return False
+    if task.status.state in INTERRUPTED:
+        raise CannotCancel
+    return task.status.state is TaskState.CANCELED

@@ -1,0 +1,112 @@
+"""A2A over JSON-RPC, as a client: one HTTP request per call, in the words of either version."""
+
+import itertools
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from adapters.a2a_client.stream_batching import unhurried
+from adapters.a2a_client.wire import rpc
+from adapters.a2a_client.wire.tolerant import PeerEvent
+from adapters.a2a_client.wire.transport import ANSWER_LIMIT, Peer, Transport, seconds_left
+from adapters.contract import Call, UpstreamFault
+from adapters.task import Message, Task
+from adapters.upstream.aws_access import is_signed
+from adapters.upstream.egress import Egress, Streamed
+from adapters.upstream.http1 import Fetched
+from adapters.upstream.request_signing import NoSigner, Signer
+from adapters.upstream.sse import until_cut
+from adapters.vendors.sdk.faults import with_retry_after
+from policies.strict_json import LARGE, off_loop
+
+
+class JsonRpcTransport:
+    """Transport over `egress`."""
+
+    def __init__(self, egress: Egress, signer: Signer | None = None, limit: int = ANSWER_LIMIT) -> None:
+        """`limit`: bytes of one answer, or of one event of a stream."""
+        self._limit = limit
+        self._egress = egress
+        self._signer = signer or NoSigner()
+        self._ids = itertools.count(1)
+
+    async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
+        dialect = _dialect(peer)
+        params = dialect.send_params(message, modes, peer.tenant, peer.notify, peer.metadata)
+        body, request_id = await self._ask(peer, call, dialect.send, params)
+        return rpc.read_event(body, request_id) if len(body) <= LARGE else await off_loop(rpc.read_event, body, request_id)
+
+    async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
+        dialect = _dialect(peer)
+        params = dialect.send_params(message, modes, peer.tenant, "", peer.metadata)
+        async with aclosing(self._streamed(peer, call, dialect.stream, params)) as events:
+            async for event in events:
+                yield event
+
+    async def subscribe(self, peer: Peer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
+        async with aclosing(self._streamed(peer, call, _dialect(peer).subscribe, _task_params(peer, task_id))) as events:
+            async for event in events:
+                yield event
+
+    async def _streamed(self, peer: Peer, call: Call, method: str, params: Any) -> AsyncGenerator[PeerEvent, None]:
+        request_id = next(self._ids)
+        body = rpc.request_bytes(request_id, method, params)
+        headers: Mapping[str, str] = _headers(peer, call, "text/event-stream")
+        if is_signed(call.target.upstream):
+            headers = await self._signer.headers(call.target.upstream, ("POST", peer.url, body), headers)
+        async with self._egress.stream("POST", peer.url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
+            if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                whole = await answer.read(self._limit)
+                if answer.status != 200:
+                    raise _refusal(answer, whole)
+                yield await off_loop(rpc.read_event, whole, request_id)
+                return
+            async with aclosing(until_cut(unhurried(answer), self._limit, call.heard)) as events:
+                async for event in events:
+                    yield await off_loop(rpc.read_event, event.data, request_id)
+
+    async def task(self, peer: Peer, call: Call, task_id: str) -> Task:
+        return await off_loop(rpc.read_task, *await self._ask(peer, call, _dialect(peer).get, _task_params(peer, task_id)))
+
+    async def cancel(self, peer: Peer, call: Call, task_id: str) -> Task:
+        return await off_loop(rpc.read_task, *await self._ask(peer, call, _dialect(peer).cancel, _task_params(peer, task_id)))
+
+    async def _ask(self, peer: Peer, call: Call, method: str, params: Any) -> tuple[bytes, int]:
+        request_id = next(self._ids)
+        body = rpc.request_bytes(request_id, method, params)
+        headers: Mapping[str, str] = _headers(peer, call, "application/json")
+        if is_signed(call.target.upstream):
+            headers = await self._signer.headers(call.target.upstream, ("POST", peer.url, body), headers)
+        answer = await self._egress.request(
+            "POST",
+            peer.url,
+            headers=headers,
+            body=body,
+            timeout=seconds_left(call),
+            limit=self._limit,
+            idempotent=method == _dialect(peer).get,
+        )
+        if answer.status != 200:
+            raise _refusal(answer, answer.body)
+        return answer.body, request_id
+
+
+def _refusal(answer: Fetched | Streamed, body: bytes) -> UpstreamFault:
+    """The fault that an answer other than HTTP 200 means, with the Retry-After of the agent."""
+    fault = rpc.http_fault(answer.status, body, answer.headers.get("www-authenticate", ""))
+    return with_retry_after(fault, answer.status, answer.headers)
+
+
+def _dialect(peer: Peer) -> rpc.Dialect:
+    return rpc.V03 if peer.older else rpc.V1
+
+
+def _task_params(peer: Peer, task_id: str) -> dict[str, str]:
+    return {"id": task_id, "tenant": peer.tenant} if peer.tenant else {"id": task_id}
+
+
+def _headers(peer: Peer, call: Call, accept: str) -> dict[str, str]:
+    return {**call.headers, **_dialect(peer).headers, "Content-Type": "application/json", "Accept": accept}
+
+
+_: type[Transport] = JsonRpcTransport

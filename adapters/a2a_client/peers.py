@@ -1,0 +1,80 @@
+"""Which version and binding of A2A an agent is called in, by its card and by what it turned out to speak."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from adapters.a2a_client.jsonrpc import JsonRpcTransport
+from adapters.a2a_client.rest import RestTransport
+from adapters.a2a_client.wire.transport import (
+    ANSWER_LIMIT,
+    GRPC,
+    HTTP_JSON,
+    JSONRPC,
+    METHOD_NOT_FOUND,
+    UNSUPPORTED_OPERATION,
+    Peer,
+    PeerError,
+    Transport,
+)
+from adapters.contract import Call, InvalidAnswer, UpstreamFault
+from adapters.task import Task
+from adapters.upstream.egress import Egress
+from adapters.upstream.request_signing import Signer
+
+_WITHOUT_GRPC: Final = "The agent is called over gRPC, and this gateway was started without gRPC"
+
+
+class Peers:
+    """The agents as their calls' facts describe them: binding, version, streaming, interface (its URL) and tenant."""
+
+    def __init__(
+        self, egress: Egress, grpc: Callable[[], Transport] | None, signer: Signer | None = None, limit: int = ANSWER_LIMIT
+    ) -> None:
+        """`limit`: bytes of one answer, or of one event of a stream."""
+        self._transports: dict[str, Transport] = {
+            JSONRPC: JsonRpcTransport(egress, signer, limit),
+            HTTP_JSON: RestTransport(egress, signer, limit),
+        }
+        self._grpc = grpc
+        self._older: set[str] = set()  # URLs that turned out to speak 0.3 only
+
+    def speaks_otherwise(self, peer: Peer, error: PeerError, stream: bool) -> bool:
+        """Whether a refused method is worth another try, in the older version or without streaming: nothing was done yet."""
+        streamed = stream and peer.streams
+        if error.code == METHOD_NOT_FOUND and not peer.older:
+            self._older.add(peer.url)
+            return True
+        if error.code == METHOD_NOT_FOUND and not streamed:
+            self._older.discard(peer.url)
+        return streamed and error.code in (METHOD_NOT_FOUND, UNSUPPORTED_OPERATION)
+
+    async def task(self, call: Call, task_id: str, cancel: bool = False) -> Task:
+        """GetTask, or CancelTask, in the version that the agent speaks. Raises PeerError, and InvalidAnswer about another task."""
+        peer, transport = self.peer(call), self.transport(call)
+        try:
+            task = await (transport.cancel if cancel else transport.task)(peer, call, task_id)
+        except PeerError as error:
+            if not self.speaks_otherwise(peer, error, stream=False):
+                raise
+            return await self.task(call, task_id, cancel)
+        call.heard()
+        if task.id != task_id:
+            raise InvalidAnswer("The agent answered about another task")
+        return task
+
+    def peer(self, call: Call, notify: str = "", metadata: Mapping[str, Any] | None = None) -> Peer:
+        """Where a call goes and in which version."""
+        facts = call.target.facts
+        url = facts.get("interface") or call.target.url
+        older = str(facts.get("version", "1.0")).startswith("0.") or url in self._older
+        return Peer(url, "" if older else facts.get("tenant", ""), older, bool(facts.get("streaming")), notify, metadata)
+
+    def transport(self, call: Call) -> Transport:
+        """What carries a call. Raises UpstreamFault for a binding that can't be had."""
+        binding = call.target.facts.get("binding") or JSONRPC
+        found = self._transports.get(binding)
+        if found is None:
+            if binding != GRPC or self._grpc is None:
+                raise UpstreamFault(_WITHOUT_GRPC if binding == GRPC else "The agent's protocol binding is not known here")
+            found = self._transports[GRPC] = self._grpc()
+        return found

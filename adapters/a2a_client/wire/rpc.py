@@ -1,0 +1,178 @@
+"""One JSON-RPC call to an A2A agent in either version: its words, its bytes, and its answer read back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from adapters.a2a_client.wire import tolerant, v03, v1
+from adapters.a2a_client.wire.tolerant import PeerEvent
+from adapters.a2a_client.wire.transport import PeerError
+from adapters.contract import Challenged, InvalidAnswer, UpstreamFault
+from adapters.task import Message, StreamResponse, Task, encode
+from policies.strict_json import LARGE, BadJson, count_names, parse
+
+T = TypeVar("T")
+
+
+class SendParams(Protocol):
+    """The params of a send. `notify`: where to push to; then the answer need not wait for the task's end."""
+
+    def __call__(
+        self, message: Message, modes: tuple[str, ...], tenant: str, notify: str = "", metadata: Mapping[str, Any] | None = None, /
+    ) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The methods of one version, the headers that announce it, and how it words a message to be sent."""
+
+    version: str
+    send: str
+    stream: str
+    subscribe: str
+    get: str
+    cancel: str
+    headers: Mapping[str, str]
+    send_params: SendParams
+
+
+class _Send(Struct, frozen=True, omit_defaults=True, rename="camel"):
+    message: Message
+    configuration: dict[str, Any] | UnsetType = UNSET
+    tenant: str = ""
+    metadata: Mapping[str, Any] | None = None
+
+
+def _send_1_0(message: Message, modes: tuple[str, ...], tenant: str, notify: str = "", metadata: Mapping[str, Any] | None = None) -> Any:
+    configuration: dict[str, Any] = {"acceptedOutputModes": modes} if modes else {}
+    if notify:
+        configuration |= {"taskPushNotificationConfig": {"url": notify}, "returnImmediately": True}
+    return _Send(message, configuration or UNSET, tenant, metadata or None)
+
+
+def _send_0_3(message: Message, modes: tuple[str, ...], _tenant: str, notify: str = "", metadata: Mapping[str, Any] | None = None) -> Any:
+    configuration: dict[str, Any] = {"blocking": not notify}  # optional in 0.3, and peers differ in what absence means
+    if modes:
+        configuration["acceptedOutputModes"] = modes
+    if notify:
+        configuration["pushNotificationConfig"] = {"url": notify}
+    return {"message": v03.message_json(message), "configuration": configuration, **({"metadata": metadata} if metadata else {})}
+
+
+V1: Final = Dialect(
+    "1.0",
+    "SendMessage",
+    "SendStreamingMessage",
+    "SubscribeToTask",
+    "GetTask",
+    "CancelTask",
+    {"A2A-Version": "1.0"},
+    _send_1_0,
+)
+V03: Final = Dialect("0.3", "message/send", "message/stream", "tasks/resubscribe", "tasks/get", "tasks/cancel", {}, _send_0_3)
+
+
+def request_bytes(request_id: int, method: str, params: Any) -> bytes:
+    """A JSON-RPC request; `method` is one of a Dialect."""
+    return b'{"jsonrpc":"2.0","id":%d,"method":"%s","params":%s}' % (request_id, method.encode(), encode(params))
+
+
+class _SendAnswer(Struct):
+    id: Any = None
+    result: StreamResponse | UnsetType = UNSET
+    error: Any = None
+
+
+class _TaskAnswer(Struct):
+    id: Any = None
+    result: Task | UnsetType = UNSET
+    error: Any = None
+
+
+_decode_send: Final = msgspec.json.Decoder(_SendAnswer).decode
+_decode_task: Final = msgspec.json.Decoder(_TaskAnswer).decode
+
+
+def read_event(body: bytes, request_id: int) -> PeerEvent:
+    """The answer to a send, or one event of a stream. Clean 1.0 is decoded once; anything else is read by its shape.
+
+    Raises PeerError for a JSON-RPC error, UpstreamFault for what is not an answer to this request.
+    """
+    check_size(body)
+    answer = _by_type(_decode_send, body)
+    if answer and answer.error is None and not isinstance(answer.result, UnsetType) and v1.is_clean(answer.result):
+        _check_id(answer.id, request_id)
+        return v1.member_of(answer.result)
+    return tolerant.read_event(_result(body, request_id))
+
+
+def read_task(body: bytes, request_id: int) -> Task:
+    """The answer to GetTask and CancelTask. Raises as `read_event` does."""
+    check_size(body)
+    answer = _by_type(_decode_task, body)
+    if answer and answer.error is None and isinstance(answer.result, Task) and v1.is_clean(answer.result):
+        _check_id(answer.id, request_id)
+        return answer.result
+    return tolerant.read_task(_result(body, request_id))
+
+
+def check_size(body: bytes) -> None:
+    """Bounds what a large answer becomes when it is decoded. Raises InvalidAnswer."""
+    if len(body) > LARGE:
+        try:
+            count_names(body)
+        except BadJson as bad:
+            raise InvalidAnswer("The agent's answer has too many parts", str(bad)) from None
+
+
+def http_fault(status: int, body: bytes, challenge: str = "") -> UpstreamFault:
+    """What an answer other than HTTP 200 means. Its text is not told, only a JSON-RPC code if it has one. `challenge`: WWW-Authenticate."""
+    if status == 401 or (status == 403 and challenge):
+        return Challenged(status, challenge, public=f"The agent refused the gateway's credential (HTTP {status})")
+    try:
+        code = parse(body)["error"]["code"]
+    except (BadJson, KeyError, TypeError, IndexError):
+        code = None
+    if type(code) is int:
+        return _peer_error(code, f"HTTP {status}")
+    if status == 403:
+        return UpstreamFault(f"The agent refused the gateway's credential (HTTP {status})")
+    return UpstreamFault(f"The agent answered with HTTP {status}")
+
+
+def _peer_error(code: int, detail: str) -> PeerError:
+    return PeerError(code, f"JSON-RPC error {code}", detail)
+
+
+def _by_type(decode: Callable[[bytes], T], body: bytes) -> T | None:
+    try:
+        return decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _result(body: bytes, request_id: int) -> Any:
+    """The `result` of a JSON-RPC answer, decoded strictly."""
+    try:
+        answer = parse(body)
+    except BadJson as bad:
+        raise InvalidAnswer("The agent did not answer in JSON", str(bad)) from None
+    if not isinstance(answer, dict):
+        raise InvalidAnswer(tolerant.NOT_A2A, "the answer is not an object")
+    error = answer.get("error")
+    if error is not None:
+        code = error.get("code") if isinstance(error, dict) else None
+        raise _peer_error(code if type(code) is int else -32603, str(error)[:500])
+    _check_id(answer.get("id"), request_id)
+    if "result" not in answer:
+        raise InvalidAnswer(tolerant.NOT_A2A, "the answer has neither result nor error")
+    return answer["result"]
+
+
+def _check_id(given: Any, request_id: int) -> None:
+    """The id must be ours; some peers answer with it as a string."""
+    if not ((type(given) is int and given == request_id) or given == str(request_id)):
+        raise InvalidAnswer("The agent answered a request that was not asked", "the JSON-RPC id differs")

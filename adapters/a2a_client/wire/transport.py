@@ -1,0 +1,114 @@
+"""What carries a call to an A2A agent: one Transport per protocol binding, each in 1.0 and in 0.3."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from adapters.a2a_client.wire.tolerant import PeerEvent
+from adapters.contract import Call, UpstreamFault
+from adapters.task import Message, Task
+
+JSONRPC: Final = "JSONRPC"
+HTTP_JSON: Final = "HTTP+JSON"
+GRPC: Final = "GRPC"
+ANSWER_LIMIT: Final = 32 << 20  # bytes of one answer or one event of a stream, unless the gateway is set up otherwise
+METHOD_NOT_FOUND: Final = -32601
+TASK_NOT_FOUND: Final = -32001
+TASK_NOT_CANCELABLE: Final = -32002
+UNSUPPORTED_OPERATION: Final = -32004
+MEANINGS: Final = {
+    -32700: "not JSON",
+    -32600: "invalid request",
+    METHOD_NOT_FOUND: "unknown method",
+    -32602: "invalid parameters",
+    -32603: "internal error",
+    TASK_NOT_FOUND: "unknown task",
+    TASK_NOT_CANCELABLE: "task not cancelable",
+    -32003: "push notifications not supported",
+    UNSUPPORTED_OPERATION: "unsupported operation",
+    -32005: "content type not supported",
+    -32006: "invalid agent response",
+    -32007: "no extended card",
+    -32008: "extension required",
+    -32009: "version not supported",
+}
+REASONS: Final = {  # of google.rpc.ErrorInfo (A2A 1.0 s5.4), by which the other bindings tell the same errors apart
+    "TASK_NOT_FOUND": TASK_NOT_FOUND,
+    "TASK_NOT_CANCELABLE": TASK_NOT_CANCELABLE,
+    "PUSH_NOTIFICATION_NOT_SUPPORTED": -32003,
+    "UNSUPPORTED_OPERATION": UNSUPPORTED_OPERATION,
+    "CONTENT_TYPE_NOT_SUPPORTED": -32005,
+    "INVALID_AGENT_RESPONSE": -32006,
+    "EXTENDED_AGENT_CARD_NOT_CONFIGURED": -32007,
+    "EXTENSION_SUPPORT_REQUIRED": -32008,
+    "VERSION_NOT_SUPPORTED": -32009,
+}
+
+
+class PeerError(UpstreamFault):
+    """The agent answered with an error of the protocol. `code` is JSON-RPC's, in every binding; the agent's own text is not told."""
+
+    def __init__(self, code: int, said: str, detail: str = "") -> None:
+        meaning = f" ({MEANINGS[code]})" if code in MEANINGS else ""
+        super().__init__(f"The agent answered with {said}{meaning}", detail)
+        self.code = code
+
+
+class NotCarried(UpstreamFault):
+    """The content can't be written as protobuf: nested too deeply, or with a number that a double can't hold exactly."""
+
+    kind = "NOT_CARRIED"
+    unsent = True
+    undone = True
+    unfit = True
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(
+            "The content can't be carried over gRPC: it is nested too deeply, or has a number that a double can't hold exactly", detail
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where and how one call goes. `older`: in 0.3, else in 1.0. `notify`: where the agent may push to; it is to answer at once then.
+
+    `metadata`: of the request that sends a message.
+    """
+
+    url: str
+    tenant: str
+    older: bool
+    streams: bool
+    notify: str = ""
+    metadata: Mapping[str, Any] | None = None
+
+
+class Transport(Protocol):
+    """Carries bytes and no logic. Each raises PeerError for an error of the protocol, UpstreamFault for what is not an answer, and
+    UnknownState with the ids that were told."""
+
+    async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
+        """SendMessage, blocking. `modes`: the output modes that are accepted, none = any."""
+        ...
+
+    def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
+        """SendStreamingMessage. Where the connection breaks, the events just end: the task may go on without a listener."""
+        ...
+
+    def subscribe(self, peer: Peer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
+        """SubscribeToTask. Where the connection breaks, the events just end."""
+        ...
+
+    async def task(self, peer: Peer, call: Call, task_id: str) -> Task:
+        """GetTask."""
+        ...
+
+    async def cancel(self, peer: Peer, call: Call, task_id: str) -> Task:
+        """CancelTask."""
+        ...
+
+
+def seconds_left(call: Call) -> float:
+    """Until the deadline of `call`, never nothing."""
+    return max(call.deadline - asyncio.get_running_loop().time(), 0.001)

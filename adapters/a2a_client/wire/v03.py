@@ -1,0 +1,259 @@
+"""The A2A 0.3 JSON wire, to and from the nouns of 1.0.
+
+What 0.3 has no place for, such as the `mediaType` of a text, is told in the metadata beside it, under CARRIED, and read from
+there again. Data that is not an object travels as `{"value": …}` marked `data_part_compat`, as the reference implementation
+does it. Only empty metadata beside such a thing is lost.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from msgspec import UNSET, UnsetType
+
+from adapters.a2a_client.wire import v1
+from adapters.a2a_client.wire.push import lift_push_config
+from adapters.task import (
+    INTERRUPTED,
+    TERMINAL,
+    Artifact,
+    Message,
+    Part,
+    Role,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+)
+
+STATES: Final[Mapping[TaskState, str]] = {state: state.removeprefix("TASK_STATE_").lower().replace("_", "-") for state in TaskState}
+ROLES: Final[Mapping[Role, str]] = {Role.USER: "user", Role.AGENT: "agent"}
+_LIFTED_ROLES: Final = {text: role.value for role, text in ROLES.items()}
+_HOMELESS: Final = ("mediaType", "filename")  # of a text or of data
+_COMPAT: Final = "data_part_compat"
+CARRIED: Final = "urn:interlock:a2a:carried:1"  # in metadata: members that the sender had, by their names in 1.0
+_MESSAGE_FIELDS: Final = ("messageId", "contextId", "taskId", "metadata", "extensions", "referenceTaskIds")
+
+
+def read_send_params(params: Any) -> v1.SendParams:
+    """Reads the decoded `params` of message/send and message/stream. Raises BadMessage.
+
+    `blocking` unset means blocking, as the reference implementation has it.
+    """
+    if not isinstance(params, dict):
+        raise v1.BadMessage("params", "must be an object")
+    lifted = {**params, "message": lift_message(params.get("message"))} if "message" in params else params
+    configuration = params.get("configuration")
+    if isinstance(configuration, dict):
+        lifted = {**lifted, "configuration": _lift_configuration(configuration)}
+    return v1.read_send_params(lifted)
+
+
+read_task_params = v1.read_task_params  # TaskQueryParams and TaskIdParams have the same members
+
+
+def lift_message(message: Any) -> Any:
+    """A 0.3 message as the JSON of 1.0. What is not understood stays, so that reading it by type names the field."""
+    if not isinstance(message, dict):
+        return message
+    lifted = {name: message[name] for name in _MESSAGE_FIELDS if message.get(name) is not None}
+    role = message.get("role")
+    if role is not None:
+        lifted["role"] = _LIFTED_ROLES.get(role, role) if isinstance(role, str) else role
+    if "parts" in message:
+        lifted["parts"] = lift_parts(message["parts"])
+    return lifted
+
+
+def lift_artifact(artifact: Any) -> Any:
+    """A 0.3 artifact as the JSON of 1.0."""
+    return {**artifact, "parts": lift_parts(artifact.get("parts"))} if isinstance(artifact, dict) else artifact
+
+
+def lift_parts(parts: Any) -> Any:
+    """0.3 parts as the JSON of 1.0; parts that are 1.0 already stay as they are."""
+    return [_lift_part(part) for part in parts] if isinstance(parts, list) else parts
+
+
+def message_json(message: Message) -> dict[str, Any]:
+    """A message as 0.3 writes it."""
+    written: dict[str, Any] = {
+        "kind": "message",
+        "messageId": message.message_id,
+        "role": ROLES[message.role],
+        "parts": parts_json(message.parts),
+    }
+    _add(written, "contextId", message.context_id)
+    _add(written, "taskId", message.task_id)
+    _add(written, "metadata", message.metadata)
+    _add(written, "extensions", message.extensions)
+    _add(written, "referenceTaskIds", message.reference_task_ids)
+    return written
+
+
+def artifact_json(artifact: Artifact) -> dict[str, Any]:
+    """An artifact as 0.3 writes it."""
+    written: dict[str, Any] = {"artifactId": artifact.artifact_id, "parts": parts_json(artifact.parts)}
+    _add(written, "name", artifact.name)
+    _add(written, "description", artifact.description)
+    _add(written, "metadata", artifact.metadata)
+    _add(written, "extensions", artifact.extensions)
+    return written
+
+
+def task_json(task: Task) -> dict[str, Any]:
+    """A task as 0.3 writes it."""
+    written: dict[str, Any] = {"kind": "task", "id": task.id, "contextId": task.context_id, "status": _status(task.status)}
+    _add(written, "artifacts", [artifact_json(artifact) for artifact in task.artifacts])
+    _add(written, "history", [message_json(message) for message in task.history])
+    _add(written, "metadata", task.metadata)
+    return written
+
+
+def event_json(event: Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent) -> dict[str, Any]:
+    """The result of message/send, or one of message/stream, flat and told apart by `kind`.
+
+    `final` is true where 0.3 ends a stream: at terminal and at interrupted states.
+    """
+    if isinstance(event, Task):
+        return task_json(event)
+    if isinstance(event, Message):
+        return message_json(event)
+    written: dict[str, Any] = {"taskId": event.task_id, "contextId": event.context_id}
+    if isinstance(event, TaskStatusUpdateEvent):
+        written.update(kind="status-update", status=_status(event.status), final=event.status.state in TERMINAL | INTERRUPTED)
+    else:
+        written.update(kind="artifact-update", artifact=artifact_json(event.artifact), append=event.append, lastChunk=event.last_chunk)
+    _add(written, "metadata", event.metadata)
+    return written
+
+
+def _status(status: TaskStatus) -> dict[str, Any]:
+    written: dict[str, Any] = {"state": STATES[status.state]}
+    if isinstance(status.message, Message):
+        written["message"] = message_json(status.message)
+    _add(written, "timestamp", status.timestamp)
+    return written
+
+
+def parts_json(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """Parts as 0.3 writes them."""
+    return [_part(part) for part in parts]
+
+
+def _part(part: Part) -> dict[str, Any]:
+    written: dict[str, Any]
+    metadata, homeless = part.metadata, {"mediaType": part.media_type, "filename": part.filename}
+    if part.text is not UNSET:
+        written = {"kind": "text", "text": part.text}
+    elif part.data is not UNSET:
+        written = {"kind": "data", "data": part.data}
+        if not isinstance(part.data, dict):
+            written["data"] = {"value": part.data}
+            metadata = {**(metadata or {}), _COMPAT: True}
+    else:
+        written, homeless = {"kind": "file", "file": _file(part)}, {}
+    metadata = carrying(metadata, homeless)
+    if not isinstance(metadata, UnsetType):
+        written["metadata"] = metadata
+    return written
+
+
+def carrying(metadata: dict[str, Any] | UnsetType, homeless: Mapping[str, Any]) -> dict[str, Any] | UnsetType:
+    """Metadata that tell of members which the other version has no place for, where there are any."""
+    told = {name: value for name, value in homeless.items() if value}
+    return {**(metadata or {}), CARRIED: told} if told else metadata
+
+
+def unpacked(holder: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A part or message with those members in their own places that its metadata tell of; a member that it has itself stays."""
+    metadata = holder.get("metadata")
+    told = metadata.get(CARRIED) if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(told, dict):
+        return holder
+    left = {name: value for name, value in metadata.items() if name != CARRIED}
+    carried = {name: told[name] for name in names if _fits(name, told.get(name))}
+    kept = {name: value for name, value in holder.items() if name != "metadata"}
+    return {**carried, **kept, **({"metadata": left} if left else {})}
+
+
+def _file(part: Part) -> dict[str, Any]:
+    written: dict[str, Any] = {"bytes": part.raw} if part.raw is not UNSET else {"uri": part.url}
+    _add(written, "mimeType", part.media_type)
+    _add(written, "name", part.filename)
+    return written
+
+
+def _add(written: dict[str, Any], name: str, value: Any) -> None:
+    """Sets a member that has something to say; metadata may be an empty object and still be said."""
+    if value is not UNSET and (value or isinstance(value, dict)):
+        written[name] = value
+
+
+def _lift_configuration(configuration: dict[str, Any]) -> dict[str, Any]:
+    blocking = configuration.get("blocking")
+    if blocking is not None and not isinstance(blocking, bool):
+        raise v1.BadMessage("configuration.blocking", "must be true or false")
+    lifted: dict[str, Any] = {name: configuration[name] for name in ("acceptedOutputModes", "historyLength") if name in configuration}
+    lifted["returnImmediately"] = blocking is False
+    if configuration.get("pushNotificationConfig") is not None:
+        lifted["taskPushNotificationConfig"] = lift_push_config(configuration["pushNotificationConfig"])
+    return lifted
+
+
+def _lift_part(part: Any) -> Any:
+    if not isinstance(part, dict):
+        return part
+    kind = part.get("kind") or part.get("type")
+    lifter = _LIFTERS.get(kind) if isinstance(kind, str) else None
+    return lifter(part) if lifter else part
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name == "referenceTaskIds":
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return isinstance(value, str)
+
+
+def _lift_text(part: dict[str, Any]) -> dict[str, Any]:
+    return unpacked(_present(part, "text", "mediaType", "filename", "metadata"), *_HOMELESS)
+
+
+def _lift_data(part: dict[str, Any]) -> dict[str, Any]:
+    lifted = unpacked(_present(part, "mediaType", "filename", "metadata"), *_HOMELESS)
+    metadata, data = lifted.get("metadata"), part.get("data")
+    if isinstance(metadata, dict) and metadata.get(_COMPAT) is True and isinstance(data, dict) and set(data) == {"value"}:
+        data = data["value"]
+        lifted["metadata"] = {name: value for name, value in metadata.items() if name != _COMPAT}
+        if not lifted["metadata"]:
+            del lifted["metadata"]
+    return {**lifted, "data": data} if "data" in part else lifted
+
+
+def _lift_file(part: dict[str, Any]) -> dict[str, Any]:
+    file = part.get("file")
+    if not isinstance(file, dict):
+        return _present(part, "raw", "url", "mediaType", "filename", "metadata")
+    lifted = _present(part, "metadata")
+    for name, sources in _FILE_FIELDS:
+        found = next((file[source] for source in sources if file.get(source) is not None), None)
+        if found is not None:
+            lifted[name] = found
+    return lifted
+
+
+def _present(part: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: part[name] for name in names if part.get(name) is not None}
+
+
+_FILE_FIELDS: Final = (
+    ("raw", ("bytes", "fileWithBytes")),
+    ("url", ("uri", "fileWithUri")),
+    ("mediaType", ("mimeType", "mediaType")),
+    ("filename", ("name", "filename")),
+)
+_LIFTERS: Final[Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    "text": _lift_text,
+    "data": _lift_data,
+    "file": _lift_file,
+}

@@ -1,0 +1,210 @@
+"""A2A 0.3 as its protobuf writes it in JSON: the bodies of 0.3 over HTTP+JSON, and the messages of 0.3 over gRPC.
+
+Beside what `v03` has no place for, `referenceTaskIds` of a message are told in its metadata. The bytes of a file are its base64
+text, as the reference implementation has it, so that its JSON has base64 of base64; what isn't base64 underneath is taken for
+the bytes themselves.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from msgspec import UNSET, UnsetType
+
+from adapters.a2a_client.wire import v03
+from adapters.task import (
+    INTERRUPTED,
+    TERMINAL,
+    Artifact,
+    Message,
+    Part,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+)
+
+_CANCELED: Final = "TASK_STATE_CANCELLED"  # as 0.3 spells it
+_SNAKE: Final = re.compile(r"_([a-z])")
+
+
+def send_params(message: Message, modes: tuple[str, ...], notify: str = "", metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """SendMessageRequest, blocking. `notify`: where to push to; then the answer need not wait for the task's end."""
+    configuration: dict[str, Any] = {"blocking": not notify}
+    if modes:
+        configuration["acceptedOutputModes"] = modes
+    if notify:
+        configuration["pushNotification"] = {"url": notify}
+    return {"message": message_json(message), "configuration": configuration, **({"metadata": metadata} if metadata else {})}
+
+
+def message_json(message: Message) -> dict[str, Any]:
+    written: dict[str, Any] = {"messageId": message.message_id, "role": message.role.value, "content": _parts(message.parts)}
+    _add(written, "contextId", message.context_id)
+    _add(written, "taskId", message.task_id)
+    _add(written, "metadata", v03.carrying(message.metadata, {"referenceTaskIds": message.reference_task_ids}))
+    _add(written, "extensions", message.extensions)
+    return written
+
+
+def artifact_json(artifact: Artifact) -> dict[str, Any]:
+    written: dict[str, Any] = {"artifactId": artifact.artifact_id, "parts": _parts(artifact.parts)}
+    _add(written, "name", artifact.name)
+    _add(written, "description", artifact.description)
+    _add(written, "metadata", artifact.metadata)
+    _add(written, "extensions", artifact.extensions)
+    return written
+
+
+def task_json(task: Task) -> dict[str, Any]:
+    written: dict[str, Any] = {"id": task.id, "contextId": task.context_id, "status": _status(task.status)}
+    _add(written, "artifacts", [artifact_json(artifact) for artifact in task.artifacts])
+    _add(written, "history", [message_json(message) for message in task.history])
+    _add(written, "metadata", task.metadata)
+    return written
+
+
+def event_json(event: Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent) -> dict[str, Any]:
+    """SendMessageResponse or StreamResponse. `final` is true where 0.3 ends a stream: at terminal and at interrupted states."""
+    if isinstance(event, Task):
+        return {"task": task_json(event)}
+    if isinstance(event, Message):
+        return {"message": message_json(event)}
+    written: dict[str, Any] = {"taskId": event.task_id, "contextId": event.context_id}
+    _add(written, "metadata", event.metadata)
+    if isinstance(event, TaskStatusUpdateEvent):
+        written.update(status=_status(event.status), final=event.status.state in TERMINAL | INTERRUPTED)
+        return {"statusUpdate": written}
+    written.update(artifact=artifact_json(event.artifact), append=event.append, lastChunk=event.last_chunk)
+    return {"artifactUpdate": written}
+
+
+def lift_event(value: Any) -> Any:
+    """A task, a message or an event, wrapped or not, as 0.3's JSON-RPC writes it or nearly so: for `tolerant` to read."""
+    if not isinstance(value, dict):
+        return value
+    given = named(value)
+    for name, lift in _WRAPPED.items():
+        if "kind" not in given and isinstance(given.get(name), dict):
+            return {"message" if name == "msg" else name: lift(given[name])}
+    return _lift_task(value) if "status" in value else lift_message(value)
+
+
+def named(value: dict[str, Any]) -> dict[str, Any]:
+    """The members under the names of ProtoJSON: readers have to know those of the .proto file too."""
+    return {_SNAKE.sub(lambda found: found[1].upper(), name): member for name, member in value.items()}
+
+
+def _status(status: TaskStatus) -> dict[str, Any]:
+    written: dict[str, Any] = {"state": _CANCELED if status.state is TaskState.CANCELED else status.state.value}
+    if isinstance(status.message, Message):
+        written["message"] = message_json(status.message)
+    _add(written, "timestamp", status.timestamp)
+    return written
+
+
+def _parts(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
+    return [_part(part) for part in v03.parts_json(parts)]
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of 0.3's JSON-RPC as its protobuf writes it."""
+    written: dict[str, Any] = {"metadata": part["metadata"]} if "metadata" in part else {}
+    match part["kind"]:
+        case "text":
+            written["text"] = part["text"]
+        case "data":
+            written["data"] = {"data": part["data"]}
+        case _:
+            file = {new: part["file"][old] for old, new in _FILE.items() if old in part["file"]}
+            if "fileWithBytes" in file:
+                file["fileWithBytes"] = base64.b64encode(file["fileWithBytes"].encode()).decode()
+            written["file"] = file
+    return written
+
+
+def lift_message(message: Any) -> Any:
+    """A message as 0.3's JSON-RPC writes it or nearly so."""
+    if not isinstance(message, dict):
+        return message
+    lifted = named(message)
+    if "content" in lifted and "parts" not in lifted:
+        lifted["parts"] = lifted.pop("content")
+    return _lift_parts(v03.unpacked(lifted, "referenceTaskIds"))
+
+
+def _lift_artifact(artifact: Any) -> Any:
+    return _lift_parts(named(artifact)) if isinstance(artifact, dict) else artifact
+
+
+def _lift_task(task: dict[str, Any]) -> dict[str, Any]:
+    given = named(task)
+    lifted = {**given, "status": _lift_status(given.get("status"))}
+    for name, lift in (("artifacts", _lift_artifact), ("history", lift_message)):
+        if isinstance(lifted.get(name), list):
+            lifted[name] = [lift(member) for member in lifted[name]]
+    return lifted
+
+
+def _lift_status(status: Any) -> Any:
+    if not isinstance(status, dict) or "message" not in status:
+        return status
+    return {**status, "message": lift_message(status["message"])}
+
+
+def _lift_status_update(update: dict[str, Any]) -> dict[str, Any]:
+    return {**named(update), "status": _lift_status(update.get("status"))}
+
+
+def _lift_artifact_update(update: dict[str, Any]) -> dict[str, Any]:
+    return {**named(update), "artifact": _lift_artifact(update.get("artifact"))}
+
+
+def _lift_parts(holder: dict[str, Any]) -> dict[str, Any]:
+    parts = holder.get("parts")
+    return {**holder, "parts": [_lift_part(part) for part in parts]} if isinstance(parts, list) else holder
+
+
+def _lift_part(part: Any) -> Any:
+    if not isinstance(part, dict) or "kind" in part:
+        return part
+    if "text" in part:
+        return {**part, "kind": "text"}
+    data, file = part.get("data"), part.get("file")
+    if isinstance(data, dict):
+        return {**part, "kind": "data", "data": data.get("data", {})}
+    if not isinstance(file, dict):
+        return part
+    given = named(file)
+    lifted = {old: given[new] for old, new in _FILE.items() if new in given}
+    if "bytes" in lifted:
+        lifted["bytes"] = _base64_of(lifted["bytes"])
+    return {**part, "kind": "file", "file": lifted}
+
+
+def _base64_of(text: Any) -> Any:
+    """The base64 of a file, from ProtoJSON's base64 of that or of the bytes."""
+    try:
+        inner = base64.b64decode(text, validate=True).decode("ascii")
+        base64.b64decode(inner, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        return text
+    return inner
+
+
+def _add(written: dict[str, Any], name: str, value: Any) -> None:
+    if value is not UNSET and not isinstance(value, UnsetType) and (value or isinstance(value, dict)):
+        written[name] = value
+
+
+_FILE: Final = {"bytes": "fileWithBytes", "uri": "fileWithUri", "mimeType": "mimeType", "name": "name"}
+_WRAPPED: Final[Mapping[str, Callable[[dict[str, Any]], Any]]] = {
+    "task": _lift_task,
+    "msg": lift_message,
+    "message": lift_message,
+    "statusUpdate": _lift_status_update,
+    "artifactUpdate": _lift_artifact_update,
+}

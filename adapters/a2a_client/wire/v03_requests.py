@@ -1,0 +1,103 @@
+"""What callers ask for in A2A 0.3 as its protobuf writes it in JSON, read into the params of 1.0; and the answers that are no nouns."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from adapters.a2a_client.wire import push, v03, v1
+from adapters.a2a_client.wire.v03_proto import lift_message, named
+from adapters.task import PushConfig
+
+_TASK_NAME: Final = re.compile(r"tasks/([^/]+)")
+_CONFIG_NAME: Final = re.compile(r"tasks/([^/]+)/pushNotificationConfigs/([^/]+)")
+
+
+def read_send_params(params: Any) -> v1.SendParams:
+    """Reads SendMessageRequest, its names in either case. Raises BadMessage.
+
+    Without a configuration the call blocks; `blocking` can't be unset in protobuf, so its absence in one means that it does not.
+    """
+    if not isinstance(params, dict):
+        raise v1.BadMessage("params", "must be an object")
+    lifted = named(params)
+    configuration = lifted.get("configuration")
+    if isinstance(configuration, dict):
+        lifted["configuration"] = _lift_configuration(named(configuration))
+    if "request" in lifted and "message" not in lifted:
+        lifted["message"] = lifted.pop("request")
+    if "message" in lifted:
+        lifted["message"] = lift_message(lifted["message"])
+    return v03.read_send_params(lifted)
+
+
+def read_task_params(params: Any) -> v1.TaskParams:
+    """Reads a request whose `name` is `tasks/{id}`. Raises BadMessage."""
+    length = named(params).get("historyLength") if isinstance(params, dict) else None
+    return v1.read_task_params({"id": _task_id(params, "name")} | ({"historyLength": length} if length else {}))
+
+
+def read_push_config(params: Any) -> PushConfig:
+    """Reads CreateTaskPushNotificationConfigRequest: `parent` is `tasks/{id}`. Raises BadMessage."""
+    given = named(params) if isinstance(params, dict) else {}
+    config = given.get("config")
+    inner = named(config).get("pushNotificationConfig") if isinstance(config, dict) else None
+    if not isinstance(inner, dict):
+        raise v1.BadMessage("config.pushNotificationConfig", "is missing")
+    lifted = push.lift_push_config(inner)
+    config_id = given.get("configId") or lifted.get("id") or ""
+    return push.read_push_config({**lifted, "id": config_id, "taskId": _task_id(params, "parent")})
+
+
+def read_push_params(params: Any) -> push.PushParams:
+    """Reads a request whose `name` is `tasks/{id}/pushNotificationConfigs/{id}`. Raises BadMessage."""
+    name = params.get("name") if isinstance(params, dict) else None
+    found = _CONFIG_NAME.fullmatch(name) if isinstance(name, str) else None
+    if found is None:
+        raise v1.BadMessage("name", "must be tasks/{id}/pushNotificationConfigs/{id}")
+    return push.read_push_params({"taskId": found[1], "id": found[2]})
+
+
+def read_push_list_params(params: Any) -> push.PushListParams:
+    """Reads a request whose `parent` is `tasks/{id}`. Raises BadMessage."""
+    pages = {name: value for name, value in named(params).items() if name in ("pageSize", "pageToken")} if isinstance(params, dict) else {}
+    return push.read_push_list_params({**pages, "taskId": _task_id(params, "parent")})
+
+
+def push_config_json(config: PushConfig) -> dict[str, Any]:
+    """TaskPushNotificationConfig, without its secrets."""
+    inner = push.push_config_json_0_3(config)["pushNotificationConfig"]
+    return {"name": f"tasks/{config.task_id}/pushNotificationConfigs/{config.id}", "pushNotificationConfig": inner}
+
+
+def card_json(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card of 1.0 as 0.3's protobuf writes it, without its signatures, which are of the other form.
+
+    Its interfaces are those of 0.3, or all where it has none of them.
+    """
+    offered = card["supportedInterfaces"]
+    ours = [each for each in offered if each["protocolVersion"].startswith("0.")] or offered
+    others = [{"url": each["url"], "transport": each["protocolBinding"]} for each in ours[1:]]
+    kept = {name: value for name, value in card.items() if name not in ("supportedInterfaces", "securityRequirements", "signatures")}
+    return {
+        **kept,
+        "protocolVersion": "0.3.0",
+        "url": ours[0]["url"],
+        "preferredTransport": ours[0]["protocolBinding"],
+        "additionalInterfaces": others,
+        "security": card.get("securityRequirements", []),
+        "supportsAuthenticatedExtendedCard": bool(card.get("capabilities", {}).get("extendedAgentCard")),
+    }
+
+
+def _task_id(params: Any, field: str) -> str:
+    name = params.get(field) if isinstance(params, dict) else None
+    found = _TASK_NAME.fullmatch(name) if isinstance(name, str) else None
+    if found is None:
+        raise v1.BadMessage(field, "must be tasks/ and the id of a task")
+    return found[1]
+
+
+def _lift_configuration(configuration: dict[str, Any]) -> dict[str, Any]:
+    lifted = {"blocking": False, **configuration}
+    config = lifted.pop("pushNotification", None)
+    return lifted if config is None else {**lifted, "pushNotificationConfig": config}

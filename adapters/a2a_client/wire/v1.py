@@ -1,0 +1,256 @@
+"""The A2A 1.0 JSON-RPC wire: what our door believes of a caller, and the plain shape of an agent's answer."""
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from adapters.a2a_client.wire.names import OPAQUE, json_names
+from adapters.task import (
+    Artifact,
+    Message,
+    Part,
+    PushConfig,
+    StreamResponse,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+    encode,
+)
+
+ID_LIMIT: Final = 256  # characters
+PARTS_LIMIT: Final = 1000
+REFERENCES_LIMIT: Final = 100
+DEPTH_LIMIT: Final = 64
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
+_WHERE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+_MEMBER: Final = re.compile(r"(missing required|contains unknown) field `(?P<name>[^`]*)`")
+S = TypeVar("S")
+
+
+class BadMessage(ValueError):
+    """A request is not what A2A allows. `field` is its path in the parameters, `problem` says why and quotes nothing."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class Configuration(Struct, frozen=True, rename="camel"):
+    """SendMessageConfiguration (s3.2.2). `history_length`: None = the server's default, 0 = none, n = the last n."""
+
+    accepted_output_modes: tuple[str, ...] = ()
+    history_length: int | None = None
+    return_immediately: bool = False
+    task_push_notification_config: PushConfig | None = None
+
+
+class SendParams(Struct, frozen=True, rename="camel"):
+    """SendMessageRequest (s3.2.1)."""
+
+    message: Message
+    configuration: Configuration = Configuration()
+    metadata: dict[str, Any] | UnsetType = UNSET
+    tenant: str = ""
+
+
+class TaskParams(Struct, frozen=True, rename="camel"):
+    """GetTaskRequest, CancelTaskRequest and SubscribeToTaskRequest (s3.1.3-6)."""
+
+    id: str
+    history_length: int | None = None
+    tenant: str = ""
+
+
+def read_send_params(params: Any) -> SendParams:
+    """Reads the decoded `params` of SendMessage and SendStreamingMessage. Raises BadMessage."""
+    read = typed(params, SendParams)
+    check_message(read.message, "message")
+    _check_history_length(read.configuration.history_length, "configuration.historyLength")
+    return read
+
+
+def read_task_params(params: Any) -> TaskParams:
+    """Reads the decoded `params` of GetTask, CancelTask and SubscribeToTask. Raises BadMessage."""
+    read = typed(params, TaskParams)
+    check_id(read.id, "id")
+    if not read.id:
+        raise BadMessage("id", "is empty")
+    _check_history_length(read.history_length, "historyLength")
+    return read
+
+
+def check_message(message: Message, where: str) -> None:
+    """What types alone don't say (s4.1.4, s4.1.6). Raises BadMessage with a path below `where`."""
+    if not message.message_id:
+        raise BadMessage(f"{where}.messageId", "is empty")
+    check_id(message.message_id, f"{where}.messageId")
+    check_id(message.context_id, f"{where}.contextId")
+    check_id(message.task_id, f"{where}.taskId")
+    if len(message.reference_task_ids) > REFERENCES_LIMIT:
+        raise BadMessage(f"{where}.referenceTaskIds", f"names more than {REFERENCES_LIMIT} tasks")
+    for task_id in message.reference_task_ids:
+        check_id(task_id, f"{where}.referenceTaskIds")
+    if not message.parts:
+        raise BadMessage(f"{where}.parts", "is empty: a message needs at least one part")
+    if len(message.parts) > PARTS_LIMIT:
+        raise BadMessage(f"{where}.parts", f"has more than {PARTS_LIMIT} parts")
+    for index, part in enumerate(message.parts):
+        problem = part_problem(part)
+        if problem:
+            raise BadMessage(f"{where}.parts[{index}]", problem)
+
+
+def part_problem(part: Part) -> str:
+    """Why `part` is none, or the empty string. Exactly one of text, raw, url and data is set."""
+    given = (part.text is not UNSET) + (part.raw is not UNSET) + (part.url is not UNSET) + (part.data is not UNSET)
+    if given != 1:
+        return "needs one of text, raw, url and data" if not given else "has more than one of text, raw, url and data"
+    if isinstance(part.raw, str) and not _BASE64.fullmatch(part.raw):
+        return "has raw content that is not base64"
+    return ""
+
+
+def is_clean(noun: Task | Message | StreamResponse) -> bool:
+    """Whether a peer's answer, decoded by type alone, is whole 1.0; else `tolerant` has to look at its shape."""
+    if isinstance(noun, Task):
+        return _clean_task(noun)
+    if isinstance(noun, Message):
+        return _clean_message(noun)
+    members = (noun.task, noun.message, noun.status_update, noun.artifact_update)
+    if sum(member is not UNSET for member in members) != 1:
+        return False
+    if isinstance(noun.task, Task):
+        return _clean_task(noun.task)
+    if isinstance(noun.message, Message):
+        return _clean_message(noun.message)
+    if not isinstance(noun.status_update, UnsetType):
+        return bool(noun.status_update.task_id) and _clean_status(noun.status_update.status) and bounded(noun.status_update.metadata)
+    assert not isinstance(noun.artifact_update, UnsetType)
+    return bool(noun.artifact_update.task_id) and _clean_artifact(noun.artifact_update.artifact) and bounded(noun.artifact_update.metadata)
+
+
+def member_of(response: StreamResponse) -> Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent:
+    """The one member of a clean response."""
+    for member in (response.task, response.message, response.status_update, response.artifact_update):
+        if not isinstance(member, UnsetType):
+            return member
+    raise ValueError("a response without a member is not clean")
+
+
+def bounded(value: Any, depth: int = DEPTH_LIMIT) -> bool:
+    """Whether any JSON is at most `depth` deep and its numbers finite, so that everyone can read what we hand on."""
+    if not isinstance(value, dict | list):
+        return not isinstance(value, float) or math.isfinite(value)
+    level: list[Any] = [value]
+    for _ in range(depth):
+        members = [member for each in level for member in (each.values() if isinstance(each, dict) else each)]
+        if any(isinstance(member, float) and not math.isfinite(member) for member in members):
+            return False
+        level = [member for member in members if isinstance(member, dict | list)]
+        if not level:
+            return True
+    return False
+
+
+def send_result(outcome: Task | Message) -> StreamResponse:
+    """The result of SendMessage: wrapped by its kind (s9.4.1). Encode it with `task.encode`."""
+    return StreamResponse(task=outcome) if isinstance(outcome, Task) else StreamResponse(message=outcome)
+
+
+def result_bytes(request_id: Any, result: Any) -> bytes:
+    """A JSON-RPC answer. `request_id` is the caller's, of any JSON type."""
+    return b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (encode(request_id), encode(result))
+
+
+def error_bytes(request_id: Any, code: int, message: str, data: Iterable[dict[str, Any]] = ()) -> bytes:
+    """A JSON-RPC error; `data` are google.rpc details with `@type` (s9.5)."""
+    error: dict[str, Any] = {"code": code, "message": message}
+    details = list(data)
+    if details:
+        error["data"] = details
+    return b'{"jsonrpc":"2.0","id":%s,"error":%s}' % (encode(request_id), encode(error))
+
+
+def _clean_task(task: Task) -> bool:
+    return (
+        bool(task.id)
+        and _clean_status(task.status)
+        and all(_clean_artifact(artifact) for artifact in task.artifacts)
+        and all(_clean_message(message) for message in task.history)
+        and bounded(task.metadata)
+    )
+
+
+def _clean_status(status: TaskStatus) -> bool:
+    if status.timestamp and not status.timestamp.endswith("Z"):
+        return False
+    return isinstance(status.message, UnsetType) or _clean_message(status.message)
+
+
+def _clean_message(message: Message) -> bool:
+    return bool(message.message_id) and _clean_parts(message.parts) and bounded(message.metadata)
+
+
+def _clean_artifact(artifact: Artifact) -> bool:
+    return bool(artifact.artifact_id) and _clean_parts(artifact.parts) and bounded(artifact.metadata)
+
+
+def _clean_parts(parts: tuple[Part, ...]) -> bool:
+    return bool(parts) and all(not part_problem(part) and bounded(part.data) and bounded(part.metadata) for part in parts)
+
+
+def typed(params: Any, kind: type[S]) -> S:
+    """Decoded params by the type of a request; what it does not know is passed over. Raises BadMessage."""
+    if not isinstance(params, dict):
+        raise BadMessage("params", "must be an object")
+    params = json_names(params)
+    try:
+        return msgspec.convert(params, kind)
+    except msgspec.ValidationError:
+        pass
+    try:  # ProtoJSON: null means absent
+        return msgspec.convert(without_nulls(params), kind)
+    except msgspec.ValidationError as error:
+        raise bad_message(error) from None
+
+
+def without_nulls(value: Any) -> Any:
+    """The same JSON without members that are null, except inside `data` and `metadata`, where null is a value."""
+    if isinstance(value, dict):
+        return {
+            name: member if name in OPAQUE else without_nulls(member)
+            for name, member in value.items()
+            if member is not None or name == "data"
+        }
+    if isinstance(value, list):
+        return [without_nulls(member) for member in value]
+    return value
+
+
+def bad_message(error: msgspec.ValidationError) -> BadMessage:
+    """The same complaint with the path of the field, and without anything of the caller's value."""
+    found = _WHERE.match(str(error))
+    what, path = (found["what"], found["path"] or "") if found else ("is invalid", "")
+    member = _MEMBER.search(what)
+    if member:
+        return BadMessage(f"{path}.{member['name']}".lstrip("."), "is missing")
+    if what.startswith("Invalid enum value"):
+        return BadMessage(path or "params", "is not one of the values that A2A knows")
+    return BadMessage(path or "params", f"has the wrong type ({what[0].lower()}{what[1:]})" if what else "is invalid")
+
+
+def check_id(text: str, where: str) -> None:
+    """An id is short and can be shown. Raises BadMessage."""
+    if len(text) > ID_LIMIT or not text.isprintable():
+        raise BadMessage(where, f"is longer than {ID_LIMIT} characters, or has some that can't be seen")
+
+
+def _check_history_length(length: int | None, where: str) -> None:
+    if length is not None and length < 0:
+        raise BadMessage(where, "is negative")

@@ -1,0 +1,178 @@
+"""What an MCP server lists: its tools, prompts, resources and templates, all pages within bounds, without what can't be used."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from adapters.contract import Challenged, UpstreamFault
+from adapters.mcp_client.exchange.http import Exchange
+from adapters.mcp_client.wire.messages import WireError
+from policies import strict_json
+
+ITEMS_MAX: Final = 2000  # of one list
+PAGES_MAX: Final = 2 * ITEMS_MAX  # of one list: a server may give one item a page, and pages without any
+SIZE_MAX: Final = 16 << 20  # bytes of one list
+CURSOR_MAX: Final = 4096
+URI_MAX: Final = 2048
+NOT_OFFERED: Final = frozenset({-32600, -32601, -32602})  # what servers answer to a method that they do not have
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+NAME_MAX: Final = 128  # characters
+_SCALARS: Final = ("string", "integer", "boolean")  # compared, never hashed: a stranger's `type` may be a list
+_DATA: Final = frozenset({"default", "examples", "const", "enum"})
+
+Definition = dict[str, Any]
+ListPage = Callable[[str, dict[str, Any]], Awaitable[Exchange]]  # method, params
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Entries of the four lists, verbatim, without those that can't be used safely: `left_out` names these, each with the reason."""
+
+    tools: list[Definition]
+    prompts: list[Definition] = field(default_factory=list)
+    resources: list[Definition] = field(default_factory=list)
+    templates: list[Definition] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """One of the lists: `member` of the result has its entries, each with a `key` of its own. `open_ended`: its rest may be left out.
+
+    `flaw` says why an entry can't be used; empty where it can.
+    """
+
+    method: str
+    member: str
+    key: str
+    flaw: Callable[[Mapping[str, Any]], str]
+    open_ended: bool = False
+
+
+async def list_all(page: ListPage) -> Listed:
+    """Every list that the server has. Raises UpstreamFault."""
+    left_out: dict[tuple[str, str], None] = {}
+    tools, prompts, resources, templates = [await _whole(page, each, left_out) for each in LISTS]
+    return Listed(tools, prompts, resources, templates, list(left_out))
+
+
+async def _whole(page: ListPage, wanted: _List, left_out: dict[tuple[str, str], None]) -> list[Definition]:
+    """All pages of one list. A server without this list has nothing in it. `left_out` gets what can't be used. Raises UpstreamFault."""
+    found: dict[str, Definition] = {}
+    params: dict[str, Any] = {}
+    cursors: set[str] = set()
+    size = seen = 0
+    for _ in range(PAGES_MAX):
+        exchange = await page(wanted.method, params)
+        if not params and _not_offered(exchange, wanted):
+            return []
+        entries, cursor = _page(exchange, wanted)
+        before = len(found)
+        size += len(exchange.answer.result) if exchange.answer and isinstance(exchange.answer.result, msgspec.Raw) else 0
+        seen += len(entries)
+        for entry in entries:
+            flaw = wanted.flaw(entry)
+            if flaw:
+                left_out[f"{wanted.member} {str(entry.get(wanted.key))[:NAME_MAX]}", flaw] = None
+            else:
+                found.setdefault(entry[wanted.key], entry)
+        stands_still = cursor in cursors and len(found) == before
+        if seen > 2 * ITEMS_MAX or len(found) > ITEMS_MAX or size > SIZE_MAX or len(cursor) > CURSOR_MAX or stands_still:
+            break
+        if not cursor:
+            return list(found.values())
+        cursors.add(cursor)
+        params = {"cursor": cursor}
+    if wanted.open_ended:
+        return list(found.values())[:ITEMS_MAX]
+    raise UpstreamFault(f"The server's list of {wanted.member} is too long", f"{seen} {wanted.member}, {size} bytes, {len(cursors)} pages")
+
+
+def _not_offered(exchange: Exchange, wanted: _List) -> bool:
+    answer = exchange.answer
+    if answer is None:
+        return wanted.member != "tools" and exchange.status in (400, 404, 405, 501)
+    if isinstance(answer.result, msgspec.Raw):  # a server that answers whatever it is asked, with something else
+        return wanted.member != "tools" and f'"{wanted.member}"'.encode() not in bytes(answer.result)
+    if not isinstance(answer.error, WireError):
+        return False
+    return answer.error.code == -32601 or (wanted.member != "tools" and answer.error.code in NOT_OFFERED)
+
+
+def _page(exchange: Exchange, wanted: _List) -> tuple[list[Definition], str]:
+    """The entries of one page, and the cursor of the next or nothing. Raises UpstreamFault."""
+    missing = f"The server does not list its {wanted.member}"
+    if exchange.status in (401, 403):
+        raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))
+    if exchange.answer is None:
+        raise UpstreamFault(missing, f"status {exchange.status}")
+    if isinstance(exchange.answer.error, WireError):
+        raise UpstreamFault(missing, f"code {exchange.answer.error.code}")
+    try:
+        result = strict_json.parse(bytes(exchange.answer.result or b""))
+        entries = msgspec.convert(result.get(wanted.member) if isinstance(result, dict) else None, list[Definition])
+        cursor = msgspec.convert(result.get("nextCursor"), str | None)
+    except (msgspec.MsgspecError, strict_json.BadJson) as error:
+        raise UpstreamFault(f"The server's list of {wanted.member} is not valid", str(error)[:200]) from None
+    return entries, cursor or ""
+
+
+def tool_flaw(tool: Mapping[str, Any]) -> str:
+    """Why a tool can't be called; empty where it can. One whose `x-mcp-header` marks are not sound is dropped (2026-07-28)."""
+    schema = tool.get("inputSchema")
+    if flaw := _name_flaw(tool):
+        return flaw
+    if not isinstance(schema, dict):
+        return "it has no inputSchema"
+    marks = list(_marks(schema, True))
+    plain = all(isinstance(mark, str) and _TOKEN.fullmatch(mark) for mark in marks)
+    return "" if plain and len({str(mark).lower() for mark in marks}) == len(marks) else "its x-mcp-header marks are not valid"
+
+
+def _name_flaw(entry: Mapping[str, Any]) -> str:
+    """Names may have letters of any script. What nobody sees, such as marks of direction, is no part of a name."""
+    name = entry.get("name")
+    if isinstance(name, str) and 0 < len(name) <= NAME_MAX and name.isprintable() and name == name.strip():
+        return ""
+    return f"its name is not 1 to {NAME_MAX} printable characters"
+
+
+def _address_flaw(key: str) -> Callable[[Mapping[str, Any]], str]:
+    """Why an entry is no resource or template: `key` has to be a URI or a template of one, and there has to be a name for people."""
+
+    def flaw(entry: Mapping[str, Any]) -> str:
+        uri, name = entry.get(key), entry.get("name")
+        if not (isinstance(uri, str) and 0 < len(uri) <= URI_MAX and uri.isprintable()):
+            return f"its {key} is not 1 to {URI_MAX} printable characters"
+        return "" if isinstance(name, str) else "it has no name"
+
+    return flaw
+
+
+def _marks(schema: Any, reachable: bool, top: bool = True) -> Iterator[Any]:
+    """Every `x-mcp-header`; None for one that stands where no argument can be found by properties alone."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from _marks(item, False, False)
+    if not isinstance(schema, dict):
+        return
+    if "x-mcp-header" in schema:
+        sound = reachable and not top and schema.get("type") in _SCALARS
+        yield schema["x-mcp-header"] if sound else None
+    for keyword, value in schema.items():
+        if keyword == "properties" and isinstance(value, dict):
+            for member in value.values():
+                yield from _marks(member, reachable, False)
+        elif keyword not in _DATA and keyword != "x-mcp-header":
+            yield from _marks(value, False, False)
+
+
+LISTS: Final = (
+    _List("tools/list", "tools", "name", tool_flaw),
+    _List("prompts/list", "prompts", "name", _name_flaw),
+    _List("resources/list", "resources", "uri", _address_flaw("uri"), open_ended=True),
+    _List("resources/templates/list", "resourceTemplates", "uriTemplate", _address_flaw("uriTemplate")),
+)

@@ -1,0 +1,175 @@
+"""What an MCP server is: its era, its version and what it offers, learned without trusting any of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import msgspec
+
+from adapters.contract import Challenged, UpstreamFault
+from adapters.mcp_client.duplex.http_sse import SseLine
+from adapters.mcp_client.exchange.http import Exchange, McpHttp
+from adapters.mcp_client.legacy.sessions import NotLegacy, Session, SessionKey, close_session, open_session
+from adapters.mcp_client.lists import Definition, Listed, list_all
+from adapters.mcp_client.wire.eras import modern_params
+from adapters.mcp_client.wire.messages import (
+    CAPABILITIES_KEY,
+    HEADER_MISMATCH,
+    LEGACY,
+    MISSING_CAPABILITY,
+    MODERN,
+    UNSUPPORTED_VERSION,
+    BadAnswer,
+    WireError,
+    envelope_of,
+    modern_headers,
+)
+from registry.cards.card import INSTRUCTIONS
+
+Era = Literal["modern", "legacy", "sse"]
+INSTRUCTIONS_MAX: Final = 8192  # characters
+EVERYTHING: Final[Mapping[str, Any]] = {  # what a look at a server declares, since servers show some tools only to clients that can do more
+    "elicitation": {"form": {}, "url": {}},
+    "roots": {"listChanged": True},
+    "sampling": {"context": {}, "tools": {}},
+}
+DECLARED: Final = msgspec.json.encode(EVERYTHING).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What it lists, verbatim, without what can't be used safely: `left_out` names that. `instructions`: how to use it, for models."""
+
+    era: Era
+    protocol_version: str
+    tools: list[Definition]
+    prompts: list[Definition] = field(default_factory=list)
+    resources: list[Definition] = field(default_factory=list)
+    templates: list[Definition] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    instructions: str = ""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a registration remembers of the server, for McpPool."""
+        said = {INSTRUCTIONS: self.instructions} if self.instructions else {}
+        return {"era": self.era, "protocol_version": self.protocol_version, **said}
+
+
+def probed(era: Era, version: str, listed: Listed, instructions: str = "") -> Probe:
+    lists = (listed.tools, listed.prompts, listed.resources, listed.templates, listed.left_out)
+    return Probe(era, version, *lists, instructions[:INSTRUCTIONS_MAX])
+
+
+class _Discovered(msgspec.Struct, frozen=True, rename="camel"):
+    supported_versions: list[str] = []
+    instructions: str | None = None
+
+
+_discovered: Final = msgspec.json.Decoder(_Discovered).decode
+
+
+async def probe(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float, initialize: bool = False) -> Probe:
+    """Tries 2026-07-28, `initialize`, and the transport of 2024-11-05. Raises UpstreamFault; an outage tells nothing about the era.
+
+    `initialize`: the operator says that the server is to be spoken to in the `initialize` era.
+    """
+    discovered = None if initialize else await _discover(http, url, credentials, seconds)
+    if discovered is not None:
+        return await _modern(http, url, credentials, seconds, discovered)
+    try:
+        return await _legacy(http, url, credentials, seconds)
+    except NotLegacy as error:
+        refused = str(error)
+    try:
+        return await _sse(http, url, credentials, seconds)
+    except NotLegacy as error:
+        raise UpstreamFault("The server speaks no version of MCP that we know", f"{refused}, {error}") from error
+
+
+async def _discover(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> _Discovered | None:
+    """What a modern server says of itself; None for one that is not modern. Raises UpstreamFault."""
+    headers = {**credentials, **modern_headers("server/discover")}
+    body = envelope_of(0, "server/discover", modern_params({}))
+    try:
+        exchange = await http.post(url, headers, body, 0, seconds)
+    except BadAnswer:
+        return None  # what is no JSON-RPC answer is no evidence of the modern era
+    if exchange.status in (401, 403):
+        raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))
+    if exchange.status >= 500 and exchange.answer is None:
+        raise UpstreamFault("The server failed", f"status {exchange.status}")
+    if exchange.answer is None:
+        return None
+    if isinstance(exchange.answer.error, WireError):
+        return _Discovered() if _says_modern(exchange.answer.error) else None
+    try:
+        found = _discovered(exchange.answer.result or b"")
+    except msgspec.MsgspecError:
+        return None
+    return found if MODERN in found.supported_versions else None
+
+
+def _says_modern(error: WireError) -> bool:
+    """Only these codes prove the modern era. Raises UpstreamFault when it is one that we don't speak."""
+    if error.code == UNSUPPORTED_VERSION:
+        supported = error.data.get("supported") if isinstance(error.data, dict) else None
+        if isinstance(supported, list) and MODERN not in supported and not set(LEGACY) & {str(version) for version in supported}:
+            raise UpstreamFault("The server speaks no version of MCP that we know", str(supported)[:200])
+        return isinstance(supported, list) and MODERN in supported
+    return error.code in (HEADER_MISMATCH, MISSING_CAPABILITY)
+
+
+async def _modern(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float, discovered: _Discovered) -> Probe:
+    async def page(method: str, params: dict[str, Any]) -> Exchange:
+        headers = {**credentials, **modern_headers(method)}
+        return await http.post(url, headers, envelope_of(1, method, declaring(params)), 1, seconds)
+
+    return probed("modern", MODERN, await list_all(page), discovered.instructions or "")
+
+
+def declaring(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a modern request by which a list is asked for as a client sees it that can do everything."""
+    made = modern_params(params)
+    return {**made, "_meta": {**made["_meta"], CAPABILITIES_KEY: EVERYTHING}}
+
+
+async def knows_handshake(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> bool | None:
+    """Whether a modern server knows `initialize` too, of which `server/discover` tells nothing. None: it can't be told now."""
+    session = Session(SessionKey("", url, ""))
+    try:
+        await open_session(http, session, credentials, seconds)
+    except NotLegacy:
+        return False
+    except UpstreamFault:
+        return None
+    await close_session(http, session)
+    return True
+
+
+async def _legacy(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
+    session = Session(SessionKey("", url, "", capabilities=DECLARED))
+    await open_session(http, session, credentials, seconds)
+    headers = {**credentials, **session.headers}
+
+    async def page(method: str, params: dict[str, Any]) -> Exchange:
+        number = session.number()
+        return await http.post(url, headers, envelope_of(number, method, params), number, seconds)
+
+    try:
+        return probed("legacy", session.headers["mcp-protocol-version"], await list_all(page), session.instructions)
+    finally:
+        await close_session(http, session)
+
+
+async def _sse(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
+    line = SseLine(http, SessionKey("", url, "", capabilities=DECLARED), credentials)
+    duplex = await line.open(seconds)
+
+    async def page(method: str, params: dict[str, Any]) -> Exchange:
+        return await duplex.request(method, params, seconds)
+
+    try:
+        return probed("sse", duplex.version, await list_all(page), duplex.instructions)
+    finally:
+        line.close()

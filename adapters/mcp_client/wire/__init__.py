@@ -1,0 +1,1 @@
+"""The MCP JSON format of both eras, and the translation between them."""

@@ -1,0 +1,46 @@
+"""Arguments of tools that travel as headers too: `Mcp-Param-*`, for tools whose schema marks them with `x-mcp-header` (2026-07-28)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adapters.mcp_client.wire.messages import header_text
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """One argument and its header. `path` leads to it through `properties`; `integer` is compared by its value."""
+
+    path: tuple[str, ...]
+    header: str
+    integer: bool
+
+    def text(self, arguments: Mapping[str, Any]) -> str | None:
+        """What the header says; None for an argument that is absent, null, or no plain value."""
+        value = self.value(arguments)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return str(value) if isinstance(value, str | int | float) else None
+
+    def value(self, arguments: Any) -> Any:
+        for name in self.path:
+            arguments = arguments.get(name) if isinstance(arguments, dict) else None
+        return arguments
+
+
+def mirrored(schema: Any, path: tuple[str, ...] = ()) -> Iterator[Mirrored]:
+    """The marks of a schema, which was checked when its server was registered."""
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(properties, dict):
+        return
+    for name, inner in properties.items():
+        mark = inner.get("x-mcp-header") if isinstance(inner, dict) else None
+        if isinstance(mark, str):
+            yield Mirrored((*path, name), f"mcp-param-{mark.lower()}", inner.get("type") == "integer")
+        yield from mirrored(inner, (*path, name))
+
+
+def headers_for(marks: tuple[Mirrored, ...], arguments: Mapping[str, Any]) -> dict[str, str]:
+    """The headers that say what the arguments say; none for an argument that is absent, null, or no plain value."""
+    found = ((mark.header, mark.text(arguments)) for mark in marks)
+    return {name: header_text(text) for name, text in found if text is not None}

@@ -1,0 +1,191 @@
+"""Who gives tokens for a server: its challenge, its resource metadata (RFC 9728), its authorization server's (RFC 8414, OIDC)."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from adapters.contract import UpstreamFault
+from adapters.upstream.http1 import Fetched
+from policies.strict_json import BadJson, parse
+from policies.vault.credentials import origin_of
+
+DOCUMENT_MAX: Final = 256 << 10  # bytes
+FETCH_SECONDS: Final = 10.0
+SCOPES_MAX: Final = 200
+HEADER_MAX: Final = 8192
+RESOURCE: Final = "/.well-known/oauth-protected-resource"
+SERVER: Final = "/.well-known/oauth-authorization-server"
+OPENID: Final = "/.well-known/openid-configuration"
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+BAD: Final = "The server's authorization server can't be used"
+_SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,256}")
+_WORD: Final = re.compile(r'([^\s,="]++)(?:[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"?|[^\s,"]++))?')  # a scheme, or a parameter and its value
+
+
+class Fetch(Protocol):
+    """adapters/upstream/egress.py."""
+
+    async def __call__(self, url: str, *, limit: int, timeout: float) -> Fetched: ...  # noqa: ASYNC109 (covers reading too)
+
+
+class Challenge(NamedTuple):
+    """What a server's WWW-Authenticate says of Bearer (RFC 6750 s3, RFC 9728 s5.1)."""
+
+    error: str = ""
+    scopes: frozenset[str] = frozenset()
+    metadata: str = ""
+
+
+class Resource(NamedTuple):
+    """`id` is what tokens are asked for (RFC 8707); `issuers` those who give them."""
+
+    id: str
+    issuers: tuple[str, ...]
+    scopes: frozenset[str]
+
+
+class _ResourceDocument(msgspec.Struct):
+    resource: str
+    authorization_servers: list[str] = []
+    scopes_supported: list[str] = []
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationServer:
+    """`documents`: it takes the address of a document as client id (CIMD). `names_itself`: its answers carry `iss` (RFC 9207)."""
+
+    issuer: str
+    token_endpoint: str
+    authorization_endpoint: str = ""
+    registration_endpoint: str = ""
+    methods: tuple[str, ...] = ("client_secret_basic",)  # RFC 8414 s2: what silence means
+    scopes: frozenset[str] = frozenset()
+    documents: bool = False
+    names_itself: bool = False
+    pkce: bool = False
+    revocation_endpoint: str = ""  # RFC 7009
+
+
+class _ServerDocument(msgspec.Struct):
+    issuer: str
+    token_endpoint: str
+    authorization_endpoint: str = ""
+    registration_endpoint: str = ""
+    revocation_endpoint: str = ""
+    token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
+    scopes_supported: list[str] = []
+    code_challenge_methods_supported: list[str] = []
+    client_id_metadata_document_supported: bool = False
+    authorization_response_iss_parameter_supported: bool = False
+
+
+def challenge_of(header: str) -> Challenge:
+    """Of all schemes in one header the parameters of Bearer."""
+    found: dict[str, str] = {}
+    scheme = ""
+    for word, value in _WORD.findall(header[:HEADER_MAX]):
+        if not value:
+            scheme = word.lower()
+        elif scheme == "bearer":
+            found.setdefault(word.lower(), re.sub(r"\\(.)", r"\1", value[1:].removesuffix('"')) if value.startswith('"') else value)
+    return Challenge(found.get("error", ""), scopes_of(found.get("scope", "")), found.get("resource_metadata", ""))
+
+
+def scopes_of(text: str | Sequence[str]) -> frozenset[str]:
+    """Scope tokens (RFC 6749 s3.3), those that are none left out."""
+    tokens = text.split(" ") if isinstance(text, str) else text
+    return frozenset(token for token in tokens[:SCOPES_MAX] if _SCOPE.fullmatch(token))
+
+
+def is_confidential(url: str) -> bool:
+    """Whether what is sent there stays between the two: https, or this machine. Nothing else is an endpoint of OAuth."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    here = parts.scheme == "http" and parts.hostname in LOOPBACK
+    return bool(parts.hostname) and not parts.fragment and (here or parts.scheme == "https")
+
+
+async def resource_of(fetch: Fetch, url: str, told: str) -> Resource | None:
+    """The metadata of the server at `url`, at the address that its challenge `told`, or at the well-known ones; None: there is none.
+
+    Raises UpstreamFault for metadata that can't be believed.
+    """
+    parts = urlsplit(url)
+    base, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    for place in [told] if told else dict.fromkeys((f"{base}{RESOURCE}{path}", f"{base}{RESOURCE}")):
+        document = await _document(fetch, place)
+        if document is None:
+            continue
+        try:
+            said = msgspec.convert(document, _ResourceDocument)
+        except msgspec.ValidationError as error:
+            raise UpstreamFault("The server's resource metadata can't be used", str(error)[:200]) from None
+        if not covers(said.resource, url):  # RFC 9728 s3.3: else anybody could have tokens made for somebody else's resource
+            raise UpstreamFault("The server's resource metadata is of another resource", said.resource[:200])
+        if not said.authorization_servers:
+            raise UpstreamFault("The server's resource metadata names no authorization server")
+        return Resource(said.resource, tuple(said.authorization_servers), scopes_of(said.scopes_supported))
+    return None
+
+
+async def server_of(fetch: Fetch, issuer: str) -> AuthorizationServer:
+    """The metadata of an authorization server. Raises UpstreamFault, also where it is of another issuer (RFC 8414 s3.3)."""
+    if not is_confidential(issuer) or urlsplit(issuer).query:
+        raise UpstreamFault(BAD, "the issuer is no https URL")
+    parts = urlsplit(issuer)
+    base, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    places = [f"{base}{SERVER}{path}", f"{base}{OPENID}{path}", f"{base}{path}{OPENID}"]
+    for place in dict.fromkeys(places):
+        document = await _document(fetch, place)
+        if document is not None:
+            return _server(document, issuer)
+    raise UpstreamFault(BAD, "no metadata")
+
+
+def _server(document: Mapping[str, Any], issuer: str) -> AuthorizationServer:
+    try:
+        said = msgspec.convert({name: value for name, value in document.items() if value is not None}, _ServerDocument)
+    except msgspec.ValidationError as error:
+        raise UpstreamFault(BAD, str(error)[:200]) from None
+    if said.issuer != issuer:
+        raise UpstreamFault(BAD, "the metadata is of another issuer")
+    endpoints = (said.token_endpoint, said.authorization_endpoint, said.registration_endpoint)
+    if not all(is_confidential(each) for each in endpoints if each):
+        raise UpstreamFault(BAD, "an endpoint is no https URL")
+    return AuthorizationServer(
+        issuer,
+        *endpoints,
+        methods=said.token_endpoint_auth_methods_supported,
+        scopes=scopes_of(said.scopes_supported),
+        documents=said.client_id_metadata_document_supported,
+        names_itself=said.authorization_response_iss_parameter_supported,
+        pkce="S256" in said.code_challenge_methods_supported,
+        revocation_endpoint=said.revocation_endpoint if is_confidential(said.revocation_endpoint) else "",
+    )
+
+
+def covers(resource: str, url: str) -> bool:
+    """Whether `url` is the resource or below it: the same origin, and the path up to a slash."""
+    if not origin_of(resource) or origin_of(resource) != origin_of(url):
+        return False
+    above, path = urlsplit(resource), urlsplit(url).path
+    whole = above.path.rstrip("/")
+    return not above.query and not above.fragment and (path.rstrip("/") == whole or path.startswith(f"{whole}/"))
+
+
+async def _document(fetch: Fetch, url: str) -> Mapping[str, Any] | None:
+    """A JSON object, or None where there is none."""
+    fetched = await fetch(url, limit=DOCUMENT_MAX, timeout=FETCH_SECONDS)
+    if fetched.status != 200:
+        return None
+    try:
+        document = parse(fetched.body)
+    except BadJson:
+        return None
+    return document if isinstance(document, dict) else None

@@ -1,0 +1,1 @@
+"""OpenAPI documents as MCP servers: operations become tools, calls become HTTP requests."""

@@ -1,0 +1,207 @@
+"""Arguments of an HTTP operation, encoded by position and style (OpenAPI 3.1 s4.8.12): path, query, header, cookie and body."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from adapters.openapi.multipart import MULTIPART, BadArguments, Content, FormField, file_content, multipart
+
+STYLES: Final = {"path": "simple", "query": "form", "header": "simple", "cookie": "form"}
+RESERVED: Final = frozenset(  # what no argument may set: who speaks to whom, how, and with which credential
+    {"accept", "content-type", "authorization", "host", "cookie", "connection", "content-length", "transfer-encoding", "te", "upgrade"}
+)
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_DELIMITERS: Final = {"form": ",", "spaceDelimited": "%20", "pipeDelimited": "%7C"}
+_JSON: Final = re.compile(r"application/(?:[\w.+-]+\+)?json")
+_TEXT: Final = re.compile(r"text/[\w.+-]+")
+URLENCODED: Final = "application/x-www-form-urlencoded"
+
+
+class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`argument` is what the tool calls it. `media`: its value is written in that media type instead of a style."""
+
+    argument: str
+    name: str
+    place: str  # path | query | header | cookie
+    required: bool = False
+    style: str = ""
+    explode: bool | None = None
+    media: str = ""
+
+
+class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`body` is the media type of the argument `body_argument`; empty: there is none. `fields`: what is known of the members of a form."""
+
+    method: str
+    path: str
+    parameters: tuple[Parameter, ...] = ()
+    body: str = ""
+    body_argument: str = ""
+    body_required: bool = False
+    fields: tuple[FormField, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCall:
+    """`url` is the path and the query below the API's base."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+def usable(parameter: Parameter) -> bool:
+    """Whether it can be sent without saying more than an argument may."""
+    if parameter.place == "header":
+        name = parameter.name.lower()
+        return bool(_TOKEN.fullmatch(name)) and name not in RESERVED and not name.startswith(("proxy-", "interlock-", "mcp-", "sec-"))
+    return parameter.place != "cookie" or bool(_TOKEN.fullmatch(parameter.name))
+
+
+def encoded(operation: Operation, arguments: Mapping[str, Any]) -> HttpCall:
+    """Raises BadArguments."""
+    known = {parameter.argument for parameter in operation.parameters} | ({operation.body_argument} if operation.body else set())
+    if unknown := sorted(arguments.keys() - known):
+        raise BadArguments(f"there is no argument {unknown[0][:64]!r}")
+    path, query = operation.path, []
+    headers: dict[str, str] = {}
+    cookies: list[str] = []
+    for parameter in operation.parameters:
+        value = arguments.get(parameter.argument)
+        if value is None:
+            if parameter.required:
+                raise BadArguments(f"the argument {parameter.argument!r} is missing")
+        elif parameter.place == "path":
+            path = path.replace("{" + parameter.name + "}", _segment(parameter, value))
+        elif parameter.place == "query":
+            query += _query(parameter, value)
+        elif parameter.place == "header":
+            headers[parameter.name.lower()] = _line(parameter, _simple(parameter, value, str))
+        else:
+            cookies += _query(parameter, value)
+    if cookies:
+        headers["cookie"] = "; ".join(cookies)
+    body = _body(operation, arguments)
+    if body is not None:
+        headers["content-type"] = body.media_type
+    return HttpCall(operation.method, f"{path}?{'&'.join(query)}" if query else path, headers, body.body if body else None)
+
+
+def _segment(parameter: Parameter, value: Any) -> str:
+    """A value in the path: no value of it is another path."""
+    style = parameter.style or STYLES["path"]
+    if parameter.media or style == "simple":
+        text = _simple(parameter, value, _quoted)
+    elif style == "label":
+        text = "." + _simple(parameter, value, _quoted, "." if parameter.explode else ",")
+    else:
+        text = _matrix(parameter, value)
+    if text in ("", ".", "..") or not text.strip("."):
+        raise BadArguments(f"the argument {parameter.argument!r} can't stand in a path")
+    return text
+
+
+def _matrix(parameter: Parameter, value: Any) -> str:
+    name = _quoted(parameter.name)
+    if parameter.explode and isinstance(value, list):
+        return "".join(f";{name}={_quoted(_text(item))}" for item in value)
+    if parameter.explode and isinstance(value, dict):
+        return "".join(f";{_quoted(key)}={_quoted(_text(item))}" for key, item in value.items())
+    return f";{name}={_simple(parameter, value, _quoted)}"
+
+
+def _simple(parameter: Parameter, value: Any, quoted: Any, delimiter: str = ",") -> str:
+    """`a,b` for a list, `k,v` or `k=v` for an object."""
+    if parameter.media:
+        return str(quoted(_json(value)))
+    if isinstance(value, list):
+        return delimiter.join(quoted(_text(item)) for item in value)
+    if isinstance(value, dict):
+        between = "=" if parameter.explode else ","
+        return delimiter.join(f"{quoted(key)}{between}{quoted(_text(item))}" for key, item in value.items())
+    return str(quoted(_text(value)))
+
+
+def _query(parameter: Parameter, value: Any) -> list[str]:
+    name = _quoted(parameter.name)
+    if parameter.media:
+        return [f"{name}={_quoted(_json(value))}"]
+    style = parameter.style or "form"
+    explode = parameter.explode if parameter.explode is not None else style == "form"
+    if isinstance(value, dict):
+        return list(_object(name, value, style, explode))
+    if isinstance(value, list):
+        items = [_quoted(_text(item)) for item in value]
+        return [f"{name}={item}" for item in items] if explode else [f"{name}={_DELIMITERS.get(style, ',').join(items)}"]
+    return [f"{name}={_quoted(_text(value))}"]
+
+
+def _object(name: str, value: Mapping[str, Any], style: str, explode: bool) -> Iterator[str]:
+    pairs = [(_quoted(key), _quoted(_text(item))) for key, item in value.items()]
+    if style == "deepObject":
+        yield from (f"{name}%5B{key}%5D={item}" for key, item in pairs)
+    elif explode:
+        yield from (f"{key}={item}" for key, item in pairs)
+    else:
+        yield f"{name}={_DELIMITERS.get(style, ',').join(text for pair in pairs for text in pair)}"
+
+
+def is_json(media: str) -> bool:
+    return _JSON.fullmatch(media) is not None
+
+
+def is_file(media: str) -> bool:
+    """Whether a body of this media type is one file, given as a whole."""
+    return not (media in (URLENCODED, MULTIPART) or is_json(media) or _TEXT.fullmatch(media))
+
+
+def _body(operation: Operation, arguments: Mapping[str, Any]) -> Content | None:
+    """The body, or None where the operation has none or it is left out. Raises BadArguments."""
+    argument, media = operation.body_argument, operation.body
+    if not media or arguments.get(argument) is None:
+        if operation.body_required:
+            raise BadArguments(f"the argument {argument!r} is missing")
+        return None
+    value = arguments[argument]
+    if media == MULTIPART:
+        return multipart(argument, value, operation.fields, _text)
+    if is_file(media):
+        return file_content(argument, value, media)
+    if media == URLENCODED:
+        if not isinstance(value, dict):
+            raise BadArguments(f"the argument {argument!r} must be an object")
+        return Content(urlencode([(key, _text(each)) for key, item in value.items() for each in _items(item)]).encode(), media)
+    return Content((_text(value) if media.startswith("text/") else _json(value)).encode(), media)
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _line(parameter: Parameter, text: str) -> str:
+    if not text.isprintable() or not text.isascii():
+        raise BadArguments(f"the argument {parameter.argument!r} can't stand in a header")
+    return text
+
+
+def _text(value: Any) -> str:
+    """A plain value; what is nested deeper is JSON."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")

@@ -1,0 +1,1 @@
+"""Removal of secrets and of the upstream's internals from what callers may read."""

@@ -1,0 +1,213 @@
+"""What an agent says of its failure, as far as callers may hear it: plain sentences, and nothing of how the agent is built."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from adapters.contract import Canceled, Failed, Progress
+from adapters.redaction.reserved_metadata import N, noted
+from adapters.task import Message, Part, encode
+
+WORDS_MAX: Final = 4_000  # characters: who writes more of a failure writes a dump
+ROOM: Final = 12 << 10  # bytes of JSON that are looked at, of one failure
+WHY: Final = "; its own words are for operators alone"
+DETAIL_MAX: Final = 2_000  # characters for the log
+STACK_MAX: Final = 64 << 10  # characters in which a stack trace is looked for
+_SECRET: Final = re.compile(
+    r"(?<![\w-])(?>[\w-]*?eyJ)[\w-]{8,}+\.[\w-]|\b(?i:bearer|basic)\s+(?=\S*(?:\d|[a-z][A-Z]))[\w.~+/=-]{8,}"
+    r"|(?:^|[?&;#\s])(?i:[\w.-]{0,40}(?:token|secret|passw|pwd|signature|credential|(?:api|access|account|private)[_-]?key)[\w.-]{0,40}|sig)=\S"
+    r"|[?&#]code=\S"
+    r"|\b[spr]k[-_]\w[\w-]{15,}|\bgh[opsu]_\w{16,}|\bgithub_pat_\w{16,}|\bglpat-[\w-]{16,}|\bxox[abprs]-[\w-]{8,}"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[\w-]{30,}|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----"
+)
+_CODE: Final = r"\.(?:pyc?|pyx|[cm]?js|[jt]sx|ts|java|kt|scala|go|rs|rb|php|cs|cc|cpp|hpp|[ch]|swift|exs?|clj|lua|pl|sh|sql|so|dll|jar)"
+_OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_PORT: Final = r"(?:80|443|1433|1521|2181|3306|5432|5672|6379|8000|8080|8443|9000|9092|9200|11211|27017|50051)"
+_INNER: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        # stacks
+        r"(?i)\btrace_?back\b|\b(?:stack|back) ?trace\b|\bcore dumped\b|\bpanicked at\b|\bgoroutine \d",
+        rf'{_CODE}(?::\d|\(\d|["\'], line)|[/\\][\w.@-]+{_CODE}\b|\bFile "[^"\n]+", line \d|\bline \d+, in [\w<]',
+        # places
+        r"(?<![\w/)])/(?:[\w.@+~-]+/)+[\w.@+~-]*|(?<![\w/)])/(?:srv|home|usr|etc|var|opt|tmp|root|app|mnt|proc|sys|dev|lib|Users|Library)\b",
+        r"~/[\w.]|\.\.?/\w|\b[A-Za-z]:\\|\b[A-Z]:/\w|\\\\[\w.-]+\\",
+        # addresses
+        r"[A-Za-z0-9+.-]://",
+        rf"\b(?:{_OCTET}\.){{3}}{_OCTET}\b|(?<![\w:])(?:[0-9A-Fa-f]{{1,4}}:){{3,7}}[0-9A-Fa-f]{{1,4}}\b|\w::|::\w",
+        r"(?i)\b(?:[a-z0-9-]{1,63}\.){1,12}[a-z][a-z0-9-]{0,62}:\d{2,5}\b|\b[a-z]\w{0,62}(?:-\w{1,62}){1,12}:\d{3,5}\b",
+        rf"(?i)\b[a-z_]\w*:{_PORT}\b",
+        r"(?i)\blocalhost\b|\w\.(?:internal|intranet|local|localdomain|lan|corp|svc|cluster|home\.arpa|amazonaws\.com)\b|\barn:aws",
+        r"\b(?:ECONN[A-Z]+|ENOTFOUND|EAI_[A-Z]+|ETIMEDOUT|EACCES|ENOENT|EPERM|EPIPE|EHOSTUNREACH|getaddrinfo|Errno|errno|WinError|urlopen)\b",
+        r"HTTPS?ConnectionPool|\bfor url\b|(?i:<!doctype html|<html\b)",
+        # names in code
+        r"\b[a-z_][a-z0-9_]+(?:\.[a-z_][a-z0-9_]+){1,12}\.[A-Z]\w|\b[A-Za-z_]\w*\.(?:[A-Z]\w*)?(?:Error|Exception|Fault|Warning|Interrupt)\b",
+        r"(?<![\w$])[A-Za-z_$][\w$]*(?:\.[A-Za-z_$<][\w$>]*){1,12}\(",
+        r"\b[A-Z]\w*Exceptions?\b|\b[A-Z]\w*Error\s?[:(\[{'\"]|\b[A-Z](?=\w*[a-z])\w*\$[A-Za-z_]",
+        r"\b[a-z_]\w{2,}\.[A-Z][a-z0-9]+[A-Z]\w*(?!\w|\.\w)|\b[A-Z](?=\w*[a-z])\w+(?:\.[A-Z](?=\w*[a-z])\w+){2,}",
+        r"<class '|<(?:function|module|bound method|coroutine)\b|\b0x[0-9a-fA-F]{6,16}\b",
+        # databases
+        r"(?s)\bSELECT\b(?:(?!\bSELECT\b).){1,400}?\bFROM\b|\bUPDATE\b(?:(?!\bUPDATE\b).){1,200}?\bSET\b",
+        r"\b(?:INSERT INTO|DELETE FROM|(?:CREATE|ALTER|DROP) (?:TABLE|INDEX|VIEW))\b",
+        r"(?is)\bselect\b(?:(?!\bselect\b).){1,400}?\bfrom\s+\S+\s+(?:where|limit|join|order\s+by|group\s+by)\b|\binsert\s+into\s+\S+\s*\(",
+        r"(?is)\bupdate\s+\S+\s+set\s+\S+\s*=|\bdelete\s+from\s+\S+\s+where\b",
+        r"(?i)\bSQLSTATE\b|\[SQL\b|\bORA-\d{5}|\brelation \"|\bno such (?:table|column)\b|\bconstraint failed\b",
+        r"(?i)\bsyntax error at or near\b|\bviolates (?:\w+ ){1,3}constraint\b|\bpsycopg|\bsqlite3?\b|\bsqlalchemy\b",
+        # secrets by their names
+        r"(?i)\b\w*(?:passw(?:or)?d|pwd|secret|token|(?:api|access|account|private)[_-]?key|credential)s?[\"']?\s*[=:]\s*[\"']?\S",
+    )
+)
+_FRAMES: Final = ("Traceback (", 'File "', "  at ", "\tat ", "goroutine ", "panicked at ")  # without one of these there is no stack
+_STACK: Final = re.compile(  # of Python, the JVM, .NET, Node, Go, Rust
+    r'^Traceback \(most recent call last\):|^[ \t]+File "[^"\n]+", line \d|^goroutine \d+ \[[^\]\n]*\]:|^thread \'[^\'\n]*\' panicked at '
+    r"|^(?:[ ]{2}|\t)[ \t]*+at (?:(?=[^\s()]+\.)[^\s()]++\(|[^\n]{0,500}[^\d\s]:\d++:\d++\)?[ \t\r]*+$)",  # no step of it is taken twice
+    re.MULTILINE,
+)
+_MEMBER: Final = re.compile(
+    r"trace_?back|stack_?trace|back_?trace|^stack$|passw|pwd|secret|credential|(?:api|access|account|private)[_-]?key"
+    r"|authorization|cookie|token$",
+    re.IGNORECASE,
+)
+_PAGE: Final = re.compile(r"https://((?:[a-z0-9-]+\.)+[a-z]{2,})(?!\.?[\w:@-])(?:[/?#][^\s\"'<>]*)?", re.IGNORECASE)
+_PRIVATE: Final = frozenset(
+    (
+        "api",
+        "internal",
+        "intranet",
+        "local",
+        "localhost",
+        "localdomain",
+        "lan",
+        "corp",
+        "svc",
+        "cluster",
+        "vpc",
+        "staging",
+        "db",
+        "amazonaws",
+    )
+)
+
+
+def tells(words: str, address: str = "") -> bool:
+    """Whether words tell of files, code, hosts, databases or secrets. `address`: the agent's own URL, whose host is none of theirs.
+
+    A page that anybody can visit (https, a public name, no port) may be named. When in doubt they do.
+    """
+    if len(words) > WORDS_MAX or _SECRET.search(words):
+        return True
+    host = urlsplit(address).hostname or ""
+    if "." in host and re.search(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", words, re.IGNORECASE):
+        return True
+    rest = _PAGE.sub(_without_page, words)
+    return any(pattern.search(rest) for pattern in _INNER)
+
+
+def unwinds(words: str) -> bool:
+    """Whether a stack trace stands in words of several lines, not too far down. When in doubt none does."""
+    return "\n" in words and any(frame in words for frame in _FRAMES) and _STACK.search(words, 0, STACK_MAX) is not None
+
+
+def meanwhile(progress: Progress) -> Progress:
+    """What an agent says while it works, as callers may hear it: a message with a stack trace in it is for the log."""
+    message = progress.message
+    if message is None:
+        return progress
+    texts = [part.text for part in message.parts if isinstance(part.text, str)]
+    words = texts[0] if len(texts) == 1 else "\n".join(texts)
+    return replace(progress, message=None, detail=words[:DETAIL_MAX]) if unwinds(words) else progress
+
+
+class Sieve:
+    """Of one failure. `detail` is what callers do not get to see, for the log. Looks at so much, and lets nothing pass beyond that."""
+
+    def __init__(self, address: str = "") -> None:
+        self.detail = ""
+        self._address = address
+        self._room = ROOM
+
+    def message(self, message: Message) -> Message | None:
+        """All of its parts or none of it: beside a plain sentence, the lines of a trace that look like any others would pass.
+
+        Texts are looked at as lines and as one: what is told in pieces may be cut anywhere.
+        """
+        texts = [part.text for part in message.parts if isinstance(part.text, str)]
+        more = [
+            each for part in message.parts for each in (part.url, part.data, part.filename, _text_in(part)) if each and each is not UNSET
+        ]
+        if self._passes(["\n".join(texts), more]) and (len(texts) < 2 or not tells(_as_one(texts), self._address)):
+            return self.noted(message)
+        self._keep_back(message.parts)
+        return None
+
+    def metadata(self, metadata: Mapping[str, Any] | UnsetType) -> dict[str, Any] | UnsetType:
+        """Member by member; the same object where all of them pass."""
+        if not isinstance(metadata, dict):
+            return UNSET
+        shown = {name: value for name, value in metadata.items() if self._passes({name: value})}
+        if len(shown) == len(metadata):
+            return metadata
+        self._keep_back({name: value for name, value in metadata.items() if name not in shown})
+        return shown or UNSET
+
+    def noted(self, noun: N) -> N:
+        """A message, an artifact or a part with no more in its metadata than passes, nor in that of its parts."""
+        return noted(noun, self.metadata)
+
+    def _passes(self, value: Any) -> bool:
+        self._room -= len(encode(value)) + 1
+        return self._room >= 0 and not _inside(value, self._address)
+
+    def _keep_back(self, value: Any) -> None:
+        if len(self.detail) < DETAIL_MAX:
+            self.detail += encode(value)[: DETAIL_MAX - len(self.detail)].decode("utf-8", "replace")
+
+
+def undone(ending: Failed | Canceled, sieve: Sieve) -> Failed | Canceled:
+    """An ending with what callers may hear of the agent's words and metadata; the rest is for the log.
+
+    An ending of which callers may hear everything is returned unchanged.
+    """
+    message = ending.message and sieve.message(ending.message)
+    metadata = (sieve.metadata(dict(ending.metadata)) or None) if ending.metadata else None
+    unchanged = message is ending.message and metadata == (ending.metadata or None)
+    if isinstance(ending, Canceled):
+        return ending if unchanged else replace(ending, message=message, metadata=metadata)
+    if unchanged and not sieve.detail:
+        return ending
+    reason = ending.reason + WHY if ending.message and not message else ending.reason
+    return replace(ending, message=message, reason=reason, metadata=metadata, detail=f"{ending.detail} {sieve.detail}".strip())
+
+
+def _as_one(texts: list[str]) -> str:
+    """Sentences stay apart, as they do where they are told in one."""
+    return "".join(text + " " if text.endswith((".", "!", "?")) else text for text in texts)
+
+
+def _text_in(part: Part) -> str:
+    """Of a file; empty for one that is not text."""
+    if not isinstance(part.raw, str):
+        return ""
+    try:
+        return base64.b64decode(part.raw.replace("-", "+").replace("_", "/") + "==").decode()
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def _inside(value: Any, address: str) -> bool:
+    if isinstance(value, str):
+        return tells(value, address)
+    if isinstance(value, Mapping):
+        named = any(tells(name, address) or (member and _MEMBER.search(name)) for name, member in value.items())
+        return named or any(_inside(member, address) for member in value.values())
+    return isinstance(value, list | tuple) and any(_inside(member, address) for member in value)
+
+
+def _without_page(found: re.Match[str]) -> str:
+    return found[0] if _PRIVATE.intersection(found[1].lower().split(".")) else " "

@@ -1,0 +1,147 @@
+"""Takes the secrets that a call carried out of what comes back, however an upstream wrote them. Calls that carry none do not come here."""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, quote_plus
+
+import msgspec
+from msgspec import Raw
+
+from adapters.contract import Event, UpstreamFault
+from adapters.mcp_client.wire.messages import McpRefused
+from adapters.mcp_client.wire.peer import Listener, Listening, Peer
+
+E = TypeVar("E", bound=Event)
+SHORTEST: Final = 8  # what is shorter stands in texts by chance
+MASK: Final = b"***"
+_ESCAPE: Final = re.compile("%..")
+NAMES: Final = ("authorization", "cookie", "token", "secret", "key", "password", "credential", "delegation", "ticket")
+
+
+def secrets_of(headers: Mapping[str, str]) -> list[str]:
+    """What is secret in the headers of a call, with and without the name of its scheme, and what Basic wraps (RFC 7617 s2)."""
+    held = [value for name, value in headers.items() if any(part in name.lower() for part in NAMES)]
+    found = [text for value in held for text in (value, value.partition(" ")[2], *_unwrapped(value))]
+    return [text for text in dict.fromkeys(found) if len(text) >= SHORTEST]
+
+
+def _unwrapped(value: str) -> Sequence[str]:
+    """Name and password as they were before they became a header, and the password by itself."""
+    scheme, _, wrapped = value.strip().partition(" ")
+    if scheme.lower() != "basic":
+        return ()
+    try:
+        raw = base64.b64decode(wrapped.strip() + "==")
+    except binascii.Error:
+        return ()
+    pair = _text(raw)
+    return (pair, pair.partition(":")[2])
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def forms(secret: str) -> Iterator[bytes]:
+    """As it is, escaped in JSON (also as text of a document that is text in another) and in URLs, and in base64, alone or inside of
+    something longer.
+    """
+    yield secret.encode()
+    yield secret.replace("/", "\\/").encode()
+    for ascii_only in (True, False):
+        escaped = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
+        yield escaped.encode()
+        yield json.dumps(escaped, ensure_ascii=ascii_only)[1:-1].encode()
+    for written in (quote(secret, safe=""), quote_plus(secret)):
+        yield written.encode()
+        yield _ESCAPE.sub(lambda found: found[0].lower(), written).encode()
+    raw = secret.encode()
+    for before in range(3):
+        whole = base64.b64encode(bytes(before) + raw)
+        part = whole[-(-8 * before // 6) : 8 * (before + len(raw)) // 6]
+        yield part
+        yield part.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+class Scrubber:
+    """Nothing is copied where no secret stands."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        found = {form for secret in secrets for form in forms(secret)}
+        self._forms = sorted(found, key=len, reverse=True)
+
+    def bytes(self, raw: bytes) -> bytes:
+        for form in self._forms:
+            if form in raw:
+                raw = raw.replace(form, MASK)
+        return raw
+
+    def text(self, text: str) -> str:
+        return self.bytes(text.encode()).decode()
+
+    def event(self, event: E) -> E:
+        """An agent's event, read again only where something was taken out."""
+        raw = msgspec.json.encode(event)
+        clean = self.bytes(raw)
+        return event if clean is raw else msgspec.json.decode(clean, type=type(event))
+
+    def fault(self, error: Exception) -> None:
+        """What an exception tells the log and the client."""
+        if isinstance(error, UpstreamFault | McpRefused):
+            error.detail = self.text(error.detail)
+        if isinstance(error, McpRefused):
+            error.said = self.text(error.said)
+            error.data, error.server_data = self._value(error.data), self._value(error.server_data)
+
+    def _value(self, value: Any) -> Any:
+        return None if value is None else msgspec.json.decode(self.bytes(msgspec.json.encode(value)))
+
+    def peer(self, peer: Peer | None) -> Peer | None:
+        return None if peer is None else _CleanPeer(peer, self)
+
+    def listener(self, listener: Listener) -> Listener:
+        return _CleanListener(listener, self)
+
+
+def scrubber_of(headers: Mapping[str, str]) -> Scrubber | None:
+    """None where the headers carry no secret."""
+    secrets = secrets_of(headers)
+    return Scrubber(secrets) if secrets else None
+
+
+class _CleanPeer:
+    """Hears what a server says before it answers, without the secrets."""
+
+    def __init__(self, inner: Peer, scrubber: Scrubber) -> None:
+        self._inner = inner
+        self._scrubber = scrubber
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        return self._inner.capabilities
+
+    async def notify(self, method: str, params: Raw) -> None:
+        await self._inner.notify(method, Raw(self._scrubber.bytes(bytes(params))))
+
+    async def ask(self, method: str, params: Raw) -> Raw:
+        return await self._inner.ask(method, Raw(self._scrubber.bytes(bytes(params))))
+
+
+class _CleanListener(_CleanPeer):
+    def __init__(self, inner: Listener, scrubber: Scrubber) -> None:
+        super().__init__(inner, scrubber)
+        self._listener = inner
+
+    async def acknowledged(self, granted: Listening) -> None:
+        await self._listener.acknowledged(granted)
+
+
+_peer: type[Peer] = _CleanPeer
+_listener: type[Listener] = _CleanListener

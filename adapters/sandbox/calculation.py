@@ -1,0 +1,101 @@
+"""A calculation: what it may use, what came of it, and the tool that it is offered as."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from msgspec import Struct
+
+KIND: Final = "sandbox"  # of the registration, and its name
+TOOL: Final = "python"
+CODE_MAX: Final = 64 << 10  # bytes
+INPUTS_MAX: Final = 1 << 20  # bytes of JSON
+SECONDS_MAX: Final = 30.0
+
+
+class Limits(Struct, frozen=True):
+    """`output`: bytes of what is printed, and of the value as JSON, each."""
+
+    seconds: float = 1.0  # of execution; at most SECONDS_MAX
+    memory: int = 64 << 20  # bytes
+    output: int = 64 << 10
+
+
+USUAL: Final = Limits()
+
+
+class Wrong(Struct, frozen=True, omit_defaults=True):
+    """Why there is no value: a Python error's class, or one of TimeLimit, MemoryLimit, OutputLimit, NotJson, WorkerLost."""
+
+    type: str
+    message: str
+    line: int | None = None  # of the code, from 1
+
+
+class Calculated(Struct, frozen=True):
+    """`value` is JSON: None, bool, int, float, str, list, dict. `isolation` is what was in force."""
+
+    isolation: str
+    value: Any = None
+    output: str = ""
+    error: Wrong | None = None
+
+    def result(self) -> dict[str, Any]:
+        """The members that a program reads; without `value` when there is an error."""
+        return {"output": self.output, **({"error": self.error} if self.error else {"value": self.value})}
+
+
+class BadCalculation(Exception):
+    """What was asked can't be run at all; the text is safe to show."""
+
+
+class Busy(Exception):
+    """As many calculations run and wait as may."""
+
+
+class Calculator(Protocol):
+    """adapters/sandbox/worker.py."""
+
+    async def run(self, code: str, inputs: Mapping[str, Any], limits: Limits = USUAL) -> Calculated:
+        """Raises BadCalculation and Busy."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+DESCRIPTION: Final = (
+    "Runs Python code for calculations in isolation and returns the value of its last expression. It has math, json, re, datetime, "
+    "decimal, dataclasses and more of the standard library's pure parts; no files, no network, no environment, no processes, and no "
+    "classes that inherit. Each call begins afresh. It is given 1 second and 64 MiB. What is printed is returned too."
+)
+DEFINITION: Final[Mapping[str, Any]] = {
+    "name": TOOL,
+    "title": "Calculate in Python",
+    "description": DESCRIPTION,
+    "inputSchema": {
+        "type": "object",
+        "properties": {
+            "code": {
+                "type": "string",
+                "description": "Statements; the value of the last expression is returned.",
+                "maxLength": CODE_MAX,
+            },
+            "inputs": {"type": "object", "description": "Variables that the code finds: name -> JSON value."},
+        },
+        "required": ["code"],
+        "additionalProperties": False,
+    },
+    "outputSchema": {
+        "type": "object",
+        "properties": {
+            "value": {"description": "The value of the last expression, as JSON."},
+            "output": {"type": "string", "description": "What was printed."},
+            "error": {
+                "type": "object",
+                "properties": {"type": {"type": "string"}, "message": {"type": "string"}, "line": {"type": "integer"}},
+                "required": ["type", "message"],
+            },
+        },
+        "required": ["output"],
+    },
+    "annotations": {"readOnlyHint": True, "destructiveHint": False, "idempotentHint": True, "openWorldHint": False},
+}

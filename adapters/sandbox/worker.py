@@ -1,0 +1,215 @@
+"""Calculations in workers of their own: each gets a fresh one, which is gone afterwards, whatever the code did to it."""
+
+import asyncio
+import json
+import math
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic_monty import (
+    AsyncMonty,
+    AsyncMontySession,
+    CollectString,
+    MontyCrashedError,
+    MontyError,
+    MontyRuntimeError,
+    MontySyntaxError,
+    OSPolicy,
+    ResourceLimits,
+)
+
+from adapters.sandbox.calculation import (
+    CODE_MAX,
+    INPUTS_MAX,
+    SECONDS_MAX,
+    USUAL,
+    BadCalculation,
+    Busy,
+    Calculated,
+    Calculator,
+    Limits,
+    Wrong,
+)
+from adapters.sandbox.isolation import Isolation, launcher
+
+WAITING_MAX: Final = 64
+GRACE: Final = 0.5  # seconds that a worker has to stop by itself, before it is killed
+BACKSTOP: Final = 10.0  # seconds for all that is not execution: to start a worker, and to take its answer
+MESSAGE_MAX: Final = 1000  # characters
+NODES_MAX: Final = 20_000
+DEPTH_MAX: Final = 64
+EXACT: Final = 1 << 63
+CLOCKS: Final[OSPolicy] = {"sleep": "zero"}  # sleeping does not count as execution, so that it would outlast every limit
+
+
+class NotJson(Exception):
+    """The value can't be told as JSON; the text says why."""
+
+
+class TooLarge(NotJson):
+    """The value is larger than may be told."""
+
+
+KINDS: Final = {TimeoutError: "WorkerLost", NotJson: "NotJson", TooLarge: "OutputLimit"}
+
+
+class Sandbox:
+    """At most `workers` calculations at once. `folder` is where the program that starts workers is kept."""
+
+    def __init__(self, isolation: Isolation, folder: Path, workers: int) -> None:
+        self._isolation = isolation
+        self._folder = folder
+        self._room = asyncio.Semaphore(workers)
+        self._workers = workers
+        self._asked = 0
+        self._pool: AsyncMonty | None = None
+        self._opening = asyncio.Lock()
+
+    async def run(self, code: str, inputs: Mapping[str, Any], limits: Limits = USUAL) -> Calculated:
+        """Whatever the code does is told as a Calculated. Raises BadCalculation and Busy."""
+        _check(code, inputs, limits)
+        if self._asked >= self._workers + WAITING_MAX:
+            raise Busy
+        self._asked += 1
+        try:
+            async with self._room:
+                return await self._calculated(await self._opened(), code, inputs, limits)
+        finally:
+            self._asked -= 1
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.__aexit__(None, None, None)
+
+    async def _opened(self) -> AsyncMonty:
+        async with self._opening:
+            if self._pool is None:
+                program = await asyncio.to_thread(launcher, self._isolation, self._folder)
+                pool = AsyncMonty(
+                    binary_path=program,
+                    min_processes=0,
+                    max_processes=self._workers,
+                    max_checkouts_per_worker=1,
+                    feed_duration_limit_grace=GRACE,
+                )
+                self._pool = await pool.__aenter__()
+            return self._pool
+
+    async def _calculated(self, pool: AsyncMonty, code: str, inputs: Mapping[str, Any], limits: Limits) -> Calculated:
+        allowed: ResourceLimits = {"max_feed_duration_secs": limits.seconds, "max_memory": limits.memory}
+        printed = CollectString(limits.output)
+        session = pool.checkout(script_name="code", limits=allowed, os_policy=CLOCKS)
+        try:
+            async with asyncio.timeout(limits.seconds + BACKSTOP), session:
+                value = await _fed(session, code, inputs, printed)
+            return Calculated(self._isolation.kind, plain(value, limits.output), printed.output)
+        except MontyError as error:
+            wrong = _wrong(error, limits)
+        except (TimeoutError, NotJson) as error:
+            wrong = Wrong(KINDS[type(error)], str(error) or "no answer in time")
+        return Calculated(self._isolation.kind, None, printed.output[: limits.output], wrong)
+
+
+async def _fed(session: AsyncMontySession, code: str, inputs: Mapping[str, Any], printed: CollectString) -> Any:
+    """Whoever stops waiting ends the worker too."""
+    worker = session.worker_pid
+    try:
+        return await session.feed_run(code, inputs=dict(inputs), print_callback=printed)
+    except asyncio.CancelledError:
+        if worker is not None:
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+        raise
+
+
+def _check(code: str, inputs: Mapping[str, Any], limits: Limits) -> None:
+    if len(code.encode(errors="surrogatepass")) > CODE_MAX:
+        raise BadCalculation(f"code is longer than {CODE_MAX} bytes")
+    if "\x00" in code or any("\ud800" <= character <= "\udfff" for character in code):
+        raise BadCalculation("code has characters that no Python source has")
+    if unfit := next((name for name in inputs if not name.isidentifier()), None):
+        raise BadCalculation(f"inputs: {unfit[:64]!r} is no name of a variable")
+    if len(json.dumps(dict(inputs))) > INPUTS_MAX:
+        raise BadCalculation(f"inputs are larger than {INPUTS_MAX} bytes")
+    if not 0 < limits.seconds <= SECONDS_MAX:
+        raise BadCalculation(f"seconds must be more than 0 and at most {SECONDS_MAX:g}")
+
+
+def _wrong(error: MontyError, limits: Limits) -> Wrong:
+    if isinstance(error, MontyCrashedError):
+        late = error.timed_out
+        said = "it did not stop in time, and its worker was ended" if late else "its worker ended"
+        return Wrong("TimeLimit" if late else "WorkerLost", said)
+    inner, told = error.exception(), str(error.exception())[:MESSAGE_MAX]
+    frames = error.traceback() if isinstance(error, MontyRuntimeError | MontySyntaxError) else []
+    line = frames[-1].line if frames else None
+    if not frames and isinstance(inner, TimeoutError):
+        return Wrong("TimeLimit", f"it ran longer than {limits.seconds:g} s")
+    if isinstance(inner, MemoryError):
+        if not frames and told.endswith(f"> {limits.output} bytes"):
+            return Wrong("OutputLimit", f"it printed more than {limits.output} bytes")
+        return Wrong("MemoryLimit", f"it needs more than {limits.memory >> 20} MiB", line)
+    return Wrong(type(inner).__name__, told, line)
+
+
+def plain(value: Any, size: int) -> Any:
+    """A value as JSON that takes at most about `size` bytes. Raises NotJson and TooLarge.
+
+    What the code made may hold the same list many times over, so that all of it is counted while it is copied.
+    """
+    return _Plain(size).copied(value, 0)
+
+
+class _Plain:
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._nodes = NODES_MAX
+
+    def copied(self, value: Any, depth: int) -> Any:
+        self._nodes -= 1
+        if depth > DEPTH_MAX:
+            raise NotJson(f"the value is nested deeper than {DEPTH_MAX}")
+        if isinstance(value, dict):
+            self._spend(2)
+            return {self._key(key): self.copied(each, depth + 1) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            self._spend(2)
+            return [self.copied(each, depth + 1) for each in value]
+        return self._scalar(value)
+
+    def _scalar(self, value: Any) -> Any:
+        if isinstance(value, Decimal | datetime | date | time | timedelta):
+            value = str(value) if isinstance(value, Decimal | timedelta) else value.isoformat()
+        if isinstance(value, str):
+            self._spend(2 + len(value.encode(errors="replace")))
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise NotJson("a string with lone surrogates is no JSON")
+            return value
+        self._spend(8)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise NotJson(f"{value} is no JSON: return a string")
+        if isinstance(value, int) and not -EXACT <= value < EXACT:
+            raise NotJson("an integer of more than 64 bits can't be told exactly: return str(…)")
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        raise NotJson(f"a value of the type {type(value).__name__.removeprefix('Monty')[:64]} is no JSON")
+
+    def _key(self, key: Any) -> str:
+        if not isinstance(key, str):
+            raise NotJson("an object's names must be strings")
+        return str(self._scalar(key))
+
+    def _spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0 or self._nodes < 0:
+            raise TooLarge("the value is too large: return less of it")
+
+
+_: type[Calculator] = Sandbox

@@ -1,0 +1,186 @@
+"""Every MCP server behind one call, whether it is reached over HTTP or is a command of the configuration file."""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from adapters.contract import Call, UpstreamFault
+from adapters.mcp_client.pool import McpPool, speaks_initialize
+from adapters.mcp_client.probe import Probe
+from adapters.mcp_client.redaction import reveal
+from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, Said
+from adapters.mcp_client.wire.peer import Listener, Listening
+from adapters.oauth.authorized import Approach, McpOAuth, approach_of, with_headers
+from adapters.openapi.document import Api
+from adapters.openapi.tools import KIND, OpenApi
+from adapters.redaction.secrets import scrubber_of
+from adapters.sandbox.calculation import KIND as SANDBOX
+from adapters.sandbox.tools import SandboxTools
+from registry.cards.card import Registration
+
+STDIO: Final = "stdio:"
+AUTH: Final = "auth"
+COMMANDS_TENANT: Final = "default"  # which the configuration file is about
+
+
+class Commands(Protocol):
+    """What adapters/mcp_client/stdio.py offers; it is imported only where a command is configured."""
+
+    async def probe(self, name: str) -> Probe: ...
+
+    def said(self, name: str) -> list[str]: ...
+
+    async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
+
+    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None: ...
+
+    async def watch(self, name: str, changed: Callable[[], None]) -> None: ...
+
+    def tell(self, owner: str, session: str, said: Said) -> None: ...
+
+    async def leave(self, owner: str, session: str) -> None: ...
+
+    async def sweep(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class McpTools:
+    """The pool and, where there are any, the commands. Servers whose entry has `upstream.auth` are opened by `oauth`."""
+
+    def __init__(self, pool: McpPool, commands: Commands | None = None, apis: OpenApi | None = None, oauth: McpOAuth | None = None) -> None:
+        self._pool = pool
+        self._oauth = oauth
+        self._apis = apis
+        self._commands = commands
+        self.sandbox: SandboxTools | None = None  # where it is offered
+
+    async def probe(self, name: str, url: str, headers: Mapping[str, str], approach: Approach | None = None) -> Probe:
+        """What the server is. Raises UpstreamFault and EgressRefused, and ConsentNeeded where the approach has a Grant."""
+        if url.startswith(STDIO):
+            return await self._command().probe(name)
+        initialize = approach is not None and speaks_initialize(approach.upstream)
+        if self._oauth is None or approach is None or AUTH not in approach.upstream:
+            return await self._pool.probe(url, headers, initialize=initialize)
+        return await self._oauth.authorized(approach, lambda own: self._pool.probe(url, {**headers, **own}, initialize=initialize))
+
+    def said(self, target: Registration) -> list[str]:
+        """The last lines that a command wrote to its standard error, in this process of the gateway; none of any other server.
+
+        One that never started has no address.
+        """
+        is_command = self._commands is not None and target.tenant == COMMANDS_TENANT and target.url in (STDIO, "")
+        return self._commands.said(target.name) if self._commands is not None and is_command else []
+
+    async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> Api:
+        """The HTTP API that an OpenAPI document describes. Raises UpstreamFault, EgressRefused and DocumentUnchanged (see OpenApi.read)."""
+        return await self._api().read(source, headers, known)
+
+    async def call(self, call: Call, request: McpRequest) -> McpAnswer:
+        """Makes one request. Raises UpstreamFault, McpRefused, ConsentNeeded and EgressRefused; a result with isError is an answer."""
+        try:
+            if not call.target.upstream:
+                return await self._called(call, request)
+            if self._oauth is not None and AUTH in call.target.upstream:
+                return await self._oauth.authorized(approach_of(call), lambda own: self._cleaned(with_headers(call, own), request))
+            return await self._cleaned(call, request)
+        except McpRefused as refused:
+            reveal(refused, call.target.url)
+            raise
+
+    async def _cleaned(self, call: Call, request: McpRequest) -> McpAnswer:
+        """Without the secrets that the call carries, whatever the server does with them."""
+        scrubber = scrubber_of(call.headers)
+        if scrubber is None:
+            return await self._called(call, request)
+        try:
+            answer = await self._called(call, dataclasses.replace(request, peer=scrubber.peer(request.peer)))
+        except (UpstreamFault, McpRefused) as error:
+            scrubber.fault(error)
+            raise
+        return McpAnswer(scrubber.bytes(answer.result))
+
+    async def _called(self, call: Call, request: McpRequest) -> McpAnswer:
+        if call.target.kind == KIND:
+            return await self._api().call(call, request)
+        if self.sandbox is not None and call.target.kind == SANDBOX:
+            return await self.sandbox.call(call, request)
+        if call.target.url.startswith(STDIO):
+            return await self._command().call(call, request)
+        return await self._pool.call(call, request)
+
+    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None:
+        """Tells `listener` until the server ends the stream in order, then returns; cancel it to stop. Raises as `call` does.
+
+        Of `call` only the time to the acknowledgement is bounded. `session` is the front's, as in McpRequest.
+        """
+        if call.target.kind in (KIND, SANDBOX):
+            await listener.acknowledged(Listening())
+            await asyncio.Event().wait()  # it never says anything, and never ends a stream
+        elif call.target.url.startswith(STDIO):
+            await self._command().listen(call, wanted, listener, session)
+        elif self._oauth is not None and AUTH in call.target.upstream:
+            await self._oauth.authorized(approach_of(call), lambda own: self._heard(with_headers(call, own), wanted, listener, session))
+        else:
+            await self._heard(call, wanted, listener, session)
+
+    async def _heard(self, call: Call, wanted: Listening, listener: Listener, session: str) -> None:
+        scrubber = scrubber_of(call.headers) if call.target.upstream else None
+        await self._pool.listen(call, wanted, scrubber.listener(listener) if scrubber else listener, session)
+
+    async def watch(self, target: Registration, headers: Mapping[str, str], changed: Callable[[], None]) -> None:
+        """Calls `changed` whenever the server says that a list of its changed, until the stream breaks (UpstreamFault).
+
+        Returns where the server tells of no changes. `headers` are the gateway's own credentials there, as for `probe`.
+        """
+        if target.kind in (KIND, SANDBOX):
+            return
+        if self._oauth is not None and AUTH in target.upstream:
+            if not self._oauth.opens_by_itself(target.upstream):
+                return  # nobody's account is used without them
+            approach = Approach(target.tenant, target.name, target.url, target.upstream, None)
+            await self._oauth.authorized(approach, lambda own: self._pool.watch(target, {**headers, **own}, changed))
+        elif target.url.startswith(STDIO):
+            await self._command().watch(target.name, changed)
+        else:
+            await self._pool.watch(target, headers, changed)
+
+    def hints(self, hint: Callable[[str, str], None]) -> None:
+        """Has `hint` told tenant and name of a server that says in anybody's session that a list of its changed."""
+        self._pool.hints(lambda server: hint(*server.split("|", 1)))
+
+    def tell(self, owner: str, session: str, said: Said) -> None:
+        """Passes on what a client of the initialize era says, to the servers that its session has sessions with; nobody waits for it."""
+        self._pool.tell(owner, session, said)
+        if self._commands is not None:
+            self._commands.tell(owner, session, said)
+
+    async def leave(self, owner: str, session: str) -> None:
+        """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""
+        await self._pool.leave(owner, session)
+        if self._commands is not None:
+            await self._commands.leave(owner, session)
+
+    async def sweep(self) -> None:
+        """Closes idle sessions; to be called about once a minute."""
+        await self._pool.sweep()
+        if self._commands is not None:
+            await self._commands.sweep()
+
+    async def close(self) -> None:
+        await self._pool.close()
+        if self.sandbox is not None:
+            await self.sandbox.close()
+        if self._commands is not None:
+            await self._commands.close()
+
+    def _api(self) -> OpenApi:
+        if self._apis is None:
+            raise UpstreamFault("HTTP APIs are not called here")
+        return self._apis
+
+    def _command(self) -> Commands:
+        if self._commands is None:
+            raise UpstreamFault("No command is configured for this server")
+        return self._commands

@@ -1,0 +1,1 @@
+"""Guarded requests to upstreams: allowed addresses, connection pools, bounds, retries, circuit breakers."""

@@ -1,0 +1,281 @@
+"""The guard of every outgoing request: one long-lived session, vetted and pinned addresses, no redirects, bounded answers."""
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from ssl import SSLContext, create_default_context
+from typing import NamedTuple, TypedDict, Unpack
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from adapters.contract import Failure, Unreachable, UpstreamFault
+from adapters.upstream.host_names import SystemNames
+from adapters.upstream.http1 import Dropped, Fetched, NotConnected, Pool, Target, TooLarge, Ways
+from adapters.upstream.targets import EgressRefused, Targets
+
+__all__ = ["Bounds", "Egress", "EgressRefused", "Fetched", "Lookup", "Pinned", "Streamed"]
+
+CONNECTIONS = 400
+PER_HOST = 150  # so that a host that hangs does not take all of them
+CONNECT_SECONDS = 10.0
+IDLE_SECONDS = 4.0  # below the 5 s after which common servers drop a connection, so that a request seldom meets a closed one
+NAMES_SECONDS = 10
+KNOWN_MAX = 4096
+TIMEOUT = 60.0
+LIMIT = 8 << 20
+
+Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+class Pinned(NamedTuple):
+    """A target and the addresses that it stands for now, all of them vetted: connect to these and to no others."""
+
+    url: URL
+    addresses: tuple[str, ...]
+
+
+class Bounds(TypedDict, total=False):
+    """Limits of one request: `timeout` in seconds over all of it, `limit` in bytes of the answer (decompressed).
+
+    `idempotent`: a repetition does no harm, so a connection that the server closed meanwhile is met with one more try.
+    `fresh`: on a new connection, for what must not be lost with an old one, nor sent twice.
+    """
+
+    timeout: float
+    limit: int
+    idempotent: bool
+    fresh: bool
+
+
+class _VettedResolver(AbstractResolver):
+    """Resolves once and vets every address; aiohttp connects to these very addresses and to no others."""
+
+    def __init__(self, targets: Targets, lookup: Lookup) -> None:
+        self._targets = targets
+        self._lookup = lookup
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+        addresses = list(dict.fromkeys(await self._lookup(host, port)))
+        if not addresses:
+            raise OSError("the name has no address")
+        self._targets.vet(host, port, addresses)
+        return [
+            {"hostname": host, "host": text, "port": port, "proto": 0, "flags": int(socket.AI_NUMERICHOST)}
+            | {"family": socket.AF_INET6 if ":" in text else socket.AF_INET}  # type: ignore[misc]  # a union of dicts is no TypedDict
+            for text in addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class Egress:
+    """Sends requests to targets that are public or that the operator allowed.
+
+    Raises EgressRefused before a byte leaves, and UpstreamFault for whatever goes wrong afterwards.
+    """
+
+    def __init__(
+        self,
+        allow: Sequence[str] = (),
+        *,
+        lookup: Lookup | None = None,
+        tls: SSLContext | None = None,
+        connections: tuple[int, int] = (CONNECTIONS, PER_HOST),
+    ) -> None:
+        """`allow`: networks and host names that may be private. `tls` replaces the system's certificate authorities.
+
+        `connections`: how many at once, and how many of them to one host; 0 is without limit.
+        """
+        self._targets = Targets(allow)
+        self._resolver = _VettedResolver(self._targets, lookup or SystemNames())
+        self._tls = tls
+        self._connections = connections
+        self._known: dict[str, URL] = {}
+        self._asked: dict[str, Target] = {}
+        self._pool = Pool(Ways(self._addresses, self._authorities, CONNECT_SECONDS, IDLE_SECONDS), connections[0], connections[1])
+        self._session: aiohttp.ClientSession | None = None
+        self._lasting: Egress | None = None
+
+    def lasting(self) -> "Egress":
+        """The same guard for streams that last, which would take the places of short requests; whoever opens them counts them."""
+        if self._lasting is None:
+            self._lasting = Egress(tls=self._tls, connections=(0, 0))
+            self._lasting._targets, self._lasting._resolver = self._targets, self._resolver
+        return self._lasting
+
+    def check(self, url: str) -> URL:
+        """Vets what the text of a URL tells. Raises EgressRefused."""
+        return self._known.get(url) or self._learn(url)
+
+    async def vet(self, url: str) -> None:
+        """Vets the text, and every address that the name stands for now. Raises EgressRefused, or UpstreamFault when the name has none."""
+        await self.pinned(url)
+
+    async def pinned(self, url: str) -> Pinned:
+        """For whoever connects by other means than `request` and `stream`. Raises as `vet` does."""
+        target = self.check(url)
+        try:
+            found = await self._resolver.resolve(str(target.raw_host), target.port or 0)
+        except OSError as error:
+            raise _fault(NotConnected(error), url) from error
+        return Pinned(target, tuple(entry["host"] for entry in found))
+
+    async def fetch(self, url: str, *, limit: int = 1 << 20, timeout: float = 10.0) -> Fetched:  # noqa: ASYNC109 (covers reading too)
+        """GETs a small document."""
+        return await self.request("GET", url, headers={"Accept": "application/json"}, body=None, timeout=timeout, limit=limit)
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **bounds: Unpack[Bounds]) -> Fetched:
+        """Sends one request and reads the whole answer, whatever its status. Redirects are answers too."""
+        target = self._asked.get(url) or self._target(url)
+        within = (bounds.get("timeout", TIMEOUT), bounds.get("limit", LIMIT))
+        if bounds.get("fresh"):
+            self._pool.let_go(target)
+        try:
+            return await self._pool.exchange(target, method, headers, body, within)
+        except Dropped as error:
+            if not bounds.get("idempotent"):
+                raise _fault(error, url) from error
+        except (NotConnected, TooLarge, OSError, ValueError) as error:
+            raise _fault(error, url) from error
+        try:
+            return await self._pool.exchange(target, method, headers, body, within)
+        except (NotConnected, TooLarge, OSError, ValueError) as error:
+            raise _fault(error, url) from error
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: float,  # noqa: ASYNC109 (covers reading too)
+    ) -> AsyncIterator["Streamed"]:
+        """Sends one request and hands out the answer while it arrives; leaving the context ends it."""
+        target = self.check(url)
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS)
+        try:
+            session = self._session or self._open()
+            answer = await session.request(method, target, headers=headers, data=body, timeout=limits, allow_redirects=False)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _fault(error, url) from error
+        try:
+            yield Streamed(answer)
+        finally:
+            answer.release() if answer.content.at_eof() else answer.close()
+
+    async def close(self) -> None:
+        """Ends every connection."""
+        await self._pool.close()
+        if self._lasting is not None:
+            await self._lasting.close()
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    async def _addresses(self, host: str, port: int) -> Sequence[str]:
+        return [entry["host"] for entry in await self._resolver.resolve(host, port)]
+
+    def _authorities(self) -> SSLContext:
+        if self._tls is None:
+            self._tls = create_default_context()
+        return self._tls
+
+    def _target(self, url: str) -> Target:
+        if len(self._asked) >= KNOWN_MAX:
+            self._asked.clear()
+        target = self._asked[url] = Target.of(self.check(url))
+        return target
+
+    def _learn(self, url: str) -> URL:
+        target = self._targets.check(url)
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[url] = target
+        return target
+
+    def _open(self) -> aiohttp.ClientSession:
+        """On the first request, since a session belongs to a running event loop."""
+        connector = aiohttp.TCPConnector(
+            limit=self._connections[0],
+            limit_per_host=self._connections[1],
+            resolver=self._resolver,
+            ttl_dns_cache=NAMES_SECONDS,
+            keepalive_timeout=IDLE_SECONDS,
+            ssl=self._authorities(),
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "interlock"},
+            trust_env=False,
+            auto_decompress=True,
+        )
+        return self._session
+
+
+class Streamed:
+    """An answer that arrives: iterate over it for chunks of bytes."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+        self.status = answer.status
+        self.headers: Mapping[str, str] = answer.headers
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Chunks as they come, none empty. Raises UpstreamFault."""
+        content = self._answer.content
+        while True:
+            try:
+                chunk = await content.readany()
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                raise _fault(error) from error
+            if not chunk:
+                return
+            yield chunk
+
+    async def read(self, limit: int = LIMIT) -> bytes:
+        """The whole answer, at most `limit` bytes. Raises UpstreamFault."""
+        try:
+            return await _whole(self._answer, limit)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _fault(error) from error
+
+
+async def _whole(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    content = answer.content
+    body = await content.readany()
+    if len(body) <= limit and content.at_eof():
+        return body
+    chunks, size = [body], len(body)
+    while size <= limit:
+        chunk = await content.readany()
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(chunk)
+        size += len(chunk)
+    raise UpstreamFault("the upstream's answer is too large", f"more than {limit} bytes")
+
+
+def _fault(error: Exception, url: str = "") -> UpstreamFault:
+    cause = error.error if isinstance(error, NotConnected) else error
+    fault = _fault_of(cause)
+    fault.where = url.partition("?")[0].partition("#")[0]
+    fault.unsent = cause is not error or isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    return fault
+
+
+def _fault_of(error: Exception) -> UpstreamFault:
+    detail = f"{type(error).__name__}: {error}"[:500]
+    if isinstance(error, TooLarge):
+        return UpstreamFault("the upstream's answer is too large", str(error))
+    if isinstance(error, TimeoutError):
+        return Unreachable("the upstream did not answer in time", detail, Failure.LATE)
+    if isinstance(error, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError)):
+        cut = isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionResetError, Dropped))
+        return Unreachable("the upstream can't be reached", detail, Failure.CUT if cut else Failure.UNREACHABLE)
+    return UpstreamFault("the upstream's answer can't be read", detail, Failure.INVALID)

@@ -1,0 +1,198 @@
+"""Google ADK api_server: an app's runs on a session of one user, its long-running calls as prompts, their results as function responses."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, ClassVar, Final
+
+import msgspec
+from msgspec import UNSET
+
+from adapters.contract import AgentFault, Answer, ArtifactPiece, Ask, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
+from adapters.task import Artifact, Part
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
+from adapters.vendors.sdk.chat_content import question_in
+from adapters.vendors.sdk.connection import Line, Request, quoted
+from adapters.vendors.sdk.faults import FAILED, UNKNOWN, UPSTREAM
+from adapters.vendors.sdk.frames import End, Frame, JsonBody, SseFrame
+
+CONFIRMATION: Final = "adk_request_confirmation"
+CREDENTIAL: Final = "adk_request_credential"
+INPUT: Final = "adk_request_input"
+FIGURES: Final = {"input_tokens": "promptTokenCount", "output_tokens": "candidatesTokenCount", "total_tokens": "totalTokenCount"}
+CALLBACK: Final = {"type": "object", "properties": {"authResponseUri": {"type": "string"}}, "required": ["authResponseUri"]}
+YES_OR_NO: Final = {"type": "boolean"}
+STRUCTURED: Final = {"type": "object", "properties": {"confirmed": {"type": "boolean"}, "payload": {}}, "required": ["confirmed"]}
+
+
+class AdkOptions(VendorOptions):
+    """`app`: the folder's name of the agent."""
+
+    app: str
+
+
+class Adk:
+    """A session belongs to one user; an invocation is a turn, and goes on when its question is answered."""
+
+    kind: ClassVar[str] = "adk"
+    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.EACH)
+    options: ClassVar[type[VendorOptions]] = AdkOptions
+
+    async def describe(self, line: Line[AdkOptions]) -> AgentFacts:
+        app = line.options.app
+        about = await line.ask(Request("GET", f"/apps/{quoted(app)}/app-info", also=(404,)))
+        if about.status == 404 and app not in await line.json(Request("GET", "/list-apps")):
+            raise AgentFault(UPSTREAM, UNKNOWN, "no such app")
+        known = about.value if about.status != 404 else {}
+        return AgentFacts(known.get("rootAgentName") or app, known.get("description") or f"The ADK agent {app}.")
+
+    async def run(self, turn: Turn, line: Line[AdkOptions]) -> AsyncIterator[Event]:
+        sessions = f"/apps/{quoted(line.options.app)}/users/{quoted(line.user)}/sessions"
+        session = (turn.ref.context_id if turn.ref else "") or str((await line.json(Request("POST", sessions, {})))["id"])
+        yield Ref(VendorRef(session))
+        said = {"role": "user", "parts": [_result(each) for each in turn.answers] or [_part(part) for part in turn.message.parts]}
+        body = {"appName": line.options.app, "userId": line.user, "sessionId": session, "newMessage": said}
+        request = Request("POST", "/run_sse", {**body, "streaming": True}) if turn.stream else Request("POST", "/run", body)
+        reader = AdkReader(session)
+        async with aclosing(read(reader, line.frames(request))) as events:
+            async for event in events:
+                if isinstance(event, Ask | Done):
+                    for name, version in reader.saved.items():
+                        path = f"{sessions}/{quoted(session)}/artifacts/{quoted(name)}?version={int(version)}"
+                        found = await line.ask(Request("GET", path, also=(404,)))
+                        if found.status != 404:
+                            yield ArtifactPiece(Artifact(f"{name}:{version}", tuple(_said(found.value)), name=name))
+                yield event
+
+    async def cancel(self, ref: VendorRef, line: Line[AdkOptions]) -> CancelOutcome:
+        """There is no word for it; an invocation ends when its connection does."""
+        return CancelOutcome.UNSUPPORTED
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if isinstance(part.text, str):
+        return {"text": part.text}
+    kind = {"mimeType": part.media_type or "application/octet-stream"}
+    if isinstance(part.raw, str):
+        return {"inlineData": {**kind, "data": part.raw}}
+    if isinstance(part.url, str):
+        return {"fileData": {**kind, "fileUri": part.url}}
+    return {"text": msgspec.json.encode(None if part.data is UNSET else part.data).decode()}
+
+
+def _result(answer: Answer) -> dict[str, Any]:
+    """An answer as the result of the call that asked."""
+    call, value = answer.prompt.token, answer.value
+    if call["name"] == CONFIRMATION and isinstance(value, bool):
+        value = {"confirmed": value}
+    elif call["name"] == CREDENTIAL:
+        value = _authorized(call["config"], value)
+    response = value if isinstance(value, dict) else {"result": value}
+    return {"functionResponse": {"id": answer.prompt.id, "name": call["name"], "response": response}}
+
+
+def _authorized(config: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
+    """The request for a credential, with the address that the person came back to."""
+    exchanged = config.get("exchangedAuthCredential") or {}
+    oauth2 = {**(exchanged.get("oauth2") or {}), "authResponseUri": value["authResponseUri"]}
+    return {**config, "exchangedAuthCredential": {**exchanged, "oauth2": oauth2}}
+
+
+class AdkReader:
+    """Of events, in an array or in a stream. There is no end marker: the end of the body is it, unless a text is in pieces still."""
+
+    def __init__(self, session: str) -> None:
+        self._session = session
+        self._invocation = ""
+        self._partial: dict[str, tuple[str, str]] = {}  # author -> artifact and text of the event that arrives in pieces
+        self._prompts: dict[str, Prompt] = {}
+        self._figures: dict[str, int] = {}
+        self._model = ""
+        self.saved: dict[str, int] = {}  # files that the agent saved -> version
+
+    def take(self, frame: Frame) -> Iterator[Event]:
+        match frame:
+            case JsonBody(value):
+                for event in value:
+                    yield from self._event(event)
+            case SseFrame("" | "message"):
+                yield from self._event(frame.json())
+            case End() if self._invocation and not self._partial:
+                prompts = tuple(self._prompts.values())
+                yield Ask(prompts=prompts) if prompts else Done(metadata=usage(self._model, **self._figures))
+
+    def _event(self, event: Mapping[str, Any]) -> Iterator[Event]:
+        if event.get("error") or event.get("errorCode"):
+            yield Failed(FAILED, detail=str(event.get("error") or f"{event['errorCode']}: {event.get('errorMessage')}"))
+            return
+        invocation = event.get("invocationId") or self._invocation
+        if invocation != self._invocation:
+            self._invocation = invocation
+            yield Ref(VendorRef(self._session, invocation))
+        content = event.get("content") or {}
+        if event.get("author") == "user":
+            return
+        parts = list(_said(*content.get("parts") or ()))
+        key = f"{event.get('author')} {event.get('branch')}"
+        if event.get("partial"):
+            yield from self._piece(key, str(event["id"]), "".join(part.text for part in parts if isinstance(part.text, str)))
+            return
+        yield from self._whole(key, str(event.get("id")), parts)
+        self._noted(event, content.get("parts") or ())
+
+    def _piece(self, key: str, name: str, text: str) -> Iterator[Event]:
+        if text:
+            known, before = self._partial.get(key, (name, ""))
+            self._partial[key] = (known, before + text)
+            yield ArtifactPiece(Artifact(known, (Part(text=text),)), append=bool(before), last_chunk=False)
+
+    def _whole(self, key: str, name: str, parts: list[Part]) -> Iterator[Event]:
+        """An event again that came in pieces takes their place, where it says something else."""
+        known, before = self._partial.pop(key, (name, ""))
+        if parts and not (before and [part.text for part in parts] == [before]):
+            yield ArtifactPiece(Artifact(known, tuple(parts)))
+
+    def _noted(self, event: Mapping[str, Any], parts: Any) -> None:
+        waiting = event.get("longRunningToolIds") or ()
+        for call in (part["functionCall"] for part in parts if part.get("functionCall")):
+            if call.get("id") in waiting or call["name"] in (INPUT, CREDENTIAL):
+                self._prompts[call["id"]] = _prompt(call)
+        self.saved |= (event.get("actions") or {}).get("artifactDelta") or {}
+        figures = event.get("usageMetadata") or {}
+        for name, theirs in FIGURES.items():
+            if theirs in figures:
+                self._figures[name] = self._figures.get(name, 0) + figures[theirs]
+        self._model = event.get("modelVersion") or self._model
+
+
+def _said(*parts: Mapping[str, Any]) -> Iterator[Part]:
+    """What parts say to people: no thoughts, no calls, no results of tools."""
+    for part in parts:
+        if part.get("thought"):
+            continue
+        if part.get("text"):
+            yield Part(text=part["text"])
+        elif blob := part.get("inlineData"):
+            data = blob["data"].replace("-", "+").replace("_", "/")
+            yield Part(raw=data, media_type=blob.get("mimeType") or "", filename=blob.get("displayName") or "")
+        elif file := part.get("fileData"):
+            yield Part(url=file["fileUri"], media_type=file.get("mimeType") or "", filename=file.get("displayName") or "")
+
+
+def _prompt(call: Mapping[str, Any]) -> Prompt:
+    name, args, token = call["name"], call.get("args") or {}, {"name": call["name"]}
+    if name == CONFIRMATION:
+        asked = args.get("toolConfirmation") or {}
+        structured = asked.get("payload") is not None
+        data = {"call": args.get("originalFunctionCall"), **({"payload": asked["payload"]} if structured else {})}
+        return Prompt(call["id"], asked.get("hint") or "", data, STRUCTURED if structured else YES_OR_NO, PromptKind.APPROVAL, token=token)
+    if name == CREDENTIAL:
+        oauth2 = (args["authConfig"].get("exchangedAuthCredential") or {}).get("oauth2") or {}
+        kept = {**token, "config": args["authConfig"]}
+        return Prompt(call["id"], schema=CALLBACK, kind=PromptKind.AUTH, url=oauth2.get("authUri") or "", token=kept)
+    if name == INPUT:
+        wanted = args.get("responseSchema") or args.get("response_schema")
+        return Prompt(call["id"], args.get("message") or "", args.get("payload"), wanted, token=token)
+    return Prompt(call["id"], question_in(args), {"call": name, "args": args}, token=token)
+
+
+_: type[Vendor] = Adk

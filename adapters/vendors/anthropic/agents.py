@@ -1,0 +1,126 @@
+"""Anthropic's managed agents (beta): a session's events, heard before anything is said; idle is an end only where nobody is waited for."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
+from typing import Any, ClassVar, Final
+
+from msgspec import UNSET
+from pydantic import Field
+
+from adapters.contract import Answer, Event, Failed, PromptKind, Ref, Turn, UpstreamFault, VendorRef
+from adapters.task import Part
+from adapters.vendors.anthropic.managed_session import SessionReader
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
+from adapters.vendors.sdk.chat_content import as_text
+from adapters.vendors.sdk.connection import Line, Request, quoted
+from adapters.vendors.sdk.faults import SESSION_LOST
+from adapters.vendors.sdk.frames import Frame, Head
+from adapters.vendors.sdk.model_failures import FOREIGN
+
+VERSION: Final = {"anthropic-version": "2026-10-21", "anthropic-beta": "managed-agents-2026-04-01"}
+PREVIEWS: Final = "?event_deltas%5B%5D=agent.message"
+INTERRUPT: Final = {"type": "user.interrupt"}
+AT_WORK: Final = ("running", "rescheduling")
+STOPPING: Final = 0.25  # seconds between questions whether an interrupted session has stopped
+LOOKS: Final = 20
+
+
+class ManagedOptions(VendorOptions):
+    """`agent` and `environment`: their ids; `version` of the agent, without one the latest; `vaults`: ids of what it may use."""
+
+    agent: str = Field(min_length=1)
+    environment: str = Field(min_length=1)
+    version: int | str | None = None
+    vaults: tuple[str, ...] = ()
+
+
+class AnthropicAgents:
+    """A session is a conversation. Its events are told once, so whoever sends something listens first."""
+
+    kind: ClassVar[str] = "anthropic-agents"
+    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
+    options: ClassVar[type[VendorOptions]] = ManagedOptions
+
+    async def describe(self, line: Line[ManagedOptions]) -> AgentFacts:
+        about = await line.json(_request("GET", f"/v1/agents/{quoted(line.options.agent)}"))
+        name = str(about["name"])
+        return AgentFacts(name, str(about.get("description") or f"The managed agent {name}."))
+
+    async def run(self, turn: Turn, line: Line[ManagedOptions]) -> AsyncIterator[Event]:
+        session = (turn.ref.context_id if turn.ref else "") or await _begun(line)
+        yield Ref(VendorRef(session, session))
+        words = {"type": "user.message", "content": [_block(part) for part in turn.message.parts]}
+        said = [_result(answer) for answer in turn.answers] or [words]
+        async with aclosing(read(SessionReader(), _heard(line, session, said, turn.stream))) as events:
+            async for event in events:
+                if isinstance(event, Failed) and event.reason == FOREIGN:
+                    await _given_up(line, session)
+                elif isinstance(event, Failed) and event.kind == SESSION_LOST:
+                    yield Ref(VendorRef(session, session, over=True))
+                yield event
+
+    async def cancel(self, ref: VendorRef, line: Line[ManagedOptions]) -> CancelOutcome:
+        """An interrupt is taken in; that it worked is in the session's status, a little later."""
+        place = f"/v1/sessions/{quoted(ref.context_id)}"
+        if ref.prompts:
+            return CancelOutcome.UNSUPPORTED  # it waits, so there is nothing to be stopped
+        if (await line.json(_request("GET", place)))["status"] not in AT_WORK:
+            return CancelOutcome.TOO_LATE
+        await line.ask(_request("POST", f"{place}/events", {"events": [INTERRUPT]}))
+        looks = 0
+        async with aclosing(line.polled(_request("GET", place), STOPPING)) as sessions:
+            async for session in sessions:
+                if session["status"] not in AT_WORK:
+                    return CancelOutcome.CANCELED if session["status"] == "idle" else CancelOutcome.TOO_LATE
+                looks += 1
+                if looks == LOOKS:
+                    break
+        return CancelOutcome.UNKNOWN
+
+
+def _request(method: str, path: str, body: Any = UNSET) -> Request:
+    return Request(method, path, body, VERSION)
+
+
+async def _given_up(line: Line[ManagedOptions], session: str) -> None:
+    """Interrupts a turn that nobody can answer. The turn has failed, whether the agent takes this or not."""
+    with suppress(UpstreamFault):
+        await line.ask(_request("POST", f"/v1/sessions/{quoted(session)}/events", {"events": [INTERRUPT]}))
+
+
+async def _begun(line: Line[ManagedOptions]) -> str:
+    options = line.options
+    agent = options.agent if options.version is None else {"type": "agent", "id": options.agent, "version": options.version}
+    body = {"agent": agent, "environment_id": options.environment, "metadata": {"user": line.user}}
+    return str((await line.json(_request("POST", "/v1/sessions", body | ({"vault_ids": options.vaults} if options.vaults else {}))))["id"])
+
+
+async def _heard(line: Line[ManagedOptions], session: str, said: list[dict[str, Any]], watched: bool) -> AsyncGenerator[Frame, None]:
+    """The events of a session, to which something is said once they are listened to."""
+    path = f"/v1/sessions/{quoted(session)}/events"
+    async with aclosing(line.frames(_request("GET", f"{path}/stream{PREVIEWS if watched else ''}"))) as frames:
+        async for frame in frames:
+            yield frame
+            if isinstance(frame, Head):
+                await line.ask(_request("POST", path, {"events": said}))
+
+
+def _block(part: Part) -> dict[str, Any]:
+    if isinstance(part.text, str):
+        return {"type": "text", "text": part.text}
+    form = "image" if part.media_type.startswith("image/") else "document"
+    if isinstance(part.raw, str):
+        return {"type": form, "source": {"type": "base64", "media_type": part.media_type or "application/octet-stream", "data": part.raw}}
+    if isinstance(part.url, str):
+        return {"type": form, "source": {"type": "url", "url": part.url}}
+    return {"type": "text", "text": as_text(None if part.data is UNSET else part.data)}
+
+
+def _result(answer: Answer) -> dict[str, Any]:
+    if answer.prompt.kind is PromptKind.APPROVAL:
+        return {"type": "user.tool_confirmation", "tool_use_id": answer.prompt.id, "result": "allow" if answer.value else "deny"}
+    content = [{"type": "text", "text": as_text(answer.value)}]
+    return {"type": "user.custom_tool_result", "custom_tool_use_id": answer.prompt.id, "content": content}
+
+
+_: type[Vendor] = AnthropicAgents

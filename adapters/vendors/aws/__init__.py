@@ -1,0 +1,1 @@
+"""Agents of Amazon Bedrock and of AgentCore Runtime, and the request signatures of AWS."""

@@ -1,0 +1,61 @@
+"""A2A agents in AgentCore Runtime: every request of one conversation names the runtime's session, whose machine holds the conversation."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any, Final, cast
+from uuid import uuid4
+
+from msgspec.structs import replace
+
+from adapters.contract import Adapter, Call, Event, Reattachable, Ref, Turn, VendorRef, Watcher
+from adapters.task import Task
+from adapters.upstream.live_headers import with_more
+
+HEADER: Final = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
+SESSION: Final = "agentcore_session"  # in what a VendorRef keeps
+
+
+class AgentCoreSessions:
+    """An Adapter and a Watcher around the one of A2A. The session's id is made with the first turn and kept with the conversation."""
+
+    def __init__(self, inner: Any, new_id: Callable[[], str] = lambda: str(uuid4())) -> None:
+        self._inner = inner
+        self._new_id = new_id
+
+    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        session = _session_of(turn.ref) or self._new_id()
+        events = cast("AsyncGenerator[Event, None]", self._inner.run(turn, _in_session(call, session)))
+        async with aclosing(events) as arriving:
+            async for event in arriving:
+                yield Ref(replace(event.ref, kept={SESSION: session})) if isinstance(event, Ref) else event
+
+    async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
+        session = _session_of(ref)
+        events = cast("AsyncGenerator[Event, None]", self._inner.watch(ref, _in_session(call, session)))
+        async with aclosing(events) as arriving:
+            async for event in arriving:
+                yield Ref(replace(event.ref, kept={SESSION: session})) if isinstance(event, Ref) else event
+
+    async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
+        session = _session_of(turn.ref)
+        events = cast("AsyncGenerator[Event, None]", self._inner.reattach(turn, known, _in_session(call, session)))
+        async with aclosing(events) as arriving:
+            async for event in arriving:
+                yield Ref(replace(event.ref, kept={SESSION: session})) if isinstance(event, Ref) else event
+
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        return bool(await self._inner.cancel(ref, _in_session(call, _session_of(ref))))
+
+
+def _session_of(ref: VendorRef | None) -> str:
+    kept = (ref.kept if ref else None) or {}
+    return str(kept.get(SESSION) or "")
+
+
+def _in_session(call: Call, session: str) -> Call:
+    return replace(call, headers=with_more(call.headers, {HEADER: session})) if session else call
+
+
+_: type[Adapter] = AgentCoreSessions
+_reattaches: type[Reattachable] = AgentCoreSessions
+_watches: type[Watcher] = AgentCoreSessions

@@ -1,0 +1,192 @@
+"""Amazon Bedrock Agents by InvokeAgent: chunks, files, citations, and control that is handed back as prompts."""
+
+import base64
+import codecs
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, ClassVar, Final
+
+from msgspec import UNSET
+
+from adapters.contract import CITATIONS, Answer, ArtifactPiece, Ask, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
+from adapters.task import Artifact, Part
+from adapters.vendors.aws.eventstream import CONTENT_TYPE, DECODERS
+from adapters.vendors.aws.signing import AwsOptions, signed
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
+from adapters.vendors.sdk.chat_content import as_text
+from adapters.vendors.sdk.connection import Line, Request, quoted
+from adapters.vendors.sdk.faults import fault_of
+from adapters.vendors.sdk.frames import End, EventMessage, Frame, parsed
+
+ANSWER: Final = "answer"
+YES_OR_NO: Final = {"type": "boolean"}
+DECIDED: Final = {"type": "object", "properties": {"approved": YES_OR_NO, "result": {}}, "required": ["approved"]}
+WANTED: Final = {  # by what an agent waits for
+    "RESULT": (None, PromptKind.INPUT),
+    "USER_CONFIRMATION": (YES_OR_NO, PromptKind.APPROVAL),
+    "USER_CONFIRMATION_AND_RESULT": (DECIDED, PromptKind.APPROVAL),
+}
+STATUSES: Final = {  # of exceptions that come in the stream; any other is the agent's failure
+    "accessDeniedException": 403,
+    "conflictException": 409,
+    "modelNotReadyException": 429,
+    "resourceNotFoundException": 404,
+    "serviceQuotaExceededException": 429,
+    "throttlingException": 429,
+    "validationException": 400,
+}
+
+
+class BedrockOptions(AwsOptions):
+    """`agent` and `alias`: their ids. `memory`: the agent remembers each person. `traces` tell the usage."""
+
+    agent: str
+    alias: str
+    memory: bool = False
+    traces: bool = False
+
+
+class Bedrock:
+    """A session is a conversation, and its id is the gateway's. A run has no id, and can't be stopped."""
+
+    kind: ClassVar[str] = "bedrock"
+    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
+    options: ClassVar[type[VendorOptions]] = BedrockOptions
+
+    async def describe(self, line: Line[BedrockOptions]) -> AgentFacts:
+        """What agents are is told by another service, with other permissions: nobody is asked."""
+        return AgentFacts(line.options.agent, f"The Bedrock agent {line.options.agent}.")
+
+    async def run(self, turn: Turn, line: Line[BedrockOptions]) -> AsyncIterator[Event]:
+        options = line.options
+        yield Ref(VendorRef(turn.session))
+        session = f"/agents/{quoted(options.agent)}/agentAliases/{quoted(options.alias)}/sessions/{quoted(turn.session)}"
+        request = Request("POST", f"{session}/text", _body(turn, line), headers={"accept": CONTENT_TYPE})
+        frames = line.frames(await signed(request, line, "bedrock"), DECODERS)
+        async with aclosing(read(AgentReader(), frames)) as events:
+            async for event in events:
+                yield event
+
+    async def cancel(self, ref: VendorRef, line: Line[BedrockOptions]) -> CancelOutcome:
+        return CancelOutcome.UNSUPPORTED
+
+
+def _body(turn: Turn, line: Line[BedrockOptions]) -> dict[str, Any]:
+    body: dict[str, Any] = {"enableTrace": True} if line.options.traces else {}
+    if turn.stream:
+        body["streamingConfigurations"] = {"streamFinalResponse": True}
+    if line.options.memory:
+        body["memoryId"] = line.user
+    if turn.answers:
+        results = [_result(answer) for answer in turn.answers]
+        invocation = turn.answers[0].prompt.token["invocation"]
+        return body | {"sessionState": {"invocationId": invocation, "returnControlInvocationResults": results}}
+    parts = turn.message.parts
+    files = [_file(part) for part in parts if isinstance(part.raw, str)]
+    text = "\n".join(_text(part) for part in parts if not isinstance(part.raw, str))
+    return body | {"inputText": text} | ({"sessionState": {"files": files}} if files else {})
+
+
+def _text(part: Part) -> str:
+    if isinstance(part.text, str):
+        return part.text
+    return part.url if isinstance(part.url, str) else as_text(part.data)
+
+
+def _file(part: Part) -> dict[str, Any]:
+    content = {"data": part.raw, "mediaType": part.media_type or "application/octet-stream"}
+    return {"name": part.filename or "file", "useCase": "CHAT", "source": {"sourceType": "BYTE_CONTENT", "byteContent": content}}
+
+
+def _result(answer: Answer) -> dict[str, Any]:
+    """Whoever is denied gets no result."""
+    token, value = answer.prompt.token, answer.value
+    told = dict(token["call"])
+    if token["wants"] != "RESULT":
+        told["confirmationState"] = "CONFIRM" if value is True or (isinstance(value, dict) and value["approved"]) else "DENY"
+    if token["wants"] == "USER_CONFIRMATION_AND_RESULT":
+        value = value.get("result", "")
+    if token["wants"] != "USER_CONFIRMATION" and told.get("confirmationState") != "DENY":
+        told["responseBody"] = {"TEXT" if token["as"] == "functionResult" else "application/json": {"body": as_text(value)}}
+    return {token["as"]: told}
+
+
+class AgentReader:
+    """There is no end marker: the end of the body is it, once anything was said."""
+
+    def __init__(self) -> None:
+        self._text = codecs.getincrementaldecoder("utf-8")("replace")
+        self._begun = False
+        self._whole = False
+        self._prompts: dict[str, Prompt] = {}
+        self._tokens = [0, 0]  # of input, and of output
+
+    def take(self, frame: Frame) -> Iterator[Event]:
+        if isinstance(frame, EventMessage):
+            if frame.headers.get(":message-type") == "event":
+                yield from self._event(frame.headers.get(":event-type"), parsed(frame.payload))
+            else:
+                yield _broken(frame)
+        elif isinstance(frame, End):
+            if self._prompts:
+                yield Ask(prompts=tuple(self._prompts.values()))
+            elif self._whole:
+                yield Done(metadata=usage(input_tokens=self._tokens[0], output_tokens=self._tokens[1]) if any(self._tokens) else None)
+
+    def _event(self, kind: Any, told: Mapping[str, Any]) -> Iterator[Event]:
+        match kind:
+            case "chunk":
+                cited = list(_citations((told.get("attribution") or {}).get("citations") or ()))
+                part = Part(text=self._text.decode(base64.b64decode(told["bytes"])), metadata={CITATIONS: cited} if cited else UNSET)
+                yield ArtifactPiece(Artifact(ANSWER, (part,)), append=self._begun, last_chunk=False)
+                self._begun = self._whole = True
+            case "files":
+                for file in told["files"]:
+                    yield ArtifactPiece(Artifact(file["name"], (Part(raw=file["bytes"], media_type=file["type"], filename=file["name"]),)))
+                self._whole = True
+            case "returnControl":
+                for number, each in enumerate(told["invocationInputs"], 1):
+                    prompt = _prompt(told["invocationId"], number, each)
+                    self._prompts[prompt.id] = prompt
+            case "trace":
+                self._count(told.get("trace") or {})
+
+    def _count(self, trace: Mapping[str, Any]) -> None:
+        for step in trace.values():
+            used = (((step or {}).get("modelInvocationOutput") or {}).get("metadata") or {}).get("usage") or {}
+            self._tokens[0] += used.get("inputTokens", 0)
+            self._tokens[1] += used.get("outputTokens", 0)
+
+
+def _broken(message: EventMessage) -> Failed:
+    kind = str(message.headers.get(":exception-type") or message.headers.get(":error-code"))
+    fault = fault_of(STATUSES.get(kind, 500), {}, kind.encode() + b" " + message.payload)
+    return Failed(fault.public, detail=fault.detail, kind=fault.kind)  # not to be tried again: the agent has begun
+
+
+def _prompt(invocation: str, number: int, given: Mapping[str, Any]) -> Prompt:
+    function = given.get("functionInvocationInput")
+    call = function or given["apiInvocationInput"]
+    wants = call.get("actionInvocationType") or "RESULT"
+    schema, kind = WANTED[wants]
+    same = {name: call[name] for name in ("actionGroup", "function", "apiPath", "httpMethod", "agentId") if call.get(name)}
+    name = call["function"] if function else f"{call['httpMethod']} {call['apiPath']}"
+    data = {**same, "parameters": {each["name"]: each.get("value") for each in call.get("parameters") or ()}}
+    if call.get("requestBody"):
+        data["requestBody"] = call["requestBody"]
+    token = {"invocation": invocation, "as": "functionResult" if function else "apiResult", "wants": wants, "call": same}
+    text = f"What does {name} answer?" if kind is PromptKind.INPUT else f"Approve {name}?"
+    return Prompt(f"{invocation}.{number}", text, data, schema, kind, token=token)
+
+
+def _citations(citations: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for citation in citations:
+        for reference in citation.get("retrievedReferences") or ():
+            places = [place for place in (reference.get("location") or {}).values() if isinstance(place, dict)]
+            url = next((place[name] for place in places for name in ("uri", "url") if place.get(name)), None)
+            found = {"url": url, "text": (reference.get("content") or {}).get("text")}
+            if any(found.values()):
+                yield {name: value for name, value in found.items() if value}
+
+
+_: type[Vendor] = Bedrock

@@ -1,0 +1,88 @@
+"""Signatures of AWS (Signature Version 4), made with the operator's credential: a named one, or the machine's own."""
+
+import asyncio
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.exceptions import BotoCoreError
+from botocore.session import Session
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
+
+from adapters.contract import UpstreamFault
+from adapters.upstream.aws_access import AwsAccess, region_in
+from adapters.vendors.sdk.agent import VendorOptions
+from adapters.vendors.sdk.connection import JSON, Line, Request
+
+NO_CREDENTIAL: Final = "The gateway has no credential for the agent"
+
+
+class AwsOptions(AwsAccess, VendorOptions):
+    """What every agent of a vendor at AWS knows."""
+
+
+async def signed(request: Request, line: Line[Any], service: str) -> Request:
+    """The same request with a signature over its method, path, headers and body. Raises UpstreamFault."""
+    body = b"" if request.body is UNSET else request.body if isinstance(request.body, bytes) else msgspec.json.encode(request.body)
+    kept = dict(request.headers) if request.body is UNSET else {"content-type": JSON, **request.headers}
+    sent = Signable(request.method, line.url + request.path, kept, body)
+    headers, secrets = await sign(sent, line.options, service)
+    return replace(request, body=request.body if request.body is UNSET else body, headers=headers, secrets=secrets)
+
+
+class Signable(Struct, frozen=True):
+    """A request as it will be sent."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def sign(request: Signable, access: AwsAccess, service: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The headers of a request with its signature, and what of them no log may have; as they were where there is no credential.
+
+    Raises UpstreamFault.
+    """
+    credential = await _credential(access)
+    if credential is None:
+        return dict(request.headers), ()
+    region = access.region or region_in(request.url)
+    if not region:
+        raise UpstreamFault("The agent's registration names no region", "upstream.region is empty, and the URL has none")
+    made = AWSRequest(method=request.method, url=request.url, data=request.body, headers=dict(request.headers))
+    SigV4Auth(credential, service, region).add_auth(made)
+    return dict(made.headers.items()), (credential.secret_key, *([credential.token] if credential.token else []))
+
+
+async def _credential(options: AwsAccess) -> ReadOnlyCredentials | None:
+    if options.access_key_id or options.secret_access_key:
+        if not (options.access_key_id and options.secret_access_key):
+            raise UpstreamFault(NO_CREDENTIAL, "upstream.access_key_id or upstream.secret_access_key is empty")
+        return ReadOnlyCredentials(options.access_key_id, options.secret_access_key, options.session_token or None)
+    if not options.ambient:
+        return None
+    try:
+        return await asyncio.to_thread(_frozen)
+    except BotoCoreError as error:
+        raise UpstreamFault(NO_CREDENTIAL, f"{type(error).__name__}: {error}"[:300]) from error
+
+
+def _frozen() -> ReadOnlyCredentials:
+    """Reads files, and may ask the machine's metadata service; renews what is about to expire."""
+    found = ambient()
+    if found is None:
+        ambient.cache_clear()
+        raise UpstreamFault(NO_CREDENTIAL, "the machine has no credential that AWS's tools would find")
+    return found.get_frozen_credentials()
+
+
+@cache
+def ambient() -> Credentials | None:
+    """The machine's own credential, which renews itself; there is one for the process."""
+    return Session().get_credentials()

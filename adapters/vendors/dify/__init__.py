@@ -1,0 +1,1 @@
+"""Dify: applications that chat, and workflows."""

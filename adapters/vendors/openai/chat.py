@@ -1,0 +1,147 @@
+"""Chat completions as OpenAI, vLLM, watsonx, Databricks and gateways to models serve them: the gateway keeps the conversation."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, ClassVar, Final
+from urllib.parse import urlencode
+
+from msgspec import UNSET
+from pydantic import Field, field_validator
+
+from adapters.contract import Ask, Done, Event, Ref, Turn, VendorRef
+from adapters.task import Part
+from adapters.vendors.openai.chat_reader import ChatReader
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
+from adapters.vendors.sdk.chat_content import as_text, recent
+from adapters.vendors.sdk.connection import Line, Request
+
+KEPT_MAX: Final = 32_000  # characters of a conversation that go with the next turn
+OURS: Final = frozenset({"messages", "model", "stream", "stream_options", "tools"})
+AUDIO: Final = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav"}  # formats that media types name otherwise
+ABSENT: Final = (400, 404, 405, 501)  # statuses of servers without a list of models
+NOTHING: Final[Mapping[str, Any]] = {}
+Json = dict[str, Any]
+
+
+class ChatOptions(VendorOptions):
+    """How one agent is called.
+
+    `path` is below the URL, and `query` has its parameters, such as `api-version`. `parameters` are members of every request, such as
+    `temperature`. `tools` are functions that people answer. `history`: the gateway sends the conversation with each turn. `session`
+    names a header for the conversation's id, `person` the member for the person's; an empty name sends neither. `usage`: a stream is
+    asked for its usage, which some servers refuse. `title` and `about` are for the card.
+    """
+
+    model: str = ""
+    path: str = Field("/chat/completions", pattern=r"^/[!-~]*$")
+    query: Mapping[str, str] = NOTHING
+    instructions: str = ""
+    parameters: Mapping[str, Any] = NOTHING
+    tools: tuple[dict[str, Any], ...] = ()
+    history: bool = True
+    streams: bool = True
+    usage: bool = True
+    session: str = Field("", pattern=r"^[A-Za-z0-9-]*$")
+    person: str = "user"
+    title: str = ""
+    about: str = ""
+
+    @field_validator("parameters")
+    @classmethod
+    def _not_ours(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        if taken := sorted(OURS & given.keys()):
+            raise ValueError(f"has {', '.join(taken)}, which the gateway sets")
+        return given
+
+
+class OpenAIChat:
+    """A turn is one request with the whole conversation. The server keeps nothing, so there is nothing to cancel but the connection."""
+
+    kind: ClassVar[str] = "openai-chat"
+    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
+    options: ClassVar[type[VendorOptions]] = ChatOptions
+
+    async def describe(self, line: Line[ChatOptions]) -> AgentFacts:
+        """What the operator says. The list of models is asked for only to see that the server is there and takes the credential."""
+        options = line.options
+        await line.ask(Request("GET", _with_query("/models", options.query), also=ABSENT))
+        name = options.title or options.model or "chat"
+        return AgentFacts(name, options.about or f"The model {options.model or name}.")
+
+    async def run(self, turn: Turn, line: Line[ChatOptions]) -> AsyncIterator[Event]:
+        options, kept = line.options, (turn.ref.kept if turn.ref else UNSET) or NOTHING
+        before: list[Json] = list(kept.get("messages", ())) if options.history else []
+        messages = [*(before if turn.answers else settled(before)), *_said(turn)]
+        yield Ref(VendorRef(turn.session, kept=kept))
+        streams = turn.stream and options.streams
+        headers = {options.session: turn.session} if options.session else {}
+        path = _with_query(options.path, options.query)
+        frames = line.frames(Request("POST", path, _body(options, messages, streams, line.user), headers, also=(400,)))
+        reader = ChatReader(structured=_is_structured(options.parameters))
+        async with aclosing(read(reader, frames)) as events:
+            async for event in events:
+                if isinstance(event, Ask | Done) and options.history:
+                    yield Ref(VendorRef(turn.session, kept={"messages": recent([*messages, reader.message()], KEPT_MAX)}))
+                yield event
+
+    async def cancel(self, ref: VendorRef, line: Line[ChatOptions]) -> CancelOutcome:
+        """There is no word for it; a request ends when its connection does."""
+        return CancelOutcome.UNSUPPORTED
+
+
+def settled(messages: Sequence[Json]) -> list[Json]:
+    """A conversation without a last call of tools that nobody answered, since no server takes a message after one."""
+    last = max((place for place, each in enumerate(messages) if each["role"] == "assistant"), default=-1)
+    if last < 0 or not messages[last].get("tool_calls"):
+        return list(messages)
+    answered = {each.get("tool_call_id") for each in messages[last + 1 :]}
+    return list(messages if {call["id"] for call in messages[last]["tool_calls"]} <= answered else messages[:last])
+
+
+def _said(turn: Turn) -> list[Json]:
+    if turn.answers:
+        return [{"role": "tool", "tool_call_id": each.prompt.id, "content": as_text(each.value)} for each in turn.answers]
+    blocks = [_block(part) for part in turn.message.parts]
+    alone = len(blocks) == 1 and blocks[0]["type"] == "text"
+    return [{"role": "user", "content": blocks[0]["text"] if alone else blocks}]
+
+
+def _block(part: Part) -> Json:
+    if isinstance(part.text, str):
+        return {"type": "text", "text": part.text}
+    form, _, kind = part.media_type.partition("/")
+    if isinstance(part.raw, str) and form == "audio":
+        return {"type": "input_audio", "input_audio": {"data": part.raw, "format": AUDIO.get(kind, kind)}}
+    if isinstance(part.raw, str) or isinstance(part.url, str):
+        url = part.url if isinstance(part.url, str) else f"data:{part.media_type or 'application/octet-stream'};base64,{part.raw}"
+        if form == "image":
+            return {"type": "image_url", "image_url": {"url": url}}
+        if isinstance(part.raw, str):
+            return {"type": "file", "file": {"filename": part.filename or "file", "file_data": url}}
+        return {"type": "text", "text": url}
+    return {"type": "text", "text": as_text(part.data)}
+
+
+def _body(options: ChatOptions, messages: list[Json], streams: bool, user: str) -> Json:
+    system = [{"role": "system", "content": options.instructions}] if options.instructions else []
+    known: Json = {
+        "model": options.model,
+        "tools": options.tools,
+        options.person: user,
+        "stream_options": {"include_usage": True} if streams and options.usage else None,
+    }
+    told = {name: value for name, value in known.items() if name and value}
+    return {**options.parameters, **told, "messages": [*system, *messages], "stream": streams}
+
+
+def _is_structured(parameters: Mapping[str, Any]) -> bool:
+    """Whether the operator asked for answers that are JSON."""
+    wanted = parameters.get("response_format")
+    return isinstance(wanted, dict) and wanted.get("type") in ("json_schema", "json_object")
+
+
+def _with_query(path: str, query: Mapping[str, str]) -> str:
+    return f"{path}{'&' if '?' in path else '?'}{urlencode(query)}" if query else path
+
+
+_: type[Vendor] = OpenAIChat

@@ -1,0 +1,131 @@
+"""OpenAI Responses, and the dialect of the Microsoft Agent Framework's DevUI: approvals, open calls and requests as prompts."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, ClassVar, Final, Literal
+
+import structlog
+from msgspec.structs import replace
+
+from adapters.contract import ENDINGS, AgentFault, CannotReattach, Event, PromptKind, Ref, Turn, VendorRef
+from adapters.vendors.openai.devui_reader import DevUiReader
+from adapters.vendors.openai.items import devui_answers, items_of, result_of
+from adapters.vendors.openai.response_reader import ResponseReader, asked_again
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read
+from adapters.vendors.sdk.connection import Line, Request, quoted
+from adapters.vendors.sdk.faults import NOT_TAKEN, UNKNOWN
+
+NO_SUCH_MODEL: Final = "model_not_found"  # the code of OpenAI's 404 for a model that it does not have
+log = structlog.get_logger()
+
+
+class ResponsesOptions(VendorOptions):
+    """`model`: a model's name; in DevUI an entity's id. `prompt`: a stored prompt's id. `background` makes runs that can be canceled."""
+
+    model: str
+    dialect: Literal["openai", "devui"] = "openai"
+    prompt: str = ""
+    instructions: str = ""
+    tools: tuple[dict[str, Any], ...] = ()
+    background: bool = False
+
+    def narrow_features(self, features: Features) -> Features:
+        return replace(features, shares_questions=self.dialect == "devui")
+
+
+class OpenAIResponses:
+    """A turn is a response, which goes on from the one before it; in DevUI a conversation is an object of its own.
+
+    A response that asks is gone on from by its answers alone: until then the conversation stays where it was.
+    """
+
+    kind: ClassVar[str] = "openai-responses"
+    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
+    options: ClassVar[type[VendorOptions]] = ResponsesOptions
+
+    async def describe(self, line: Line[ResponsesOptions]) -> AgentFacts:
+        model = line.options.model
+        if line.options.dialect == "openai":
+            name = await _model_name(line)
+            return AgentFacts(name, f"The model {name}.")
+        about = await line.json(Request("GET", f"/entities/{quoted(model)}/info"))
+        name, schema = str(about["name"] or model), about.get("input_schema") or {}
+        told = str(about.get("description") or f"The {about['type']} {name}.")
+        return AgentFacts(name, told, skills=(SkillFacts(name, name, told, schema=schema),) if schema.get("type") == "object" else ())
+
+    async def run(self, turn: Turn, line: Line[ResponsesOptions]) -> AsyncIterator[Event]:
+        options, ref = line.options, turn.ref or VendorRef()
+        session, before = ref.context_id, ref.task_id if turn.answers else ref.context_id
+        devui = options.dialect == "devui"
+        if devui and not session:
+            session = str((await line.json(Request("POST", "/conversations", {"metadata": {"agent_id": options.model}})))["id"])
+        if session:
+            yield Ref(VendorRef(session))
+        body = {"metadata": {"entity_id": options.model}, "conversation": session} if devui else _called(options, before, line.user)
+        streams = turn.stream or devui or options.background  # without a stream, DevUI loses questions
+        body |= {"input": _input(turn, devui), "stream": streams}
+        frames = line.frames(Request("POST", "/responses", body))
+        requested = any(answer.prompt.kind is not PromptKind.APPROVAL for answer in turn.answers)
+        reader = DevUiReader(session, requested) if devui else ResponseReader(session)
+        async with aclosing(read(reader, frames)) as events:
+            async for event in events:
+                if isinstance(reader, DevUiReader) and reader.dropped and isinstance(event, ENDINGS):
+                    log.warning("question_dropped", url=line.url, conversation=session, requests=reader.dropped)
+                yield event
+
+    async def join(self, ref: VendorRef, line: Line[ResponsesOptions]) -> AsyncIterator[Event]:
+        """A response in the background goes on when its listener is gone; any other one ends with its connection."""
+        if line.options.dialect != "openai" or not line.options.background:
+            raise CannotReattach
+        async with aclosing(asked_again(ref, line, f"/responses/{quoted(ref.task_id)}")) as events:
+            async for event in events:
+                yield event
+
+    async def cancel(self, ref: VendorRef, line: Line[ResponsesOptions]) -> CancelOutcome:
+        """A response that asks is over, and nothing goes on from it but answers. In DevUI the question stays in its conversation."""
+        if ref.prompts:
+            return CancelOutcome.CANCELED if line.options.dialect == "openai" else CancelOutcome.UNSUPPORTED
+        if line.options.dialect == "openai" and not line.options.background:
+            return CancelOutcome.UNSUPPORTED
+        after = (await line.json(Request("POST", f"/responses/{quoted(ref.task_id)}/cancel", {})))["status"]
+        late = CancelOutcome.TOO_LATE
+        outcomes = {"cancelled": CancelOutcome.CANCELED, "already_completed": late, "completed": late, "failed": late, "incomplete": late}
+        return outcomes.get(after, CancelOutcome.UNKNOWN)
+
+
+def _called(options: ResponsesOptions, before: str, user: str) -> dict[str, Any]:
+    """`before`: the response that this one goes on from."""
+    said = {
+        "model": options.model,
+        "previous_response_id": before,
+        "prompt": {"id": options.prompt} if options.prompt else None,
+        "instructions": options.instructions,
+        "tools": options.tools,
+        "background": options.background,
+        "safety_identifier": user,
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+async def _model_name(line: Line[ResponsesOptions]) -> str:
+    """The model's id as its server tells it. Servers need not have the request: then the operator's word is taken for it.
+
+    Raises UpstreamFault, also where the server says that it has no such model.
+    """
+    model = line.options.model
+    try:
+        about = await line.json(Request("GET", f"/models/{quoted(model)}"))
+    except AgentFault as fault:
+        if fault.public not in (UNKNOWN, NOT_TAKEN) or NO_SUCH_MODEL in fault.detail:
+            raise
+        return model
+    return str(about["id"])
+
+
+def _input(turn: Turn, devui: bool) -> str | list[dict[str, Any]]:
+    if turn.answers:
+        return devui_answers(turn.answers) if devui else [result_of(each) for each in turn.answers]
+    return items_of(turn.message.parts, bare=devui)
+
+
+_: type[Vendor] = OpenAIResponses

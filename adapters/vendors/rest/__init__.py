@@ -1,0 +1,1 @@
+"""Agents behind any JSON API, described by the operator in a template."""

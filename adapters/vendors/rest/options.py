@@ -1,0 +1,218 @@
+"""How an operator describes an agent that speaks plain HTTP and JSON: what to send, and where to look in what comes."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import UNSET
+from msgspec.structs import replace
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from adapters.contract import InvalidAnswer, Prompt, PromptKind, Turn, VendorRef
+from adapters.task import Part
+from adapters.vendors.rest.expressions import BadExpression, compiled, filled, fits
+from adapters.vendors.sdk.agent import Features, OpenQuestions, VendorOptions
+from adapters.vendors.sdk.connection import Line, Request, quoted
+from adapters.vendors.sdk.frames import UNREADABLE
+
+NAMES: Final = ("user", "session", "run", "prompt", "token")  # what may stand in braces in a path
+PLACE: Final = re.compile(r"\{(\w*)\}")
+
+
+YES_OR_NO: Final = {"type": "boolean"}
+
+
+class Missing(InvalidAnswer):
+    """A path has a place for something that the agent did not tell."""
+
+
+def _expression(text: str) -> str:
+    compiled(text)
+    return text
+
+
+def _path(path: str) -> str:
+    rest = PLACE.sub("", path)
+    if not re.fullmatch(r"/[!-~]*", path) or any(letter in rest for letter in "{}#\\"):
+        raise BadExpression("is no path below the agent's URL")
+    if not set(PLACE.findall(path)) <= set(NAMES):
+        raise BadExpression(f"has a place that is none of: {', '.join(NAMES)}")
+    return path
+
+
+Expression = Annotated[str, AfterValidator(_expression)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+State = Annotated[str, Field(max_length=100)] | bool | int
+
+
+class Described(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Sent(Described):
+    """A request: `body` with what is found at the pointers of `fill`. In the path, names in braces are filled in, quoted."""
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    path: Annotated[str, Field(max_length=500), AfterValidator(_path)]
+    body: Any = None
+    fill: Mapping[str, Expression] = Field({}, max_length=30)
+
+    @model_validator(mode="after")
+    def _fillable(self) -> "Sent":
+        for pointer in self.fill:
+            fits(self.body, pointer)
+        return self
+
+    def request(self, context: Mapping[str, Any], also: tuple[int, ...] = ()) -> Request:
+        """Raises Missing."""
+        body = UNSET if self.body is None and not self.fill else filled(self.body, self.fill, context)
+        return Request(self.method, PLACE.sub(lambda found: _named(found[1], context), self.path), body, also=also)
+
+
+def _named(name: str, context: Mapping[str, Any]) -> str:
+    if not context.get(name):
+        raise Missing(UNREADABLE, f"the agent told no {name} to be asked by")
+    return quoted(str(context[name]))
+
+
+class Polled(Sent):
+    """Asked until its answer says that the turn is over; `every` so many seconds."""
+
+    method: Literal["GET", "POST"] = "GET"
+    every: float = Field(2.0, ge=0.02, le=600)
+
+
+class Stopped(Sent):
+    """`confirms`: an answer of 2xx says that the agent has stopped. Otherwise the state in the answer, or in the next poll, does."""
+
+    confirms: bool = False
+
+    @property
+    def by_run(self) -> bool:
+        """Whether it can't be asked for before the turn has a name."""
+        return "{run}" in self.path or any("run" in each for each in self.fill.values())
+
+
+class States(Described):
+    """The words of a status, the names of events, and texts such as [DONE] in the place of an event."""
+
+    done: tuple[State, ...] = ()
+    failed: tuple[State, ...] = ()
+    canceled: tuple[State, ...] = ()
+    working: tuple[State, ...] = ()
+
+    def of(self, *words: Any) -> str:
+        """The name of the member that has one of them; empty for none. True is no 1."""
+        for name in ("failed", "canceled", "done", "working"):
+            known = [(type(word), word) for word in getattr(self, name)]
+            if any((type(word), word) in known for word in words if isinstance(word, str | bool | int)):
+                return name
+        return ""
+
+
+class Questions(Described):
+    """`each` finds a list of questions, or one; the other expressions look into each of them."""
+
+    each: Expression
+    id: Expression = "id"
+    text: Expression = "text"
+    data: Expression | None = None
+    form: Expression | None = Field(None, alias="schema")
+    url: Expression | None = None
+    token: Expression | None = None
+    kind: Literal["input", "approval", "auth"] = "input"
+
+    def prompts(self, value: Any) -> Iterator[Prompt]:
+        """Those that an answer asks. One without a schema is answered by yes or no where it is for approval, and by a text otherwise."""
+        asked = compiled(self.each)(value) or []
+        for number, each in enumerate(asked if isinstance(asked, list) else [asked], 1):
+            found = {name: compiled(place)(each) for name, place in self if name not in ("each", "kind") and place is not None}
+            schema = found.get("form") or (YES_OR_NO if self.kind == "approval" else None)
+            name, text, url = str(found.get("id") or f"question-{number}"), str(found.get("text") or ""), str(found.get("url") or "")
+            yield Prompt(name, text, found.get("data"), schema, PromptKind(self.kind), url, found.get("token"))
+
+
+class Usage(Described):
+    model: Expression | None = None
+    input_tokens: Expression | None = None
+    output_tokens: Expression | None = None
+    total_tokens: Expression | None = None
+
+    def told(self, value: Any) -> dict[str, Any]:
+        found = {name: compiled(place)(value) for name, place in self if place is not None}
+        return {name: each for name, each in found.items() if isinstance(each, str if name == "model" else int)}
+
+
+class Answered(Described):
+    """Where to look in an answer, or in each event of a stream. `delta`: a piece of text; `output`: the whole, text or anything."""
+
+    run: Expression | None = None
+    session: Expression | None = None
+    status: Expression | None = None
+    states: States = States()
+    error: Expression | None = None
+    progress: Expression | None = None
+    delta: Expression | None = None
+    output: Expression | None = None
+    files: Expression | None = None
+    citations: Expression | None = None
+    questions: Questions | None = None
+    usage: Usage = Usage()
+
+
+class About(Described):
+    """What the card says; `path` is asked whether the agent is there."""
+
+    name: str = Field(min_length=1, max_length=200)
+    description: str = Field(min_length=1, max_length=2000)
+    path: Annotated[str, Field(max_length=500), AfterValidator(_path)] | None = None
+    input: Mapping[str, Any] | None = None  # JSON Schema of what it takes
+
+
+class RestOptions(VendorOptions):
+    """`start` begins a turn, `stream` too where somebody watches, `resume` goes on with answers; without it, `start` does.
+
+    `questions`: `each` where an answer names its question or its run, so that other questions of the session stay open.
+    """
+
+    about: About
+    start: Sent
+    stream: Sent | None = None
+    resume: Sent | None = None
+    poll: Polled | None = None
+    cancel: Stopped | None = None
+    answer: Answered
+    questions: Literal["one", "each"] = "one"
+
+    def narrow_features(self, features: Features) -> Features:
+        return replace(features, questions=OpenQuestions.EACH) if self.questions == "each" else features
+
+    @model_validator(mode="after")
+    def _ends(self) -> "RestOptions":
+        if self.poll and not (self.answer.status and self.answer.states.done):
+            raise BadExpression("needs answer.status and answer.states.done, since it is polled")
+        return self
+
+
+def context_of(turn: Turn, line: Line[RestOptions], session: str) -> dict[str, Any]:
+    """What the expressions of `fill` look into."""
+    parts, first = turn.message.parts, turn.answers[0] if turn.answers else None
+    return {
+        "text": "\n".join(part.text for part in parts if isinstance(part.text, str)),
+        "data": next((part.data for part in parts if not isinstance(part.text, str) and not _content(part)), None),
+        "files": [{"name": part.filename, "mediaType": part.media_type, **_content(part)} for part in parts if _content(part)],
+        "user": line.user,
+        "session": session,
+        "run": run_of(turn.ref) if turn.ref else "",
+        "seconds": int(line.seconds),
+        "answers": [{"id": each.prompt.id, "value": each.value, "token": each.prompt.token} for each in turn.answers],
+        **({"answer": first.value, "prompt": first.prompt.id, "token": first.prompt.token} if first else {}),
+    }
+
+
+def run_of(ref: VendorRef) -> str:
+    return "" if ref.task_id == ref.context_id else ref.task_id
+
+
+def _content(part: Part) -> dict[str, str]:
+    return {name: value for name, value in (("base64", part.raw), ("url", part.url)) if isinstance(value, str)}

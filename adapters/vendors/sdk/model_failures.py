@@ -1,0 +1,61 @@
+"""Endings of services that run models: which reported codes mean a spent budget, a refusal, a withheld or a cut answer."""
+
+from typing import Any, Final
+
+from adapters.contract import Failed
+from adapters.task import Message
+from adapters.vendors.sdk.faults import BUSY, FAILED, TOO_MANY
+
+AGENT_BUDGET: Final = "AGENT_BUDGET"  # the kind of a Failed: nobody may spend more there until the agent's owner allows it
+SPENT: Final = "The agent's spending limit is reached"
+REFUSED: Final = "The agent refuses to do this"
+WITHHELD: Final = "A content filter of the agent withheld the answer"
+INCOMPLETE: Final = "The agent's answer is incomplete"
+TOO_LONG: Final = "The conversation is longer than the agent's model takes"
+FOREIGN: Final = "The agent wants something done that the gateway cannot do"
+
+BUDGET_CODES: Final = frozenset(
+    {
+        "billing_error",
+        "billing_not_active",
+        "budget_reached",
+        "credit_balance_exhausted",
+        "insufficient_quota",
+        "organization_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "session_budget_exceeded",
+        "usage_limit_exceeded",
+    }
+)
+REFUSAL_CODES: Final = frozenset(
+    {"bio_policy", "cyber_policy", "image_content_policy_violation", "misalignment_policy_violation", "refusal"}
+)
+FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
+BUSY_CODES: Final = frozenset({"flex_unavailable", "rate_limit_exceeded", "server_overloaded"})
+LENGTH_CODES: Final = frozenset({"length", "max_messages", "max_output_tokens", "max_tokens", "model_length"})
+
+
+def failure_of(code: str | None, detail: str, words: Message | None = None) -> Failed:
+    """The ending that a service's code for a failed turn stands for. `words`: the agent's own explanation of a refusal."""
+    if code in BUDGET_CODES:
+        return Failed(SPENT, detail=detail, kind=AGENT_BUDGET)
+    if code in REFUSAL_CODES:
+        return Failed(REFUSED, words, rejected=True, detail=detail)
+    if code in FILTER_CODES:
+        return Failed(WITHHELD, rejected=True, detail=detail)
+    if code in BUSY_CODES:
+        return Failed(TOO_MANY, detail=detail, kind=BUSY)  # not retryable: tools may have run before the service said so
+    if code in LENGTH_CODES:
+        return Failed(INCOMPLETE, detail=detail)
+    if code == "context_length_exceeded":
+        return Failed(TOO_LONG, detail=detail)
+    return Failed(FAILED, detail=detail)
+
+
+def failure_in(error: Any) -> Failed:
+    """The ending that an error object, `{"code", "message", …}` or `{"type", "message", …}`, or any other value stands for."""
+    told = error if isinstance(error, dict) else {}
+    codes = [told[name] for name in ("code", "type") if isinstance(told.get(name), str)]
+    known = (each for each in codes if failure_of(each, "").reason != FAILED)
+    return failure_of(next(known, None), str(error))

@@ -1,1 +1,0 @@
-"""The operators' and users' API under /api, one noun a file."""

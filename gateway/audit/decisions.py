@@ -1,0 +1,128 @@
+"""Decisions, read back from the audit: by id, with what became of them, and as the trail itself."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, or_, select
+
+from gateway.audit.explanations import story
+from gateway.tasks.log import rfc3339
+from policies.delegation.chain import Delegation
+from policies.delegation.principal import Principal
+from policies.delegation.rulings import Act, Decision, Link
+from policies.tables import audit
+
+READ_AUDIT = Act("readAudit", "Key", "audit", "audit:read", "audit")
+
+
+class UnknownDecision(Exception):
+    """No such decision for this caller: of another tenant or person, or of nobody."""
+
+
+class BadCursor(Exception):
+    """The cursor is not one that a page of this list gave."""
+
+    def __init__(self) -> None:
+        super().__init__("cursor is not one that a page of this list gave")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A decision as the audit holds it, and the record of how it ended, where there is one."""
+
+    record: Mapping[str, Any]
+    outcome: Mapping[str, Any] | None
+
+    def concerns(self, delegation: Delegation) -> bool:
+        """Whether it was made for this very person; to an agent, whether its own errand led to it."""
+        person, record = delegation.principal, self.record
+        mine = {"tenant": person.tenant, "principal": {"issuer": person.issuer, "subject": person.subject}}
+        return all(record[name] == value for name, value in mine.items()) and (not delegation.path or record["txn"] == delegation.txn)
+
+    def to_json(self) -> dict[str, Any]:
+        """The story as the refusal itself tells it, with what only the audit knows."""
+        record = self.record
+        return {
+            **story(_decision(record)),
+            "at": rfc3339(record["at"]),
+            "permission": record["permission"],
+            "scope": record.get("scope", ["*"]),
+            "grant_id": record["grant_id"],
+            "trace_id": record["trace_id"],
+            "policy_version": record["policy_version"],
+            "outcome": self.outcome["outcome"] if self.outcome else None,
+            "duration_us": self.outcome["duration_us"] if self.outcome else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which records of the trail: empty members match all. `cursor` is the `next` of the page before."""
+
+    kind: str = ""
+    txn: str = ""
+    decision_id: str = ""
+    cursor: str = ""
+    limit: int = 50
+
+
+def find_decision(connection: Connection, tenant: str, decision_id: str) -> Kept:
+    """Raises UnknownDecision."""
+    match = (audit.c.decision_id == decision_id) & (audit.c.tenant == tenant)
+    found = {row.kind: json.loads(row.body) for row in connection.execute(select(audit.c.kind, audit.c.body).where(match))}
+    if "decision" not in found:
+        raise UnknownDecision
+    return Kept(found["decision"], found.get("outcome"))
+
+
+def read_trail(connection: Connection, tenant: str, wanted: Wanted) -> tuple[list[dict[str, Any]], str | None]:
+    """A page of records, the newest first, and the cursor of the next page. Raises BadCursor."""
+    query = select(audit.c.body, audit.c.at, audit.c.chain, audit.c.seq).where(audit.c.tenant == tenant)
+    for column, value in ((audit.c.kind, wanted.kind), (audit.c.txn, wanted.txn), (audit.c.decision_id, wanted.decision_id)):
+        query = query.where(column == value) if value else query
+    if wanted.cursor:
+        at, chain, seq = _position(wanted.cursor)
+        same_moment = or_(audit.c.chain > chain, and_(audit.c.chain == chain, audit.c.seq < seq))
+        query = query.where(or_(audit.c.at < at, and_(audit.c.at == at, same_moment)))
+    order = (audit.c.at.desc(), audit.c.chain, audit.c.seq.desc())
+    rows = connection.execute(query.order_by(*order).limit(wanted.limit + 1)).all()
+    page = rows[: wanted.limit]
+    more = f"{page[-1].at}.{page[-1].seq}.{page[-1].chain}" if len(rows) > wanted.limit else None
+    return [{**(body := json.loads(row.body)), "at": rfc3339(body["at"])} for row in page], more
+
+
+def _position(cursor: str) -> tuple[int, str, int]:
+    at, _, rest = cursor.partition(".")
+    seq, _, chain = rest.partition(".")
+    if not (chain and _is_number(at) and _is_number(seq)):
+        raise BadCursor
+    return int(at), chain, int(seq)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+def _decision(record: Mapping[str, Any]) -> Decision:
+    person = record["principal"]
+    return Decision(
+        id=record["decision_id"],
+        at=record["at"],
+        allowed=record["allowed"],
+        reason_id=record["reason_id"],
+        principal=Principal(record["tenant"], person["issuer"], person["subject"]).owner,
+        roles=tuple(record["roles"]),
+        chain=tuple(Link(link["agent"], tuple(link["permissions"])) for link in record["path"]),
+        act=Act(record["action"], "", record["resource"], record["permission"], "", record.get("verb", "")),
+        policies=tuple(record["policies"]),
+        missing=tuple(record["missing"]),
+        grant_id=record["grant_id"],
+        task_id=record["task_id"],
+        txn=record["txn"],
+        trace_id=record["trace_id"],
+        approval=record.get("approval", ""),
+        approvers=tuple(record.get("approvers", ())),
+        problem=record.get("problem", ""),
+    )

@@ -1,0 +1,172 @@
+"""The trace of a task: what it caused, put together from the task's log and the audit, so it is there even when nothing was sampled."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from adapters.task import TERMINAL, TaskState
+from gateway.storage.tables import task_events, tasks
+from gateway.tasks.log import TaskRow
+from policies.tables import audit
+
+LIMIT = 2000  # records of one trace
+_CALLS = {"invokeAgent": "agent", "callTool": "tool"}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Something that took time, or a ruling. Times are microseconds since 1970; `end` is None while it goes on.
+
+    `kind`: task (a row of the log), agent (one turn of it), tool (one call), decision (a refusal, or leave for anything else).
+    `outcome`: a task's state in lower case; ok, asks, failed, canceled, rejected, running or unknown (a call that was cut);
+    allowed or refused. `reason` is empty where nothing went wrong.
+    """
+
+    id: str
+    parent: str  # empty for the first
+    kind: str
+    name: str
+    actor: str  # who acted: the last agent of the chain, or the person
+    start: int
+    end: int | None
+    outcome: str
+    reason: str = ""
+    decision_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A task and all that it caused, each span after its parent, siblings by time."""
+
+    task_id: str
+    txn: str
+    spans: tuple[Span, ...]
+    truncated: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As /api shows it: times are RFC 3339."""
+        return {**asdict(self), "spans": [_json(span) for span in self.spans]}
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """The rows of one transaction that a trace is made of."""
+
+    tasks: Sequence["Row[Any]"]
+    records: Sequence[Mapping[str, Any]]
+    reasons: Mapping[str, str]  # task id -> what the agent or the gateway said when it ended
+
+
+def read_trace(connection: Connection, row: TaskRow) -> Trace:
+    """The trace of a task that the caller was found to own."""
+    match = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.txn == row.txn)
+    rows = connection.execute(select(tasks).where(match).order_by(tasks.c.created, tasks.c.id).limit(LIMIT)).all()
+    match = (audit.c.tenant == row.tenant) & (audit.c.txn == row.txn)
+    found = connection.execute(select(audit.c.body).where(match).order_by(audit.c.at, audit.c.chain, audit.c.seq).limit(LIMIT)).all()
+    ended_badly = [one.id for one in rows if one.state in (TaskState.FAILED, TaskState.REJECTED)]
+    traced = Traced(rows, [json.loads(one.body) for one in found], _reasons(connection, row.tenant, ended_badly))
+    return Trace(row.id, row.txn, tuple(_below(row.id, spans_of(traced))), truncated=LIMIT in (len(rows), len(found)))
+
+
+def spans_of(traced: Traced) -> list[Span]:
+    """Every span of the transaction, parents known or not."""
+    by_id = {row.id: row for row in traced.tasks}
+    by_grant = {row.grant_id: row.id for row in traced.tasks if row.grant_id}
+    outcomes = {record["decision_id"]: record for record in traced.records if record["kind"] == "outcome"}
+    spans = [_task_span(row, by_id, traced.reasons.get(row.id, "")) for row in traced.tasks]
+    for record in traced.records:
+        if record["kind"] == "decision":
+            task_id = record["task_id"] if record["task_id"] in by_id else by_grant.get(record["grant_id"], "")
+            spans.append(_ruling_span(record, by_id.get(task_id), outcomes.get(record["decision_id"])))
+    return spans
+
+
+def _task_span(row: "Row[Any]", by_id: Mapping[str, "Row[Any]"], reason: str) -> Span:
+    ended = row.state in TERMINAL
+    return Span(
+        id=row.id,
+        parent=row.parent_id if row.parent_id in by_id else "",
+        kind="task",
+        name=row.agent,
+        actor=by_id[row.parent_id].agent if row.parent_id in by_id else row.owner.split("|", 2)[2],
+        start=row.created,
+        end=row.updated if ended else None,
+        outcome=row.state.removeprefix("TASK_STATE_").replace("_", " ").lower(),
+        reason=reason,
+        decision_id=row.decision_id,
+    )
+
+
+def _ruling_span(record: Mapping[str, Any], task: "Row[Any] | None", outcome: Mapping[str, Any] | None) -> Span:
+    """A refusal, a call with its outcome, or leave for something that takes no time."""
+    path, allowed = record["path"], record["allowed"]
+    kind = _CALLS.get(record["action"], "decision") if allowed else "decision"
+    result, end = _ending(kind, record, task, outcome) if allowed else ("refused", record["at"])
+    return Span(
+        id=record["decision_id"],
+        parent=task.id if task else "",
+        kind=kind,
+        name=record["resource"],
+        actor=path[-1]["agent"] if path else record["principal"]["subject"],
+        start=record["at"],
+        end=end,
+        outcome=result,
+        reason="" if allowed else ": ".join(filter(None, (record["reason_id"], ", ".join(record["missing"])))),
+        decision_id=record["decision_id"],
+    )
+
+
+def _ending(kind: str, record: Mapping[str, Any], task: "Row[Any] | None", outcome: Mapping[str, Any] | None) -> tuple[str, int | None]:
+    """How and when what was allowed came to its end."""
+    if kind == "decision":
+        return "allowed", record["at"]
+    over = None if task is None or task.state not in TERMINAL else max(record["at"], task.updated)
+    if outcome is not None and kind == "agent":  # recorded a moment after the task has ended, which a turn does not outlast
+        return outcome["outcome"], outcome["at"] if over is None else min(outcome["at"], over)
+    if outcome is not None:  # recorded when there is time for it
+        return outcome["outcome"], record["at"] + outcome["duration_us"]
+    return ("running", None) if over is None else ("unknown", over)
+
+
+def _below(root: str, spans: Iterable[Span]) -> list[Span]:
+    """`root` and its descendants in depth-first order. A span is placed once, so rows that name each other can't loop."""
+    children: dict[str, list[Span]] = {}
+    first: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, span.kind != "task", span.id)):
+        if span.id == root:
+            first.append(span)
+        else:
+            children.setdefault(span.parent, []).append(span)
+    ordered: list[Span] = []
+    waiting = first
+    while waiting:
+        span = waiting.pop()
+        ordered.append(span)
+        waiting += reversed(children.pop(span.id, []))
+    return ordered
+
+
+def _reasons(connection: Connection, tenant: str, ids: Sequence[str]) -> dict[str, str]:
+    """What was said last in each of these tasks."""
+    match = (task_events.c.tenant == tenant) & task_events.c.task_id.in_(ids) & (task_events.c.kind == "status")
+    last = select(task_events.c.task_id, func.max(task_events.c.seq).label("seq")).where(match).group_by(task_events.c.task_id).subquery()
+    both = (task_events.c.task_id == last.c.task_id) & (task_events.c.seq == last.c.seq) & (task_events.c.tenant == tenant)
+    rows = connection.execute(select(task_events.c.task_id, task_events.c.body).join(last, both)).all() if ids else []
+    return {row.task_id: _said(json.loads(row.body)) for row in rows}
+
+
+def _said(status: Mapping[str, Any]) -> str:
+    parts = status.get("message", {}).get("parts", [])
+    return "\n".join(part["text"] for part in parts if "text" in part)
+
+
+def _json(span: Span) -> dict[str, Any]:
+    return {**asdict(span), "start": _precise(span.start), "end": None if span.end is None else _precise(span.end)}
+
+
+def _precise(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,1 @@
+"""Consent of people: approvals of single calls, and accounts connected by OAuth."""

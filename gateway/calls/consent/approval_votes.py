@@ -1,0 +1,237 @@
+"""Approvals as people see them: what waits, what exactly it is, and their votes."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+from sqlalchemy.exc import IntegrityError
+
+from gateway.audit.decisions import BadCursor
+from gateway.storage.database import Batch, Database
+from gateway.tasks.log import is_over, rfc3339
+from policies.audit.log import Audit
+from policies.callers import Caller
+from policies.delegation.approval import shown
+from policies.delegation.approval_rows import votes_of
+from policies.tables import approval_votes, approvals
+
+KEPT_US = 7 * 86_400 * 1_000_000  # for which the arguments are kept after an approval is of no use any more
+STATES = ("pending", "approved", "denied", "used", "expired", "void")
+REASON_MAX = 1000
+_LOCK = "UPDATE approvals SET needed = needed WHERE tenant = ? AND id = ? AND state = 'pending' AND expires > ?"
+_DECIDED = "UPDATE approvals SET state = ?, reason = ?, closed = ? WHERE tenant = ? AND id = ?"
+_EXPIRED = "UPDATE approvals SET state = 'expired', closed = expires WHERE closed IS NULL AND grant_id = '' AND expires <= ?"
+_FORGOTTEN = "UPDATE approvals SET arguments = '', errand = '{}' WHERE closed < ? AND arguments <> ''"
+
+
+class UnknownApproval(Exception):
+    """No such approval for this caller: of another tenant or person, or of nobody."""
+
+
+class OwnApproval(Exception):
+    """Whoever asks for something can't approve of it."""
+
+
+class VotedAlready(Exception):
+    """This person has said what they think."""
+
+
+class ApprovalClosed(Exception):
+    """The approval is decided, used, or too old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What somebody says of an approval."""
+
+    allows: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which approvals: those of one person, or everybody's; `state` empty: all. `errand` (txn and task): an agent sees those of its own."""
+
+    owner: str = ""
+    errand: tuple[str, str] | None = None
+    state: str = ""
+    cursor: str = ""
+    limit: int = 50
+
+
+class Approvals:
+    """Reads and votes. The caller asks the authority who may; that nobody decides about what they asked for themselves is checked here."""
+
+    def __init__(self, database: Database, audit: Audit, now: Callable[[], int]) -> None:
+        self._database = database
+        self._audit = audit
+        self._now = now
+
+    async def page(self, tenant: str, page: Page) -> tuple[list[dict[str, Any]], str | None]:
+        """The newest first, without what is asked for exactly. Raises BadCursor."""
+        query = select(approvals).where(approvals.c.tenant == tenant)
+        query = query.where(approvals.c.owner == page.owner) if page.owner else query
+        if page.errand is not None:
+            query = query.where((approvals.c.txn == page.errand[0]) | (approvals.c.task_id == page.errand[1]))
+        if page.state:
+            query = query.where(_in_state(page.state, self._now()))
+        if page.cursor:
+            at, _, last = page.cursor.partition(".")
+            if not (last and at.isascii() and at.isdigit() and len(at) < 19):
+                raise BadCursor
+            older = approvals.c.created < int(at)
+            query = query.where(older | ((approvals.c.created == int(at)) & (approvals.c.id < last)))
+        query = query.order_by(approvals.c.created.desc(), approvals.c.id.desc()).limit(page.limit + 1)
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        shown_rows = rows[: page.limit]
+        more = f"{shown_rows[-1].created}.{shown_rows[-1].id}" if len(rows) > page.limit else None
+        return [self._head(row) for row in shown_rows], more
+
+    async def find(self, caller: Caller, approval_id: str, decides: bool) -> dict[str, Any]:
+        """All of it for those who decide, the status for whose it is. Raises UnknownApproval."""
+
+        def work(connection: Connection) -> dict[str, Any]:
+            row = _row(connection, caller.principal.tenant, approval_id)
+            if row is not None and decides:
+                return self._whole(connection, row)
+            if row is None or not _concerns(row, caller):
+                raise UnknownApproval
+            return self._head(row)
+
+        return await self._database.read(work)
+
+    async def check_voter(self, caller: Caller, approval_id: str) -> None:
+        """Raises OwnApproval."""
+        row = await self._database.read(lambda connection: _row(connection, caller.principal.tenant, approval_id))
+        if row is not None and row.owner == caller.principal.owner:
+            raise OwnApproval
+
+    async def vote(self, caller: Caller, approval_id: str, vote: Vote, decision_id: str) -> dict[str, Any]:
+        """`decision_id`: that allowed it. One denial denies. Raises all of the above but BadCursor."""
+        await self.check_voter(caller, approval_id)
+        principal, now = caller.principal, self._now()
+
+        def work(batch: Batch) -> dict[str, Any]:
+            locked = batch.run(_LOCK, (principal.tenant, approval_id, now))  # whoever votes at the same moment comes after
+            row = _row(batch.connection, principal.tenant, approval_id)
+            if row is None:
+                raise UnknownApproval
+            if not locked or (row.grant_id and is_over(batch.connection, row.tenant, row.task_id)):
+                raise ApprovalClosed
+            self._cast(batch, row, caller, vote, now)
+            state = _decided(batch.connection, row, vote)
+            if state != "pending":
+                closed = now if state == "denied" and not row.grant_id else None
+                batch.run(_DECIDED, (state, "" if vote.allows else vote.reason, closed, row.tenant, row.id))
+            self._audit.append(batch, _record(row, caller, vote, decision_id, state))
+            return self._whole(batch.connection, _found(batch.connection, row))
+
+        try:
+            return await self._database.write(work)
+        except IntegrityError:
+            raise VotedAlready from None
+
+    def _cast(self, batch: Batch, row: "Row[Any]", caller: Caller, vote: Vote, now: int) -> None:
+        verdict = "approve" if vote.allows else "deny"
+        said = {"voter": caller.principal.owner, "verdict": verdict, "reason": vote.reason, "at": now}
+        batch.add(approval_votes, {"tenant": row.tenant, "approval_id": row.id, **said})
+
+    async def sweep(self) -> None:
+        """Closes what is too old, and forgets the arguments of what was closed a week ago."""
+        now = self._now()
+
+        def work(batch: Batch) -> None:
+            batch.run(_EXPIRED, (now,))
+            batch.run(_FORGOTTEN, (now - KEPT_US,))
+
+        await self._database.write(work)
+
+    def _head(self, row: "Row[Any]") -> dict[str, Any]:
+        """What whose it is may know of it."""
+        act = json.loads(row.act)
+        return {
+            "id": row.id,
+            "state": _state(row, self._now()),
+            "prompt": row.prompt,
+            "action": act["action"],
+            "resource": act["resource"],
+            "requester": {"principal": row.owner, "chain": json.loads(row.chain)},
+            "task_id": row.task_id,
+            "decision_id": row.decision_id,
+            "reason": row.reason,
+            "created": rfc3339(row.created),
+            "expires": rfc3339(row.expires),
+        }
+
+    def _whole(self, connection: Connection, row: "Row[Any]") -> dict[str, Any]:
+        votes = votes_of(connection, row.tenant, row.id)
+        return {
+            **self._head(row),
+            "permission": json.loads(row.act)["permission"],
+            "txn": row.txn,
+            "arguments": shown(row.arguments),
+            "beside": None if row.grant_id else shown(row.errand) or None,
+            "arguments_sha256": row.arguments_hash,
+            "definition_sha256": row.definition,
+            "description": row.described,
+            "policies": json.loads(row.policies),
+            "needed": row.needed,
+            "used_by": row.used_by,
+            "votes": [{"by": one.voter, "verdict": one.verdict, "reason": one.reason, "at": rfc3339(one.at)} for one in votes],
+        }
+
+
+def _row(connection: Connection, tenant: str, approval_id: str) -> "Row[Any] | None":
+    return connection.execute(select(approvals).where((approvals.c.tenant == tenant) & (approvals.c.id == approval_id))).first()
+
+
+def _found(connection: Connection, row: "Row[Any]") -> "Row[Any]":
+    found = _row(connection, row.tenant, row.id)
+    assert found is not None  # it is locked
+    return found
+
+
+def _concerns(row: "Row[Any]", caller: Caller) -> bool:
+    """The person whose it is; an agent, where its own errand led to it."""
+    mine = caller.delegation
+    return bool(row.owner == caller.principal.owner and (not mine.path or row.txn == mine.txn or row.task_id == mine.task_id))
+
+
+def _state(row: "Row[Any]", now: int) -> str:
+    return "expired" if row.state in ("pending", "approved") and row.expires <= now else str(row.state)
+
+
+def _in_state(state: str, now: int) -> Any:
+    old = approvals.c.state.in_(("pending", "approved")) & (approvals.c.expires <= now)
+    if state == "expired":
+        return old | (approvals.c.state == state)
+    return (approvals.c.state == state) & (approvals.c.expires > now) if state in ("pending", "approved") else approvals.c.state == state
+
+
+def _decided(connection: Connection, row: "Row[Any]", vote: Vote) -> str:
+    if not vote.allows:
+        return "denied"
+    mine = (approval_votes.c.tenant == row.tenant) & (approval_votes.c.approval_id == row.id)
+    count = connection.execute(select(func.count()).select_from(approval_votes).where(mine)).scalar_one()
+    return "approved" if count >= row.needed else "pending"
+
+
+def _record(row: "Row[Any]", caller: Caller, vote: Vote, decision_id: str, state: str) -> dict[str, Any]:
+    principal = caller.principal
+    return {
+        "kind": "vote",
+        "tenant": row.tenant,
+        "decision_id": decision_id,
+        "txn": row.txn,
+        "task_id": row.task_id,
+        "approval": row.id,
+        "asked_by": row.decision_id,
+        "principal": {"issuer": principal.issuer, "subject": principal.subject},
+        "verdict": "approve" if vote.allows else "deny",
+        "reason": vote.reason,
+        "state": state,
+        "arguments": row.arguments_hash,
+        "definition": row.definition,
+    }

@@ -1,0 +1,51 @@
+"""Texts that look like credentials: nobody hands an agent one in a message, whatever the agent says that it waits for (A2A 1.0 s7.6.4)."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import UnsetType
+
+from adapters.a2a_client.wire.v1 import BadMessage
+from adapters.task import Message
+
+LOOKED_AT = 1 << 20  # characters of one text
+_LIKELY = re.compile(
+    r"(?<![\w-])(?>[\w-]*?eyJ)[\w-]{8,}+\.[\w-]{8,}+\.[\w-]{8,}"  # a JWT, wherever in a word it begins
+    r"|\b(?:Bearer|Basic)\s+[\w.~+/=-]{16,}"
+    r"|\b(?:sk|pk|rk|ghp|gho|ghu|ghs|ghr|glpat|xox[abprs])[-_][\w-]{16,}"
+    r"|\bgithub_pat_\w{20,}|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{30,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|\b(?:password|passwd|secret|client_secret|api[_-]?key|access_token|refresh_token)\b[\"\']?\s*[:=]\s*[\"\']?[^\s\"\']{6,}",
+    re.IGNORECASE,
+)
+
+
+def check_answer(message: Message) -> None:
+    """Whether a message may answer a task that waits for an authorization. Raises BadMessage."""
+    if any(_LIKELY.search(text[:LOOKED_AT]) for text in _texts(message)):
+        raise BadMessage("message.parts", "has what looks like a credential, which no agent gets in a message; sign in where it says")
+
+
+def _texts(message: Message) -> Iterator[str]:
+    for part in message.parts:
+        for held in (part.text, part.data, part.url):
+            if not isinstance(held, UnsetType):
+                yield from _inside(held)
+    if not isinstance(message.metadata, UnsetType):
+        yield from _inside(message.metadata)
+
+
+def _inside(value: Any) -> Iterator[str]:
+    """Every text, with the name of its member before it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            if isinstance(member, str):
+                yield f"{name}: {member}"
+            else:
+                yield from _inside(member)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _inside(item)

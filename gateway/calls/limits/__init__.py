@@ -1,0 +1,1 @@
+"""Limits of calls: rates, budgets, concurrency, open streams, deadlines."""

@@ -1,0 +1,107 @@
+"""Budgets: what was spent of them today is kept, so that no restart fills them again; and refusals of limits go into the audit."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, select
+
+from gateway.calls.limits.limits import Limits, Meter, Report
+from gateway.storage.database import Batch, Database, NotKept
+from gateway.storage.tables import budgets
+from policies.audit.log import Audit
+
+SECONDS = 1.0  # between two rounds
+REPORT_ROUNDS = 10  # rounds for which refusals are counted before they are told of
+KEPT_DAYS = 31
+_ADD = (
+    "INSERT INTO budgets (tenant, day, name, calls, cost) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (tenant, day, name) DO UPDATE SET calls = budgets.calls + excluded.calls, cost = budgets.cost + excluded.cost"
+)
+log = structlog.get_logger()
+
+
+class Budgets:
+    """One per process. `now` counts microseconds since 1970."""
+
+    def __init__(self, database: Database, audit: Audit, limits: Limits, now: Callable[[], int]) -> None:
+        self._database = database
+        self._audit = audit
+        self._limits = limits
+        self._now = now
+        self._day = ""
+        self._rounds = 0
+
+    async def round(self) -> None:
+        """Keeps what was spent since, and reads what all processes have spent. Raises NotKept and NotRead: the next round tries again."""
+        self._rounds += 1
+        if self._limits.refused and self._rounds % REPORT_ROUNDS == 0:
+            await self.report()
+        if self._limits.budgeted:
+            await self._spend()
+
+    async def report(self) -> None:
+        """One record for all refusals of one person by one limit, with how many there were."""
+        told, self._limits.refused = self._limits.refused, type(self._limits.refused)()
+        records = [self._record(report, count) for report, count in told.items()]
+        for record in records:
+            log.warning("limited", reason=record["reason"], limit=record["limit"], count=record["count"], tenant=record["tenant"])
+        try:
+            await self._database.write(lambda batch: self._append(batch, records))
+        except NotKept:
+            self._limits.refused.update(told)
+            raise
+
+    async def close(self) -> None:
+        """Keeps the last of it."""
+        try:
+            if self._limits.budgeted:
+                await self._spend()
+            if self._limits.refused:
+                await self.report()
+        except NotKept:
+            log.warning("budgets_not_kept")
+
+    async def _spend(self) -> None:
+        day = datetime.fromtimestamp(self._now() / 1e6, UTC).date()
+        before, today = self._day, day.isoformat()
+        spent = [(meter, meter.fresh_calls, meter.fresh_cost) for meter in self._limits.spending()]
+        if spent:
+            rows = sorted((meter.tenant, before or today, meter.name, calls, cost) for meter, calls, cost in spent)
+            await self._database.write(lambda batch: [batch.run(_ADD, row) for row in rows] and None)
+            for meter, calls, cost in spent:
+                _settle(meter, calls, cost)
+        if today != before:
+            old = (day - timedelta(days=KEPT_DAYS)).isoformat()
+            await self._database.write(lambda batch: batch.run("DELETE FROM budgets WHERE day < ?", (old,)))
+        if today != before or not self._database.sqlite:
+            self._limits.restore(await self._database.read(lambda connection: _kept(connection, today)))
+            self._day = today
+
+    def _append(self, batch: Batch, records: list[dict[str, Any]]) -> None:
+        for record in records:
+            self._audit.append(batch, record)
+
+    def _record(self, report: Report, count: int) -> dict[str, Any]:
+        _, issuer, subject = report.owner.split("|", 2)
+        about: Mapping[str, Any] = {"kind": "limited", "tenant": report.tenant, "decision_id": "", "txn": "", "agent": report.actor}
+        return {
+            **about,
+            "principal": {"issuer": issuer, "subject": subject},
+            "reason": report.reason,
+            "limit": report.limit,
+            "count": count,
+        }
+
+
+def _settle(meter: Meter, calls: int, cost: int) -> None:
+    meter.fresh_calls -= calls
+    meter.fresh_cost -= cost
+    meter.calls += calls
+    meter.cost += cost
+
+
+def _kept(connection: Connection, day: str) -> dict[tuple[str, str], tuple[int, int]]:
+    rows = connection.execute(select(budgets).where(budgets.c.day == day)).all()
+    return {(row.tenant, row.name): (row.calls, row.cost) for row in rows}

@@ -1,0 +1,114 @@
+"""Calls of agents and MCP servers, as spans and figures tell of them (OpenTelemetry conventions for GenAI agents and for MCP)."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from adapters.contract import UpstreamFault
+from gateway.calls.authorizer import Trail
+from gateway.tasks.log import TaskRow
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.spans import TRACEPARENT, Attribute, Kind, Resumed, Tracer, current_work, enter_work, trace_id_of
+from registry.cards.card import Registration
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+TOOL_ERROR = "tool-error"
+
+
+def resume_trail(traceparent: str) -> Trail:
+    """The trail of work that goes on without a request, in the trace where its task began. Log lines of this asyncio task name it too."""
+    if not traceparent:
+        return Trail()
+    enter_work(Resumed(trace_id_of(traceparent)))
+    return Trail(trace_id_of(traceparent), {TRACEPARENT: traceparent})
+
+
+class _Result(Struct):
+    is_error: bool = field(default=False, name="isError")
+
+
+_result = msgspec.json.Decoder(_Result).decode
+
+
+def is_tool_error(result: bytes) -> bool:
+    """Whether a result of tools/call says that the tool failed (MCP, `isError`)."""
+    if b'"isError"' not in result:
+        return False
+    try:
+        return _result(result).is_error
+    except msgspec.DecodeError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCalls:
+    """Begins spans where there is a tracer, and counts calls by agent and server in any case."""
+
+    metrics: Metrics
+    tracer: Tracer | None = None
+
+    def begin_turn(self, trail: Trail, target: Registration, row: TaskRow) -> "tuple[Trail, Span | None]":
+        """The trail that an agent's turn gets, and its span `invoke_agent NAME`. A later turn links to where its task began."""
+        if self.tracer is None:
+            return trail, None
+        attributes: dict[str, Attribute] = {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.provider.name": target.kind,
+            "gen_ai.agent.name": target.name,
+            "gen_ai.conversation.id": row.context_id,
+            "interlock.task.id": row.id,
+            **address_of(target),
+        }
+        parent = trail.headers.get("traceparent", "")
+        link = row.trace if trace_id_of(row.trace) != trace_id_of(parent) else ""
+        span = self.tracer.start(f"invoke_agent {target.name}", Kind.CLIENT, parent, attributes, link=link)
+        return replace(trail, headers={**trail.headers, **self.tracer.headers(span)}), span
+
+    def finish(self, span: "Span | None", outcome: str) -> None:
+        if self.tracer is not None and span is not None:
+            self.tracer.finish(span, outcome, {})
+
+    @contextmanager
+    def request_span(self, trail: Trail, method: str, target: Registration, name: Mapping[str, Attribute]) -> Iterator[Trail]:
+        """The span `METHOD NAME` of one request to an MCP server, and the trail that the request gets. Only for where there is a tracer."""
+        assert self.tracer is not None
+        attributes: dict[str, Attribute] = {"mcp.method.name": method, "interlock.server": target.name, **name, **address_of(target)}
+        if method == "tools/call":
+            attributes["gen_ai.operation.name"] = "execute_tool"
+        title = " ".join([method, *(str(value) for value in name.values())])
+        span = self.tracer.start(title, Kind.CLIENT, trail.headers.get("traceparent", ""), attributes)
+        outcome = "error"
+        try:
+            yield replace(trail, headers={**trail.headers, **self.tracer.headers(span)})
+            work = current_work()
+            outcome = TOOL_ERROR if work is not None and work.outcome == TOOL_ERROR else "ok"
+        except UpstreamFault as fault:
+            outcome = fault.kind.lower() or "upstream"
+            raise
+        finally:
+            self.tracer.finish(span, outcome, {})
+
+    def count(self, target: Registration, outcome: str, began: float) -> None:
+        """Counts a call that began at `began` on time.perf_counter."""
+        self.metrics.upstream(target.family.value, target.tenant, target.name, outcome, time.perf_counter() - began)
+
+
+def address_of(target: Registration) -> dict[str, Attribute]:
+    """`server.address` and `server.port` of a target that has an HTTP address."""
+    try:
+        parts = urlsplit(target.url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return {}
+    if parts.scheme not in ("http", "https") or not host:
+        return {}
+    return {"server.address": host, "server.port": port or (443 if parts.scheme == "https" else 80)}

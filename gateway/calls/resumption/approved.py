@@ -1,0 +1,113 @@
+"""Resuming: goes on with tasks that people allowed, as far as the authority still allows them, and ends the others."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+
+import structlog
+from msgspec.structs import replace
+
+from adapters.a2a_client.wire.v1 import BadMessage
+from adapters.task import TaskState
+from gateway.audit.explanations import sentence
+from gateway.calls.authorizer import Ledger, Outside, Refused
+from gateway.calls.broker import Broker
+from gateway.calls.consent.approval_requests import TooManyQuestions
+from gateway.calls.limits.limits import TooManyCalls
+from gateway.calls.outgoing.telemetry import resume_trail
+from gateway.calls.pausing import Due, exactly, last_message, said_of
+from gateway.calls.requests import Allowed, Sending, asked_of, check_handoff, meant, turn_for
+from gateway.calls.revocation.running import KILLED, SAYS
+from gateway.calls.running import Ready
+from gateway.tasks.conversation import ConversationWaits
+from gateway.tasks.log import TaskEnded, TaskRecord
+from gateway.tasks.turns.store import Memory
+from policies.callers import Callers
+from policies.delegation.approval_rows import ApprovalGone
+from policies.delegation.history import HistoryMoved
+from policies.delegation.kills import Killed
+from policies.delegation.rulings import Question
+from policies.tokens.verifier import TokenRefused
+from registry.cards.card import Family
+from registry.store import UnknownName
+
+STALE = "What it was asked with does not hold any more; send it again."
+log = structlog.get_logger()
+
+
+async def each_by_itself(due: Iterable[tuple[str, Awaitable[None]]]) -> int:
+    """How many there were, (task id, what goes on with it): one after the other, and none that fails holds up another."""
+    count = 0
+    for task_id, going_on in due:
+        count += 1
+        try:
+            await going_on
+        except Exception as error:  # noqa: BLE001 (the root of what goes on with one task)
+            log.error("not_resumed", task_id=task_id, error=type(error).__name__)
+    return count
+
+
+async def end_of(going_on: Awaitable[None]) -> str:
+    """Why a task can't go on, for everybody. Empty where it does, or where the next round tries again: another process has the task,
+    there is no room, or another task of its conversation waits for an answer.
+    """
+    try:
+        await going_on
+    except (ApprovalGone, TaskEnded, HistoryMoved, TooManyCalls, ConversationWaits):
+        return ""
+    except Refused as refused:
+        return sentence(refused.ruling.decision)
+    except Killed:
+        return SAYS[KILLED]
+    except (TokenRefused, UnknownName, BadMessage, TooManyQuestions):
+        return STALE
+    return ""
+
+
+class Resuming:
+    """One round after the other; any process may take up any task."""
+
+    def __init__(self, broker: Broker, ledger: Ledger, callers: Callers, memory: Memory, outside: Outside) -> None:
+        self._broker = broker
+        self._ledger = ledger
+        self._callers = callers
+        self._memory = memory
+        self._outside = outside
+        self._busy = asyncio.Lock()
+
+    async def round(self) -> int:
+        """How many there were."""
+        async with self._busy:
+            due = await self._broker.parking.due()
+            return await each_by_itself((each.approval.errand.task_id, self._one(each)) for each in due)
+
+    async def _one(self, due: Due) -> None:
+        parking, where = self._broker.parking, due.approval.errand
+        record = await self._memory.tasks.record(where.tenant, where.owner, where.task_id)
+        if record.row.state is not TaskState.AUTH_REQUIRED or record.row.grant_id != due.grant_id:
+            await parking.close(due)
+        elif due.approval.state != "approved":
+            await parking.end(due, record, said_of(due.approval))
+        elif why := await end_of(self._go_on(due, record)):
+            await parking.end(due, record, why)
+
+    async def _go_on(self, due: Due, record: TaskRecord) -> None:
+        """Asks the authority again, as things are now: what people allowed is no authority by itself."""
+        row, memory = record.row, self._memory
+        caller = await self._callers.resumed(row.tenant, due.grant_id, row.parent_id)
+        target = self._broker.callees.find(caller, row.agent, Family.AGENT)
+        how = {**due.how, "accepted_output_modes": tuple(due.how.get("accepted_output_modes", ()))}
+        known = row if row.vendor_ref != "{}" else None  # to its agent
+        message = replace(last_message(record), task_id=row.id if known else "")
+        sending = meant(Sending(row.agent, message, resume_trail(row.trace), watched=True, **how), known)
+        asked = asked_of(sending, target, row)
+        terms = replace(asked.terms, exact=exactly(due, target, asked.act), approval=due.approval)
+        grant = await self._ledger.ruling(caller, replace(asked, terms=terms))
+        if isinstance(grant, Question):
+            raise Refused(grant)
+        new = replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
+        check_handoff(sending, target, known)
+        turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, known))
+        trail, span = self._broker.calls.begin_turn(sending.trail, target, row)
+        call = self._ledger.calls.make(grant, target, trail, row.id)
+        opened = self._broker.parking.going_on(row, new)
+        await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row), span=span))

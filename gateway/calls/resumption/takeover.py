@@ -1,0 +1,156 @@
+"""Takeover: turns whose process is gone go on at their agents in another one; where that can't be, the agent is told to stop."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import cast
+
+import msgspec
+import structlog
+
+from adapters.catalog import UnknownKind
+from adapters.contract import Adapter, Call, CannotCancel, CannotReattach, Event, Failed, Reattachable, Turn, UpstreamFault, VendorRef
+from adapters.task import Message, Role, Task
+from gateway.calls.authorizer import Ledger, Outside
+from gateway.calls.broker import Broker
+from gateway.calls.handoff import contracted, skill_of
+from gateway.calls.outgoing.telemetry import resume_trail
+from gateway.calls.revocation.running import KILLED, SAYS
+from gateway.calls.running import Ready
+from gateway.storage.database import Batch
+from gateway.tasks.contracts.skills import contract_of
+from gateway.tasks.log import TaskEnded, TaskRecord, TaskRow
+from gateway.tasks.reader import session_of
+from gateway.tasks.turns.store import OURS, Memory, Turned
+from policies.audit.log import decision_record
+from policies.authority import Authority, Request
+from policies.callers import Callers
+from policies.delegation.kills import Killed
+from policies.delegation.rulings import Grant, invoking
+from policies.tokens.verifier import TokenRefused
+from registry.cards.card import FEATURES, Registration
+from registry.store import UnknownName
+
+STOP_SECONDS = 10.0  # for an agent to confirm that it stopped
+LOST = "The gateway stopped while the agent was at work; its outcome is not known."
+LOST_HERE = "The gateway lost sight of the agent; its outcome is not known."
+STOPPED = "The gateway stopped while the agent was at work, and could not go on there later. The agent was told to stop."
+NOTHING = Message("", Role.USER, ())
+log = structlog.get_logger()
+_ref = msgspec.json.Decoder(VendorRef).decode
+
+
+class Takeover:
+    """Looks for tasks that nobody works on: of processes that are gone, and of this one when it has lost sight of them.
+
+    One process takes each up: it claims the task's row, which shuts out every other process, the lost one included. A turn that goes on
+    does so by the grant that it began with, as it holds now.
+    """
+
+    def __init__(self, broker: Broker, ledger: Ledger, authority: Authority, callers: Callers, *, memory: Memory, outside: Outside) -> None:
+        self._broker = broker
+        self._authority = authority
+        self._callers = callers
+        self._ledger = ledger
+        self._memory = memory
+        self._outside = outside
+        self._busy = asyncio.Lock()
+
+    async def round(self) -> int:
+        """Takes up or ends what nobody works on; returns how many tasks that were."""
+        async with self._busy:
+            found = [row for row in await self._memory.tasks.orphans() if not self._broker.looks_after(row.id)]
+            random.shuffle(found)  # so that processes which look at the same moment begin with different ones
+            return sum([await self._one(row) for row in found])
+
+    async def _one(self, row: TaskRow) -> bool:
+        """Whether the task was taken up or ended; one that moved since it was looked at is not lost."""
+        record = await self._memory.tasks.record(row.tenant, row.owner, row.id)
+        if record.row.runner != row.runner:
+            return False
+        ending = Failed(LOST_HERE if row.runner == self._memory.tasks.runner else LOST, kind=OURS)
+        try:
+            if _ref(record.row.vendor_ref).task_id and await self._taken_up(record):
+                return True
+        except TaskEnded:
+            return False
+        except Killed:
+            ending = Failed(SAYS[KILLED], kind=KILLED)
+        return await self._broker.end_lost(record, ending)
+
+    async def _taken_up(self, record: TaskRecord) -> bool:
+        """False where the authority does not hold any more, or the agent is not known here. Raises TaskEnded and Killed."""
+        row = record.row
+        try:
+            caller = await self._callers.at_work(row.tenant, row.agent, row.grant_id)
+            target = self._broker.callees.known(caller, row.agent)  # one that is down may be back by now
+            grant = self._authority.going_on(caller, Request(invoking(row.agent), row.tenant, task_id=row.id, txn=row.txn))
+            adapter = await self._adapter(target, row)
+        except (TokenRefused, UnknownName, UnknownKind) as error:
+            log.info("turn_not_taken_up", task_id=row.id, agent=row.agent, error=type(error).__name__)
+            return False
+        trail, span = self._broker.calls.begin_turn(resume_trail(row.trace), target, row)
+        call = self._ledger.calls.make(grant, target, trail, row.id, self._ledger.calls.last(caller, trail))
+        claimed = await self._claim(row, grant)
+        log.info("turn_taken_up", task_id=row.id, agent=row.agent, runner=row.runner)
+        session = session_of(row) if FEATURES in target.facts else ""
+        turn = Turn(NOTHING, _ref(row.vendor_ref), stream=True, session=session)
+        held = self._memory.tasks.tail(claimed)
+        self._broker.take_over(
+            caller, Ready(Turned(claimed, ()), turn, call, adapter, held=held, first=_Reattached(adapter, record.task()), span=span)
+        )
+        return True
+
+    async def _adapter(self, target: Registration, row: TaskRow) -> Adapter:
+        """The agent's, within the contract that its turn was begun with. Raises UnknownKind."""
+        await self._outside.adapters.load(target.kind)
+        adapter = self._outside.adapters.adapter(target.kind, target.upstream)
+        if not target.contracts:
+            return adapter
+        output = contract_of(target, await skill_of(self._memory.tasks, row)).output
+        return adapter if output is None else contracted(adapter, output, self._memory.turn_limits)
+
+    async def _claim(self, row: TaskRow, grant: Grant) -> TaskRow:
+        """The task under this process, in one commit with the decision. Raises TaskEnded when somebody else was faster."""
+        memory, record = self._memory, decision_record(grant.decision, grant.delegation.principal)
+
+        def work(batch: Batch) -> TaskRow:
+            memory.audit.append(batch, record)
+            return memory.tasks.claim(batch, row)
+
+        return await memory.database.write(work)
+
+
+class _Reattached:
+    """The Adapter of a turn that another process began. Where its agent can't be asked what became of it, it is told to stop."""
+
+    def __init__(self, inner: Adapter, known: Task) -> None:
+        self._inner = inner
+        self._known = known
+
+    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        inner = self._inner
+        try:
+            if not isinstance(inner, Reattachable):
+                raise CannotReattach
+            async with aclosing(cast("AsyncGenerator[Event, None]", inner.reattach(turn, self._known, call))) as events:
+                async for event in events:
+                    yield event
+        except CannotReattach:
+            stopped = await self._stopped(turn.ref or VendorRef(), call)
+            yield Failed(STOPPED if stopped else LOST, kind=OURS)
+
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        return await self._inner.cancel(ref, call)
+
+    async def _stopped(self, ref: VendorRef, call: Call) -> bool:
+        """Whether the agent confirms that it stopped."""
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                return await self._inner.cancel(ref, call)
+        except (CannotCancel, UpstreamFault, TimeoutError):
+            return False
+
+
+_: type[Adapter] = _Reattached

@@ -1,0 +1,1 @@
+"""Revocation: the kill switch, revoked grants, and the calls that they end."""

@@ -1,0 +1,49 @@
+"""Old grants: rows that have not opened anything for a month, thrown away a few at a time."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, select
+
+from adapters.task import TERMINAL
+from gateway.storage.database import Batch, Database
+from gateway.storage.tables import tasks
+from policies.tables import grants
+
+KEPT_SECONDS = 30 * 86_400.0  # after a grant's own end
+AT_ONCE = 500
+ROUNDS = 20  # of one sweep, so that it ends
+SWEEP_SECONDS = 3600.0
+
+
+class OldGrants:
+    """What was decided with them stands in the audit. One whose task still waits for somebody stays: its id is in the task's row."""
+
+    def __init__(self, database: Database, now: Callable[[], int]) -> None:
+        """`now` counts microseconds since 1970."""
+        self._database = database
+        self._now = now
+
+    async def sweep(self) -> int:
+        """Returns how many went. They are looked for among what readers see, so that no writer waits for that."""
+        before, gone = self._now() - int(KEPT_SECONDS * 1e6), 0
+        for _ in range(ROUNDS):
+            found = await self._database.read(lambda connection: _over(connection, before))
+            if found:
+                await self._database.write(lambda batch, found=found: _drop(batch, found))  # type: ignore[misc]  # bound now
+            gone += len(found)
+            if len(found) < AT_ONCE:
+                break
+        return gone
+
+
+def _over(connection: Connection, before: int) -> list[tuple[str, str]]:
+    states = [state.value for state in TERMINAL]
+    same = (tasks.c.tenant == grants.c.tenant) & (tasks.c.id == grants.c.task_id)
+    waits = select(tasks.c.id).where(same, tasks.c.state.not_in(states)).exists()
+    query = select(grants.c.tenant, grants.c.id).where(grants.c.not_after < before, ~waits).limit(AT_ONCE)
+    return [(row.tenant, row.id) for row in connection.execute(query).all()]
+
+
+def _drop(batch: Batch, found: list[tuple[str, str]]) -> None:
+    for key in found:
+        batch.run("DELETE FROM grants WHERE tenant = ? AND id = ?", key)

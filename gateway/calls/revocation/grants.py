@@ -1,0 +1,68 @@
+"""Revocation: ends a grant, and with it all that was handed on from it, in every process."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from gateway.calls.revocation.running import Halt
+from gateway.calls.revocation.spool import Spool
+from gateway.storage.database import Database, NotKept
+from policies.delegation.grants import Grants
+from policies.delegation.principal import Principal
+from policies.tables import grants as table
+
+
+class UnknownGrant(Exception):
+    """No such grant for this caller: of another tenant or person, or of nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Keeps the end of a grant and the record of who ended it in one commit, or in the spool. Ending it twice is ending it once."""
+
+    database: Database
+    grants: Grants
+    spool: Spool
+    now: Callable[[], int]
+    halt: Halt
+
+    async def revoke(self, principal: Principal, grant_id: str, everybodys: bool) -> None:
+        """`everybodys`: the caller may end other people's grants of the tenant too. Raises UnknownGrant."""
+        row = await self._row(principal.tenant, grant_id)
+        if row is None or not (everybodys or (row.issuer, row.subject) == (principal.issuer, principal.subject)):
+            raise UnknownGrant
+        await self._end(self._record(row, principal.issuer, principal.subject))
+
+    async def give_back(self, tenant: str, agent: str, grant_id: str) -> None:
+        """By the agent that was handed it; nothing happens to one that this agent was not handed, or that is nobody's."""
+        row = await self._row(tenant, grant_id)
+        if row is not None and json.loads(row.path)[-1]["agent"] == agent:
+            await self._end({**self._record(row, row.issuer, row.subject), "agent": agent})
+
+    async def _end(self, record: dict[str, Any]) -> None:
+        try:
+            await self.database.write(lambda batch: self.spool.keep(batch, record))
+        except NotKept:
+            await self.spool.put(record)
+        self.grants.forget()
+        self.halt.revoked()
+        await self.halt.end_revoked()
+
+    async def _row(self, tenant: str, grant_id: str) -> Row[Any] | None:
+        query = select(table).where((table.c.tenant == tenant) & (table.c.id == grant_id))
+        return await self.database.read(lambda connection: connection.execute(query).first())
+
+    def _record(self, row: Row[Any], issuer: str, subject: str) -> dict[str, Any]:
+        return {
+            "kind": "revocation",
+            "at": self.now(),
+            "tenant": row.tenant,
+            "decision_id": "",
+            "txn": row.txn,
+            "task_id": row.task_id,
+            "grant_id": row.id,
+            "principal": {"issuer": issuer, "subject": subject},
+        }

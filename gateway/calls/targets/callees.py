@@ -1,0 +1,61 @@
+"""Whom a caller names: agents, servers and the front door, as they can be called or known of."""
+
+from gateway.calls.authorizer import Ledger
+from gateway.calls.targets.front_door import FrontDoor
+from policies.callers import Caller
+from policies.delegation.rulings import calling, invoking
+from registry.cards.card import Family, Registration, Status
+from registry.cards.server_card import as_agent
+from registry.health.reachability import Absences
+from registry.names import FRONT_DOOR
+from registry.store import Registry, UnknownName
+
+
+class Callees:
+    """`absences` hears of those that are down and asked for."""
+
+    def __init__(self, registry: Registry, ledger: Ledger, front_door: FrontDoor, absences: Absences) -> None:
+        self._registry = registry
+        self._ledger = ledger
+        self._front_door = front_door
+        self._absences = absences
+
+    def find(self, caller: Caller, name: str, family: Family) -> Registration:
+        """An agent or server that can be called, or the front door; a server is an agent too.
+
+        Raises UnknownName, and NotReachable for one that is down and that the caller may know of.
+        """
+        found = self.entry(caller, name, family)
+        if found.status is Status.DOWN:
+            self._check_known(caller, found)
+            raise self._absences.refuse(found)
+        return found
+
+    def known(self, caller: Caller, agent: str) -> Registration:
+        """An agent that this caller may know of, reachable or not, for what is answered without a ruling. Raises UnknownName."""
+        try:
+            found = self.entry(caller, agent, Family.AGENT)
+        except UnknownName:
+            self._ledger.sees(caller, invoking(agent))  # takes as long as for one that is there and hidden
+            raise
+        if agent != FRONT_DOOR:
+            self._check_known(caller, found)
+        return found
+
+    def entry(self, caller: Caller, name: str, family: Family) -> Registration:
+        """As it is registered, reachable or not, and whether or not the caller may know of it. Raises UnknownName."""
+        if name == FRONT_DOOR and family is Family.AGENT:
+            return self._front_door.registration(caller.principal.tenant)
+        found = self._registry.find(caller.principal.tenant, name)
+        if found.status not in (Status.ACTIVE, Status.DOWN) or found.family is Family.VIRTUAL:
+            raise UnknownName(name)
+        if family is Family.AGENT and found.family is Family.SERVER:
+            return as_agent(found)
+        if found.family is not family:
+            raise UnknownName(name)
+        return found
+
+    def _check_known(self, caller: Caller, found: Registration) -> None:
+        act = calling(found.name, "*") if found.family is Family.SERVER else invoking(found.name)
+        if not self._ledger.sees(caller, act):
+            raise UnknownName(found.name)

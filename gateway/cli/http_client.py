@@ -1,0 +1,258 @@
+"""The gateway as the command line reaches it: over HTTP, at INTERLOCK_URL, with INTERLOCK_TOKEN."""
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from gateway.cli.exit_codes import Failed, NotReachable, Refused, Stop, WrongUsage
+from gateway.cli.output import complain, progress
+from gateway.cli.token_hints import unknown_person
+
+if TYPE_CHECKING:
+    import httpx
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+DENIED = -32010  # JSON-RPC: denied by policy (on both doors)
+LIMITED = -32012  # too much was asked for
+UNKNOWN = (-32001, -32011)  # a task; an agent or a server
+WHO_ARE_YOU = "set INTERLOCK_TOKEN: export INTERLOCK_TOKEN=$(interlock token --user alice)"
+ANYTHING = "interlock agent list, server list, tools and task list show what there is for you"
+ELSEWHERE = {  # what there is none of, as the gateway's answer calls it, and where such things are shown
+    "approval": "interlock approval list --state all shows those that you may see",
+    "connection": "interlock connection list shows yours",
+    "dead letter": "interlock deadletter list shows yours",
+    "decision": "refusals name theirs; the audit has all: interlock audit tail",
+    "grant": "interlock why DECISION_ID shows the grant that an agent acted under",
+    "is stopped": "interlock kill list shows what is",
+}
+NO_GATEWAY = "does INTERLOCK_URL point to an Interlock gateway?"
+ANSWER_SECONDS = 150.0  # a turn of an agent may take 120
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One server-sent event; `id` is empty when it has none."""
+
+    id: str
+    data: str
+
+
+class Remote:
+    """Every failure is a Stop that says what to do. One HTTP client; proxies and netrc of the environment are not read."""
+
+    def __init__(self, url: str, token: str) -> None:
+        import httpx
+
+        if not url.startswith(("http://", "https://")):
+            meant = url if "://" not in url and re.fullmatch(r"[\w.-]+(:\d+)?/?", url) else ""
+            todo = f"export INTERLOCK_URL=http://{meant}" if meant else f"for example: export INTERLOCK_URL={DEFAULT_URL}"
+            raise WrongUsage(f"INTERLOCK_URL is {url!r}, not an http or https address", todo)
+        if not token.isascii() or len(token.split()) > 1:
+            raise WrongUsage("INTERLOCK_TOKEN is not a token", WHO_ARE_YOU)
+        self.url = url.rstrip("/")
+        self._token = token
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        timeout = httpx.Timeout(ANSWER_SECONDS, connect=5.0)
+        with self._reaching():
+            self._client = httpx.Client(base_url=self.url, headers=self.headers, timeout=timeout, trust_env=False, follow_redirects=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def get(self, path: str, **params: str | int) -> Any:
+        return self.request("GET", path, params=params)
+
+    def request(
+        self, method: str, path: str, *, body: Any = None, params: Mapping[str, str | int] | None = None, match: str | None = None
+    ) -> Any:
+        """The JSON answer, or None when it is empty. `match`: only if what is meant is still of that version."""
+        headers = {"Accept": "application/json", **({"If-Match": f'"{match}"'} if match else {})}
+        with self._reaching():
+            answer = self._client.request(method, path, json=body, params=params or None, headers=headers)
+        self._check(answer)
+        return decoded(answer.content) if answer.content else None
+
+    def approve(self, path: str, tell: Callable[[Any], None], seen: str | None = None, body: Any = None) -> Any:
+        """Approves an entry of the registry as it was at `seen`, its `updated`; without it, as it is now, after `tell` has shown that."""
+        if seen is None:
+            with progress("asking…"):
+                waiting = self.get(path)
+            tell(waiting)
+            seen = waiting.get("updated")
+        with progress("approving…"):
+            return self.request("POST", f"{path}/approve", body=body, match=seen)
+
+    def every(self, path: str, limit: int = 1000, **params: str | int) -> list[Any]:
+        """The items of all pages of a list, at most `limit`."""
+        items: list[Any] = []
+        cursor: str | None = ""
+        while cursor is not None and len(items) < limit:
+            page = self.get(path, **params, **({"cursor": cursor} if cursor else {}))
+            items += page["items"]
+            if "empty" in page:
+                complain(page["empty"]["detail"])
+            cursor = page.get("next")
+        return items[:limit]
+
+    def rpc(self, path: str, method: str, params: Any, headers: Mapping[str, str]) -> Any:
+        """The result of one JSON-RPC call, whether it comes as JSON or as a stream of events."""
+        for message in self.rpc_stream(path, method, params, headers):
+            if "result" in message:
+                return message["result"]
+        raise Failed("the answer ended before the result came", "try again; interlock task list shows what was started")
+
+    def rpc_stream(self, path: str, method: str, params: Any, headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Every JSON-RPC message of the answer; an error among them is raised."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        accept = {"Accept": "application/json, text/event-stream"}
+        with self._reaching(), self._client.stream("POST", path, json=body, headers={**accept, **headers}) as answer:
+            if answer.is_error or not _is_stream(answer):
+                answer.read()
+                self._check(answer)
+                yield _message(decoded(answer.content))
+                return
+            for sent in _events(answer.iter_lines()):
+                yield _message(decoded(sent.data))
+
+    def events(self, path: str, after: str = "") -> Iterator[Sent]:
+        """The server-sent events behind `after`, until the gateway ends the stream."""
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
+        with self._reaching(), self._client.stream("GET", path, headers=headers) as answer:
+            if answer.is_error or not _is_stream(answer):
+                answer.read()
+                self._check(answer)
+                raise Failed(f"{self.url}{path} is not a stream of events")
+            yield from _events(answer.iter_lines())
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        import httpx
+
+        try:
+            yield
+        except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
+            raise unreached(self.url, error, httpx) from error
+
+    def _check(self, answer: "httpx.Response") -> None:
+        if not answer.is_success:
+            raise self.stopped(answer.status_code, answer.content)
+
+    def stopped(self, status: int, content: bytes) -> Stop:
+        """What an HTTP answer that is no success means."""
+        if status == 401:
+            return unknown_person(self._token, self.url)
+        try:
+            document = json.loads(content)
+        except ValueError:
+            document = {}
+        return stop_of(document if isinstance(document, dict) else {}, status)
+
+
+def connect() -> Remote:
+    """The gateway that the environment names."""
+    return Remote(os.environ.get("INTERLOCK_URL") or DEFAULT_URL, os.environ.get("INTERLOCK_TOKEN", "").strip())
+
+
+def unreached(url: str, error: Exception, httpx: ModuleType) -> Stop:
+    """What it means that no answer came, by the words of that library: httpx, or its sibling httpx2 that MCP's client uses."""
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+        return NotReachable(f"nobody answers at {url}", "is the gateway running? start it with: interlock serve")
+    if isinstance(error, httpx.TimeoutException):
+        return Failed(f"no answer within {ANSWER_SECONDS:.0f} s", "it may still go on: interlock task list")
+    if isinstance(error, httpx.TransportError):
+        return NotReachable(f"the connection to {url} broke", "was the gateway stopped? start it with: interlock serve")
+    return WrongUsage(f"{url} is not an address that can be called", "look at INTERLOCK_URL and the name you gave")
+
+
+def quoted(name: str) -> str:
+    """A name as one segment of a path, whatever it holds."""
+    if name in ("", ".", ".."):
+        raise WrongUsage("a name or an id is expected", "interlock COMMAND --help shows the command's form")
+    return quote(name, safe="")
+
+
+def stop_of(document: Mapping[str, Any], status: int) -> Stop:
+    """What an error document (RFC 9457 problem or JSON-RPC error) and its HTTP status mean to the person at the terminal."""
+    error = document.get("error")
+    inner = error if isinstance(error, dict) else document
+    text = inner.get("detail") or inner.get("message") or document.get("error_description") or inner.get("title")
+    text = str(text or f"the gateway answered {status}")
+    if status == 403 or inner.get("code") == DENIED:
+        return _refusal(inner, text)
+    if status in (429, 503) or inner.get("code") == LIMITED:
+        return Failed(text, "budgets begin anew at midnight, UTC" if _is_spent(document) else "the gateway is busy: try again in a moment")
+    if status == 404 or inner.get("code") in UNKNOWN:
+        return Failed(text, next((todo for word, todo in ELSEWHERE.items() if word in text), ANYTHING))
+    return Failed(text)
+
+
+def _is_spent(document: Mapping[str, Any]) -> bool:
+    """Whether the budget of the day is the reason: `reason_id` of problems and of MCP, `reason` of A2A's ErrorInfo."""
+    return bool(_found(document, "reason_id") == "budget-spent" or _found(document, "reason") == "BUDGET_SPENT")
+
+
+def _refusal(error: Mapping[str, Any], text: str) -> Refused:
+    reason, decision, missing = (_found(error, name) for name in ("reason_id", "decision_id", "missing"))
+    lines = [f"refused: {text}"]
+    for label, value in (("reason", reason), ("missing", missing), ("decision", decision)):
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+        if shown and shown not in text:
+            lines.append(f"{label}: {shown}")
+    return Refused("\n".join(lines), f"the whole story: interlock why {shlex.quote(str(decision))}" if decision else "")
+
+
+def _found(document: Any, name: str, depth: int = 6) -> Any:
+    """The first member of that name: problems carry it at the top, JSON-RPC errors in `data`, A2A in a list of details."""
+    if depth and isinstance(document, dict):
+        if document.get(name):
+            return document[name]
+        inner = list(document.values())
+    else:
+        inner = document if depth and isinstance(document, list) else []
+    return next((found for value in inner if (found := _found(value, name, depth - 1))), None)
+
+
+def _message(message: Any) -> dict[str, Any]:
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        raise Failed("the answer is not JSON-RPC", NO_GATEWAY)
+    if "error" in message:
+        raise stop_of(message, 200)
+    return message
+
+
+def decoded(content: bytes | str) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise Failed("the answer is not JSON", NO_GATEWAY) from None
+
+
+def _is_stream(answer: "httpx.Response") -> bool:
+    return str(answer.headers.get("content-type", "")).startswith("text/event-stream")
+
+
+def _events(lines: Iterator[str]) -> Iterator[Sent]:
+    """WHATWG server-sent events: `id` lasts until it is set again, an event without data is none."""
+    last = ""
+    data: list[str] = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            if data:
+                yield Sent(last, "\n".join(data))
+            data = []
+        elif name == "id":
+            last = value
+        elif name == "data":
+            data.append(value)

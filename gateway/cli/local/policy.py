@@ -1,0 +1,191 @@
+"""policy: the rules that the gateway would load."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli import output as screen
+from gateway.cli.exit_codes import Failed
+from gateway.cli.http_client import connect
+from gateway.cli.local import installation as home
+
+if TYPE_CHECKING:
+    from gateway.server.settings import Settings
+    from policies.cedar.engine import KnownTool, RuleSet
+    from policies.delegation.principal import Principal
+    from policies.what_if.rehearsal import Result
+
+app = typer.Typer(help="The policies.", no_args_is_help=True)
+
+
+Folder = Annotated[Path | None, typer.Argument(help="A folder of .cedar files (default: the configured one).")]
+
+
+@app.command()
+def check(
+    folder: Folder = None,
+    config: home.Config = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Read every policy as the gateway would, and say what is wrong."""
+    chosen = home.settings(config)
+    rules = _rules(chosen, folder)
+    names = sorted(set(rules.names.values()))
+    if as_json:
+        screen.data({"version": rules.version, "policies": names, "doubts": rules.doubts})
+        return
+    screen.say(f"{len(rules.names)} policies are sound, version {rules.version}")
+    several = Counter(rules.names.values())
+    screen.say("\n".join(f"  {name}" + (f" ({several[name]} policies)" if several[name] > 1 else "") for name in names))
+    for doubt in rules.doubts:
+        screen.complain(f"doubtful: {doubt}")
+
+
+@app.command()
+def test(
+    files: Annotated[list[Path] | None, typer.Argument(help="YAML files with cases (default: *.test.yaml of the folder).")] = None,
+    policies: Annotated[Path | None, typer.Option("--policies", help="A folder of .cedar files (default: the configured one).")] = None,
+    config: home.Config = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Try the policies with cases: who may do what, who may not, and why."""
+    chosen = home.settings(config)
+    results = [(path, result) for path, found in _rehearsed(chosen, policies, files) for result in found]
+    failed = [result for _, result in results if result.problems]
+    if as_json:
+        screen.data({"ok": not failed, "cases": [_told(path, result) for path, result in results]})
+    elif results:
+        rows = [("failed" if one.problems else "ok", one.case.name, one.got, _because(one), "; ".join(one.problems)) for _, one in results]
+        screen.table(["case", "name", "ruling", "because of", "problem"], rows)
+    if failed or not results:
+        raise Failed(
+            f"{len(failed)} of {len(results)} cases failed" if results else "there are no cases",
+            "write NAME.test.yaml beside the policies (docs/policies.md), or: interlock policy test FILE" if not results else "",
+        )
+
+
+def _rehearsed(chosen: "Settings", folder: Path | None, files: list[Path] | None) -> "Iterator[tuple[Path, list[Result]]]":
+    from policies.cedar.engine import USER_OF, BadPolicy, PolicyEngine
+    from policies.tokens.claims import DEVELOPMENT_ISSUER
+    from policies.what_if.cases import BadCases, read_cases
+    from policies.what_if.rehearsal import rehearse, stage
+
+    def roles_of(person: "Principal") -> Sequence[str]:
+        return chosen.roles_of(person.subject) if person.issuer == DEVELOPMENT_ISSUER else ()
+
+    where = folder or (Path(chosen.policies) if chosen.policies else None)
+    try:
+        authority = stage(PolicyEngine(chosen.roles, where), chosen.roles)
+    except BadPolicy as error:
+        raise Failed(str(error), "correct the file; interlock policy check") from error
+    for path in files or (sorted(where.glob("*.test.yaml")) if where else []):
+        try:
+            cases = read_cases(path.read_text("utf-8"), USER_OF, roles_of)
+        except (BadCases, OSError, UnicodeDecodeError) as error:
+            raise Failed(f"{path}: {error}", "docs/policies.md says what a case looks like") from error
+        yield path, rehearse(authority, cases)
+
+
+def _because(result: "Result") -> str:
+    decision = result.decision
+    return ", ".join((*decision.policies, *decision.missing)) or decision.reason_id
+
+
+def _told(path: Path, result: "Result") -> dict[str, Any]:
+    decision = result.decision
+    return {
+        "file": str(path),
+        "line": result.case.line,
+        "name": result.case.name,
+        "ok": not result.problems,
+        "expected": result.case.expect,
+        "ruling": result.got,
+        "reason_id": decision.reason_id,
+        "policies": list(decision.policies),
+        "missing": list(decision.missing),
+        "problems": list(result.problems),
+    }
+
+
+@app.command("what-if")
+def what_if(
+    folder: Annotated[Path | None, typer.Argument(help="A folder of .cedar files (default: the gateway's own, as it is now).")] = None,
+    decision: Annotated[list[str] | None, typer.Option("--decision", help="A decision to rule on again (default: the newest).")] = None,
+    only: Annotated[str, typer.Option("--only", help="denied, allowed or all.")] = "denied",
+    limit: Annotated[int, typer.Option("--limit", help="How many at most, up to 500.")] = 100,
+    arguments: Annotated[Path | None, typer.Option("--arguments", help="A JSON file: arguments by decision id.")] = None,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Rule on past decisions again, by other policies: what would come out otherwise."""
+    body: dict[str, Any] = {"only": only, "limit": limit, "decisions": decision or []}
+    if folder is not None:
+        body["policies"] = _texts(folder)
+    if arguments is not None:
+        body["arguments"] = _json(arguments)
+    with connect() as remote, screen.progress("ruling again…"):
+        found = remote.request("POST", "/api/policies/what-if", body=body)
+    if as_json:
+        screen.data(found)
+        return
+    screen.table(["decision", "person", "act", "then", "now", "because of"], [_replayed(one) for one in found["items"]], "no decisions")
+    summary = found["summary"]
+    screen.say(f"{summary['changed']} of {summary['replayed']} would come out otherwise, {summary['unknown']} can't be told")
+
+
+def _replayed(one: dict[str, Any]) -> tuple[str, ...]:
+    who = " > ".join([one["principal"].split("|", 2)[-1], *one["chain"]])
+    now = one["now"]["ruling"] + (" *" if one["changed"] else "")
+    return one["id"], who, one["permission"], one["then"]["ruling"], now, one["now"]["note"] or ", ".join(one["now"]["policies"])
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    from policies.cedar.files.folder import BadPolicy, operators
+
+    try:
+        texts = dict(operators(folder))
+    except BadPolicy as error:
+        raise Failed(str(error)) from error
+    if not texts:
+        raise Failed(f"{folder} holds no policies", "give a folder of .cedar files, or none for the gateway's own")
+    return texts
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise Failed(f"{path}: {error}", 'write {"d_…": {"quantity": 3}}') from error
+
+
+@app.command()
+def schema(config: home.Config = None) -> None:
+    """Print the Cedar schema of what policies can speak of, with the arguments of every registered tool, for editors."""
+    chosen = home.settings(config)
+    from policies.cedar.engine import schema_text
+
+    screen.say(schema_text(registered(chosen)))
+
+
+def _rules(chosen: "Settings", folder: Path | None) -> "RuleSet":
+    from policies.cedar.engine import BadPolicy, load
+
+    configured = Path(chosen.policies) if chosen.policies else None
+    try:
+        return load(chosen.roles, folder or configured, registered(chosen), known=())
+    except BadPolicy as error:
+        raise Failed(str(error), "correct the file; a running gateway keeps the last good rules") from error
+
+
+def registered(chosen: "Settings") -> "list[KnownTool]":
+    """The tools in the gateway's database; none where there is none yet."""
+    from gateway.registration.tool_schemas import kept_tools
+
+    try:
+        with home.reading(chosen) as connection:
+            return kept_tools(connection)
+    except Failed:
+        return []

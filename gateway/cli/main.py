@@ -1,0 +1,77 @@
+"""The `interlock` command: what each command needs is imported when it runs, so that help comes at once."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from adapters.version import VERSION
+from gateway.cli import output as screen
+from gateway.cli.exit_codes import Stop
+from gateway.cli.local import audit as trail
+from gateway.cli.local import check, keys, policy
+from gateway.cli.local import serve as machine
+from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
+from gateway.cli.remote import dead_letters as deadletters
+
+
+class Door(TyperGroup):
+    """Where a command's failure becomes words and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Stop as stop:
+            screen.complain(stop.message, stop.todo)
+            raise typer.Exit(stop.exit_code) from stop
+
+
+app = typer.Typer(
+    cls=Door,
+    name="interlock",
+    epilog=(
+        "Environment: INTERLOCK_URL, the gateway that is talked to (http://127.0.0.1:8080); INTERLOCK_TOKEN, who you are to it; "
+        "INTERLOCK_HOME, where serve, token, keys and audit find the gateway's own files (.interlock); INTERLOCK_…, every setting.\n\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not reachable."
+    ),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        screen.say(f"interlock {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and end.")] = False,
+) -> None:
+    """A gateway between AI agents: each acts with the permissions of the person who asked, and no more."""
+
+
+machine.register(app)
+app.command()(check.check)
+for name, group in {
+    "audit": trail,
+    "policy": policy,
+    "keys": keys,
+    "agent": agents,
+    "server": servers,
+    "task": tasks,
+    "connection": connections,
+    "approval": approvals,
+    "deadletter": deadletters,
+}.items():
+    app.add_typer(group.app, name=name)
+for module in (tools, send, tasks, decisions, kills):
+    module.register(app)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="interlock")

@@ -1,0 +1,63 @@
+"""What a person sees of a call that takes longer than a second: a line that moves, and how far the other side says it is."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+from gateway.cli import output as screen
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+PATIENCE = 1.0  # seconds without a word
+
+
+class Waiting:
+    """Entered inside a running loop. On a terminal only; elsewhere it says nothing."""
+
+    def __init__(self, what: str, patience: float = PATIENCE) -> None:
+        self._what = self._text = what
+        self._patience = patience
+        self._status: Status | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._timer = asyncio.get_running_loop().call_later(self._patience, self._show)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hide()
+
+    async def heard(self, progress: float, total: float | None, message: str | None) -> None:
+        """What a progress notification says."""
+        self._text = " ".join((self._what, far(progress, total), message or "")).strip()
+        if self._status is not None:
+            self._status.update(screen.plain(self._text))
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Out of the way while the person is asked something."""
+        self._hide()
+        try:
+            yield
+        finally:
+            self.__enter__()
+
+    def _show(self) -> None:
+        self._status = screen.console(stderr=True).status(screen.plain(self._text))
+        self._status.start()
+
+    def _hide(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._status is not None:
+            self._status.stop()
+        self._timer = self._status = None
+
+
+def far(progress: float, total: float | None) -> str:
+    """`3/10`, or `3` where nobody knows how much it will be."""
+    return f"{progress:g}" if total is None else f"{progress:g}/{total:g}"

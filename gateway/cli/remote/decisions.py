@@ -1,0 +1,76 @@
+"""why and revoke: what a decision was based on, and the end of a grant."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli import output as screen
+from gateway.cli.http_client import connect, quoted
+
+
+def why(
+    decision_id: Annotated[str, typer.Argument(help="The decision's id, as a refusal names it.", metavar="DECISION_ID")],
+    as_json: screen.AsJson = False,
+) -> None:
+    """Explain a decision: who asked, through whom, for what, and what decided."""
+    with connect() as remote, screen.progress("asking…"):
+        decision = remote.get(f"/api/decisions/{quoted(decision_id)}")
+    if as_json:
+        screen.data(decision)
+        return
+    _story(decision)
+
+
+def revoke(
+    grant_id: Annotated[str, typer.Argument(help="The grant's id, as `interlock why` shows it.", metavar="GRANT_ID")],
+    as_json: screen.AsJson = False,
+) -> None:
+    """End a grant: the agents that act under it, and all that they handed on, may do nothing more."""
+    with connect() as remote, screen.progress("revoking…"):
+        remote.request("DELETE", f"/api/grants/{quoted(grant_id)}")
+    screen.data({"id": grant_id, "revoked": True}) if as_json else screen.say(f"{grant_id} is revoked")
+
+
+def _story(decision: dict[str, Any]) -> None:
+    tenant, issuer, subject = decision["principal"].split("|", 2)
+    chain = " > ".join([subject, *(link["agent"] for link in decision["chain"])])
+    verdict = "allowed" if decision["allowed"] else "refused"
+    screen.fields(
+        [
+            ("decision", decision["id"]),
+            ("ruling", verdict),
+            ("reason", f"{decision['reason_id']}: {decision.get('reason', '')}" if not decision["allowed"] else ""),
+            ("at", screen.moment(decision.get("at", ""))),
+            ("person", f"{subject} of tenant {tenant}, vouched for by {issuer}"),
+            ("roles", ", ".join(decision.get("roles") or [])),
+            ("token", "" if (scope := decision.get("scope") or ["*"]) == ["*"] else f"narrowed to {' '.join(scope)}"),
+            ("chain", chain),
+            ("asked for", " ".join(filter(None, (decision["action"], decision.get("verb"), decision["resource"])))),
+            ("missing", ", ".join(decision["missing"])),
+            ("policies", ", ".join(decision["policies"])),
+            ("problem", decision.get("problem")),
+            ("approval", decision.get("approval")),
+            ("approved by", ", ".join(one.split("|", 2)[-1] for one in decision.get("approvers") or [])),
+            ("outcome", decision.get("outcome")),
+            ("task", decision["task_id"]),
+            ("grant", decision.get("grant_id")),
+        ]
+    )
+    if decision["chain"]:
+        screen.table(["through", f"could do at most, for {subject}", "this act"], _hops(decision))
+
+
+def _hops(decision: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What was left after each agent: the person's roles, met by the token's scope and by the ceiling of every agent until there."""
+    from policies.delegation.permissions import Permissions
+
+    for link in decision["chain"]:
+        held = Permissions(frozenset(link["permissions"]))
+        covered = decision.get("permission") and held.covers(decision["permission"])
+        yield link["agent"], " ".join(link["permissions"]) or "nothing", "yes" if covered else "no"
+
+
+def register(app: typer.Typer) -> None:
+    for command in (why, revoke):
+        app.command()(command)

@@ -1,0 +1,97 @@
+"""The waterfall of a trace: a line for each span, indented below its cause, a bar that shows when."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.bar import Bar
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli.output import plain
+
+COLOURS = {"refused": "red", "failed": "red", "rejected": "red", "canceled": "yellow", "unknown": "yellow", "running": "cyan"}
+SYMBOLS = {"task": "●", "tool": "▸", "agent": "○", "decision": "·"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One span, ready to be drawn. Times are seconds after the first span's start."""
+
+    depth: int
+    span: Mapping[str, Any]
+    begin: float
+    end: float
+
+    @property
+    def label(self) -> Text:
+        colour = COLOURS.get(self.span["outcome"], "")
+        symbol = "✗" if self.span["outcome"] == "refused" else SYMBOLS.get(self.span["kind"], "·")
+        caller = f" by {plain(self.span['actor'])}"
+        return Text.assemble("  " * self.depth, (f"{symbol} {plain(self.span['name'])}", colour), (caller, "dim"))
+
+    @property
+    def reason(self) -> Text | None:
+        """What went wrong, where something did."""
+        if not self.span["reason"]:
+            return None
+        said = plain(self.span["reason"]).partition("\n")[0]
+        return Text(f"{plain(self.span['name'])} {plain(self.span['outcome'])}: {said}", COLOURS.get(self.span["outcome"], ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A bar between two moments of a whole, at least one cell long: what took no time is seen too."""
+
+    begin: float
+    end: float
+    whole: float
+    colour: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        cell = self.whole / max(options.max_width, 1)
+        begin = min(self.begin, self.whole - cell)
+        yield Bar(self.whole, begin, max(self.end, begin + cell), color=self.colour)
+
+
+def waterfall(spans: Sequence[Mapping[str, Any]], width: int) -> Group:
+    """The spans of a trace (gateway/audit/traces.py), each after its parent, and below them why some did not go well. `width` in cells."""
+    lines = list(_lines(spans))
+    whole = max((line.end for line in lines), default=0.0) or 0.001
+    grid = Table(box=None, pad_edge=False, expand=True, header_style="dim")
+    grid.add_column("what", no_wrap=True, overflow="ellipsis", max_width=width // 2)
+    grid.add_column(f"0 to {_duration(whole)}", ratio=1, min_width=12)
+    grid.add_column("took", justify="right", no_wrap=True)
+    grid.add_column("outcome", no_wrap=True)
+    for line in lines:
+        took = "" if line.span["kind"] == "decision" else _duration(line.end - line.begin)
+        colour = COLOURS.get(line.span["outcome"], "green")
+        grid.add_row(line.label, Stretch(line.begin, line.end, whole, colour), took, Text(plain(line.span["outcome"]), colour))
+    reasons = [line.reason for line in lines if line.reason]
+    return Group(grid, *([Text(""), *reasons] if reasons else []))
+
+
+def _lines(spans: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
+    """One for each span, but for the only turn of a task, which says what the task's own line says."""
+    start = min((_seconds(span["start"]) for span in spans), default=0.0)
+    last = max((_seconds(span["end"] or span["start"]) for span in spans), default=0.0)
+    turns = [span["parent"] for span in spans if span["kind"] == "agent"]
+    depths: dict[str, int] = {}
+    for span in spans:
+        depth = depths[span["id"]] = depths.get(span["parent"], -1) + 1
+        if span["kind"] == "agent" and turns.count(span["parent"]) == 1 and span["parent"] in depths:
+            continue
+        yield Line(depth, span, _seconds(span["start"]) - start, _seconds(span["end"]) - start if span["end"] else last - start)
+
+
+def _seconds(text: str) -> float:
+    at = datetime.fromisoformat(text)
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.1f} ms"
+    return f"{seconds:.2f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

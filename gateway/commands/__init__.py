@@ -1,1 +1,0 @@
-"""The command line's groups of commands, one noun a file; heavy imports wait until a command runs."""

@@ -1,0 +1,1 @@
+"""The protocols in which the gateway is called."""

@@ -1,0 +1,135 @@
+"""Where A2A over HTTP+JSON has what: paths below an agent, the HTTP methods they take, and the method of A2A behind each."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from adapters.a2a_client.wire import push, v03_proto, v03_requests, v1
+from adapters.a2a_client.wire.lists import PAGE_SIZE_MAX, ListParams, TaskPage
+from adapters.a2a_client.wire.names import json_names
+from adapters.task import Message, PushConfig, StreamResponse, Task
+from gateway.ingress.a2a_server.bindings import jsonrpc_methods as methods
+from gateway.ingress.a2a_server.bindings.jsonrpc_methods import Method
+from gateway.ingress.a2a_server.operations import Operations
+from gateway.ingress.http.errors import UnknownPath, WrongVerb
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path that is served. `members` are those of the request that the path names; `tenant` is empty where it names none."""
+
+    version: str
+    verbs: Mapping[str, Method]
+    members: Mapping[str, str]
+    tenant: str = ""
+
+    def method(self, verb: str) -> Method:
+        """Raises WrongVerb."""
+        found = self.verbs.get(verb)
+        if found is None:
+            raise WrongVerb(tuple(sorted(self.verbs)))
+        return found
+
+
+def find(path: str) -> Place:
+    """`path` is below the agent's. In 1.0 a tenant may stand before the rest (s11). Raises UnknownPath."""
+    if path.startswith("/v1/") and (place := _place(path.removeprefix("/v1"), "0.3", _V03)) is not None:
+        return place
+    if (place := _place(path, "1.0", _V1)) is not None:
+        return place
+    tenant, slash, rest = path.removeprefix("/").partition("/")
+    place = _place(slash + rest, "1.0", _V1)
+    if place is None:
+        raise UnknownPath
+    return Place(place.version, place.verbs, place.members, tenant)
+
+
+HISTORY_MAX: Final = 1000  # messages
+Routes = Sequence[tuple[re.Pattern[str], Mapping[str, Method]]]
+
+
+def _place(path: str, version: str, routes: Routes) -> Place | None:
+    for pattern, verbs in routes:
+        if (found := pattern.fullmatch(path)) is not None:
+            return Place(version, verbs, found.groupdict())
+    return None
+
+
+def _event_0_3(outcome: Task | Message | StreamResponse) -> dict[str, Any]:
+    return v03_proto.event_json(v1.member_of(outcome) if isinstance(outcome, StreamResponse) else outcome)
+
+
+def _config_0_3(params: Any) -> PushConfig:
+    """CreateTaskPushNotificationConfigRequest, or its `config` alone: the specification and its .proto file differ. Raises BadMessage."""
+    named = json_names(params)
+    config = named.get("config") if isinstance(named.get("config"), dict) else named
+    inner = config.get("pushNotificationConfig")
+    config_id = named.get("configId")
+    read = push.read_push_config_0_3(
+        {"taskId": named["taskId"], "pushNotificationConfig": config if inner is None and "url" in config else inner}
+    )
+    return replace(read, id=read.id or (config_id if isinstance(config_id, str) else "") or read.task_id)
+
+
+def _configs_0_3(page: push.PushPage) -> dict[str, Any]:
+    return {"configs": [v03_requests.push_config_json(config) for config in page.configs], "nextPageToken": page.next_page_token}
+
+
+def _everything(_params: Any) -> ListParams:
+    """tasks/list of 0.3 lists whole tasks, and asks for nothing."""
+    return ListParams(page_size=PAGE_SIZE_MAX, history_length=HISTORY_MAX, include_artifacts=True)
+
+
+def _tasks_0_3(page: TaskPage) -> list[dict[str, Any]]:
+    return [v03_proto.task_json(task) for task in page.tasks]
+
+
+_TASK: Final = "/tasks/(?P<id>[^/]+)"
+_PUSH: Final = "/tasks/(?P<taskId>[^/]+)/pushNotificationConfigs"
+_V1: Final[Routes] = [
+    (re.compile(pattern), verbs)
+    for pattern, verbs in (
+        ("/message:send", {"POST": methods.SEND}),
+        ("/message:stream", {"POST": methods.STREAM}),
+        ("/tasks", {"GET": methods.LIST}),
+        (f"{_TASK}:cancel", {"POST": methods.CANCEL}),
+        (f"{_TASK}:subscribe", {"GET": methods.SUBSCRIBE, "POST": methods.SUBSCRIBE}),
+        (_TASK, {"GET": methods.GET}),
+        (_PUSH, {"GET": methods.LIST_PUSH, "POST": methods.CREATE_PUSH}),
+        (f"{_PUSH}/(?P<id>[^/]+)", {"GET": methods.GET_PUSH, "DELETE": methods.DELETE_PUSH}),
+        ("/extendedAgentCard", {"GET": methods.CARD}),
+    )
+]
+_SUBSCRIBE: Final = Method("SubscribeToTask", v1.read_task_params, Operations.subscribe, _event_0_3, streams=True)
+_V03: Final[Routes] = [
+    (re.compile(pattern), verbs)
+    for pattern, verbs in (
+        ("/message:send", {"POST": Method("SendMessage", v03_requests.read_send_params, Operations.send, _event_0_3)}),
+        (
+            "/message:stream",
+            {"POST": Method("SendStreamingMessage", v03_requests.read_send_params, Operations.stream, _event_0_3, streams=True)},
+        ),
+        ("/tasks", {"GET": Method("ListTasks", _everything, Operations.list, _tasks_0_3)}),
+        (f"{_TASK}:cancel", {"POST": Method("CancelTask", v1.read_task_params, Operations.cancel, v03_proto.task_json)}),
+        (f"{_TASK}:subscribe", {"GET": _SUBSCRIBE, "POST": _SUBSCRIBE}),
+        (_TASK, {"GET": Method("GetTask", v1.read_task_params, Operations.task, v03_proto.task_json)}),
+        (
+            _PUSH,
+            {
+                "GET": Method(methods.LIST_PUSH.name, push.read_push_list_params, Operations.list_push, _configs_0_3),
+                "POST": Method(methods.CREATE_PUSH.name, _config_0_3, Operations.create_push, v03_requests.push_config_json),
+            },
+        ),
+        (
+            f"{_PUSH}/(?P<id>[^/]+)",
+            {
+                "GET": Method(methods.GET_PUSH.name, push.read_push_params, Operations.get_push, v03_requests.push_config_json),
+                "DELETE": methods.DELETE_PUSH,
+            },
+        ),
+        ("/card", {"GET": Method(methods.CARD.name, methods.read_card_params, Operations.extended_card, v03_requests.card_json)}),
+    )
+]

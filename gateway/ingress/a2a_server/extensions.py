@@ -1,0 +1,58 @@
+"""Extensions of A2A (1.0 s4.6): what agents declare and require, and what the gateway itself adds for those who ask for it."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from adapters.a2a_client.wire.v1 import BadMessage
+from adapters.task import Message, StreamResponse
+from gateway.ingress.http.errors import ExtensionRequired
+from registry.cards.card import Registration
+from registry.cards.republish import EXTENSIONS, RESUMPTION, SKILL_SELECTION
+
+
+def declared(entry: Registration) -> dict[str, bool]:
+    """The extensions of an agent's card, and whether each is required (s4.4.4)."""
+    document: Any = entry.card.document if entry.card else {}
+    extensions = document.get("capabilities", {}).get("extensions", [])
+    return {str(each["uri"]): each.get("required") is True for each in extensions if isinstance(each, dict) and "uri" in each}
+
+
+def activated(entry: Registration, asked: frozenset[str]) -> list[str]:
+    """Those asked for that the gateway or the agent serves."""
+    return sorted(asked & (EXTENSIONS.keys() | declared(entry).keys())) if asked else []
+
+
+def check_required(entry: Registration, asked: frozenset[str]) -> None:
+    """Raises ExtensionRequired."""
+    for uri, required in declared(entry).items():
+        if required and uri not in asked:
+            raise ExtensionRequired(uri)
+
+
+def for_agent(entry: Registration, asked: frozenset[str]) -> dict[str, str]:
+    """The header that hands on what the agent itself declares, under the name its version has for it."""
+    wanted = ", ".join(sorted(asked & declared(entry).keys()))
+    name = "X-A2A-Extensions" if entry.facts.get("version") == "0.3" else "A2A-Extensions"
+    return {name: wanted} if wanted else {}
+
+
+def selected_skill(entry: Registration, message: Message) -> str:
+    """The skill that a message names under the skill-selection extension; it has to be on the card. Raises BadMessage."""
+    chosen = message.metadata.get(SKILL_SELECTION) if isinstance(message.metadata, dict) else None
+    if chosen is None:
+        return ""
+    known = {skill.id for skill in entry.card.skills} if entry.card else set()
+    skill = chosen.get("skillId") if isinstance(chosen, dict) else None
+    if skill not in known:
+        raise BadMessage(f"message.metadata.{SKILL_SELECTION}.skillId", "is not a skill of this agent")
+    return str(skill)
+
+
+def numbered(response: StreamResponse, seq: int) -> StreamResponse:
+    """The same event with its number in its metadata, where no SSE id tells it."""
+    for name in ("task", "message", "status_update", "artifact_update"):
+        if event := getattr(response, name):
+            metadata = {**(event.metadata or {}), RESUMPTION: {"event": seq}}
+            return StreamResponse(**{name: replace(event, metadata=metadata)})
+    return response

@@ -1,0 +1,1 @@
+"""The HTTP API under /api for operators and users."""

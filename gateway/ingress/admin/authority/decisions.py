@@ -1,0 +1,29 @@
+"""/api/decisions: why a ruling came out as it did, for the person it was about and for those who read the audit."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+
+from gateway.audit.decisions import READ_AUDIT, UnknownDecision, find_decision
+from gateway.storage.database import Database
+from policies.callers import Caller
+from policies.delegation.rulings import Act
+
+Admitted = Callable[[Request], Awaitable[Caller]]
+May = Callable[[Caller, Act], bool]
+
+
+def routes(database: Database, admitted: Admitted, may: May) -> APIRouter:
+    """`may` is Authority.may."""
+    router = APIRouter(prefix="/api/decisions", tags=["decisions"])
+
+    @router.get("/{decision_id}", name="show_decision")
+    async def show_decision(caller: Annotated[Caller, Depends(admitted)], decision_id: str) -> JSONResponse:
+        kept = await database.read(lambda connection: find_decision(connection, caller.principal.tenant, decision_id))
+        if not kept.concerns(caller.delegation) and not may(caller, READ_AUDIT):
+            raise UnknownDecision
+        return JSONResponse(kept.to_json())
+
+    return router

@@ -1,0 +1,78 @@
+"""/api/policies/what-if: decisions of the past, ruled on again by the folder as it is now, or by policies that are sent."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from gateway.audit.what_if import REPLAYED_MAX, Which, past, replayed
+from gateway.ingress.admin.bodies import Body, read_optional
+from gateway.ingress.admin.demand import demand
+from gateway.ingress.http.route_descriptions import takes
+from gateway.registration.requests import BadRequest
+from gateway.storage.database import Database
+from policies.callers import Caller
+from policies.cedar.engine import BadPolicy, PolicyEngine, RuleSet, compiled, load
+from policies.cedar.files.folder import LINKS
+from policies.delegation.rulings import Act
+from policies.what_if.replay import Replay
+
+Admitted = Callable[[Request], Awaitable[Caller]]
+Allowed = Callable[[Caller, Act], Awaitable[object]]
+WRITE_POLICY = Act("writePolicy", "Key", "policies", "policy:write", "policies")
+
+
+class WhatIfBody(Body):
+    """`policies`: texts by the names of their files, .cedar and links.yaml; the folder as it is now, where they are left out."""
+
+    policies: dict[str, str] | None = Field(None, max_length=1000)
+    decisions: list[str] = Field([], max_length=REPLAYED_MAX)
+    only: Literal["denied", "allowed", "all"] = "denied"
+    limit: int = Field(100, ge=1, le=REPLAYED_MAX)
+    arguments: dict[str, dict[str, Any]] = Field({}, max_length=REPLAYED_MAX)
+
+
+class Rules:
+    """The roles of the settings, and the folder of policies."""
+
+    def __init__(self, roles: Mapping[str, Sequence[str]], folder: str) -> None:
+        self._roles = roles
+        self._folder = Path(folder) if folder else None
+
+    def engine(self, sent: Mapping[str, str] | None) -> PolicyEngine:
+        """Raises BadRequest."""
+        try:
+            return PolicyEngine(self._roles, rules=self._read(sent))
+        except BadPolicy as error:
+            raise BadRequest("policies", f"can't be used: {error}") from error
+
+    def _read(self, sent: Mapping[str, str] | None) -> RuleSet:
+        if sent is None:
+            return load(self._roles, self._folder)
+        for name in sent:
+            if not (name.endswith(".cedar") or name == LINKS):
+                raise BadRequest("policies", f"are files *.cedar and {LINKS}")
+        return compiled(self._roles, sorted(sent.items()), (), None)
+
+
+def routes(database: Database, rules: Rules, admitted: Admitted, allowed: Allowed, max_body: int) -> APIRouter:
+    """For those who may change policies: who asks stands in the trail. Nothing is changed by it."""
+    router = APIRouter(prefix="/api/policies", tags=["policies"])
+
+    @router.post("/what-if", name="policy_what_if", openapi_extra=takes(WhatIfBody, required=False))
+    async def what_if(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
+        body = await read_optional(request, WhatIfBody, max_body) or WhatIfBody()
+        await demand(caller, allowed, WRITE_POLICY)
+        which = Which(body.decisions, body.only, body.limit, body.arguments)
+        engine = await asyncio.to_thread(rules.engine, body.policies)
+        records = await database.read(lambda connection: past(connection, caller.principal.tenant, which))
+        items = await asyncio.to_thread(replayed, Replay(engine), records, which)
+        changed, unknown = (sum(one["changed"] is what for one in items) for what in (True, None))
+        summary = {"replayed": len(items), "changed": changed, "unknown": unknown}
+        return JSONResponse({"policy_version": engine.version, "summary": summary, "items": items})
+
+    return router

@@ -1,0 +1,1 @@
+"""Routes about agents, servers and virtual servers."""

@@ -1,0 +1,72 @@
+"""CORS: which pages of other origins a browser lets call A2A and MCP here (Fetch standard, s3.2). No cookies are ever involved."""
+
+from collections.abc import Collection, Mapping, MutableMapping
+from typing import Any, Final
+
+from gateway.ingress.http.asgi import Header, Scope, Send, headers
+
+ANY: Final = "*"
+METHODS: Final = b"GET, POST, DELETE"
+PREFLIGHT_SECONDS: Final = b"600"
+REQUEST_HEADERS: Final = (
+    *("accept", "authorization", "content-type", "dpop", "last-event-id", "traceparent", "tracestate"),
+    *("a2a-extensions", "a2a-version", "idempotency-key", "interlock-deadline", "x-a2a-extensions"),
+    *("mcp-method", "mcp-name", "mcp-protocol-version", "mcp-session-id"),
+)
+PARAMETER: Final = "mcp-param-"  # begins the headers that repeat a tool's arguments (MCP 2026-07-28)
+EXPOSED: Final = (
+    *("a2a-extensions", "a2a-version", "mcp-protocol-version", "mcp-session-id"),
+    *("allow", "dpop-nonce", "etag", "last-modified", "retry-after", "www-authenticate"),
+)
+
+
+class Cors:
+    """Answers preflight requests and marks answers for the origins that the operator allows; `*` allows every origin."""
+
+    def __init__(self, allowed: Collection[str]) -> None:
+        self._allowed = frozenset(allowed)
+        self._any = ANY in self._allowed
+
+    def __bool__(self) -> bool:
+        return bool(self._allowed)
+
+    def allows(self, origin: str) -> bool:
+        """Whether pages of this origin may call. `null`, the origin of sandboxed pages and files, is covered by `*` alone."""
+        return self._any or origin.lower() in self._allowed
+
+    def preflight(self, scope: Scope) -> list[Header] | None:
+        """The headers that answer a preflight request; None for a request that is none, or comes from an origin that is not allowed."""
+        given = headers(scope)
+        if scope["method"] != "OPTIONS" or b"access-control-request-method" not in given or not self._is_allowed(given):
+            return None
+        asked = given.get(b"access-control-request-headers", b"").decode("latin-1").lower().split(",")
+        parameters = [name for each in asked if (name := each.strip()).startswith(PARAMETER) and name.isascii() and name.isprintable()]
+        return [
+            *self._marks(given),
+            (b"access-control-allow-methods", METHODS),
+            (b"access-control-allow-headers", ", ".join((*REQUEST_HEADERS, *parameters)).encode()),
+            (b"access-control-max-age", PREFLIGHT_SECONDS),
+        ]
+
+    def marking(self, scope: Scope, send: Send) -> Send:
+        """Lets the page read the answer, where its origin is allowed. Caches keep answers to different origins apart."""
+        given = headers(scope)
+        more = [] if self._any else [(b"vary", b"Origin")]
+        if self._is_allowed(given):
+            more = [*self._marks(given), (b"access-control-expose-headers", ", ".join(EXPOSED).encode())]
+
+        async def marked(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *more]}
+            await send(message)
+
+        return marked
+
+    def _is_allowed(self, given: Mapping[bytes, bytes]) -> bool:
+        origin = given.get(b"origin")
+        return origin is not None and origin.isascii() and self.allows(origin.decode())
+
+    def _marks(self, given: Mapping[bytes, bytes]) -> list[Header]:
+        if self._any:
+            return [(b"access-control-allow-origin", b"*")]
+        return [(b"access-control-allow-origin", given[b"origin"]), (b"vary", b"Origin")]

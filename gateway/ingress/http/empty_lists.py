@@ -1,0 +1,50 @@
+"""Why a list is empty where the caller's own token is the reason: told to the caller, and to the operator in the log."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from policies.callers import Caller, Supposed, supposed
+from policies.delegation.permissions import ALL
+
+SCOPE_MISSING, ROLES_MISSING = "scope-missing", "roles-missing"
+
+
+class Noted(Protocol):
+    """Refusals.note_empty."""
+
+    def __call__(self, reason: str, resource: str, issuer: str) -> None: ...
+
+
+class EmptyLists:
+    """`roles` are the names of all roles that permit something."""
+
+    def __init__(self, roles: Collection[str], noted: Noted) -> None:
+        self._roles = roles
+        self._noted = noted
+
+    def reason(self, caller: Caller, resource: str, lists: Callable[[Caller], object]) -> Mapping[str, str] | None:
+        """`reason_id` and `detail`, or None where there is simply nothing. `lists` makes the same list for another caller.
+
+        Agents on behalf of a person have asked for their scopes themselves, so nothing is told of them.
+        """
+        if caller.delegation.path:
+            return None
+        reason = self._reason(caller, lists)
+        if not reason:
+            return None
+        self._noted(reason, resource, caller.principal.issuer)
+        return {"reason_id": reason, "detail": _detail(caller, reason)}
+
+    def _reason(self, caller: Caller, lists: Callable[[Caller], object]) -> str:
+        if not any(role in self._roles for role in caller.principal.roles):
+            return ROLES_MISSING
+        narrowed = caller.delegation.scope != ALL
+        return SCOPE_MISSING if narrowed and lists(supposed(Supposed(caller.principal))) else ""
+
+
+def _detail(caller: Caller, reason: str) -> str:
+    if reason == ROLES_MISSING:
+        return "Your token names no role that this gateway knows. Ask the operator of the gateway which roles or groups it reads."
+    known = ", ".join(sorted(caller.scope_map or ()))
+    how = f"one with some of the scopes {known}" if known else "one whose scopes are not narrowed to other permissions"
+    return f"The scopes of your token cover nothing of what your roles allow here. Get another token: {how}."

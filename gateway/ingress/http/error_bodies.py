@@ -1,0 +1,81 @@
+"""The body of an error in each protocol: details of A2A, data of MCP, and a problem of HTTP. Each names the trace of its request."""
+
+from typing import Any
+
+from gateway.ingress.http.errors import Told
+from gateway.telemetry.spans import current_trace_id
+
+A2A_DOMAIN = "a2a-protocol.org"
+OUR_DOMAIN = "interlock"
+
+
+def a2a_details(said: Told) -> list[dict[str, Any]]:
+    """`error.data` of A2A 1.0 (s9.5): google.rpc details."""
+    row = said.row
+    info: dict[str, Any] = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": row.a2a or row.reason.upper().replace("-", "_"),
+        "domain": A2A_DOMAIN if row.a2a else OUR_DOMAIN,
+    }
+    if metadata := _info_metadata(said):
+        info["metadata"] = metadata
+    if row.code == -32602 and said.decision is None:
+        field, _, problem = said.detail.partition(" ")
+        violation = {"field": field, "description": problem}
+        return [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}, info]
+    if said.retry_after:
+        return [info, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{said.retry_after}s"}]
+    if said.decision is not None:
+        return [info, {"@type": "interlock/decision", **said.decision}]
+    return [info]
+
+
+def _info_metadata(said: Told) -> dict[str, str]:
+    """`metadata` of an ErrorInfo, whose values are texts: the trace, how an upstream failed, the task in the way, the decision."""
+    metadata = trace_data()
+    if said.failure:
+        metadata["failure"] = said.failure
+    if said.task_id:
+        metadata["taskId"] = said.task_id
+    if said.decision is not None:
+        metadata |= {"decision_id": said.decision["id"], "reason_id": said.decision["reason_id"]}
+    return metadata
+
+
+def trace_data() -> dict[str, str]:
+    """The member `trace_id` of an error's data; nothing where no request is under way."""
+    trace_id = current_trace_id()
+    return {"trace_id": trace_id} if trace_id else {}
+
+
+def mcp_data(said: Told) -> dict[str, Any]:
+    """`error.data` for MCP clients."""
+    data: dict[str, Any] = {"reason_id": said.row.reason, **trace_data()}
+    if said.retry_after:
+        data["retryAfter"] = said.retry_after  # seconds
+    if said.failure:
+        data["failure"] = said.failure
+    if said.task_id:
+        data["taskId"] = said.task_id
+    if said.decision is not None:
+        data |= {"decision_id": said.decision["id"], **said.decision}
+    if said.approval is not None:
+        data["approval"] = said.approval
+    return data
+
+
+def problem(said: Told) -> dict[str, Any]:
+    """RFC 9457, for /api."""
+    decision = said.decision or {}
+    return {
+        "type": "about:blank",
+        "title": said.row.reason.replace("-", " ").capitalize(),
+        "status": said.row.status,
+        "detail": said.detail,
+        "reason_id": decision.get("reason_id", said.row.reason),
+        "decision_id": decision.get("id", ""),
+        "task_id": decision.get("task_id", said.task_id),
+        "trace_id": current_trace_id(),
+        **({"decision": decision} if decision else {}),
+        **({"approval": said.approval} if said.approval else {}),
+    }

@@ -1,0 +1,130 @@
+"""A visit: one request at a door, from its first byte to its last, as spans and figures tell of it."""
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from gateway.calls.authorizer import Trail
+from gateway.ingress.http.asgi import BadHeader, Scope, header
+from gateway.telemetry.metrics import METHODS, Metrics
+from gateway.telemetry.spans import (
+    TRACEPARENT,
+    Attribute,
+    Kind,
+    Tracer,
+    enter_work,
+    new_trace_id,
+    trace_id_of,
+    unsampled,
+    valid_traceparent,
+)
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+UNKNOWN = ("bad-", "invalid", "unknown")  # outcomes of requests whose target may be any text
+
+
+class Visit:
+    """Filled in by the door while it works. `method` is the protocol's, `outcome` is `ok` or a reason_id.
+
+    `target` is the tool or the agent, as the caller names it. The span starts when the door first asks for the trail, so that a
+    message may name its parent (`join`).
+    """
+
+    __slots__ = (
+        "attributes",
+        "began",
+        "door",
+        "headers",
+        "last",
+        "method",
+        "name",
+        "outcome",
+        "parent",
+        "span",
+        "started",
+        "target",
+        "trace_id",
+        "tracer",
+    )
+
+    def __init__(self, door: str, name: str, traceparent: str, tracer: Tracer | None) -> None:
+        self.door = door
+        self.name = name
+        self.method = ""
+        self.target = ""
+        self.outcome = "ok"
+        self.last = math.inf  # until when the caller waits, in seconds since 1970
+        self.attributes: dict[str, Attribute] = {}
+        self.parent = traceparent
+        self.trace_id = trace_id_of(traceparent) or new_trace_id()
+        self.tracer = tracer
+        self.span: Span | None = None
+        self.headers: dict[str, str] | None = None
+        self.began = time.time_ns() if tracer is not None else 0
+        self.started = time.perf_counter()
+
+    def join(self, traceparent: Any) -> None:
+        """Makes the trace context that a message carries (MCP `_meta.traceparent`) the parent, in place of the transport's."""
+        if self.headers is None and (given := valid_traceparent(traceparent)):
+            self.parent, self.trace_id = given, trace_id_of(given)
+
+    def name_agent(self, agent: str) -> None:
+        """Says which agent the request is for."""
+        self.target = agent
+        if self.tracer is not None:
+            self.attributes |= {"gen_ai.agent.name": agent, "rpc.method": self.method}
+
+    @property
+    def trail(self) -> Trail:
+        if self.headers is None:
+            self.headers = self._open()
+        return Trail(self.trace_id, self.headers, self.last)
+
+    def _open(self) -> dict[str, str]:
+        if self.tracer is None:
+            return {TRACEPARENT: self.parent or unsampled(self.trace_id)}
+        self.span = self.tracer.start(self.name, Kind.SERVER, self.parent, {}, began=self.began)
+        return self.tracer.headers(self.span)
+
+    def close(self) -> None:
+        """Ends the span."""
+        if self.tracer is None:
+            return
+        if self.headers is None:
+            self.headers = self._open()
+        if self.span is not None:
+            self.tracer.finish(self.span, self.outcome, {**self.attributes, "interlock.door": self.door}, self._span_name())
+
+    def _span_name(self) -> str:
+        """`{method} {target}`, both of few values."""
+        if not self.method:
+            return self.name
+        method = self.method if self.method in METHODS else "other"
+        return method if not self.target or self.outcome.startswith(UNKNOWN) else f"{method} {self.target}"
+
+
+class Visits:
+    """Opens and closes visits. Without a tracer a visit keeps its trace id, and makes no span."""
+
+    def __init__(self, tracer: Tracer | None, metrics: Metrics) -> None:
+        self._tracer = tracer
+        self._metrics = metrics
+
+    def begin(self, door: str, name: str, traceparent: str) -> Visit:
+        visit = Visit(door, name, traceparent, self._tracer)
+        enter_work(visit)
+        return visit
+
+    def end(self, visit: Visit) -> None:
+        self._metrics.call(visit.door, visit.method, visit.outcome, time.perf_counter() - visit.started)
+        visit.close()
+
+
+def traceparent(scope: Scope) -> str:
+    """What the caller says its trace is; empty where the header is sent twice or is not valid."""
+    try:
+        return valid_traceparent(header(scope, b"traceparent"))
+    except BadHeader:
+        return ""

@@ -1,0 +1,1 @@
+"""The MCP server: tools of registered servers, and registered agents, for MCP clients of both eras."""

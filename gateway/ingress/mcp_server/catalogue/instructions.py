@@ -1,0 +1,25 @@
+"""Instructions: what servers tell models of their use, for the clients that may use them."""
+
+from gateway.ingress.mcp_server.catalogue.visible import Offers, own_names
+from policies.callers import Caller
+from registry.cards.card import INSTRUCTIONS
+
+TOTAL_MAX = 16 << 10  # characters of all servers together
+
+
+def instructions_of(offers: Offers, caller: Caller, place: str, separator: str) -> str:
+    """The approved instructions of a place's servers. At a server's own place they stand as they are, elsewhere under its name.
+
+    Servers whose instructions would exceed 16,384 characters in all are passed over.
+    """
+    said = [(entry.name, str(text)) for entry in offers.listened(caller, place) if (text := entry.facts.get(INSTRUCTIONS))]
+    if own_names(place):
+        return "".join(text for _, text in said)
+    sections: list[str] = []
+    left = TOTAL_MAX
+    for name, text in said:
+        section = f"# {name}\nNames of the server {name} begin with {name}{separator} here.\n{text}"
+        if len(section) <= left:
+            sections.append(section)
+            left -= len(section)
+    return "\n\n".join(sections)

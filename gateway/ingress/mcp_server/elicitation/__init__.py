@@ -1,0 +1,1 @@
+"""Questions to the person at an MCP client, from agents, servers and the gateway."""

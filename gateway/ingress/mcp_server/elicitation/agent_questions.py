@@ -1,0 +1,78 @@
+"""What an agent asks, as elicitations, and what a person answers, as the message that the agent gets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from adapters.task import Message, Part, TaskState, text_of
+from gateway.ingress.mcp_server.elicitation.forms import FIELD, answered, form_of
+from gateway.tasks.contracts.prompts import open_prompts
+from gateway.tasks.log import TaskRecord
+
+ELICITATION = "elicitation/create"
+PLAIN = {"type": "object", "properties": {FIELD: {"type": "string"}}, "required": [FIELD]}
+UNSAID = "The agent asks for input."
+ASKS_MAX = 16  # at once
+
+
+def questions_of(record: TaskRecord) -> dict[str, Any]:
+    """Open inputRequests by their keys, which are never used again (SEP-2663); none, where the task waits for nothing.
+
+    A data part with `requestedSchema` (and `message`) is a question of its own; else the whole message is one, in plain words.
+    """
+    if record.row.state is not TaskState.INPUT_REQUIRED:
+        return {}
+    event = next((event for event in reversed(record.events) if event.kind == "status"), None)
+    message = event.status.message if event is not None else None
+    parts = message.parts if isinstance(message, Message) else ()
+    text, number = text_of(parts), event.seq if event is not None else 0
+    prompts = open_prompts(record.row.vendor_ref)
+    if prompts:
+        return {f"q{number}-{place}": _elicitation(form_of(each)) for place, each in enumerate(prompts, 1)}
+    forms = [part.data for part in parts if _is_form(part)][:ASKS_MAX]
+    if not forms:
+        return {f"q{number}": _question(text, PLAIN)}
+    return {
+        f"q{number}-{place}": _question(str(form.get("message") or text), form["requestedSchema"]) for place, form in enumerate(forms, 1)
+    }
+
+
+def answer_of(record: TaskRecord, questions: Mapping[str, Any], answers: Mapping[str, Any]) -> tuple[Part, ...] | None:
+    """What the agent is told: the text, or for each of its forms the ElicitResult, in its order; for its prompts their answers.
+
+    None: the person declined or cancelled a question in plain words, so there is nothing to tell.
+    """
+    prompts = open_prompts(record.row.vendor_ref)
+    if prompts:
+        return answered(prompts, [answers[key] for key in questions])
+    if len(questions) == 1 and next(iter(questions.values()))["params"]["requestedSchema"] is PLAIN:
+        (answer,) = (answers[key] for key in questions)
+        if answer["action"] != "accept":
+            return None
+        return (Part(text=answer["content"][FIELD]),)
+    return tuple(Part(data=answers[key], media_type="application/json") for key in questions)
+
+
+def is_answer(question: Mapping[str, Any], given: Any) -> bool:
+    """Whether it is an ElicitResult, and accepts a question in plain words with words."""
+    if not isinstance(given, dict) or given.get("action") not in ("accept", "decline", "cancel"):
+        return False
+    if given["action"] != "accept":
+        return True
+    content = given.get("content", {})
+    if not isinstance(content, dict):
+        return False
+    said = content.get(FIELD)
+    return question["params"]["requestedSchema"] is not PLAIN or (isinstance(said, str) and bool(said))
+
+
+def _question(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return _elicitation({"message": text or UNSAID, "requestedSchema": schema})
+
+
+def _elicitation(form: Mapping[str, Any]) -> dict[str, Any]:
+    return {"method": ELICITATION, "params": {"mode": "form", **form}}
+
+
+def _is_form(part: Part) -> bool:
+    schema = part.data.get("requestedSchema") if isinstance(part.data, dict) else None
+    return isinstance(schema, dict) and schema.get("type") == "object" and isinstance(schema.get("properties"), dict)

@@ -1,0 +1,49 @@
+"""What a server asks by a result (`inputRequests`), checked before anybody is shown it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from adapters.contract import UpstreamFault
+from adapters.mcp_client.wire.eras import checked
+from adapters.mcp_client.wire.messages import MISSING_CAPABILITY
+from gateway.ingress.mcp_server.protocol.client_wishes import lacking
+from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
+
+QUESTIONS_MAX = 16
+NOT_VALID = "The server's message is not valid"
+
+
+class Question(Struct):
+    method: str
+    params: Raw = Raw(b"{}")
+
+
+_questions = msgspec.json.Decoder(dict[str, Question]).decode
+_text = msgspec.json.Decoder(str).decode
+
+
+def questions_in(members: Mapping[str, Any]) -> dict[str, Question]:
+    """Those of an InputRequiredResult, which has some or a state to come back with. Raises UpstreamFault."""
+    found: dict[str, Question] = checked(members.get("inputRequests", Raw(b"{}")), _questions)
+    if len(found) > QUESTIONS_MAX or not (found or "requestState" in members):
+        raise UpstreamFault(NOT_VALID, f"{len(found)} input requests")
+    if any(bytes(question.params)[:1] != b"{" for question in found.values()):
+        raise UpstreamFault(NOT_VALID, "the parameters of an input request are no object")
+    return found
+
+
+def state_in(members: Mapping[str, Any]) -> str | None:
+    """What the server wants to have back, if anything. Raises UpstreamFault."""
+    return str(checked(members["requestState"], _text)) if "requestState" in members else None
+
+
+def check_askable(capabilities: Mapping[str, Any], questions: Mapping[str, Question]) -> None:
+    """Raises BadEnvelope (-32021): nobody is asked what their client did not declare."""
+    missing: dict[str, Any] = {}
+    for question in questions.values():
+        missing |= lacking(capabilities, question.method, question.params)
+    if missing:
+        raise BadEnvelope(MISSING_CAPABILITY, "the server asks what the client did not declare", {"requiredCapabilities": missing})

@@ -1,0 +1,1 @@
+"""The MCP envelope: messages, headers, sessions, request state and errors."""

@@ -1,0 +1,113 @@
+"""The stateless revision 2026-07-28: what a request must say of itself, in its body and in its headers alike."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from adapters.mcp_client.wire.messages import CAPABILITIES_KEY, HEADER_MISMATCH, INVALID_PARAMS, MODERN, UNSUPPORTED_VERSION, VERSION_KEY
+from gateway.ingress.http.asgi import BadHeader, Scope, header, headers
+
+_VERSION_BYTES = MODERN.encode()
+NAMED = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
+}
+
+
+class BadEnvelope(Exception):
+    """A request that contradicts itself or the revision. Answered with `code`, and a modern client's with HTTP `status`."""
+
+    def __init__(self, code: int, message: str, data: Mapping[str, Any] | None = None, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+        self.status = status
+
+
+def is_modern(scope: Scope, params: Any, legacy: tuple[str, ...]) -> bool:
+    """Whether a request is of this era: its `_meta` names a version, or its header names one that no handshake knows."""
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    if isinstance(meta, dict) and VERSION_KEY in meta:
+        return True
+    version = routing(scope, b"mcp-protocol-version")
+    return version is not None and version not in legacy
+
+
+def check(scope: Scope, method: str, params: Any) -> None:
+    """Raises BadEnvelope. The order is the specification's: `_meta`, then headers against body, then the version."""
+    if not agree(scope, method, params):
+        examine(scope, method, params)
+
+
+def examine(scope: Scope, method: str, params: Any) -> None:
+    """The same, step by step."""
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    if not isinstance(meta, dict):
+        raise BadEnvelope(INVALID_PARAMS, f"params._meta must be an object with {VERSION_KEY} and {CAPABILITIES_KEY}")
+    missing = [key for key in (VERSION_KEY, CAPABILITIES_KEY) if key not in meta]
+    if missing:
+        raise BadEnvelope(INVALID_PARAMS, f"params._meta lacks {', '.join(missing)}")
+    version = meta[VERSION_KEY]
+    if routing(scope, b"mcp-protocol-version") != version:
+        raise BadEnvelope(HEADER_MISMATCH, "the MCP-Protocol-Version header does not match the body")
+    if routing(scope, b"mcp-method") != method:
+        raise BadEnvelope(HEADER_MISMATCH, "the Mcp-Method header does not match the body")
+    name_key = NAMED.get(method)
+    if name_key is not None and decoded(routing(scope, b"mcp-name")) != params.get(name_key):
+        raise BadEnvelope(HEADER_MISMATCH, "the Mcp-Name header does not match the body")
+    check_version(version)
+    if not isinstance(meta[CAPABILITIES_KEY], dict):
+        raise BadEnvelope(INVALID_PARAMS, f"{CAPABILITIES_KEY} must be an object")
+
+
+def agree(scope: Scope, method: str, params: Any) -> bool:
+    """Whether headers and body are letter for letter as nearly all clients write them, which spares most requests a closer look."""
+    try:
+        given, meta, name_key = headers(scope), params["_meta"], NAMED.get(method)
+        same = (
+            given[b"mcp-protocol-version"] == _VERSION_BYTES
+            and meta[VERSION_KEY] == MODERN
+            and type(meta[CAPABILITIES_KEY]) is dict
+            and given[b"mcp-method"] == method.encode()
+        )
+        if not same or name_key is None:
+            return same
+        name: bytes = given[b"mcp-name"]
+        return name == params[name_key].encode() == name.strip(b" \t") and name.isascii() and not name.startswith(b"=?")
+    except (KeyError, TypeError, AttributeError, UnicodeEncodeError):
+        return False
+
+
+def check_notification(scope: Scope) -> None:
+    """Raises BadEnvelope. The revision asks nothing else of a notification's headers."""
+    version = routing(scope, b"mcp-protocol-version")
+    if version is not None:
+        check_version(version)
+
+
+def check_version(version: Any) -> None:
+    """Raises BadEnvelope."""
+    if version != MODERN:
+        raise BadEnvelope(UNSUPPORTED_VERSION, "this protocol version is not supported", {"supported": [MODERN], "requested": version})
+
+
+def routing(scope: Scope, name: bytes) -> str | None:
+    """A routing header; sent twice it contradicts itself. Raises BadEnvelope."""
+    try:
+        return header(scope, name)
+    except BadHeader as error:
+        raise BadEnvelope(HEADER_MISMATCH, str(error)) from None
+
+
+def decoded(value: str | None) -> str | None:
+    """A routing header's text; `=?base64?…?=` carries what plain ASCII can't."""
+    if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
+        return value
+    try:
+        raw = base64.b64decode(value[9:-2], validate=True)
+        return raw.decode("utf-8") if base64.b64encode(raw).decode() == value[9:-2] else None
+    except (binascii.Error, UnicodeDecodeError):
+        return None

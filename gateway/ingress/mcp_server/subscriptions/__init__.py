@@ -1,0 +1,1 @@
+"""Notifications about changed lists and resources, for clients of both eras."""

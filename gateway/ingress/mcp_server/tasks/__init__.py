@@ -1,0 +1,1 @@
+"""Tasks of MCP, over agents and over servers of either era."""

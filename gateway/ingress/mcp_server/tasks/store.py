@@ -1,0 +1,151 @@
+"""What is kept of tasks beside their log: which task of which server an id stands for, and answers that wait for others."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import Connection, delete, select
+
+from adapters.mcp_client.wire.messages import McpRequest
+from gateway.calls.authorizer import Trail
+from gateway.calls.requests import ServerCall
+from gateway.ingress.mcp_server.elicitation.server_questions import Question
+from gateway.ingress.mcp_server.protocol.sessions import holder
+from gateway.storage.database import Batch, Database
+from gateway.storage.tables import mcp_questions, mcp_tasks, task_answers
+from gateway.tasks.log import TaskRow, UnknownTask
+from policies.callers import Caller
+from policies.delegation.rulings import following, stopping
+from policies.ids import new_id
+
+KEPT_SECONDS = 30 * 86_400  # for which a server's task is known, however long the server keeps it
+ARGUMENTS_MAX = 1 << 20  # bytes of JSON: a task that was begun with more is ruled on without them
+_ANSWER = "INSERT INTO task_answers (tenant, task_id, question, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_FORGET = "DELETE FROM task_answers WHERE tenant = ? AND task_id = ?"
+encode = msgspec.json.Encoder().encode
+_object = msgspec.json.Decoder(dict[str, Any]).decode
+_arguments = msgspec.json.Decoder(dict[str, Any] | None).decode
+_question = msgspec.json.Decoder(Question).decode
+
+
+class ServerTask(Struct, frozen=True):
+    """A task of a server. `id` is what its caller knows, `own` what the server calls it.
+
+    `capabilities`: those that a server of the initialize era was told, in whose session the task is. `arguments`: of the call, as far as
+    they are known. One that people's approval began has the id of the decision that used it, but for the kind.
+    """
+
+    id: str
+    server: str
+    tool: str
+    own: str
+    capabilities: Mapping[str, Any] = {}
+    arguments: Mapping[str, Any] | None = None
+
+    @property
+    def begun(self) -> str:
+        """The decision that began it, where people had to approve of the call; else of none."""
+        return f"d_{self.id.partition('_')[2]}"
+
+    def call(self, request: McpRequest, trail: Trail, stops: bool) -> ServerCall:
+        """A request about it, ruled on like the call that began it; `stops`: which has it canceled, or looks at it for that alone."""
+        act = (stopping if stops else following)(self.server, self.tool)
+        return ServerCall(self.server, act, self.arguments, request, trail, begun=self.begun)
+
+
+class ServerTasks:
+    """Tasks of servers, each bound to whoever called the tool. `now` counts microseconds since 1970."""
+
+    def __init__(self, database: Database, now: Callable[[], int]) -> None:
+        self._database = database
+        self._now = now
+
+    async def keep(self, caller: Caller, seed: ServerTask, decision: str) -> ServerTask:
+        """`seed` has no id yet; `decision`: the one that used an approval for it, or none. Durable when it returns. Raises NotKept."""
+        task = replace(seed, id=f"mt_{decision.partition('_')[2]}" if decision else new_id("mt"))
+        row: dict[str, Any] = {
+            "id": task.id,
+            "tenant": caller.principal.tenant,
+            "holder": holder(caller),
+            "server": task.server,
+            "tool": task.tool,
+            "own": task.own,
+            "capabilities": encode(task.capabilities).decode(),
+            "arguments": _kept(task.arguments),
+        }
+        row["created"] = self._now()
+        await self._database.write(lambda batch: batch.add(mcp_tasks, row))
+        return task
+
+    async def find(self, caller: Caller, task_id: str) -> ServerTask:
+        """Raises UnknownTask, for a foreign one too."""
+        known = mcp_tasks.c
+        mine = (known.tenant == caller.principal.tenant) & (known.holder == holder(caller)) & (known.id == task_id)
+        found = await self._database.read(lambda connection: connection.execute(select(mcp_tasks).where(mine)).one_or_none())
+        if found is None:
+            raise UnknownTask
+        return ServerTask(found.id, found.server, found.tool, found.own, _object(found.capabilities), _arguments(found.arguments or "null"))
+
+    async def ask(self, task: ServerTask, key: str, process: str, question: Question) -> None:
+        """Keeps a question that `process` waits for. Raises NotKept."""
+        row = {"task_id": task.id, "question": key, "process": process, "body": encode(question).decode()}
+        await self._database.write(lambda batch: batch.add(mcp_questions, row))
+
+    async def questions(self, task: ServerTask) -> list[tuple[str, str, Question]]:
+        """(key, process, question) of those that are open, the first first. Raises NotRead."""
+        open_now = select(mcp_questions).where(mcp_questions.c.task_id == task.id).order_by(mcp_questions.c.question)
+
+        def work(connection: Connection) -> list[tuple[str, str, Question]]:
+            return [(found.question, found.process, _question(found.body)) for found in connection.execute(open_now)]
+
+        return await self._database.read(work)
+
+    async def answered(self, task: ServerTask, key: str) -> bool:
+        """Nobody else's answer counts from now on; False where one did already, or nothing was asked. Raises NotKept."""
+        mine = (mcp_questions.c.task_id == task.id) & (mcp_questions.c.question == key)
+        return bool(await self._database.write(lambda batch: batch.connection.execute(delete(mcp_questions).where(mine)).rowcount))
+
+    async def sweep(self) -> None:
+        """Forgets old ones; to be called now and then."""
+        before = self._now() - KEPT_SECONDS * 1_000_000
+
+        def work(batch: Batch) -> None:
+            batch.run("DELETE FROM mcp_questions WHERE task_id IN (SELECT id FROM mcp_tasks WHERE created < ?)", (before,))
+            batch.run("DELETE FROM mcp_tasks WHERE created < ?", (before,))
+
+        await self._database.write(work)
+
+
+def _kept(arguments: Mapping[str, Any] | None) -> str | None:
+    text = encode(arguments)
+    return None if arguments is None or len(text) > ARGUMENTS_MAX else text.decode()
+
+
+class Answers:
+    """Answers to some of an agent's questions, until it has them all."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, row: TaskRow, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All there are now, those of others included; the first answer to a question counts."""
+
+        def work(batch: Batch) -> None:
+            for question, answer in given.items():
+                batch.run(_ANSWER, (row.tenant, row.id, question, encode(answer).decode()))
+
+        if given:
+            await self._database.write(work)
+        return await self.of(row)
+
+    async def of(self, row: TaskRow) -> dict[str, Any]:
+        def work(connection: Connection) -> dict[str, Any]:
+            match = (task_answers.c.tenant == row.tenant) & (task_answers.c.task_id == row.id)
+            return {found.question: _object(found.body) for found in connection.execute(select(task_answers).where(match))}
+
+        return await self._database.read(work)
+
+    async def forget(self, row: TaskRow) -> None:
+        await self._database.write(lambda batch: batch.run(_FORGET, (row.tenant, row.id)))

@@ -1,0 +1,129 @@
+"""Tasks in the words of MCP: of the extension io.modelcontextprotocol/tasks, and of the experiment of 2025-11-25 before it."""
+
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from adapters.mcp_client.wire.messages import META, MISSING_CAPABILITY
+from adapters.task import TERMINAL, Message, Task, TaskArtifactUpdateEvent, TaskState, text_of
+from gateway.ingress.mcp_server.elicitation.agent_questions import questions_of
+from gateway.ingress.mcp_server.protocol.content import file_block, file_fact, files_of, said_of
+from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
+from gateway.tasks.log import TaskRecord, rfc3339
+from gateway.tasks.log import shown as streamed
+from gateway.tasks.turns.transitions import ERROR
+
+TASKS = META + "tasks"
+RELATED = META + "related-task"
+OFFERED: Mapping[str, Any] = {"extensions": {TASKS: {}}}
+OLDER_OFFERED: Mapping[str, Any] = {"tasks": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}}
+CANCEL = "tasks/cancel"
+OLDER_VERSION = "2025-11-25"  # the only one with the experiment
+POLL_MS = 1000
+BROKE = -32015  # as for a call whose agent fails
+TEXT_MAX = 1000  # characters of a status message
+OLDER_NAMES = {"ttlMs": "ttl", "pollIntervalMs": "pollInterval"}
+encode = msgspec.json.Encoder().encode
+ENDED = frozenset({"completed", "failed", "cancelled"})
+STATUSES = ENDED | {"working", "input_required"}
+
+
+def takes_tasks(capabilities: Mapping[str, Any]) -> bool:
+    """Whether a client declared the extension."""
+    extensions = capabilities.get("extensions")
+    return isinstance(extensions, dict) and isinstance(extensions.get(TASKS), dict)
+
+
+def check_declared(capabilities: Mapping[str, Any], why: str) -> None:
+    """Raises BadEnvelope (-32021), SEP-2663."""
+    if not takes_tasks(capabilities):
+        raise BadEnvelope(MISSING_CAPABILITY, why, {"requiredCapabilities": OFFERED})
+
+
+def created(record: TaskRecord) -> dict[str, Any]:
+    """A task without what became of it, for CreateTaskResult."""
+    task = record.task(0)
+    status = _status(task)
+    said = said_of(task)
+    return {
+        "taskId": task.id,
+        "status": status,
+        **({"statusMessage": said[:TEXT_MAX]} if said and status != "completed" else {}),
+        "createdAt": rfc3339(record.row.created),
+        "lastUpdatedAt": rfc3339(record.row.updated),
+        "ttlMs": None,
+        "pollIntervalMs": POLL_MS,
+    }
+
+
+def detailed(record: TaskRecord, answered: Container[str] = ()) -> dict[str, Any]:
+    """DetailedTask. `answered`: questions whose answers wait for those to the others."""
+    shown = created(record)
+    match shown["status"]:
+        case "input_required":
+            open_now = {key: question for key, question in questions_of(record).items() if key not in answered}
+            return {**shown, "inputRequests": open_now} if open_now else {**shown, "status": "working"}
+        case "completed":
+            return {**shown, "result": tool_result(record)}
+        case "failed":
+            return {**shown, "error": {"code": BROKE, "message": shown.get("statusMessage", "The agent failed.")}}
+    return shown
+
+
+def older(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """A Task of 2025-11-25: what became of it is asked for apart."""
+    apart = ("resultType", "result", "error", "inputRequests")
+    return {OLDER_NAMES.get(name, name): value for name, value in shown.items() if name not in apart}
+
+
+def tool_result(record: TaskRecord, version: str = "") -> dict[str, Any]:
+    """An agent's task as a tool result: its text, data and files, and the task for clients that want more. A task that failed has isError.
+
+    `version`: the client's revision, where it is of the `initialize` era.
+    """
+    task = record.task()
+    said = [artifact.parts for artifact in task.artifacts]
+    if isinstance(task.status.message, Message):
+        said.append(task.status.message.parts)
+    text = "\n".join(part for part in (*_texts(record), said_of(task)) if part)
+    data = [part.data for parts in said for part in parts if part.data is not UNSET]
+    files = list(files_of(task))
+    state = task.status.state
+    content: dict[str, Any] = {"task_id": task.id, "context_id": task.context_id, "state": state.value, "text": text}
+    content |= ({"data": data} if data else {}) | ({"files": [file_fact(part) for _, part in files]} if files else {})
+    shown = [{"type": "text", "text": each} for each in (text, *(encode(one).decode() for one in data)) if each]
+    shown += [file_block(uri, part, version) for uri, part in files]
+    failed = state in TERMINAL and state is not TaskState.COMPLETED
+    return {"content": shown or [{"type": "text", "text": ""}], "structuredContent": content, "isError": failed}
+
+
+def _texts(record: TaskRecord) -> Iterator[str]:
+    """Of each artifact. What came piece by piece, as the tokens of a model do, is one text."""
+    found: dict[str, str] = {}
+    for event in record.events:
+        told = streamed(record.row, event) if event.kind == "artifact" else None
+        if told is not None and isinstance(update := told.artifact_update, TaskArtifactUpdateEvent):
+            name, text = update.artifact.artifact_id, text_of(update.artifact.parts)
+            found[name] = found.get(name, "") + text if update.append else text
+    yield from found.values()
+
+
+def _status(task: Task) -> str:
+    """An agent that says that it failed gave a result, with isError; `failed` is for what went wrong with the call itself."""
+    match task.status.state:
+        case TaskState.INPUT_REQUIRED:
+            return "input_required"
+        case TaskState.CANCELED:
+            return "cancelled"
+        case TaskState.COMPLETED | TaskState.REJECTED:
+            return "completed"
+        case TaskState.FAILED:
+            return "failed" if _broke(task) else "completed"
+    return "working"
+
+
+def _broke(task: Task) -> bool:
+    message = task.status.message
+    return isinstance(message, Message) and message.metadata is not UNSET and ERROR in message.metadata

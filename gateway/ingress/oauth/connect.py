@@ -1,0 +1,152 @@
+"""/connect: where a person lets the gateway use their account at a server. Whoever opens the page has to be who the call was made for."""
+
+import html
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import structlog
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, JSONResponse
+
+from adapters.contract import UpstreamFault
+from adapters.oauth.authorized import Consent
+from adapters.oauth.grants import OwnClient, consent_url
+from adapters.upstream.targets import EgressRefused
+from gateway.calls.authorizer import InPerson, Refused
+from gateway.calls.consent.account_connections import CONNECTIONS, LIFE_SECONDS, Connection, Connections, UnknownConnection, cookie_name
+from gateway.ingress.http.asgi import BadHeader, BodyTooLarge, header, read_body
+from gateway.ingress.oauth.form import FORM_MAX, parse_form
+from policies.callers import Caller
+from policies.tokens.hop_tokens import ExchangeRefused
+from policies.tokens.verifier import TokenRefused
+
+GONE = "This page does not exist, its time is over, or it is not yours. Do again what led you here to get a new one."
+_CACHED = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
+_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "referrer-policy": "same-origin",  # with none at all the form's Origin would be null
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+}
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title} - Interlock</title><style>
+body{{font:1rem/1.5 system-ui,sans-serif;max-width:38rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}}
+dt{{font-weight:600}}dd{{margin:0 0 .5rem;overflow-wrap:anywhere}}input{{width:100%;font:inherit}}a,button{{font:inherit}}
+</style><h1>{title}</h1>{body}</html>"""
+_PROOF = """<p>A request of yours needs an account of your own at another service. So that nobody connects theirs to you,
+or yours to them, show first who you are: give the access token that you use Interlock with
+(<code>interlock token</code> prints one on a development gateway).</p>
+<form method="post" autocomplete="off"><p><label>Access token<br><input type="password" name="token" required></label></p>
+<p><button>Go on</button></p></form>"""
+log = structlog.get_logger()
+Bearer = Callable[[str, str], Awaitable[Caller]]
+
+
+class Completing(Protocol):
+    """adapters/oauth/authorized.py."""
+
+    async def complete(self, consent: Consent, verifier: str, answer: Mapping[str, str]) -> None: ...
+
+
+def client_routes(own: OwnClient) -> APIRouter:
+    """What the gateway says of itself as a client (client ID metadata documents), for everybody."""
+    router = APIRouter(tags=["oauth"])
+
+    @router.get("/.well-known/oauth-client")
+    async def public() -> JSONResponse:
+        return JSONResponse(own.metadata(keyed=False), headers=_CACHED)
+
+    @router.get("/.well-known/oauth-client-keys")
+    async def keyed() -> JSONResponse:
+        return JSONResponse(own.metadata(keyed=True), headers=_CACHED)
+
+    return router
+
+
+def routes(connections: Connections, oauth: Completing, own: OwnClient, bearer: Bearer, check_in_person: InPerson) -> APIRouter:
+    """`bearer` admits the value of an Authorization header to a resource, or raises TokenRefused."""
+    router = APIRouter(prefix="/connect", tags=["oauth"], include_in_schema=False)
+
+    @router.get("/callback")
+    async def callback(request: Request) -> HTMLResponse:
+        answer = _single(request)
+        try:
+            connection = await connections.returned(answer.get("state", ""), request.cookies)
+        except UnknownConnection:
+            return _page("Nothing to connect", f"<p>{GONE}</p>", 404)
+        consent = connection.consent
+        try:
+            await oauth.complete(consent, connection.verifier, answer)
+        except (UpstreamFault, EgressRefused) as fault:
+            detail = fault.detail if isinstance(fault, UpstreamFault) else ""
+            log.warning("not_connected", server=consent.server, problem=fault.public, detail=detail)
+            return _page("Not connected", f"<p>{_escaped(fault.public)}. Do again what led you here to try once more.</p>", 400)
+        await connections.given(connection)
+        log.info("connected", server=consent.server, issuer=consent.at.issuer, principal=consent.key.owner)
+        said = (
+            f"<p>Interlock may now use your account for <b>{_escaped(consent.server)}</b>. What waited for it goes on; close this page.</p>"
+        )
+        return _page("Connected", said)
+
+    @router.get("/{connection_id}")
+    async def page(connection_id: str) -> HTMLResponse:
+        """Tells nobody anything before they have said who they are, not even whether there is such a page."""
+        return _page("Connect an account", _PROOF)
+
+    @router.post("/{connection_id}")
+    async def proved(connection_id: str, request: Request) -> HTMLResponse:
+        try:
+            form = parse_form(await read_body(request.scope, request.receive, FORM_MAX), header(request.scope, b"content-type"))
+            connection = await connections.find(connection_id)
+            caller = await bearer(f"Bearer {form.get('token', '')}", "/api")
+            await check_in_person(caller, CONNECTIONS)
+        except (BodyTooLarge, BadHeader, ExchangeRefused, TokenRefused):
+            return _page("Connect an account", f"<p><b>That is no access token that is valid here.</b></p>{_PROOF}", 401)
+        except (UnknownConnection, Refused):
+            return _page("Nothing to connect", f"<p>{GONE}</p>", 404)
+        if caller.principal.owner != connection.consent.key.owner:
+            return _page("Nothing to connect", f"<p>{GONE}</p>", 404)
+        answered = _page("Connect an account", _summary(connection, own))
+        name, cookie, secure = cookie_name(connection, connections.secure), await connections.admit(connection), connections.secure
+        answered.set_cookie(name, cookie, int(LIFE_SECONDS), secure=secure, httponly=True, samesite="lax")
+        return answered
+
+    return router
+
+
+def _single(request: Request) -> dict[str, str]:
+    """Parameters of the answer; one that comes twice counts as absent (RFC 6749 s3.1)."""
+    pairs = request.query_params.multi_items()
+    return {name: value for name, value in pairs if sum(1 for other, _ in pairs if other == name) == 1}
+
+
+def _summary(connection: Connection, own: OwnClient) -> str:
+    """Who gets what from whom, and the way there."""
+    consent = connection.consent
+    scope = " ".join(sorted(consent.scopes))
+    href = consent_url(consent.at, own, consent.client.client_id, consent.question(connection.state, connection.verifier))
+    told = {
+        "Server": consent.server,
+        "Address": consent.at.issuer if consent.openid else consent.key.resource,
+        "You sign in at": urlsplit(href).netloc,
+        "It vouches as": consent.at.issuer,
+        "Interlock is known there as": consent.client.client_id,
+        "Interlock will be able to": scope or "whatever that service allows by default",
+    }
+    rows = "".join(f"<dt>{_escaped(name)}</dt><dd>{_escaped(value)}</dd>" for name, value in told.items())
+    return (
+        f"<p>Interlock will call this server in your name, and only for you.</p><dl>{rows}</dl>"
+        f'<p><a href="{_escaped(href)}" rel="noreferrer">Go on to {_escaped(urlsplit(href).netloc)}</a>. '
+        "If you did not just ask for this, close the page: nothing has happened yet.</p>"
+    )
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+def _page(title: str, body: str, status: int = 200) -> HTMLResponse:
+    return HTMLResponse(_PAGE.format(title=_escaped(title), body=body), status, _HEADERS)

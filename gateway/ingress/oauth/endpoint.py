@@ -1,0 +1,61 @@
+"""What endpoints of OAuth clients do alike: a form, a client that proves who it is and comes not too fast, and errors of RFC 6749."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gateway.calls.limits.limits import LimitReached
+from gateway.ingress.http.rejected_credentials import Noted
+from gateway.ingress.oauth.client import ClientAuthentication, authorization
+from gateway.ingress.oauth.form import form_of
+from policies.tokens.hop_tokens import ExchangeRefused
+from registry.cards.card import Registration
+
+NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 s5.1
+Asked = Callable[[str, str], None]  # gateway/calls/limits/limits.py Limits.ask
+Act = Callable[[Registration, Mapping[str, str]], Awaitable[Response]]
+"""Of the agent that asks and its form. Raises ExchangeRefused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """`noted` hears of clients that nobody knows: they are nobody's to keep an audit record of. `asked` may refuse an agent."""
+
+    clients: ClientAuthentication
+    noted: Noted
+    asked: Asked
+
+    async def answer(self, request: Request, act: Act) -> Response:
+        """What `act` answers, or why nothing was done."""
+        try:
+            form = await form_of(request)
+            client = await self.clients.authenticate(authorization(request), form)
+            self.asked(f"{client.tenant}||", client.name)
+            return await act(client, form)
+        except LimitReached as reached:
+            return _too_fast(reached)
+        except ExchangeRefused as refused:
+            if refused.error == "invalid_client":
+                self.noted("client", request.scope["path"], request.headers.get("authorization", ""))
+            return _refusal(refused)
+
+
+def _refusal(refused: ExchangeRefused) -> JSONResponse:
+    """RFC 6749 s5.2."""
+    unproved = refused.error == "invalid_client"
+    challenge = {"www-authenticate": 'Basic realm="interlock", charset="UTF-8"'} if unproved else {}
+    body = {"error": refused.error, "error_description": _description(str(refused))}
+    return JSONResponse(body, 401 if unproved else 400, headers={**NO_STORE, **challenge})
+
+
+def _too_fast(reached: LimitReached) -> JSONResponse:
+    """429 in the same shape, and the seconds to wait."""
+    body = {"error": "temporarily_unavailable", "error_description": _description(str(reached))}
+    return JSONResponse(body, 429, headers={**NO_STORE, "retry-after": str(reached.retry_after)})
+
+
+def _description(text: str) -> str:
+    """The characters that RFC 6749 s5.2 allows there."""
+    return "".join(mark if " " <= mark <= "~" and mark not in '"\\' else "?" for mark in text)

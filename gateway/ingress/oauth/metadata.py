@@ -1,0 +1,77 @@
+"""What clients may learn before they have a token: our keys, our token endpoint, and who vouches for people."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from gateway.ingress.oauth.token import JWT_BEARER, TOKEN_EXCHANGE
+
+_CACHED = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
+_CLIENTS_AT = ("token", "revocation")  # endpoints where clients prove who they are
+_NAME = "[a-z0-9-]{1,64}"
+_RESOURCE = re.compile(rf"api|mcp(/{_NAME}|/virtual/{_NAME})?|agents/{_NAME}")
+
+
+class PublicKeys(Protocol):
+    """policies/keys/signing.py."""
+
+    def jwks(self) -> Mapping[str, Any]: ...
+
+
+def routes(public_url: str, keys: PublicKeys, issuers: Sequence[str], scopes: Sequence[str]) -> APIRouter:
+    """`issuers` are the identity providers of people, `scopes` those that each of them knows; `public_url` has no slash at its end."""
+    router = APIRouter(tags=["oauth"], prefix="/.well-known")
+
+    @router.get("/jwks.json")
+    async def jwks() -> JSONResponse:
+        return JSONResponse(keys.jwks(), headers=_CACHED, media_type="application/jwk-set+json")
+
+    @router.get("/oauth-authorization-server")
+    async def authorization_server() -> JSONResponse:
+        return JSONResponse(_authorization_server(public_url), headers=_CACHED)
+
+    @router.get("/oauth-protected-resource")
+    async def gateway_resource() -> JSONResponse:
+        return JSONResponse(_protected_resource(public_url, public_url, issuers, scopes), headers=_CACHED)
+
+    @router.get("/oauth-protected-resource/{path:path}")
+    async def resource(path: str) -> Response:
+        if not _RESOURCE.fullmatch(path):
+            return Response(status_code=404)
+        return JSONResponse(_protected_resource(public_url, f"{public_url}/{path}", issuers, scopes), headers=_CACHED)
+
+    return router
+
+
+def _authorization_server(public_url: str) -> dict[str, Any]:
+    """RFC 8414 s2. There is no authorization endpoint: nobody logs in here."""
+    return {
+        "issuer": public_url,
+        "token_endpoint": f"{public_url}/oauth/token",
+        "jwks_uri": f"{public_url}/.well-known/jwks.json",
+        "revocation_endpoint": f"{public_url}/oauth/revoke",
+        "response_types_supported": [],
+        "grant_types_supported": [TOKEN_EXCHANGE, JWT_BEARER],
+        "authorization_grant_profiles_supported": ["urn:ietf:params:oauth:grant-profile:id-jag"],
+        **{f"{endpoint}_endpoint_auth_methods_supported": ["client_secret_basic", "private_key_jwt"] for endpoint in _CLIENTS_AT},
+        **{f"{endpoint}_endpoint_auth_signing_alg_values_supported": ["ES256", "RS256"] for endpoint in _CLIENTS_AT},
+        "dpop_signing_alg_values_supported": ["ES256", "RS256"],
+    }
+
+
+def _protected_resource(public_url: str, resource: str, issuers: Sequence[str], scopes: Sequence[str]) -> dict[str, Any]:
+    """RFC 9728 s2. The same for every name of the right form, so it tells nobody which exist.
+
+    Clients ask an issuer for all of `scopes_supported`, and issuers refuse scopes that they don't know: none of ours stands there.
+    """
+    return {
+        "resource": resource,
+        "authorization_servers": [*issuers, public_url],
+        **({"scopes_supported": list(scopes)} if scopes else {}),
+        "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": ["ES256", "RS256"],
+        "resource_name": "Interlock",
+    }

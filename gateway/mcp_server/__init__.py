@@ -1,1 +1,0 @@
-"""The MCP door: upstream servers' tools and registered agents, as tools of one MCP server."""

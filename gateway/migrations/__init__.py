@@ -1,3 +1,0 @@
-"""The schema's history; `HEAD` is what this code expects."""
-
-HEAD = "0012"

@@ -1,0 +1,1 @@
+"""Registration of agents and servers: their cards and tools are fetched, checked and stored."""

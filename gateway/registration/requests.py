@@ -1,0 +1,246 @@
+"""What somebody asks to have registered: an agent or a server, and the terms that only operators set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.tasks.contracts.skills import BadContract, check_contracts, check_skills
+from policies.delegation.permissions import BadPermission, Permissions
+from policies.delegation.rulings import Grant
+from registry.cards.card import CLEARANCE_MAX, AgentCard, Endpoint
+from registry.changes import REGISTERED, Deed
+
+DELEGATIONS = ("bearer", "header", "ticket", "none")
+TIMEOUT_MAX = 3600.0
+METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+GRANTS = ("exchange", "jwt-bearer", "id-jag")
+AUTH_TEXTS: Mapping[str, tuple[str, ...]] = {
+    "account": ("personal", "service"),
+    "issuer": (),
+    "client_id": (),
+    "client_secret": (),
+    "method": METHODS,
+    "grant": GRANTS,
+    "assertion": (),
+}
+AUTH_LISTS = ("scopes", "authorization_servers")
+PROVIDER_TEXTS: Mapping[str, tuple[str, ...]] = {"issuer": (), "client_id": (), "client_secret": (), "method": METHODS}
+CONTEXTS = ("none", "summary")
+ERAS = ("auto", "initialize")  # that a server is spoken to in
+ENDPOINTS_MAX = 16
+WEIGHT_MAX = 100
+RESERVED = (
+    "ceiling",
+    "delegation",
+    "upstream",
+    "trusted_keys",
+    "rank",
+    "sensitivity",
+    "clearance",
+    "sensitivities",
+    "contracts",
+    "context",
+    "endpoints",
+)
+ACCOUNTS = ("person", "service")
+SHARED_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"})
+
+
+class BadRequest(Exception):
+    """A member of a request can't be used. `field` is its path; both texts are safe to show."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class PreconditionFailed(Exception):
+    """An entry is not what the caller last saw of it."""
+
+
+class PreconditionRequired(Exception):
+    """The caller does not say what they saw of an entry before they approve it."""
+
+
+class UrlRefused(BadRequest):
+    """A URL that the egress guard does not go to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registrant:
+    """Who registers. What an operator registers is active at once, what others register waits for an operator."""
+
+    tenant: str
+    owner: str
+    operator: bool
+    deed: Deed = REGISTERED
+    grant: Grant | None = None  # under which an operator looks at what a server offers
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorTerms:
+    """What only operators set. `ceiling` None: no limit of its own."""
+
+    ceiling: tuple[str, ...] | None = None
+    delegation: str = ""
+    upstream: Mapping[str, Any] = field(default_factory=dict)
+    trusted_keys: tuple[Mapping[str, Any], ...] = ()  # JWKs, one of which has to sign the card
+    rank: int = 0  # preference among agents that fit equally well
+    sensitivity: int | None = None  # of what a server tells, 0..3
+    clearance: int | None = None  # the most sensitive that it may be told, 0..3
+    sensitivities: Mapping[str, int] | None = None  # of single tools
+    contracts: Mapping[str, Mapping[str, Any]] | None = None  # of an agent's skills
+    context: str | None = None  # what it is told of the conversation that a message comes from
+    endpoints: tuple[Endpoint, ...] | None = None  # at which it is called besides
+
+    def check(self, by: "Registrant") -> None:
+        """Nobody but an operator says what an agent may do, what is sent along, and whom to trust. Raises BadRequest naming the field."""
+        if not by.operator:
+            for name in RESERVED:
+                if getattr(self, name) not in (None, "", {}, ()) and (name, getattr(self, name)) != ("rank", 0):
+                    raise BadRequest(name, "is for operators to set")
+        if self.delegation and self.delegation not in DELEGATIONS:
+            raise BadRequest("delegation", f"must be one of: {', '.join(DELEGATIONS)}")
+        if self.delegation == "bearer" and "auth" in self.upstream:
+            raise BadRequest("delegation", "bearer leaves no place for the token of upstream.auth: header or none is needed")
+        try:
+            Permissions.of(self.ceiling or ())
+        except BadPermission as error:
+            raise BadRequest("ceiling", f"has an entry that is no permission: {error}") from error
+        self._check_labels()
+        self._check_calls()
+        self._check_upstream()
+
+    def check_skills(self, card: AgentCard | None) -> None:
+        """What can't be known before the agent's card is read. Raises BadRequest."""
+        try:
+            check_skills(self.contracts or {}, card.skills if card else ())
+        except BadContract as error:
+            raise BadRequest(error.field, error.problem) from error
+
+    def _check_labels(self) -> None:
+        labels = {"sensitivity": self.sensitivity, "clearance": self.clearance}
+        labels |= {f"sensitivities.{tool[:100]}": label for tool, label in (self.sensitivities or {}).items()}
+        for name, label in labels.items():
+            if label is not None and (isinstance(label, bool) or not 0 <= label <= CLEARANCE_MAX):
+                raise BadRequest(name, f"must be a whole number from 0 to {CLEARANCE_MAX}")
+
+    def _check_calls(self) -> None:
+        """How an agent is called."""
+        try:
+            check_contracts(self.contracts or {})
+        except BadContract as error:
+            raise BadRequest(error.field, error.problem) from error
+        if self.context is not None and self.context not in CONTEXTS:
+            raise BadRequest("context", f"must be one of: {', '.join(CONTEXTS)}")
+        endpoints = self.endpoints or ()
+        if len(endpoints) > ENDPOINTS_MAX or len({each.url for each in endpoints}) < len(endpoints):
+            raise BadRequest("endpoints", f"must be at most {ENDPOINTS_MAX}, none of them twice")
+        for at, each in enumerate(endpoints):
+            if isinstance(each.weight, bool) or not 0 <= each.weight <= WEIGHT_MAX:
+                raise BadRequest(f"endpoints[{at}].weight", f"must be a whole number from 0 to {WEIGHT_MAX}")
+
+    def _check_upstream(self) -> None:
+        if not isinstance(self.upstream.get("tls", True), bool):
+            raise BadRequest("upstream.tls", "must be true or false")
+        if self.upstream.get("era", ERAS[0]) not in ERAS:
+            raise BadRequest("upstream.era", f"must be one of: {', '.join(ERAS)}")
+        headers = self.upstream.get("headers", {})
+        texts = [text for pair in headers.items() for text in pair] if isinstance(headers, dict) else [None]
+        if not all(isinstance(text, str) and text.isprintable() for text in texts):
+            raise BadRequest("upstream.headers", "must map names to texts of one line")
+        for name in ("timeout", "idle_timeout"):
+            seconds = self.upstream.get(name, 1)
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= TIMEOUT_MAX:
+                raise BadRequest(f"upstream.{name}", f"must be a number of seconds, at most {TIMEOUT_MAX:.0f}")
+        names = [str(name).lower() for name in headers]
+        if "auth" in self.upstream:
+            _check_auth(self.upstream["auth"], names)
+        if "account" in self.upstream:
+            _check_account(self.upstream, names)
+
+
+def _check_account(upstream: Mapping[str, Any], headers: list[str]) -> None:
+    """Whose account is used: each person's own, and then nothing that is everybody's. Raises BadRequest naming the member."""
+    if upstream["account"] not in ACCOUNTS:
+        raise BadRequest("upstream.account", f"must be one of: {', '.join(ACCOUNTS)}")
+    personal = upstream["account"] == "person"
+    if personal and "auth" not in upstream:
+        raise BadRequest("upstream.auth", "is needed beside account: person; auth: {} is enough for most servers")
+    if "auth" in upstream and (upstream["auth"].get("account", "personal") == "personal") != personal:
+        raise BadRequest("upstream.auth.account", "says something else than upstream.account")
+    shared = sorted(SHARED_HEADERS.intersection(headers))
+    if personal and shared:
+        raise BadRequest("upstream.headers", f"has what everybody would share ({', '.join(shared)}), beside account: person")
+
+
+def _check_auth(auth: Any, headers: list[str]) -> None:
+    """Raises BadRequest naming the member."""
+    known = (*AUTH_TEXTS, *AUTH_LISTS, "provider")
+    if not isinstance(auth, dict) or auth.keys() - set(known):
+        raise BadRequest("upstream.auth", f"must be a mapping with some of: {', '.join(known)}")
+    if "authorization" in headers:
+        raise BadRequest("upstream.headers", "has an authorization already, so upstream.auth can't give one")
+    _check_texts("upstream.auth", auth, AUTH_TEXTS)
+    for name in AUTH_LISTS:
+        given = auth.get(name, [])
+        if not isinstance(given, list) or not all(isinstance(one, str) and one.isprintable() and one and " " not in one for one in given):
+            raise BadRequest(f"upstream.auth.{name}", "must be a list of texts without spaces")
+    if "client_id" in auth and "issuer" not in auth:
+        raise BadRequest("upstream.auth.issuer", "is needed beside client_id, which is good at one authorization server alone")
+    if auth.keys() & {"client_secret", "method"} and "client_id" not in auth:
+        raise BadRequest("upstream.auth.client_id", "is needed beside client_secret and method")
+    _check_grant(auth)
+
+
+def _check_grant(auth: Mapping[str, Any]) -> None:
+    """Raises BadRequest naming the member."""
+    service = auth.get("account") == "service"
+    if auth.get("grant") == "id-jag" and (service or "provider" not in auth):
+        raise BadRequest("upstream.auth.provider", "is needed beside grant: id-jag, which is for people's accounts")
+    if "provider" in auth:
+        provider = auth["provider"]
+        if auth.get("grant") != "id-jag" or not isinstance(provider, dict) or not {"issuer", "client_id"} <= provider.keys():
+            raise BadRequest("upstream.auth.provider", "must have an issuer and a client_id, beside grant: id-jag")
+        if provider.keys() - PROVIDER_TEXTS.keys():
+            raise BadRequest("upstream.auth.provider", f"must be a mapping with some of: {', '.join(PROVIDER_TEXTS)}")
+        _check_texts("upstream.auth.provider", provider, PROVIDER_TEXTS)
+    if auth.get("grant") == "exchange" and service:
+        raise BadRequest("upstream.auth.grant", "exchange is for people's accounts")
+    if "assertion" in auth and not (service and auth.get("grant") == "jwt-bearer"):
+        raise BadRequest("upstream.auth.assertion", "is for grant: jwt-bearer of account: service")
+
+
+def _check_texts(where: str, given: Mapping[str, Any], texts: Mapping[str, tuple[str, ...]]) -> None:
+    for name in given.keys() & texts.keys():
+        if not isinstance(given[name], str) or not given[name].isprintable() or not given[name]:
+            raise BadRequest(f"{where}.{name}", "must be a text of one line")
+        if texts[name] and given[name] not in texts[name]:
+            raise BadRequest(f"{where}.{name}", f"must be one of: {', '.join(texts[name])}")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOffer:
+    """Either `url` or `card`. Without a name one is made of the card's."""
+
+    url: str = ""
+    card: Mapping[str, Any] | None = None
+    name: str = ""
+    kind: str = "a2a"
+    terms: OperatorTerms = OperatorTerms()
+    jwks: Mapping[str, Any] | None = None  # the keys that it proves itself with at the token endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOffer:
+    """`openapi`: the address of a document that describes an HTTP API, or the document; `url` may then be empty.
+
+    `known`: the digest of the document that was read there before.
+    """
+
+    name: str
+    url: str
+    terms: OperatorTerms = OperatorTerms()
+    openapi: str | Mapping[str, Any] | None = None
+    known: str = ""

@@ -1,0 +1,44 @@
+"""Endpoints: that one agent is at all of its addresses, before any of its tasks goes there."""
+
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from adapters.upstream.targets import grpc_url
+from gateway.registration.card_source import CardSource
+from gateway.registration.requests import BadRequest
+from gateway.registration.vendor_source import VendorSource
+from registry.cards.card import AgentCard, BadCard, Registration
+from registry.rows import Candidate
+
+
+class Endpoints:
+    """Asks each of them who is there."""
+
+    def __init__(self, cards: CardSource, vendors: VendorSource) -> None:
+        self._cards = cards
+        self._vendors = vendors
+
+    async def check(self, entry: Registration | Candidate) -> None:
+        """Raises BadRequest, UrlRefused and UpstreamFault."""
+        for at, each in enumerate(entry.endpoints):
+            place = f"endpoints[{at}].url"
+            await self._cards.vet_target(place, each.url)
+            try:
+                card = await self._card(entry, each.url)
+            except BadCard as error:
+                raise BadRequest(place, f"has a card that can't be used: {error}") from error
+            if card is None or entry.card is None or _identity(card) != _identity(entry.card):
+                raise BadRequest(place, "is where another agent answers: its card has another name, version or skills")
+
+    async def _card(self, entry: Registration | Candidate, url: str) -> AgentCard | None:
+        if self._vendors.speaks(entry.kind):
+            blank = Candidate(entry.tenant, entry.name, entry.family, entry.kind, "", entry.owner, entry.status)
+            return (await self._vendors.told(replace(blank, upstream=entry.upstream), url)).card
+        parts = urlsplit(grpc_url(url))
+        read = await self._cards.fetched(f"{parts.scheme}://{parts.netloc}", entry.upstream)
+        return None if read is None else read.card
+
+
+def _identity(card: AgentCard) -> tuple[str, str, tuple[str, ...]]:
+    """What two endpoints of one agent have in common."""
+    return card.name, card.version, tuple(sorted(skill.id for skill in card.skills))

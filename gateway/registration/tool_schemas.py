@@ -1,0 +1,24 @@
+"""The tools that policies can speak of: those that servers offer, as they are registered."""
+
+from collections.abc import Iterable, Iterator
+
+from sqlalchemy import Connection, select
+
+from policies.cedar.argument_types import KnownTool
+from registry.cards.card import Family, Registration
+from registry.rows import registration_of
+from registry.tables import registrations
+
+
+def tools_of(servers: Iterable[Registration]) -> Iterator[KnownTool]:
+    """What is withheld is not among them."""
+    for entry in servers:
+        for tool in entry.tools:
+            schema = tool.definition.get("inputSchema")
+            yield KnownTool(entry.tenant, entry.name, tool.name, schema if isinstance(schema, dict) else {})
+
+
+def kept_tools(connection: Connection) -> list[KnownTool]:
+    """The same from the rows, for who stands beside the gateway."""
+    rows = connection.execute(select(registrations).where(registrations.c.family == Family.SERVER.value))
+    return list(tools_of(registration_of(row) for row in rows))

@@ -1,0 +1,166 @@
+"""Agents of vendors, which have no card: their adapter asks them about themselves, and the gateway writes the card."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import msgspec
+
+from adapters.catalog import UnknownKind
+from adapters.contract import UpstreamFault
+from adapters.upstream.aws_access import AWS, access_of
+from adapters.upstream.egress import EgressRefused
+from adapters.vendors.sdk.agent import GENERIC, AgentFacts, BadOptions, Features, OpenQuestions, SkillFacts
+from adapters.vendors.sdk.connection import Place
+from gateway.registration.card_source import CardSource
+from gateway.registration.requests import AgentOffer, BadRequest, UrlRefused
+from registry.cards.card import FEATURES, QUESTIONS
+from registry.cards.reader import read_card
+from registry.drift.suspicions import suspicions
+from registry.rows import Candidate
+
+LOOK_SECONDS = 20.0
+FORMS = "urn:interlock:a2a:skill-forms:1"  # as gateway/ingress/mcp_server/catalogue/skill_schemas.py reads it
+
+
+class Vendors(Protocol):
+    """adapters/catalog.py."""
+
+    def is_vendor(self, kind: str) -> bool: ...
+
+    async def load(self, kind: str) -> None: ...
+
+    def features(self, kind: str, upstream: Mapping[str, Any]) -> Features: ...
+
+    def check(self, kind: str, upstream: Mapping[str, Any]) -> None: ...
+
+    async def describe(self, kind: str, place: Place) -> AgentFacts: ...
+
+
+OWN = {"mcp": frozenset({"account", "era"}), "a2a": frozenset({QUESTIONS, AWS})}  # members of `upstream`, by the kinds that have no adapter
+
+
+def _check_access(given: Any) -> None:
+    """Raises BadRequest."""
+    try:
+        access_of(given)
+    except ValueError as error:
+        name, _, problem = str(error).partition(": ")
+        raise BadRequest(f"upstream.{AWS}.{shown(name)}".rstrip("."), problem[:1].lower() + problem[1:]) from None
+
+
+class NoVendors:
+    """For a gateway that speaks A2A alone."""
+
+    def is_vendor(self, kind: str) -> bool:
+        return False
+
+    async def load(self, kind: str) -> None:
+        """There is nothing to load."""
+
+    def features(self, kind: str, upstream: Mapping[str, Any]) -> Features:
+        raise UnknownKind(kind)
+
+    def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
+        raise UnknownKind(kind)
+
+    async def describe(self, kind: str, place: Place) -> AgentFacts:
+        raise UnknownKind(kind)
+
+
+class VendorSource:
+    """`credentials` turns an entry's `upstream` into the headers that the operator lets us send."""
+
+    def __init__(self, vendors: Vendors, cards: CardSource, credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
+        self._vendors = vendors
+        self._cards = cards
+        self._credentials = credentials
+
+    def speaks(self, kind: str) -> bool:
+        return self._vendors.is_vendor(kind)
+
+    def takes(self, offer: AgentOffer) -> bool:
+        """Whether it is of a vendor's agent. Raises BadRequest for one that comes with a card."""
+        if self.speaks(offer.kind) and offer.card is not None:
+            raise BadRequest("card", f"is not what agents of the kind {offer.kind} have: give the url")
+        return self.speaks(offer.kind)
+
+    async def load(self, kind: str) -> None:
+        """Before a kind is asked for anything else, so that its libraries are there."""
+        await self._vendors.load(kind)
+
+    def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
+        """Options of an adapter are for agents of its kind alone. Raises BadRequest."""
+        if not self.speaks(kind):
+            for name in sorted(upstream.keys() - GENERIC - OWN.get(kind, frozenset())):
+                raise BadRequest(f"upstream.{shown(name)}", "is not a member of this request")
+            if upstream.get(QUESTIONS, OpenQuestions.ONE) != OpenQuestions.ONE:
+                raise BadRequest(f"upstream.{QUESTIONS}", f"must be {OpenQuestions.ONE}")
+            if AWS in upstream:
+                _check_access(upstream[AWS])
+            return
+        try:
+            self._vendors.check(kind, upstream)
+        except BadOptions as error:
+            raise BadRequest(error.field, error.problem) from error
+        except UnknownKind as error:
+            raise BadRequest("kind", "has an adapter that can't be loaded") from error
+
+    async def told(self, blank: Candidate, url: str) -> Candidate:
+        """`blank` with what an agent tells about itself. Raises BadRequest, UrlRefused, BadCard and UpstreamFault."""
+        kind, upstream = blank.kind, blank.upstream
+        await self.load(kind)
+        self.check(kind, upstream)
+        await self._cards.vet_target("url", url)
+        deadline = asyncio.get_running_loop().time() + LOOK_SECONDS
+        place = Place(url, upstream, self._credentials(upstream), deadline)
+        try:
+            async with asyncio.timeout_at(deadline):
+                told = await self._vendors.describe(kind, place)
+        except EgressRefused as refused:
+            raise UrlRefused("url", f"is refused: {refused.public}") from refused
+        except TimeoutError as error:
+            raise UpstreamFault("the upstream did not answer in time") from error
+        features = self._vendors.features(kind, upstream)
+        document = card_of(told, kind, url, features)
+        text = json.dumps(document, ensure_ascii=False)
+        facts = {
+            "interface": url,
+            "binding": kind,
+            "streaming": features.streams,
+            "source": url,
+            "signature": "none",
+            "signed_by": "",
+            "warnings": suspicions(document),
+            FEATURES: msgspec.structs.asdict(features),
+        }
+        return replace(blank, url=url, facts=facts, card=read_card(document), card_text=text)
+
+
+def card_of(told: AgentFacts, kind: str, url: str, features: Features) -> dict[str, Any]:
+    """In the shape of A2A 1.0, whose binding is the vendor's own: nobody but the adapter calls it there."""
+    skills = told.skills or (SkillFacts("chat", told.name, told.description),)
+    forms = {each.id: {"inputSchema": each.schema} for each in skills if each.schema is not None}
+    return {
+        "name": told.name,
+        "description": told.description,
+        "version": told.version,
+        "supportedInterfaces": [{"url": url, "protocolBinding": kind, "protocolVersion": "1.0"}],
+        "capabilities": {
+            "streaming": features.streams,
+            **({"extensions": [{"uri": FORMS, "params": {"skills": forms}}]} if forms else {}),
+        },
+        "defaultInputModes": list(told.input_modes),
+        "defaultOutputModes": list(told.output_modes),
+        "skills": [
+            {"id": each.id, "name": each.name, "description": each.description or each.name, "tags": list(each.tags) or [kind]}
+            for each in skills
+        ],
+    }
+
+
+def shown(name: str) -> str:
+    """A stranger's name for a member, fit for a message."""
+    return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in name[:100])

@@ -1,0 +1,85 @@
+"""What whoever starts the gateway is told: where it is, whom it knows, and what to do next. People in words, programs in the log."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from adapters.sandbox.isolation import Isolation
+from adapters.version import VERSION
+from gateway.server.composition.process import Gateway
+from registry.cards.card import Family, Status
+
+USUAL_URL, USUAL_HOME = "http://127.0.0.1:8080", Path(".interlock")
+NAMES_SHOWN = 12
+log = structlog.get_logger()
+
+
+def greet(gateway: Gateway) -> None:
+    """On a terminal in words; else in the log."""
+    if sys.stderr.isatty():
+        print("\n".join(lines(gateway)), file=sys.stderr, flush=True)
+        return
+    settings = gateway.settings
+    known = {family.value: [entry.name for entry in gateway.registry.list("default", family)] for family in Family}
+    sandbox = gateway.isolation.kind if gateway.isolation else "off"
+    made = {"made": gateway.made} if gateway.made else {}
+    said = {"grpc": settings.public_grpc, "version": VERSION, "next": todo(gateway), "sandbox": sandbox, **made, **known}
+    log.info("serving", url=settings.public_url, **said)
+
+
+def lines(gateway: Gateway) -> Iterator[str]:
+    """The words."""
+    settings = gateway.settings
+    yield f"Interlock {VERSION} serves {settings.public_url}" + (f", gRPC at {settings.public_grpc}" if settings.public_grpc else "")
+    yield f"  agents   {_names(gateway, Family.AGENT)}"
+    yield f"  servers  {_names(gateway, Family.SERVER)}"
+    if gateway.isolation is not None:
+        yield f"  sandbox  {_sandbox(gateway.isolation)}"
+    yield f"  people   {_people(gateway)}"
+    for number, (what, path) in enumerate(gateway.made.items()):
+        yield f"  {'' if number else 'made':8} {what}: {path}"
+    yield "  next     in another terminal" + (", in this folder:" if settings.home == USUAL_HOME else ":")
+    yield from (f"             {step}" for step in todo(gateway))
+
+
+def todo(gateway: Gateway) -> list[str]:
+    """Commands that lead on from here, for a terminal that knows nothing yet."""
+    settings, steps = gateway.settings, []
+    if settings.public_url != USUAL_URL:
+        steps.append(f"export INTERLOCK_URL={settings.public_url}")
+    if settings.home != USUAL_HOME:
+        steps.append(f"export INTERLOCK_HOME={shlex.quote(str(settings.home.absolute()))}")
+    entries = gateway.registry.list("default")
+    waiting = next((entry for entry in entries if entry.status is Status.PENDING), None)
+    ready = next((entry for entry in entries if entry.family is Family.AGENT and entry.status is Status.ACTIVE), None)
+    user = "admin" if waiting or not ready else "alice"
+    steps.append(f"export INTERLOCK_TOKEN=$(interlock token --user {user})" if settings.development else "export INTERLOCK_TOKEN=…")
+    if waiting:
+        steps.append(f"interlock {waiting.family.value} show {waiting.name}   # it waits for an operator's approval")
+    elif ready:
+        steps.append(f'interlock send {ready.name} "hello"')
+    else:
+        steps.append("interlock agent add http://127.0.0.1:7001   # the address of an agent")
+    return steps
+
+
+def _names(gateway: Gateway, family: Family) -> str:
+    entries = gateway.registry.list("default", family)
+    shown = [entry.name if entry.status is Status.ACTIVE else f"{entry.name} ({entry.status.value})" for entry in entries[:NAMES_SHOWN]]
+    more = [f"and {len(entries) - NAMES_SHOWN} more"] if len(entries) > NAMES_SHOWN else []
+    return ", ".join([*shown, *more]) or "none yet"
+
+
+def _sandbox(isolation: Isolation) -> str:
+    return "isolated by bubblewrap" if isolation.strong else f"weaker, by its interpreter alone: {isolation.why}"
+
+
+def _people(gateway: Gateway) -> str:
+    settings = gateway.settings
+    issuers = [issuer.issuer for issuer in settings.identity.issuers]
+    if settings.development:
+        issuers.append("anybody, by a token of the development issuer: for one machine, not for a network")
+    return ", ".join(issuers) or "nobody: set identity.issuers"

@@ -1,0 +1,1 @@
+"""The only place that constructs the parts of a process and connects them."""

@@ -1,0 +1,29 @@
+"""Cards as this gateway publishes them: with its own address, signed with its own key."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway.server.composition.process import Gateway
+from registry.cards.card import Registration, Skill
+from registry.cards.republish import republished, signed_for_both, union
+
+
+class PublishedCards:
+    """Makes the card of an agent in each form that callers get."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._url = gateway.settings.public_url
+        self._grpc = gateway.settings.public_grpc
+        self._keys = gateway.keys
+
+    def newer(self, found: Registration, offered: Callable[[Skill], bool] | None = None) -> dict[str, Any]:
+        """In A2A 1.0, with all of its skills or those `offered`."""
+        return republished(found, self._url, self._keys, offered, self._grpc)
+
+    def united(self, found: Registration, card: Mapping[str, Any]) -> dict[str, Any]:
+        """In A2A 1.0 and 0.3. `card`: in 1.0."""
+        return union(found, card, self._url, self._keys)
+
+    def extended(self, found: Registration, offered: Callable[[Skill], bool]) -> dict[str, Any]:
+        """In A2A 1.0 for one caller, signed for callers of 0.3 too."""
+        return signed_for_both(self.newer(found, offered), self._url, self._keys)

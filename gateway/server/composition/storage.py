@@ -1,0 +1,86 @@
+"""Opens what one process keeps on disk: its home folder, its signing keys and its database."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import IO
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.server.settings import Settings
+from gateway.storage.database import Database, engine_for
+from gateway.storage.database_start import DatabaseUnusable, Patience, place, reach, unusable
+from gateway.storage.files.data_folder import prepared
+from gateway.storage.files.database_file import lock_database_file, sqlite_path
+from gateway.storage.files.lost_records import refuse_lost_records
+from gateway.storage.migrations import HEAD
+from policies.keys.signing import SigningKeys
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Closing `locks` lets another process open the same home and the same SQLite file."""
+
+    keys: SigningKeys
+    database: Database
+    locks: ExitStack
+
+
+def open_storage(settings: Settings, process: str) -> Storage:
+    """Opens the home and its database, at the schema of this version. Waits for a server that does not answer yet.
+
+    Raises HomeInUse, HomeOpen, KeysUnusable, DatabaseInUse, DatabaseUnusable and OSError.
+    """
+    is_sqlite = sqlite_path(settings.database_url) is not None
+    with ExitStack() as locks:
+        locks.enter_context(prepared(settings.home, settings.public_url, is_sqlite) or ExitStack())
+        keys = SigningKeys.open(settings.home)
+        database = Database(engine_for(settings.database_url, process))
+        try:
+            refuse_wrong_database(database, settings, keys)
+            locks.enter_context(_lock_file(settings) or ExitStack())
+            _migrate(database)
+        except SQLAlchemyError as error:
+            raise unusable(database.engine, error) from error
+        return Storage(keys, database, locks.pop_all())
+
+
+def refuse_wrong_database(database: Database, settings: Settings, keys: SigningKeys) -> None:
+    """Raises DatabaseUnusable for a database that is away, lost its audit records or is newer than this version. Writes nothing."""
+    file = sqlite_path(settings.database_url)
+    if file is None:
+        reach(database.engine, Patience(settings.database.wait, lambda problem: log.warning("database_awaited", problem=problem)))
+    refuse_lost_records(database.engine, settings.home / "audit.heads", keys)
+    if file is None or file.exists():
+        check_revision(database)
+
+
+def check_revision(database: Database) -> str:
+    """The schema revision of the database. Raises DatabaseUnusable for a revision that this version does not know."""
+    try:
+        revision = database.revision()
+    except SQLAlchemyError as error:
+        raise unusable(database.engine, error) from error
+    if revision > HEAD:
+        raise DatabaseUnusable(
+            f"{place(database.engine)} is at revision {revision}, but this version of the gateway knows only revisions up to {HEAD}",
+            "start the version of the gateway that migrated it, or restore a backup from before that migration",
+        )
+    return revision
+
+
+def _lock_file(settings: Settings) -> IO[str] | None:
+    lock = lock_database_file(settings.database_url, settings.home)
+    file = sqlite_path(settings.database_url)
+    if file is not None:
+        file.touch(mode=0o600)  # SQLite gives its write-ahead log the mode of this file
+    return lock
+
+
+def _migrate(database: Database) -> None:
+    if database.revision() != HEAD:
+        from gateway.storage.migrations.run import upgrade  # Alembic is loaded only when there is something to migrate
+
+        upgrade(database.engine)

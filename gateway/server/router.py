@@ -1,0 +1,202 @@
+"""The front: sends each request to its door. The protocol doors are reached on bare ASGI, before the framework sees anything."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+
+from gateway.ingress.a2a_server.door import CARDS, AgentDoor
+from gateway.ingress.http.asgi import PLAIN, BadHeader, Header, Receive, Scope, Send, respond
+from gateway.ingress.http.authentication import Admission, ForeignOrigin, WrongHost
+from gateway.ingress.http.error_bodies import problem
+from gateway.ingress.http.errors import InvalidRequest, told
+from gateway.ingress.http.request_trace import Visit, Visits, traceparent
+from gateway.ingress.mcp_server.endpoint import Endpoint
+from gateway.server.drain import Drain, closing
+from gateway.server.health import PATHS, Health
+from gateway.tasks.turns.in_flight import ShuttingDown
+from registry.names import FRONT_DOOR
+
+log = structlog.get_logger()
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+MCP = re.compile(r"/mcp(?:/((?:virtual/)?[a-z0-9-]{1,64}))?")
+PUBLIC = "/.well-known/"  # read from pages of anybody
+CLIENTS = ("/agents/", "/mcp", "/.well-known/agent")  # what browser clients of A2A and MCP call
+AGENT = re.compile(r"/agents/([a-z0-9-]{1,64})(/.*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Whom the front sends to. `lifespan` runs start and stop; `rest` is all that is not a protocol's door."""
+
+    agent: AgentDoor
+    mcp: Endpoint
+    health: Health
+    rest: App
+    lifespan: App
+
+
+NO_STORE: Header = (b"cache-control", b"no-store")
+ANSWERED = "interlock.answered"  # in a scope: the framework has begun to answer
+
+
+def plainly(scope: Scope, send: Send) -> Send:
+    """Adds what a browser is told to every answer of the framework, unless the route has said it in its own words."""
+
+    async def sent(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            scope[ANSWERED] = True
+            given = list(message["headers"])
+            known = {name for name, _ in given}
+            more = (each for each in (*PLAIN, NO_STORE) if each[0] not in known)
+            message = {**message, "headers": [*given, *more]}
+        await send(message)
+
+    return sent
+
+
+def door_of(path: str) -> str:
+    """The door of a request to the framework, as figures name it."""
+    top = path.split("/", 2)[1]
+    return "admin" if top == "api" else "oauth" if top in ("oauth", ".well-known") else "console"
+
+
+def noting_status(visit: Visit, send: Send) -> Send:
+    """Makes the status of the answer the outcome of the visit, unless an error has named it already."""
+
+    async def sent(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            visit.attributes["http.response.status_code"] = status
+            if visit.outcome == "ok" and status >= 400:
+                visit.outcome = "denied" if status in (401, 403) else "error"
+        await send(message)
+
+    return sent
+
+
+def note_route(visit: Visit, scope: Scope) -> None:
+    """Names the span after the route, whose texts are few, and not after the path."""
+    visit.attributes["http.request.method"] = visit.method
+    if (route := getattr(scope.get("route"), "path", "")) and visit.outcome != "error":
+        visit.attributes["http.route"] = visit.target = route
+
+
+class Front:
+    """The ASGI application."""
+
+    def __init__(self, admission: Admission, doors: Doors, visits: Visits, drain: Drain) -> None:
+        self._admission = admission
+        self._doors = doors
+        self._visits = visits
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        doors, drain = self._doors, self._drain
+        if scope["type"] != "http":
+            await (doors.lifespan if scope["type"] == "lifespan" else doors.rest)(scope, receive, send)
+            return
+        if drain.begun:
+            send = closing(send)
+            if drain.closed and scope["path"] not in PATHS:
+                await _fail(send, ShuttingDown())
+                return
+        if self._admission.cors and scope["path"].startswith(CLIENTS):
+            if await self._is_preflight(scope, send):
+                return
+            send = self._admission.cors.marking(scope, send)
+        request = drain.enter()
+        try:
+            await self._route(scope, receive, send)
+        except asyncio.CancelledError:
+            if not drain.has_cut(request):
+                raise
+            await _end(send)
+        finally:
+            drain.leave(request)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hands an HTTP request to its door. Answers whatever a door raises, unless its answer has begun."""
+        doors, path = self._doors, scope["path"]
+        try:
+            if path.startswith("/mcp") and (found := MCP.fullmatch(path)) is not None:
+                await self._visit_mcp(scope, receive, send, found[1] or "")
+            elif path.startswith("/agents/") and (found := AGENT.fullmatch(path)) is not None:
+                await doors.agent(scope, receive, send, found[1], found[2] or "")
+            elif path in CARDS:
+                await doors.agent(scope, receive, send, FRONT_DOOR, path)
+            elif path in PATHS:
+                await doors.health(scope, receive, send)
+            else:
+                await self._rest(scope, receive, send)
+        except Exception as error:
+            if ANSWERED in scope:  # by the framework, which raises again what it has told
+                raise
+            log.exception("door_failed", door=path.split("/", 2)[1])
+            try:
+                await _fail(send, error)
+            except RuntimeError:  # the answer had begun, so the server has to cut it
+                raise error from None
+
+    async def _is_preflight(self, scope: Scope, send: Send) -> bool:
+        """Answers a browser that asks whether a page of an allowed origin may call; False for any other request."""
+        answer = self._admission.cors.preflight(scope)
+        if answer is None:
+            return False
+        try:
+            self._admission.check_host(scope)
+        except (WrongHost, BadHeader) as error:
+            await _fail(send, error)
+        else:
+            await respond(send, 200, b"", answer)
+        return True
+
+    async def _rest(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The framework believes the Host header, so it gets none but ours; and no address that is nobody's."""
+        visit = self._visits.begin(door_of(scope["path"]), scope["path"].split("/", 2)[1], traceparent(scope))
+        visit.method = scope["method"]
+        send = noting_status(visit, send)
+        try:
+            self._check(scope)
+            await self._doors.rest(scope, receive, plainly(scope, send))
+        except (WrongHost, ForeignOrigin, BadHeader, InvalidRequest) as error:
+            if ANSWERED in scope:
+                raise
+            await _fail(send, error)
+        finally:
+            note_route(visit, scope)
+            self._visits.end(visit)
+
+    def _check(self, scope: Scope) -> None:
+        """Raises WrongHost, ForeignOrigin, BadHeader and InvalidRequest."""
+        self._admission.check_host(scope)
+        if not scope["path"].startswith(PUBLIC):
+            self._admission.check_origin(scope)
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # no database keeps it in a text
+            raise InvalidRequest("the address has a NUL character")
+
+    async def _visit_mcp(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
+        door = self._doors.mcp
+        visit = self._visits.begin(door.name, "/mcp", traceparent(scope))
+        try:
+            await door(scope, receive, send, name, visit)
+        finally:
+            self._visits.end(visit)
+
+
+async def _fail(send: Send, error: Exception) -> None:
+    said = told(error)
+    retry: list[Header] = [(b"retry-after", str(said.retry_after).encode())] if said.retry_after else []
+    await respond(send, said.row.status, msgspec.json.encode(problem(said)), retry, media_type=b"application/problem+json")
+
+
+async def _end(send: Send) -> None:
+    """Answers a request that the drain has cut; a stream that has begun ends in order."""
+    try:
+        await _fail(closing(send), ShuttingDown())
+    except RuntimeError:  # the answer had begun
+        await send({"type": "http.response.body", "body": b""})

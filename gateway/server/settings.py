@@ -1,0 +1,399 @@
+"""Every setting of the gateway: `interlock.yaml`, then environment variables `INTERLOCK_…` (nested by `__`), which win."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from adapters.contract import UpstreamFault
+from gateway.server.identity_settings import Identity
+
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (addresses to listen on, which clients can't call)
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+NO_CREDENTIAL = "the gateway lacks a credential that its settings name"
+LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
+
+
+class BadSettings(Exception):
+    """A setting that can't be used; the message names it and says what is expected."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _address(given: str) -> str:
+    """Raises ValueError for what no client could call."""
+    try:
+        parts = urlsplit(given)
+        told = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port) and not parts.username
+    except ValueError:
+        told = False
+    if given and (not told or parts.query or parts.fragment or given != given.strip()):
+        raise ValueError(f"{given!r} is not an address that clients can call, such as https://agents.example.com")
+    return given
+
+
+def _origin(given: str) -> str:
+    """Raises ValueError for what no browser sends as `Origin`."""
+    parts = urlsplit(given)
+    if given != "*" and (
+        parts.scheme not in ("http", "https") or given.lower() != f"{parts.scheme}://{parts.netloc.lower()}" or "@" in given
+    ):
+        raise ValueError(f"{given!r} is not an origin, such as https://app.example.com, nor *")
+    return given.lower()
+
+
+def _database(given: str) -> str:
+    """Raises ValueError for a database that the gateway can't use, without telling what may be a password."""
+    if given and not given.startswith(("sqlite:///", "postgresql://")):
+        kind = given.partition(":")[0][:32]
+        raise ValueError(f"{kind!r} is no database that the gateway knows; write sqlite:///PATH or postgresql://USER@HOST/NAME")
+    return given
+
+
+def _secret(given: str) -> str:
+    """Raises ValueError for a secret that stands in the settings itself, without repeating it."""
+    if given and not given.startswith(("env:", "file:")):
+        raise ValueError("write env:NAME or file:PATH, where the secret is; a secret does not belong in the settings")
+    return given
+
+
+class Server(_Strict):
+    """How the gateway is reached and what it takes in."""
+
+    public_url: Annotated[str, AfterValidator(_address)] = ""  # as clients see it, without a trailing slash; empty: http://{host}:{port}
+    public_grpc: str = ""  # host:port that gRPC clients see; empty: the host of public_url and grpc_port
+    trusted_proxies: list[str] = []
+    cors_origins: list[Annotated[str, AfterValidator(_origin)]] = []  # of pages that may call A2A and MCP; *: of all pages
+    max_body: int = Field(4 << 20, ge=1024)  # bytes of one request
+    max_headers: int = Field(32 << 10, ge=1024, le=1 << 20)  # bytes of one request line with its headers
+    max_connections: int = Field(16_384, ge=1)  # of clients, in one process
+    header_timeout: float = Field(15.0, gt=0)  # seconds for a request's headers
+    body_timeout: float = Field(30.0, gt=0)  # seconds for a small body; a large one gets more
+    idle_timeout: float = Field(75.0, gt=0)  # seconds that a connection stays open between two requests
+    send_timeout: float = Field(30.0, gt=0)  # seconds that a client may read nothing of what waits for it
+    tool_names: Literal["underscore", "dot"] = "underscore"
+    drain: float = Field(20.0, ge=0)  # seconds that requests and turns under way may take when the process ends
+    drain_delay: float = Field(2.0, ge=0)  # seconds between the end of readiness and the end of the listener
+
+
+class Database(_Strict):
+    """Where everything is kept."""
+
+    url: Annotated[str, AfterValidator(_database)] = ""  # sqlite:///PATH or postgresql://…; empty: a SQLite file in INTERLOCK_HOME
+    wait: float = Field(30.0, ge=0, le=3600)  # seconds that a server which is away is waited for at start
+
+
+class DevelopmentUser(_Strict):
+    roles: list[str] = []
+
+
+class Cards(_Strict):
+    """Whom to trust with signatures of agents' cards, beside the keys pinned for an agent."""
+
+    key_origins: list[str] = []  # https://host[:port] that a signature's `jku` may lead to
+
+
+class Egress(_Strict):
+    allow: list[str] | None = None  # CIDRs and hosts; None: loopback with the development issuer, else nothing private
+
+
+class Vault(_Strict):
+    """Where credentials for upstreams are kept."""
+
+    keys: list[str] = []  # env:NAME or files, the one that seals first; empty: made and kept in INTERLOCK_HOME/keys/vault
+
+
+def _whom(kinds: tuple[str, ...], given: str) -> str:
+    """Raises ValueError for what is not one of `kinds`, a colon and a name."""
+    kind, _, name = given.partition(":")
+    if given and (kind not in kinds or not name):
+        raise ValueError(f"{given!r} is not {' or '.join(f'{kind}:NAME' for kind in kinds)}, where NAME may be *")
+    return given
+
+
+class LimitSeed(_Strict):
+    """One limit (gateway/calls/limits/limits.py). What is left out is without limit."""
+
+    who: Annotated[str, AfterValidator(lambda given: _whom(("user", "agent", "tenant"), given))] = ""
+    what: Annotated[str, AfterValidator(lambda given: _whom(("agent", "server", "tool"), given))] = ""
+    rate: float | None = Field(None, gt=0)
+    burst: float | None = Field(None, ge=1)
+    concurrent: int | None = Field(None, ge=0)
+    calls_per_day: int | None = Field(None, ge=0)
+    cost_per_day: float | None = Field(None, ge=0)
+    max_bytes: int | None = Field(None, ge=0)
+
+
+class Limits(_Strict):
+    agent_timeout: float = Field(3600.0, gt=0)  # seconds one turn of an agent may take
+    agent_idle_timeout: float = Field(120.0, gt=0)  # seconds for which an agent may give no sign of life in its turn
+    tool_timeout: float = Field(60.0, gt=0)  # seconds one tool call may take
+    turn_events: int = Field(20_000, ge=10)  # that are kept of one turn of an agent
+    turn_bytes: int = Field(32 << 20, ge=1024)  # of those events
+    calls: int = Field(1000, ge=2)  # turns and calls under way at once in one process, in fair shares
+    calls_per_upstream: int = Field(400, ge=2)  # of them at one host, or one command
+    queue_seconds: float = Field(10.0, ge=0)  # that a call waits for its turn at most
+    per: list[LimitSeed] = []
+
+
+class Telemetry(_Strict):
+    sample: float = Field(0.1, ge=0, le=1)  # share of ordinary requests that are traced
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_token: Annotated[str, AfterValidator(_secret)] = ""  # a bearer token that opens /metrics and nothing else
+
+
+Label = Annotated[int, Field(ge=0, le=3)]
+
+
+class EndpointSeed(_Strict):
+    """One more address of an agent."""
+
+    url: str
+    weight: int = Field(1, ge=0, le=100)  # its share of new tasks
+
+
+class AgentSeed(_Strict):
+    """An agent of the configuration file, registered at start. Either `url` or `card`."""
+
+    name: str
+    url: str = ""
+    card: dict[str, Any] | None = None
+    kind: str = "a2a"
+    ceiling: list[str] = ["*"]
+    trusted_keys: list[dict[str, Any]] = []
+    rank: int = Field(0, ge=-1000, le=1000)  # preference among agents that fit a message equally well
+    delegation: Literal["bearer", "header", "ticket", "none", ""] = ""
+    upstream: dict[str, Any] = {}
+    clearance: Label = 3  # the most sensitive that the agent may be told
+    contracts: dict[str, dict[str, Any]] = {}  # what its skills take in and give out
+    context: Literal["none", "summary"] = "none"
+    endpoints: list[EndpointSeed] = []
+
+
+class ServerSeed(_Strict):
+    """An MCP server of the configuration file. A command is accepted here and nowhere else."""
+
+    name: str
+    url: str = ""
+    command: str = ""
+    args: list[str] = []
+    env: dict[str, str] = {}
+    ceiling: list[str] = ["*"]
+    upstream: dict[str, Any] = {}
+    openapi: str = ""  # the address of a document that describes an HTTP API
+    sensitivity: Label = 0  # of what the server tells
+    clearance: Label = 3
+    sensitivities: dict[str, Label] = {}  # of single tools
+
+
+class VirtualSeed(_Strict):
+    """A virtual server of the configuration file (registry/virtual/selection.py)."""
+
+    name: str
+    description: str = ""
+    tools: list[str] = []
+    prompts: list[str] = []
+    resources: list[str] = []
+    aliases: dict[str, str] = {}
+    mode: Literal["all", "search"] = "all"
+    overrides: dict[str, dict[str, Any]] = {}  # how single tools are shown
+
+
+INHERITED = (  # variables by which programs find others and their own files
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR"),
+    *("LANG", "LC_ALL", "LC_CTYPE", "TZ"),
+)
+DEFAULT_ROLES = {"operator": ["*"], "member": ["agent:*", "tool:*", "prompt:*", "resource:*"]}
+
+
+class Settings(BaseSettings):
+    """All of them. Unknown names are refused."""
+
+    model_config = SettingsConfigDict(env_prefix="INTERLOCK_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    home: Path = Path(".interlock")
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=1, le=65535)
+    grpc_port: int = Field(0, ge=0, le=65535)  # 0: A2A is not served over gRPC
+    workers: int = Field(1, ge=1)
+    server: Server = Server()
+    database: Database = Database()
+    identity: Identity = Identity()
+    roles: Annotated[dict[str, list[str]], AfterValidator(lambda given: {**DEFAULT_ROLES, **given})] = DEFAULT_ROLES
+    users: dict[str, DevelopmentUser] = {}
+    agents: list[AgentSeed] = []
+    servers: list[ServerSeed] = []
+    virtual: list[VirtualSeed] = []
+    sandbox: Literal["auto", "on", "off"] = "auto"  # the built-in server for calculations; auto: where bubblewrap works, or in development
+    policies: str = ""  # a folder of .cedar files
+    workflows: str = ""  # a folder of workflow documents, which nothing reads yet
+    cards: Cards = Cards()
+    egress: Egress = Egress()
+    vault: Vault = Vault()
+    limits: Limits = Limits()
+    telemetry: Telemetry = Telemetry()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)  # `load` merges the file, the environment and the flags before
+
+    @property
+    def public_url(self) -> str:
+        reached = self.host if self.host not in WILDCARDS else "127.0.0.1"
+        host = f"[{reached}]" if ":" in reached else reached
+        return (self.server.public_url or f"http://{host}:{self.port}").rstrip("/")
+
+    @property
+    def public_grpc(self) -> str:
+        """What cards say of gRPC: `host:port`, or nothing while it is off."""
+        if not self.grpc_port:
+            return ""
+        host = urlsplit(self.public_url).hostname or self.host
+        return self.server.public_grpc or f"{f'[{host}]' if ':' in host else host}:{self.grpc_port}"
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.home.absolute() / 'interlock.db'}"
+
+    @property
+    def development(self) -> bool:
+        """Whether the gateway's own development issuer vouches for people."""
+        if self.identity.development == "auto":
+            return self.host in LOOPBACK and not self.identity.issuers
+        return self.identity.development == "on"
+
+    def roles_of(self, subject: str) -> tuple[str, ...]:
+        """Of a user of the development issuer."""
+        known = self.users.get(subject)
+        if known is not None:
+            return tuple(known.roles)
+        return ("operator",) if subject == "admin" else ("member",)
+
+    @property
+    def allowed_targets(self) -> Sequence[str]:
+        """Private networks and hosts that may be called all the same."""
+        if self.egress.allow is not None:
+            return self.egress.allow
+        return LOOPBACK_NETWORKS if self.development else ()
+
+
+def upstream_headers(upstream: Mapping[str, Any]) -> Mapping[str, str]:
+    """What the operator lets us send along: `headers` of an entry's `upstream`, where `env:NAME` is read from the environment."""
+    return {name: from_environment(value) for name, value in upstream.get("headers", {}).items()}
+
+
+def variable(place: str) -> str:
+    """What the environment has for `env:NAME`; empty where it has nothing."""
+    return os.environ.get(place.removeprefix("env:"), "")
+
+
+def from_environment(value: str) -> str:
+    """What `env:NAME` stands for; any other text is itself. Raises UpstreamFault where the environment has nothing for it."""
+    if not value.startswith("env:"):
+        return value
+    found = variable(value)
+    if not found:
+        raise UpstreamFault(NO_CREDENTIAL, f"the environment has no variable {value.removeprefix('env:')}")
+    return found
+
+
+def command_environment(seed: ServerSeed) -> dict[str, str]:
+    """What a command gets as its environment: `env`, where `env:NAME` is read from ours, and INHERITED. Raises BadSettings."""
+    for name, value in seed.env.items():
+        wanted = value.removeprefix("env:")
+        if value.startswith("env:") and wanted not in os.environ:
+            raise BadSettings(f"servers.{seed.name}.env.{name}: the environment variable {wanted} is not set")
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return inherited | {name: variable(value) if value.startswith("env:") else value for name, value in seed.env.items()}
+
+
+def given_text(value: str) -> str:
+    """The same, and `file:PATH` for what a platform writes anew now and then, such as the token of a workload. Raises UpstreamFault."""
+    if not value.startswith("file:"):
+        return from_environment(value)
+    path = Path(value.removeprefix("file:"))
+    text = path.read_text().strip() if path.is_file() else ""
+    if not text:
+        raise UpstreamFault(NO_CREDENTIAL, f"there is no file {path}, or nothing in it")
+    return text
+
+
+def _merged(*layers: dict[str, Any]) -> dict[str, Any]:
+    """One mapping of several, the later ones winning, member by member."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            both = isinstance(value, dict) and isinstance(result.get(name), dict)
+            result[name] = _merged(result[name], value) if both else value
+    return result
+
+
+def load(config: Path | None, **given: Any) -> Settings:
+    """Settings from `config` (default: ./interlock.yaml where it exists), the environment, and flags, which win over both.
+
+    Raises BadSettings.
+    """
+    document: dict[str, Any] = {}
+    text, path = "", config or Path("interlock.yaml")
+    if config is not None or path.exists():
+        text, document = _read(path)
+    flags = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings(**_merged(document, EnvSettingsSource(Settings)(), flags))
+    except ValidationError as error:
+        root = yaml.compose(text, yaml.SafeLoader) if text else None
+        raise BadSettings("\n".join(_told(p["loc"], p["msg"], p["type"], path, root) for p in error.errors())) from error
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """The file's text and what it says. Raises BadSettings with the line."""
+    try:
+        text = path.read_text()
+        document = yaml.safe_load(text) or {}
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise BadSettings(f"{path}{line}: {error.problem or error.context}") from error
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(document, dict):
+        raise BadSettings(f"{path}: a mapping of settings is expected, such as `users:` and below it `  alice: {{roles: [sales]}}`")
+    return text, document
+
+
+def _told(steps: tuple[int | str, ...], problem: str, kind: str, path: Path, root: yaml.Node | None) -> str:
+    """One problem, with its line where the file has it, and else with the variable or flag that it must come from."""
+    name, line = ".".join(str(step) for step in steps), _line(root, steps)
+    said = "there is no such setting" if kind == "extra_forbidden" else problem
+    if line:
+        return f"{path}:{line}: {name}: {said}"
+    return f"{name} (INTERLOCK_{'__'.join(str(step) for step in steps).upper()} or a flag): {said}"
+
+
+def _line(node: yaml.Node | None, steps: tuple[int | str, ...]) -> int:
+    """Where the value that `steps` lead to begins, from 1; of what the file lacks, where that would belong; 0 if nothing of it is there."""
+    found = 0
+    for step in steps:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if pair[0].value == str(step)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            pair = (node.value[step], node.value[step])
+        else:
+            break
+        if pair is None:
+            break
+        found, node = pair[0].start_mark.line + 1, pair[1]
+    return found

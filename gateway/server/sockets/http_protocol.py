@@ -1,0 +1,212 @@
+"""HTTP/1.1 as the gateway's sockets read it: uvicorn's protocol, with limits on what a client may cost."""
+
+import asyncio
+import re
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from gateway.calls.limits.slots import Overloaded
+from gateway.ingress.http.asgi import HeadersTooLarge, Receive, RequestTooSlow, Scope, Send, respond
+from gateway.ingress.http.error_bodies import problem
+from gateway.ingress.http.errors import InvalidRequest, told
+from gateway.server.health import PATHS as HEALTH_PATHS
+from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, STATE, Connections, Unread
+
+PROBLEM = b"application/problem+json"
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # group 1: the host with its port, and with a user name if there is one
+ROOM_SECONDS = 1  # after which a client that found no room may come again
+
+
+class Phase(Enum):
+    """What a connection is doing, seen from the client's side."""
+
+    OPENED = auto()  # no byte of a first request has come
+    HEAD = auto()
+    BODY = auto()
+    ANSWER = auto()  # the request is whole, and the gateway's answer is not
+    IDLE = auto()
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One client's connection.
+
+    A request target with a host of its own (`GET http://host/path`) counts in place of the Host header (RFC 9112 s3.2.2).
+    """
+
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._connections: Connections = app_state.setdefault(STATE, Connections())
+        self._limits = self._connections.limits
+        self._phase = Phase.OPENED
+        self._since = 0.0
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._unread = Unread(self._limits.send_seconds)
+        self._refusal: Exception | None = None
+        self._has_room = True
+        self._look: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._enter(Phase.OPENED)
+        self._has_room = self._connections.enter(self)
+        self._look = self.loop.call_later(self._limits.look_seconds, self._check)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.exit(self)
+        if self._look is not None:
+            self._look.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._phase is not Phase.HEAD:
+            self._head_bytes = 0
+        elif self._head_bytes > self._limits.header_bytes and not self.transport.is_closing():
+            self._refuse(HeadersTooLarge(self._limits.header_bytes, HEADERS_MAX))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._enter(Phase.HEAD)
+
+    def on_headers_complete(self) -> None:
+        self._check_head()
+        if not self.url.startswith(b"/") and (found := _ABSOLUTE.match(self.url)) is not None:
+            self.headers[:] = [(name, found[1] if name == b"host" else value) for name, value in self.headers]
+        if not self._has_room and self.url.partition(b"?")[0].decode("latin-1") not in HEALTH_PATHS:
+            self.app = refuse_for_want_of_room
+        self._connections.leave(self)
+        self._enter(Phase.BODY)
+        self._body_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._head_bytes = 0
+        self._enter(Phase.IDLE if self.cycle.response_complete else Phase.ANSWER)
+
+    def on_response_complete(self) -> None:
+        if not self.pipeline:
+            self._connections.wait(self)
+            if self._phase is Phase.ANSWER:
+                self._enter(Phase.IDLE)
+            elif self._phase is Phase.BODY:  # nobody reads the rest, which gets no more time than a small one
+                self._enter(Phase.BODY)
+        super().on_response_complete()
+
+    def resume_writing(self) -> None:
+        self._unread.clear()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers a request that can't be parsed; uvicorn calls it too where on_headers_complete raises."""
+        if self.transport.is_closing():
+            return
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+        elif self._is_answering():
+            self.drop("bad-request")
+        else:
+            super().send_400_response(msg)
+
+    def drop(self, reason: str) -> None:
+        """Closes the connection without an answer. `reason` is counted."""
+        self._connections.count_drop(reason)
+        if self.transport.get_write_buffer_size():  # which the client may never read
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._since = self.loop.time()
+
+    def _check_head(self) -> None:
+        """Raises HeadersTooLarge or InvalidRequest, which end the parser's work; uvicorn then calls send_400_response."""
+        large = self._head_bytes > self._limits.header_bytes and self._head_size() > self._limits.header_bytes
+        if large or len(self.headers) > HEADERS_MAX:
+            self._refusal = HeadersTooLarge(self._limits.header_bytes, HEADERS_MAX)
+            raise self._refusal
+        if len(self.pipeline) >= PIPELINED_MAX:
+            self.drop("pipelined")
+            raise InvalidRequest("too many requests were sent before the answer to the first")
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _is_answering(self) -> bool:
+        """Whether the answer to an earlier request is under way, so that nothing can be written between."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refuse(self, error: Exception) -> None:
+        """Answers a request whose headers are not there yet, and closes the connection."""
+        if self._is_answering():
+            self.drop(told(error).row.reason)
+        else:
+            self._answer(error)
+
+    def _answer(self, error: Exception) -> None:
+        said = told(error)
+        self._connections.count_drop(said.row.reason)
+        body = msgspec.json.encode(problem(said))
+        status = HTTPStatus(said.row.status)
+        head = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(head % (status, status.phrase.encode(), PROBLEM, len(body)) + body)
+        self.transport.close()
+
+    def _check(self) -> None:
+        """Looks whether the client keeps the gateway waiting, again and again."""
+        now = self.loop.time()
+        self._look = self.loop.call_later(self._limits.look_seconds, self._check)
+        if self._unread.is_overdue(self.transport.get_write_buffer_size(), now):
+            self._connections.count_drop("not-read")
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            self._check_request(now - self._since)
+
+    def _check_request(self, seconds: float) -> None:
+        """`seconds`: how long the phase has lasted."""
+        limits, phase = self._limits, self._phase
+        if phase is Phase.HEAD and seconds >= limits.header_seconds:
+            self._refuse(RequestTooSlow())
+        elif phase is Phase.OPENED and seconds >= limits.header_seconds:
+            self.drop("nothing-sent")
+        elif phase is Phase.IDLE and seconds >= limits.idle_seconds:
+            self.drop("idle")
+        elif phase is Phase.BODY:
+            self._check_body(seconds)
+
+    def _check_body(self, seconds: float) -> None:
+        if self.flow.read_paused:  # the gateway has not come to read what is there
+            self._since += self._limits.look_seconds
+            return
+        answered = self.cycle.response_complete
+        more = 0.0 if answered else self._body_bytes / BODY_RATE
+        if seconds < self._limits.body_seconds + more:
+            return
+        if answered or self.cycle.response_started or self.pipeline:
+            self.drop("request-timeout")
+        else:
+            self.cycle.disconnected = True  # the application, which waits for the rest, answers nothing any more
+            self.cycle.message_event.set()
+            self._answer(RequestTooSlow())
+
+
+async def refuse_for_want_of_room(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers a request on a connection above the bound, and closes it."""
+    said = told(Overloaded("The gateway has as many connections with requests under way as it takes.", ROOM_SECONDS))
+    headers = [(b"retry-after", str(said.retry_after).encode()), (b"connection", b"close")]
+    await respond(send, said.row.status, msgspec.json.encode(problem(said)), headers, PROBLEM)

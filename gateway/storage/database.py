@@ -1,0 +1,179 @@
+"""The database: its engine, the group-commit writer, readers, and the epochs that tell every process what changed."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.storage.batch import Batch, Moves, NotKept
+from gateway.storage.database_start import problem_of
+from gateway.storage.outage_log import Outage
+from gateway.storage.transactions import Participant
+from gateway.storage.writer import Writer
+from policies.tables import epochs
+
+T = TypeVar("T")
+READERS = 4
+EPOCHS = ("grants", "kills", "registry", "policies", "keys", "sessions")
+STALE_SECONDS = 1.0
+WAL_PAGES_MAX = 16_384  # 64 MB: only when `checkpoint` does not keep up does a commit have to do it
+BUSY_MS = 5000  # how long one transaction waits for another
+POSTGRES = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+
+__all__ = ["Batch", "Database", "Moves", "NotKept", "NotRead", "bump", "engine_for"]
+log = structlog.get_logger()
+
+
+class NotRead(Exception):
+    """The database did not answer a question."""
+
+
+def engine_for(url: str, process: str = "interlock") -> Engine:
+    """SQLite in WAL mode with every commit synced, or Postgres through psycopg, which knows our sessions by the name of the process."""
+    if url.startswith("sqlite"):
+        engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_MS / 1000}, hide_parameters=True)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    engine = create_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        connect_args={**POSTGRES, "application_name": process},
+        pool_size=READERS + 2,
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", _prepare_postgres)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not guessed by the driver
+    ours = ("journal_mode=WAL", "synchronous=FULL", f"wal_autocheckpoint={WAL_PAGES_MAX}")
+    for pragma in (*ours, f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "temp_store=MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_postgres(connection: Any, _record: Any) -> None:
+    """Nobody waits for long: not we for a lock, and not others for a transaction that we left behind."""
+    connection.execute(f"SET lock_timeout = {BUSY_MS}")
+    connection.execute(f"SET idle_in_transaction_session_timeout = {2 * BUSY_MS}")
+    connection.commit()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    readonly = connection.get_execution_options().get("interlock_read")
+    connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+
+
+def bump(batch: Batch, name: str) -> None:
+    """Tells every process, with this commit, that what `name` stands for has changed."""
+    batch.connection.execute(update(epochs).where(epochs.c.name == name).values(value=epochs.c.value + 1))
+
+
+class Database:
+    """Reads go to threads, writes to the one writer. Opened once per process by gateway/server/app.py."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._writer = Writer(engine)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="interlock-reader")
+        self._epochs = dict.fromkeys(EPOCHS, 0)
+        self._seen = -STALE_SECONDS
+        self._outage = Outage()
+        self._watchers: list[tuple[str, Callable[[], Any]]] = []
+
+    @property
+    def sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    def start(self) -> None:
+        """Starts the writer for the running event loop."""
+        self._writer.start(asyncio.get_running_loop())
+
+    def enlist(self, participant: Participant) -> None:
+        self._writer.enlist(participant)
+
+    async def write(self, work: Callable[[Batch], T]) -> T:
+        """See Writer.write."""
+        return await self._writer.write(work)
+
+    @property
+    def writable(self) -> bool:
+        """Whether the last write was kept, as far as that is up to the database."""
+        return self._writer.well
+
+    def post(self, work: Callable[[Batch], Any]) -> None:
+        """See Writer.post."""
+        self._writer.post(work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Runs `work` in a reader's thread, within one transaction. Raises NotRead."""
+
+        def run() -> T:
+            try:
+                with self.engine.connect() as connection:
+                    found = work(connection.execution_options(interlock_read=True))
+            except SQLAlchemyError as error:
+                if (left_out := self._outage.failed()) is not None:
+                    log.warning("database_not_read", problem=problem_of(error), left_out=left_out)
+                raise NotRead from error
+            if (seconds := self._outage.ended()) is not None:
+                log.info("database_read_again", after_seconds=round(seconds, 1))
+            return found
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    def epoch(self, name: str) -> int:
+        """How often what `name` stands for (grants, kills, registry, policies, keys) was changed, as last seen."""
+        return self._epochs[name]
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the epochs were read within the last second; if not, nothing cached may be believed."""
+        return time.monotonic() - self._seen < STALE_SECONDS
+
+    def watch(self, name: str, changed: Callable[[], Any]) -> None:
+        """Calls `changed` (or awaits it) after each change of `name`, by whichever process."""
+        self._watchers.append((name, changed))
+
+    async def refresh(self) -> None:
+        """Reads the epochs, and tells the watchers of those that moved. An epoch counts as seen when all of its watchers are done."""
+        began = time.monotonic()
+        rows = await self.read(lambda connection: connection.execute(select(epochs)).all())
+        current = {row.name: row.value for row in rows}
+        moved = {name for name in current if current[name] != self._epochs.get(name)}
+        for name, changed in self._watchers:
+            if name in moved:
+                outcome = changed()
+                if asyncio.iscoroutine(outcome):
+                    await outcome
+        self._epochs.update(current)
+        self._seen = max(began, self._seen)
+
+    async def checkpoint(self) -> None:
+        """SQLite: moves what the log holds into the database, in a reader's thread, so that no commit has to wait for it."""
+        if self.sqlite:
+            await asyncio.get_running_loop().run_in_executor(self._readers, self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        with self.engine.connect() as connection:
+            connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def revision(self) -> str:
+        """The migration that this database is at; empty for a new one."""
+        with self.engine.connect() as connection:
+            reader = connection.execution_options(interlock_read=True)
+            if not inspect(reader).has_table("alembic_version"):
+                return ""
+            return str(reader.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
+
+    def close(self) -> None:
+        """Keeps what was handed in, then lets go of every connection."""
+        self._writer.close()
+        self._readers.shutdown(wait=True)
+        self.engine.dispose()

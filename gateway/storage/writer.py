@@ -1,0 +1,176 @@
+"""The one database writer: whoever waits at the same moment shares one durable commit."""
+
+import asyncio
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.storage.batch import Batch, NotKept
+from gateway.storage.database_start import problem_of
+from gateway.storage.transactions import Outcome, Participant, Transactions
+
+T = TypeVar("T")
+Work = Callable[[Batch], T]
+BATCH_MAX = 512
+DEFERRED_SECONDS = 0.05
+DEFERRED_MAX = 10_000
+REST_SECONDS = 1.0  # between two tries to keep what nobody waits for, while the database is away
+
+log = structlog.get_logger()
+
+
+class _Job(NamedTuple):
+    work: Work[Any]
+    future: "asyncio.Future[Any] | None"  # None: nobody waits
+
+
+class Writer:
+    """A thread that takes all jobs that wait, runs them in one transaction and wakes their callers after the commit.
+
+    When one job of a transaction fails, all of it is rolled back and each is tried alone, so only the culprit fails.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._transactions = Transactions(engine)
+        self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._handed_in: list[_Job] = []
+        self._deferred: deque[_Job] = deque()
+        self._dropped = 0
+        self._rest_until = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = False
+        self.well = True  # whether the database took the last write
+        self._thread = threading.Thread(target=self._run, name="interlock-writer", daemon=True)
+
+    def enlist(self, participant: Participant) -> None:
+        self._transactions.participants.append(participant)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread.start()
+
+    async def write(self, work: Work[T]) -> T:
+        """Runs `work` in the next commit and returns its result once that is durable. `work` may be run again after a rollback.
+
+        Raises what `work` raised, IntegrityError for a duplicate, DataError, and NotKept for all else that a database may say.
+        """
+        if self._loop is None or self._closing or not self._thread.is_alive():
+            raise NotKept("the database writer does not run")
+        future: asyncio.Future[T] = self._loop.create_future()
+        if not self._handed_in:
+            self._loop.call_soon(self._hand_over)
+        self._handed_in.append(_Job(work, future))
+        return await future
+
+    def _hand_over(self) -> None:
+        """Wakes the thread once for all that one round of the event loop hands in, since each waking costs both of them the lock."""
+        if self._handed_in:
+            jobs, self._handed_in = self._handed_in, []
+            self._jobs.put(jobs)
+
+    def post(self, work: Work[Any]) -> None:
+        """Runs `work` with the next commit, or within 50 ms, and tells nobody. For what comes after an effect, never before it."""
+        if len(self._deferred) < DEFERRED_MAX:
+            self._deferred.append(_Job(work, None))
+        else:
+            self._dropped += 1
+
+    def close(self) -> None:
+        """Keeps all that was handed in, then ends; whatever is handed in from now on is refused."""
+        self._closing = True
+        if self._thread.is_alive():
+            self._hand_over()
+            self._jobs.put(None)
+            self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            jobs, last = self._take()
+            self._serve(jobs)
+        while self._deferred and self.well:
+            self._serve(self._posted())
+        if self._deferred or self._dropped:
+            log.error("posted_writes_lost", count=len(self._deferred) + self._dropped)
+        self._transactions.drop()
+
+    def _take(self) -> tuple[list[_Job], bool]:
+        """All jobs that wait, at most BATCH_MAX, those that were posted, and whether they are the last."""
+        jobs: list[_Job] = []
+        last = False
+        try:
+            first = self._jobs.get(timeout=DEFERRED_SECONDS)
+            while first is not None:
+                jobs += first
+                if len(jobs) >= BATCH_MAX:
+                    break
+                first = self._jobs.get_nowait()
+            last = first is None
+        except queue.Empty:
+            pass
+        if self._deferred and (self.well or time.monotonic() > self._rest_until):
+            jobs += self._posted()
+        return jobs, last
+
+    def _posted(self) -> list[_Job]:
+        return [self._deferred.popleft() for _ in range(min(len(self._deferred), BATCH_MAX))]
+
+    def _serve(self, jobs: list[_Job]) -> None:
+        if not jobs:
+            return
+        try:
+            outcomes = self._transactions.outcomes([job.work for job in jobs])
+        except Exception:  # the thread's root: nothing may end it
+            log.exception("writer_failed")
+            self._transactions.drop()
+            outcomes = [Outcome(None, NotKept("the writer failed"))] * len(jobs)
+        done = list(zip(jobs, outcomes, strict=True))
+        failed = [(job, outcome.error) for job, outcome in done if outcome.error is not None]
+        if failed or self._dropped or not self.well:
+            self._note(failed, len(done))
+        self._deliver(done)
+
+    def _note(self, failed: list[tuple[_Job, Exception]], among: int) -> None:
+        """Whether the database is well. While it is away, what was posted waits for better times."""
+        away = [(job, error) for job, error in failed if isinstance(error, NotKept)]
+        well = len(away) < among
+        if well != self.well:
+            log.info("database_back") if well else log.error("database_away", problem=_problem(away[0][1]))
+        self.well = well
+        if not well:
+            self._rest_until = time.monotonic() + REST_SECONDS
+            self._deferred.extendleft(job for job, _ in reversed(away) if job.future is None)
+            return
+        lost = self._dropped + sum(1 for job, _ in failed if job.future is None)
+        if lost:
+            log.error("posted_writes_lost", count=lost)
+            self._dropped = 0
+
+    def _deliver(self, done: list[tuple[_Job, Outcome]]) -> None:
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(_resolve, done)
+        except RuntimeError:
+            log.debug("nobody_waits", jobs=len(done))  # the event loop is closed
+
+
+def _problem(error: Exception) -> str:
+    cause = error.__cause__
+    return problem_of(cause) if isinstance(cause, SQLAlchemyError) else repr(cause or error)
+
+
+def _resolve(done: list[tuple[_Job, Outcome]]) -> None:
+    for (_, future), (result, error) in done:
+        if future is None or future.done():
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)

@@ -1,0 +1,1 @@
+"""Tasks: their log, their turns at agents, and everything that is read from them."""

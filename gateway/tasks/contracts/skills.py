@@ -1,0 +1,133 @@
+"""Contracts: what an agent's skills take in and give out, as JSON Schemas, held against whatever is handed to them and on from them."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Final
+
+from msgspec import UNSET, Struct
+
+from adapters.a2a_client.wire.v1 import BadMessage
+from adapters.task import Message, Part
+from gateway.tasks.contracts.json_schema import BadSchema, broken_rule, check
+from registry.cards.card import FEATURES, Registration, Skill
+
+FORMS: Final = "urn:interlock:a2a:skill-forms:1"  # params: {"skills": {id: {"inputSchema": {…}, "taskSupport": "required"}}}
+SIDES: Final = ("input", "output")
+SKILLS_MAX: Final = 200
+SHOWN_MAX: Final = 200
+NAMED_MAX: Final = 20  # skills that a message names
+BROKEN: Final = "CONTRACT_BROKEN"  # the kind of a failure
+
+
+class ContractBroken(BadMessage):
+    """A message that is not what the agent's contract says of its input. `field` is the path of what breaks it."""
+
+
+class BadContract(Exception):
+    """A contract that can't be kept. `field` is its path, `problem` says why; both are safe to show."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class Contract(Struct, frozen=True):
+    """JSON Schemas of the data parts of a message, and of what comes back. `declared`: an operator said so, and data is needed."""
+
+    input: Mapping[str, Any] | None = None
+    output: Mapping[str, Any] | None = None
+    declared: bool = True
+
+
+NONE: Final = Contract()
+
+
+def contract_of(entry: Registration, skill: str) -> Contract:
+    """As the operator declares it for the skill, or for all of them; else what a vendor's agent says of its input."""
+    if not skill and entry.card is not None and len(entry.card.skills) == 1:
+        skill = entry.card.skills[0].id
+    said = entry.contracts.get(skill, entry.contracts.get("")) if entry.contracts else None
+    if said is not None:
+        return Contract(said.get("input"), said.get("output"))
+    if FEATURES not in entry.facts or entry.card is None:
+        return NONE
+    form = forms_in(entry).get(skill, {}).get("inputSchema")
+    return Contract(form, declared=False) if isinstance(form, dict) and is_sound(form) else NONE
+
+
+def forms_in(entry: Registration) -> Mapping[str, Mapping[str, Any]]:
+    """What the card says of its skills beside A2A, by skill."""
+    capabilities: Any = entry.card.document.get("capabilities") if entry.card else None
+    extensions = capabilities.get("extensions") if isinstance(capabilities, dict) else None
+    for each in extensions if isinstance(extensions, list) else ():
+        params = each.get("params") if isinstance(each, dict) and each.get("uri") == FORMS else None
+        skills = params.get("skills") if isinstance(params, dict) else None
+        if isinstance(skills, dict):
+            return {skill: said for skill, said in skills.items() if isinstance(said, dict)}
+    return {}
+
+
+def is_sound(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema that nobody vetted can be followed."""
+    try:
+        check(schema)
+    except BadSchema:
+        return False
+    return True
+
+
+def check_contracts(contracts: Mapping[str, Any]) -> None:
+    """Raises BadContract."""
+    if len(contracts) > SKILLS_MAX:
+        raise BadContract("contracts", f"has more than {SKILLS_MAX} skills")
+    for skill, said in contracts.items():
+        place = f"contracts.{_shown(skill)}" if skill else "contracts"
+        if not isinstance(said, Mapping) or not said or said.keys() - set(SIDES):
+            raise BadContract(place, "must have an input or an output, and nothing else")
+        for side in SIDES:
+            if side in said and not isinstance(said[side], Mapping):
+                raise BadContract(f"{place}.{side}", "must be a JSON Schema")
+            try:
+                check(said.get(side, {}))
+            except BadSchema as error:
+                raise BadContract(f"{place}.{side}", str(error)) from error
+
+
+def check_skills(contracts: Mapping[str, Any], skills: Sequence[Skill]) -> None:
+    """Whether each is of one of the agent's skills, or of all. Raises BadContract."""
+    known = [skill.id for skill in skills]
+    there = f"has: {', '.join(map(_shown, known[:NAMED_MAX]))}{', …' if len(known) > NAMED_MAX else ''}" if known else "has none"
+    for skill in sorted(contracts.keys() - {"", *known}):
+        near = "".join(f": did you mean `{_shown(each)}`?" for each in get_close_matches(skill, known, 1)) or "."
+        raise BadContract(f"contracts.{_shown(skill)}", f"is no skill on the agent's card{near} It {there}; an empty name is for all")
+
+
+def check_input(contract: Contract, message: Message) -> None:
+    """Whether a message may be handed to the agent. Raises ContractBroken."""
+    if contract.input is None:
+        return
+    if contract.declared and all(part.data is UNSET for part in message.parts):
+        raise ContractBroken("message.parts", "has no data part, which the agent's contract needs")
+    if (found := problem(contract.input, message.parts)) is not None:
+        path, rule = found
+        raise ContractBroken(f"message.{path}", f"breaks the rule `{rule}` of the agent's contract")
+
+
+def problem(schema: Mapping[str, Any], parts: Sequence[Part]) -> tuple[str, str] | None:
+    """Path and rule of the first data part that breaks a contract."""
+    for place, part in enumerate(parts):
+        if part.data is UNSET:
+            continue
+        try:
+            path, rule = broken_rule(schema, part.data)
+        except BadSchema:
+            path, rule = "$", "size"  # more than can be looked at
+        if rule:
+            return f"parts[{place}].data{_shown(path[1:])}", rule
+    return None
+
+
+def _shown(text: str) -> str:
+    """A stranger's name for a member, fit for a message."""
+    return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in text[:SHOWN_MAX])

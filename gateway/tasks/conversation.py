@@ -1,0 +1,123 @@
+"""A conversation of one caller with one agent: what a new task goes on with, and which open question keeps it out."""
+
+from collections.abc import Sequence
+from uuid import UUID, uuid5
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, select
+
+from adapters.a2a_client.wire.dialects import asks_in_its_context
+from adapters.contract import ENDPOINT, VendorRef
+from adapters.task import INTERRUPTED
+from adapters.upstream.pending_consent import at_agent
+from adapters.vendors.sdk.agent import OpenQuestions
+from gateway.storage.database import Database
+from gateway.storage.tables import tasks
+from gateway.tasks.contracts.prompts import BadAnswer
+from gateway.tasks.log import TaskRow, row_of
+from gateway.tasks.reader import session_of
+from registry.cards.card import FEATURES, QUESTIONS, Registration
+
+RECENT_MAX = 5  # tasks of a conversation that are looked at for the agent's own ids
+WAITING = [state.value for state in INTERRUPTED]
+_ref = msgspec.json.Decoder(VendorRef).decode
+
+
+class ConversationWaits(Exception):
+    """Another task of the conversation, `task_id`, waits for an answer, and the agent's session holds one question at a time."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(
+            f"The task {task_id} of this conversation waits for an answer, and the agent holds one question at a time. "
+            "Answer or cancel that task first, or begin another conversation with a contextId of its own."
+        )
+        self.task_id = task_id
+
+
+class Beside(Struct, frozen=True):
+    """The other tasks of a task's conversation: all that wait for somebody, and the last that moved. The last moved comes first."""
+
+    waiting: tuple[TaskRow, ...] = ()
+    recent: tuple[TaskRow, ...] = ()
+
+
+async def tasks_beside(database: Database, row: TaskRow) -> Beside:
+    """A caller's conversations are closed to the agents on their errands: what these begin has another parent. Raises NotRead."""
+    return await database.read(lambda connection: _beside(connection, row))
+
+
+async def referenced(database: Database, row: TaskRow, task_ids: Sequence[str]) -> tuple[str, ...]:
+    """The agent's own ids of tasks that a message for `row` refers to, in their order. Raises NotRead.
+
+    Ids of other people's tasks, of other agents' and other errands', and of tasks that the agent never named are left out.
+    """
+    same = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.agent == row.agent)
+    query = select(tasks.c.id, tasks.c.vendor_ref).where(same & (tasks.c.parent_id == row.parent_id) & tasks.c.id.in_(task_ids))
+    found = await database.read(lambda connection: connection.execute(query).all())
+    known = {each.id: at_agent(_ref(each.vendor_ref)).task_id for each in found}
+    return tuple(dict.fromkeys(own for task_id in task_ids if (own := known.get(task_id))))
+
+
+def holds_one_question(target: Registration) -> bool:
+    """Whether a session of this agent holds one open question at a time: as its adapter or its operator says."""
+    features = target.facts.get(FEATURES)
+    if features is None:
+        return bool(target.upstream.get(QUESTIONS) == OpenQuestions.ONE)
+    if features.get("parallel") or not features.get("resumes", True):
+        return False
+    return bool(features.get("questions", OpenQuestions.ONE) == OpenQuestions.ONE)
+
+
+def check_no_question(target: Registration, beside: Beside) -> None:
+    """Raises ConversationWaits where a new task would answer, drop or confuse the question of a task that waits."""
+    for other in beside.waiting:
+        if keeps_others_out(target, other):
+            raise ConversationWaits(other.id)
+
+
+def check_question(target: Registration, row: TaskRow, beside: Beside) -> None:
+    """Whether the question of a task that waits is still the one that the agent's session holds.
+
+    Raises ConversationWaits where the session went on to another question, and BadAnswer where it went on otherwise.
+    """
+    later = [other for other in (*beside.waiting, *beside.recent) if other.updated > row.updated and _ref(other.vendor_ref).context_id]
+    for other in later:
+        if keeps_others_out(target, other) and other.state in INTERRUPTED:
+            raise ConversationWaits(other.id)
+    if later:
+        raise BadAnswer(
+            "message.taskId", "names a task whose question is gone: the conversation went on without an answer. Cancel the task"
+        )
+
+
+def next_ref(target: Registration, row: TaskRow, beside: Beside) -> VendorRef | None:
+    """What a new task goes on with: the agent's session as the last task left it, or a new session where that one can't be used.
+
+    A session is given up when the agent ended or lost it, and when a task ended whose question may still be open there.
+    """
+    for last in beside.recent:
+        ref = _ref(last.vendor_ref)
+        if ref.over or (last.ended and ref.prompts and holds_one_question(target)):
+            return VendorRef(kept=ref.kept, session=str(uuid5(UUID(session_of(row)), last.id)))
+        if ref.context_id or ref.session:
+            where = {ENDPOINT: ref.extra[ENDPOINT]} if ENDPOINT in ref.extra else {}
+            return VendorRef(context_id=ref.context_id, extra=where, kept=ref.kept, session=ref.session)
+    return None
+
+
+def keeps_others_out(target: Registration, waiting: TaskRow) -> bool:
+    """Whether the question of a task that waits is the only one that its session may hold."""
+    ref = at_agent(_ref(waiting.vendor_ref))
+    if FEATURES in target.facts:
+        return holds_one_question(target) and bool(ref.prompts)
+    return bool(ref.task_id) and (asks_in_its_context(ref) or holds_one_question(target))
+
+
+def _beside(connection: Connection, row: TaskRow) -> Beside:
+    same = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.context_id == row.context_id)
+    others = same & (tasks.c.agent == row.agent) & (tasks.c.parent_id == row.parent_id) & (tasks.c.id != row.id)
+    query = select(tasks).where(others).order_by(tasks.c.updated.desc(), tasks.c.id.desc())
+
+    waiting = connection.execute(query.where(tasks.c.state.in_(WAITING)))
+    return Beside(tuple(map(row_of, waiting)), tuple(map(row_of, connection.execute(query.limit(RECENT_MAX)))))

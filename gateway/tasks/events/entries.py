@@ -1,0 +1,200 @@
+"""The entries of a task's log, where a task stands, and what both amount to in the words of A2A."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+import msgspec
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
+
+from adapters.task import (
+    TERMINAL,
+    Artifact,
+    Message,
+    Role,
+    StreamResponse,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+    encode,
+)
+from gateway.tasks.events.chunks import Parts
+
+T = TypeVar("T")
+WITHHELD = "withheld"  # kind of an event for the record alone: what its agent gave against its contract
+_NOTED = '{"metadata":'
+_UPDATE_NOTED = '{"updateMetadata":'  # of an artifact's update: the artifact has a member `metadata` of its own
+
+
+class _Noted(Struct, rename="camel"):
+    metadata: dict[str, Any] = {}
+    update_metadata: dict[str, Any] = {}
+
+
+_APPENDED = '"append":true}'
+_noted = msgspec.json.Decoder(_Noted).decode
+_message = msgspec.json.Decoder(Message).decode
+_status = msgspec.json.Decoder(TaskStatus).decode
+_artifact = msgspec.json.Decoder(Artifact).decode
+
+
+class TaskEvent(Struct, frozen=True, dict=True):
+    """One entry of a task's log. `body` is A2A 1.0 JSON: a Message, a TaskStatus (+ metadata) or an Artifact
+    (+ updateMetadata, append, lastChunk).
+    """
+
+    seq: int
+    at: int  # microseconds since 1970
+    kind: str  # status | message | artifact | withheld
+    body: str
+
+    @property
+    def status(self) -> TaskStatus:
+        """What a `status` says."""
+        return self._content(_status)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """The metadata of the update that a `status` or an `artifact` is shown as."""
+        if self.body.startswith(_UPDATE_NOTED):
+            return _noted(self.body).update_metadata
+        return _noted(self.body).metadata if self.body.startswith(_NOTED) else {}
+
+    @property
+    def message(self) -> Message:
+        """What a `message` says."""
+        return self._content(_message)
+
+    @property
+    def artifact(self) -> Artifact:
+        """The artifact, or the piece of one, that an `artifact` brings."""
+        return self._content(_artifact)
+
+    def _content(self, decode: Callable[[str], T]) -> T:
+        """The body, decoded once for all readers of this process: they share the events that they are handed."""
+        memo = self.__dict__
+        if "content" not in memo:
+            memo["content"] = decode(self.body)
+        return cast("T", memo["content"])
+
+    @property
+    def appends(self) -> bool:
+        """Whether an `artifact` adds to the artifact of that id."""
+        return self.body.endswith(_APPENDED)
+
+    @property
+    def is_last_chunk(self) -> bool:
+        """Whether an `artifact` is said to be complete."""
+        return '"lastChunk":true,' in self.body[-40:]
+
+
+class TaskRow(Struct, frozen=True):
+    """Where a task stands. A Struct, since a turn makes several of them and msgspec copies them ten times faster than dataclasses do."""
+
+    tenant: str
+    id: str
+    owner: str
+    context_id: str
+    agent: str
+    state: TaskState
+    parent_id: str
+    txn: str
+    decision_id: str
+    grant_id: str
+    created: int
+    updated: int
+    last_seq: int = 0
+    runner: str = ""
+    vendor_ref: str = "{}"
+    idempotency_key: str | None = None
+    request_digest: str = ""
+    trace: str = ""  # the `traceparent` of the request that began it
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task with its whole log."""
+
+    row: TaskRow
+    events: tuple[TaskEvent, ...] = field(repr=False)
+
+    def task(self, history_length: int | None = None) -> Task:
+        """The task as A2A shows it. `history_length`: None = all, 0 = none, n = the last n messages (A2A 1.0 s3.2.4)."""
+        return fold(self.row, self.events, history_length)
+
+
+def fold(row: TaskRow, events: Iterable[TaskEvent], history_length: int | None = None) -> Task:
+    """The state that a log amounts to, in time that grows with the log alone."""
+    last: TaskEvent | None = None  # that tells the status
+    history: list[Message] = []
+    artifacts: dict[str, tuple[Artifact, Parts]] = {}
+    noted: dict[str, Any] = {}
+    for event in events:
+        if event.kind == "message":
+            history.append(event.message)
+        elif event.kind == "status":
+            last = event
+            noted |= event.notes
+        elif event.kind == "artifact":
+            _put(artifacts, event)
+    if history_length is not None:
+        history = history[len(history) - min(history_length, len(history)) :]
+    status = last.status if last is not None else TaskStatus(state=row.state, timestamp=rfc3339(row.updated))
+    held = tuple(replace(artifact, parts=parts.all()) for artifact, parts in artifacts.values())
+    return Task(row.id, row.context_id, status, held, tuple(history), noted or UNSET)
+
+
+def _put(artifacts: dict[str, tuple[Artifact, Parts]], event: TaskEvent) -> None:
+    piece = event.artifact
+    known = artifacts.get(piece.artifact_id)
+    if known is not None and event.appends:
+        known[1].append(piece.parts)
+    else:
+        artifacts[piece.artifact_id] = piece, Parts(piece.parts)
+
+
+def shown(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
+    """An event as a stream shows it (A2A 1.0 s3.2.3); None for the user's own words."""
+    if event.kind == "status":
+        update = TaskStatusUpdateEvent(row.id, row.context_id, event.status, event.notes or UNSET)
+        return StreamResponse(status_update=update)
+    if event.kind == "artifact":
+        piece = TaskArtifactUpdateEvent(row.id, row.context_id, event.artifact, event.appends, event.is_last_chunk, event.notes or UNSET)
+        return StreamResponse(artifact_update=piece)
+    message = None if event.kind == WITHHELD else event.message
+    return StreamResponse(message=message) if message is not None and message.role is Role.AGENT else None
+
+
+def status_body(status: TaskStatus, noted: Mapping[str, Any] | None = None) -> str:
+    """A TaskStatus, behind what the agent noted about its task at that moment."""
+    text = encode(status).decode()
+    return f"{_NOTED}{encode(noted).decode()},{text[1:]}" if noted else text
+
+
+def rfc3339(microseconds: int) -> str:
+    """UTC with milliseconds and Z, as A2A 1.0 s5.6.1 wants times."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{_second(seconds)}.{rest // 1000:03}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def artifact_body(artifact: Artifact, append: bool, last_chunk: bool, noted: Mapping[str, Any] | None = None) -> str:
+    """An Artifact behind the metadata of its update, with how it joins what came before; the two marks stand last."""
+    text = encode(artifact).decode()
+    if noted:
+        text = f"{_UPDATE_NOTED}{encode(noted).decode()},{text[1:]}"
+    marks = f',"lastChunk":{"true" if last_chunk else "false"},"append":{"true" if append else "false"}}}'
+    return text[:-1] + marks

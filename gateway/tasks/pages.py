@@ -1,0 +1,116 @@
+"""Lists of tasks: a page of what one caller may see, the last moved first."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, func, or_, select
+
+from adapters.task import TaskState
+from gateway.audit.decisions import BadCursor
+from gateway.storage.database import Database
+from gateway.storage.tables import task_events, tasks
+from gateway.tasks.log import TaskEvent, TaskRow, UnknownTask
+from policies.callers import Caller
+from policies.delegation.permissions import Permissions
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is asked for: empty members match all. `cursor` is the `next` of the page before. `everybody`: of the whole tenant."""
+
+    agent: str = ""
+    state: str = ""
+    context_id: str = ""
+    cursor: str = ""
+    limit: int = 50
+    since: int = 0  # microseconds: moved at or after
+    everybody: bool = False
+
+
+def sees(caller: Caller, row: TaskRow) -> bool:
+    """Whether an owner's token reaches this task: its scope covers the agent, and an agent sees only what its own task caused."""
+    delegation = caller.delegation
+    caused = not delegation.path or row.parent_id == delegation.task_id
+    return caused and delegation.held().covers(f"agent:{row.agent}")
+
+
+class TaskPages:
+    """Pages with their totals and events, for those who list tasks whole."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def counted(self, caller: Caller, page: Page) -> tuple[list[TaskRow], str | None, int]:
+        """A page, the cursor of the next, and how many tasks match in all. Raises BadCursor."""
+
+        def work(connection: Connection) -> tuple[list[TaskRow], str | None, int]:
+            total = connection.execute(select(func.count()).select_from(_matching(caller, page).subquery())).scalar_one()
+            return *read_page(connection, caller, page), total
+
+        return await self._database.read(work)
+
+    async def events(self, rows: Sequence[TaskRow], kinds: Sequence[str]) -> Mapping[str, Sequence[TaskEvent]]:
+        """The events of some kinds, by task, in their order."""
+        if not rows:
+            return {}
+        log = task_events.c
+        match = (log.tenant == rows[0].tenant) & log.task_id.in_([row.id for row in rows]) & log.kind.in_(kinds)
+        query = select(task_events).where(match).order_by(log.task_id, log.seq)
+        found = await self._database.read(lambda connection: connection.execute(query).all())
+        by_task: dict[str, list[TaskEvent]] = {}
+        for row in found:
+            by_task.setdefault(row.task_id, []).append(TaskEvent(row.seq, row.at, row.kind, row.body))
+        return by_task
+
+
+def _matching(caller: Caller, page: Page) -> Select[Any]:
+    """All that match, without the cursor."""
+    query = select(tasks).where(tasks.c.tenant == caller.principal.tenant)
+    if not page.everybody:
+        query = _own(query, caller)
+    for column, value in ((tasks.c.agent, page.agent), (tasks.c.state, page.state), (tasks.c.context_id, page.context_id)):
+        query = query.where(column == value) if value else query
+    return query.where(tasks.c.updated >= page.since) if page.since else query
+
+
+def _own(query: Select[Any], caller: Caller) -> Select[Any]:
+    """What the caller may see without being anybody's overseer."""
+    query = query.where(tasks.c.owner == caller.principal.owner)
+    if caller.delegation.path:
+        query = query.where(tasks.c.parent_id == caller.delegation.task_id)
+    held = caller.delegation.held()
+    return query if held.covers("agent:*") else query.where(tasks.c.agent.in_(_agents_within(held)))
+
+
+def find_task(connection: Connection, tenant: str, task_id: str) -> TaskRow:
+    """Whoever's it is. Raises UnknownTask."""
+    found = connection.execute(select(tasks).where((tasks.c.tenant == tenant) & (tasks.c.id == task_id))).first()
+    if found is None:
+        raise UnknownTask
+    return TaskRow(**{**found._mapping, "state": TaskState(found.state)})
+
+
+def _agents_within(held: Permissions) -> list[str]:
+    """The agents that a narrowed token or a ceiling still covers, so that pages and totals count no task that is not shown."""
+    names = (pattern.removeprefix("agent:") for pattern in held.patterns if pattern.startswith("agent:"))
+    return sorted(name for name in names if held.covers(f"agent:{name}"))
+
+
+def read_page(connection: Connection, caller: Caller, page: Page) -> tuple[list[TaskRow], str | None]:
+    """The tasks of a page and the cursor of the next. Raises BadCursor."""
+    query = _matching(caller, page)
+    if page.cursor:
+        updated, task_id = _position(page.cursor)
+        query = query.where(or_(tasks.c.updated < updated, and_(tasks.c.updated == updated, tasks.c.id < task_id)))
+    found = connection.execute(query.order_by(tasks.c.updated.desc(), tasks.c.id.desc()).limit(page.limit + 1)).all()
+    rows = [TaskRow(**{**row._mapping, "state": TaskState(row.state)}) for row in found[: page.limit]]
+    more = f"{rows[-1].updated}.{rows[-1].id}" if len(found) > page.limit else None
+    return [row for row in rows if page.everybody or sees(caller, row)], more
+
+
+def _position(cursor: str) -> tuple[int, str]:
+    updated, _, task_id = cursor.partition(".")
+    if not (task_id and updated.isascii() and updated.isdigit() and len(updated) < 19):
+        raise BadCursor
+    return int(updated), task_id

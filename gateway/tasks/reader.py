@@ -1,0 +1,90 @@
+"""Reading tasks: whose they are decides who may, and an agent sees only what its own task caused."""
+
+import hashlib
+from collections.abc import AsyncGenerator
+from uuid import UUID
+
+from adapters.task import Message, encode
+from gateway.tasks.log import TaskEvent, TaskLog, TaskRow, UnknownTask
+from gateway.tasks.turns.store import Turned
+from policies.callers import Caller
+from registry.names import FRONT_DOOR
+
+
+class IdempotencyConflict(Exception):
+    """The Idempotency-Key was used before, with another message."""
+
+
+class TaskReader:
+    """For the broker and the doors, which need no ruling to read what is the caller's own."""
+
+    def __init__(self, tasks: TaskLog) -> None:
+        self._tasks = tasks
+
+    async def row(self, caller: Caller, agent: str, task_id: str) -> TaskRow:
+        """A task of the caller's with this agent, through the front door with any. Raises UnknownTask, for a foreign one too."""
+        row = await self._tasks.find(caller.principal.tenant, caller.principal.owner, task_id)
+        _check(caller, agent, row)
+        return row
+
+    async def task(self, caller: Caller, agent: str, task_id: str) -> Turned:
+        """A task with its events, in one look. Raises UnknownTask."""
+        record = await self._tasks.record(caller.principal.tenant, caller.principal.owner, task_id)
+        _check(caller, agent, record.row)
+        return Turned(record.row, record.events)
+
+    async def whole(self, turned: Turned) -> Turned:
+        """A task with all that was ever kept of it."""
+        record = await self._tasks.record(turned.row.tenant, turned.row.owner, turned.row.id)
+        return Turned(record.row, record.events, turned.reply)
+
+    def follow(self, turned: Turned) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
+        """The events after those of `turned`, as they are kept, until the turn ends."""
+        return self._tasks.follow(turned.row, turned.row.last_seq)
+
+    def since(self, row: TaskRow, after: int) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
+        """The events after number `after`, until the task ends, however often it waits."""
+        return self._tasks.follow(row, after, past_waits=True)
+
+    async def repeated(self, caller: Caller, agent: str, key: str, message: Message, wait: bool) -> Turned | None:
+        """The task that was opened under this idempotency key, at the front door with any agent; with `wait`, once its turn has ended.
+
+        Raises IdempotencyConflict.
+        """
+        row = await self._tasks.repeated(caller.principal.tenant, caller.principal.owner, agent, scoped_key(caller, key))
+        if row is None or not caller.delegation.held().covers(f"agent:{row.agent}"):
+            return None  # the ruling that follows says why not
+        if row.request_digest != digest(message):
+            raise IdempotencyConflict
+        if wait:
+            async for _events in self._tasks.follow(row, row.last_seq):
+                pass
+        return await self.whole(Turned(row, ()))
+
+
+def _check(caller: Caller, agent: str, row: TaskRow) -> None:
+    """Raises UnknownTask for what the caller may not see of what is theirs."""
+    caused = not caller.delegation.path or row.parent_id == caller.delegation.task_id
+    if agent not in (row.agent, FRONT_DOOR) or not caused or not caller.delegation.held().covers(f"agent:{row.agent}"):
+        raise UnknownTask
+
+
+def front_door_key(key: str | None) -> str | None:
+    """A key of the front door's own, whichever agent it chose: no key of a request has a line break."""
+    return None if key is None else f"\n{key}"
+
+
+def scoped_key(caller: Caller, key: str) -> str:
+    """An idempotency key in the errand it belongs to: an agent's keys are not its user's."""
+    return f"{caller.delegation.task_id}|{key}"
+
+
+def session_of(row: TaskRow) -> str:
+    """The gateway's name of a conversation for the agents of vendors: a UUID, of this person, agent, errand and contextId alone."""
+    whose = (row.tenant, row.owner, row.agent, row.parent_id, row.context_id)
+    return str(UUID(bytes=hashlib.sha256("\n".join(whose).encode()).digest()[:16], version=5))
+
+
+def digest(message: Message) -> str:
+    """What makes two messages the same."""
+    return hashlib.sha256(encode(message)).hexdigest()

@@ -1,0 +1,1 @@
+"""One turn of an agent: its events become entries of the task's log."""

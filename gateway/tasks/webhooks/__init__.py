@@ -1,0 +1,1 @@
+"""Push notifications: configurations, the outbox, and delivery."""

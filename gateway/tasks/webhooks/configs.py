@@ -1,0 +1,197 @@
+"""Whom to notify of a task's events: the webhooks that its owner names."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from sqlalchemy import ColumnElement, Row, func, select, tuple_
+
+from adapters.a2a_client.wire.v1 import BadMessage, check_id
+from adapters.contract import UpstreamFault
+from adapters.task import PushAuthentication, PushConfig
+from adapters.upstream.targets import EgressRefused
+from gateway.storage.database import Batch, Database
+from gateway.storage.tables import push_configs
+from gateway.tasks.log import TaskRow, UnknownTask
+from gateway.tasks.webhooks.outbox import FORMER_WEBHOOK, Sealing, Secrets, webhook_place
+
+CONFIGS_MAX = 20  # per task
+SECRET_MAX = 4096  # characters
+NAME_SECONDS = 5.0  # for the first look at what the URL's name stands for
+_SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 s5.6.2: token
+_VISIBLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # what a header can carry without being cut or continued
+_KEEP = (
+    "INSERT INTO push_configs (tenant, task_id, id, owner, agent, url, secrets, version, cursor, live, created) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, task_id, id) "
+    "DO UPDATE SET url = excluded.url, secrets = excluded.secrets, version = excluded.version"
+)
+
+
+class UnknownPushConfig(Exception):
+    """The task has no such config."""
+
+
+class TooManyPushConfigs(Exception):
+    """The task has as many configs as one may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A config that was found fit. `version` is A2A's, in which its creator wants to be told."""
+
+    config: PushConfig
+    version: str
+    created: int  # microseconds since 1970
+    sealing: Sealing
+
+    def keep(self, batch: Batch, row: TaskRow, after: int) -> None:
+        """Keeps it, to be told of the task's events after number `after`. Raises BadMessage for another task, and TooManyPushConfigs."""
+        config = self.config
+        if config.task_id not in ("", row.id):
+            raise BadMessage("taskId", "is not the task that is asked about")
+        others = _of(row) & (push_configs.c.id != config.id)
+        if batch.connection.execute(select(func.count()).select_from(push_configs).where(others)).scalar_one() >= CONFIGS_MAX:
+            raise TooManyPushConfigs
+        said = config.authentication
+        scheme, credentials = ("", "") if isinstance(said, UnsetType) else (said.scheme, said.credentials)
+        secrets = msgspec.json.encode(Secrets(config.token, scheme, credentials)).decode()
+        secrets = self.sealing.seal_text(webhook_place(row.tenant, row.id, config.id, config.url), secrets)
+        whose = (row.tenant, row.id, config.id, row.owner, row.agent)
+        batch.run(_KEEP, (*whose, config.url, secrets, self.version, after, int(not row.ended), self.created))
+
+
+class Push:
+    """The configs of a task, for its owner alone. What is secret in one goes in and is never shown again."""
+
+    def __init__(
+        self,
+        database: Database,
+        vet: Callable[[str], Awaitable[None]],
+        new_id: Callable[[str], str],
+        now: Callable[[], int],
+        sealing: Sealing,
+    ) -> None:
+        """`vet` is Egress.vet."""
+        self._sealing = sealing
+        self._database = database
+        self._vet = vet
+        self._new_id = new_id
+        self._now = now
+
+    async def create(self, owner: str, row: TaskRow, config: PushConfig, version: str = "1.0") -> PushConfig:
+        """Tells the webhook of all that happens from now on; a config of the same id is replaced and goes on where it was.
+
+        Raises BadMessage, TooManyPushConfigs, UnknownTask.
+        """
+        _check_owner(owner, row)
+        webhook = await self.vetted(config, version)
+        await self._database.write(lambda batch: webhook.keep(batch, row, row.last_seq))
+        return _public(webhook.config, row.id)
+
+    async def vetted(self, config: PushConfig, version: str, where: str = "") -> Webhook:
+        """A config that may be kept, under an id; with a task that is opened, too. `where` is its path in the request, with a dot.
+
+        Raises BadMessage.
+        """
+        check_id(config.id, f"{where}id")
+        _check_secrets(config, where)
+        try:
+            async with asyncio.timeout(NAME_SECONDS):
+                await self._vet(config.url)
+        except EgressRefused as refused:
+            raise BadMessage(f"{where}url", f"is refused: {refused.public}") from refused
+        except (UpstreamFault, TimeoutError):
+            pass  # the name stands for nothing yet; what it stands for then is looked at whenever something is sent
+        return Webhook(msgspec.structs.replace(config, id=config.id or self._new_id("w")), version, self._now(), self._sealing)
+
+    async def get(self, owner: str, row: TaskRow, config_id: str) -> PushConfig:
+        """Raises UnknownPushConfig and UnknownTask."""
+        found = await self._read(owner, row, push_configs.c.id == config_id)
+        if not found:
+            raise UnknownPushConfig
+        return found[0]
+
+    async def list(self, owner: str, row: TaskRow) -> tuple[PushConfig, ...]:
+        """All of them, the oldest first; there are at most CONFIGS_MAX. Raises UnknownTask."""
+        return await self._read(owner, row, push_configs.c.id != "")
+
+    async def page(self, owner: str, row: TaskRow, size: int, token: str) -> tuple[tuple[PushConfig, ...], str]:
+        """At most `size` configs after those of the page that ended with `token`, the oldest first; and the token of the next page, if any.
+
+        Raises BadMessage for a token that no page has, and UnknownTask.
+        """
+        _check_owner(owner, row)
+        order = tuple_(push_configs.c.created, push_configs.c.id)
+        query = select(push_configs).where(_of(row)).order_by(push_configs.c.created, push_configs.c.id).limit(size + 1)
+        if token:
+            query = query.where(order > tuple_(*_position(token)))
+        found = await self._database.read(lambda connection: connection.execute(query).all())
+        more = f"{found[size - 1].created}.{found[size - 1].id}" if len(found) > size else ""
+        return tuple(self._shown(each) for each in found[:size]), more
+
+    async def delete(self, owner: str, row: TaskRow, config_id: str) -> None:
+        """Nothing more is sent there, dead letters neither. One that is not there is gone already. Raises UnknownTask."""
+        _check_owner(owner, row)
+        key = (row.tenant, row.id, config_id)
+
+        def work(batch: Batch) -> None:
+            batch.run("DELETE FROM deliveries WHERE tenant = ? AND task_id = ? AND config_id = ?", key)
+            batch.run("DELETE FROM push_configs WHERE tenant = ? AND task_id = ? AND id = ?", key)
+
+        await self._database.write(work)
+
+    async def _read(self, owner: str, row: TaskRow, which: ColumnElement[bool]) -> tuple[PushConfig, ...]:
+        _check_owner(owner, row)
+        query = select(push_configs).where(_of(row), which).order_by(push_configs.c.created, push_configs.c.id)
+        return await self._database.read(lambda connection: tuple(self._shown(found) for found in connection.execute(query)))
+
+    def _shown(self, found: "Row[Any]") -> PushConfig:
+        place = webhook_place(found.tenant, found.task_id, found.id, found.url)
+        try:
+            secrets = self._sealing.open_text(place, found.secrets, place[:FORMER_WEBHOOK])
+            scheme = msgspec.json.decode(secrets, type=Secrets).scheme
+        except ValueError:  # it was changed, or its key is gone: deliveries go without, and the log says so
+            scheme = ""
+        return PushConfig(url=found.url, id=found.id, task_id=found.task_id, authentication=PushAuthentication(scheme) if scheme else UNSET)
+
+
+def _of(row: TaskRow) -> ColumnElement[bool]:
+    return (push_configs.c.tenant == row.tenant) & (push_configs.c.task_id == row.id) & (push_configs.c.owner == row.owner)
+
+
+def _position(token: str) -> tuple[int, str]:
+    """When the last config of a page was created, and its id. Raises BadMessage."""
+    created, _, config_id = token.partition(".")
+    if not (config_id and created.isascii() and created.isdigit() and len(created) < 19):
+        raise BadMessage("pageToken", "is not one of ours")
+    return int(created), config_id
+
+
+def _check_owner(owner: str, row: TaskRow) -> None:
+    if owner != row.owner:
+        raise UnknownTask
+
+
+def _check_secrets(config: PushConfig, where: str) -> None:
+    """What becomes a header must be one: no line breaks, no NUL, nothing that can't be seen. Raises BadMessage, which quotes nothing."""
+    said = config.authentication
+    if not isinstance(said, UnsetType):
+        if not _SCHEME.fullmatch(said.scheme):
+            raise BadMessage(f"{where}authentication.scheme", "is not the name of an authentication scheme")
+        _check_secret(said.credentials, f"{where}authentication.credentials")
+    _check_secret(config.token, f"{where}token")
+
+
+def _check_secret(secret: str, where: str) -> None:
+    if secret and (len(secret) > SECRET_MAX or not _VISIBLE.fullmatch(secret)):
+        raise BadMessage(where, f"is longer than {SECRET_MAX} characters, or has some that a header can't carry")
+
+
+def _public(config: PushConfig, task_id: str) -> PushConfig:
+    said = config.authentication
+    shown = UNSET if isinstance(said, UnsetType) else PushAuthentication(said.scheme)
+    return PushConfig(url=config.url, id=config.id, task_id=task_id, authentication=shown)

@@ -1,0 +1,151 @@
+"""Posts notifications to webhooks: signed, in order, again after a while when it fails, and not for ever."""
+
+import asyncio
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from adapters.a2a_client.wire.v03 import task_json
+from adapters.contract import UpstreamFault
+from adapters.task import encode
+from adapters.upstream.egress import Egress, EgressRefused
+from gateway.tasks.log import TaskLog, TaskRecord, UnknownTask, fold, shown
+from gateway.tasks.webhooks.outbox import Delivery, Outbox
+
+POST_SECONDS = 0.25
+UNDER_WAY = 40  # deliveries of one process at once, more than one tenant may have
+TIMEOUT = 15.0  # seconds for one attempt (A2A 1.0 s4.3.3: 10 to 30)
+WAITS = (1, 4, 15, 60, 300, 1800)  # seconds between attempts, give or take a fifth
+SEALED_SECONDS = 300  # for which a signature is good
+ANSWER_MAX = 1 << 16  # bytes of an answer that are read, so that its connection can be used again
+CLOSING_SECONDS = 2.0
+SIGNATURE = "Interlock-Signature"
+SIGNATURE_TYPE = "webhook+jwt"
+log = structlog.get_logger()
+
+
+class Signer(Protocol):
+    """policies/keys/signing.py."""
+
+    def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Proves to a webhook that a notification is ours, for it, of now, and unchanged. `now` counts seconds since 1970."""
+
+    keys: Signer
+    issuer: str
+    now: Callable[[], float]
+
+    def sign(self, delivery: Delivery, body: bytes) -> str:
+        """A JWT that our JWKS verifies. `jti` is the same for each attempt; `sha256` is of the body, in hex."""
+        at = int(self.now())
+        claims = {"iss": self.issuer, "aud": delivery.url, "iat": at, "exp": at + SEALED_SECONDS, "jti": delivery.id}
+        return self.keys.sign({**claims, "sha256": hashlib.sha256(body).hexdigest()}, SIGNATURE_TYPE)
+
+
+class Postman:
+    """One per process. What it has taken up when it dies is sent again, by another one or by itself."""
+
+    def __init__(self, outbox: Outbox, tasks: TaskLog, egress: Egress, seal: Seal, spread: Callable[[], float] = random.random) -> None:
+        """`spread` gives numbers from 0 to 1, so that retries don't come all at once."""
+        self._outbox = outbox
+        self._tasks = tasks
+        self._egress = egress
+        self._seal = seal
+        self._spread = spread
+        self._under_way: dict[asyncio.Task[None], str] = {}
+
+    async def round(self) -> None:
+        """Takes up what is due and sends it, without waiting until it has arrived."""
+        free = UNDER_WAY - len(self._under_way)
+        if free <= 0:
+            return
+        for delivery in await self._outbox.collect(free, Counter(self._under_way.values())):
+            sending = asyncio.create_task(self._send_all(delivery))
+            self._under_way[sending] = delivery.owner
+            sending.add_done_callback(lambda done: self._under_way.pop(done, None))
+
+    async def settle(self) -> None:
+        """Waits until nothing is under way."""
+        while self._under_way:
+            await asyncio.wait(list(self._under_way))
+
+    async def close(self) -> None:
+        """Waits a moment for what is under way; the rest is sent again by whoever comes after."""
+        if self._under_way:
+            await asyncio.wait(list(self._under_way), timeout=CLOSING_SECONDS)
+        for sending in list(self._under_way):
+            sending.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _send_all(self, first: Delivery) -> None:
+        """A delivery, and those behind it of the same config, as long as they arrive."""
+        delivery: Delivery | None = first
+        try:
+            while delivery is not None:
+                delivery = await self._send(delivery)
+        except Exception:  # a task's root: what was not settled is taken up again
+            log.exception("push_broke", task_id=first.task_id)
+
+    async def _send(self, delivery: Delivery) -> Delivery | None:
+        """One attempt; the next delivery after a good one."""
+        lasting, failure = False, ""
+        try:
+            content = await self._content(delivery)
+            failure = await self._post(delivery, *content) if content else ""
+        except EgressRefused as refused:
+            lasting, failure = True, f"refused: {refused.public}"
+        except UnknownTask:
+            lasting, failure = True, "the task is gone"
+        if not failure:
+            return await self._outbox.arrived(delivery)
+        lasting = lasting or delivery.attempts > len(WAITS)
+        await self._outbox.failed(delivery, failure, None if lasting else self._wait(delivery.attempts))
+        log.warning("push_failed", delivery=delivery.id, task_id=delivery.task_id, attempt=delivery.attempts, dead=lasting, reason=failure)
+        return None
+
+    def _wait(self, attempts: int) -> int:
+        """Microseconds until the next attempt."""
+        return int(WAITS[attempts - 1] * (0.8 + 0.4 * self._spread()) * 1_000_000)
+
+    async def _post(self, delivery: Delivery, body: bytes, media_type: str) -> str:
+        """Why it did not arrive; empty when it did. Raises EgressRefused."""
+        headers = {"Content-Type": media_type, SIGNATURE: self._seal.sign(delivery, body), **_credentials(delivery)}
+        try:
+            async with self._egress.stream("POST", delivery.url, headers=headers, body=body, timeout=TIMEOUT) as answer:
+                with suppress(UpstreamFault):
+                    await answer.read(ANSWER_MAX)
+                return "" if 200 <= answer.status < 300 else f"the webhook answered with HTTP {answer.status}"
+        except UpstreamFault as fault:
+            return fault.public
+
+    async def _content(self, delivery: Delivery) -> tuple[bytes, str] | None:
+        """1.0: the event as a stream shows it (s4.3.3). 0.3: the task as it stood after it. None: nothing to tell."""
+        row = await self._tasks.find(delivery.tenant, delivery.owner, delivery.task_id)
+        if delivery.version.startswith("0."):
+            record = await self._tasks.record(row.tenant, row.owner, row.id)
+            return encode(task_json(_as_of(record, delivery.seq))), "application/json"
+        record = await self._tasks.since(row, delivery.seq - 1)
+        response = shown(record.row, record.events[0])
+        return None if response is None else (encode(response), "application/a2a+json")
+
+
+def _as_of(record: TaskRecord, seq: int) -> Any:
+    return fold(record.row, [event for event in record.events if event.seq <= seq])
+
+
+def _credentials(delivery: Delivery) -> dict[str, str]:
+    secrets, headers = delivery.secrets, {}
+    if secrets.token:
+        headers["X-A2A-Notification-Token"] = secrets.token
+    if secrets.credentials:
+        headers["Authorization"] = f"{secrets.scheme} {secrets.credentials}"
+    return headers

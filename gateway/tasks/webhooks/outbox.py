@@ -1,0 +1,272 @@
+"""The outbox of push notifications: which event still has to reach which webhook, and when it is tried next.
+
+The task's log is where an event becomes durable; a config's `cursor` says how far of it has become deliveries. So an event and the duty
+to deliver it are one commit, made by whichever process, and tasks without configs pay nothing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+from sqlalchemy import Connection, Select, exists, or_, select, text
+from sqlalchemy.sql import ColumnElement
+
+from adapters.task import TERMINAL, Role, TaskState
+from gateway.storage.database import Batch, Database
+from gateway.storage.tables import deliveries, push_configs, task_events, tasks
+
+LATE_MAX = 100  # configs that get their deliveries at once
+EVENTS_MAX = 500  # events that become deliveries of one config at once
+PER_OWNER = 8  # deliveries of one person under way at once in one process
+PER_TENANT = 32
+LEASE_US = 30_000_000  # after which another process takes a delivery up that was never settled
+ENDED = [state.value for state in TERMINAL]
+_PENDING = text("deliveries.state = 'pending'")  # as the index says it
+_ANYTHING = text("SELECT 1 FROM push_configs WHERE live = 1 UNION ALL SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1")
+_KEY = "tenant = ? AND task_id = ? AND config_id = ? AND seq = ? AND attempts = ?"
+
+
+log = structlog.get_logger()
+
+
+class UnknownDelivery(Exception):
+    """No such dead letter in this tenant."""
+
+
+class Secrets(msgspec.Struct, frozen=True):
+    """What a webhook wants to be shown."""
+
+    token: str = ""
+    scheme: str = ""
+    credentials: str = ""
+
+    def __repr__(self) -> str:
+        return "Secrets()"
+
+
+class Sealing(Protocol):
+    """policies/vault/envelope.py."""
+
+    def seal_text(self, place: Sequence[str], text: str) -> str: ...
+
+    def open_text(self, place: Sequence[str], text: str, former: Sequence[str] | None = None) -> str: ...
+
+
+FORMER_WEBHOOK = 4  # of the parts of the place, those that earlier versions sealed for
+
+
+def webhook_place(tenant: str, task_id: str, config_id: str, url: str) -> tuple[str, ...]:
+    """Where what a webhook wants to be shown opens: for its own address alone, whoever changes that in the database."""
+    return ("webhook", tenant, task_id, config_id, url)
+
+
+class _Said(msgspec.Struct):
+    role: Role
+
+
+_said = msgspec.json.Decoder(_Said).decode
+_secrets = msgspec.json.Decoder(Secrets).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event on its way to one webhook. `attempts` counts this one too; `version` is A2A's, as the webhook's owner speaks it."""
+
+    tenant: str
+    task_id: str
+    config_id: str
+    seq: int
+    id: str
+    attempts: int
+    owner: str
+    url: str = field(repr=False)
+    version: str
+    secrets: Secrets = field(repr=False)
+
+    @property
+    def key(self) -> tuple[str, str, str, int, int]:
+        """Also tells whether it is still ours: another process that takes it up counts one more attempt."""
+        return self.tenant, self.task_id, self.config_id, self.seq, self.attempts
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """A config behind its task's log: deliveries that are missing, and where its cursor then stands."""
+
+    tenant: str
+    task_id: str
+    config_id: str
+    cursor: int
+    seqs: tuple[int, ...]
+    upto: int
+    live: bool
+
+
+class Outbox:
+    """Several processes may share it: none takes up what another has under way."""
+
+    def __init__(self, database: Database, new_id: Callable[[str], str], now: Callable[[], int], sealing: Sealing) -> None:
+        self._database = database
+        self._sealing = sealing
+        self._new_id = new_id
+        self._now = now
+
+    async def collect(self, count: int, busy: Mapping[str, int]) -> list[Delivery]:
+        """Takes up at most `count` deliveries that are due, each the first of its config. `busy`: how many an owner has under way."""
+        late, due = await self._database.read(lambda connection: self._look(connection, busy))
+        if not late and not due:
+            return []
+        return await self._database.write(lambda batch: self._collect(batch, late, count, busy))
+
+    async def arrived(self, delivery: Delivery) -> Delivery | None:
+        """It is done; takes up the next one of the same config, if it is due."""
+        return await self._database.write(lambda batch: self._arrived(batch, delivery))
+
+    async def failed(self, delivery: Delivery, reason: str, wait_us: int | None) -> None:
+        """It is tried again after `wait_us`; None: it is a dead letter."""
+        now = self._now()
+        state, next_at = ("dead", now) if wait_us is None else ("pending", now + wait_us)
+        statement = f"UPDATE deliveries SET state = ?, reason = ?, next_at = ?, updated = ? WHERE {_KEY}"  # noqa: S608 (a constant)
+        await self._database.write(lambda batch: batch.run(statement, (state, reason, next_at, now, *delivery.key)))
+
+    async def dead(self, tenant: str, cursor: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+        """The dead letters of a tenant, newest first, and the cursor of the next page. Nothing in them is a webhook's secret."""
+        query = _with_config(deliveries.c.created, deliveries.c.updated, deliveries.c.reason, push_configs.c.agent)
+        query = query.where(text("deliveries.state = 'dead'"), deliveries.c.tenant == tenant)
+        if cursor:
+            query = query.where(deliveries.c.id < cursor)
+        query = query.order_by(deliveries.c.id.desc()).limit(limit + 1)
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [_letter(row) for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None
+
+    async def retry(self, tenant: str, delivery_id: str) -> None:
+        """Lets a dead letter be tried from the start again, before what waits behind it. Raises UnknownDelivery."""
+        now = self._now()
+        statement = (
+            "UPDATE deliveries SET state = 'pending', attempts = 0, next_at = ?, updated = ? WHERE tenant = ? AND id = ? AND state = 'dead'"
+        )
+        if not await self._database.write(lambda batch: batch.run(statement, (now, now, tenant, delivery_id))):
+            raise UnknownDelivery
+
+    def _look(self, connection: Connection, busy: Mapping[str, int]) -> tuple[list[_Late], bool]:
+        if connection.execute(_ANYTHING).first() is None:  # as it is nearly always, so it is asked cheaply
+            return [], False
+        return _late(connection), connection.execute(self._firsts(busy).limit(1)).first() is not None
+
+    def _firsts(self, busy: Mapping[str, int]) -> "Select[Any]":
+        """What may be sent now: of each config the first, of people and tenants who have not too much under way."""
+        full = [owner for owner, count in busy.items() if count >= PER_OWNER]
+        crowded = [tenant for tenant, count in _by_tenant(busy).items() if count >= PER_TENANT]
+        query = _with_config().where(_PENDING, deliveries.c.next_at <= self._now(), _first()).order_by(deliveries.c.next_at)
+        if crowded:
+            query = query.where(deliveries.c.tenant.not_in(crowded))
+        return query.where(push_configs.c.owner.not_in(full)) if full else query
+
+    def _collect(self, batch: Batch, late: Sequence[_Late], count: int, busy: Mapping[str, int]) -> list[Delivery]:
+        for each in late:
+            self._add(batch, each)
+        query = self._firsts(busy).limit(4 * count).with_for_update(of=deliveries, skip_locked=True)
+        under_way, tenants = Counter(busy), _by_tenant(busy)
+        taken: list[Delivery] = []
+        for row in batch.connection.execute(query).all():
+            if len(taken) < count and under_way[row.owner] < PER_OWNER and tenants[row.tenant] < PER_TENANT:
+                under_way[row.owner] += 1
+                tenants[row.tenant] += 1
+                taken.append(self._take(batch, row))
+        return taken
+
+    def _add(self, batch: Batch, late: _Late) -> None:
+        """Unless another process did."""
+        moved = "UPDATE push_configs SET cursor = ?, live = ? WHERE tenant = ? AND task_id = ? AND id = ? AND cursor = ? AND live = 1"
+        if not batch.run(moved, (late.upto, int(late.live), late.tenant, late.task_id, late.config_id, late.cursor)):
+            return
+        now = self._now()
+        for seq in late.seqs:
+            row = {"tenant": late.tenant, "task_id": late.task_id, "config_id": late.config_id, "seq": seq, "id": self._new_id("n")}
+            row |= {"attempts": 0, "next_at": now, "state": "pending", "reason": "", "created": now, "updated": now}
+            batch.add(deliveries, row)
+
+    def _take(self, batch: Batch, row: Any) -> Delivery:
+        now = self._now()
+        statement = f"UPDATE deliveries SET attempts = attempts + 1, next_at = ?, updated = ? WHERE {_KEY}"  # noqa: S608 (a constant)
+        batch.run(statement, (now + LEASE_US, now, row.tenant, row.task_id, row.config_id, row.seq, row.attempts))
+        whose = (row.tenant, row.task_id, row.config_id, row.seq, row.id, row.attempts + 1, row.owner)
+        return Delivery(*whose, url=row.url, version=row.version, secrets=self._opened(row))
+
+    def _opened(self, row: Any) -> Secrets:
+        """None where they can't be opened: the webhook is told, and may refuse."""
+        try:
+            place = webhook_place(row.tenant, row.task_id, row.config_id, row.url)
+            return _secrets(self._sealing.open_text(place, row.secrets, place[:FORMER_WEBHOOK]))
+        except ValueError as error:
+            log.error("webhook_secrets_unusable", task_id=row.task_id, why=str(error))
+            return Secrets()
+
+    def _arrived(self, batch: Batch, delivery: Delivery) -> Delivery | None:
+        if not batch.run(f"DELETE FROM deliveries WHERE {_KEY}", delivery.key):  # noqa: S608 (a constant)
+            return None
+        same = (deliveries.c.tenant == delivery.tenant) & (deliveries.c.task_id == delivery.task_id)
+        query = _with_config().where(_PENDING, same, deliveries.c.config_id == delivery.config_id).order_by(deliveries.c.seq)
+        row = batch.connection.execute(query.limit(1).with_for_update(of=deliveries)).first()
+        return self._take(batch, row) if row is not None and row.next_at <= self._now() else None
+
+
+def _late(connection: Connection) -> list[_Late]:
+    configs = push_configs.c
+    whose = (tasks.c.tenant == configs.tenant) & (tasks.c.id == configs.task_id)
+    behind = or_(tasks.c.last_seq > configs.cursor, tasks.c.state.in_(ENDED))
+    query = select(configs.tenant, configs.task_id, configs.id, configs.cursor, tasks.c.last_seq, tasks.c.state).join_from(
+        push_configs, tasks, whose
+    )
+    rows = connection.execute(query.where(text("push_configs.live = 1"), behind).limit(LATE_MAX)).all()
+    return [_missing(connection, row) for row in rows]
+
+
+def _missing(connection: Connection, row: Any) -> _Late:
+    match = (task_events.c.tenant == row.tenant) & (task_events.c.task_id == row.task_id)
+    query = select(task_events.c.seq, task_events.c.kind, task_events.c.body)
+    query = query.where(match, task_events.c.seq.between(row.cursor + 1, row.last_seq)).order_by(task_events.c.seq).limit(EVENTS_MAX)
+    events = connection.execute(query).all()
+    upto = events[-1].seq if len(events) == EVENTS_MAX else row.last_seq
+    seqs = tuple(event.seq for event in events if _concerns(event))
+    live = upto < row.last_seq or TaskState(row.state) not in TERMINAL
+    return _Late(row.tenant, row.task_id, row.id, row.cursor, seqs, upto, live)
+
+
+def _concerns(event: Any) -> bool:
+    """Whether a webhook is told of it: as a stream is, it is not told the user's own words."""
+    return event.kind in ("status", "artifact") or (event.kind == "message" and _said(event.body).role is Role.AGENT)
+
+
+def _by_tenant(owners: Mapping[str, int]) -> Counter[str]:
+    """Counts of owners, which are tenant|issuer|subject, as counts of tenants."""
+    counts: Counter[str] = Counter()
+    for owner, count in owners.items():
+        counts[owner.partition("|")[0]] += count
+    return counts
+
+
+def _with_config(*more: ColumnElement[Any]) -> "Select[Any]":
+    row, config = deliveries.c, push_configs.c
+    whose = (config.tenant == row.tenant) & (config.task_id == row.task_id) & (config.id == row.config_id)
+    columns = (row.tenant, row.task_id, row.config_id, row.seq, row.id, row.attempts, row.next_at)
+    return select(*columns, config.owner, config.url, config.version, config.secrets, *more).join_from(deliveries, push_configs, whose)
+
+
+def _first() -> ColumnElement[bool]:
+    """No earlier event waits for the same webhook."""
+    earlier = deliveries.alias("earlier")
+    same = (earlier.c.tenant == deliveries.c.tenant) & (earlier.c.task_id == deliveries.c.task_id)
+    waits = (earlier.c.config_id == deliveries.c.config_id) & (earlier.c.state == "pending") & (earlier.c.seq < deliveries.c.seq)
+    return ~exists().where(same, waits)
+
+
+def _letter(row: Any) -> dict[str, Any]:
+    """Of the URL only whose it is: its path may be a secret."""
+    names = ("id", "task_id", "agent", "owner", "config_id", "seq", "attempts", "reason", "created", "updated")
+    parts = urlsplit(row.url)
+    return {**{name: getattr(row, name) for name in names}, "target": f"{parts.scheme}://{parts.netloc}"}

@@ -1,0 +1,151 @@
+"""Counters and durations for Prometheus. Every label comes from a closed set, so that no input makes a series."""
+
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from gateway.telemetry.worker_figures import WorkerFigures
+
+DOORS: Final = frozenset({"a2a", "admin", "console", "mcp", "oauth"})
+METHODS: Final = frozenset(
+    {
+        # A2A 1.0 s9.4
+        "SendMessage",
+        "SendStreamingMessage",
+        "GetTask",
+        "ListTasks",
+        "CancelTask",
+        "SubscribeToTask",
+        "CreateTaskPushNotificationConfig",
+        "GetTaskPushNotificationConfig",
+        "ListTaskPushNotificationConfigs",
+        "DeleteTaskPushNotificationConfig",
+        "GetExtendedAgentCard",
+        # MCP
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "subscriptions/listen",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "tasks/update",
+        "server/discover",
+        "tools/list",
+        "tools/call",
+        "resources/list",
+        "resources/read",
+        "resources/templates/list",
+        "prompts/list",
+        "prompts/get",
+        "completion/complete",
+        "tasks/get",
+        "tasks/result",
+        "tasks/list",
+        "tasks/cancel",
+        # HTTP, on /api and /oauth
+        "GET",
+        "POST",
+        "PUT",
+        "PATCH",
+        "DELETE",
+    }
+)
+OUTCOMES: Final = frozenset({"ok", "asks", "canceled", "denied", "error", "failed", "question", "rejected", "timeout", "tool-error"})
+FAMILIES: Final = frozenset({"agent", "server"})
+UPSTREAMS_MAX: Final = 200  # agents and servers with figures of their own; calls of more count under the name `other`
+OTHER: Final = "other"
+BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+
+
+class Metrics:
+    """One process's figures, or with `worker` those of all workers; `render` is the body of /metrics.
+
+    `reasons` are the outcomes there are beside OUTCOMES, such as the reason ids of the table of errors.
+    """
+
+    def __init__(self, reasons: Iterable[str] = (), worker: WorkerFigures | None = None) -> None:
+        self._worker = worker
+        if worker is not None:
+            worker.use()
+        self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
+        self._outcomes = OUTCOMES | frozenset(reasons)
+        self.registry = CollectorRegistry(auto_describe=True)
+        labels = ("door", "method", "outcome")
+        durations = ("interlock_call_seconds", "Time to the end of an answer.", labels[:2])
+        self._calls = Counter("interlock_calls", "Requests that a door answered.", labels, registry=self.registry)
+        self._seconds = Histogram(*durations, registry=self.registry, buckets=BUCKETS)
+        self._call_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        names: tuple[str, ...] = ("family", "tenant", "name")
+        calls = ("interlock_upstream_calls", "Calls of agents and servers.", (*names, "outcome"))
+        times = ("interlock_upstream_seconds", "Time until an agent ended its turn, or a server answered.", names)
+        self._upstream_calls = Counter(*calls, registry=self.registry)
+        self._upstream_seconds = Histogram(*times, registry=self.registry, buckets=BUCKETS)
+        self._upstream_series: dict[tuple[str, str, str, str], tuple[Counter, Histogram]] = {}
+        self._upstreams: set[tuple[str, str, str]] = set()
+
+    def call(self, door: str, method: str, outcome: str, seconds: float) -> None:
+        """Counts one request. Names outside the closed sets count as `other`."""
+        key = (door, method, outcome)
+        series = self._call_series.get(key)
+        if series is None:
+            known = (_of(DOORS, door), _of(METHODS, method), _of(self._outcomes, outcome))
+            series = (self._calls.labels(*known), self._seconds.labels(*known[:2]))
+            if known == key:
+                self._call_series[key] = series
+        series[0].inc()
+        series[1].observe(seconds)
+
+    def upstream(self, family: str, tenant: str, name: str, outcome: str, seconds: float) -> None:
+        """Counts one call of a registered agent or server."""
+        key = (family, tenant, name, outcome)
+        series = self._upstream_series.get(key)
+        if series is None:
+            series = self._upstream_series_of(*key)
+        series[0].inc()
+        series[1].observe(seconds)
+
+    def _upstream_series_of(self, family: str, tenant: str, name: str, outcome: str) -> tuple[Counter, Histogram]:
+        known, outcome = (_of(FAMILIES, family), tenant, name), _of(self._outcomes, outcome)
+        if known not in self._upstreams and len(self._upstreams) >= UPSTREAMS_MAX:
+            return self._upstream_calls.labels(known[0], "", OTHER, outcome), self._upstream_seconds.labels(known[0], "", OTHER)
+        self._upstreams.add(known)
+        series = (self._upstream_calls.labels(*known, outcome), self._upstream_seconds.labels(*known))
+        self._upstream_series[(family, tenant, name, outcome)] = series
+        return series
+
+    def gauge(self, name: str, says: str, tells: Callable[[], float], over_workers: Literal["livesum", "livemax"] = "livesum") -> None:
+        """Shows `interlock_{name}`, without labels, as `tells` has it when somebody looks. `over_workers` says how workers add up."""
+        gauge = Gauge(f"interlock_{name}", says, registry=self.registry, multiprocess_mode=over_workers)
+        if self._worker is None:
+            gauge.set_function(tells)
+        else:
+            self._gauges.append((gauge, tells))
+
+    def write_gauges(self) -> None:
+        """Writes this worker's gauges to where the other workers read them. Does nothing in a gateway of one process."""
+        for gauge, tells in self._gauges:
+            gauge.set(tells())
+
+    def counter(self, name: str, says: str, label: str) -> Callable[[str], None]:
+        """Makes the counter `interlock_{name}_total` with one label, and returns what adds one. Its values are the product's own."""
+        counted = Counter(f"interlock_{name}", says, (label,), registry=self.registry)
+        return lambda value: counted.labels(value).inc()
+
+    def duration(self, name: str, says: str, buckets: tuple[float, ...]) -> Callable[[float], None]:
+        """Makes the histogram `interlock_{name}_seconds`, without labels, and returns what adds to it."""
+        return Histogram(f"interlock_{name}_seconds", says, registry=self.registry, buckets=buckets).observe
+
+    def render(self) -> bytes:
+        if self._worker is None:
+            return generate_latest(self.registry)
+        self.write_gauges()
+        self._worker.forget_dead()
+        summed = CollectorRegistry()
+        MultiProcessCollector(summed, str(self._worker.folder))  # type: ignore[no-untyped-call]  # prometheus_client has no types for it
+        return generate_latest(summed)
+
+
+def _of(known: frozenset[str], name: str) -> str:
+    return name if name in known else OTHER

@@ -1,0 +1,1 @@
+"""The audit log: hash chains, signed heads, proofs and retention."""

@@ -1,0 +1,87 @@
+"""Cuts of the audit: old records go, and a signed statement of each cut lets the rest be proved without them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select
+
+from policies.audit.heads import Verifier
+from policies.delegation.history import outlast
+from policies.tables import audit as audit_table
+
+TYPE = "interlock-audit-cut+jwt"
+AT_ONCE = 5000  # records of one transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Of one chain the records up to `seq` go; `hash` is the last one's, which whoever kept them can show to be theirs."""
+
+    chain: str
+    seq: int
+    hash: str
+    records: int
+    first_at: int  # microseconds since 1970
+    last_at: int
+
+    def claims(self, now: int) -> dict[str, Any]:
+        told = {"chain": self.chain, "seq": self.seq, "hash": self.hash, "records": self.records}
+        return {**told, "first_at": self.first_at, "last_at": self.last_at, "at": now}
+
+
+def due(connection: Connection, before: int) -> list[Cut]:
+    """What would go of each chain: all records from its first on that are older than `before`, but never its last one."""
+    table = audit_table.c
+    found = []
+    ends = connection.execute(select(table.chain, func.max(table.seq)).group_by(table.chain).order_by(table.chain)).all()
+    for chain, end in ends:
+        here = table.chain == chain
+        younger = connection.execute(select(func.min(table.seq)).where(here, table.at >= before)).scalar()
+        last = min(younger if younger is not None else end, end) - 1
+        gone = (here, table.seq <= last)
+        count, *times = connection.execute(select(func.count(), func.min(table.at), func.max(table.at)).where(*gone)).one()
+        if count:
+            digest = connection.execute(select(table.hash).where(here, table.seq == last)).scalar_one()
+            found.append(Cut(chain, last, digest, count, *times))
+    return found
+
+
+def records(connection: Connection, cut: Cut) -> Iterator[Mapping[str, Any]]:
+    """The records that it takes away, in order."""
+    table = audit_table.c
+    query = select(audit_table).where(table.chain == cut.chain, table.seq <= cut.seq).order_by(table.seq)
+    for row in connection.execute(query, execution_options={"yield_per": 1000}):
+        yield dict(row._mapping)
+
+
+def carry_out(connection: Connection, cut: Cut) -> int:
+    """Removes them, from the oldest on, in transactions of its own: whatever interrupts it leaves a chain that the statement covers.
+
+    What errands did is kept apart from them: it counts for as long as one goes on.
+    """
+    table, gone = audit_table.c, 0
+    while True:
+        some = select(table.seq).where(table.chain == cut.chain, table.seq <= cut.seq).order_by(table.seq).limit(AT_ONCE)
+        upto = connection.execute(select(func.max(some.subquery().c.seq))).scalar()
+        if upto is None:
+            return gone
+        going = (table.chain == cut.chain, table.seq <= upto)
+        told = select(table.tenant, table.txn, table.body).where(*going, table.kind == "decision", table.txn != "")
+        outlast(connection, (tuple(row) for row in connection.execute(told).all()), cut.last_at)
+        gone += connection.execute(delete(audit_table).where(*going)).rowcount
+        connection.commit()
+
+
+def stated(signed: Iterable[str], signer: Verifier) -> tuple[list[str], dict[str, dict[int, str]]]:
+    """Of signed lines those that are no statements of cuts, and chain -> the last record of each cut -> its hash."""
+    others: list[str] = []
+    cuts: dict[str, dict[int, str]] = {}
+    for line in signed:
+        try:
+            claims = signer.verify(line, TYPE)
+        except ValueError:
+            others.append(line)
+        else:
+            cuts.setdefault(str(claims["chain"]), {})[int(claims["seq"])] = str(claims["hash"])
+    return others, cuts

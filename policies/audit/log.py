@@ -1,0 +1,150 @@
+"""The audit trail: a hash chain per process, durable before any effect, whose heads are signed and kept outside the database too."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+from sqlalchemy import Connection, Table, select, true
+
+from policies.delegation.principal import Principal
+from policies.delegation.rulings import Decision
+from policies.tables import audit as audit_table
+
+_encode = msgspec.json.Encoder().encode
+ZERO = "0" * 64
+
+
+class Batch(Protocol):
+    """The writer's transaction (gateway/storage/writer.py)."""
+
+    def add(self, table: Table, row: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last record of one chain."""
+
+    chain: str
+    seq: int
+    hash: str
+
+
+def decision_record(decision: Decision, principal: Principal) -> dict[str, Any]:
+    """The one record of a ruling: who, through whom, what, why."""
+    return {
+        "kind": "decision",
+        "at": decision.at,
+        "tenant": principal.tenant,
+        "decision_id": decision.id,
+        "txn": decision.txn,
+        "task_id": decision.task_id,
+        "grant_id": decision.grant_id,
+        "principal": {"issuer": principal.issuer, "subject": principal.subject},
+        "roles": decision.roles,
+        "path": [{"agent": link.agent, "permissions": link.permissions} for link in decision.chain],
+        "action": decision.act.action,
+        **({"verb": decision.act.verb} if decision.act.verb else {}),
+        "resource": decision.act.resource,
+        "permission": decision.act.permission,
+        "allowed": decision.allowed,
+        "reason_id": decision.reason_id,
+        "policies": decision.policies,
+        "missing": decision.missing,
+        "arguments": decision.arguments,
+        "policy_version": decision.policy_version,
+        "trace_id": decision.trace_id,
+        **({"scope": decision.scope} if decision.scope else {}),
+        **({"approval": decision.approval, "approvers": decision.approvers} if decision.approval else {}),
+        **({"began": decision.began} if decision.began else {}),
+        **({"goes_on": decision.goes_on} if decision.goes_on else {}),
+        **({"problem": decision.problem} if decision.problem else {}),
+    }
+
+
+class Audit:
+    """Appends to this process's chain, on the writer's thread, in the same commit as what is recorded.
+
+    A chain's first record (`genesis`) names the last record of every chain before it, so that a whole chain that
+    vanishes is missed too.
+    """
+
+    def __init__(self, chain: str, now: Callable[[], int]) -> None:
+        self._chain = chain
+        self._now = now
+        self._head = self._kept = Head(chain, 0, ZERO)
+        self._doubtful: set[Head] = set()  # ends of commits that broke, and may yet turn out to be kept
+
+    @property
+    def head(self) -> Head:
+        """The last record that is durable."""
+        return self._kept
+
+    def committed(self) -> None:
+        self._kept = self._head
+        self._doubtful.clear()
+
+    def rolled_back(self) -> None:
+        self._head = self._kept
+
+    def settle(self, connection: Connection) -> bool:
+        """After a commit that broke: goes on from where the chain ends in the database, if that is a record of ours.
+
+        True when the commit is there. If records are gone that were kept before, the chain goes on without them: the gap tells.
+        """
+        tail = _last_head(connection, self._chain)
+        asked = self._head
+        if asked != self._kept:
+            self._doubtful.add(asked)
+        if tail in self._doubtful:
+            self._kept = tail
+        self._head = self._kept
+        return tail == asked and asked in self._doubtful
+
+    def open(self, connection: Connection, batch: Batch) -> None:
+        """Begins the chain."""
+        before = [{"chain": head.chain, "seq": head.seq, "hash": head.hash} for head in last_heads(connection)]
+        self.append(batch, {"kind": "genesis", "tenant": "", "decision_id": "", "txn": "", "before": before})
+
+    def append(self, batch: Batch, record: Mapping[str, Any]) -> None:
+        """Chains one record. `record` has kind, tenant, decision_id and txn, and whatever explains it; never a secret."""
+        seq = self._head.seq + 1
+        at = record.get("at") or self._now()
+        body = _encode({"chain": self._chain, "seq": seq, **record, "at": at})
+        prev = self._head.hash
+        digest = hashlib.sha256(prev.encode() + body).hexdigest()
+        batch.add(
+            audit_table,
+            {
+                "chain": self._chain,
+                "seq": seq,
+                "tenant": record["tenant"],
+                "kind": record["kind"],
+                "at": at,
+                "decision_id": record["decision_id"],
+                "txn": record["txn"],
+                "body": body.decode(),
+                "prev": prev,
+                "hash": digest,
+            },
+        )
+        self._head = Head(self._chain, seq, digest)
+
+
+def last_heads(connection: Connection) -> list[Head]:
+    """The last record of every chain in the database: one look into the index for each."""
+    chains: list[str] = []
+    column = audit_table.c.chain
+    while True:
+        after = column > chains[-1] if chains else true()
+        found = connection.execute(select(column).where(after).order_by(column).limit(1)).scalar_one_or_none()
+        if found is None:
+            return [head for chain in chains if (head := _last_head(connection, chain))]
+        chains.append(found)
+
+
+def _last_head(connection: Connection, chain: str) -> Head | None:
+    columns = (audit_table.c.seq, audit_table.c.hash)
+    row = connection.execute(select(*columns).where(audit_table.c.chain == chain).order_by(audit_table.c.seq.desc()).limit(1)).one_or_none()
+    return Head(chain, row.seq, row.hash) if row else None

@@ -1,0 +1,177 @@
+"""Proof of the audit trail: finds any edit, deletion or reordering, and a cut up to the last head that was kept."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from policies.audit.cuts import stated
+from policies.audit.heads import TYPE, Verifier
+from policies.audit.log import ZERO
+from policies.tables import audit as audit_table
+
+COLUMNS = frozenset(column.name for column in audit_table.columns)
+COPIES = ("chain", "seq", "tenant", "kind", "at", "decision_id", "txn")
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong, and at which record."""
+
+    chain: str
+    seq: int
+    problem: str
+
+
+@dataclass(slots=True)
+class Proof:
+    """The outcome of a verification; sound when it has no flaws.
+
+    `unwitnessed` are the records after the last one that a signed head names: true of a moment ago, or of a crash, or forged.
+    """
+
+    records: int = 0
+    chains: int = 0
+    heads: int = 0
+    cuts: int = 0
+    unwitnessed: int = 0
+    flaws: list[Flaw] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        return not self.flaws
+
+
+def rows_of(connection: Connection) -> Iterator[Mapping[str, Any]]:
+    """All records of a database, in the order of their chains."""
+    query = select(audit_table).order_by(audit_table.c.chain, audit_table.c.seq)
+    found = connection.execute(query, execution_options={"yield_per": 1000})
+    for row in found:
+        yield dict(row._mapping)
+
+
+def prove(
+    rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Verifier, later: Iterable[str] = (), *, allow_empty: bool = False
+) -> Proof:
+    """Checks records (dicts of the table's columns) and signed heads against each other.
+
+    Rows of one chain must stand in order; that is what finds a reordering. `later` are heads read after the rows, of a gateway at
+    work: they name records that may not have been there yet, and only say which chains are its own. A trail without any record is
+    a flaw unless `allow_empty`: every gateway records its start, so there was none, or all of it was taken away.
+    """
+    proof = Proof()
+    heads, cuts = stated(heads, signer)
+    proof.cuts = sum(len(each) for each in cuts.values())
+    hashes: dict[str, dict[int, str]] = {}
+    begins: dict[str, int] = {}  # the records of a chain before its first, which a cut covers
+    before: list[tuple[str, Mapping[str, Any]]] = []
+    begun: set[str] = set()  # chains that may have ended before their first head could be signed: a first record tells of nothing
+    for row in rows:
+        chain, seq = str(row.get("chain")), row.get("seq")
+        if chain not in hashes:
+            begins[chain] = _gone(row, cuts.get(chain, {}))
+        known = hashes.setdefault(chain, {})
+        _check_row(proof, row, known, begins[chain])
+        proof.records += 1
+        if isinstance(seq, int):
+            known[seq] = str(row.get("hash"))
+            if seq == 1:
+                before += [(chain, head) for head in _genesis_heads(row)]
+                begun |= {chain} if row.get("kind") == "genesis" else set()
+    proof.chains = len(hashes)
+    if not proof.records and not allow_empty:
+        proof.flaws.append(Flaw("", 0, "there are no records: an empty trail proves nothing"))
+    signed = _signed(proof, heads, signer)
+    witnesses = [("a signed head", head) for head in signed]
+    witnesses += [(f"the first record of chain {chain}", head) for chain, head in before]
+    witnesses += [("the statement of a cut", head) for head in _ends(cuts)]
+    for witness, head in witnesses:
+        if not 0 < _number(head) <= begins.get(str(head.get("chain")), 0):  # of what a cut took away it tells nothing any more
+            _check_head(proof, hashes, head, witness)
+    witnessed = _last(signed)
+    own = witnessed.keys() | _last(_signed(Proof(), later, signer)).keys()
+    for chain, known in hashes.items():
+        if chain not in own and not (len(known) == 1 and chain in begun):
+            proof.flaws.append(Flaw(chain, 0, "no signed head names this chain: give the heads of every gateway, or it is forged"))
+        proof.unwitnessed += sum(seq > witnessed.get(chain, 0) for seq in known)
+    return proof
+
+
+def _gone(first: Mapping[str, Any], cuts: Mapping[int, str]) -> int:
+    """How many records may be missing before the first of a chain: none, unless a signed cut reaches up to it."""
+    gone, prev = _number(first) - 1, first.get("prev")
+    covered = any(seq >= gone for seq in cuts) and cuts.get(gone, prev) == prev
+    return max(gone, 0) if covered else 0
+
+
+def _ends(cuts: Mapping[str, Mapping[int, str]]) -> list[Mapping[str, Any]]:
+    return [{"chain": chain, "seq": seq, "hash": digest} for chain, each in cuts.items() for seq, digest in each.items()]
+
+
+def _number(named: Mapping[str, Any]) -> int:
+    seq = named.get("seq")
+    return seq if isinstance(seq, int) else 0
+
+
+def _signed(proof: Proof, heads: Iterable[str], signer: Verifier) -> list[Mapping[str, Any]]:
+    """What the heads say, those left out that no key of ours signed."""
+    found = []
+    for signed in heads:
+        proof.heads += 1
+        try:
+            found.append(signer.verify(signed, TYPE))
+        except ValueError:
+            proof.flaws.append(Flaw("", 0, "a kept head is not signed by a key of this gateway"))
+    return found
+
+
+def _last(heads: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The last record of each chain that a head names."""
+    last: dict[str, int] = {}
+    for head in heads:
+        chain, seq = str(head.get("chain")), _number(head)
+        last[chain] = max(seq, last.get(chain, seq))
+    return last
+
+
+def _check_row(proof: Proof, row: Mapping[str, Any], known: Mapping[int, str], gone: int) -> None:
+    chain, seq, at = str(row.get("chain")), row.get("seq"), _number(row)
+    body, prev = str(row.get("body")), str(row.get("prev"))
+    expected = gone + len(known) + 1
+    if seq != expected:
+        proof.flaws.append(Flaw(chain, at, f"record {expected} was expected here: records are missing or out of order"))
+    elif prev != known.get(expected - 1, prev if gone and not known else ZERO):
+        proof.flaws.append(Flaw(chain, at, "it does not continue the record before it"))
+    if hashlib.sha256(prev.encode() + body.encode()).hexdigest() != row.get("hash"):
+        proof.flaws.append(Flaw(chain, at, "its content does not match its hash"))
+        return
+    document = _document(body)
+    changed = [name for name in COPIES if document.get(name) != row.get(name)]
+    if changed:
+        proof.flaws.append(Flaw(chain, at, f"the columns {', '.join(changed)} do not match its content"))
+
+
+def _document(body: str) -> Mapping[str, Any]:
+    """A record's content; nothing for what is no object, which then matches no column."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _genesis_heads(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = _document(str(row.get("body"))).get("before")
+    return [head for head in found if isinstance(head, dict)] if isinstance(found, list) else []
+
+
+def _check_head(proof: Proof, hashes: Mapping[str, Mapping[int, str]], head: Mapping[str, Any], witness: str) -> None:
+    chain, seq = str(head.get("chain")), _number(head)
+    found = hashes.get(chain, {}).get(seq)
+    if found is None:
+        proof.flaws.append(Flaw(chain, seq, f"{witness} names this record, but it is gone: the chain was cut"))
+    elif found != head.get("hash"):
+        proof.flaws.append(Flaw(chain, seq, f"{witness} has another hash for this record"))

@@ -1,0 +1,1 @@
+"""Cedar policies: the engine, the schema, and the requests made from calls."""

@@ -1,0 +1,1 @@
+"""The operator's policy files: reading, linking and reviewing them."""

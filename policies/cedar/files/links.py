@@ -1,0 +1,91 @@
+"""Grants to single people: templates of the operator's files, filled in by the lines of `links.yaml`."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from policies.cedar.files.folder import LINKS, BadPolicy
+from policies.cedar.files.yaml_entries import NotEntries, entries
+from policies.cedar.schema import TYPES
+from policies.cedar.syntax import meant
+
+NAMED = re.compile(r'([A-Z][A-Za-z]*)::"([^"\\]+)"')
+MEMBERS = ("template", "principal", "resource", "id")
+SLOTS = ("principal", "resource")
+Policy = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One line: the template's @id, whom and what it is filled in with (Cedar's type and id), and where it stands."""
+
+    template: str
+    id: str
+    values: Mapping[str, tuple[str, str]]
+    line: int
+
+
+def linked(text: str, templates: Mapping[str, Policy], user_of: str) -> Iterator[tuple[Link, Policy]]:
+    """Each link with the policy that it makes. `user_of` is `tenant|issuer` of people who are called by a name alone. Raises BadPolicy."""
+    for link in _links(text, user_of):
+        template = templates.get(link.template)
+        if template is None:
+            raise BadPolicy(LINKS, f"there is no template {link.template!r}{meant(link.template, templates)}", link.line)
+        yield link, _filled(template, link)
+
+
+def _filled(template: Policy, link: Link) -> Policy:
+    made = {**template, "annotations": {**template["annotations"], "id": link.id}}
+    for slot in SLOTS:
+        scope = template[slot]
+        wanted, given = _has_slot(scope), link.values.get(slot)
+        if wanted != (given is not None):
+            raise BadPolicy(LINKS, f"template {link.template!r} {'needs a' if wanted else 'takes no'} {slot}", link.line)
+        if given is not None:
+            made[slot] = _with_entity(scope, {"type": given[0], "id": given[1]})
+    return made
+
+
+def _has_slot(scope: Mapping[str, Any]) -> bool:
+    return "slot" in scope or "slot" in scope.get("in", {})
+
+
+def _with_entity(scope: Mapping[str, Any], entity: Mapping[str, str]) -> dict[str, Any]:
+    if "slot" in scope:
+        return {"op": scope["op"], "entity": entity}
+    return {**scope, "in": {"entity": entity}}
+
+
+def _links(text: str, user_of: str) -> Iterator[Link]:
+    try:
+        found = entries(text, "links")
+    except NotEntries as error:
+        raise BadPolicy(LINKS, error.problem, error.line) from error
+    for number, (entry, line) in enumerate(found or (), 1):
+        yield _link(entry, line, number, user_of)
+
+
+def _link(entry: Any, line: int, number: int, user_of: str) -> Link:
+    if not isinstance(entry, dict) or any(not isinstance(part, str) for pair in entry.items() for part in pair):
+        raise BadPolicy(LINKS, "a link has texts: template, principal, resource, id", line)
+    if unknown := sorted(entry.keys() - set(MEMBERS)):
+        raise BadPolicy(LINKS, f"a link has no {unknown[0]!r}{meant(unknown[0], MEMBERS)}", line)
+    if not entry.get("template"):
+        raise BadPolicy(LINKS, "a link names its template", line)
+    values = {slot: _entity(entry[slot], slot, line, user_of) for slot in SLOTS if slot in entry}
+    return Link(entry["template"], entry.get("id") or f"{entry['template']}@{number}", values, line)
+
+
+def _entity(text: str, slot: str, line: int, user_of: str) -> tuple[str, str]:
+    """`Tool::"inventory.check"`; of people also `tenant|issuer|subject`, or a name alone."""
+    named = NAMED.fullmatch(text)
+    if named and named[1] in TYPES:
+        return named[1], named[2]
+    if slot == "principal" and "::" not in text and '"' not in text:
+        if text.count("|") >= 2:
+            return "User", text
+        if text and "|" not in text:
+            return "User", f"{user_of}|{text}"
+    example = 'tenant|issuer|subject, a user\'s name or Role::"sales"' if slot == "principal" else 'Tool::"inventory.check_stock"'
+    raise BadPolicy(LINKS, f"{slot} {text!r} is not of the form {example}", line)

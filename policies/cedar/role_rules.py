@@ -1,0 +1,81 @@
+"""The role rule: each permission of a role, written as a Cedar permit in the JSON form, so that no name needs quoting."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from policies.delegation.permissions import BadPermission, Permissions
+
+ADMINISTER = "registerAgent"
+FAMILIES: Mapping[str, str] = {
+    "agent:": "invokeAgent",
+    "tool:": "callTool",
+    "resource:": "readResource",
+    "prompt:": "getPrompt",
+    "state:read:": "readState",
+    "state:write:": "writeState",
+    "workflow:": "runWorkflow",
+    "registry:": ADMINISTER,
+    "approval:": "decideApproval",
+    "audit:": "readAudit",
+    "policy:": "writePolicy",
+}
+ACTIONS = frozenset(FAMILIES.values())
+_ALL = {"op": "All"}
+
+
+def role_policies(roles: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
+    """One Cedar policy (JSON form) for each role and permission, annotated @id("role:NAME"). Raises BadPermission."""
+    for role, patterns in sorted(roles.items()):
+        for pattern in sorted(Permissions.of(patterns).patterns):
+            yield {
+                "effect": "permit",
+                "principal": {"op": "in", "entity": _uid("Role", role)},
+                "annotations": {"id": f"role:{role}"},
+                **_target(pattern),
+            }
+
+
+def _target(pattern: str) -> dict[str, Any]:
+    """Action, resource and conditions that mean the same as `pattern` does in `Permissions.covers`, or less."""
+    if pattern == "*":
+        return {"action": _ALL, "resource": _ALL, "conditions": []}
+    actions = [action for family, action in FAMILIES.items() if pattern.startswith(family) or pattern == _any_of(family)]
+    if not actions:
+        raise BadPermission(pattern)
+    scope: dict[str, Any] = {"action": {"op": "in", "entities": [_uid("Action", action) for action in actions]}}
+    family, _, rest = pattern.partition(":")
+    if rest == "*":
+        return scope | {"resource": _ALL, "conditions": []}
+    resource = _resource(family, rest)
+    return scope | {"resource": resource or _ALL, "conditions": [] if resource else [_matches(pattern)]}
+
+
+def _any_of(family: str) -> str:
+    """`state:read:` -> `state:*`, which covers reading and writing."""
+    return family.partition(":")[0] + ":*"
+
+
+def _resource(family: str, rest: str) -> dict[str, Any] | None:
+    """A scope for the resource, where one says it all: an agent with its skills, a tool or a prompt, all of a server."""
+    if family == "agent" and "*" not in rest:
+        return {"op": "in", "entity": _uid("Agent", rest)}
+    if family in ("tool", "prompt") and "*" not in rest:
+        return {"op": "==", "entity": _uid(family.capitalize(), rest)}
+    if family in ("tool", "prompt") and rest.count(".") == 1 and rest.endswith(".*"):
+        return {"op": "in", "entity": _uid("Server", rest[:-2])}
+    return None
+
+
+def _matches(pattern: str) -> dict[str, Any]:
+    """`when { resource.permission like "stem*" }`, or for a full name that name and whatever lies below it after a slash."""
+    permission = {".": {"left": {"Var": "resource"}, "attr": "permission"}}
+    stem = pattern[:-1] if pattern.endswith("*") else pattern + "/"
+    like = {"like": {"left": permission, "pattern": [{"Literal": letter} for letter in stem] + ["Wildcard"]}}
+    if pattern.endswith("*"):
+        return {"kind": "when", "body": like}
+    same = {"==": {"left": permission, "right": {"Value": pattern}}}
+    return {"kind": "when", "body": {"||": {"left": same, "right": like}}}
+
+
+def _uid(kind: str, name: str) -> dict[str, str]:
+    return {"type": kind, "id": name}

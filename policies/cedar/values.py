@@ -1,0 +1,64 @@
+"""Arguments of a call as Cedar values: no nulls, numbers as Long or decimal, and nothing that Cedar would read as its own."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from policies.cedar.argument_types import RESERVED
+
+LONG = 1 << 63
+DECIMAL = 1 << 63  # ten-thousandths
+
+
+class NotExpressible(ValueError):
+    """A value that Cedar can't compare faithfully, so no policy may rule on it. `path` leads to it, by names of members."""
+
+    def __init__(self, problem: str, path: tuple[str, ...] = ()) -> None:
+        super().__init__(problem)
+        self.path = path
+
+
+def cedar_value(value: Any) -> Any:
+    """`value` (parsed JSON) in Cedar's JSON form; members that are null are left out. Raises NotExpressible.
+
+    JSON knows one kind of number, so 4.0 is the Long 4: else it would slip past a policy that forbids 4.
+    """
+    match value:
+        case bool() | str():
+            return value
+        case int():
+            if not -LONG <= value < LONG:
+                raise NotExpressible("an integer needs more than 64 bits")
+            return value
+        case float():
+            return cedar_value(int(value)) if value.is_integer() else decimal_value(_digits(value))
+        case Mapping():
+            if not RESERVED.isdisjoint(value):
+                raise NotExpressible("a member has a name that Cedar reserves")
+            return {name: _member(name, member) for name, member in value.items() if member is not None}
+        case list() | tuple():
+            return [cedar_value(item) for item in value if item is not None]
+    raise NotExpressible(f"{type(value).__name__} is not JSON")
+
+
+def _member(name: str, value: Any) -> Any:
+    try:
+        return cedar_value(value)
+    except NotExpressible as error:
+        raise NotExpressible(str(error), (name, *error.path)) from None
+
+
+def decimal_value(digits: str) -> dict[str, Any]:
+    """A decimal in Cedar's JSON form. Raises NotExpressible for one out of Cedar's range."""
+    if not -DECIMAL <= Decimal(digits) * 10_000 < DECIMAL:
+        raise NotExpressible("a number is too large for a decimal")
+    return {"__extn": {"fn": "decimal", "arg": digits}}
+
+
+def _digits(number: float) -> str:
+    """With four decimals; Cedar's decimal takes no more."""
+    exact = Decimal(repr(number))
+    text = f"{exact:.4f}"
+    if not exact.is_finite() or Decimal(text) != exact:
+        raise NotExpressible("a number is no decimal of four digits at most")
+    return text

@@ -1,0 +1,1 @@
+"""Delegations: principals, permissions, chains of agents, rulings, grants and approvals."""

@@ -1,0 +1,1 @@
+"""Signing keys, published keys, and strict verification of JWTs."""

@@ -1,0 +1,39 @@
+"""Public keys in a file: what somebody without the gateway's own verifies its signatures with."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from policies.keys.jwks import BadKeySet, VettedKey, vet
+from policies.keys.strict_jwt import TokenRefused, read_unverified, verify_signature
+
+
+class NotSigned(ValueError):
+    """No statement that one of these keys signed; the message is a slug."""
+
+
+class PublishedKeys:
+    """A JWK Set that somebody trusts, whenever its keys were in use."""
+
+    def __init__(self, document: object) -> None:
+        """Raises BadKeySet."""
+        members = document.get("keys") if isinstance(document, Mapping) else None
+        if not isinstance(members, list) or not members:
+            raise BadKeySet("a JWK Set with at least one key is expected")
+        self._keys: dict[str, VettedKey] = {}
+        for member in members:  # one by one: a gateway that changes its keys often has had more than a set may hold
+            self._keys |= vet({"keys": [member]}, ("ES256",))
+
+    @property
+    def kids(self) -> tuple[str, ...]:
+        return tuple(self._keys)
+
+    def verify(self, token: str, typ: str) -> Mapping[str, Any]:
+        """As SigningKeys.verify. Raises NotSigned."""
+        try:
+            unverified = read_unverified(token)
+            verify_signature(unverified, self._keys.get(unverified.kid))
+        except TokenRefused as refusal:
+            raise NotSigned(refusal.reason) from None
+        if unverified.typ != typ.lower():
+            raise NotSigned("type")
+        return unverified.claims

@@ -1,0 +1,159 @@
+"""The gateway's own signing keys: ES256, shared by every process that opens the same home."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from jose.backends.base import Key
+
+from policies.keys.jwks import VettedKey
+from policies.keys.key_folder import KeyFolder, KeysUnusable, StoredKey, encode_base64url, encode_json
+from policies.keys.strict_jwt import TokenRefused, read_unverified, verify_signature
+
+RETIREMENT = 86_400.0  # seconds for which a replaced key still verifies tokens
+LOOK_EVERY = 1.0  # seconds between two looks at the folder
+_encode = msgspec.json.Encoder().encode
+log = structlog.get_logger()
+
+
+class NotOurs(ValueError):
+    """The text is not a statement that one of our keys signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    """What one reading of the folder gave; it never changes, so threads may share it."""
+
+    stored: Mapping[str, StoredKey]
+    active: str
+    secret: Key = field(repr=False)
+    headers: dict[str, str]  # typ -> encoded header
+
+    def protected(self, header: Mapping[str, str]) -> str:
+        return encode_base64url(encode_json({**header, "alg": "ES256", "kid": self.active}).encode())
+
+    def signature(self, signed: str) -> str:
+        return encode_base64url(self.secret.sign(signed.encode()))
+
+
+class SigningKeys:
+    """The newest key signs. A rotation by another process is noticed within a second. `now` counts seconds since 1970."""
+
+    def __init__(self, folder: KeyFolder, now: Callable[[], float] = time.time) -> None:
+        """Makes the first key where there is none. Raises KeysUnusable."""
+        self._folder = folder
+        self.now = now
+        with folder.alone():
+            if not folder.read():
+                folder.create(int(now() * 1e6))
+            self._ring = self._load()
+        self._looked = now()
+
+    @classmethod
+    def open(cls, home: Path, now: Callable[[], float] = time.time) -> "SigningKeys":
+        """The keys under `home/keys`. Two processes that start at once get the same ones. Raises KeysUnusable."""
+        return cls(KeyFolder(home / "keys"), now)
+
+    def sign(self, claims: Mapping[str, Any], typ: str) -> str:
+        """A JWT of the active key. Raises ValueError for a number that JSON lacks."""
+        if not all(math.isfinite(value) for value in claims.values() if type(value) is float):
+            raise ValueError("a claim is a number that JSON lacks")
+        ring = self._current()
+        header = ring.headers.get(typ)
+        if header is None:
+            header = ring.headers[typ] = ring.protected({"typ": typ})
+        signed = f"{header}.{encode_base64url(_encode(claims))}"
+        return f"{signed}.{ring.signature(signed)}"
+
+    def sign_detached(self, header: Mapping[str, str], payload: bytes) -> tuple[str, str]:
+        """The protected header and the signature over `payload`, both base64url (RFC 7515 appendix F)."""
+        ring = self._current()
+        protected = ring.protected(header)
+        return protected, ring.signature(f"{protected}.{encode_base64url(payload)}")
+
+    def verify(self, token: str, typ: str) -> Mapping[str, Any]:
+        """The claims of a statement that we signed, whenever it was, for the audit's heads. No times are checked. Raises NotOurs."""
+        try:
+            unverified = read_unverified(token)
+            stored = self._current().stored.get(unverified.kid)
+            verify_signature(unverified, stored.vetted if stored else None)
+        except TokenRefused as refusal:
+            raise NotOurs(refusal.reason) from None
+        if unverified.typ != typ.lower():
+            raise NotOurs("type")
+        return unverified.claims
+
+    def find(self, kid: str) -> VettedKey | None:
+        """A key that tokens of today are verified with: the active one, or one replaced less than 24 h ago."""
+        stored = self._current().stored.get(kid)
+        return stored.vetted if stored and self._serves(stored) else None
+
+    def jwks(self) -> dict[str, list[Mapping[str, str]]]:
+        """The public JWK Set, the active key first."""
+        newest_first = reversed(list(self._current().stored.values()))
+        return {"keys": [stored.public for stored in newest_first if self._serves(stored)]}
+
+    def published(self) -> dict[str, list[Mapping[str, str]]]:
+        """As `jwks`, with every key there ever was: what the audit's heads of long ago are verified with."""
+        return {"keys": [stored.public for stored in reversed(list(self._current().stored.values()))]}
+
+    @property
+    def active(self) -> str:
+        """The kid of the key that signs."""
+        return self._current().active
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The kids of all keys that tokens of today are verified with."""
+        return tuple(kid for kid, stored in self._current().stored.items() if self._serves(stored))
+
+    @property
+    def since(self) -> int:
+        """When the key that signs was made, in microseconds since 1970."""
+        ring = self._current()
+        return ring.stored[ring.active].created
+
+    def derived(self, purpose: str) -> tuple[str, bytes]:
+        """The kid of the key that signs, and 32 bytes that only its holders can derive for `purpose` (HKDF, RFC 5869)."""
+        ring = self._current()
+        secret = str(ring.secret.to_dict()["d"]).encode()
+        return ring.active, HKDF(hashes.SHA256(), 32, salt=None, info=f"interlock {purpose}".encode()).derive(secret)
+
+    def rotate(self) -> str:
+        """Makes a new key; the old ones lose their secret half and verify for 24 h more. Returns the new kid."""
+        with self._folder.alone():
+            replaced = [stored for stored in self._folder.read() if stored.secret is not None]
+            self._folder.create(max([int(self.now() * 1e6), *(stored.created + 1 for stored in replaced)]))
+            for stored in replaced:
+                self._folder.retire(stored, self.now())
+            self._ring = self._load()
+        return self._ring.active
+
+    def _serves(self, stored: StoredKey) -> bool:
+        return stored.retired is None or self.now() - stored.retired < RETIREMENT
+
+    def _current(self) -> _Ring:
+        now = self.now()
+        if not 0 <= now - self._looked < LOOK_EVERY:
+            self._looked = now
+            try:
+                if self._folder.stamp() != self._stamp:
+                    self._ring = self._load()
+            except (OSError, KeysUnusable) as error:
+                log.warning("keys_not_reloaded", error=str(error))
+        return self._ring
+
+    def _load(self) -> _Ring:
+        stamp, keys = self._folder.stamp(), self._folder.read()
+        if not keys or keys[-1].secret is None:
+            raise KeysUnusable(f"{self._folder.path}: the keys are gone")
+        self._stamp = stamp  # what could not be read is tried again
+        stored = {key.vetted.kid: key for key in keys}
+        return _Ring(stored, keys[-1].vetted.kid, keys[-1].secret, {})

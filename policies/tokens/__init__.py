@@ -1,0 +1,1 @@
+"""Tokens: those of identity providers and those of the gateway, their claims, proofs and replay protection."""

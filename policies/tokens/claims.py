@@ -1,0 +1,207 @@
+"""What a verified token says about a person, and about the agents between them and us."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from policies.delegation.chain import DEPTH_MAX
+from policies.delegation.permissions import NONE, BadPermission, Permissions
+from policies.keys.strict_jwt import TokenRefused, check_times, identifier, one_audience
+from policies.tokens.issuers import LIFE, TrustedIssuer, client_of, roles_in, roles_of, scope_of, subject_of
+
+DEVELOPMENT_ISSUER = "interlock-development"
+DEVELOPMENT_LIFE = 86_400.0  # seconds between `iat` and `exp`
+ASSERTION_LIFE = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """A token's statement. `roles` are empty where settings or the grant's row know them: development and hop tokens."""
+
+    tenant: str
+    issuer: str  # of the person; for a hop token not ourselves
+    subject: str
+    roles: tuple[str, ...]
+    scope: Permissions | None  # None: the claim is absent, the token does not narrow
+    audience: str  # the one of ours that it was accepted for
+    client_id: str
+    expires: float  # seconds since 1970
+    token_id: str
+    actors: tuple[str, ...] = ()  # outermost first
+    grant_id: str = ""
+    task_id: str = ""
+    txn: str = ""
+    kind: Literal["user", "hop"] = "user"
+    thumbprint: str = ""  # of the key that its bearer has to hold (RFC 9449), where it is bound to one
+    agent: str = ""  # that a person's token was given to, for an assertion of their identity provider
+    scope_map: Mapping[str, Permissions] | None = None  # of the issuer, to say which of its scopes a token lacks
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """What an identity assertion says: who, for which client of ours, and for what."""
+
+    tenant: str
+    issuer: str
+    subject: str
+    roles: tuple[str, ...]
+    scope: Permissions | None
+    client_id: str
+    resource: str  # empty: it names none
+    expires: float
+    token_id: str
+
+
+def development_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
+    """A token that our development issuer made for a person. Raises TokenRefused."""
+    return Claims(
+        tenant=_tenant(claims, "tid"),
+        issuer=DEVELOPMENT_ISSUER,
+        subject=identifier(claims, "sub"),
+        roles=(),
+        scope=_own_scope(claims) if "scope" in claims else None,
+        audience=one_audience(claims, audiences),
+        client_id="",
+        expires=check_times(claims, now, DEVELOPMENT_LIFE),
+        token_id=identifier(claims, "jti"),
+        thumbprint=_thumbprint(claims),
+    )
+
+
+def hop_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
+    """A token that we made for an agent. All its claims are needed. Raises TokenRefused."""
+    depth = claims.get("dlg_max")
+    actors = _actors(claims.get("act"))
+    if isinstance(depth, bool) or not isinstance(depth, int) or not len(actors) <= depth <= DEPTH_MAX:
+        raise TokenRefused("act")
+    return Claims(
+        tenant=_tenant(claims, "tid"),
+        issuer=identifier(claims, "user_iss"),
+        subject=identifier(claims, "sub"),
+        roles=(),
+        scope=_own_scope(claims),
+        audience=one_audience(claims, audiences),
+        client_id=identifier(claims, "client_id"),
+        expires=check_times(claims, now, LIFE),
+        token_id=identifier(claims, "jti"),
+        actors=actors,
+        grant_id=identifier(claims, "grant"),
+        task_id=identifier(claims, "task") if claims.get("task") != "" else "",  # a tool call alone is no task
+        txn=identifier(claims, "txn"),
+        kind="hop",
+        thumbprint=_thumbprint(claims),
+    )
+
+
+def person_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
+    """A token that we gave an agent for a person, for an assertion of their identity provider. Raises TokenRefused."""
+    return Claims(
+        tenant=_tenant(claims, "tid"),
+        issuer=identifier(claims, "user_iss"),
+        subject=identifier(claims, "sub"),
+        roles=roles_in(claims.get("roles")),
+        scope=_own_scope(claims),
+        audience=one_audience(claims, audiences),
+        client_id=identifier(claims, "client_id"),
+        expires=check_times(claims, now, LIFE),
+        token_id=identifier(claims, "jti"),
+        txn=identifier(claims, "txn"),
+        thumbprint=_thumbprint(claims),
+        agent=identifier(claims, "agent"),
+    )
+
+
+def vouched_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, now: float) -> Vouched:
+    """An identity assertion, whose audience was found to be ours. Raises TokenRefused."""
+    for unwanted in ("act", "cnf"):  # it is the client's to prove who it is, and nobody stands between the person and them
+        if unwanted in claims:
+            raise TokenRefused(unwanted)
+    return Vouched(
+        tenant=_trusted_tenant(claims, trusted),
+        issuer=trusted.issuer,
+        subject=subject_of(claims, trusted),
+        roles=roles_of(claims, trusted),
+        scope=_vouched_scope(claims, trusted),
+        client_id=identifier(claims, "client_id"),
+        resource=identifier(claims, "resource") if "resource" in claims else "",
+        expires=check_times(claims, now, ASSERTION_LIFE),
+        token_id=identifier(claims, "jti"),
+    )
+
+
+def external_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, audience: str, now: float) -> Claims:
+    """A person's token of an identity provider, whose `audience` was found to be ours. Raises TokenRefused.
+
+    Refused too: a token that somebody acts with for the person (`act`), since delegation begins here.
+    """
+    if "act" in claims:
+        raise TokenRefused("act")
+    return Claims(
+        tenant=_trusted_tenant(claims, trusted),
+        issuer=trusted.issuer,
+        subject=subject_of(claims, trusted),
+        roles=roles_of(claims, trusted),
+        scope=scope_of(claims, trusted),
+        audience=audience,
+        client_id=client_of(claims),
+        expires=check_times(claims, now, trusted.token_life),
+        token_id=identifier(claims, "jti") if "jti" in claims else "",  # several providers leave it out, and no replay rule needs it here
+        scope_map=trusted.scope_map,
+        thumbprint=_thumbprint(claims),
+    )
+
+
+def _vouched_scope(claims: Mapping[str, Any], trusted: TrustedIssuer) -> Permissions | None:
+    """As for a token, except that scopes which say nothing permit nothing: an assertion names what its issuer lets the client have."""
+    scope = scope_of(claims, trusted)
+    return NONE if scope is None and "scope" in claims and trusted.scopes == "permissions" else scope
+
+
+def _thumbprint(claims: Mapping[str, Any]) -> str:
+    """Empty for a bearer token. One that is bound to something else than a key is refused: taking it as a bearer token would be a downgrade
+    (RFC 9449 s7.2).
+    """
+    if "cnf" not in claims:
+        return ""
+    bound = claims["cnf"]
+    if not isinstance(bound, dict) or bound.keys() != {"jkt"} or not isinstance(bound["jkt"], str) or len(bound["jkt"]) != 43:
+        raise TokenRefused("cnf")
+    return bound["jkt"]
+
+
+def _trusted_tenant(claims: Mapping[str, Any], trusted: TrustedIssuer) -> str:
+    """By the claim, if the issuer may speak for that tenant; without one, its only tenant or the default."""
+    if not trusted.tenant_claim:
+        return trusted.tenants[0] if trusted.tenants else "default"
+    tenant = _tenant(claims, trusted.tenant_claim)
+    if trusted.tenants and tenant not in trusted.tenants:
+        raise TokenRefused("tenant")
+    return tenant
+
+
+def _tenant(claims: Mapping[str, Any], name: str) -> str:
+    tenant = identifier(claims, name)
+    if "|" in tenant:  # it is the first part of every owner key, and ends at the first |
+        raise TokenRefused("tenant")
+    return tenant
+
+
+def _own_scope(claims: Mapping[str, Any]) -> Permissions:
+    scope: Any = claims.get("scope")
+    try:
+        return Permissions.of(scope.split(" ") if scope != "" else ())
+    except (AttributeError, BadPermission):
+        raise TokenRefused("scope") from None
+
+
+def _actors(act: object) -> tuple[str, ...]:
+    """RFC 8693 s4.1: the outermost `sub` acts now, those within acted before."""
+    actors: list[str] = []
+    while act is not None:
+        if not isinstance(act, dict):
+            raise TokenRefused("act")
+        actors.append(identifier(act, "sub"))
+        act = act.get("act")
+    if not actors:
+        raise TokenRefused("act")
+    return tuple(actors)

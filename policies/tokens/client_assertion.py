@@ -1,0 +1,62 @@
+"""private_key_jwt: an agent proves who it is with a key of its own (RFC 7523)."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from hashlib import sha256
+
+from policies import strict_json
+from policies.cache import BoundedCache
+from policies.keys.jwks import BadKeySet, VettedKey, vet
+from policies.keys.strict_jwt import TokenRefused, check_times, identifier, one_audience, read_unverified, verify_signature
+
+LIFE = 300.0  # seconds
+_TYPES = frozenset({"", "jwt", "client-authentication+jwt"})
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """A verified assertion. The caller spends `id` once, remembering it until `not_after` (seconds since 1970)."""
+
+    client_id: str
+    id: str
+    not_after: float
+
+
+def claimed_client(assertion: str) -> str:
+    """Whom the assertion says it is from, to look up the keys to verify it with. Raises TokenRefused."""
+    return identifier(read_unverified(assertion).claims, "sub")
+
+
+class ClientAssertions:
+    """Verifies assertions for `audiences`: our token endpoint and our issuer name. `now` counts seconds since 1970."""
+
+    def __init__(self, audiences: Collection[str], now: Callable[[], float]) -> None:
+        self._audiences = audiences
+        self._now = now
+        self._key_sets: BoundedCache[bytes, dict[str, VettedKey]] = BoundedCache(1000, now)
+
+    def verify(self, assertion: str, client_id: str, jwks: str) -> Assertion:
+        """`jwks` is the JWK Set that the client registered, as JSON. Raises TokenRefused.
+
+        RFC 7523 s3: `iss` and `sub` are the client, one audience is ours, `exp` within 5 minutes; and always `iat` and `jti`.
+        """
+        unverified = read_unverified(assertion)
+        if unverified.typ not in _TYPES:
+            raise TokenRefused("type")
+        verify_signature(unverified, self._keys(jwks).get(unverified.kid))
+        claims = unverified.claims
+        if claims.get("iss") != client_id or claims.get("sub") != client_id:
+            raise TokenRefused("client")
+        one_audience(claims, self._audiences)
+        return Assertion(client_id, identifier(claims, "jti"), check_times(claims, self._now(), LIFE))
+
+    def _keys(self, jwks: str) -> dict[str, VettedKey]:
+        digest = sha256(jwks.encode()).digest()
+        keys = self._key_sets.get(digest)
+        if keys is None:
+            try:
+                keys = vet(strict_json.parse(jwks.encode()))
+            except (BadKeySet, strict_json.BadJson):
+                raise TokenRefused("client-keys") from None
+            self._key_sets.put(digest, keys, 3600.0)
+        return keys

@@ -1,0 +1,153 @@
+"""Proofs of possession (RFC 9449, DPoP): a token that is bound to a key is taken only from whoever holds it, and each proof once."""
+
+import base64
+import hmac
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from policies.keys.jwks import BadKeySet, VettedKey, vet
+from policies.keys.strict_jwt import SKEW, TokenRefused, UnverifiedToken, identifier, seconds, take_apart, verify_signature
+from policies.tokens.replay_guard import SpentIds
+
+AGE_MAX = 60.0  # seconds since `iat` for which a proof without a nonce is fresh
+NONCE_SECONDS = 120.0  # after which a new one is given out; the one before still counts
+INVALID_PROOF, USE_NONCE, INVALID_TOKEN = "invalid_dpop_proof", "use_dpop_nonce", "invalid_token"
+_HEADERS = frozenset({"typ", "alg", "jwk"})
+_KEY = "key of the proof"
+
+
+class ProofRefused(TokenRefused):
+    """`error` is what RFC 9449 s7.1 calls it; `nonce`, where the next proof has to carry one."""
+
+    def __init__(self, reason: str, error: str = INVALID_PROOF, nonce: str = "") -> None:
+        super().__init__(f"dpop-{reason}")
+        self.error = error
+        self.nonce = nonce
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A proof, as it came, and the request that it has to be for: its method, its URL without query, and its access token, if any."""
+
+    proof: str | None
+    method: str
+    url: str
+    token: str = ""
+
+
+class Keys(Protocol):
+    """policies/keys/signing.py."""
+
+    def derived(self, purpose: str) -> tuple[str, bytes]: ...
+
+
+class Possession:
+    """Verifies proofs. `now` counts seconds since 1970."""
+
+    def __init__(self, keys: Keys, spent: SpentIds, now: Callable[[], float]) -> None:
+        self._keys = keys
+        self._spent = spent
+        self._now = now
+
+    async def check(self, shown: Shown, tenant: str, thumbprint: str = "") -> str:
+        """The thumbprint of the key that the proof shows possession of, which is `thumbprint` where one is given. Raises ProofRefused."""
+        if shown.proof is None:
+            raise ProofRefused("missing")
+        try:
+            key, claims, found = _opened(shown.proof)
+            if thumbprint and not hmac.compare_digest(found, thumbprint):
+                raise ProofRefused("other-key")
+            _check_request(claims, shown)
+            until = self._fresh_until(claims)
+            spent_id = f"dpop {found} {sha256(identifier(claims, 'jti').encode()).hexdigest()}"
+            verify_signature(_unverified(shown.proof, key), key)
+        except ProofRefused:
+            raise
+        except TokenRefused as refusal:
+            raise ProofRefused(refusal.reason) from None
+        if not await self._spent.spend(tenant, spent_id, until):
+            raise ProofRefused("replayed")
+        return found
+
+    def nonce(self) -> str:
+        """The one to use now. Nothing is kept of it: every process that shares our keys knows it."""
+        return self._nonces()[0]
+
+    def _fresh_until(self, claims: Mapping[str, Any]) -> float:
+        """Until when the proof could be shown again. Without a nonce of ours its age counts, by the client's clock."""
+        now, issued, nonce = self._now(), seconds(claims, "iat"), claims.get("nonce")
+        if nonce is not None:
+            if not isinstance(nonce, str) or not any(hmac.compare_digest(nonce.encode(), known.encode()) for known in self._nonces()):
+                raise ProofRefused("nonce", USE_NONCE, self.nonce())
+            return now + 2 * NONCE_SECONDS
+        if not -SKEW <= now - issued <= AGE_MAX:
+            raise ProofRefused("stale", USE_NONCE, self.nonce())
+        return issued + AGE_MAX
+
+    def _nonces(self) -> tuple[str, str]:
+        _, key = self._keys.derived("dpop nonce")
+        period = int(self._now() // NONCE_SECONDS)
+        first, second = (_encoded(hmac.digest(key, str(each).encode(), "sha256")) for each in (period, period - 1))
+        return first, second
+
+
+def same_url(said: str, url: str) -> bool:
+    """Whether both name one target, query and fragment aside (RFC 9449 s4.3, with the normalisation of RFC 3986 s6.2.2 and s6.2.3)."""
+    try:
+        return _target(said) == _target(url)
+    except ValueError:
+        return False
+
+
+def _target(url: str) -> tuple[str, str, int | None, str]:
+    parts = urlsplit(url)
+    if parts.username is not None:  # as it is where there is a password
+        raise ValueError("user information")
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, (parts.hostname or "").lower(), port, parts.path or "/"
+
+
+def _opened(proof: str) -> tuple[VettedKey, Mapping[str, Any], str]:
+    """The key in the header, the claims and the key's thumbprint. Nothing of it is true before the signature is verified."""
+    header, claims = take_apart(proof)
+    if header.keys() != _HEADERS or str(header["typ"]).lower() != "dpop+jwt":
+        raise ProofRefused("header")
+    jwk = header["jwk"]
+    if not isinstance(jwk, dict) or ("kid" in jwk and not isinstance(jwk["kid"], str)):
+        raise ProofRefused("jwk")
+    try:
+        key = vet({"keys": [{**jwk, "kid": _KEY}]})[_KEY]
+    except BadKeySet:
+        raise ProofRefused("jwk") from None
+    if header["alg"] != key.alg:
+        raise ProofRefused("alg")
+    return key, claims, thumbprint_of(jwk)
+
+
+def thumbprint_of(jwk: Mapping[str, Any]) -> str:
+    """RFC 7638, of a vetted key: the members that it needs, in the order of their names."""
+    names: Sequence[str] = ("crv", "kty", "x", "y") if jwk["kty"] == "EC" else ("e", "kty", "n")
+    canonical = json.dumps({name: jwk[name] for name in names}, separators=(",", ":"))
+    return _encoded(sha256(canonical.encode()).digest())
+
+
+def _check_request(claims: Mapping[str, Any], shown: Shown) -> None:
+    target = claims.get("htu")
+    if claims.get("htm") != shown.method:
+        raise ProofRefused("htm")
+    if not isinstance(target, str) or not same_url(target, shown.url):
+        raise ProofRefused("htu")
+    if shown.token and claims.get("ath") != _encoded(sha256(shown.token.encode()).digest()):
+        raise ProofRefused("ath")
+
+
+def _unverified(proof: str, key: VettedKey) -> UnverifiedToken:
+    return UnverifiedToken(proof, key.kid, key.alg, "dpop+jwt", {})
+
+
+def _encoded(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

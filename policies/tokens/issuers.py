@@ -1,0 +1,221 @@
+"""Identity providers of people: what the operator trusts each with, and how the claims of its tokens are read."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from policies.delegation.permissions import BadPermission, Permissions, is_meant_as_permission
+from policies.keys.jwks import ALGORITHMS, is_identifier
+from policies.keys.strict_jwt import ACCESS_TOKEN, TokenRefused, identifier
+
+LIFE = 3600.0  # seconds between `iat` and `exp` that a token has at most, unless the operator accepts more
+ROLES_MAX = 200  # of one claim
+ELSEWHERE = "roles-elsewhere"  # the reason of a refusal
+AUDIENCES_MAX = 20
+DETAIL_MAX = 500  # characters of an explanation
+SCOPE_CLAIMS = ("scope", "scp")  # RFC 9068 s2.2.3; Entra ID (a text) and Okta (a list)
+# What providers write into tokens that are for a client to read or to act on, and not for an API: OpenID Connect Core s2 and s3.3.2.11,
+# security events such as logout tokens (RFC 8417). Two say what a token is for in a claim: Keycloak by `typ`, Cognito by `token_use`.
+CLIENTS_CLAIMS = ("at_hash", "c_hash", "s_hash", "events")
+KEYCLOAK_OTHERS = ("ID", "Refresh", "Offline", "Logout")
+CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")  # RFC 9068 s2.2; OpenID Connect; Okta; Entra ID v1
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedIssuer:
+    """An identity provider of people. An empty `audience` means our public URL, an empty `tenant_claim` the tenant `default`.
+
+    Claims are named as `claim_at` reads them: a name, or a path with dots such as `realm_access.roles`.
+    """
+
+    issuer: str
+    jwks_url: str
+    audience: str = ""
+    other_audiences: tuple[str, ...] = ()  # that may stand beside ours
+    algorithms: tuple[str, ...] = tuple(sorted(ALGORITHMS))
+    typ: Literal["any", "at+jwt"] = "any"  # at+jwt: only tokens that say in their header that they are for an API (RFC 9068)
+    token_life: float = LIFE  # seconds
+    subject_claim: str = "sub"
+    roles_claims: tuple[str, ...] = ("roles",)
+    default_roles: tuple[str, ...] = ()  # of everybody whom it vouches for
+    tenant_claim: str = ""
+    tenants: tuple[str, ...] = ()  # the only ones it may speak for; empty: any. The only one of a few needs no claim
+    scopes: Literal["permissions", "ignore"] = "permissions"
+    scope_map: Mapping[str, Permissions] | None = None  # what its own scopes stand for
+    id_jag: bool = False  # whether its identity assertions are exchanged for tokens of ours
+
+
+def check_use(typ: str, claims: Mapping[str, Any], trusted: TrustedIssuer) -> None:
+    """Raises TokenRefused for a token that is not for an API. `typ` is that of its header: `jwt` or empty where it does not tell."""
+    if typ in ACCESS_TOKEN:
+        return
+    if trusted.typ == "at+jwt":
+        raise TokenRefused("type")
+    if mark_of_client(claims):
+        raise TokenRefused("id-token")
+
+
+def mark_of_client(claims: Mapping[str, Any]) -> str:
+    """What shows that a token is for a client: an ID token, a refresh token, a logout token. Empty where nothing does.
+
+    An ID token may have no claim that tells. But it names the client as its audience and has no scope, so that an access token of a
+    provider which does not say `at+jwt` has to have a scope, or another client than its audience.
+    """
+    if claims.get("token_use", "access") != "access":
+        return "its 'token_use' is not access"
+    if claims.get("typ") in KEYCLOAK_OTHERS:
+        return f"its 'typ' is {claims['typ']}"
+    if found := next((name for name in CLIENTS_CLAIMS if name in claims), ""):
+        return f"it has {found!r}"
+    if claims.get("typ") == "Bearer":  # Keycloak's access tokens had a nonce until version 24
+        return ""
+    if "nonce" in claims:
+        return "it has 'nonce'"
+    if any(name in claims for name in SCOPE_CLAIMS):
+        return ""
+    if "auth_time" in claims:
+        return "it has 'auth_time' and no scope"
+    audience, client = claims.get("aud"), client_of(claims)
+    itself = client == audience or (isinstance(audience, list) and client in audience)
+    return "" if client and not itself else "it has no scope, and no client but its audience"
+
+
+def scope_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> Permissions | None:
+    """What the token's scopes leave of the person's rights; None where they do not narrow. Raises TokenRefused.
+
+    Scopes that are permissions narrow. Without a `scope_map`, other scopes say nothing, so `openid profile` alone does not narrow.
+    With one, scopes govern: those that it names stand for permissions, and a token with none of them may do nothing.
+    """
+    if trusted.scopes == "ignore":
+        return None
+    named = [scope for claim in SCOPE_CLAIMS if claim in claims for scope in _scopes(claims[claim])]
+    stands_for = trusted.scope_map or {}
+    ours = [scope for scope in named if scope not in stands_for and is_meant_as_permission(scope)]
+    if trusted.scope_map is None and not ours:
+        return None
+    return Permissions(_permissions(ours).union(*(stands_for[scope].patterns for scope in named if scope in stands_for)))
+
+
+def scope_for(scope_map: Mapping[str, Permissions], permission: str) -> str:
+    """The scope that covers the permission and permits least besides; empty where none covers it."""
+    best = ""
+    for scope in sorted(name for name, permitted in scope_map.items() if permitted.covers(permission)):
+        if not best or (scope_map[scope].within(scope_map[best]) and not scope_map[best].within(scope_map[scope])):
+            best = scope
+    return best
+
+
+def roles_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> tuple[str, ...]:
+    """The roles that the claims list, in order and each once, and those of everybody. Raises TokenRefused.
+
+    A token that only says where a list of roles can be fetched is refused: a policy may forbid something to a role that is not seen.
+    """
+    listed: list[str] = []
+    for claim in trusted.roles_claims:
+        value = claim_at(claims, claim)
+        if value is None and is_elsewhere(claims, claim):
+            raise TokenRefused(ELSEWHERE)
+        listed += roles_in(value)
+    return tuple(dict.fromkeys((*listed, *trusted.default_roles)))
+
+
+def is_elsewhere(claims: Mapping[str, Any], claim: str) -> bool:
+    """Whether the token leaves the claim out because it is too long (OpenID Connect Core 5.6.2; Entra ID's `hasgroups`)."""
+    names = claims.get("_claim_names")
+    return (isinstance(names, Mapping) and claim in names) or (claim == "groups" and claims.get("hasgroups") is True)
+
+
+def roles_in(value: object) -> tuple[str, ...]:
+    """A list of identifiers, or a text of them with blanks between. Raises TokenRefused."""
+    roles = value.split() if isinstance(value, str) else value
+    if roles is None:
+        return ()
+    if not isinstance(roles, list) or len(roles) > ROLES_MAX or not all(is_identifier(role) for role in roles):
+        raise TokenRefused("roles")
+    return tuple(roles)
+
+
+def subject_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> str:
+    """Whom the token is about. An address of mail counts only where the issuer says that it verified it. Raises TokenRefused."""
+    name = trusted.subject_claim
+    subject = claim_at(claims, name)
+    if not is_identifier(subject) or (name == "email" and claims.get("email_verified") is not True):
+        raise TokenRefused(name)
+    return str(subject)
+
+
+def client_of(claims: Mapping[str, Any]) -> str:
+    """The client that the token was issued to, by whichever claim names it; empty where none does. Raises TokenRefused."""
+    return next((identifier(claims, name) for name in CLIENT_CLAIMS if name in claims), "")
+
+
+def audience_of(claims: Mapping[str, Any], audiences: Collection[str], others: Collection[str]) -> str:
+    """The one of `audiences` that the token names, once and beside none but `others`. Raises TokenRefused."""
+    value = claims.get("aud")
+    listed = value if isinstance(value, list) else [value]
+    if not 0 < len(listed) <= AUDIENCES_MAX or not all(isinstance(each, str) for each in listed):
+        raise TokenRefused("audience")
+    ours = [each for each in listed if each in audiences]
+    if len(ours) != 1 or any(each not in others for each in listed if each not in audiences):
+        raise TokenRefused("audience")
+    return str(ours[0])
+
+
+def claim_at(claims: Mapping[str, Any], path: str) -> object:
+    """The claim of that very name, else the one that the dots lead to; None without one.
+
+    A step may hold dots itself, as in `resource_access.https://gw.example.roles`: the longest name that is there is followed.
+    """
+    if path in claims:
+        return claims[path]
+    dot = path.rfind(".")
+    while dot > 0:
+        below = claims.get(path[:dot])
+        if isinstance(below, Mapping):
+            return claim_at(below, path[dot + 1 :])
+        dot = path.rfind(".", 0, dot)
+    return None
+
+
+def explained(reason: str, claims: Mapping[str, Any], trusted: TrustedIssuer, public_url: str) -> str:
+    """For the operator: what a token of this issuer says, against what is accepted, and the setting that decides."""
+    match reason:
+        case "audience":
+            problem = f"aud is {claims.get('aud')!r}, accepted is {trusted.audience or public_url!r}; see audience and other_audiences"
+        case "type":
+            problem = "the typ of its header is not at+jwt; see typ"
+        case "id-token":
+            problem = f"{mark_of_client(claims)}, like a token for a client such as an ID token; send an access token, or see typ"
+        case "lifetime":
+            life = claims["exp"] - claims["iat"]
+            problem = f"it lives for {life:.0f} s, accepted are {trusted.token_life:.0f}; see token_life"
+        case "roles":
+            problem = f"{', '.join(trusted.roles_claims)} is no list of at most {ROLES_MAX} names; see roles_claim"
+        case "roles-elsewhere":
+            problem = "the person is in more groups than the token has room for; see docs/providers.md"
+        case trusted.subject_claim:
+            problem = f"it has no usable {trusted.subject_claim!r}; see subject_claim"
+        case "tenant" | trusted.tenant_claim:
+            problem = f"its {trusted.tenant_claim!r} names no tenant of this issuer; see tenant_claim and tenants"
+        case _:
+            problem = f"its {reason!r} can't be accepted"
+    return f"a token of {trusted.issuer}: {problem}"[:DETAIL_MAX]
+
+
+def _scopes(value: object) -> list[str]:
+    """Raises TokenRefused."""
+    scopes = value.split() if isinstance(value, str) else value
+    if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
+        raise TokenRefused("scope")
+    return scopes
+
+
+def _permissions(scopes: Iterable[str]) -> frozenset[str]:
+    """Those that are well formed: one that is not still narrows, to nothing."""
+    found: set[str] = set()
+    for scope in scopes:
+        try:
+            found |= Permissions.of([scope]).patterns
+        except BadPermission:
+            continue
+    return frozenset(found)

@@ -1,0 +1,90 @@
+"""Tickets: what an agent that exchanges no tokens is handed for one task. Of use to that agent alone, which has to prove who it is."""
+
+import secrets
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
+from sqlalchemy import Connection, Table, select
+
+from policies.cache import BoundedCache
+from policies.delegation.chain import Delegation
+from policies.tables import tickets as table
+
+TICKET = "Interlock-Ticket"  # the header that it travels in
+_PREFIX = "it_"
+_LENGTH = len(_PREFIX) + 43  # 256 bits in base64url
+_CACHED_SECONDS = 60.0
+T = TypeVar("T")
+
+
+class Batch(Protocol):
+    """The writer's transaction (gateway/storage/writer.py)."""
+
+    def add(self, table: Table, row: dict[str, Any]) -> None: ...
+
+    def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
+
+
+class Reader(Protocol):
+    """gateway/storage/database.py."""
+
+    async def read(self, work: Callable[[Connection], T]) -> T: ...
+
+
+class Ticket(Struct, frozen=True):
+    """Whom it was handed to, and what it stands for; whether that still holds is the grant's to say."""
+
+    agent: str
+    grant_id: str
+
+
+def new_ticket() -> str:
+    """A handle that says nothing and can't be guessed."""
+    return _PREFIX + secrets.token_urlsafe(32)
+
+
+def keep_ticket(batch: Batch, handle: str, delegation: Delegation, now_us: int) -> None:
+    """Keeps its hash beside the grant that it stands for, and forgets those whose time is over."""
+    tenant = delegation.principal.tenant
+    batch.run("DELETE FROM tickets WHERE tenant = ? AND not_after < ?", (tenant, now_us))
+    batch.add(
+        table,
+        {
+            "tenant": tenant,
+            "hash": _digest(handle),
+            "agent": delegation.actor,
+            "grant_id": delegation.grant_id,
+            "not_after": int(delegation.not_after * 1_000_000),
+        },
+    )
+
+
+class Tickets:
+    """Finds them. A row never changes, so what was read is remembered for a minute. `clock` counts seconds."""
+
+    def __init__(self, reader: Reader, clock: Callable[[], float]) -> None:
+        self._reader = reader
+        self._known: BoundedCache[tuple[str, str], Ticket] = BoundedCache(10_000, clock)
+
+    async def find(self, tenant: str, handle: str) -> Ticket | None:
+        """What the handle stands for in this tenant; None when nobody was handed it."""
+        if len(handle) != _LENGTH or not handle.startswith(_PREFIX):
+            return None
+        key = (tenant, _digest(handle))
+        ticket = self._known.get(key)
+        if ticket is None:
+            ticket = await self._reader.read(lambda connection: _load(connection, *key))
+            if ticket is not None:
+                self._known.put(key, ticket, _CACHED_SECONDS)
+        return ticket
+
+
+def _digest(handle: str) -> str:
+    return sha256(handle.encode()).hexdigest()
+
+
+def _load(connection: Connection, tenant: str, digest: str) -> Ticket | None:
+    row = connection.execute(select(table).where((table.c.tenant == tenant) & (table.c.hash == digest))).first()
+    return None if row is None else Ticket(row.agent, row.grant_id)

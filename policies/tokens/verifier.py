@@ -1,0 +1,165 @@
+"""Tokens become claims, or nothing: people's tokens of trusted issuers, development tokens, and our own hop tokens."""
+
+from collections.abc import Collection, Sequence
+from hashlib import sha256
+
+import structlog
+
+from policies.cache import BoundedCache
+from policies.delegation.principal import Principal
+from policies.ids import new_id
+from policies.keys.jwks import Fetch, RemoteKeySet
+from policies.keys.signing import SigningKeys
+from policies.keys.strict_jwt import (
+    ACCESS_TOKEN,
+    TOKEN_MAX,
+    TokenRefused,
+    UnverifiedToken,
+    one_audience,
+    read_unverified,
+    seconds,
+    verify_signature,
+)
+from policies.tokens.claims import (
+    DEVELOPMENT_ISSUER,
+    Claims,
+    Vouched,
+    development_claims,
+    external_claims,
+    hop_claims,
+    person_claims,
+    vouched_claims,
+)
+from policies.tokens.issuers import TrustedIssuer, audience_of, check_use, explained
+
+__all__ = ["DEVELOPMENT_ISSUER", "Claims", "Identity", "TokenRefused", "TrustedIssuer", "mint_user_token"]
+
+# What identity providers commonly send instead of RFC 9068's type. An ID token has it too: `check_use` tells them apart.
+_EXTERNAL_TYPES = ACCESS_TOKEN | {"jwt", ""}
+_ASSERTION_TYPES = frozenset({"oauth-id-jag+jwt", "application/oauth-id-jag+jwt"})  # never that of an access token
+_CACHE_PLACES = 10_000
+_CACHE_SECONDS = 60.0
+log = structlog.get_logger()
+
+
+class Identity:
+    """Verifies bearer tokens. Every failure is a TokenRefused: nothing falls through to a default person. The clock is that of `keys`."""
+
+    def __init__(
+        self, public_url: str, keys: SigningKeys, issuers: Sequence[TrustedIssuer], fetch: Fetch, development: bool = False
+    ) -> None:
+        """Raises ValueError for an issuer that is named twice, or as ourselves, or with the separator of owner keys."""
+        names = {trusted.issuer for trusted in issuers}
+        if len(names) != len(issuers) or names & {public_url, DEVELOPMENT_ISSUER, ""} or any("|" in name for name in names):
+            raise ValueError("issuers need different names, without |, that are not the gateway's or its development issuer's")
+        if any(len(trusted.tenants) > 1 and not trusted.tenant_claim for trusted in issuers):
+            raise ValueError("an issuer with several tenants needs a tenant_claim")
+        self._public_url = public_url
+        self._keys = keys
+        self._development = development
+        self._now = keys.now
+        self._issuers = {t.issuer: (t, RemoteKeySet(t.jwks_url, fetch, keys.now, t.algorithms)) for t in issuers}
+        self._cache: BoundedCache[bytes, Claims] = BoundedCache(_CACHE_PLACES, keys.now)
+
+    def cached(self, token: str, audiences: Collection[str]) -> Claims | None:
+        """The claims of a token that was verified in the last minute, for one of `audiences`; else None, and `verify` decides."""
+        if len(token) > TOKEN_MAX:
+            return None
+        claims = self._cache.get(_digest(token))
+        return claims if claims is not None and claims.audience in audiences else None
+
+    async def verify(self, token: str, audiences: Collection[str]) -> Claims:
+        """`audiences` are URIs of ours, of which the token has to name exactly one. Raises TokenRefused with a reason for the log."""
+        try:
+            claims = self.cached(token, audiences)
+            if claims is None:
+                claims = await self._read(read_unverified(token), audiences)
+                self._cache.put(_digest(token), claims, min(claims.expires - self._now(), _CACHE_SECONDS))
+        except TokenRefused:
+            raise
+        except Exception as error:  # the door of identities: whatever fails here, nobody comes in
+            log.exception("token_reading_failed")
+            raise TokenRefused("internal") from error
+        return claims
+
+    def issued(self, token: str, audience: str = "") -> Claims:
+        """What a token says that we gave an agent, for `audience` or whichever resource, and whether it has expired or not.
+
+        It opens nothing: it only points to a grant. Raises TokenRefused.
+        """
+        unverified = read_unverified(token)
+        if unverified.claims.get("iss") != self._public_url:
+            raise TokenRefused("issuer")
+        said = unverified.claims.get("aud")  # an agent's URL, however long
+        audiences = (audience,) if audience else (said,) if isinstance(said, str) else ()
+        return self._read_ours(unverified, audiences, min(self._now(), seconds(unverified.claims, "exp")))
+
+    def clear(self) -> None:
+        """Forgets every verified token: keys or issuers changed."""
+        self._cache.clear()
+
+    async def _read(self, unverified: UnverifiedToken, audiences: Collection[str]) -> Claims:
+        issuer = unverified.claims.get("iss")
+        if issuer == self._public_url:
+            return self._read_ours(unverified, audiences, self._now())
+        if issuer == DEVELOPMENT_ISSUER and self._development:
+            self._check_ours(unverified)
+            return development_claims(unverified.claims, audiences, self._now())
+        if not isinstance(issuer, str) or issuer not in self._issuers:
+            raise TokenRefused("issuer")
+        return await self._read_external(unverified, issuer, audiences)
+
+    async def vouched(self, assertion: str) -> Vouched:
+        """What an identity assertion (ID-JAG) for us says, of an issuer that may make them. Raises TokenRefused."""
+        unverified = read_unverified(assertion)
+        issuer = unverified.claims.get("iss")
+        trusted, keys = self._issuers.get(issuer, (None, None)) if isinstance(issuer, str) else (None, None)
+        if trusted is None or keys is None or not trusted.id_jag:
+            raise TokenRefused("issuer")
+        if unverified.typ not in _ASSERTION_TYPES:
+            raise TokenRefused("type")
+        verify_signature(unverified, await keys.find(unverified.kid))
+        one_audience(unverified.claims, (self._public_url,))
+        return vouched_claims(unverified.claims, trusted, self._now())
+
+    def _read_ours(self, unverified: UnverifiedToken, audiences: Collection[str], now: float) -> Claims:
+        self._check_ours(unverified)
+        read = hop_claims if "act" in unverified.claims else person_claims
+        return read(unverified.claims, audiences, now)
+
+    def _check_ours(self, unverified: UnverifiedToken) -> None:
+        if unverified.typ not in ACCESS_TOKEN:
+            raise TokenRefused("type")
+        verify_signature(unverified, self._keys.find(unverified.kid))
+
+    async def _read_external(self, unverified: UnverifiedToken, issuer: str, audiences: Collection[str]) -> Claims:
+        trusted, keys = self._issuers[issuer]
+        if unverified.typ not in _EXTERNAL_TYPES:
+            raise TokenRefused("type")
+        verify_signature(unverified, await keys.find(unverified.kid))
+        try:
+            check_use(unverified.typ, unverified.claims, trusted)
+            return external_claims(unverified.claims, trusted, self._external_audience(unverified, trusted, audiences), self._now())
+        except TokenRefused as refused:
+            raise TokenRefused(refused.reason, explained(refused.reason, unverified.claims, trusted, self._public_url)) from None
+
+    def _external_audience(self, unverified: UnverifiedToken, trusted: TrustedIssuer, audiences: Collection[str]) -> str:
+        """The one of `audiences` that the token is for. Where the issuer knows us by another name, that stands for our public URL."""
+        if self._public_url not in audiences:  # what is not a door of the gateway, takes no tokens of people
+            raise TokenRefused("audience")
+        ours = trusted.audience or self._public_url
+        accepted = [ours if audience == self._public_url else audience for audience in audiences]
+        named = audience_of(unverified.claims, accepted, trusted.other_audiences)
+        return self._public_url if named == ours else named
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def mint_user_token(keys: SigningKeys, person: Principal, audience: str, scope: str | None = None, ttl: int = 3600) -> str:
+    """A development token for `person` that lives for `ttl` seconds, at most a day; without `scope` it does not narrow."""
+    now = int(keys.now())
+    claims = {"iss": DEVELOPMENT_ISSUER, "sub": person.subject, "tid": person.tenant, "aud": audience}
+    narrowing = {} if scope is None else {"scope": scope}
+    return keys.sign({**claims, **narrowing, "iat": now, "exp": now + ttl, "jti": new_id("ut")}, "at+jwt")

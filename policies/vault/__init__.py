@@ -1,0 +1,1 @@
+"""The vault: secrets of upstreams, encrypted by wrapping keys."""

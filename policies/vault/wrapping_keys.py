@@ -1,0 +1,177 @@
+"""Keys that wrap the vault's keys (KEKs): the newest wraps, the others still open. From closed files, or set by the operator."""
+
+import base64
+import binascii
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import structlog
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from policies import strict_json
+from policies.keys.key_folder import KeyFolder, KeysUnusable, encode_base64url
+
+SIZE: Final = 32  # bytes of a key
+DISTINCT_MIN: Final = 16  # different bytes among them; 32 random ones have about 30
+KEPT: Final = 2  # the newest, and the one before, whose rows may just be on their way
+LOOK_EVERY: Final = 1.0  # seconds between two looks at the folder
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Kek:
+    """`id` is a fingerprint of the key; `created` counts microseconds since 1970, 0 where the operator set it."""
+
+    id: str
+    created: int
+    cipher: AESGCM = field(repr=False)
+
+
+def made(raw: bytes, created: int, where: str) -> Kek:
+    """Raises KeysUnusable for a key that somebody could guess."""
+    if len(raw) != SIZE:
+        raise KeysUnusable(f"{where}: a key of {SIZE} random bytes in base64 is needed, such as: openssl rand -base64 {SIZE}")
+    if len(set(raw)) < DISTINCT_MIN or all(32 <= byte < 127 for byte in raw):
+        raise KeysUnusable(f"{where}: this key was not made at random; make one with: openssl rand -base64 {SIZE}")
+    return Kek(sha256(b"interlock kek " + raw).hexdigest()[:16], created, AESGCM(raw))
+
+
+def decoded(text: str, where: str) -> bytes:
+    """Of base64, with either alphabet. Raises KeysUnusable."""
+    try:
+        return base64.b64decode(text.strip().replace("-", "+").replace("_", "/") + "=" * (-len(text.strip()) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise KeysUnusable(f"{where}: not base64; make a key with: openssl rand -base64 {SIZE}") from error
+
+
+def given_keys(places: Sequence[str], environment: Callable[[str], str]) -> list[Kek]:
+    """Those that the operator names: `env:NAME`, or the path of a file. Raises KeysUnusable."""
+    found = []
+    for place in places:
+        if place.startswith("env:"):
+            text = environment(place)
+            if not text:
+                raise KeysUnusable(f"vault.keys: the variable {place.removeprefix('env:')} is empty")
+        else:
+            text = _closed(Path(place)).decode(errors="replace")
+        found.append(made(decoded(text, f"vault.keys: {place}"), 0, f"vault.keys: {place}"))
+    return found
+
+
+def _closed(path: Path) -> bytes:
+    """What is in a file that nobody else may read. Raises KeysUnusable."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise KeysUnusable(f"{path}: others may read this key; run chmod 600 on it, or rotate: interlock keys rotate --vault")
+        return path.read_bytes()
+    except OSError as error:
+        raise KeysUnusable(f"{path}: {error.strerror}") from error
+
+
+class VaultKeys:
+    """With `given` those and no others; else the files of `folder`, the first of which is made here. `now` counts seconds since 1970."""
+
+    def __init__(self, folder: KeyFolder, given: Sequence[Kek] = (), now: Callable[[], float] = time.time) -> None:
+        """Raises KeysUnusable."""
+        self._folder = folder
+        self._given = tuple(given)
+        self._now = now
+        self._looked = now()
+        with self._folder.alone():
+            if not given and not self._files():
+                self._create()
+        self._ring = self._load()
+
+    @classmethod
+    def open(cls, home: Path, given: Sequence[Kek] = ()) -> "VaultKeys":
+        """Those under `home/keys/vault`. Raises KeysUnusable."""
+        return cls(KeyFolder(KeyFolder(home / "keys").path / "vault"), given)
+
+    @property
+    def active(self) -> Kek:
+        """The one that wraps."""
+        return self.all[0]
+
+    @property
+    def all(self) -> tuple[Kek, ...]:
+        """The one that wraps first."""
+        self._look()
+        return tuple(reversed(list(self._ring.values())))
+
+    def find(self, kek_id: str) -> Kek | None:
+        """A key that was just made elsewhere is looked for at once."""
+        found = self._ring.get(kek_id)
+        if found is None and not self._given:
+            self._ring = self._reloaded()
+            found = self._ring.get(kek_id)
+        return found
+
+    @property
+    def rotates(self) -> bool:
+        """Whether new keys are made here; else the operator makes them."""
+        return not self._given
+
+    def rotate(self) -> Kek:
+        """A new key that wraps from now on."""
+        with self._folder.alone():
+            self._create()
+            self._ring = self._load()
+        return self.active
+
+    def drop_old(self, in_use: set[str]) -> list[str]:
+        """Removes the files of keys before the last two, but none that a row is wrapped with; returns their ids."""
+        if self._given:
+            return []
+        with self._folder.alone():
+            old = [kek for kek in self._files()[:-KEPT] if kek.id not in in_use]
+            for kek in old:
+                (self._folder.path / f"{kek.id}.key").unlink()
+            self._ring = self._load()
+        return [kek.id for kek in old]
+
+    def _create(self) -> None:
+        raw = os.urandom(SIZE)
+        created = max([int(self._now() * 1e6), *(kek.created + 1 for kek in self._files())])  # the newest, whatever the clock says
+        self._folder.write(f"{made(raw, created, 'a new key').id}.key", {"created": created, "k": encode_base64url(raw)})
+
+    def _files(self) -> list[Kek]:
+        """The newest last."""
+        return sorted((_read(path) for path in self._folder.path.glob("*.key")), key=lambda kek: (kek.created, kek.id))
+
+    def _load(self) -> Mapping[str, Kek]:
+        """By id, the one that wraps last."""
+        stamp, keys = self._folder.stamp(), list(reversed(self._given)) or self._files()
+        if not keys:
+            raise KeysUnusable(f"{self._folder.path}: the vault's keys are gone")
+        self._stamp = stamp  # what could not be read is tried again
+        return {kek.id: kek for kek in keys}
+
+    def _reloaded(self) -> Mapping[str, Kek]:
+        try:
+            return self._load()
+        except (OSError, KeysUnusable) as error:
+            log.warning("vault_keys_not_reloaded", error=str(error))
+            return self._ring
+
+    def _look(self) -> None:
+        """Once a second: whether another process has made a key."""
+        now = self._now()
+        if self._given or 0 <= now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        if self._folder.stamp() != self._stamp:
+            self._ring = self._reloaded()
+
+
+def _read(path: Path) -> Kek:
+    raw = _closed(path)
+    try:
+        document = strict_json.parse(raw)
+        return made(decoded(str(document["k"]), str(path)), int(document["created"]), str(path))
+    except (ValueError, TypeError, LookupError) as error:
+        raise KeysUnusable(f"{path}: not a key that the gateway wrote; move it away") from error

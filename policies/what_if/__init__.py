@@ -1,0 +1,1 @@
+"""Policies tried out: sample calls, recorded decisions, and rehearsals of a change."""

@@ -1,0 +1,71 @@
+"""Rehearsals: what the authority would rule, tried with cases and without a gateway."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from policies.authority import Authority, Request
+from policies.callers import Supposed
+from policies.cedar.engine import PolicyEngine
+from policies.delegation.history import HIGHEST
+from policies.delegation.kills import Kills
+from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.rulings import Decision
+from policies.delegation.terms import ASKS, Terms
+from policies.environment import Surroundings
+from policies.ids import new_id
+from policies.what_if.cases import Case
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`problems`: in what the ruling is not what the case expects."""
+
+    case: Case
+    decision: Decision
+    problems: tuple[str, ...]
+
+    @property
+    def got(self) -> str:
+        return outcome(self.decision)
+
+
+def stage(engine: PolicyEngine, roles: Mapping[str, Sequence[str]]) -> Authority:
+    """An authority over these policies that knows nobody."""
+    permissions = {role: Permissions.of(texts) for role, texts in roles.items()}
+    around = Surroundings(
+        roles_now=lambda _issuer, _subject, vouched: tuple(vouched),
+        ceiling_now=lambda _tenant, _agent: ALL,
+        role_permissions=permissions,
+        new_id=new_id,
+        now=time.time,
+        fresh=lambda: True,
+        clearance_now=lambda _tenant, _agent: HIGHEST,
+        kills=Kills(),
+    )
+    return Authority(engine, around)
+
+
+def rehearse(authority: Authority, cases: Iterable[Case]) -> list[Result]:
+    """Each case by itself."""
+    results = []
+    for case in cases:
+        request = Request(case.act, case.principal.tenant, case.arguments, terms=Terms(history=case.history))
+        decision = authority.suppose(Supposed(case.principal, case.scope, case.path), request)
+        results.append(Result(case, decision, tuple(_problems(case, decision))))
+    return results
+
+
+def outcome(decision: Decision) -> str:
+    """allow | deny | ask."""
+    return "allow" if decision.allowed else "ask" if decision.reason_id == ASKS else "deny"
+
+
+def _problems(case: Case, decision: Decision) -> Iterable[str]:
+    if (got := outcome(decision)) != case.expect:
+        yield f"expected {case.expect}, got {got}"
+    if case.reason and decision.reason_id != case.reason:
+        yield f"expected reason {case.reason}, got {decision.reason_id}"
+    for name, wanted, found in (("policies", case.policies, decision.policies), ("missing", case.missing, decision.missing)):
+        if wanted is not None and set(wanted) != set(found):
+            yield f"expected {name} {', '.join(sorted(wanted)) or 'none'}, got {', '.join(sorted(found)) or 'none'}"

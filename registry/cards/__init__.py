@@ -1,0 +1,1 @@
+"""Cards: reading, signing and republishing them."""

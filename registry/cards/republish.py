@@ -1,0 +1,167 @@
+"""The card that the gateway publishes for an agent: our interface in place of the agent's, signed with our key."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import rfc8785
+
+from registry.cards.card import AgentCard, Family, Registration, Skill, visible
+from registry.cards.older_card import older, older_form, without_empty
+from registry.names import FRONT_DOOR
+
+EXAMPLES_MAX = 20
+URI_MAX = 256  # characters
+SKILL_SELECTION = "urn:interlock:a2a:skill-selection:1"
+RESUMPTION = "urn:interlock:a2a:resumption:1"
+IDEMPOTENCY = "urn:interlock:a2a:idempotency:1"
+EXTENSIONS = {  # what the gateway adds to every agent
+    SKILL_SELECTION: "message.metadata names a skill of the card, which permissions are checked for",
+    RESUMPTION: "Events carry their number, also as the SSE id; Last-Event-ID on SubscribeToTask takes a stream up again without loss",
+    IDEMPOTENCY: "A message sent again under the same Idempotency-Key is not sent twice",
+}
+
+
+class Signer(Protocol):
+    """policies/keys/signing.py."""
+
+    def sign_detached(self, header: Mapping[str, str], payload: bytes) -> tuple[str, str]:
+        """The protected header, with alg and kid added, and the signature, both base64url."""
+        ...
+
+
+def republished(
+    registration: Registration, public_url: str, signer: Signer, offered: Callable[[Skill], bool] | None = None, grpc: str = ""
+) -> dict[str, Any]:
+    """The signed card of one agent, as callers get it. The agent's own card stays as it came, for those who may see it.
+
+    `offered` leaves skills out, for a card that is made for one caller. `grpc`: `host:port` of the gateway, where it is on.
+    No member is empty, so that verifiers that drop empty members and those that keep them see the same bytes.
+    """
+    card = registration.card
+    if card is None:
+        raise ValueError(f"{registration.name} has no card")
+    permission = "agent:*" if registration.name == FRONT_DOOR else f"agent:{registration.name}"
+    if registration.family is Family.SERVER:
+        permission = f"tool:{registration.name}.*"
+    ours: dict[str, Any] = {
+        "name": card.name,
+        "description": card.description,
+        "version": card.version,
+        "supportedInterfaces": _interfaces(registration, public_url, grpc),
+        "capabilities": {
+            "streaming": True,
+            "pushNotifications": True,
+            "extendedAgentCard": True,
+            "extensions": [*_served(), *_extensions(card)],
+        },
+        "securitySchemes": {"bearer": {"httpAuthSecurityScheme": {"scheme": "Bearer"}}},
+        "securityRequirements": [{"schemes": {"bearer": {"list": [permission]}}}],
+        "defaultInputModes": list(card.input_modes) or ["text/plain"],
+        "defaultOutputModes": list(card.output_modes) or ["text/plain"],
+        "skills": _skills(registration, card, offered),
+        **_provider(card),
+    }
+    return signed(ours, public_url, signer)
+
+
+def _interfaces(registration: Registration, public_url: str, grpc: str) -> list[dict[str, Any]]:
+    """A2A 1.0 s4.4.6. Over gRPC all agents are at one address, and told apart by their tenant."""
+    url = f"{public_url}/agents/{registration.name}"
+    http = [{"url": url, "protocolBinding": binding, "protocolVersion": "1.0"} for binding in ("JSONRPC", "HTTP+JSON")]
+    return [*http, {"url": grpc, "protocolBinding": "GRPC", "protocolVersion": "1.0", "tenant": registration.name}] if grpc else http
+
+
+def union(registration: Registration, card: Mapping[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
+    """A published card with the members of A2A 0.3 beside those of 1.0, for clients that do not say which version they speak.
+
+    It has three signatures, since verifiers differ in what they read: over all of its members (A2A 1.0 s8.4.3), over those of 1.0, which
+    libraries of 1.0 read, and over those of 0.3, which the SDK of 0.3 reads.
+
+    Clients of 0.3 fetch an extended card wherever they are told of one, so they are where the agent itself has one.
+    """
+    document: Mapping[str, Any] = registration.card.document if registration.card else {}
+    extended = bool(document.get("supportsAuthenticatedExtendedCard") or document.get("capabilities", {}).get("extendedAgentCard"))
+    offered = card["supportedInterfaces"]
+    ours = {name: value for name, value in card.items() if name != "signatures"}
+    newer = {**ours, "supportedInterfaces": [*offered, *({**each, "protocolVersion": "0.3"} for each in offered)]}
+    both = {**newer, **older(card, extended)}
+    forms = dict.fromkeys((rfc8785.dumps(both), rfc8785.dumps(without_empty(newer)), older_form(both)))
+    return {**both, "signatures": [_signature(form, public_url, signer) for form in forms]}
+
+
+def signed_for_both(card: Mapping[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
+    """A published card with one more signature, over what a client of 0.3 is given of it: `card` with the members of `older`."""
+    form = older_form({**card, **older(card)})
+    return {**card, "signatures": [*card["signatures"], _signature(form, public_url, signer)]}
+
+
+def signed(card: dict[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
+    """A2A 1.0 s8.4: a JWS over the RFC 8785 form of the card without its signatures."""
+    forms = dict.fromkeys((rfc8785.dumps(card), rfc8785.dumps(without_empty(card))))  # two where an extension's params are empty somewhere
+    return {**card, "signatures": [_signature(form, public_url, signer) for form in forms]}
+
+
+def _signature(form: bytes, public_url: str, signer: Signer) -> dict[str, str]:
+    protected, signature = signer.sign_detached({"typ": "JOSE", "jku": f"{public_url}/.well-known/jwks.json"}, form)
+    return {"protected": protected, "signature": signature}
+
+
+def _skills(registration: Registration, card: AgentCard, offered: Callable[[Skill], bool] | None) -> list[dict[str, Any]]:
+    if not card.skills:
+        only = Skill(registration.name, card.name, card.description)
+        return [_skill(only, {}, registration.kind)]
+    originals = {entry["id"]: entry for entry in card.document.get("skills", ())}
+    shown = [skill for skill in card.skills if offered is None or offered(skill)]
+    return [_skill(skill, originals.get(skill.id, {}), registration.kind) for skill in shown]
+
+
+def _skill(skill: Skill, original: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    ours: dict[str, Any] = {
+        "id": skill.id,
+        "name": skill.name,
+        "description": skill.description or skill.name,
+        "tags": list(skill.tags) or [kind],
+    }
+    for key in ("examples", "inputModes", "outputModes"):
+        texts = original.get(key)
+        if isinstance(texts, list) and texts and all(isinstance(text, str) and text for text in texts):
+            ours[key] = [visible(text) for text in texts[:EXAMPLES_MAX]]
+    return ours
+
+
+def _served() -> Iterator[dict[str, Any]]:
+    for uri, description in EXTENSIONS.items():
+        yield {"uri": uri, "description": description}
+
+
+def _extensions(card: AgentCard) -> Iterator[dict[str, Any]]:
+    """What the agent itself declares (A2A 1.0 s4.4.4): messages reach it through us, and so do its extensions."""
+    for each in card.document.get("capabilities", {}).get("extensions", ()):
+        uri = each.get("uri") if isinstance(each, dict) else None
+        if not isinstance(uri, str) or not (uri.isprintable() and 0 < len(uri) <= URI_MAX) or uri in EXTENSIONS:
+            continue
+        ours: dict[str, Any] = {"uri": uri}
+        if isinstance(each.get("description"), str) and (description := visible(each["description"])):
+            ours["description"] = description
+        if each.get("required") is True:
+            ours["required"] = True
+        if isinstance(each.get("params"), dict) and each["params"] and _signable(each["params"]):
+            ours["params"] = each["params"]
+        yield ours
+
+
+def _signable(value: Any) -> bool:
+    """RFC 8785 knows no numbers that JavaScript has not."""
+    try:
+        return bool(rfc8785.dumps(value))
+    except rfc8785.CanonicalizationError:
+        return False
+
+
+def _provider(card: AgentCard) -> dict[str, Any]:
+    provider = card.document.get("provider")
+    if isinstance(provider, dict):
+        organization, url = provider.get("organization"), provider.get("url")
+        if isinstance(organization, str) and isinstance(url, str) and organization and url:
+            return {"provider": {"organization": organization, "url": url}}
+    return {}

@@ -1,0 +1,31 @@
+"""The card of an MCP server, for those who speak A2A: in public how to call it, for a caller each tool as a skill."""
+
+from dataclasses import replace
+from typing import Any
+
+from registry.cards.card import AgentCard, Registration, Skill, visible
+
+HOW = 'Calls one tool. Send one data part {"tool": "name", "arguments": {…}}, or one text: tool: name {…}'
+MODES = ("application/json", "text/plain")
+
+
+def as_agent(server: Registration, with_tools: bool = False) -> Registration:
+    """The server with a card. What tools it has is only for those who may call them, so no public card names any."""
+    skills = [_skill(tool.name, tool.definition) for tool in server.tools] if with_tools else [Skill("call-tool", "Call a tool", HOW)]
+    card = AgentCard(
+        name=server.name,
+        description=f"The MCP server {server.name}. {HOW}",
+        version="1.0.0",
+        interfaces=(),
+        skills=tuple(skills),
+        streaming=False,
+        push_notifications=False,
+        input_modes=MODES,
+        output_modes=MODES,
+    )
+    return replace(server, card=card)
+
+
+def _skill(name: str, definition: Any) -> Skill:
+    title, description = definition.get("title"), definition.get("description")
+    return Skill(name, visible(title) if isinstance(title, str) and title else name, visible(description) if description else "", ("tool",))

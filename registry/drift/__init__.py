@@ -1,0 +1,1 @@
+"""Changes of cards and tools after approval: comparison, pins, renewal, suspicious texts."""

@@ -1,0 +1,43 @@
+"""What in a card's or tool's texts is made for a model to obey and for a person to overlook."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from registry.cards.card import HIDDEN
+
+FOUND_MAX = 50
+LONG = 5_000  # characters; a description of honest length is shorter
+_ORDERS = re.compile(
+    r"<\s*+(?:/\s*+)?(?:important|system|secret|instructions?|assistant|admin)\b|\bignore (?:all |any )?(?:previous|prior|above)\b"
+    r"|\bdo not (?:tell|mention|show|reveal)\b|\bbefore (?:using|calling) (?:this|any)\b",
+    re.IGNORECASE,
+)
+
+
+def suspicions(document: Any, longest: int | None = LONG) -> list[str]:
+    """One sentence for each text that deserves a second look, beginning with its path. `longest`: None where length is no sign."""
+    found: list[str] = []
+    for path, text in _texts(document, ""):
+        if HIDDEN.search(text):
+            found.append(f"{path} has characters that nobody sees")
+        if _ORDERS.search(text):
+            found.append(f"{path} speaks to a model rather than to a person")
+        if longest is not None and len(text) > longest:
+            found.append(f"{path} is {len(text)} characters long")
+        if len(found) >= FOUND_MAX:
+            break
+    return found[:FOUND_MAX]
+
+
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Signatures aside, which are no prose."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, list):
+        for number, entry in enumerate(value):
+            yield from _texts(entry, f"{path}[{number}]")
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            if path or key != "signatures":
+                yield from _texts(member, f"{path}.{key}" if path else str(key))

@@ -1,0 +1,1 @@
+"""Health of agents and servers: checks, and which do not answer now."""

@@ -1,0 +1,1 @@
+"""Virtual servers: which tools of which servers they show, and how."""

@@ -1,0 +1,116 @@
+"""What a virtual server shows: tools, prompts and resources of several servers, and agents, some under other names."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from registry.virtual.tool_overrides import BadOverride, Override
+
+ITEMS_MAX = 1000
+_ALIAS = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_TOOL = re.compile(r"\*|[a-z0-9-]{1,64}(?:\.[^\x00-\x1f\x7f]{1,128}|/[^\x00-\x1f\x7f]{1,128})?")
+_PROMPT = re.compile(r"\*|[a-z0-9-]{1,64}\.[^\x00-\x1f\x7f]{1,128}")
+_RESOURCE = re.compile(r"\*|[a-z0-9-]{1,64}(?:\+[!-~]{1,2048})?")
+
+
+class BadSelection(ValueError):
+    """`field` is a path such as `tools[0]`; the message is safe to show."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """`tools`: `crm.search`, `crm.*`, agents as `sales` and `sales/quote`. `prompts`: `crm.greeting`, `crm.*`. `resources`: `crm`,
+    `crm+note://*`. `*` alone is everything. `aliases`: another name -> `crm.search`. `search`: two tools that find all others.
+    `overrides`: `crm.search` -> how it is shown here.
+    """
+
+    description: str = ""
+    tools: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    search: bool = False
+    overrides: Mapping[str, Override] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """Reads the form that `document` gives. Raises BadSelection."""
+        made = cls(
+            str(document.get("description", "")),
+            _checked("tools", document.get("tools", ()), _TOOL),
+            _checked("prompts", document.get("prompts", ()), _PROMPT),
+            _checked("resources", document.get("resources", ()), _RESOURCE),
+            dict(document.get("aliases", {})),
+            document.get("mode", "all") == "search",
+            _overrides(document.get("overrides", {})),
+        )
+        for alias, target in made.aliases.items():
+            if not _ALIAS.fullmatch(alias):
+                raise BadSelection("aliases", "are 1 to 64 characters of A-Z, a-z, 0-9, _, . and -")
+            if "*" in target or not _TOOL.fullmatch(target):
+                raise BadSelection(f"aliases.{alias}", "must name one tool, prompt or agent, as crm.search or sales")
+        if len(set(made.aliases.values())) < len(made.aliases):
+            raise BadSelection("aliases", "give one thing two names")
+        if not (made.tools or made.prompts or made.resources):
+            raise BadSelection("tools", "prompts or resources are needed")
+        return made
+
+    def document(self) -> dict[str, Any]:
+        """The form that `of` reads."""
+        lists = {"tools": list(self.tools), "prompts": list(self.prompts), "resources": list(self.resources)}
+        said = {"description": self.description, **lists, "aliases": dict(self.aliases), "mode": "search" if self.search else "all"}
+        overrides = {name: each.document() for name, each in self.overrides.items()}
+        return said | ({"overrides": overrides} if overrides else {})
+
+    def has_tool(self, name: str) -> bool:
+        """`crm.search`, `sales` or `sales/quote`; an agent comes with all of its skills."""
+        owner, slash, _ = name.partition("/")
+        return _any(self.tools, name) or bool(slash and "." not in owner and owner in self.tools)
+
+    def has_prompt(self, name: str) -> bool:
+        return _any(self.prompts, name)
+
+    def has_resource(self, server: str, uri: str) -> bool:
+        """A template by its text."""
+        return server in self.resources or _any(self.resources, f"{server}+{uri}")
+
+    def touches(self, name: str) -> bool:
+        """Whether anything of this agent or server may be in it."""
+        return any(re.split(r"[.+/]", each, maxsplit=1)[0] in ("*", name) for each in (*self.tools, *self.prompts, *self.resources))
+
+    def alias_of(self, name: str) -> str | None:
+        return next((alias for alias, target in self.aliases.items() if target == name), None)
+
+
+def _overrides(given: Any) -> dict[str, Override]:
+    """Raises BadSelection."""
+    if not isinstance(given, Mapping) or len(given) > ITEMS_MAX:
+        raise BadSelection("overrides", f"must be a mapping of at most {ITEMS_MAX} tools")
+    found = {}
+    for name, each in given.items():
+        if not isinstance(name, str) or "*" in name or not _TOOL.fullmatch(name):
+            raise BadSelection("overrides", "must name single tools or agents, as crm.search or sales")
+        try:
+            found[name] = Override.of(each)
+        except BadOverride as error:
+            raise BadSelection(f"overrides.{name}{'.' if error.field else ''}{error.field}", error.problem) from error
+    return found
+
+
+def _any(patterns: Iterable[str], name: str) -> bool:
+    return any(pattern == name or (pattern.endswith("*") and name.startswith(pattern[:-1])) for pattern in patterns)
+
+
+def _checked(field: str, given: Any, form: re.Pattern[str]) -> tuple[str, ...]:
+    if not isinstance(given, list | tuple) or len(given) > ITEMS_MAX:
+        raise BadSelection(field, f"must be a list of at most {ITEMS_MAX} texts")
+    for index, text in enumerate(given):
+        if not isinstance(text, str) or not form.fullmatch(text):
+            raise BadSelection(f"{field}[{index}]", "names nothing that can be selected")
+    return tuple(given)

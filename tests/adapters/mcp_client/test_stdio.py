@@ -1,0 +1,226 @@
+"""Claims about commands as MCP servers: one process, nothing of our environment, started again when it died."""
+
+import asyncio
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from adapters.contract import Call, Failure, UpstreamFault
+from adapters.mcp_client.duplex.process import HUNG, SAID_LINES, SAID_MAX, ErrorOutput
+from adapters.mcp_client.pool import McpPool
+from adapters.mcp_client.stdio import Command, StdioServers
+from adapters.mcp_client.wire.messages import McpRefused
+from adapters.tool_servers import McpTools
+from adapters.upstream.egress import Egress
+from gateway.calls.limits.pausable_timeout import patient
+from tests.adapters.mcp_client.test_pool import call_of, request_of, text
+from tests.fakes import stdio_server
+from tests.fakes.clock import Clock
+from tests.fakes.peers import ScriptedPeer
+
+PROGRAM = str(Path(stdio_server.__file__).resolve())
+HANGS = "import time; time.sleep(60)"
+
+
+@pytest.fixture
+async def tools() -> AsyncIterator[McpTools]:
+    commands = {
+        "tools": Command(sys.executable, (PROGRAM,), {"TOKEN": "t-1"}),
+        "missing": Command("/nowhere/at/all"),
+        "hangs": Command(sys.executable, ("-c", HANGS)),
+        "ends": Command(sys.executable, ("-c", "print('hello')")),
+    }
+    tools = McpTools(McpPool(Egress(), time.monotonic), StdioServers(commands, time.monotonic))
+    yield tools
+    await tools.close()
+
+
+def stdio_call(name: str = "tools", user: str = "alice", seconds: float = 20.0, timeout: float | None = None) -> Call:
+    """`timeout`: the server's own, of its registration."""
+    call = call_of("stdio:", "", user, seconds)
+    upstream = {} if timeout is None else {"timeout": timeout}
+    return replace(call, target=dataclasses.replace(call.target, name=name, upstream=upstream))
+
+
+async def test_a_command_is_called_like_any_server_and_is_one_process(tools: McpTools) -> None:
+    found = await tools.probe("tools", "stdio:", {})
+    assert {tool["name"] for tool in found.tools} == {"echo", "environment", "process", "fail", "die", "hang", "dawdle"}
+    for modern in (True, False):
+        answers = await asyncio.gather(*(tools.call(stdio_call(), request_of("echo", modern, 1, text=str(n))) for n in range(5)))
+        assert [text(answer.result) for answer in answers] == ["0", "1", "2", "3", "4"]
+        assert [("resultType" in json.loads(answer.result)) for answer in answers] == [modern] * 5
+    pids = {text((await tools.call(stdio_call(user=user), request_of("process"))).result) for user in ("alice", "bob")}
+    assert len(pids) == 1
+    assert json.loads((await tools.call(stdio_call(), request_of("fail"))).result)["isError"] is True
+    with pytest.raises(McpRefused):
+        await tools.call(stdio_call(), dataclasses.replace(request_of("echo"), params=b'{"arguments": []}'))
+
+
+async def test_a_command_gets_only_the_environment_that_is_listed(tools: McpTools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERLOCK_SECRET", "ours")
+    seen: dict[str, Any] = json.loads(text((await tools.call(stdio_call(), request_of("environment"))).result))
+    assert seen.pop("TOKEN") == "t-1"
+    assert not set(seen) - {"LC_CTYPE"}  # Python sets this one itself
+
+
+async def test_a_command_that_died_is_started_again(tools: McpTools) -> None:
+    before = text((await tools.call(stdio_call(), request_of("process"))).result)
+    with pytest.raises(UpstreamFault, match="ended"):
+        await tools.call(stdio_call(), request_of("die"))
+    assert text((await tools.call(stdio_call(), request_of("process"))).result) != before
+
+
+async def process_of(tools: McpTools) -> str:
+    return text((await tools.call(stdio_call(), request_of("process"))).result)
+
+
+async def test_a_process_that_is_silent_for_its_servers_timeout_is_started_again(tools: McpTools) -> None:
+    before = await process_of(tools)
+    with pytest.raises(UpstreamFault, match="in time"):
+        await tools.call(stdio_call(seconds=0.3, timeout=0.3), request_of("hang"))
+    assert await process_of(tools) != before
+
+
+async def test_a_call_behind_a_hung_one_fails_as_soon_as_the_process_is_ended(tools: McpTools) -> None:
+    await process_of(tools)
+    hung = asyncio.create_task(tools.call(stdio_call(seconds=0.3, timeout=0.3), request_of("hang")))
+    behind = asyncio.create_task(tools.call(stdio_call(), request_of("hang")))
+    first, second = await asyncio.gather(hung, behind, return_exceptions=True)
+    assert isinstance(first, UpstreamFault) and isinstance(second, UpstreamFault)
+    assert (first.failure, second.failure, second.public) == (Failure.LATE, Failure.LATE, HUNG)
+
+
+async def test_a_hung_process_is_ended_too_where_the_client_can_be_asked(tools: McpTools) -> None:
+    before, request = await process_of(tools), request_of("hang")
+    with pytest.raises(UpstreamFault, match="in time"):
+        await patient(tools.call, stdio_call(seconds=0.3, timeout=0.3), request, ScriptedPeer())
+    assert await process_of(tools) != before
+
+
+async def test_a_caller_in_a_hurry_ends_nobodys_process(tools: McpTools) -> None:
+    before = await process_of(tools)
+    with pytest.raises(UpstreamFault, match="in time"):
+        await tools.call(stdio_call(seconds=0.2, timeout=20), request_of("hang", seconds=0.4))
+    assert await process_of(tools) == before
+
+
+async def test_a_slow_tool_does_not_end_a_process_that_answers_others(tools: McpTools) -> None:
+    before = await process_of(tools)
+    slow = asyncio.create_task(tools.call(stdio_call(seconds=0.5, timeout=0.5), request_of("dawdle")))
+    assert await asyncio.create_task(process_of(tools)) == before
+    with pytest.raises(UpstreamFault, match="in time"):
+        await slow
+    assert await process_of(tools) == before
+
+
+@pytest.mark.parametrize("name", ["missing", "ends", "unknown"])
+async def test_a_command_that_cannot_run_is_a_fault(tools: McpTools, name: str) -> None:
+    with pytest.raises(UpstreamFault):
+        await tools.call(stdio_call(name), request_of("echo", text="x"))
+
+
+async def test_a_command_that_hangs_fails_the_call_in_time(tools: McpTools) -> None:
+    with pytest.raises(UpstreamFault, match="in time"):
+        await tools.call(stdio_call("hangs", seconds=0.3), request_of("echo", text="x"))
+
+
+async def test_a_command_that_keeps_failing_is_not_started_at_every_call() -> None:
+    clock = Clock()
+    servers = StdioServers({"missing": Command("/nowhere/at/all")}, clock)
+    starts = []
+    for _ in range(6):
+        with pytest.raises(UpstreamFault) as fault:
+            await servers.call(replace(stdio_call("missing"), deadline=clock.now + 5), request_of("echo", text="x"))
+        starts.append("keeps failing" not in str(fault.value))
+    assert starts == [True, True, False, False, False, False]
+    clock.now += 61
+    with pytest.raises(UpstreamFault, match="does not start"):
+        await servers.call(replace(stdio_call("missing"), deadline=clock.now + 5), request_of("echo", text="x"))
+    await servers.close()
+
+
+SPEAKS = """
+import json, sys
+print("ready with t0p-secret", file=sys.stderr, flush=True)
+declared = {}
+for line in sys.stdin:
+    request = json.loads(line)
+    method, params = request.get("method"), request.get("params") or {}
+    if "id" not in request:
+        continue
+    reply = {"jsonrpc": "2.0", "id": request["id"]}
+    if method == "initialize":
+        declared = params["capabilities"]
+        info = {"name": "s", "version": "1"}
+        reply["result"] = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": info, "instructions": "Be brief."}
+    elif method == "server/discover" and "modern" in sys.argv:
+        reply["result"] = {"supportedVersions": ["2026-07-28"], "capabilities": {}, "resultType": "complete"}
+    elif method == "tools/list":
+        names = ["always"] + (["asks"] if "elicitation" in declared and "conditional" in sys.argv else [])
+        reply["result"] = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]}
+    else:
+        reply["error"] = {"code": -32601, "message": "no"}
+    print(json.dumps(reply), flush=True)
+"""
+
+
+@pytest.mark.parametrize(("arguments", "names", "processes"), [(("conditional",), ["always", "asks"], 2), ((), ["always"], 1)])
+async def test_a_command_is_looked_at_as_a_client_sees_it_that_can_be_asked(
+    arguments: tuple[str, ...], names: list[str], processes: int
+) -> None:
+    servers = StdioServers({"s": Command(sys.executable, ("-c", SPEAKS, *arguments))}, time.monotonic)
+    for _ in range(2):
+        found = await servers.probe("s")
+        assert [tool["name"] for tool in found.tools] == names and found.instructions == "Be brief."
+        assert len(servers._processes) == processes
+    await servers.close()
+
+
+@pytest.mark.parametrize(("initialize", "era"), [(False, "modern"), (True, "legacy")])
+async def test_the_operator_may_say_that_a_command_speaks_the_initialize_era(initialize: bool, era: str) -> None:
+    command = Command(sys.executable, ("-c", SPEAKS, "modern"), initialize=initialize)
+    servers = StdioServers({"s": command}, time.monotonic)
+    assert (await servers.probe("s")).era == era
+    await servers.close()
+
+
+async def test_operators_see_what_a_command_writes_to_its_standard_error_without_its_secrets() -> None:
+    secret = Command(sys.executable, ("-c", SPEAKS), {"KEY": "t0p-secret"}, secrets=("t0p-secret",))
+    servers = StdioServers({"s": secret}, time.monotonic)
+    await servers.probe("s")
+    assert servers.said("s") == ["ready with ***"] and servers.said("other") == []
+    await servers.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("no-such-program", "no program no-such-program on the PATH"), (sys.executable, "SyntaxError")]
+)
+async def test_a_command_that_does_not_start_says_why(command: str, words: str) -> None:
+    servers = StdioServers({"s": Command(command, ("-c", "syntax error"), {"PATH": "/usr/bin"})}, time.monotonic)
+    with pytest.raises(UpstreamFault) as fault:
+        await servers.probe("s")
+    assert words in " ".join(servers.said("s")) and words in fault.value.detail + " ".join(servers.said("s"))
+    await servers.close()
+
+
+def test_standard_error_is_kept_within_bounds() -> None:
+    output = ErrorOutput(("s3cret-value",))
+    output.take(b"x" * 1_000_000)
+    output.take(b"\n" + b"".join(b"line %d\n" % number for number in range(1000)) + b"half \x1b[31m s3cret-value")
+    assert output.lines[-2:] == ["line 999", "half  [31m ***"] and len(output.lines) <= SAID_LINES + 1
+    assert all(len(line) <= SAID_MAX for line in output.lines)
+
+
+async def test_without_commands_a_registration_for_one_runs_nothing() -> None:  # attack REG-07
+    tools = McpTools(McpPool(Egress(), time.monotonic))
+    with pytest.raises(UpstreamFault):
+        await tools.call(stdio_call(), request_of("echo", text="x"))
+    with pytest.raises(UpstreamFault):
+        await tools.probe("tools", "stdio:", {})

@@ -1,0 +1,59 @@
+"""The text of an OpenAPI document, JSON or YAML, becomes the same value."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.contract import UpstreamFault
+from adapters.openapi.text import DOCUMENT_MAX, YAML_MAX, parsed
+
+texts = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "Zs")), max_size=12)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(values)
+def test_yaml_says_what_json_says(value: Any) -> None:
+    """JSON strings in YAML are quoted where YAML 1.2 would read them as anything else."""
+    assert parsed(yaml.safe_dump({"a": value}, default_style='"' if isinstance(value, str) else None).encode()) == {"a": value}
+    assert parsed(json.dumps({"a": value}).encode()) == {"a": value}
+
+
+def test_keys_and_words_are_those_of_yaml_1_2() -> None:
+    text = b"200: {on: off}\nno: yes\ndate: 2020-01-01\nnone: ~\ntrue: True\nquoted: 'true'\ntagged: !!str 1\n"
+    expected = {"200": {"on": "off"}, "no": "yes", "date": "2020-01-01", "none": None, "true": True, "quoted": "true", "tagged": "1"}
+    assert parsed(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"a: 1\na: 2\n",
+        b"a: &a [x]\nb: *a\n",
+        b"a: !!python/object/apply:os.system ['true']\n",
+        b"? [a]\n: b\n",
+        b"--- {}\n--- {}\n",
+        b"a: " + b"[" * 70 + b"]" * 70,
+        b"a: 1e999\n",
+        b"a: [\n",
+        b"\xff\xfe\x00",
+    ],
+)
+def test_what_json_has_no_word_for_is_refused(text: bytes) -> None:  # attack PRO-12
+    with pytest.raises(UpstreamFault):
+        parsed(text)
+
+
+def test_documents_of_32_megabytes_are_read() -> None:
+    assert DOCUMENT_MAX == 32 << 20
+    filler = "x" * (DOCUMENT_MAX - 20)
+    assert parsed(b'{"a": "%s"}' % filler.encode())["a"] == filler
+    if YAML_MAX == DOCUMENT_MAX:  # PyYAML has libyaml
+        assert parsed(b"a: %s" % filler.encode())["a"] == filler

@@ -1,0 +1,64 @@
+"""A webhook that comes with a message: kept with the task, told of all that becomes of it."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from adapters.a2a_client.wire.v1 import BadMessage
+from adapters.task import Message, Part, PushConfig, Role
+from gateway.calls.authorizer import Refused, Trail
+from gateway.calls.broker import Sending
+from gateway.storage.tables import push_configs, tasks
+from gateway.tasks.turns.store import Turned
+from tests.fakes.a2a_agents import serving
+from tests.fakes.house import CallbackAgent, House
+from tests.fakes.waiting import until
+from tests.fakes.webhook import Webhook
+
+
+async def sent(home: House, url: str, user: str = "alice", version: str = "1.0", **config: Any) -> Turned:
+    gateway = home.gateway
+    caller = await gateway.callers.admit(home.token(user), (home.url,))
+    webhook = await gateway.push.vetted(PushConfig(url=url, **config), version)
+    message = Message(message_id="m1", role=Role.USER, parts=(Part(text="hi"),))
+    return await gateway.broker.send(caller, Sending("echo", message, Trail(), webhook=webhook))
+
+
+async def count(home: House, table: Any) -> int:
+    return await home.gateway.database.read(lambda connection: connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+@pytest.fixture
+async def echo(home: House) -> House:
+    await home.agent(CallbackAgent("echo"))
+    return home
+
+
+async def test_a_webhook_is_told_of_a_task_from_its_opening_on(echo: House) -> None:
+    hook = Webhook()
+    async with serving(hook) as url:
+        turned = await sent(echo, url, token="t0ken")
+        await until(lambda: len(hook.got) == 3, every=0.01)
+    assert hook.told == ["submitted", "echo got: hi", "completed"]
+    assert {notified.headers["x-a2a-notification-token"] for notified in hook.got} == {"t0ken"}
+    [config] = await echo.gateway.push.list(turned.row.owner, turned.row)
+    assert config.task_id == turned.row.id
+
+
+async def test_what_may_not_be_done_leaves_no_webhook(echo: House) -> None:
+    with pytest.raises(Refused):
+        await sent(echo, "http://127.0.0.1:9001/", user="nora")
+    with pytest.raises(BadMessage):
+        await sent(echo, "http://127.0.0.1:9001/", task_id="another")
+    assert await count(echo, push_configs) == await count(echo, tasks) == 0
+
+
+async def test_who_asks_in_0_3_is_told_in_0_3(echo: House) -> None:
+    hook = Webhook()
+    async with serving(hook) as url:
+        await sent(echo, url, version="0.3")
+        await until(lambda: len(hook.got) == 3, every=0.01)
+    assert [notified.json["status"]["state"] for notified in hook.got] == ["submitted", "submitted", "completed"]
+    assert all(notified.json["kind"] == "task" for notified in hook.got)
+    assert hook.got[-1].json["artifacts"][0]["parts"] == [{"kind": "text", "text": "echo got: hi"}]

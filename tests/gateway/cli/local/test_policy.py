@@ -1,0 +1,110 @@
+"""interlock policy: what is said of a folder before a gateway loads it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli.main import app
+from gateway.storage.database import Database, bump, engine_for
+from gateway.storage.migrations.run import upgrade
+from policies.ids import new_id, now_us
+from registry.cards.card import Family, Status, Tool
+from registry.rows import Candidate
+from registry.store import Registry
+from tests.fakes.gateway_api import GatewayApi
+from tests.gateway.cli.conftest import CommandLine
+
+BUY = {"type": "object", "properties": {"quantity": {"type": "integer"}}, "required": ["quantity"]}
+LIMIT = 'forbid(principal, action == Action::"shop.buy", resource) when { context.input.%s > 3 };'
+
+
+@pytest.fixture
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INTERLOCK_HOME", str(tmp_path / "home"))
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "interlock.yaml").write_text("policies: policies\n")
+    return tmp_path
+
+
+async def registered(folder: Path) -> None:
+    """A database in which a server offers shop.buy."""
+    (folder / "home").mkdir()
+    database = Database(engine_for(f"sqlite:///{folder}/home/interlock.db"))
+    upgrade(database.engine)
+    database.start()
+    registry = Registry(database, lambda batch: bump(batch, "registry"), new_id, now_us, lambda _batch, _record: None)
+    given = {"tenant": "default", "name": "shop", "family": Family.SERVER, "kind": "mcp", "url": "http://127.0.0.1:1/mcp"}
+    tools = (Tool("buy", {"name": "buy", "inputSchema": BUY}),)
+    await registry.add(Candidate(**given, owner="operator", status=Status.ACTIVE, ceiling=("*",), facts={}, tools=tools))
+    database.close()
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["policy", *arguments])
+    return result.exit_code, result.output
+
+
+async def test_check_holds_policies_to_the_tools_in_the_gateways_database(at_home: Path) -> None:
+    (at_home / "policies" / "ours.cedar").write_text(LIMIT % "quantty")
+    assert run("check")[0] == 0  # nobody knows yet what there will be
+    await registered(at_home)
+    code, said = run("check")
+    assert code == 1 and "ours.cedar:1" in said and "did you mean 'quantity'" in said
+    (at_home / "policies" / "ours.cedar").write_text(LIMIT % "quantity")
+    code, said = run("check", "--json")
+    assert code == 0 and json.loads(said)["doubts"] == []
+
+
+async def test_the_schema_has_the_arguments_of_registered_tools(at_home: Path) -> None:
+    assert "entity User" in run("schema")[1]
+    await registered(at_home)
+    assert "quantity: __cedar::Long" in run("schema")[1]
+
+
+async def test_cases_are_a_table_and_a_failed_one_is_an_exit_code(at_home: Path) -> None:
+    case = "{name: alice sells, who: alice, act: 'tool:shop.buy', expect: %s}"
+    code, said = run("test")
+    assert code == 1 and said.count("no cases") == 1 and ".test.yaml" in said  # none is no success
+    (at_home / "policies" / "shop.test.yaml").write_text(f"cases: [{case % 'allow'}]")
+    code, said = run("test")
+    assert code == 0 and "alice sells" in said and "role:member" in said
+    (at_home / "other.yaml").write_text(f"cases: [{case % 'allow'}, {case % 'deny'}]")
+    code, said = run("test", "other.yaml")
+    assert code == 1 and "1 of 2 cases failed" in said and "expected deny, got allow" in said
+    result = CliRunner().invoke(app, ["policy", "test", "other.yaml", "--json"])
+    told = json.loads(result.stdout)
+    assert result.exit_code == 1 and [one["ok"] for one in told["cases"]] == [True, False] and not told["ok"]
+    assert run("test", "nowhere.yaml")[0] == 1
+    (at_home / "policies" / "ours.cedar").write_text("permit(")
+    assert "ours.cedar:1" in run("test")[1]
+
+
+def test_what_if_sends_the_folder_and_shows_what_would_change(interlock: CommandLine, api: GatewayApi, at_home: Path) -> None:
+    (at_home / "policies" / "ours.cedar").write_text("permit(principal, action, resource);")
+    (at_home / "arguments.json").write_text('{"d_1": {"quantity": 3}}')
+    then, now = {"ruling": "deny", "reason_id": "policy-forbids", "policies": ["x"]}, {"ruling": "allow", "policies": ["y"], "note": ""}
+    item = {"id": "d_1", "at": "", "principal": "default|i|bob", "chain": ["sales"], "permission": "tool:a.b", "then": then, "now": now}
+    found = {"policy_version": "1", "summary": {"replayed": 1, "changed": 1, "unknown": 0}, "items": [{**item, "changed": True}]}
+    api.on("POST /api/policies/what-if", found)
+    ran = interlock("policy", "what-if", "policies", "--decision", "d_1", "--arguments", "arguments.json")
+    assert ran.code == 0 and "bob > sales" in ran.out and "allow *" in ran.out and "1 of 1 would come out otherwise" in ran.out
+    assert api.asked[-1].body == {
+        "only": "denied",
+        "limit": 100,
+        "decisions": ["d_1"],
+        "policies": {"ours.cedar": "permit(principal, action, resource);"},
+        "arguments": {"d_1": {"quantity": 3}},
+    }
+    assert interlock("policy", "what-if", "--json").json == found
+    assert "policies" not in api.asked[-1].body
+    assert interlock("policy", "what-if", "nowhere").code == 1
+    assert interlock("policy", "what-if", "--arguments", "nowhere.json").code == 1
+
+
+def test_a_folder_without_policies_is_not_taken_for_policies(interlock: CommandLine, api: GatewayApi, at_home: Path) -> None:
+    (at_home / "empty").mkdir()
+    ran = interlock("policy", "what-if", "empty")
+    assert ran.code == 1 and "holds no policies" in ran.err and not api.asked

@@ -1,0 +1,29 @@
+"""deadletter: what an operator sees of notifications that never arrived."""
+
+from tests.fakes.gateway_api import GatewayApi
+from tests.gateway.cli.conftest import CommandLine
+
+LETTER = {
+    "id": "n_1",
+    "target": "https://hook.example",
+    "agent": "sales",
+    "task_id": "t_1",
+    "attempts": 7,
+    "updated": "2027-01-15T08:00:00.000Z",
+    "reason": "the webhook answered with HTTP 503",
+}
+
+
+def test_dead_letters_are_listed_with_their_reason(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("GET /api/deadletters", {"items": [LETTER], "next": "n_1"})
+    api.on("GET /api/deadletters?cursor=n_1", {"items": [{**LETTER, "id": "n_0"}], "next": None})
+    shown = interlock("deadletter", "list").out
+    assert "HTTP 503" in shown and "https://hook.example" in shown and "n_0" in shown
+    assert [letter["id"] for letter in interlock("deadletter", "list", "--json").json["items"]] == ["n_1", "n_0"]
+
+
+def test_a_dead_letter_is_sent_again_by_its_id(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("POST /api/deadletters/n_1/retry", status=204)
+    assert interlock("deadletter", "retry", "n_1").code == 0
+    assert interlock("deadletter", "retry", "n_1", "--json").json == {"id": "n_1", "retried": True}
+    assert interlock("deadletter", "retry", "n_2").code == 1

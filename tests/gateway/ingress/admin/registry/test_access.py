@@ -1,0 +1,63 @@
+"""An agent on an errand has no possessions: what its person registered is not its own."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.ingress.admin.dead_letters import RETRY
+from gateway.ingress.admin.registry.access import Desk, Ruling, registering
+from gateway.server.composition.authorization import in_person
+from policies.callers import Caller
+from policies.cedar.engine import CedarQuestion, PolicyEngine
+from policies.delegation.administration import REGISTER
+from policies.delegation.chain import Delegation, Hop
+from policies.delegation.permissions import Permissions
+from policies.delegation.principal import Principal
+from registry.cards.card import Family
+from registry.store import UnknownName
+from tests.fakes.cards import card
+from tests.fakes.house import House
+from tests.fakes.reception import Reception
+
+
+def caller(principal: Principal, *path: Hop) -> Caller:
+    delegation = Delegation(principal, Permissions.of(["agent:*"]), not_after=2e9, path=path)
+    return Caller(principal, delegation, client_id="", token_id="t", expires=2e9, key=f"test {path}")
+
+
+async def test_what_a_person_registered_is_not_its_agents_to_see_or_to_remove(home: House) -> None:  # attack REG-09
+    await Reception(home).post("/api/agents", "alice", card=card("https://93.184.215.14/", "1.0"), name="hers")
+    gateway = home.gateway
+    ruling = Ruling(gateway.authority.may, gateway.allowed, in_person(gateway.authority, gateway.ledger), gateway.authority.current)
+    desk = Desk(gateway.registry, ruling, gateway.search, gateway.kills, empty=gateway.empty_lists)
+    alice = Principal("default", "interlock-development", "alice", ("sales",))
+    assert desk.find(caller(alice), Family.AGENT, "hers").name == "hers"
+    errand = caller(alice, Hop("support"))
+    with pytest.raises(UnknownName):
+        desk.find(errand, Family.AGENT, "hers")
+    with pytest.raises(UnknownName):
+        await desk.remove(errand, Family.AGENT, "hers")
+    assert desk.page(errand, Family.AGENT, "", 10) == ([], None)
+
+
+def permitted(folder: Path, resource: str) -> list[str]:
+    """The resources of acts of administration that a permit of the operator's for `resource` allows."""
+    (folder / "ours.cedar").write_text(f'@id("ours") permit(principal, action, resource {resource});')
+    engine, alice = PolicyEngine({}, folder), Principal("default", "interlock-development", "alice")
+    acts = [REGISTER, RETRY, registering("register", Family.AGENT, ""), registering("approve", Family.AGENT, "sales")]
+    acts.append(registering("change", Family.SERVER, "crm"))
+    return [f"{act.kind} {act.resource}" for act in acts if engine.decide(CedarQuestion(alice, act, "default")).allowed]
+
+
+@pytest.mark.parametrize("name", ["write", "new", "deadletters"])
+def test_whatever_an_agent_or_a_server_is_called_a_permit_for_it_makes_nobody_an_operator(tmp_path: Path, name: str) -> None:
+    """attack ADM-01"""
+    for kind in ("Agent", "Server", "Virtual"):
+        for scope in (f'== {kind}::"{name}"', f'in {kind}::"{name}"'):
+            assert permitted(tmp_path, scope) == []
+
+
+def test_a_permit_that_names_no_action_covers_the_administration_of_that_very_entry(tmp_path: Path) -> None:
+    assert permitted(tmp_path, 'in Server::"crm"') == ["Server crm"]
+    assert permitted(tmp_path, 'in Agent::"sales"') == ["Agent sales"]
+    assert permitted(tmp_path, "is Key") == ["Key write", "Key deadletters", "Key write"]

@@ -1,0 +1,74 @@
+"""Operators are told which upstream can't be reached, and why; everybody else only that it can't."""
+
+import pytest
+
+from gateway.server.configured import seeds_of
+from gateway.server.settings import Settings
+from registry.cards.card import Status
+from tests.fakes.house import CallbackAgent, House
+from tests.fakes.ports import nowhere
+from tests.fakes.reception import Reception
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+PUBLIC = "the upstream can't be reached"
+
+
+@pytest.mark.parametrize(("path", "body"), [("/api/agents", {}), ("/api/servers", {"name": "crm"})])
+async def test_an_operator_who_registers_is_told_the_cause(home: House, path: str, body: dict[str, str]) -> None:
+    url = nowhere()
+    told = await Reception(home).post(path, "admin", url=url, **body)
+    assert told.status_code == 502
+    assert told.json()["detail"].startswith(f"{PUBLIC}: {url}") and "Connect call failed" in told.json()["detail"]
+    others = await Reception(home).post(path, "alice", url=url, **body)
+    assert (others.status_code, others.json()["detail"]) == (502, PUBLIC)
+
+
+async def test_a_secret_in_the_query_is_not_told(home: House) -> None:
+    told = await Reception(home).post("/api/servers", "admin", name="crm", url=f"{nowhere()}/mcp?key=s3cret")
+    assert "/mcp: " in told.json()["detail"] and "s3cret" not in told.text
+
+
+async def test_an_operator_who_calls_is_told_the_cause(home: House) -> None:
+    url = nowhere()
+    await home.server("crm", "read", url=url, ceiling=("*",))
+    for user, told in (("admin", f"{PUBLIC}: {url}/mcp: "), ("mel", PUBLIC)):
+        message = (await home.call(home.token(user), "/mcp/crm", "read", {})).json()["error"]["message"]
+        assert message.startswith(told) and (message == PUBLIC) == (user == "mel")
+
+
+async def test_lists_and_entries_show_health(home: House) -> None:
+    desk, url = Reception(home), nowhere()
+    await home.server("crm", "read", url=url)
+    await home.registered("sales", nowhere())
+    for path, name in (("/api/servers", "crm"), ("/api/agents", "sales")):
+        assert [item["healthy"] for item in (await desk.ask("GET", path)).json()["items"]] == [None]
+        refreshed = await desk.ask("POST", f"{path}/{name}/refresh")
+        assert refreshed.status_code == 502
+        assert [item["healthy"] for item in (await desk.ask("GET", path)).json()["items"]] == [False]
+        shown = (await desk.ask("GET", f"{path}/{name}")).json()["health"]
+        assert (shown["ok"], shown["failures"], shown["problem"]) == (False, 1, PUBLIC)
+        assert "Connect call failed" in shown["cause"] and "127.0.0.1" in shown["cause"]
+        assert "cause" not in (await desk.ask("GET", f"{path}/{name}", "mel")).json()["health"]
+
+
+async def test_what_answers_is_well(home: House) -> None:
+    desk = Reception(home)
+    await home.agent(CallbackAgent("sales"))
+    await home.gateway.refresh._probes.missed(("default", "sales"), PUBLIC, "cause")
+    assert [item["healthy"] for item in (await desk.ask("GET", "/api/agents")).json()["items"]] == [False]
+    await home.gateway.refresh._probes.seen(("default", "sales"), await home.gateway.refresh._probes.health(("default", "sales")))
+    shown = (await desk.ask("GET", "/api/agents/sales")).json()["health"]
+    assert (shown["ok"], shown["problem"], shown["cause"]) == (True, "", "")
+
+
+async def test_what_the_configuration_names_and_nobody_reached_shows_why(home: House) -> None:
+    url = nowhere()
+    settings = Settings(servers=[{"name": "crm", "url": f"{url}/mcp"}])
+    (seed,) = seeds_of(settings.agents, settings.servers, settings.virtual)
+    seeds = home.gateway.planting._seeds
+    assert not await seeds.plant(seed)
+    assert not await seeds.plant(seed)
+    assert home.gateway.registry.find("default", "crm").status is Status.DOWN
+    shown = (await Reception(home).ask("GET", "/api/servers/crm")).json()["health"]
+    assert (shown["ok"], shown["failures"], shown["problem"]) == (False, 1, PUBLIC)
+    assert shown["cause"].startswith(f"{url}/mcp: ")

@@ -1,0 +1,232 @@
+"""The surface of administration: every route has a guard, and nobody passes it who may not."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import httpx
+import pytest
+from sqlalchemy import select
+from starlette.routing import BaseRoute, Route
+
+from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICES, Method
+from gateway.ingress.a2a_server.bindings.rest_paths import _V03, _V1
+from gateway.ingress.admin.api import TokenGuard
+from gateway.storage.tables import tasks as tasks_table
+from tests.fakes.house import CallbackAgent, House
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+UNGUARDED: Final = {  # (methods, path) of the framework's routes without the guard -> what stands in its place
+    "GET /.well-known/ai-catalog.json": "public: active agents of the default tenant",
+    "GET /.well-known/jwks.json": "public keys",
+    "GET /.well-known/authzen-configuration": "public metadata",
+    "GET /.well-known/oauth-authorization-server": "public metadata",
+    "GET /.well-known/oauth-protected-resource": "public metadata",
+    "GET /.well-known/oauth-protected-resource/{path:path}": "public metadata",
+    "GET /.well-known/oauth-client": "public metadata",
+    "GET /.well-known/oauth-client-keys": "public metadata",
+    "GET /connect/callback": "a state that was given to one browser, and its cookie",
+    "GET /connect/{connection_id}": "says the same to everybody",
+    "POST /connect/{connection_id}": "a token in the form, of the very person",
+    "POST /oauth/revoke": "the client authenticates itself",
+    "POST /oauth/token": "the client authenticates itself",
+    "GET /docs": "public: what there is, and nothing of what is kept",
+    "GET /openapi.json": "public: what there is, and nothing of what is kept",
+}
+RAW: Final = {  # path -> its guard; gateway/server/router.py dispatches no others before the framework
+    "/mcp": "a token",
+    "/mcp/{name}": "a token",
+    "/mcp/virtual/{name}": "a token",
+    "/agents/{name}": "a token",
+    "/agents/{name}/…": "a token, at every path of A2A over HTTP+JSON",
+    "/agents/{name}/.well-known/agent-card.json": "public, where the card is",
+    "/agents/{name}/notifications/{secret}": "a secret of one turn",
+    "/.well-known/agent-card.json": "public: the gateway's own card",
+    "/livez": "public: no more than names",
+    "/readyz": "public: no more than names",
+    "/metrics": "a token with audit:read",
+}
+OPEN: Final = {  # routes that answer anybody who is admitted -> why
+    "list_agents": "what they may see",
+    "list_servers": "what they may see",
+    "list_virtual_servers": "what they may see",
+    "list_tasks": "their own",
+    "list_connections": "their own",
+    "list_approvals": "what they asked for, or may decide",
+    "ard_agents": "what they may see",
+    "ard_search": "what they may see",
+    "ard_explore": "what they may see",
+    "access_evaluation": "people ask what they may themselves; of others only with a right to it",
+    "access_evaluations": "people ask what they may themselves; of others only with a right to it",
+    "register_agent": "anyone may offer; it waits for an operator",
+    "register_server": "anyone may offer; it waits for an operator",
+}
+BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused before anybody asks for rights
+    "register_virtual_server": {"name": "other", "tools": ["crm.*"]},
+    "kill": {"kind": "agent", "name": "sales"},
+    "decide_approval": {"decision": "approve"},
+    "ard_search": {"query": {"text": "quote"}},
+    "ard_explore": {"query": {"text": "quote"}, "resultType": {"facets": [{"field": "tags"}]}},
+}
+
+
+def framework(home: House) -> Iterator[Route]:
+    """Every route of the framework, hidden ones too."""
+
+    def walked(routes: list[BaseRoute]) -> Iterator[Route]:
+        for route in routes:
+            inner = getattr(route, "original_router", None)
+            if inner is not None:
+                yield from walked(inner.routes)
+            else:
+                assert isinstance(route, Route), route
+                yield route
+
+    yield from walked(home.app._doors.rest.routes)  # type: ignore[attr-defined]  # the framework's own list
+
+
+def guarded(route: Route) -> bool:
+    needs = getattr(getattr(route, "dependant", None), "dependencies", [])
+    return any(isinstance(each.call, TokenGuard) for each in needs)
+
+
+def named(route: Route) -> str:
+    return f"{' '.join(sorted(route.methods or ()))} {route.path}"
+
+
+async def test_every_route_has_a_guard_or_a_reason(home: House) -> None:
+    """attack ADM-01: a route that nobody thought about fails here"""
+    routes = list(framework(home))
+    assert len(routes) > 40
+    assert {named(route) for route in routes if not guarded(route)} == set(UNGUARDED)
+
+
+async def test_every_path_before_the_framework_wants_a_token_or_is_public(home: House) -> None:
+    """attack ADM-01"""
+    await home.agent(CallbackAgent("sales"))
+    below = [(verb, pattern.pattern) for pattern, verbs in [*_V1, *_V03] for verb in verbs]
+    assert len(below) > 20
+    for prefix in ("", "/v1"):
+        for verb, pattern in below:
+            path = f"/agents/sales{prefix}" + re.sub(r"\(\?P<.*?>\[.*?\]\+\)", "x", pattern)
+            answer = await home.http.request(verb, path, headers={"A2A-Version": "1.0"}, json={} if verb == "POST" else None)
+            assert answer.status_code == 401 or (answer.status_code == 404 and "sales" not in answer.text), (verb, path, answer.text)
+    posted = await home.http.post("/agents/sales/notifications/a-guess", json={})
+    assert posted.status_code in (401, 403, 404), posted.text
+    assert set(RAW) and all(RAW.values())
+
+
+def test_every_method_of_grpc_names_its_operation(database_url: str) -> None:
+    """attack ADM-01: a method is served by an operation, which admits its caller first (tests/gateway/ingress/a2a_server/bindings/test_grpc_server.py)"""
+    for service in SERVICES:
+        assert len(service.methods) >= 9, service
+        assert all(isinstance(method, Method) for method in service.methods.values())
+
+
+async def furnished(home: House) -> dict[str, str]:
+    """Something of every kind in the tenant; the values that fill in paths."""
+    built = await home.agent(CallbackAgent("sales"))
+    assert built.name == "sales"
+    await home.server("inventory", "check")
+    await home.gateway.database.refresh()
+    sent = await home.send(home.token("alice"), "sales", "hello")
+    task = sent["result"]["task"]["id"]
+    query = select(tasks_table).where(tasks_table.c.id == task)
+    row = (await home.gateway.database.read(lambda connection: connection.execute(query).all()))[0]
+    admin = {"authorization": f"Bearer {home.token('admin')}"}
+    made = await home.http.post("/api/virtual-servers", json={"name": "front", "tools": ["inventory.*"]}, headers=admin)
+    assert made.status_code == 201, made.text
+    return {"task_id": task, "decision_id": row.decision_id, "grant_id": row.grant_id, "letter_id": "x"}
+
+
+def filled(route: Route, values: Mapping[str, str]) -> str:
+    kind = route.path.split("/")[2] if route.path.count("/") > 1 else ""
+    name = {"agents": "sales", "servers": "inventory", "virtual-servers": "front"}.get(kind, "x")
+    return re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: values.get(found[1], name), route.path)
+
+
+async def asked(home: House, route: Route, values: Mapping[str, str], authorization: str) -> httpx.Response:
+    method = min(route.methods or {"GET"})
+    body = BODIES.get(route.name, {}) if method in ("POST", "PATCH", "PUT") else None
+    headers = {"if-match": "*"} | ({"authorization": authorization} if authorization else {})
+    return await home.http.request(method, filled(route, values), json=body, headers=headers)
+
+
+async def test_nobody_administers_without_a_right(home: House) -> None:
+    """attack ADM-01: no token; a user without the right; another tenant's operator; an agent's own credential; a hop token"""
+    values = await furnished(home)
+    client, secret = home.secrets["sales"]
+    basic = httpx.BasicAuth(client, secret)._auth_header
+    strangers = {"anonymous": "", "agent's secret": basic, "agent's secret as a token": f"Bearer {secret}"}
+    known = {"user": home.token("nora"), "other tenant": home.token("admin", tenant="evil"), "narrowed": home.token("admin", "agent:x")}
+    for route in (route for route in framework(home) if guarded(route)):
+        for who, authorization in strangers.items():
+            answer = await asked(home, route, values, authorization)
+            assert answer.status_code == 401, (named(route), who, answer.status_code)
+        for who, token in known.items():
+            answer = await asked(home, route, values, f"Bearer {token}")
+            if route.name in OPEN:
+                assert "SKU" not in answer.text and values["task_id"] not in answer.text, (named(route), who)
+                continue
+            if who == "other tenant" and answer.status_code < 300:  # an operator there, of what is there
+                assert not any(
+                    value in answer.text for value in (values["task_id"], values["decision_id"], values["grant_id"], "inventory")
+                )
+            elif who != "narrowed" or route.name != "show_virtual_server":  # a person reads what they registered with any token of theirs
+                assert answer.status_code in (403, 404), (named(route), who, answer.status_code, answer.text)
+
+
+async def test_a_token_of_a_task_administers_nothing_while_it_runs(home: House) -> None:
+    """attack ADM-01, DLG-16: neither what an agent was handed for an operator's errand, nor what it exchanged that for"""
+    values, answers = await furnished(home), {}
+
+    async def act(token: str, _text: str) -> str:
+        onward = await home.exchanged("clerk", token, "/mcp", "tool:inventory.check")
+        for route in (route for route in framework(home) if guarded(route)):
+            for held in (token, onward):
+                answers[named(route), held] = (await asked(home, route, values, f"Bearer {held}")).status_code
+        return "done"
+
+    await home.agent(CallbackAgent("clerk", act))
+    await home.send(home.token("admin"), "clerk", "hello")
+    assert len(answers) > 60 and set(answers.values()) == {401}, answers
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/livez", "raw"),
+        ("/agents/sales", "raw"),
+        ("/mcp", "raw"),
+        ("/api/agents", "api"),
+        ("/nothing", "api"),
+        ("/.well-known/jwks.json", "api"),
+    ],
+)
+async def test_a_browser_makes_nothing_of_an_answer(home: House, path: str, kind: str) -> None:
+    """attack ADM-01: no script, no frame, no guess at its kind"""
+    answer = await home.http.get(path)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert kind == "raw" or "cache-control" in answer.headers
+
+
+async def test_a_page_keeps_its_own_policy(home: House) -> None:
+    page = await home.http.get("/connect/x")
+    assert len(page.headers.get_list("content-security-policy")) == 1 and "form-action 'self'" in page.headers["content-security-policy"]
+    assert page.headers["cache-control"] == "no-store"
+    docs = await home.http.get("/docs")
+    assert docs.status_code == 200 and "style-src 'sha256-" in docs.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"origin": "https://evil.example"}])
+async def test_another_host_or_origin_is_refused_at_every_route(home: House, headers: dict[str, str]) -> None:
+    """attack ADM-01, PRO-10"""
+    values = await furnished(home)
+    token = {"authorization": f"Bearer {home.token('admin')}"}
+    for route in framework(home):
+        if "origin" in headers and route.path.startswith("/.well-known/"):
+            continue  # read from pages of anybody
+        answer = await home.http.request(min(route.methods or {"GET"}), filled(route, values), headers={**token, **headers})
+        assert answer.status_code in (403, 421), (named(route), answer.status_code)

@@ -1,0 +1,107 @@
+"""Search mode's ranking and its indexes, apart from any server."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from gateway.ingress.mcp_server.catalogue import search_mode as searching
+from gateway.ingress.mcp_server.catalogue.search_mode import Indexes, ranking_of
+from gateway.ingress.mcp_server.search.ranking import POOL
+from gateway.ingress.mcp_server.search.vocabulary import act_of, stems, words
+from tests.fakes.patience import cpu_seconds
+
+
+def tool(name: str, description: str = "", *arguments: str, title: str = "") -> Raw:
+    schema = {"properties": {argument: {} for argument in arguments}}
+    return Raw(msgspec.json.encode({"name": name, "title": title, "description": description, "inputSchema": schema}))
+
+
+def found(tools: Sequence[Raw], query: str, limit: int = 50) -> list[str]:
+    return [msgspec.json.decode(tools[number])["name"] for number in ranking_of(tools).best(query, limit)[0]]
+
+
+def test_names_and_camel_case_are_words() -> None:
+    assert list(words("shop_getHTTPStatus2 在庫 для")) == ["shop", "get", "http", "status", "2", "在庫", "для"]
+    assert stems(["orders", "listing"]) == ["order", "list"] and act_of(stems(["please", "removes"])) == "delete"
+
+
+def test_words_with_one_stem_are_one_and_the_beginning_of_a_word_finds_it() -> None:
+    tools = [tool("a", "all orders"), tool("b", "one order"), tool("c", "ordinary")]
+    assert sorted(found(tools, "orders")) == ["a", "b"]
+    assert sorted(found(tools, "ord")) == ["a", "b", "c"]
+    assert found(tools, "der") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "best"),
+    [
+        ("remove an order", "delete_order"),
+        ("show me all orders", "list_orders"),
+        ("make a new order", "create_order"),
+        ("which orders are there", "list_orders"),
+        ("wether", "weather_report"),
+        ("THE WEATHER, please", "weather_report"),
+        ("在庫", "stock"),
+    ],
+)
+def test_what_is_meant_comes_first(query: str, best: str) -> None:
+    tools = [
+        tool("create_order", "Creates an order."),
+        tool("list_orders", "Lists orders."),
+        tool("delete_order", "Deletes an order. Use list_orders to see all orders, each order and every order."),
+        tool("weather_report", "Tells the weather."),
+        tool("stock", "在庫 を調べる"),
+    ]
+    assert found(tools, query)[0] == best
+
+
+def test_a_name_counts_more_than_a_title_a_description_and_an_argument() -> None:
+    tools = [tool("d", "x", "invoice"), tool("c", "About an invoice."), tool("b", title="Invoice"), tool("invoice")]
+    assert found(tools, "invoice") == ["invoice", "b", "c", "d"]
+
+
+def test_equals_stand_in_the_order_of_the_list() -> None:
+    tools = [tool(name, "The same thing.") for name in "zyxw"]
+    assert found(tools, "thing") == ["z", "y", "x", "w"]
+
+
+def test_all_that_fit_are_counted_and_the_best_are_given() -> None:
+    tools = [tool(f"t{number}", "order") for number in range(POOL + 100)]
+    numbers, total = ranking_of(tools).best("order", 5)
+    assert (len(numbers), total) == (5, POOL + 100)
+
+
+@pytest.mark.parametrize("query", ['name:"a" OR *', "a AND NOT b", "[a TO z]", "((((", "+-!^~?:\\/", "\x00", "🙂", '"', "x" * 1000])
+def test_no_word_of_a_query_is_more_than_a_word(query: str) -> None:  # attack TEN-08
+    tools = [tool("alpha", "one"), tool("beta", "two")]
+    assert set(found(tools, query)) <= {"alpha", "beta"}
+
+
+def test_no_query_keeps_the_gateway_from_its_work() -> None:  # attack TEN-08
+    given = [f"w{first}{second}{third}" for first in "abcdefgh" for second in "abcdefgh" for third in "abcdefgh"]
+    ranking = ranking_of([tool(f"t{number}", " ".join(given[number % 300 :][:200])) for number in range(1000)])
+    with cpu_seconds(20):
+        assert ranking.best(" ".join(f"x{word[1:]}" for word in given[:200]), 50)[1] >= 0
+        assert ranking.best("w" * 1000, 50) == ([], 0)
+        assert ranking.best(" ".join(given[:300]), 50)[1] > 0
+
+
+async def test_an_index_is_made_once_for_all_who_may_call_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(searching, "ranking_of", lambda listed: (made.append(len(listed)), ranking_of(listed))[1])
+    indexes, tools = Indexes(), [tool("a", "order"), tool("b", "order")]
+    both = await asyncio.gather(indexes.best(tools, "order", 5), indexes.best(list(tools), "order", 5))
+    assert [total for _, total in both] == [2, 2] and made == [2]
+    assert (await indexes.best(tools[:1], "order", 5))[1] == 1  # who may call one finds one
+    assert (await indexes.best([*tools[:1], tool("b", "order")], "order", 5))[1] == 2 and made == [2, 1, 2]
+
+
+async def test_indexes_are_kept_for_so_many_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "KEPT", 5)
+    indexes = Indexes()
+    for _ in range(4):
+        await indexes.best([tool("a", "order"), tool("b", "order")], "order", 5)
+    assert len(indexes._kept) == 2

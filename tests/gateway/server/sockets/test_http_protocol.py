@@ -1,0 +1,270 @@
+"""What a client's connection may cost: time for headers and bodies, unread answers, size of headers, pipelining, number of connections."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.ingress.http.asgi import BodyIncomplete, read_body, respond
+from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, READ_RATE, ClientLimits, Connections, Unread
+from tests.fakes.sockets import Client, FakeLoop
+
+LIMITS = ClientLimits(header_seconds=10, body_seconds=20, idle_seconds=40, send_seconds=30, connections=3)
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+Connect = Callable[[], Client]
+
+
+class Echo:
+    """Answers with the body. Requests to /hang are answered when `go` is set."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.cut = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/hang":
+            await self.go.wait()
+        try:
+            body = b"" if scope["path"] == "/early" else await read_body(scope, receive, 1 << 20)
+        except BodyIncomplete:
+            self.cut += 1
+            return
+        await respond(send, 200, body)
+
+
+@pytest.fixture
+async def app() -> Echo:
+    return Echo()
+
+
+@pytest.fixture
+def dropped() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def connect(app: Echo, dropped: list[str]) -> Connect:
+    loop, connections = FakeLoop(), Connections(LIMITS, dropped.append)
+    return lambda: Client(app, connections, loop)
+
+
+def post(path: str, length: int) -> bytes:
+    return b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (path.encode(), length)
+
+
+def reason(client: Client) -> Any:
+    return json.loads(client.wire.sent.rpartition(b"\r\n\r\n")[2])["reason_id"]
+
+
+# attack AVL-04
+def test_a_client_that_sends_nothing_is_closed_without_an_answer(connect: Connect, dropped: list[str]) -> None:
+    client = connect()
+    client.loop.pass_time(9)
+    assert not client.wire.closed
+    client.loop.pass_time(4)
+    assert (client.wire.closed, client.wire.sent, dropped) == ("closed", b"", ["nothing-sent"])
+
+
+# attack AVL-04
+def test_headers_that_trickle_are_answered_408(connect: Connect, dropped: list[str]) -> None:
+    client = connect()
+    for byte in b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: aaaaaaaaaaaaaa":
+        client.send(bytes([byte]))
+        client.loop.pass_time(0.3)
+    assert (client.status, client.wire.closed, dropped) == (408, "closed", ["request-timeout"])
+    assert reason(client) == "request-timeout"
+
+
+# attack AVL-04
+async def test_a_body_that_trickles_is_answered_408_and_never_read_as_whole(connect: Connect, app: Echo) -> None:
+    client = connect()
+    client.send(post("/", 100) + b"{}")
+    for _ in range(26):
+        client.send(b" ")
+        client.loop.pass_time(1)
+    await client.answered()
+    assert (client.status, client.wire.closed, app.cut) == (408, "closed", 1)
+
+
+async def test_a_large_body_has_time_as_it_comes(connect: Connect, app: Echo) -> None:
+    client = connect()
+    size = 40 * BODY_RATE
+    client.send(post("/", size))
+    for _ in range(40):
+        client.send(b"x" * BODY_RATE)
+        await asyncio.sleep(0)
+        client.loop.pass_time(1)
+    await client.answered()
+    assert (client.status, client.wire.closed) == (200, "")
+
+
+async def test_the_time_of_the_gateway_is_not_the_clients(connect: Connect, app: Echo) -> None:
+    client = connect()
+    client.send(GET.replace(b"/ ", b"/hang ", 1))
+    client.loop.pass_time(1000)
+    assert not client.wire.closed
+    app.go.set()
+    await client.answered()
+    assert client.status == 200
+
+
+async def test_a_body_that_the_gateway_does_not_read_costs_the_client_no_time(connect: Connect, app: Echo) -> None:
+    client = connect()
+    client.send(post("/hang", 200_000) + b"x" * 100_000)
+    assert client.wire.paused
+    client.loop.pass_time(1000)
+    assert not client.wire.closed
+    app.go.set()
+    client.send(b"x" * 100_000)
+    await client.answered()
+    assert client.status == 200
+
+
+# attack AVL-04
+async def test_the_rest_of_a_body_that_is_answered_already_gets_no_more_time(connect: Connect, dropped: list[str]) -> None:
+    client = connect()
+    client.send(post("/early", 10_000_000))
+    await client.answered()
+    assert client.status == 200
+    for _ in range(25):
+        client.send(b"x" * BODY_RATE)
+        client.loop.pass_time(1)
+    assert (client.wire.closed, dropped) == ("closed", ["request-timeout"])
+
+
+# attack AVL-04
+async def test_an_idle_connection_is_closed_even_if_it_sends_empty_lines(connect: Connect, dropped: list[str]) -> None:
+    client = connect()
+    client.send(GET)
+    await client.answered()
+    for _ in range(45):
+        client.send(b"\r\n")
+        client.loop.pass_time(1)
+    assert (client.wire.closed, dropped) == ("closed", ["idle"])
+
+
+# attack AVL-04
+async def test_a_client_that_does_not_read_is_cut(connect: Connect, dropped: list[str]) -> None:
+    client = connect()
+    client.send(GET.replace(b"/ ", b"/hang ", 1))
+    client.wire.waiting = 70_000
+    client.loop.pass_time(29)
+    assert not client.wire.closed
+    client.loop.pass_time(10)
+    assert (client.wire.closed, dropped) == ("aborted", ["not-read"])
+
+
+# attack AVL-04
+async def test_a_closed_connection_whose_last_bytes_are_not_read_is_cut(connect: Connect) -> None:
+    client = connect()
+    client.send(GET)
+    await client.answered()
+    client.wire.waiting = 10
+    client.wire.close()
+    client.loop.pass_time(40)
+    assert client.wire.closed == "aborted"
+
+
+def test_a_slow_reader_is_no_stalled_one() -> None:
+    unread, size = Unread(30), 100 * 30 * READ_RATE
+    for second in range(0, 3000, 10):
+        assert not unread.is_overdue(size, second)
+        size -= 10 * READ_RATE
+
+
+def test_a_reader_that_takes_a_byte_now_and_then_is_overdue() -> None:
+    unread = Unread(30)
+    assert any(unread.is_overdue(10_000_000 - second, second) for second in range(0, 60, 5))
+
+
+def test_a_reader_of_a_stream_that_empties_the_buffer_again_and_again_is_not_overdue() -> None:
+    unread = Unread(30)
+    for second in range(0, 3000, 5):
+        assert not unread.is_overdue(50_000, second)
+        unread.clear()
+
+
+@pytest.mark.parametrize("chunk", [100, 1_000_000], ids=["piece by piece", "at once"])
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\n"], ids=["without an end", "with an end"])
+def test_headers_that_are_too_large_are_answered_431(connect: Connect, chunk: int, end: bytes) -> None:  # attack AVL-04
+    client = connect()
+    request = b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 40_000 + end
+    for start in range(0, len(request), chunk):
+        client.send(request[start : start + chunk])
+    assert (client.status, client.wire.closed, reason(client)) == (431, "closed", "headers-too-large")
+    assert not client.protocol.tasks
+
+
+def test_too_many_headers_are_answered_431(connect: Connect) -> None:  # attack AVL-04
+    client = connect()
+    client.send(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * HEADERS_MAX + b"\r\n")
+    assert (client.status, client.wire.closed) == (431, "closed")
+
+
+async def test_a_body_is_no_part_of_the_headers(connect: Connect) -> None:
+    client = connect()
+    for _ in range(3):
+        client.send(post("/", 60_000) + b"x" * 60_000)
+        await client.answered()
+        assert client.status == 200
+    client.send(post("/", 60_000) + b"x" * 60_000 + b"GET / HT")
+    await client.answered()
+    client.send(b"TP/1.1\r\nHost: x\r\n\r\n")
+    await client.answered()
+    assert client.wire.sent.count(b"HTTP/1.1 200") == 5 and not client.wire.closed
+
+
+async def test_requests_in_a_row_are_bounded(connect: Connect, dropped: list[str]) -> None:  # attack AVL-04
+    client = connect()
+    client.send(GET.replace(b"/ ", b"/hang ", 1) + GET * PIPELINED_MAX)
+    assert not client.wire.closed
+    client.send(GET * 1000)
+    assert (client.wire.closed, dropped, client.wire.sent) == ("closed", ["pipelined"], b"")
+    assert len(client.protocol.pipeline) == PIPELINED_MAX
+
+
+async def test_a_few_requests_in_a_row_are_answered_in_order(connect: Connect) -> None:
+    client = connect()
+    client.send(post("/", 1) + b"1" + post("/", 1) + b"2" + post("/", 1) + b"3")
+    while client.protocol.tasks:
+        await client.answered()
+    assert [answer[-1:] for answer in client.wire.sent.split(b"HTTP/1.1 ")[1:]] == [b"1", b"2", b"3"]
+    client.loop.pass_time(39)
+    assert not client.wire.closed
+
+
+async def test_the_connection_that_waited_longest_makes_room(connect: Connect, dropped: list[str]) -> None:  # attack AVL-04
+    first, second, third, fourth = (connect() for _ in range(4))
+    assert [bool(each.wire.closed) for each in (first, second, third, fourth)] == [True, False, False, False]
+    assert dropped == ["connections-full"]
+    second.send(GET)
+    connect()
+    assert [bool(each.wire.closed) for each in (second, third, fourth)] == [False, True, False]
+
+
+async def test_without_room_requests_are_refused_and_health_is_answered(connect: Connect, app: Echo) -> None:  # attack AVL-04
+    busy = [connect() for _ in range(3)]
+    for client in busy:
+        client.send(GET.replace(b"/ ", b"/hang ", 1))
+    silent, late = connect(), connect()
+    assert silent.wire.closed == "closed"  # it had sent nothing when the next one came
+    late.send(GET)
+    await late.answered()
+    assert (late.status, late.wire.closed, reason(late)) == (503, "closed", "overloaded")
+    assert b"retry-after: 1\r\n" in late.wire.sent
+    probe = connect()
+    probe.send(GET.replace(b"/ ", b"/livez?x ", 1))
+    app.go.set()
+    await probe.answered()
+    assert [client.status for client in (probe, *busy)] == [200] * 4
+
+
+def test_a_closed_connection_makes_room(connect: Connect, dropped: list[str]) -> None:
+    for _ in range(10):
+        client = connect()
+        client.wire.close()
+        client.loop.run_soon()
+    assert dropped == []
+    assert not [timer for timer in client.loop.timers if timer.live]

@@ -1,0 +1,175 @@
+"""Every moment: changes are seen by all, heads are signed, and who can't look believes nothing it remembers."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from gateway.server.periodic import EPOCH_SECONDS, HEAD_SECONDS
+from gateway.storage import database as databases
+from gateway.storage.database import STALE_SECONDS, bump
+from policies.audit.heads import TYPE, read_heads
+from policies.audit.proof import prove, rows_of
+from registry.cards.card import Status
+from tests.fakes.house import CallbackAgent, House, house
+from tests.fakes.waiting import until
+
+
+@pytest.fixture
+async def other(tmp_path: Path, database_url: str, home: House) -> AsyncIterator[House]:
+    """Another process of the gateway, on the same database."""
+    async with house(tmp_path / "other", database_url) as built:
+        yield built
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # two processes do not share a SQLite file
+@pytest.mark.parametrize("name", ["grants", "registry", "policies", "keys"])
+async def test_a_change_is_seen_by_another_process_within_a_second(home: House, other: House, name: str) -> None:
+    seen: list[int] = []
+    before = other.gateway.database.epoch(name)
+    other.gateway.database.watch(name, lambda: seen.append(1))
+    await home.gateway.database.write(lambda batch: bump(batch, name))
+    await until(lambda: bool(seen), every=0.01)
+    assert len(seen) == 1 and EPOCH_SECONDS <= 0.25  # by the very next look
+    await until(lambda: other.gateway.database.epoch(name) > before, every=0.01)
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # two processes do not share a SQLite file
+async def test_an_agent_that_was_shut_out_here_is_shut_out_there(home: House, other: House) -> None:
+    await home.agent(CallbackAgent("support"))
+    token = other.token("alice")
+
+    async def answers(expected: bool) -> bool:
+        return ("result" in await other.send(token, "support", "hello")) is expected
+
+    await until(lambda: answers(True), every=0.01)
+    await home.gateway.registry.set_status("default", "support", Status.QUARANTINED)
+    await until(lambda: answers(False), every=0.01)
+
+
+class Counting:
+    """The policy engine, and how often it was really asked."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.asked = 0
+
+    def decide(self, question: Any) -> Any:
+        self.asked += 1
+        return self._engine.decide(question)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+async def test_who_can_not_look_for_a_second_believes_no_ruling_of_before(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await home.server("inventory", "check")
+    counting = home.gateway.authority._engine = Counting(home.gateway.engine)  # type: ignore[assignment]  # it counts, and asks the same
+    database, token = home.gateway.database, home.token("alice")
+
+    async def call() -> int:
+        """How often the engine was asked for one call."""
+        before = counting.asked
+        assert (await home.call(token, "/mcp/inventory", "check", {})).status_code == 200
+        return counting.asked - before
+
+    await call()
+    assert await call() == 0
+    await database.write(lambda batch: batch.connection.execute(text("ALTER TABLE epochs RENAME TO unreadable")) and None)
+    monkeypatch.setattr(databases, "STALE_SECONDS", 0.5)
+    await until(lambda: not database.fresh, every=0.01)
+    assert STALE_SECONDS <= 1.0
+    assert [await call(), await call()] == [1, 1]
+    assert (await home.http.get("/readyz")).status_code == 503
+    await database.write(lambda batch: batch.connection.execute(text("ALTER TABLE unreadable RENAME TO epochs")) and None)
+    await until(lambda: database.fresh, every=0.01)
+    monkeypatch.setattr(databases, "STALE_SECONDS", 60.0)
+    await call()
+    assert await call() == 0
+
+
+async def test_a_change_whose_watcher_failed_is_not_taken_for_seen(home: House) -> None:
+    """It would never be looked at again: here a reload of the registry that the database did not answer."""
+    tries: list[int] = []
+
+    def fails() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ConnectionError
+
+    home.gateway.database.watch("registry", fails)
+    await home.gateway.database.write(lambda batch: bump(batch, "registry"))
+    await until(lambda: len(tries) == 3, every=0.01)
+    await until(lambda: home.gateway.database.fresh, every=0.01)
+    assert len(tries) == 3
+
+
+def heads_of(home: House) -> list[dict[str, Any]]:
+    path = home.gateway.settings.home / "audit.heads"
+    return [dict(home.gateway.keys.verify(line, TYPE)) for line in read_heads(path)]
+
+
+async def test_the_head_is_signed_within_a_second_and_kept_beside_the_database(home: House) -> None:
+    agent = CallbackAgent("support")
+    await home.agent(agent)
+    await home.send(home.token("alice"), "support", "hello")
+    head = home.gateway.audit.head
+
+    def kept() -> bool:
+        return any((one["seq"], one["hash"]) == (head.seq, head.hash) for one in heads_of(home))
+
+    await until(kept, every=0.02)
+    assert HEAD_SECONDS <= 1.0
+    await home.gateway.pulse.keep_head()
+    count = len(heads_of(home))
+    await home.gateway.pulse.keep_head()
+    assert len(heads_of(home)) == count  # nothing new, nothing written
+
+
+async def test_at_shutdown_the_very_last_record_is_under_a_signed_head(tmp_path: Path, database_url: str) -> None:
+    """Also the outcome of a call that had just been answered, and of each process one head is left at the next start."""
+    folder = tmp_path / "home"
+    chains = []
+    for number in range(3):
+        async with house(folder, database_url) as home:
+            assert len(heads_of(home)) == number + 1  # one left of each process before, and the first of this one
+            chains.append(home.gateway.audit.head.chain)
+            if not number:
+                await home.server("inventory", "check")
+            await home.call(home.token("alice"), "/mcp/inventory", "check", {})
+        assert (heads_of(home)[-1]["chain"], heads_of(home)[-1]["seq"]) == (chains[-1], home.gateway.audit.head.seq)
+        engine = home.gateway.database.engine
+        with engine.connect() as connection:
+            rows = list(rows_of(connection.execution_options(interlock_read=True)))
+        engine.dispose()
+        last = [row for row in rows if row["chain"] == chains[-1]][-1]
+        assert (last["kind"], last["seq"]) == ("outcome", home.gateway.audit.head.seq)
+        heads = read_heads(folder / "audit.heads")
+        assert prove(rows, heads, home.gateway.keys).sound
+        assert not prove([row for row in rows if row is not last], heads, home.gateway.keys).sound
+
+
+async def test_the_log_hears_of_the_first_head_and_the_last_and_not_of_every_one(
+    tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with house(tmp_path / "home", database_url) as home:
+        for _ in range(3):
+            await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
+            await home.gateway.pulse.keep_head()
+    last = home.gateway.audit.head
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"audit_head"' in line]
+    assert [line["level"] for line in lines] == ["info", "info"]
+    assert lines[0]["seq"] < lines[1]["seq"] == last.seq > 3
+
+
+async def test_while_it_runs_the_log_hears_of_a_new_head_now_and_then(
+    tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.server.periodic.WITNESS_SECONDS", 0.05)
+    async with house(tmp_path / "home", database_url) as home:
+        capsys.readouterr()
+        await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
+        await until(lambda: '"audit_head"' in capsys.readouterr().err, every=0.05)

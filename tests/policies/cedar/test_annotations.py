@@ -1,0 +1,90 @@
+"""What the annotations of a policy mean: whom it asks and for how long, and what it has added up."""
+
+from typing import Any
+
+import pytest
+
+from policies.cedar.annotations import Ask, ask_of, together, total_of
+
+DAY = 86_400
+
+
+def asked(effect: str = "forbid", **annotations: str | None) -> Ask | None:
+    return ask_of({"effect": effect, "annotations": annotations})
+
+
+def test_a_policy_asks_nobody_unless_it_says_so() -> None:
+    assert ask_of({"effect": "forbid"}) is None
+    assert asked(id="x", total="amount") is None and asked("permit") is None
+
+
+def test_one_person_is_asked_and_the_answer_is_good_for_an_hour_unless_it_is_said() -> None:
+    assert asked(ask="sure?") == Ask("sure?") == Ask("sure?", approvals=1, seconds=3600)
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+def test_up_to_five_people_can_be_needed(count: int) -> None:
+    found = asked(ask="sure?", approvals=str(count))
+    assert found and found.approvals == count
+
+
+@pytest.mark.parametrize(
+    ("span", "seconds"),
+    [("1s", 1), ("90s", 90), ("30m", 1800), ("1h", 3600), ("2d", 2 * DAY), ("7d", 7 * DAY), ("604800s", 7 * DAY), ("168h", 7 * DAY)],
+)
+def test_an_answer_is_good_for_a_span_of_up_to_seven_days(span: str, seconds: int) -> None:
+    found = asked(ask="sure?", expires=span)
+    assert found and found.seconds == seconds
+
+
+@pytest.mark.parametrize("span", [None, "", "0s", "1", "h", "1w", "-1h", "1.5h", "01h", " 1h", "1h ", "8d", "604801s", "1234567s", "1h30m"])
+def test_anything_else_is_no_span(span: str | None) -> None:
+    with pytest.raises(ValueError, match="@expires is a span"):
+        asked(ask="sure?", expires=span)
+
+
+@pytest.mark.parametrize("count", [None, "", "0", "6", "-1", "1.0", "01", " 1", "five"])
+def test_anything_else_is_no_number_of_people(count: str | None) -> None:
+    with pytest.raises(ValueError, match="@approvals is a number from 1 to 5"):
+        asked(ask="sure?", approvals=count)
+
+
+@pytest.mark.parametrize("prompt", [None, "", " ", "two\nlines", "a\ttab", "\u202eturned", "x" * 501])
+def test_people_are_asked_in_one_line_that_can_be_shown(prompt: str | None) -> None:
+    with pytest.raises(ValueError, match="@ask needs a sentence of one line, of at most 500 characters"):
+        asked(ask=prompt)
+    assert asked(ask="x" * 500) == Ask("x" * 500)
+    assert asked(ask="Größer als 500 €?") == Ask("Größer als 500 €?")
+
+
+def test_only_a_forbid_can_be_lifted() -> None:
+    with pytest.raises(ValueError, match="@ask is for a forbid"):
+        asked("permit", ask="sure?")
+
+
+@pytest.mark.parametrize("name", ["approvals", "expires"])
+def test_what_says_more_about_a_question_needs_one(name: str) -> None:
+    with pytest.raises(ValueError, match=f"@{name} says more about @ask"):
+        asked(**{name: "1"})
+
+
+@pytest.mark.parametrize("name", ["amount", "_a1", "A", "a" * 64])
+def test_an_argument_is_added_up_by_its_name(name: str) -> None:
+    assert total_of({"annotations": {"total": name}}) == name
+
+
+@pytest.mark.parametrize("policy", [{}, {"annotations": {}}, {"annotations": {"id": "x"}}, {"annotations": {"total": None}}])
+def test_nothing_is_added_up_unless_it_is_said(policy: dict[str, Any]) -> None:
+    assert total_of(policy) == ""
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "1a", "a b", "a-b", "a" * 65, "ä"])
+def test_what_can_be_added_up_is_one_argument(name: str) -> None:
+    with pytest.raises(ValueError, match="@total names one argument"):
+        total_of({"annotations": {"total": name}})
+
+
+def test_several_policies_ask_all_they_ask_of_as_many_as_the_strictest_and_for_as_long_as_the_shortest() -> None:
+    first, second, third = Ask("Is it safe?", 2, 60), Ask("Is it paid?", 1, 30), Ask("Is it safe?", 1, 90)
+    assert together([first, second, third]) == Ask("Is it safe? Is it paid?", 2, 30)
+    assert together(iter([second])) == second

@@ -1,0 +1,84 @@
+"""The role rule: what a pattern of a role permits by Cedar is what it covers as text, or less."""
+
+from typing import Any
+
+import pytest
+
+from policies.cedar.engine import CedarQuestion, PolicyEngine
+from policies.cedar.role_rules import ACTIONS, FAMILIES, role_policies
+from policies.delegation.permissions import BadPermission, Permissions
+from policies.delegation.principal import Principal
+from policies.delegation.rulings import Act, calling, getting, invoking, reading
+from policies.what_if.acts import act_of
+
+ACTS = [
+    invoking("sales"), invoking("sales", "quote"), invoking("sales2"), invoking("sales-eu", "quote"), invoking("sal"),
+    calling("crm", "find"), calling("crm", "admin.drop"), calling("crm", "find2"), calling("crm2", "find"), calling("crm.eu", "find"),
+    calling("crm", "a/b"), getting("crm", "find"), getting("crm", "greet"), getting("crm2", "greet"),
+    reading("crm"), reading("crm2"),
+    *(act_of(f"state:{verb}:{key}") for verb in ("read", "write") for key in ("team", "team/a", "team/a/b", "team2", "other")),
+    *(act_of(each) for each in (
+        "workflow:order", "workflow:order/eu", "workflow:orders", "registry:read", "registry:write", "approval:decide", "audit:read",
+        "audit:read/all", "policy:write", "policy:test",
+    )),
+]  # fmt: skip
+PATTERNS = [
+    "*", "agent:*", "agent:sales", "agent:sales/quote", "agent:sales/*", "agent:sa", "tool:*", "tool:crm.*", "tool:crm.find",
+    "tool:crm.admin.*", "tool:crm.admin.drop", "tool:crm.eu.*", "tool:crm.a/*", "tool:crm.a/b", "tool:crm", "prompt:*", "prompt:crm.*",
+    "prompt:crm.greet", "resource:*", "resource:crm", "state:*", "state:read:*", "state:write:*", "state:read:team",
+    "state:write:team/*", "state:read:team/a", "state:write:tea", "workflow:*", "workflow:order", "workflow:order/*", "registry:*",
+    "registry:read", "approval:*", "approval:decide", "audit:*", "audit:read", "policy:*", "policy:write",
+]  # fmt: skip
+LESS = {("tool:crm.*", "tool:crm.eu.find")}  # a server whose name begins like another's with a dot behind it is another server
+
+
+@pytest.fixture(scope="module")
+def engine() -> PolicyEngine:
+    return PolicyEngine({f"may {pattern}": [pattern] for pattern in PATTERNS} | {"none": []})
+
+
+def allowed(engine: PolicyEngine, act: Act, *roles: str) -> bool:
+    return engine.decide(CedarQuestion(Principal("acme", "idp", "alice", roles), act, "acme")).allowed
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_permits_what_it_covers(engine: PolicyEngine, pattern: str) -> None:
+    held = Permissions.of([pattern])
+    covered = {act.permission for act in ACTS if held.covers(act.permission) and (pattern, act.permission) not in LESS}
+    assert {act.permission for act in ACTS if allowed(engine, act, f"may {pattern}")} == covered
+
+
+def test_a_role_without_permissions_permits_nothing(engine: PolicyEngine) -> None:
+    assert not any(allowed(engine, act, *roles) for act in ACTS for roles in ((), ("none",), ("may",), ("role:may *",)))
+
+
+def test_each_action_has_a_family_of_permissions_and_each_family_an_action() -> None:
+    assert dict(FAMILIES) == {
+        "agent:": "invokeAgent", "tool:": "callTool", "resource:": "readResource", "prompt:": "getPrompt", "state:read:": "readState",
+        "state:write:": "writeState", "workflow:": "runWorkflow", "registry:": "registerAgent", "approval:": "decideApproval",
+        "audit:": "readAudit", "policy:": "writePolicy",
+    }  # fmt: skip
+    assert set(FAMILIES.values()) == ACTIONS and len(ACTIONS) == len(FAMILIES)
+
+
+def policies(**roles: list[str]) -> list[dict[str, Any]]:
+    return list(role_policies(roles))
+
+
+def test_each_permission_is_a_permit_under_the_name_of_its_role_in_an_order_that_stays() -> None:
+    found = policies(b=["tool:b.x", "agent:a"], a=["*"], c=[])
+    assert [(policy["effect"], policy["annotations"]["id"]) for policy in found] == [("permit", f"role:{name}") for name in "abb"]
+    assert [policy["principal"]["entity"] for policy in found] == [{"type": "Role", "id": name} for name in "abb"]
+    assert found == policies(a=["*"], c=[], b=["agent:a", "tool:b.x", "agent:a"])
+
+
+def test_what_a_scope_can_say_needs_no_condition() -> None:
+    """A condition on the resource would have to be looked at for each question."""
+    patterns = ["*", "agent:*", "agent:sales", "tool:*", "tool:crm.*", "tool:crm.find", "prompt:crm.*", "prompt:crm.greet", "state:*"]
+    assert [policy["conditions"] for policy in policies(a=patterns)] == [[]] * len(patterns)
+
+
+@pytest.mark.parametrize("pattern", ["tools:x.y", "state:x", "state:team", "admin:*", "nonsense", "", "agent:"])
+def test_what_no_family_has_is_refused(pattern: str) -> None:
+    with pytest.raises(BadPermission):
+        policies(a=[pattern])
