@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.pool import McpPool, speaks_initialize
 from adapters.mcp_client.probe import Probe
-from adapters.mcp_client.redaction import reveal
+from adapters.mcp_client.redaction import reveal, scrub_fault, scrub_listener, scrub_peer
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, Said
 from adapters.mcp_client.wire.peer import Listener, Listening
 from adapters.oauth.authorized import Approach, McpOAuth, approach_of, with_headers
@@ -95,9 +95,9 @@ class McpTools:
         if scrubber is None:
             return await self._called(call, request)
         try:
-            answer = await self._called(call, dataclasses.replace(request, peer=scrubber.peer(request.peer)))
+            answer = await self._called(call, dataclasses.replace(request, peer=scrub_peer(request.peer, scrubber)))
         except (UpstreamFault, McpRefused) as error:
-            scrubber.fault(error)
+            scrub_fault(error, scrubber)
             raise
         return McpAnswer(scrubber.bytes(answer.result))
 
@@ -127,7 +127,7 @@ class McpTools:
 
     async def _heard(self, call: Call, wanted: Listening, listener: Listener, session: str) -> None:
         scrubber = scrubber_of(call.headers) if call.target.upstream else None
-        await self._pool.listen(call, wanted, scrubber.listener(listener) if scrubber else listener, session)
+        await self._pool.listen(call, wanted, scrub_listener(listener, scrubber) if scrubber else listener, session)
 
     async def watch(self, target: Registration, headers: Mapping[str, str], changed: Callable[[], None]) -> None:
         """Calls `changed` whenever the server says that a list of its changed, until the stream breaks (UpstreamFault).

@@ -15,8 +15,8 @@ from adapters.upstream.aws_access import is_signed
 from adapters.upstream.egress import Egress, Streamed
 from adapters.upstream.http1 import Fetched
 from adapters.upstream.request_signing import NoSigner, Signer
+from adapters.upstream.retry_after import with_retry_after
 from adapters.upstream.sse import until_cut
-from adapters.vendors.sdk.faults import with_retry_after
 from policies.strict_json import LARGE, off_loop
 
 

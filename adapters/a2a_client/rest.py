@@ -27,8 +27,8 @@ from adapters.task import Message, StreamResponse, Task, encode
 from adapters.upstream.aws_access import is_signed
 from adapters.upstream.egress import Egress
 from adapters.upstream.request_signing import NoSigner, Signer
+from adapters.upstream.retry_after import with_retry_after
 from adapters.upstream.sse import until_cut
-from adapters.vendors.sdk.faults import with_retry_after
 from policies.strict_json import LARGE, BadJson, off_loop, parse
 
 _SEND: Final = "/message:send"

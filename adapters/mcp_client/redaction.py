@@ -1,13 +1,16 @@
-"""JSON-RPC errors of MCP servers as clients may read them: the server's words and code, without the inside of the server."""
+"""What callers may read of an MCP server: its errors without the inside of the server, its messages without the secrets of the call."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
 from adapters.mcp_client.wire.messages import McpRefused
+from adapters.mcp_client.wire.peer import Listener, Listening, Peer
 from adapters.redaction.error_text import WORDS_MAX, Sieve, tells, unwinds
+from adapters.redaction.secrets import Scrubber
 
 DATA_MAX: Final = 4 << 10  # bytes of JSON
 WITHHELD: Final = "[withheld]"
@@ -54,3 +57,57 @@ def _without_repeats(sentences: list[str]) -> Iterator[str]:
         if not (sentence == before == WITHHELD):
             yield sentence
         before = sentence
+
+
+def scrub_peer(peer: Peer | None, scrubber: Scrubber) -> Peer | None:
+    """A client that gets the server's messages masked."""
+    return None if peer is None else _CleanPeer(peer, scrubber)
+
+
+def scrub_listener(listener: Listener, scrubber: Scrubber) -> Listener:
+    """A listener that gets the server's notifications masked."""
+    return _CleanListener(listener, scrubber)
+
+
+def scrub_fault(error: Exception, scrubber: Scrubber) -> None:
+    """Masks the secrets in a fault, or in the JSON-RPC error with which a server refused."""
+    scrubber.fault(error)
+    if isinstance(error, McpRefused):
+        error.detail = scrubber.text(error.detail)
+        error.said = scrubber.text(error.said)
+        error.data, error.server_data = _scrub_value(error.data, scrubber), _scrub_value(error.server_data, scrubber)
+
+
+def _scrub_value(value: Any, scrubber: Scrubber) -> Any:
+    return None if value is None else msgspec.json.decode(scrubber.bytes(msgspec.json.encode(value)))
+
+
+class _CleanPeer:
+    """Hears what a server says before it answers, without the secrets."""
+
+    def __init__(self, inner: Peer, scrubber: Scrubber) -> None:
+        self._inner = inner
+        self._scrubber = scrubber
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        return self._inner.capabilities
+
+    async def notify(self, method: str, params: Raw) -> None:
+        await self._inner.notify(method, Raw(self._scrubber.bytes(bytes(params))))
+
+    async def ask(self, method: str, params: Raw) -> Raw:
+        return await self._inner.ask(method, Raw(self._scrubber.bytes(bytes(params))))
+
+
+class _CleanListener(_CleanPeer):
+    def __init__(self, inner: Listener, scrubber: Scrubber) -> None:
+        super().__init__(inner, scrubber)
+        self._listener = inner
+
+    async def acknowledged(self, granted: Listening) -> None:
+        await self._listener.acknowledged(granted)
+
+
+_peer: type[Peer] = _CleanPeer
+_listener: type[Listener] = _CleanListener

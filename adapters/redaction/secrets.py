@@ -5,15 +5,12 @@ import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import quote, quote_plus
 
 import msgspec
-from msgspec import Raw
 
 from adapters.contract import Event, UpstreamFault
-from adapters.mcp_client.wire.messages import McpRefused
-from adapters.mcp_client.wire.peer import Listener, Listening, Peer
 
 E = TypeVar("E", bound=Event)
 SHORTEST: Final = 8  # what is shorter stands in texts by chance
@@ -93,55 +90,12 @@ class Scrubber:
         return event if clean is raw else msgspec.json.decode(clean, type=type(event))
 
     def fault(self, error: Exception) -> None:
-        """What an exception tells the log and the client."""
-        if isinstance(error, UpstreamFault | McpRefused):
+        """Masks the secrets in the detail of an upstream's fault, which goes to the log and to the caller."""
+        if isinstance(error, UpstreamFault):
             error.detail = self.text(error.detail)
-        if isinstance(error, McpRefused):
-            error.said = self.text(error.said)
-            error.data, error.server_data = self._value(error.data), self._value(error.server_data)
-
-    def _value(self, value: Any) -> Any:
-        return None if value is None else msgspec.json.decode(self.bytes(msgspec.json.encode(value)))
-
-    def peer(self, peer: Peer | None) -> Peer | None:
-        return None if peer is None else _CleanPeer(peer, self)
-
-    def listener(self, listener: Listener) -> Listener:
-        return _CleanListener(listener, self)
 
 
 def scrubber_of(headers: Mapping[str, str]) -> Scrubber | None:
     """None where the headers carry no secret."""
     secrets = secrets_of(headers)
     return Scrubber(secrets) if secrets else None
-
-
-class _CleanPeer:
-    """Hears what a server says before it answers, without the secrets."""
-
-    def __init__(self, inner: Peer, scrubber: Scrubber) -> None:
-        self._inner = inner
-        self._scrubber = scrubber
-
-    @property
-    def capabilities(self) -> Mapping[str, Any]:
-        return self._inner.capabilities
-
-    async def notify(self, method: str, params: Raw) -> None:
-        await self._inner.notify(method, Raw(self._scrubber.bytes(bytes(params))))
-
-    async def ask(self, method: str, params: Raw) -> Raw:
-        return await self._inner.ask(method, Raw(self._scrubber.bytes(bytes(params))))
-
-
-class _CleanListener(_CleanPeer):
-    def __init__(self, inner: Listener, scrubber: Scrubber) -> None:
-        super().__init__(inner, scrubber)
-        self._listener = inner
-
-    async def acknowledged(self, granted: Listening) -> None:
-        await self._listener.acknowledged(granted)
-
-
-_peer: type[Peer] = _CleanPeer
-_listener: type[Listener] = _CleanListener

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, or_, select
 
 from gateway.audit.explanations import story
+from gateway.storage.paging import BadCursor
 from gateway.tasks.log import rfc3339
 from policies.delegation.chain import Delegation
 from policies.delegation.principal import Principal
@@ -19,10 +20,6 @@ READ_AUDIT = Act("readAudit", "Key", "audit", "audit:read", "audit")
 
 class UnknownDecision(Exception):
     """No such decision for this caller: of another tenant or person, or of nobody."""
-
-
-class BadCursor(Exception):
-    """The cursor is not one that a page of this list gave."""
 
     def __init__(self) -> None:
         super().__init__("cursor is not one that a page of this list gave")

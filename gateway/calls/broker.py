@@ -14,12 +14,13 @@ from adapters.contract import Call, ConsentNeeded, Failed, NotSent, UpstreamFaul
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest
 from adapters.task import Message
 from adapters.upstream.targets import EgressRefused
-from gateway.calls.authorizer import Ledger, Outside, ToolServers, Trail, while_moving
+from gateway.calls.authorizer import Ledger, while_moving
 from gateway.calls.cancellation import Cancellation, Stopped
 from gateway.calls.limits.limits import LimitReached, PayloadTooLarge, TooManyCalls, leave
 from gateway.calls.limits.pausable_timeout import patient
 from gateway.calls.limits.slots import ShareUsed
 from gateway.calls.outgoing.telemetry import TOOL_ERROR, UpstreamCalls, is_tool_error
+from gateway.calls.outgoing.upstreams import Outside, ToolServers, Trail
 from gateway.calls.pausing import Parking, Waiting
 from gateway.calls.requests import (
     Allowed,

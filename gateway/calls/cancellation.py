@@ -11,8 +11,9 @@ from msgspec.structs import asdict, replace
 
 from adapters.contract import Canceled, CannotCancel, UpstreamFault, VendorRef
 from adapters.task import INTERRUPTED
-from gateway.calls.authorizer import Ledger, Outside, Trail
+from gateway.calls.authorizer import Ledger
 from gateway.calls.limits.limits import LimitReached
+from gateway.calls.outgoing.upstreams import Outside, Trail
 from gateway.storage.database import NotKept, NotRead
 from gateway.tasks.contracts.prompts import keeping
 from gateway.tasks.log import RUNNING, TaskRow

@@ -14,9 +14,9 @@ from adapters.mcp_client.wire.messages import McpRequest
 from adapters.mcp_client.wire.peer import Listener, Listening
 from adapters.task import Message, TaskState
 from adapters.upstream.pending_consent import at_agent, unsent, waits
-from gateway.calls.authorizer import Adapters, Trail
 from gateway.calls.consent.approval_requests import terms_of
 from gateway.calls.handoff import SUMMARY, contracted, plain, skill_of, with_context, without
+from gateway.calls.outgoing.upstreams import Adapters, Trail
 from gateway.calls.pausing import Outgoing
 from gateway.storage.database import Batch
 from gateway.tasks.contracts.prompts import answers_to

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from adapters.task import TaskState
-from gateway.audit.decisions import BadCursor
 from gateway.storage.database import Database
+from gateway.storage.paging import BadCursor
 from gateway.storage.tables import task_events, tasks
 from gateway.tasks.log import TaskEvent, TaskRow, UnknownTask
 from policies.callers import Caller

@@ -1,6 +1,7 @@
 """Trace context (W3C Trace Context 1) of the request that a task works for, and what the gateway needs of a tracer.
 
-The tracer is gateway/telemetry/otlp.py, on the OpenTelemetry SDK. Without one no span is made: the gateway then only passes trace context on.
+The tracer is gateway/telemetry/otlp.py, on the OpenTelemetry SDK.
+Without one no span is made: the gateway then only passes trace context on.
 """
 
 import random

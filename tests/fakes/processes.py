@@ -9,9 +9,10 @@ from typing import Any
 from adapters.contract import Call, Done, Event, Progress, Ref, Turn, VendorRef
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
 from adapters.task import Message, Part, Role, text_of
-from gateway.calls.authorizer import Ledger, Outside, Trail
+from gateway.calls.authorizer import Ledger
 from gateway.calls.broker import Broker, Sending, ServerCall
 from gateway.calls.outgoing.telemetry import UpstreamCalls
+from gateway.calls.outgoing.upstreams import Outside, Trail
 from gateway.calls.resumption.takeover import Takeover
 from gateway.server.composition.process import Gateway
 from gateway.server.settings import Settings

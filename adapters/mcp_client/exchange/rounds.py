@@ -25,7 +25,7 @@ from adapters.mcp_client.wire.messages import (
     members_of,
 )
 from adapters.mcp_client.wire.peer import Peer, PeerRefused
-from adapters.vendors.sdk.faults import with_retry_after
+from adapters.upstream.retry_after import with_retry_after
 from policies.strict_json import LARGE, in_reader
 
 ROUNDS_MAX: Final = 8

@@ -14,7 +14,7 @@ from adapters.contract import Challenged, Failure, NotSent, UpstreamFault
 from adapters.mcp_client.exchange.http import LATE, Exchange, McpHttp
 from adapters.mcp_client.session_room import ANYBODY, retiring
 from adapters.mcp_client.wire.messages import ACCEPT, CLIENT_INFO, LEGACY, UNSUPPORTED_VERSION, BadAnswer, Envelope, envelope_of, told_of
-from adapters.vendors.sdk.faults import with_retry_after
+from adapters.upstream.retry_after import with_retry_after
 
 SESSIONS_MAX: Final = 1000
 IDLE_SECONDS: Final = 1800.0

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from adapters.contract import AgentFault, Failure, UpstreamFault
+from adapters.contract import AgentFault, Failure
+from adapters.upstream.retry_after import retry_after
 
 BUSY: Final = "AGENT_BUSY"
 REFUSES: Final = "AGENT_REFUSES"
@@ -18,7 +19,6 @@ NOT_TAKEN: Final = "The agent does not take the request"
 MOVED: Final = "The agent has moved: it answers with a redirect, which is not followed"
 FAILED: Final = "The agent failed"
 DETAIL_MAX: Final = 500
-RETRY_MAX: Final = 3600.0  # seconds
 
 
 def fault_of(status: int, headers: Mapping[str, str], body: bytes) -> AgentFault:
@@ -53,16 +53,3 @@ def _fault_of(status: int, headers: Mapping[str, str], body: bytes) -> AgentFaul
     if 400 <= status < 500:
         return AgentFault(UPSTREAM, NOT_TAKEN, detail)
     return AgentFault(UPSTREAM, FAILED, detail)
-
-
-def with_retry_after(fault: UpstreamFault, status: int, headers: Mapping[str, str]) -> UpstreamFault:
-    """The fault, with the seconds that a 429 or 503 asks to wait. `headers` have lower-case names."""
-    after = retry_after(headers.get("retry-after", "")) if status in (429, 503) else None
-    if after is not None:
-        fault.retry_after, fault.failure = after, Failure.BUSY
-    return fault
-
-
-def retry_after(text: str) -> float | None:
-    """Seconds (RFC 9110 s10.2.3); a date is taken as not said, since it needs a clock that both sides share."""
-    return min(float(text), RETRY_MAX) if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -64,7 +64,10 @@ class Connection:
 
 
 class Connections:
-    """What waits for one is a task's row (gateway/calls/resumption/consented.py). `now` counts microseconds since 1970; `note` keeps an audit record."""
+    """What waits for one is a task's row (gateway/calls/resumption/consented.py).
+
+    `now` counts microseconds since 1970; `note` keeps an audit record.
+    """
 
     def __init__(self, database: Database, envelope: Envelope, public_url: str, now: Callable[[], int], note: Note) -> None:
         self._database = database

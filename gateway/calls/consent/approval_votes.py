@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 from sqlalchemy.exc import IntegrityError
 
-from gateway.audit.decisions import BadCursor
 from gateway.storage.database import Batch, Database
+from gateway.storage.paging import BadCursor
 from gateway.tasks.log import is_over, rfc3339
 from policies.audit.log import Audit
 from policies.callers import Caller

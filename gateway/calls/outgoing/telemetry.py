@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from adapters.contract import UpstreamFault
-from gateway.calls.authorizer import Trail
+from gateway.calls.outgoing.upstreams import Trail
 from gateway.tasks.log import TaskRow
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.spans import TRACEPARENT, Attribute, Kind, Resumed, Tracer, current_work, enter_work, trace_id_of

@@ -9,11 +9,12 @@ from msgspec.structs import replace
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import TaskState
 from gateway.audit.explanations import sentence
-from gateway.calls.authorizer import Ledger, Outside, Refused
+from gateway.calls.authorizer import Ledger, Refused
 from gateway.calls.broker import Broker
 from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.limits.limits import TooManyCalls
 from gateway.calls.outgoing.telemetry import resume_trail
+from gateway.calls.outgoing.upstreams import Outside
 from gateway.calls.pausing import Due, exactly, last_message, said_of
 from gateway.calls.requests import Allowed, Sending, asked_of, check_handoff, meant, turn_for
 from gateway.calls.revocation.running import KILLED, SAYS

@@ -9,9 +9,10 @@ from sqlalchemy import ColumnElement, Connection, select, text
 
 from adapters.contract import Failed, VendorRef
 from adapters.upstream.pending_consent import unsent, waits
-from gateway.calls.authorizer import Ledger, Outside
+from gateway.calls.authorizer import Ledger
 from gateway.calls.broker import Broker
 from gateway.calls.outgoing.telemetry import resume_trail
+from gateway.calls.outgoing.upstreams import Outside
 from gateway.calls.pausing import Waiting
 from gateway.calls.requests import Allowed, Sending, asked_of, granted, outgoing_of, turn_for
 from gateway.calls.resumption.approved import each_by_itself, end_of

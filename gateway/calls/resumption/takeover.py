@@ -12,10 +12,11 @@ import structlog
 from adapters.catalog import UnknownKind
 from adapters.contract import Adapter, Call, CannotCancel, CannotReattach, Event, Failed, Reattachable, Turn, UpstreamFault, VendorRef
 from adapters.task import Message, Role, Task
-from gateway.calls.authorizer import Ledger, Outside
+from gateway.calls.authorizer import Ledger
 from gateway.calls.broker import Broker
 from gateway.calls.handoff import contracted, skill_of
 from gateway.calls.outgoing.telemetry import resume_trail
+from gateway.calls.outgoing.upstreams import Outside
 from gateway.calls.revocation.running import KILLED, SAYS
 from gateway.calls.running import Ready
 from gateway.storage.database import Batch

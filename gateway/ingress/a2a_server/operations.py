@@ -13,13 +13,13 @@ from adapters.a2a_client.wire.lists import PAGE_SIZE, ListParams, TaskPage
 from adapters.a2a_client.wire.push import PushListParams, PushPage, PushParams
 from adapters.a2a_client.wire.v1 import BadMessage, SendParams, TaskParams
 from adapters.task import Message, PushConfig, Role, StreamResponse, Task
-from gateway.audit.decisions import BadCursor
-from gateway.calls.authorizer import Trail
 from gateway.calls.broker import Broker, Sending
 from gateway.calls.cancellation import CAUSED, told_of
 from gateway.calls.limits.open_streams import Places
+from gateway.calls.outgoing.upstreams import Trail
 from gateway.ingress.a2a_server import extensions
 from gateway.ingress.http.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
+from gateway.storage.paging import BadCursor
 from gateway.tasks.log import TaskEnded, TaskEvent, TaskRow, fold, shown
 from gateway.tasks.pages import Page, TaskPages
 from gateway.tasks.reader import TaskReader

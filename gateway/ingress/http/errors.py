@@ -10,7 +10,7 @@ from adapters.catalog import UnknownKind
 from adapters.contract import ConsentNeeded, InvalidAnswer, UpstreamFault
 from adapters.mcp_client.wire.messages import McpRefused
 from adapters.upstream.targets import EgressRefused
-from gateway.audit.decisions import BadCursor, UnknownDecision
+from gateway.audit.decisions import UnknownDecision
 from gateway.audit.explanations import sentence, story
 from gateway.calls.authorizer import ApprovalNeeded, Refused
 from gateway.calls.cancellation import NotCancelable
@@ -32,6 +32,7 @@ from gateway.ingress.http.error_row import Row as Row
 from gateway.registration.requests import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
 from gateway.storage.database import NotKept, NotRead
 from gateway.storage.mailbox import TooMuchKept
+from gateway.storage.paging import BadCursor
 from gateway.tasks.contracts.prompts import BadAnswer
 from gateway.tasks.contracts.skills import ContractBroken
 from gateway.tasks.conversation import ConversationWaits

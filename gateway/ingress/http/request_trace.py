@@ -4,7 +4,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from gateway.calls.authorizer import Trail
+from gateway.calls.outgoing.upstreams import Trail
 from gateway.ingress.http.asgi import BadHeader, Scope, header
 from gateway.telemetry.metrics import METHODS, Metrics
 from gateway.telemetry.spans import (

@@ -8,9 +8,9 @@ import structlog
 
 from adapters.contract import UpstreamFault
 from adapters.mcp_client.wire.messages import LEGACY
-from gateway.calls.limits.deadlines import deadline_in
 from gateway.ingress.http.asgi import BadHeader, Receive, Scope, Send, check_json, header, read_body, respond
 from gateway.ingress.http.authentication import Admission
+from gateway.ingress.http.deadline_header import deadline_in
 from gateway.ingress.http.errors import InvalidRequest, http_headers
 from gateway.ingress.http.request_trace import Visit
 from gateway.ingress.mcp_server.batches import answer_batch

@@ -10,7 +10,7 @@ import structlog
 
 from adapters.a2a_client.push_wakeups import Doorbells
 from adapters.upstream.egress import Egress
-from gateway.calls.authorizer import Ledger, Outside
+from gateway.calls.authorizer import Ledger
 from gateway.calls.broker import Broker
 from gateway.calls.consent.account_connections import Connections
 from gateway.calls.consent.approval_votes import Approvals
@@ -19,6 +19,7 @@ from gateway.calls.limits.budgets import SECONDS as BUDGET_SECONDS
 from gateway.calls.limits.budgets import Budgets
 from gateway.calls.limits.open_streams import Places
 from gateway.calls.outgoing.telemetry import UpstreamCalls
+from gateway.calls.outgoing.upstreams import Outside
 from gateway.calls.resumption.approved import Resuming
 from gateway.calls.resumption.consented import Consented
 from gateway.calls.resumption.takeover import Takeover

@@ -13,8 +13,9 @@ from sqlalchemy import func, select
 
 from adapters.contract import Ask, Call, Done, Event, Failed, Progress, Turn, UpstreamFault
 from adapters.task import TaskState
-from gateway.calls.authorizer import Refused, Trail
+from gateway.calls.authorizer import Refused
 from gateway.calls.cancellation import NotCancelable
+from gateway.calls.outgoing.upstreams import Trail
 from gateway.storage.database import NotKept
 from gateway.storage.tables import tasks as tasks_table
 from gateway.tasks.log import SETTLED_US, TaskEnded, UnknownTask, one_by_one

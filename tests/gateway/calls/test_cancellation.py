@@ -12,8 +12,8 @@ from sqlalchemy import select
 from adapters.contract import Call, CannotCancel, Done, Event, Turn, UpstreamFault, VendorRef
 from adapters.task import TaskState
 from gateway.calls import cancellation
-from gateway.calls.authorizer import Trail
 from gateway.calls.cancellation import WITHDRAWN, Stopped, Unstopped, told_of
+from gateway.calls.outgoing.upstreams import Trail
 from gateway.calls.revocation.spool import NAME
 from gateway.storage.database import NotRead
 from gateway.tasks.log import TaskRow

@@ -16,7 +16,7 @@ from adapters.task import TaskState
 from adapters.upstream.egress import Egress
 from adapters.upstream.pending_consent import at_agent, parked, question
 from adapters.vendors.sdk.agent import OpenQuestions
-from gateway.calls.authorizer import Trail
+from gateway.calls.outgoing.upstreams import Trail
 from gateway.calls.requests import Sending, turn_of
 from gateway.tasks.contracts.prompts import BadAnswer, answers_to
 from gateway.tasks.conversation import Beside, ConversationWaits, check_no_question, check_question, next_ref

@@ -20,12 +20,12 @@ from adapters.a2a_client.protobuf import DETAILS, status_bytes, to_json
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.contract import UpstreamFault
 from adapters.task import encode
-from gateway.calls.limits.deadlines import NAME, moment
 from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICES, Method, Service
 from gateway.ingress.a2a_server.operations import Asked, Operations
 from gateway.ingress.a2a_server.parameters import EXTENSIONS, event_id, extensions_of, idempotency_key
 from gateway.ingress.http.asgi import BadHeader, Scope
 from gateway.ingress.http.authentication import Admission
+from gateway.ingress.http.deadline_header import NAME, moment
 from gateway.ingress.http.error_bodies import a2a_details
 from gateway.ingress.http.errors import VersionNotSupported, challenges, told
 from gateway.ingress.http.request_trace import Visit, Visits

@@ -6,13 +6,13 @@ import structlog
 
 from adapters.a2a_client.wire.v1 import error_bytes, result_bytes
 from adapters.task import Task
-from gateway.calls.limits.deadlines import deadline_in
 from gateway.ingress.a2a_server.bindings.jsonrpc_methods import VERSIONS, Method, method_of
 from gateway.ingress.a2a_server.bindings.sse_frames import frames
 from gateway.ingress.a2a_server.operations import Asked, Operations, Stream
 from gateway.ingress.a2a_server.parameters import read_parameters
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, check_json, read_body, respond, stream
 from gateway.ingress.http.authentication import Admission
+from gateway.ingress.http.deadline_header import deadline_in
 from gateway.ingress.http.error_bodies import a2a_details
 from gateway.ingress.http.errors import InvalidRequest, Told, http_headers, told
 from gateway.ingress.http.request_trace import Visit

@@ -8,7 +8,6 @@ import structlog
 from adapters.a2a_client.wire.names import json_name
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import encode
-from gateway.calls.limits.deadlines import deadline_in
 from gateway.ingress.a2a_server.bindings.jsonrpc import activated, retry_header
 from gateway.ingress.a2a_server.bindings.jsonrpc_methods import Method
 from gateway.ingress.a2a_server.bindings.rest_paths import Place, find
@@ -17,6 +16,7 @@ from gateway.ingress.a2a_server.operations import Asked, Operations, Stream
 from gateway.ingress.a2a_server.parameters import FIELDS_MAX, read_parameters
 from gateway.ingress.http.asgi import JSON, ContentTypeNotSupported, Receive, Scope, Send, header, headers, read_body, respond, stream
 from gateway.ingress.http.authentication import Admission
+from gateway.ingress.http.deadline_header import deadline_in
 from gateway.ingress.http.error_bodies import a2a_details
 from gateway.ingress.http.errors import Told, WrongVerb, http_headers, told
 from gateway.ingress.http.request_trace import Visit

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.audit.decisions import BadCursor
 from gateway.calls.authorizer import InPerson
 from gateway.ingress.admin.demand import demand
 from gateway.ingress.http.empty_lists import EmptyLists
 from gateway.registration.requests import BadRequest, Registrant
+from gateway.storage.paging import BadCursor
 from gateway.tasks.log import rfc3339
 from policies.cache import BoundedCache
 from policies.callers import Caller

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from adapters.mcp_client.wire.messages import CAPABILITIES_KEY, INVALID_PARAMS, LEVEL_KEY
-from gateway.calls.authorizer import Trail
+from gateway.calls.outgoing.upstreams import Trail
 from gateway.ingress.http.asgi import Scope
 from gateway.ingress.http.errors import InvalidRequest
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope

@@ -17,8 +17,9 @@ from adapters.mcp_client.wire.messages import McpRefused
 from adapters.mcp_client.wire.peer import Listening, PeerRefused
 from adapters.upstream.targets import EgressRefused
 from gateway.background import let_go
-from gateway.calls.authorizer import Refused, Trail
+from gateway.calls.authorizer import Refused
 from gateway.calls.broker import Broker, ServerListening
+from gateway.calls.outgoing.upstreams import Trail
 from gateway.ingress.http.errors import UnknownResource
 from gateway.ingress.mcp_server.subscriptions.confirmations import Holding
 from gateway.ingress.mcp_server.subscriptions.upstream_watch import Watching

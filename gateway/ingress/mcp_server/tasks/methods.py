@@ -9,7 +9,6 @@ from msgspec import Raw, Struct
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS, MISSING_CAPABILITY
 from adapters.mcp_client.wire.peer import Peer, PeerRefused
-from gateway.audit.decisions import BadCursor
 from gateway.ingress.http.errors import UnknownMethod
 from gateway.ingress.mcp_server.catalogue.visible import Offers
 from gateway.ingress.mcp_server.protocol.client_wishes import lacking
@@ -19,6 +18,7 @@ from gateway.ingress.mcp_server.tasks.agent_tasks import AgentTasks, related, sk
 from gateway.ingress.mcp_server.tasks.server_tasks import RelayedTasks
 from gateway.ingress.mcp_server.tasks.store import ServerTask
 from gateway.ingress.mcp_server.tasks.wire import CANCEL, ENDED, OLDER_VERSION, POLL_MS, RELATED, check_declared, detailed, older
+from gateway.storage.paging import BadCursor
 from gateway.tasks.log import TaskLog, TaskRecord, TaskRow, UnknownTask
 from gateway.tasks.pages import Page, TaskPages
 from gateway.tasks.reader import TaskReader

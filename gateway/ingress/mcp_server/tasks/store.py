@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, delete, select
 
 from adapters.mcp_client.wire.messages import McpRequest
-from gateway.calls.authorizer import Trail
+from gateway.calls.outgoing.upstreams import Trail
 from gateway.calls.requests import ServerCall
 from gateway.ingress.mcp_server.elicitation.server_questions import Question
 from gateway.ingress.mcp_server.protocol.sessions import holder

@@ -7,8 +7,9 @@ from sqlalchemy import func, select
 
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Message, Part, PushConfig, Role
-from gateway.calls.authorizer import Refused, Trail
+from gateway.calls.authorizer import Refused
 from gateway.calls.broker import Sending
+from gateway.calls.outgoing.upstreams import Trail
 from gateway.storage.tables import push_configs, tasks
 from gateway.tasks.turns.store import Turned
 from tests.fakes.a2a_agents import serving

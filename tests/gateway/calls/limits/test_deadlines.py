@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from adapters.contract import Ask, Call, Done, Event, Turn
 from adapters.mcp_client.wire.messages import McpAnswer
 from adapters.upstream.breaker import FAULTS_MAX
-from gateway.calls.limits.deadlines import DEADLINE, moment
+from gateway.calls.limits.deadlines import DEADLINE
 from gateway.ingress.http.asgi import BadHeader
+from gateway.ingress.http.deadline_header import moment
 from policies.callers import Caller
 from policies.ids import now_us
 from registry.cards.card import Family, Status

@@ -117,7 +117,7 @@ async def test_every_path_before_the_framework_wants_a_token_or_is_public(home: 
 
 
 def test_every_method_of_grpc_names_its_operation(database_url: str) -> None:
-    """attack ADM-01: a method is served by an operation, which admits its caller first (tests/gateway/ingress/a2a_server/bindings/test_grpc_server.py)"""
+    """attack ADM-01: a method is served by an operation, which admits its caller first (test_grpc_server.py)"""
     for service in SERVICES:
         assert len(service.methods) >= 9, service
         assert all(isinstance(method, Method) for method in service.methods.values())
