@@ -190,10 +190,17 @@ def stop_of(document: Mapping[str, Any], status: int) -> Stop:
     if status == 403 or inner.get("code") == DENIED:
         return _refusal(inner, text)
     if status in (429, 503) or inner.get("code") == LIMITED:
-        return Failed(text, "budgets begin anew at midnight, UTC" if _is_spent(document) else "the gateway is busy: try again in a moment")
+        return Failed(text, _when_to_try_again(document))
     if status == 404 or inner.get("code") in UNKNOWN:
         return Failed(text, next((todo for word, todo in ELSEWHERE.items() if word in text), ANYTHING))
     return Failed(text)
+
+
+def _when_to_try_again(document: Mapping[str, Any]) -> str:
+    """What the person does after a 429 or 503. A task that is under way is watched: sending its message again would repeat its acts."""
+    if task := _found(document, "taskId"):
+        return f"interlock task watch {shlex.quote(str(task))}"
+    return "budgets begin anew at midnight, UTC" if _is_spent(document) else "the gateway is busy: try again in a moment"
 
 
 def _is_spent(document: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from adapters.contract import UpstreamFault
 from gateway.server.identity_settings import Identity
@@ -354,9 +354,23 @@ def load(config: Path | None, **given: Any) -> Settings:
     flags = {name: value for name, value in given.items() if value is not None}
     try:
         return Settings(**_merged(document, EnvSettingsSource(Settings)(), flags))
+    except SettingsError as error:
+        raise BadSettings(_unreadable_variables()) from error
     except ValidationError as error:
         root = yaml.compose(text, yaml.SafeLoader) if text else None
         raise BadSettings("\n".join(_told(p["loc"], p["msg"], p["type"], path, root) for p in error.errors())) from error
+
+
+def _unreadable_variables() -> str:
+    """Names the environment variables of lists and mappings whose value is not JSON."""
+    source, wrong = EnvSettingsSource(Settings), []
+    for name, value in dict(source.env_vars).items():
+        source.env_vars = {name: value}
+        try:
+            source()
+        except SettingsError:
+            wrong.append(name.upper())
+    return f"{', '.join(sorted(wrong))}: a list or a mapping is given as JSON, such as '[\"https://app.example.com\"]'"
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
