@@ -1,6 +1,7 @@
 """The HTTP+JSON transport: the errors of scripted peers, answers in odd shapes, and what is never told."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,11 +10,38 @@ from adapters.a2a_client.rest import RestTransport
 from adapters.a2a_client.wire.transport import Peer, PeerError
 from adapters.contract import UpstreamFault
 from adapters.task import Message, Part, Role, Task, TaskState
+from adapters.upstream.egress import Fetched
+from registry.cards.reader import callable_interface, read_card
 from tests.fakes.a2a_calls import ScriptedEgress, call_to, sends
 
 NEW, OLD = Peer("http://a.example/x/", "", older=False, streams=True), Peer("http://a.example/v1", "", older=True, streams=True)
 HELLO = Message("m", Role.USER, (Part(text="hi"),))
 TASK: dict[str, Any] = {"id": "t", "contextId": "c", "status": {"state": "TASK_STATE_WORKING"}}
+
+VERTEX_CARD: dict[str, Any] = {
+    "name": "analyst",
+    "description": "Tells the weather.",
+    "version": "1.0.0",
+    "protocolVersion": "0.3.0",
+    "preferredTransport": "HTTP+JSON",
+    "capabilities": {"streaming": False},
+    "defaultInputModes": ["text/plain"],
+    "defaultOutputModes": ["text/plain"],
+    "skills": [{"id": "weather", "name": "Weather", "description": "Tells the weather.", "tags": ["weather"]}],
+    "supportsAuthenticatedExtendedCard": True,
+}
+
+
+class Asked(ScriptedEgress):
+    """Keeps what was asked, by method and URL."""
+
+    def __init__(self, *answers: Any) -> None:
+        super().__init__(*answers)
+        self.asked: list[str] = []
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **more: Any) -> Fetched:
+        self.asked.append(f"{method} {url}")
+        return await super().request(method, url, headers=headers, body=body, **more)
 
 
 def transport(status: int, body: Any, kind: str = "application/json") -> RestTransport:
@@ -100,13 +128,21 @@ async def test_a_stream_may_be_answered_whole() -> None:
 
 @pytest.mark.parametrize(("peer", "url"), [(NEW, "http://a.example/x/tasks/a%2Fb%3Fc"), (OLD, "http://a.example/v1/tasks/a%2Fb%3Fc")])
 async def test_a_task_id_is_one_step_of_the_path(peer: Peer, url: str) -> None:
-    asked: list[str] = []
-
-    class Noting(ScriptedEgress):
-        async def request(self, method: str, url: str, **more: Any) -> Any:
-            asked.append(f"{method} {url}")
-            return await super().request(method, url, **{**more, "body": b"{}"})
-
-    egress = Noting(sends(200, "application/json", json.dumps({**TASK, "id": "a/b?c"}).encode()))
+    egress = Asked(sends(200, "application/json", json.dumps({**TASK, "id": "a/b?c"}).encode()))
     await RestTransport(egress).task(peer, call_to("x"), "a/b?c")  # type: ignore[arg-type]  # what an Egress does is all that is needed
-    assert asked == [f"GET {url}"]
+    assert egress.asked == [f"GET {url}"]
+
+
+async def test_an_agent_of_vertex_is_asked_and_read_as_google_documents_it() -> None:
+    url = "https://us-central1-aiplatform.googleapis.com/v1beta1/projects/p/locations/us-central1/reasoningEngines/7/a2a"
+    card = read_card({**VERTEX_CARD, "url": url})
+    interface = callable_interface(card)
+    assert (interface.binding, interface.version) == ("HTTP+JSON", "0.3")
+    task = {**TASK, "status": {"state": "TASK_STATE_COMPLETED"}, "artifacts": [{"artifactId": "a", "parts": [{"text": "Rain"}]}]}
+    egress = Asked(sends(200, "application/json", json.dumps({"task": task}).encode()))
+    peer = Peer(interface.url, "", older=True, streams=True)
+    told = await RestTransport(egress).send(peer, call_to("x"), HELLO, ())  # type: ignore[arg-type]  # what an Egress does is all that is needed
+    assert egress.asked == [f"POST {url}/v1/message:send"]
+    assert egress.requests[0]["message"] == {"messageId": "m", "role": "ROLE_USER", "content": [{"text": "hi"}]}
+    assert isinstance(told, Task) and told.status.state is TaskState.COMPLETED
+    assert [part.text for part in told.artifacts[0].parts] == ["Rain"]
