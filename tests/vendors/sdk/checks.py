@@ -36,7 +36,7 @@ class Sdk:
         return (self.python.parents[1] / "installed").exists()
 
 
-OF_OPENAI = "openai_agents|openai_chat-(?!azure)|openai_responses-(?!devui|litellm)"  # the others are of other servers
+OF_OPENAI = "openai_agents|openai_chat-(?!azure|databricks)|openai_responses-(?!devui|litellm)"  # the others are of other servers
 SDKS = (
     Sdk("openai", ("openai-agents", "openai-chat", "openai-responses"), OF_OPENAI),
     Sdk("foundry", ("foundry",)),
