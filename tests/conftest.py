@@ -103,13 +103,13 @@ def postgres_url(postgres_template: str) -> str:
     return _copy_of(postgres_template)
 
 
-SECOND_PROCESS = {"there", "elsewhere"}  # fixtures
+SECOND_PROCESS = {"there", "elsewhere"}  # fixtures beside `here`
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs tests with a second process on PostgreSQL alone: two processes never share a SQLite file."""
-    if SECOND_PROCESS & set(metafunc.fixturenames):
+    if "here" in metafunc.fixturenames and SECOND_PROCESS & set(metafunc.fixturenames):
         metafunc.definition.add_marker(pytest.mark.parametrize("database_url", ["postgres"], indirect=True))
 
 

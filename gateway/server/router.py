@@ -59,9 +59,14 @@ def plainly(scope: Scope, send: Send) -> Send:
     return sent
 
 
+def _first_step(path: str) -> str:
+    """The first step of a path; empty for one without a slash, such as the `*` of OPTIONS (RFC 9110 s7.1)."""
+    return path.partition("/")[2].partition("/")[0]
+
+
 def door_of(path: str) -> str:
     """The door of a request to the framework, as figures name it."""
-    top = path.split("/", 2)[1]
+    top = _first_step(path)
     return "admin" if top == "api" else "oauth" if top in ("oauth", ".well-known") else "console"
 
 
@@ -136,7 +141,7 @@ class Front:
         except Exception as error:
             if ANSWERED in scope:  # by the framework, which raises again what it has told
                 raise
-            log.exception("door_failed", door=path.split("/", 2)[1])
+            log.exception("door_failed", door=_first_step(path))
             try:
                 await _fail(send, error)
             except RuntimeError:  # the answer had begun, so the server has to cut it
@@ -157,7 +162,7 @@ class Front:
 
     async def _rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The framework believes the Host header, so it gets none but ours; and no address that is nobody's."""
-        visit = self._visits.begin(door_of(scope["path"]), scope["path"].split("/", 2)[1], traceparent(scope))
+        visit = self._visits.begin(door_of(scope["path"]), _first_step(scope["path"]), traceparent(scope))
         visit.method = scope["method"]
         send = noting_status(visit, send)
         try:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tests.fakes.authorization_server import Plain, Shown, Ways, authorization_server, protected, says
-from tests.fakes.house import CAPABILITIES, ROLES, CallbackAgent, House, open_house
+from tests.fakes.house import CAPABILITIES, ROLES, TRACEPARENT, CallbackAgent, House, open_house
 from tests.fakes.mcp_clients import probed
 from tests.fakes.mcp_servers import Gate, mcp_server
 from tests.fakes.mcp_wire import EVENTS, document, session
@@ -182,7 +182,7 @@ class Crossing:
         return await self._post(f"/mcp/{server}", user, "tools/call", {"name": tool, "arguments": {"text": text}, "_meta": meta}, headers)
 
     async def _post(self, path: str, user: str, method: str, params: Any, headers: dict[str, str]) -> httpx.Response:
-        sent = {"authorization": f"Bearer {self._tokens[user]}", "accept": EVENTS, **headers}
+        sent = {"authorization": f"Bearer {self._tokens[user]}", "accept": EVENTS, "traceparent": TRACEPARENT, **headers}
         for _ in range(5):
             try:
                 return await self._http.post(path, json=document(method, params, 7), headers=sent)

@@ -10,6 +10,7 @@ import pytest
 from msgspec import Raw
 
 from adapters.contract import ArtifactPiece, Event, Failed, Progress, UpstreamFault
+from adapters.mcp_client.redaction import scrub_fault, scrub_listener, scrub_peer
 from adapters.mcp_client.wire.messages import McpRefused
 from adapters.mcp_client.wire.peer import Listening
 from adapters.redaction.secrets import Scrubber, scrubber_of, secrets_of
@@ -96,7 +97,7 @@ def test_events_of_agents_are_cleaned_and_stay_what_they_are(event: Event) -> No
 def test_errors_are_cleaned() -> None:
     fault, refused = UpstreamFault("no", f"said {OTHER}"), McpRefused(-32042, OTHER, {"elicitations": [{"message": OTHER}]})
     for error in (fault, refused):
-        Scrubber([OTHER]).fault(error)
+        scrub_fault(error, Scrubber([OTHER]))
     assert fault.detail == "said ***"
     assert (refused.detail, refused.data) == ("***", {"elicitations": [{"message": "***"}]})
 
@@ -123,10 +124,10 @@ class Client:
 
 async def test_what_a_server_says_on_the_way_is_cleaned() -> None:
     client = Client()
-    listener = Scrubber([OTHER]).listener(client)
-    peer = Scrubber([OTHER]).peer(client)
+    listener = scrub_listener(client, Scrubber([OTHER]))
+    peer = scrub_peer(client, Scrubber([OTHER]))
     assert peer is not None
-    assert Scrubber([OTHER]).peer(None) is None
+    assert scrub_peer(None, Scrubber([OTHER])) is None
     assert peer.capabilities == client.capabilities
     said = Raw(json.dumps({"data": OTHER}).encode())
     await peer.notify("notifications/message", said)

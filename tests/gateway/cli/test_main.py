@@ -26,7 +26,7 @@ STORY = {
 
 
 def test_help_loads_nothing_that_is_slow_to_load() -> None:
-    script = "import sys\nfrom gateway.cli import app\ntry:\n    app(['--help'])\nexcept SystemExit:\n    pass\nprint(*sys.modules)"
+    script = "import sys\nfrom gateway.cli.main import app\ntry:\n    app(['--help'])\nexcept SystemExit:\n    pass\nprint(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True)
     loaded = {name.partition(".")[0] for name in ran.stdout.splitlines()[-1].split()}
     assert "gateway" in loaded

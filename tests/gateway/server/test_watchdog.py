@@ -47,7 +47,7 @@ async def test_what_blocks_the_loop_is_logged_with_its_place(observed: Observed)
     (line,) = [entry for entry in logged if entry["event"] == "event_loop_blocked" and "hold_up" in entry["where"]]
     assert line["log_level"] == "warning"
     assert line["seconds"] >= BLOCKED_SECONDS
-    assert "gateway/test_watchdog.py:" in line["where"]
+    assert "server/test_watchdog.py:" in line["where"]
 
 
 async def test_a_loop_that_stands_still_is_told_while_it_does(observed: Observed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,5 +79,5 @@ def test_a_place_names_the_innermost_calls_first() -> None:
 
     calls = inner(FRAMES_MAX).split(" < ")
     assert len(calls) == FRAMES_MAX
-    assert all(call.startswith("gateway/test_watchdog.py:") and call.endswith(" inner") for call in calls)
+    assert all(call.startswith("server/test_watchdog.py:") and call.endswith(" inner") for call in calls)
     assert where(None) == ""

@@ -75,7 +75,7 @@ async def test_a_new_task_is_kept_out_of_a_conversation_that_waits(desk: Recepti
     second = await says(desk.home, "pay 1000000", contextId=first["contextId"])
     assert second["code"] == -32014 and first["id"] in second["message"]
     (info,) = [each for each in second["data"] if each.get("reason")]
-    assert (info["reason"], info["metadata"]) == ("CONVERSATION_WAITS", {"taskId": first["id"]})
+    assert (info["reason"], info["metadata"]["taskId"]) == ("CONVERSATION_WAITS", first["id"])
     assert state(await says(desk.home, "yes", taskId=first["id"])) == "COMPLETED"
     assert graph.decided == [("Pay 5?", "yes")]
     assert state(await says(desk.home, "pay 1000000", contextId=first["contextId"])) == "INPUT_REQUIRED"

@@ -18,8 +18,8 @@ from tests.house.source import ROOT
 WORKER = """
 import os, sys
 from pathlib import Path
-from gateway.metrics import Metrics
-from gateway.worker_figures import WorkerFigures
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.worker_figures import WorkerFigures
 
 metrics = Metrics((), WorkerFigures(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
 metrics.gauge("streams", "Open streams.", lambda: 2)

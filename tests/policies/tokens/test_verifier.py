@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-import policies.tokens.verifier
 from policies.delegation.permissions import Permissions
 from policies.keys.jwks import VettedKey
 from policies.keys.signing import SigningKeys
+from policies.tokens import verifier
 from policies.tokens.issuers import TrustedIssuer
 from policies.tokens.verifier import DEVELOPMENT_ISSUER, Identity, TokenRefused, mint_user_token
 from tests.fakes.clock import Clock
@@ -339,7 +339,7 @@ async def test_what_is_no_token_is_not_remembered_and_is_refused_for_its_shape(i
 
 
 def test_what_the_module_offers_is_there() -> None:
-    assert [name for name in policies.identity.__all__ if not hasattr(policies.identity, name)] == []
+    assert [name for name in verifier.__all__ if not hasattr(verifier, name)] == []
 
 
 async def test_the_other_form_of_a_signature_is_the_same_token_id(identity: Identity, issuer: FakeIssuer) -> None:

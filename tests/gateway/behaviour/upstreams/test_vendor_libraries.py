@@ -16,7 +16,7 @@ KIND = "heavy"
 MODULE = """
 import threading
 from adapters.contract import Done, Replied
-from adapters.vendor import AgentFacts, CancelOutcome, Features, VendorOptions, said
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, VendorOptions, said
 
 THREAD = threading.current_thread()
 

@@ -252,7 +252,7 @@ def at_a_terminal(api: GatewayApi, folder: Path, typed: str, *arguments: str) ->
 
 
 # A new session whose controlling terminal is standard input, so that Ctrl-C reaches the command.
-TTY = "import fcntl, os, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); from gateway.cli import main; main()"
+TTY = "import fcntl, os, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); from gateway.cli.main import main; main()"
 
 
 def _read(terminal: int) -> bytes:

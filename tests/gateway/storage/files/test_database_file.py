@@ -22,7 +22,7 @@ from tests.fakes.house import URL, house
 HOLD = """
 import sys, time
 from pathlib import Path
-from gateway.database_file import lock_database_file
+from gateway.storage.files.database_file import lock_database_file
 lock = lock_database_file(sys.argv[1], Path(sys.argv[2]))
 print("held", flush=True)
 time.sleep(600)
