@@ -86,7 +86,7 @@ async def ask(home: House, method: str, params: dict[str, Any], meta: dict[str, 
     answer = (
         await home.rpc("/mcp/inventory", home.token("alice"), method, {**params, "_meta": {**told, **(meta or {})}}, **headers)
     ).json()
-    return answer["error"].get("data", answer["error"]) if "error" in answer else answer["result"]
+    return {"code": answer["error"]["code"], **answer["error"].get("data", {})} if "error" in answer else answer["result"]
 
 
 async def reserve(home: House, meta: dict[str, Any] | None = None, **more: Any) -> Any:
