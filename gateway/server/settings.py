@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from adapters.contract import UpstreamFault
 from gateway.server.identity_settings import Identity
@@ -330,84 +329,3 @@ def given_text(value: str) -> str:
     if not text:
         raise UpstreamFault(NO_CREDENTIAL, f"there is no file {path}, or nothing in it")
     return text
-
-
-def _merged(*layers: dict[str, Any]) -> dict[str, Any]:
-    """One mapping of several, the later ones winning, member by member."""
-    result: dict[str, Any] = {}
-    for layer in layers:
-        for name, value in layer.items():
-            both = isinstance(value, dict) and isinstance(result.get(name), dict)
-            result[name] = _merged(result[name], value) if both else value
-    return result
-
-
-def load(config: Path | None, **given: Any) -> Settings:
-    """Settings from `config` (default: ./interlock.yaml where it exists), the environment, and flags, which win over both.
-
-    Raises BadSettings.
-    """
-    document: dict[str, Any] = {}
-    text, path = "", config or Path("interlock.yaml")
-    if config is not None or path.exists():
-        text, document = _read(path)
-    flags = {name: value for name, value in given.items() if value is not None}
-    try:
-        return Settings(**_merged(document, EnvSettingsSource(Settings)(), flags))
-    except SettingsError as error:
-        raise BadSettings(_unreadable_variables()) from error
-    except ValidationError as error:
-        root = yaml.compose(text, yaml.SafeLoader) if text else None
-        raise BadSettings("\n".join(_told(p["loc"], p["msg"], p["type"], path, root) for p in error.errors())) from error
-
-
-def _unreadable_variables() -> str:
-    """Names the environment variables of lists and mappings whose value is not JSON."""
-    source, wrong = EnvSettingsSource(Settings), []
-    for name, value in dict(source.env_vars).items():
-        source.env_vars = {name: value}
-        try:
-            source()
-        except SettingsError:
-            wrong.append(name.upper())
-    return f"{', '.join(sorted(wrong))}: a list or a mapping is given as JSON, such as '[\"https://app.example.com\"]'"
-
-
-def _read(path: Path) -> tuple[str, dict[str, Any]]:
-    """The file's text and what it says. Raises BadSettings with the line."""
-    try:
-        text = path.read_text()
-        document = yaml.safe_load(text) or {}
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise BadSettings(f"{path}{line}: {error.problem or error.context}") from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadSettings(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    if not isinstance(document, dict):
-        raise BadSettings(f"{path}: a mapping of settings is expected, such as `users:` and below it `  alice: {{roles: [sales]}}`")
-    return text, document
-
-
-def _told(steps: tuple[int | str, ...], problem: str, kind: str, path: Path, root: yaml.Node | None) -> str:
-    """One problem, with its line where the file has it, and else with the variable or flag that it must come from."""
-    name, line = ".".join(str(step) for step in steps), _line(root, steps)
-    said = "there is no such setting" if kind == "extra_forbidden" else problem
-    if line:
-        return f"{path}:{line}: {name}: {said}"
-    return f"{name} (INTERLOCK_{'__'.join(str(step) for step in steps).upper()} or a flag): {said}"
-
-
-def _line(node: yaml.Node | None, steps: tuple[int | str, ...]) -> int:
-    """Where the value that `steps` lead to begins, from 1; of what the file lacks, where that would belong; 0 if nothing of it is there."""
-    found = 0
-    for step in steps:
-        if isinstance(node, yaml.MappingNode):
-            pair = next((pair for pair in node.value if pair[0].value == str(step)), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            pair = (node.value[step], node.value[step])
-        else:
-            break
-        if pair is None:
-            break
-        found, node = pair[0].start_mark.line + 1, pair[1]
-    return found

@@ -62,7 +62,7 @@ def test_the_index_ranks_as_a_comparison_with_every_agent(seed: int, text: str) 
     random, registry = Random(seed), Entries()
     routes = Routes(registry)  # type: ignore[arg-type]  # only its list and its generation are used
     registry.replace([_entry(random, f"a{number}") for number in range(8)])
-    for _ in range(3):
+    for change in range(3):
         assert [entry.name for entry in routes.rank("default", text)] == _compared_with_all(registry.entries, text)
         kept = [entry for entry in registry.entries if random.random() < 0.6]
-        registry.replace([*kept, *(_entry(random, f"b{random.randint(0, 99)}x{number}") for number in range(2))])
+        registry.replace([*kept, *(_entry(random, f"b{change}x{number}") for number in range(2))])

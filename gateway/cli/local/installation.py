@@ -20,10 +20,11 @@ Config = Annotated[Path | None, typer.Option("--config", help="The configuration
 
 
 def settings(config: Path | None, **flags: str | int | None) -> "Settings":
-    from gateway.server.settings import BadSettings, load
+    from gateway.server.settings import BadSettings
+    from gateway.server.settings_sources import load_settings
 
     try:
-        return load(config, **flags)
+        return load_settings(config, **flags)
     except BadSettings as error:
         raise Failed(str(error), "correct the setting; interlock check looks at all of them") from error
 

@@ -12,7 +12,8 @@ from sqlalchemy import select
 
 from gateway.calls.limits.budgets import Budgets
 from gateway.calls.limits.limits import BudgetSpent, Limit, Limits, PayloadTooLarge, RateLimited, TooManyCalls, leave
-from gateway.server.settings import BadSettings, load
+from gateway.server.settings import BadSettings
+from gateway.server.settings_sources import load_settings
 from gateway.storage.tables import budgets
 from policies.audit.log import Audit
 from policies.callers import Caller
@@ -207,7 +208,7 @@ def test_a_limit_that_is_none_is_told_with_its_line(tmp_path: Path, entry: str, 
     path = tmp_path / "interlock.yaml"
     path.write_text(f"limits:\n  per:\n    - {{who: 'user:*', rate: 5}}\n    - {entry}\n")
     with pytest.raises(BadSettings, match=problem) as refused:
-        load(path)
+        load_settings(path)
     assert f"{path}:4:" in str(refused.value)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.local.configuration_check import troubles
-from gateway.server.settings import load
+from gateway.server.settings_sources import load_settings
 from policies.keys.signing import SigningKeys
 from policies.tokens.claims import DEVELOPMENT_ISSUER
 from tests.fakes.gateway_api import GatewayApi
@@ -244,7 +244,7 @@ def test_a_network_is_served_over_tls_or_not_at_all(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    chosen = load(None, host=host)
+    chosen = load_settings(None, host=host)
     assert any(trouble.fatal for trouble in troubles(chosen, {})) is fatal
     explicit = "INTERLOCK_IDENTITY__DEVELOPMENT" in environment
     assert chosen.development is (host == "127.0.0.1" or explicit)

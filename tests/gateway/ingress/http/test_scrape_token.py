@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.local.configuration_check import troubles
-from gateway.server.settings import BadSettings, load
+from gateway.server.settings import BadSettings
+from gateway.server.settings_sources import load_settings
 from tests.fakes.house import CAPABILITIES, House, house
 
 TOKEN = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -65,7 +66,7 @@ async def test_without_the_setting_no_token_opens_figures(tmp_path: Path, databa
 def test_a_secret_in_the_settings_themselves_is_refused_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadSettings, match="write env:NAME or file:PATH") as refused:
-        load(None, telemetry={"metrics_token": TOKEN})
+        load_settings(None, telemetry={"metrics_token": TOKEN})
     assert TOKEN not in str(refused.value)
 
 
@@ -75,7 +76,7 @@ def test_a_token_that_is_absent_or_short_is_found_before_the_start(tmp_path: Pat
     monkeypatch.setenv("SCRAPER_FINE", TOKEN)
     said = {}
     for place in ("env:SCRAPER_ABSENT", f"file:{tmp_path / 'none'}", "env:SCRAPER_SHORT", "env:SCRAPER_FINE"):
-        chosen = load(None, telemetry={"metrics_token": place})
+        chosen = load_settings(None, telemetry={"metrics_token": place})
         said[place[:16]] = [trouble.problem for trouble in troubles(chosen, {}) if trouble.fatal]
     assert [len(problems) for problems in said.values()] == [1, 1, 1, 0]
     assert said["env:SCRAPER_SHOR"] == ["the token has fewer than 16 characters"]

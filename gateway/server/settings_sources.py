@@ -1,0 +1,91 @@
+"""Loads the settings from `interlock.yaml`, environment variables and flags, and names the place of each problem."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource, SettingsError
+
+from gateway.server.settings import BadSettings, Settings
+
+
+def _merge_layers(*layers: dict[str, Any]) -> dict[str, Any]:
+    """One mapping of several, the later ones winning, member by member."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            both = isinstance(value, dict) and isinstance(result.get(name), dict)
+            result[name] = _merge_layers(result[name], value) if both else value
+    return result
+
+
+def load_settings(config: Path | None, **given: Any) -> Settings:
+    """Settings from `config` (default: ./interlock.yaml where it exists), the environment, and flags, which win over both.
+
+    Raises BadSettings.
+    """
+    document: dict[str, Any] = {}
+    text, path = "", config or Path("interlock.yaml")
+    if config is not None or path.exists():
+        text, document = _read(path)
+    flags = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings(**_merge_layers(document, EnvSettingsSource(Settings)(), flags))
+    except SettingsError as error:
+        raise BadSettings(_unreadable_variables()) from error
+    except ValidationError as error:
+        root = yaml.compose(text, yaml.SafeLoader) if text else None
+        raise BadSettings("\n".join(_describe_problem(p["loc"], p["msg"], p["type"], path, root) for p in error.errors())) from error
+
+
+def _unreadable_variables() -> str:
+    """Names the environment variables of lists and mappings whose value is not JSON."""
+    source, wrong = EnvSettingsSource(Settings), []
+    for name, value in dict(source.env_vars).items():
+        source.env_vars = {name: value}
+        try:
+            source()
+        except SettingsError:
+            wrong.append(name.upper())
+    return f"{', '.join(sorted(wrong))}: a list or a mapping is given as JSON, such as '[\"https://app.example.com\"]'"
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """The file's text and what it says. Raises BadSettings with the line."""
+    try:
+        text = path.read_text()
+        document = yaml.safe_load(text) or {}
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise BadSettings(f"{path}{line}: {error.problem or error.context}") from error
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(document, dict):
+        raise BadSettings(f"{path}: a mapping of settings is expected, such as `users:` and below it `  alice: {{roles: [sales]}}`")
+    return text, document
+
+
+def _describe_problem(steps: tuple[int | str, ...], problem: str, kind: str, path: Path, root: yaml.Node | None) -> str:
+    """One problem, with its line where the file has it, and else with the variable or flag that it must come from."""
+    name, line = ".".join(str(step) for step in steps), _find_line(root, steps)
+    said = "there is no such setting" if kind == "extra_forbidden" else problem
+    if line:
+        return f"{path}:{line}: {name}: {said}"
+    return f"{name} (INTERLOCK_{'__'.join(str(step) for step in steps).upper()} or a flag): {said}"
+
+
+def _find_line(node: yaml.Node | None, steps: tuple[int | str, ...]) -> int:
+    """Where the value that `steps` lead to begins, from 1; of what the file lacks, where that would belong; 0 if nothing of it is there."""
+    found = 0
+    for step in steps:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if pair[0].value == str(step)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            pair = (node.value[step], node.value[step])
+        else:
+            break
+        if pair is None:
+            break
+        found, node = pair[0].start_mark.line + 1, pair[1]
+    return found
