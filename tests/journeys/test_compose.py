@@ -74,6 +74,8 @@ class Compose:
         self.gateway = {**self.agents, **{name: self.here(value) for name, value in given.items() if not name.startswith("OTEL")}}
 
     def here(self, text: str) -> str:
+        """The text with variables that are not set replaced by their default (`${NAME:-default}`), and with places of this machine."""
+        text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
         for known, port in self._ports.items():
             text = re.sub(rf"\b{known}\b", port, text)
         return re.sub(r"(?<=[= ])/credentials|^/credentials", str(self.folder / "credentials"), text).replace(
