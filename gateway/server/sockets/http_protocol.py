@@ -47,7 +47,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._limits = self._connections.limits
         self._phase = Phase.OPENED
         self._since = 0.0
-        self._head_bytes = 0
+        self._field_bytes = 0  # of a head, or between pieces of a body: trailers and chunk extensions
+        self._shares_read = False  # the head began in a read together with the end of another request, so `_field_bytes` has not all of it
         self._body_bytes = 0
         self._unread = Unread(self._limits.send_seconds)
         self._refusal: Exception | None = None
@@ -67,16 +68,22 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._head_bytes += len(data)
+        self._field_bytes += len(data)
         super().data_received(data)
-        if self._phase is not Phase.HEAD:
-            self._head_bytes = 0
-        elif self._head_bytes > self._limits.header_bytes and not self.transport.is_closing():
-            self._refuse(HeadersTooLarge(self._limits.header_bytes, HEADERS_MAX))
+        if self._phase is not Phase.HEAD and self._phase is not Phase.BODY:
+            self._field_bytes = 0
+            self._shares_read = False
+        elif self._field_bytes > self._limits.header_bytes and not self.transport.is_closing():
+            self._refuse_fields()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._enter(Phase.HEAD)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Leaves out trailers of a chunked body, which come here too: no trailer counts as a header of the request (RFC 9110 s6.5.1)."""
+        if self._phase is Phase.HEAD:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._check_head()
@@ -86,16 +93,19 @@ class HttpProtocol(HttpToolsProtocol):
             self.app = refuse_for_want_of_room
         self._connections.leave(self)
         self._enter(Phase.BODY)
-        self._body_bytes = 0
+        self._field_bytes = self._body_bytes = 0
+        self._shares_read = False
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
+        self._field_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._head_bytes = 0
+        self._field_bytes = 0
+        self._shares_read = True
         self._enter(Phase.IDLE if self.cycle.response_complete else Phase.ANSWER)
 
     def on_response_complete(self) -> None:
@@ -136,8 +146,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _check_head(self) -> None:
         """Raises HeadersTooLarge or InvalidRequest, which end the parser's work; uvicorn then calls send_400_response."""
-        large = self._head_bytes > self._limits.header_bytes and self._head_size() > self._limits.header_bytes
-        if large or len(self.headers) > HEADERS_MAX:
+        may_be_large = self._shares_read or self._field_bytes > self._limits.header_bytes
+        if (may_be_large and self._head_size() > self._limits.header_bytes) or len(self.headers) > HEADERS_MAX:
             self._refusal = HeadersTooLarge(self._limits.header_bytes, HEADERS_MAX)
             raise self._refusal
         if len(self.pipeline) >= PIPELINED_MAX:
@@ -151,11 +161,28 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether the answer to an earlier request is under way, so that nothing can be written between."""
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _refuse_fields(self) -> None:
+        """Refuses a request whose headers, trailers or chunk extensions are too large."""
+        error = HeadersTooLarge(self._limits.header_bytes, HEADERS_MAX)
+        if self._phase is Phase.HEAD:
+            self._refuse(error)
+        else:
+            self._refuse_body(error)
+
     def _refuse(self, error: Exception) -> None:
         """Answers a request whose headers are not there yet, and closes the connection."""
         if self._is_answering():
             self.drop(told(error).row.reason)
         else:
+            self._answer(error)
+
+    def _refuse_body(self, error: Exception) -> None:
+        """Answers a request whose body is not all there, unless its answer has begun, and closes the connection."""
+        if self.cycle.response_started or self.pipeline:
+            self.drop(told(error).row.reason)
+        else:
+            self.cycle.disconnected = True  # the application, which waits for the rest, answers nothing any more
+            self.cycle.message_event.set()
             self._answer(error)
 
     def _answer(self, error: Exception) -> None:
@@ -197,12 +224,7 @@ class HttpProtocol(HttpToolsProtocol):
         more = 0.0 if answered else self._body_bytes / BODY_RATE
         if seconds < self._limits.body_seconds + more:
             return
-        if answered or self.cycle.response_started or self.pipeline:
-            self.drop("request-timeout")
-        else:
-            self.cycle.disconnected = True  # the application, which waits for the rest, answers nothing any more
-            self.cycle.message_event.set()
-            self._answer(RequestTooSlow())
+        self._refuse_body(RequestTooSlow())
 
 
 async def refuse_for_want_of_room(scope: Scope, receive: Receive, send: Send) -> None:

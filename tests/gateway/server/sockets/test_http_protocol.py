@@ -203,6 +203,70 @@ def test_too_many_headers_are_answered_431(connect: Connect) -> None:  # attack 
     assert (client.status, client.wire.closed) == (431, "closed")
 
 
+CHUNKED = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"
+
+
+async def test_a_trailer_is_no_header_of_the_request(connect: Connect, app: Echo) -> None:  # RFC 9110 s6.5.1
+    client = connect()
+    client.send(CHUNKED % b"/hang" + b"0\r\n")
+    client.send(b"Authorization: Bearer trailer\r\nHost: other\r\n\r\n")
+    assert client.protocol.scope["headers"] == [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
+    app.go.set()
+    await client.answered()
+    client.send(GET)
+    await client.answered()
+    assert client.wire.sent.count(b"HTTP/1.1 200") == 2 and not client.wire.closed
+
+
+ENDLESS = {
+    "trailers": (b"0\r\n", b"a: b\r\n" * 100),
+    "one trailer": (b"0\r\na: ", b"b" * 600),
+    "a chunk's extension": (b"2;a=", b"b" * 600),
+}
+
+
+# attack AVL-04
+@pytest.mark.parametrize(("start", "more"), ENDLESS.values(), ids=ENDLESS.keys())
+async def test_trailers_without_end_are_answered_431(connect: Connect, app: Echo, start: bytes, more: bytes) -> None:
+    client = connect()
+    client.send(CHUNKED % b"/" + start)
+    for _ in range(LIMITS.header_bytes // len(more) + 2):
+        client.send(more)
+    assert (client.status, client.wire.closed, reason(client)) == (431, "closed", "headers-too-large")
+    assert len(client.protocol.scope["headers"]) == 2
+    await client.answered()
+    assert app.cut == 1
+
+
+# attack AVL-04
+async def test_trailers_without_end_after_the_answer_close_the_connection(connect: Connect, dropped: list[str]) -> None:
+    client = connect()
+    client.send(CHUNKED % b"/early")
+    await client.answered()
+    client.send(b"0\r\n" + b"a: b\r\n" * 6000)
+    client.send(b"a: b\r\n")
+    assert (client.wire.closed, dropped, client.wire.sent.count(b"HTTP/1.1")) == ("closed", ["headers-too-large"], 1)
+
+
+async def test_a_body_in_small_chunks_may_be_large(connect: Connect) -> None:
+    client = connect()
+    client.send(CHUNKED % b"/")
+    for _ in range(LIMITS.header_bytes):
+        client.send(b"1\r\nx\r\n")
+    client.send(b"0\r\n\r\n")
+    await client.answered()
+    assert client.status == 200 and client.wire.sent.endswith(b"x" * LIMITS.header_bytes)
+
+
+# attack AVL-04
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_headers_that_are_too_large_behind_another_request_are_refused(connect: Connect, dropped: list[str], pieces: int) -> None:
+    client, request = connect(), b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 40_000
+    client.send(GET + request + (b"\r\n\r\n" if pieces == 1 else b""))
+    client.send(b"\r\n\r\n")
+    assert (client.wire.closed, dropped, client.wire.sent.count(b"HTTP/1.1 200")) == ("closed", ["headers-too-large"], 0)
+
+
 async def test_a_body_is_no_part_of_the_headers(connect: Connect) -> None:
     client = connect()
     for _ in range(3):
