@@ -41,6 +41,7 @@ class Drain:
         self._requests: set[asyncio.Task[Any]] = set()
         self._cut: set[asyncio.Task[Any]] = set()
         self._deadline = 0.0  # on the event loop's clock
+        self._closing: asyncio.TimerHandle | None = None
         self._ending: asyncio.TimerHandle | None = None
         self.takes_signals = False
         self.begun = False
@@ -67,7 +68,7 @@ class Drain:
         self.begun = True
         seconds = self._times.delay if delay is None else delay
         log.info("drain_begun", delay=seconds, grace=self._times.grace, requests=len(self._requests), turns=self._running.count)
-        asyncio.get_running_loop().call_later(seconds, self._close, then)
+        self._closing = asyncio.get_running_loop().call_later(seconds, self._close, then)
 
     def until_begun(self, act: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
         """The act, which does nothing from the begin of the drain on: a process that is about to end takes up no turns."""
@@ -106,11 +107,17 @@ class Drain:
             self._ending.cancel()
 
     def _signalled(self, number: int, server: Handler) -> None:
-        """The first signal begins the drain, without a delay for SIGINT, which comes from a terminal. A second one stops at once."""
-        if self.begun:
+        """The first signal begins the drain, without a delay for SIGINT, which comes from a terminal. A second one ends the delay.
+
+        The server gets later signals itself.
+        """
+        if self.closed:
             server(number, None)
-        else:
+        elif self._closing is None:
             self.begin(lambda: server(number, None), 0.0 if number == signal.SIGINT else None)
+        else:
+            self._closing.cancel()
+            self._close(lambda: server(number, None))
 
     def _close(self, then: Callable[[], None]) -> None:
         loop, grace = asyncio.get_running_loop(), self._times.grace
