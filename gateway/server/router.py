@@ -107,13 +107,13 @@ class Front:
             return
         if drain.begun:
             send = closing(send)
-            if drain.closed and scope["path"] not in PATHS:
-                await _fail(send, ShuttingDown())
-                return
         if self._admission.cors and scope["path"].startswith(CLIENTS):
             if await self._is_preflight(scope, send):
                 return
             send = self._admission.cors.marking(scope, send)
+        if drain.closed and scope["path"] not in PATHS:
+            await _fail(send, ShuttingDown())
+            return
         request = drain.enter()
         try:
             await self._route(scope, receive, send)

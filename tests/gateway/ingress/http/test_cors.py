@@ -95,3 +95,16 @@ async def test_a_preflight_for_another_host_is_refused(open_to_page: House) -> N
 def test_what_is_no_origin_is_refused(given: str, database_url: str) -> None:
     with pytest.raises(ValidationError):
         Server(cors_origins=[given])
+
+
+async def test_a_page_reads_that_the_gateway_is_stopping(open_to_page: House) -> None:
+    drain = open_to_page.gateway.drain
+    drain.begun = drain.closed = True
+    preflight = await open_to_page.http.options("/agents/sales", headers=PREFLIGHT)
+    answer = await sent(open_to_page, origin=PAGE)
+    assert (preflight.status_code, cors_of(preflight)["access-control-allow-origin"]) == (200, PAGE)
+    assert (answer.status_code, cors_of(answer).get("access-control-allow-origin"), answer.json()["reason_id"]) == (
+        503,
+        PAGE,
+        "shutting-down",
+    )
