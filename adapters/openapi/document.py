@@ -68,9 +68,11 @@ def read_api(document: Any, source: str = "") -> Api:
 def operation_of(definition: Json) -> Operation:
     """Raises UpstreamFault."""
     try:
-        return msgspec.convert(definition["_meta"][META], Operation)
+        operation = msgspec.convert(definition["_meta"][META], Operation)
     except (KeyError, TypeError, msgspec.ValidationError) as error:
         raise UpstreamFault("The tool says not how it is called", str(error)[:200]) from None
+    schema = definition.get("inputSchema")
+    return msgspec.structs.replace(operation, schema=schema if isinstance(schema, dict) else {})
 
 
 def _base(document: Json, source: str) -> str:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -10,6 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from adapters.openapi.multipart import MULTIPART, BadArguments, Content, FormField, file_content, multipart
+from policies.json_types import DeclaredTypes
 
 STYLES: Final = {"path": "simple", "query": "form", "header": "simple", "cookie": "form"}
 RESERVED: Final = frozenset(  # what no argument may set: who speaks to whom, how, and with which credential
@@ -35,7 +37,10 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`body` is the media type of the argument `body_argument`; empty: there is none. `fields`: what is known of the members of a form."""
+    """`body` is the media type of the argument `body_argument`; empty: there is none. `fields`: what is known of the members of a form.
+
+    `schema` is the tool's inputSchema, which is pinned beside the operation and not repeated in it.
+    """
 
     method: str
     path: str
@@ -44,6 +49,7 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     body_argument: str = ""
     body_required: bool = False
     fields: tuple[FormField, ...] = ()
+    schema: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,8 @@ def encoded(operation: Operation, arguments: Mapping[str, Any]) -> HttpCall:
     known = {parameter.argument for parameter in operation.parameters} | ({operation.body_argument} if operation.body else set())
     if unknown := sorted(arguments.keys() - known):
         raise BadArguments(f"there is no argument {unknown[0][:64]!r}")
+    arguments = {name: value for name, value in arguments.items() if value is not None}
+    _check_types(operation, arguments)
     path, query = operation.path, []
     headers: dict[str, str] = {}
     cookies: list[str] = []
@@ -91,6 +99,64 @@ def encoded(operation: Operation, arguments: Mapping[str, Any]) -> HttpCall:
     if body is not None:
         headers["content-type"] = body.media_type
     return HttpCall(operation.method, f"{path}?{'&'.join(query)}" if query else path, headers, body.body if body else None)
+
+
+def _check_types(operation: Operation, arguments: Mapping[str, Any]) -> None:
+    """Raises BadArguments for a parameter, a form or a text whose type is not the declared one: another type would be written otherwise.
+
+    A list in place of a text would look the same upstream, but not to the policies, and an object would become parameters of its own.
+    """
+    declared = operation.schema.get("properties")
+    schemas = declared if isinstance(declared, Mapping) else {}
+    plain, json_values = DeclaredTypes(operation.schema, plain_by_default=True), DeclaredTypes(operation.schema)
+    for parameter in operation.parameters:
+        if parameter.argument in arguments:
+            value, schema = arguments[parameter.argument], schemas.get(parameter.argument, True)
+            _check(json_values if parameter.media else plain, schema, parameter.argument, value)
+            if isinstance(value, dict) and not parameter.media:
+                _check_explosion(operation, parameter, value, plain.members(schema).keys())
+    body = arguments.get(operation.body_argument)
+    if body is not None and operation.body and not (is_json(operation.body) or is_file(operation.body)):
+        _check_body(operation, plain, schemas.get(operation.body_argument, True), body)
+
+
+def _check_explosion(operation: Operation, parameter: Parameter, value: Mapping[str, Any], named: AbstractSet[str]) -> None:
+    """Raises BadArguments for a member that would be written under a name that the document does not give it, or gives another one."""
+    style = parameter.style or STYLES[parameter.place]
+    taken = {other.name for other in operation.parameters if other.place == parameter.place}
+    if style == "deepObject":
+        bracketed = {key for key in value if f"{parameter.name}[{key}]" in taken or not {"[", "]"}.isdisjoint(key)}
+        _check_members(parameter.argument, value, (named or value.keys()) - bracketed)
+    elif parameter.explode if parameter.explode is not None else style == "form":
+        _check_members(parameter.argument, value, named - taken)
+
+
+def _check_body(operation: Operation, types: DeclaredTypes, schema: Any, body: Any) -> None:
+    """A schema that names no members of a form leaves open what they are called; each is a plain value, or of the type for all others."""
+    argument = operation.body_argument
+    if operation.body in (URLENCODED, MULTIPART):
+        named = types.members(schema)
+        if isinstance(body, dict):
+            files = {field.name for field in operation.fields if field.file}
+            body = {name: {"text": item} if name in files and isinstance(item, str) else item for name, item in body.items()}
+            if named:
+                _check_members(argument, {name: item for name, item in body.items() if item is not None}, named.keys())
+        if not named:
+            others = schema.get("additionalProperties") if isinstance(schema, Mapping) else None
+            schema = {"type": "object", "additionalProperties": others if isinstance(others, Mapping) else {}}
+    _check(types, schema, argument, body)
+
+
+def _check(types: DeclaredTypes, schema: Any, argument: str, value: Any) -> None:
+    found = types.mismatch(value, schema=schema)
+    if found is not None:
+        raise BadArguments(f"the argument {'.'.join((argument, *found.path))[:200]!r} has the wrong type: {found.problem}")
+
+
+def _check_members(argument: str, value: Mapping[str, Any], named: Collection[str]) -> None:
+    """Raises BadArguments for a member that would become a parameter or a form field which the document does not name."""
+    if unknown := sorted(value.keys() - named):
+        raise BadArguments(f"the argument {argument!r} may not have the member {unknown[0][:64]!r}")
 
 
 def _segment(parameter: Parameter, value: Any) -> str:
@@ -176,7 +242,8 @@ def _body(operation: Operation, arguments: Mapping[str, Any]) -> Content | None:
     if media == URLENCODED:
         if not isinstance(value, dict):
             raise BadArguments(f"the argument {argument!r} must be an object")
-        return Content(urlencode([(key, _text(each)) for key, item in value.items() for each in _items(item)]).encode(), media)
+        pairs = [(key, _text(each)) for key, item in value.items() if item is not None for each in _items(item)]
+        return Content(urlencode(pairs).encode(), media)
     return Content((_text(value) if media.startswith("text/") else _json(value)).encode(), media)
 
 

@@ -16,14 +16,15 @@ from policies.cedar.failures import UNFIT, Failure, failure_of, inexpressible
 from policies.cedar.files.folder import BadPolicy, Stamp, built_in, operators, stamp
 from policies.cedar.files.reading import Read, Text, read_all, refuse_ambiguous
 from policies.cedar.files.review import Policy, Review, review
-from policies.cedar.input_paths import decimal_paths, other_paths, with_decimals
+from policies.cedar.input_paths import decimal_paths, input_paths, other_paths, with_decimals
 from policies.cedar.question import CedarQuestion, Verdict, context_text, slice_text
 from policies.cedar.role_rules import role_policies
-from policies.cedar.schema import known_types, schema_document
+from policies.cedar.schema import GROUP, known_types, schema_document
 from policies.cedar.syntax import actions_of, assumed, idle, may_apply, reads, reads_input
 from policies.cedar.values import NotExpressible, cedar_value
 from policies.delegation.permissions import BadPermission
 from policies.delegation.rulings import Act
+from policies.json_types import DeclaredTypes
 
 __all__ = ["BadPolicy", "CedarQuestion", "KnownTool", "PolicyEngine", "RuleSet", "Verdict", "load", "schema_text"]
 
@@ -31,12 +32,13 @@ ENTITIES_KEPT = 1024  # 8 KB each
 USER_OF = "default|interlock-development"  # people who are called by a name alone
 UNKNOWN_TO_LISTS = ("input", "history")
 Tools = Callable[[], Iterable[KnownTool]]
+SchemaOf = Callable[[str, Act], Mapping[str, Any] | None]  # the inputSchema of the tool that an act of a tenant calls, as it is now
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
     """Parsed policies. `names`: Cedar's policy id -> @id. `readers`: those that look at the arguments, with what of
-    them they take for decimals, and what not.
+    them they take for decimals, and what not, and all that they read of them.
 
     `doubts`: sentences about policies that are sound, but name somebody whom they will never meet, or don't fit the tools of today.
     `own`: the operator's, as Cedar's JSON; `places`: where each of them stands.
@@ -46,7 +48,7 @@ class RuleSet:
     settled: cedarpy.PolicySet  # the same without those that ask
     visible: cedarpy.PolicySet  # of these, what is left where neither the arguments nor the history are known, at best
     names: Mapping[str, str]
-    readers: tuple[tuple[Policy, set[InputPath], set[InputPath]], ...]
+    readers: tuple[tuple[Policy, set[InputPath], set[InputPath], set[InputPath]], ...]
     version: str
     asks: Mapping[str, Ask] = field(default_factory=dict)  # by @id
     historians: tuple[Policy, ...] = ()  # that look at the history, or want something added up for those that do
@@ -101,7 +103,9 @@ def _ruled(rules: Mapping[str, dict[str, Any]]) -> RuleSet:
         visible=_parsed(assumed(settled, UNKNOWN_TO_LISTS, favourable=True)),
         names={key: policy["annotations"]["id"] for key, policy in rules.items()},
         readers=tuple(
-            (policy, decimal_paths(policy), other_paths(policy)) for policy in rules.values() if reads_input(policy["conditions"])
+            (policy, decimal_paths(policy), other_paths(policy), input_paths(policy))
+            for policy in rules.values()
+            if reads_input(policy["conditions"])
         ),
         version=hashlib.sha256(document.encode()).hexdigest()[:12],
         asks={rules[key]["annotations"]["id"]: ask for key, ask in asks.items()},
@@ -182,14 +186,30 @@ def no_tools() -> Iterable[KnownTool]:
     return ()
 
 
+def _schema_among(tools: Tools) -> SchemaOf:
+    """Looks a schema up among all tools."""
+
+    def schema_of(tenant: str, act: Act) -> Mapping[str, Any] | None:
+        return next((tool.schema for tool in tools() if (tool.tenant, tool.action) == (tenant, act.resource)), None)
+
+    return schema_of
+
+
 class PolicyEngine:
     """Answers from the last good rule set. `healthy` is false while a newer one was refused, `problem` says why."""
 
     def __init__(
-        self, roles: Mapping[str, Sequence[str]], folder: Path | None = None, tools: Tools = no_tools, rules: RuleSet | None = None
+        self,
+        roles: Mapping[str, Sequence[str]],
+        folder: Path | None = None,
+        tools: Tools = no_tools,
+        rules: RuleSet | None = None,
+        *,
+        schema_of: SchemaOf | None = None,
     ) -> None:
-        """`rules`: those of the folder, where they were read already."""
+        """`rules`: those of the folder, where they were read already. `schema_of`: a faster way to a schema than through all `tools`."""
         self._roles, self._folder, self._tools = roles, folder, tools
+        self._schema_of = schema_of or _schema_among(tools)
         self._stamp = self.stamp()
         self._rules = rules or load(roles, folder)
         self._entities: dict[tuple[object, ...], cedarpy.Entities] = {}
@@ -239,7 +259,8 @@ class PolicyEngine:
 
     def assuming(self, blind: Collection[str], favourable: bool) -> "PolicyEngine":
         """One that does not know these attributes of `context`, and takes what depends on them as best for the caller, or as worst."""
-        return PolicyEngine(self._roles, rules=_ruled(assumed(self._rules.documents, blind, favourable)))
+        rules = _ruled(assumed(self._rules.documents, blind, favourable))
+        return PolicyEngine(self._roles, tools=self._tools, rules=rules, schema_of=self._schema_of)
 
     def reads_input(self, act: Act) -> bool:
         """Whether any policy that may apply to this act looks at the arguments."""
@@ -278,12 +299,27 @@ class PolicyEngine:
         return Verdict(False, verdict.policies, asks=True) if rest.allowed else rest
 
     def _arguments(self, rules: RuleSet, question: CedarQuestion) -> Any:
-        """As Cedar values, where a policy that may apply looks at them."""
-        applying = [numbers for policy, *numbers in rules.readers if may_apply(policy, question.act)]
+        """As Cedar values, where a policy that may apply looks at them. Raises NotExpressible, also for what the tool does not take."""
+        applying = [paths for policy, *paths in rules.readers if may_apply(policy, question.act)]
         if not applying:
             return None
-        decimals, others = (set().union(*paths) for paths in zip(*applying, strict=True))
+        decimals, others, read = (set().union(*paths) for paths in zip(*applying, strict=True))
+        self._check_types(question, read)
         return with_decimals(cedar_value(question.input), decimals, others)
+
+    def _check_types(self, question: CedarQuestion, paths: Collection[InputPath]) -> None:
+        """Raises NotExpressible where an argument that policies read has another type than the tool's schema declares.
+
+        For Cedar, values of different types are unequal without an error, so a forbid would not apply to "13" instead of 13.
+        """
+        schema = self._schema_of(question.tenant, question.act) if question.act.action == GROUP else None
+        if schema is None:
+            return
+        declared = DeclaredTypes(schema)
+        for path in sorted(paths):
+            found = declared.mismatch(question.input, path)
+            if found is not None:
+                raise NotExpressible(found.problem, found.path)
 
     def _readers(self, rules: RuleSet, question: CedarQuestion) -> Iterable[Policy]:
         """Policies that may apply and look at the arguments."""

@@ -1,7 +1,8 @@
 """Makes what decides who is who and who may what."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from adapters.upstream.egress import Egress
 from gateway.calls.authorizer import InPerson, Ledger
@@ -14,7 +15,7 @@ from gateway.tasks.log import is_running
 from policies.authority import Authority, Request
 from policies.callers import Caller
 from policies.cedar.argument_types import KnownTool
-from policies.cedar.engine import Tools
+from policies.cedar.engine import SchemaOf, Tools
 from policies.delegation.kills import Kills
 from policies.delegation.permissions import Permissions, ceiling_of
 from policies.delegation.rulings import Act
@@ -25,7 +26,7 @@ from policies.tokens.claims import DEVELOPMENT_ISSUER
 from policies.tokens.issuers import TrustedIssuer
 from policies.tokens.verifier import Identity
 from registry.cards.card import Family
-from registry.store import Registry
+from registry.store import Registry, UnknownName
 
 
 def issuers(settings: Settings) -> list[str]:
@@ -81,6 +82,21 @@ def known_tools(registry: Registry) -> Tools:
             yield from tools_of(registry.list(tenant, Family.SERVER))
 
     return tools
+
+
+def known_schema(registry: Registry) -> SchemaOf:
+    """The arguments that a registered tool declares, as they are now."""
+
+    def schema_of(tenant: str, act: Act) -> Mapping[str, Any] | None:
+        try:
+            entry = registry.find(tenant, act.parent)
+        except UnknownName:
+            return None
+        name = act.resource.removeprefix(f"{act.parent}.")
+        found = next((tool.definition.get("inputSchema") for tool in entry.tools if tool.name == name), None)
+        return found if isinstance(found, dict) else None
+
+    return schema_of
 
 
 def roles_now(settings: Settings) -> RolesNow:

@@ -68,7 +68,7 @@ def rest(gateway: Gateway, admission: Admission, clients: ClientAuthentication, 
     amendments.calls = gateway.catalog.resilience.state
     oversight = Oversight(gateway.database, may, gateway.allowed)
     evaluations = Evaluations(gateway.authority, gateway.registry, gateway.database, rights.roles_now(gateway.settings))
-    rules = admin_policies.Rules(gateway.settings.roles, gateway.settings.policies or "")
+    rules = admin_policies.Rules(gateway.settings.roles, gateway.settings.policies or "", rights.known_schema(gateway.registry))
     redeemer = PersonTokens(gateway.keys, gateway.identity, SpentIds(gateway.database, now_us), gateway.minting)
     issuing = Issuing(clients, gateway.tokens, redeemer, shown)
     revocation = Revocation(gateway.database, gateway.grants, gateway.spool, now_us, gateway.broker.halt)

@@ -108,7 +108,8 @@ class Gateway:
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections(settings), 0))
         self.registry = Registry(self.database, lambda batch: bump(batch, "registry"), new_id, now_us, self.audit.append)
         tools = rights.known_tools(self.registry)
-        self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None, tools)
+        folder = Path(settings.policies) if settings.policies else None
+        self.engine = PolicyEngine(settings.roles, folder, tools, schema_of=rights.known_schema(self.registry))
         self.identity = rights.identity(settings, self.keys, self.egress)
         self._make_rights(settings)
         self.envelope = upstreams.envelope(settings)

@@ -13,12 +13,14 @@ from adapters.openapi.multipart import BadArguments
 DEEP = "color%5BR%5D=100&color%5BG%5D=200&color%5BB%5D=150"
 OURS = ["Authorization", "Host", "Cookie", "Content-Length", "Transfer-Encoding", "Proxy-X", "Interlock-Delegation", "a b"]
 LIST, THING = ["blue", "black", "brown"], {"R": 100, "G": 200, "B": 150}
+TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
+COLOR = {"oneOf": [TEXT, {"type": "array", "items": TEXT}, {"type": "object", "properties": dict.fromkeys("RGB", NUMBER)}]}
 
 
 def url_of(place: str, value: Any, style: str, explode: bool) -> str:
     parameter = Parameter("color", "color", place, style=style, explode=explode)
     path = "/x/{color}" if place == "path" else "/x"
-    called = encoded(Operation("GET", path, (parameter,)), {"color": value})
+    called = encoded(Operation("GET", path, (parameter,), schema={"properties": {"color": COLOR}}), {"color": value})
     return called.url if place in ("path", "query") else str(called.headers["color" if place == "header" else "cookie"])
 
 
@@ -84,11 +86,16 @@ def test_no_argument_sets_a_header_of_ours(name: str) -> None:
 
 
 def test_bodies_are_of_their_media_type() -> None:
+    form = {"properties": {"a": {}, "b": {"type": "array", "items": NUMBER}, "c": {"type": "boolean"}, "d": TEXT}}
+
     def body(media: str, value: Any) -> bytes | None:
-        return encoded(Operation("POST", "/x", body=media, body_argument="body"), {"body": value}).body
+        return encoded(
+            Operation("POST", "/x", body=media, body_argument="body", schema={"properties": {"body": form}}), {"body": value}
+        ).body
 
     assert body("application/json", {"a": [1, "ü"]}) == '{"a":[1,"ü"]}'.encode()
-    assert body("application/x-www-form-urlencoded", {"a": "x y", "b": [1, 2], "c": True}) == b"a=x+y&b=1&b=2&c=true"
+    assert body("application/x-www-form-urlencoded", {"a": "x y", "b": [1, 2], "c": True, "d": None}) == b"a=x+y&b=1&b=2&c=true"
+    form = TEXT
     assert body("text/plain", "hello") == b"hello"
     assert encoded(Operation("POST", "/x", body="application/json", body_argument="body"), {}).body is None
 

@@ -16,7 +16,7 @@ from gateway.ingress.http.route_descriptions import takes
 from gateway.registration.requests import BadRequest
 from gateway.storage.database import Database
 from policies.callers import Caller
-from policies.cedar.engine import BadPolicy, PolicyEngine, RuleSet, compiled, load
+from policies.cedar.engine import BadPolicy, PolicyEngine, RuleSet, SchemaOf, compiled, load
 from policies.cedar.files.folder import LINKS
 from policies.delegation.rulings import Act
 from policies.what_if.replay import Replay
@@ -39,14 +39,15 @@ class WhatIfBody(Body):
 class Rules:
     """The roles of the settings, and the folder of policies."""
 
-    def __init__(self, roles: Mapping[str, Sequence[str]], folder: str) -> None:
+    def __init__(self, roles: Mapping[str, Sequence[str]], folder: str, schema_of: SchemaOf) -> None:
         self._roles = roles
         self._folder = Path(folder) if folder else None
+        self._schema_of = schema_of
 
     def engine(self, sent: Mapping[str, str] | None) -> PolicyEngine:
         """Raises BadRequest."""
         try:
-            return PolicyEngine(self._roles, rules=self._read(sent))
+            return PolicyEngine(self._roles, rules=self._read(sent), schema_of=self._schema_of)
         except BadPolicy as error:
             raise BadRequest("policies", f"can't be used: {error}") from error
 
