@@ -14,7 +14,7 @@ from adapters.openapi.document import META, read_api
 from adapters.openapi.text import parsed
 from gateway.cli.exit_codes import WrongUsage
 from gateway.cli.remote.servers import _offer
-from tests.fakes.house import House
+from tests.fakes.house import House, house
 from tests.fakes.mcp_servers import serving
 from tests.fakes.ports import nowhere
 from tests.fakes.reception import Reception
@@ -112,6 +112,23 @@ async def test_the_operators_credential_goes_along_and_the_callers_never(desk: R
     assert answer.json()["result"]["isError"] is True  # there is no such argument
     await desk.home.call(token, "/mcp/shop", "get_stock", {"sku": "1"})
     assert shop.seen == [{"authorization": "Key k"}]
+
+
+@sqlite_only
+async def test_an_argument_of_another_type_passes_no_policy_and_is_not_sent(tmp_path: Path, database_url: str) -> None:  # attack PRO-07
+    policy = '@id("vault") forbid(principal, action == Action::"shop.get_stock", resource) when { context.input.sku == "vault" };'
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "ours.cedar").write_text(policy)
+    async with house(tmp_path / "home", database_url, policies=str(folder)) as built:
+        made = await Reception(built).post("/api/servers", name="shop", openapi=Shop().app.openapi(), url=nowhere())
+        assert made.status_code == 201, made.text
+        await built.gateway.database.refresh()
+        token = built.token("mel")
+        data = (await built.call(token, "/mcp/shop", "get_stock", {"sku": ["vault"]})).json()["error"]["data"]
+        assert data["reason_id"] == "policy-error" and "sku" in json.dumps(data)
+        told = (await built.call(token, "/mcp/shop", "get_stock", {"sku": "1", "x-tag": {"sid": "s"}})).json()["result"]
+        assert told["isError"] and "the argument 'x-tag' has the wrong type: expected string, got object" in json.dumps(told)
 
 
 async def test_a_tool_of_an_api_is_ruled_on_like_any_other(desk: Reception, shop: Shop) -> None:
