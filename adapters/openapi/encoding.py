@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from adapters.openapi.multipart import MULTIPART, BadArguments, Content, FormField, file_content, multipart
-from policies.json_types import DeclaredTypes
+from policies.cedar.json_types import DeclaredTypes
 
 STYLES: Final = {"path": "simple", "query": "form", "header": "simple", "cookie": "form"}
 RESERVED: Final = frozenset(  # what no argument may set: who speaks to whom, how, and with which credential

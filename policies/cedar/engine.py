@@ -17,6 +17,7 @@ from policies.cedar.files.folder import BadPolicy, Stamp, built_in, operators, s
 from policies.cedar.files.reading import Read, Text, read_all, refuse_ambiguous
 from policies.cedar.files.review import Policy, Review, review
 from policies.cedar.input_paths import decimal_paths, input_paths, other_paths, with_decimals
+from policies.cedar.json_types import DeclaredTypes
 from policies.cedar.question import CedarQuestion, Verdict, context_text, slice_text
 from policies.cedar.role_rules import role_policies
 from policies.cedar.schema import GROUP, known_types, schema_document
@@ -24,7 +25,6 @@ from policies.cedar.syntax import actions_of, assumed, idle, may_apply, reads, r
 from policies.cedar.values import NotExpressible, cedar_value
 from policies.delegation.permissions import BadPermission
 from policies.delegation.rulings import Act
-from policies.json_types import DeclaredTypes
 
 __all__ = ["BadPolicy", "CedarQuestion", "KnownTool", "PolicyEngine", "RuleSet", "Verdict", "load", "schema_text"]
 

@@ -107,9 +107,8 @@ class Gateway:
         self.database.enlist(self.audit)
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections(settings), 0))
         self.registry = Registry(self.database, lambda batch: bump(batch, "registry"), new_id, now_us, self.audit.append)
-        tools = rights.known_tools(self.registry)
-        folder = Path(settings.policies) if settings.policies else None
-        self.engine = PolicyEngine(settings.roles, folder, tools, schema_of=rights.known_schema(self.registry))
+        tools, schema_of = rights.known_tools(self.registry), rights.known_schema(self.registry)
+        self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None, tools, schema_of=schema_of)
         self.identity = rights.identity(settings, self.keys, self.egress)
         self._make_rights(settings)
         self.envelope = upstreams.envelope(settings)

@@ -18,7 +18,7 @@ class Mismatch(NamedTuple):
     problem: str
 
 
-class TooComplicated(Exception):
+class _TooComplicated(Exception):
     """A schema needs more steps than a check may take."""
 
 
@@ -43,7 +43,7 @@ class DeclaredTypes:
         self._steps = STEPS_MAX
         try:
             fit = self._fit(self._root if schema is None else schema, value, path, ())
-        except (TooComplicated, RecursionError):
+        except (_TooComplicated, RecursionError):
             return Mismatch((), "the schema is too complicated to check the type")
         return self._found if fit == _MISFIT else None
 
@@ -55,7 +55,7 @@ class DeclaredTypes:
             for properties in self._properties(schema, 0):
                 for name, member in properties.items():
                     found.setdefault(name, []).append(member)
-        except (TooComplicated, RecursionError):
+        except (_TooComplicated, RecursionError):
             return {}
         return {name: schemas[0] if len(schemas) == 1 else {"anyOf": schemas} for name, schemas in found.items()}
 
@@ -148,7 +148,7 @@ class DeclaredTypes:
     def _step(self, depth: int) -> None:
         self._steps -= 1
         if self._steps < 0 or depth > DEPTH_MAX:
-            raise TooComplicated
+            raise _TooComplicated
 
 
 def json_type(value: Any) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from policies.json_types import DeclaredTypes, Mismatch
+from policies.cedar.json_types import DeclaredTypes, Mismatch
 
 TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
 NODE = {"$defs": {"n": {"type": "object", "properties": {"v": NUMBER, "next": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}
