@@ -164,14 +164,10 @@ class Broker:
         opened = self._turns.steps.resumed(before, row, message) if before else Turned(*self._memory.tasks.opening(row, message))
         turn, adapter = await turn_for(self._memory, self._outside.adapters, sending, Allowed(grant, target, row, before))
         last = min(self._under_way.last(row.parent_id), self._ledger.calls.last(caller, sending.trail))
-        trail, span = self.calls.begin_turn(sending.trail, target, row)
-        try:
+        with self.calls.prepared_turn(sending.trail, target, row) as (trail, span):
             call = self._ledger.calls.make(grant, target, trail, row.id, last)
             held = self._memory.tasks.tail(row) if sending.watched else None
             await self._ledger.open(call, opened, before, kept_beside(kept_webhook(sending, opened.row, before), left))
-        except BaseException:
-            self.calls.finish(span, "error")
-            raise
         return Ready(opened, turn, call, adapter, caller.delegation.task_id, held, span=span)
 
     async def _continued(self, caller: Caller, sending: Sending) -> TaskRow | None:

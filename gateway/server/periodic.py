@@ -33,10 +33,16 @@ class Pulse:
         self._loops: list[asyncio.Task[None]] = []
 
     async def begin(self, recover: Recover) -> None:
-        """Joins the processes, has tasks looked after that nobody runs any more, and starts the loops."""
+        """Joins the processes, has tasks looked after that nobody runs any more, and starts the loops.
+
+        A failed first look at such tasks does not prevent the start: the next one follows within SWEEP_SECONDS.
+        """
         await self.keep_last_head()  # from here on no chain of ours is without a witness
         await self._presence.join()
-        await _sweep(recover)
+        try:
+            await _sweep(recover)
+        except Exception:  # the root of the first sweep, as _repeat is of all others
+            log.exception("first_sweep_failed")
         self.repeat(EPOCH_SECONDS, self._database.refresh)
         self.repeat(HEAD_SECONDS, self.keep_head)
         self.repeat(WITNESS_SECONDS, self._say_head)

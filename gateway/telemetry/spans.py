@@ -7,7 +7,7 @@ Without one no span is made: the gateway then only passes trace context on.
 import random
 import re
 from collections.abc import Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -41,9 +41,14 @@ class Resumed:
 _work: ContextVar[Work | None] = ContextVar("work", default=None)
 
 
-def enter_work(work: Work) -> None:
-    """Makes `work` the current one of this asyncio task and of those that it starts."""
-    _work.set(work)
+def enter_work(work: Work) -> "Token[Work | None]":
+    """Makes `work` the current one of this asyncio task and of those that it starts, until `leave_work` gets the token."""
+    return _work.set(work)
+
+
+def leave_work(entered: "Token[Work | None]") -> None:
+    """Makes the work current again that was so before `enter_work`."""
+    _work.reset(entered)
 
 
 def current_work() -> Work | None:

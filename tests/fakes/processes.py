@@ -1,7 +1,7 @@
 """The inner parts of a gateway without its doors and loops: one process of several on a database, calling scripted agents."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from policies.delegation.principal import Principal
 from policies.delegation.rulings import calling
 from policies.ids import new_id, now_us
 from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_user_token
-from registry.cards.card import Family, Status, Tool
+from registry.cards.card import Family, Registration, Status, Tool
 from registry.rows import Candidate
 from tests.fakes.house import ROLES, URL, USERS
 from tests.fakes.looks import looking
@@ -96,7 +96,8 @@ class Process:
         self.ahead = 0  # microseconds by which the clock of tasks is ahead
         tasks = TaskLog(self.shaky, lambda: now_us() + self.ahead, gateway.process)  # type: ignore[arg-type]  # it does what is needed
         self.memory = Memory(self.shaky, gateway.audit, gateway.grants, tasks, new_id, now_us)  # type: ignore[arg-type]  # see above
-        outside = Outside(agents, tools, lambda _: {}, 60.0, 60.0)
+        self.headers: Callable[[Registration], Mapping[str, str]] = lambda _: {}
+        outside = Outside(agents, tools, lambda target: self.headers(target), 60.0, 60.0)
         ledger = Ledger(gateway.authority, gateway.tokens, self.memory, outside, gateway.spool)
         self.broker = Broker(gateway.registry, ledger, self.memory, outside, gateway.front_door, calls=UpstreamCalls(gateway.metrics))
         self.takeover = Takeover(self.broker, ledger, gateway.authority, gateway.callers, memory=self.memory, outside=outside)

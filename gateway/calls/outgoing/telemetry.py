@@ -15,7 +15,7 @@ from adapters.contract import UpstreamFault
 from gateway.calls.outgoing.upstreams import Trail
 from gateway.tasks.log import TaskRow
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.spans import TRACEPARENT, Attribute, Kind, Resumed, Tracer, current_work, enter_work, trace_id_of
+from gateway.telemetry.spans import TRACEPARENT, Attribute, Kind, Resumed, Tracer, current_work, enter_work, leave_work, trace_id_of
 from registry.cards.card import Registration
 
 if TYPE_CHECKING:
@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 TOOL_ERROR = "tool-error"
 
 
-def resume_trail(traceparent: str) -> Trail:
-    """The trail of work that goes on without a request, in the trace where its task began. Log lines of this asyncio task name it too."""
+@contextmanager
+def resume_trail(traceparent: str) -> Iterator[Trail]:
+    """Yields the trail of work that goes on without a request. Log lines of the block name the trace in which its task began."""
     if not traceparent:
-        return Trail()
-    enter_work(Resumed(trace_id_of(traceparent)))
-    return Trail(trace_id_of(traceparent), {TRACEPARENT: traceparent})
+        yield Trail()
+        return
+    entered = enter_work(Resumed(trace_id_of(traceparent)))
+    try:
+        yield Trail(trace_id_of(traceparent), {TRACEPARENT: traceparent})
+    finally:
+        leave_work(entered)
 
 
 class _Result(Struct):
@@ -72,6 +77,16 @@ class UpstreamCalls:
         link = row.trace if trace_id_of(row.trace) != trace_id_of(parent) else ""
         span = self.tracer.start(f"invoke_agent {target.name}", Kind.CLIENT, parent, attributes, link=link)
         return replace(trail, headers={**trail.headers, **self.tracer.headers(span)}), span
+
+    @contextmanager
+    def prepared_turn(self, trail: Trail, target: Registration, row: TaskRow) -> "Iterator[tuple[Trail, Span | None]]":
+        """Yields what `begin_turn` returns. Finishes the span as an error if the block raises, since the turn then never runs."""
+        trail, span = self.begin_turn(trail, target, row)
+        try:
+            yield trail, span
+        except BaseException:
+            self.finish(span, "error")
+            raise
 
     def finish(self, span: "Span | None", outcome: str) -> None:
         if self.tracer is not None and span is not None:

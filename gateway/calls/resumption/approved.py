@@ -14,7 +14,7 @@ from gateway.calls.broker import Broker
 from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.limits.limits import TooManyCalls
 from gateway.calls.outgoing.telemetry import resume_trail
-from gateway.calls.outgoing.upstreams import Outside
+from gateway.calls.outgoing.upstreams import Outside, Trail
 from gateway.calls.pausing import Due, exactly, last_message, said_of
 from gateway.calls.requests import Allowed, Sending, asked_of, check_handoff, meant, turn_for
 from gateway.calls.revocation.running import KILLED, SAYS
@@ -88,10 +88,12 @@ class Resuming:
             await parking.close(due)
         elif due.approval.state != "approved":
             await parking.end(due, record, said_of(due.approval))
-        elif why := await end_of(self._go_on(due, record)):
-            await parking.end(due, record, why)
+        else:
+            with resume_trail(record.row.trace) as trail:
+                if why := await end_of(self._go_on(due, record, trail)):
+                    await parking.end(due, record, why)
 
-    async def _go_on(self, due: Due, record: TaskRecord) -> None:
+    async def _go_on(self, due: Due, record: TaskRecord, trail: Trail) -> None:
         """Asks the authority again, as things are now: what people allowed is no authority by itself."""
         row, memory = record.row, self._memory
         caller = await self._callers.resumed(row.tenant, due.grant_id, row.parent_id)
@@ -99,7 +101,7 @@ class Resuming:
         how = {**due.how, "accepted_output_modes": tuple(due.how.get("accepted_output_modes", ()))}
         known = row if row.vendor_ref != "{}" else None  # to its agent
         message = replace(last_message(record), task_id=row.id if known else "")
-        sending = meant(Sending(row.agent, message, resume_trail(row.trace), watched=True, **how), known)
+        sending = meant(Sending(row.agent, message, trail, watched=True, **how), known)
         asked = asked_of(sending, target, row)
         terms = replace(asked.terms, exact=exactly(due, target, asked.act), approval=due.approval)
         grant = await self._ledger.ruling(caller, replace(asked, terms=terms))
@@ -108,7 +110,7 @@ class Resuming:
         new = replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
         check_handoff(sending, target, known)
         turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, known))
-        trail, span = self._broker.calls.begin_turn(sending.trail, target, row)
-        call = self._ledger.calls.make(grant, target, trail, row.id)
-        opened = self._broker.parking.going_on(row, new)
-        await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row), span=span))
+        with self._broker.calls.prepared_turn(sending.trail, target, row) as (trail, span):
+            call = self._ledger.calls.make(grant, target, trail, row.id)
+            opened = self._broker.parking.going_on(row, new)
+            await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row), span=span))

@@ -12,7 +12,7 @@ from adapters.upstream.pending_consent import unsent, waits
 from gateway.calls.authorizer import Ledger
 from gateway.calls.broker import Broker
 from gateway.calls.outgoing.telemetry import resume_trail
-from gateway.calls.outgoing.upstreams import Outside
+from gateway.calls.outgoing.upstreams import Outside, Trail
 from gateway.calls.pausing import Waiting
 from gateway.calls.requests import Allowed, Sending, asked_of, granted, outgoing_of, turn_for
 from gateway.calls.resumption.approved import each_by_itself, end_of
@@ -49,27 +49,28 @@ class Consented:
             return await each_by_itself((row.id, self._one(row)) for row in found if waits(_ref(row.vendor_ref)))
 
     async def _one(self, row: TaskRow) -> None:
-        if why := await end_of(self._go_on(row)):
-            await self._end(row, why)
+        with resume_trail(row.trace) as trail:
+            if why := await end_of(self._go_on(row, trail)):
+                await self._end(row, why)
 
-    async def _go_on(self, row: TaskRow) -> None:
+    async def _go_on(self, row: TaskRow, trail: Trail) -> None:
         """Asks the authority again, as things are now: a consent opens a door elsewhere, and is no leave to go there."""
         memory, kept = self._memory, unsent(_ref(row.vendor_ref))
         caller = await self._callers.resumed(row.tenant, row.grant_id, row.parent_id, row.agent)
         target = self._broker.callees.find(caller, row.agent, Family.AGENT)
         message = replace(kept.message, context_id=row.context_id, task_id=row.id)
         how = (kept.skill, kept.accepted_output_modes)
-        sending = Sending(row.agent, message, resume_trail(row.trace), *how, watched=True, metadata=kept.metadata)
+        sending = Sending(row.agent, message, trail, *how, watched=True, metadata=kept.metadata)
         asked = await self._broker.parking.carried(caller, asked_of(sending, target, row), target, row)
         grant = await self._ledger.ruling(caller, asked)
         if isinstance(grant, Question):
             await self._broker.parking.park(caller, Waiting(row, row, message, target, outgoing_of(sending), None), asked, grant)
             return
         turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, row))
-        trail, span = self._broker.calls.begin_turn(sending.trail, target, row)
-        call = self._ledger.calls.make(grant, target, trail, row.id)
-        opened = self._broker.parking.going_on(row, granted(row, grant))
-        await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row), span=span))
+        with self._broker.calls.prepared_turn(sending.trail, target, row) as (trail, span):
+            call = self._ledger.calls.make(grant, target, trail, row.id)
+            opened = self._broker.parking.going_on(row, granted(row, grant))
+            await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row), span=span))
 
     async def _end(self, row: TaskRow, why: str) -> None:
         record = await self._memory.tasks.record(row.tenant, row.owner, row.id)

@@ -16,10 +16,10 @@ from gateway.calls.authorizer import Ledger
 from gateway.calls.broker import Broker
 from gateway.calls.handoff import contracted, skill_of
 from gateway.calls.outgoing.telemetry import resume_trail
-from gateway.calls.outgoing.upstreams import Outside
+from gateway.calls.outgoing.upstreams import Outside, Trail
 from gateway.calls.revocation.running import KILLED, SAYS
 from gateway.calls.running import Ready
-from gateway.storage.database import Batch
+from gateway.storage.database import Batch, NotKept, NotRead
 from gateway.tasks.contracts.skills import contract_of
 from gateway.tasks.log import TaskEnded, TaskRecord, TaskRow
 from gateway.tasks.reader import session_of
@@ -63,25 +63,41 @@ class Takeover:
         async with self._busy:
             found = [row for row in await self._memory.tasks.orphans() if not self._broker.looks_after(row.id)]
             random.shuffle(found)  # so that processes which look at the same moment begin with different ones
-            return sum([await self._one(row) for row in found])
+            return sum([await self._one_alone(row) for row in found])
 
-    async def _one(self, row: TaskRow) -> bool:
+    async def _one_alone(self, row: TaskRow) -> bool:
+        """As `_one`, but logs what fails for this task, so that the round goes on with the others. The next round tries again."""
+        with resume_trail(row.trace) as trail:
+            try:
+                return await self._one(row, trail)
+            except (NotKept, NotRead):  # the database says so itself
+                log.debug("takeover_failed", task_id=row.id, exc_info=True)
+            except Exception:  # the root of what becomes of one task
+                log.exception("takeover_failed", task_id=row.id, agent=row.agent)
+            return False
+
+    async def _one(self, row: TaskRow, trail: Trail) -> bool:
         """Whether the task was taken up or ended; one that moved since it was looked at is not lost."""
         record = await self._memory.tasks.record(row.tenant, row.owner, row.id)
         if record.row.runner != row.runner:
             return False
         ending = Failed(LOST_HERE if row.runner == self._memory.tasks.runner else LOST, kind=OURS)
         try:
-            if _ref(record.row.vendor_ref).task_id and await self._taken_up(record):
+            if _ref(record.row.vendor_ref).task_id and await self._taken_up(record, trail):
                 return True
         except TaskEnded:
             return False
+        except UpstreamFault as fault:
+            log.warning("turn_not_taken_up", task_id=row.id, agent=row.agent, error=fault.public)
         except Killed:
             ending = Failed(SAYS[KILLED], kind=KILLED)
         return await self._broker.end_lost(record, ending)
 
-    async def _taken_up(self, record: TaskRecord) -> bool:
-        """False where the authority does not hold any more, or the agent is not known here. Raises TaskEnded and Killed."""
+    async def _taken_up(self, record: TaskRecord, trail: Trail) -> bool:
+        """False where the authority does not hold any more, or the agent is not known here.
+
+        Raises TaskEnded, Killed, and UpstreamFault where the agent can't be called with what is configured here.
+        """
         row = record.row
         try:
             caller = await self._callers.at_work(row.tenant, row.agent, row.grant_id)
@@ -91,9 +107,9 @@ class Takeover:
         except (TokenRefused, UnknownName, UnknownKind) as error:
             log.info("turn_not_taken_up", task_id=row.id, agent=row.agent, error=type(error).__name__)
             return False
-        trail, span = self._broker.calls.begin_turn(resume_trail(row.trace), target, row)
-        call = self._ledger.calls.make(grant, target, trail, row.id, self._ledger.calls.last(caller, trail))
-        claimed = await self._claim(row, grant)
+        with self._broker.calls.prepared_turn(trail, target, row) as (onward, span):
+            call = self._ledger.calls.make(grant, target, onward, row.id, self._ledger.calls.last(caller, onward))
+            claimed = await self._claim(row, grant)
         log.info("turn_taken_up", task_id=row.id, agent=row.agent, runner=row.runner)
         session = session_of(row) if FEATURES in target.facts else ""
         turn = Turn(NOTHING, _ref(row.vendor_ref), stream=True, session=session)
