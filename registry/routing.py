@@ -31,10 +31,10 @@ class Routes:
         fitting = [
             (entry, score) for name, score in scores.items() if (entry := index.entries[name]).status in (Status.ACTIVE, Status.DOWN)
         ]
-        queue = [(entry.status is Status.DOWN, -score, -entry.rank, entry.created, entry.name) for entry, score in fitting]
-        heapify(queue)
+        queue = [(entry.status is Status.DOWN, -score, -entry.rank, entry.created, entry.name, entry) for entry, score in fitting]
+        heapify(queue)  # names differ, so no entry is compared; the registry may change while the caller takes one after the other
         while queue:
-            yield index.entries[heappop(queue)[-1]]
+            yield heappop(queue)[-1]
 
     def _current(self, tenant: str) -> "_Index":
         index = self._indexes.get(tenant) or _Index()

@@ -66,3 +66,16 @@ def test_the_index_ranks_as_a_comparison_with_every_agent(seed: int, text: str) 
         assert [entry.name for entry in routes.rank("default", text)] == _compared_with_all(registry.entries, text)
         kept = [entry for entry in registry.entries if random.random() < 0.6]
         registry.replace([*kept, *(_entry(random, f"b{change}x{number}") for number in range(2))])
+
+
+def test_a_ranking_goes_on_when_an_agent_leaves_the_registry_meanwhile() -> None:
+    registry = Entries()
+    routes = Routes(registry)  # type: ignore[arg-type]  # only its list and its generation are used
+    registry.replace([_entry(Random(1), f"a{number}") for number in range(8)])
+    ranked = _compared_with_all(registry.entries, " ".join(WORDS))
+    assert len(ranked) > 2
+    ranking = routes.rank("default", " ".join(WORDS))
+    first = next(ranking).name
+    registry.replace([])
+    assert list(routes.rank("default", " ".join(WORDS))) == []
+    assert [first, *(entry.name for entry in ranking)] == ranked
