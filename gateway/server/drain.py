@@ -20,6 +20,13 @@ Handler = Callable[[int, FrameType | None], Any]
 log = structlog.get_logger()
 
 
+async def take_steps(*steps: Awaitable[object]) -> None:
+    """Takes steps of a shutdown at once and waits until all are over. Logs each that fails, so that later steps follow all the same."""
+    for outcome in await asyncio.gather(*steps, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            log.error("stop_step_failed", exc_info=outcome)
+
+
 @dataclass(frozen=True, slots=True)
 class DrainTimes:
     """Seconds: `grace` for work under way, and before that `delay` between the end of readiness and the end of the listener."""

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import Connection, select
 
 from gateway.calls.limits.limits import Limits, Meter, Report
-from gateway.storage.database import Batch, Database, NotKept
+from gateway.storage.database import Batch, Database, NotKept, NotRead
 from gateway.storage.tables import budgets
 from policies.audit.log import Audit
 
@@ -54,14 +54,13 @@ class Budgets:
             raise
 
     async def close(self) -> None:
-        """Keeps the last of it."""
-        try:
-            if self._limits.budgeted:
-                await self._spend()
-            if self._limits.refused:
-                await self.report()
-        except NotKept:
-            log.warning("budgets_not_kept")
+        """Keeps what was spent since the last round, and the refusals that were counted, as far as the database takes and answers."""
+        for left, keep in ((self._limits.budgeted, self._spend), (self._limits.refused, self.report)):
+            try:
+                if left:
+                    await keep()
+            except (NotKept, NotRead):
+                log.warning("budgets_not_kept")
 
     async def _spend(self) -> None:
         day = datetime.fromtimestamp(self._now() / 1e6, UTC).date()

@@ -41,7 +41,7 @@ from gateway.server.composition import sandbox as calculations
 from gateway.server.composition.gc_freeze import settle
 from gateway.server.composition.storage import open_storage
 from gateway.server.configured import AGAIN_SECONDS, Planting, seeds_of
-from gateway.server.drain import Drain, DrainTimes
+from gateway.server.drain import Drain, DrainTimes, take_steps
 from gateway.server.periodic import Pulse
 from gateway.server.reload import LOOK_SECONDS, KeyReload, PolicyReload
 from gateway.server.settings import Settings, upstream_headers
@@ -267,23 +267,27 @@ class Gateway:
         self._opened = [asyncio.create_task(each()) for each in self.opening]  # nobody waits until they are ready
 
     async def stop(self) -> None:
-        """Lets turns under way end within the grace of a drain, keeps what is there to keep, and lets go of everything."""
-        await asyncio.gather(*self._opened)
-        await self.drain.finish()
-        await asyncio.gather(*(close() for close in self.closing))
-        await self.broker.close()
-        await asyncio.gather(*(part() for part in self.parting))
-        await self.pulse.end()
-        await self.budgets.close()
-        await asyncio.gather(self.refresh.close(), self.planting.close())
-        await self.postman.close()
-        await self.tools.close()
-        await self.egress.close()
-        self.database.close()
-        await self.pulse.keep_last_head()
-        if self.tracer is not None:
-            self.tracer.close()
-        self._locks.close()
+        """Lets turns under way end within the grace of a drain, keeps what is there to keep, and lets go of everything.
+
+        A step that fails is logged and keeps no later step from being taken.
+        """
+        await take_steps(*self._opened)
+        await take_steps(self.drain.finish())
+        await take_steps(*(close() for close in self.closing))
+        await take_steps(self.broker.close())
+        await take_steps(*(part() for part in self.parting))
+        await take_steps(self.pulse.end())
+        await take_steps(self.budgets.close())
+        await take_steps(self.refresh.close(), self.planting.close())
+        for close in (self.postman.close, self.tools.close, self.egress.close):
+            await take_steps(close())
+        try:
+            self.database.close()
+        finally:
+            await take_steps(self.pulse.keep_last_head())
+            if self.tracer is not None:
+                self.tracer.close()
+            self._locks.close()
 
 
 def _broker(gateway: Gateway, outside: Outside) -> Broker:

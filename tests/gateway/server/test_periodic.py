@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from adapters.contract import UpstreamFault
 from gateway.server.periodic import EPOCH_SECONDS, HEAD_SECONDS
 from gateway.storage import database as databases
-from gateway.storage.database import STALE_SECONDS, bump
+from gateway.storage.database import STALE_SECONDS, NotRead, bump
 from policies.audit.heads import TYPE, read_heads
 from policies.audit.proof import prove, rows_of
 from registry.cards.card import Status
@@ -173,3 +174,28 @@ async def test_while_it_runs_the_log_hears_of_a_new_head_now_and_then(
         capsys.readouterr()
         await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
         await until(lambda: '"audit_head"' in capsys.readouterr().err, every=0.05)
+
+
+async def test_a_failed_first_look_at_tasks_does_not_prevent_the_start(home: House) -> None:
+    gateway, looks = home.gateway, 0
+
+    async def recover() -> int:
+        nonlocal looks
+        looks += 1
+        raise UpstreamFault("the gateway lacks a credential that its settings name")
+
+    await gateway.pulse.end()
+    await gateway.pulse.begin(recover)
+    assert looks == 1
+    await until(lambda: looks > 1, every=0.05)
+
+
+async def test_a_step_of_the_stop_that_fails_does_not_prevent_the_last_signed_head(tmp_path: Path, database_url: str) -> None:
+    async def fails() -> None:
+        raise NotRead
+
+    async with house(tmp_path / "home", database_url) as home:
+        home.gateway.closing.append(fails)
+        home.gateway.parting.append(fails)
+        await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
+    assert (heads_of(home)[-1]["chain"], heads_of(home)[-1]["seq"]) == (home.gateway.audit.head.chain, home.gateway.audit.head.seq)

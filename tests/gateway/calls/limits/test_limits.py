@@ -25,6 +25,7 @@ from policies.tables import audit as audit_table
 from tests.fakes.a2a_doors import DOORS, ask, message_of
 from tests.fakes.clock import Clock
 from tests.fakes.house import CallbackAgent, House, house
+from tests.fakes.outages import Shaky
 from tests.fakes.waiting import until
 
 CRM, SALES = calling("crm", "find"), invoking("sales")
@@ -176,6 +177,21 @@ async def test_a_budget_outlasts_a_restart_and_ends_with_its_day(database: Any) 
     query = select(audit_table.c.body).where(audit_table.c.kind == "limited")
     (body,) = await database.read(lambda connection: connection.execute(query).scalars().all())
     assert json.loads(body)["count"] == 51 and json.loads(body)["principal"]["subject"] == "alice"
+
+
+async def test_refusals_are_kept_at_the_end_though_spending_is_not_read(database: Any) -> None:
+    audit = Audit("a_1", lambda: 1)
+    database.enlist(audit)
+    await database.write(lambda batch: audit.open(batch.connection, batch))
+    shaky, made = Shaky(database), limits(Clock(), Limit("user:*", calls_per_day=1))
+    budget = Budgets(shaky, audit, made, lambda: 1_800_000_000_000_000)  # type: ignore[arg-type]  # it does what is needed
+    leave(made.enter(caller(), CRM, b""))
+    with pytest.raises(BudgetSpent):
+        made.enter(caller(), CRM, b"")
+    shaky.reads = 1
+    await budget.close()
+    query = select(audit_table.c.body).where(audit_table.c.kind == "limited")
+    assert len(await database.read(lambda connection: connection.execute(query).scalars().all())) == 1
 
 
 async def test_two_processes_on_one_server_share_a_budget(database: Any) -> None:
