@@ -1,6 +1,7 @@
 """Which methods there are, in which era, and who answers them."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Raw
 from adapters.mcp_client.wire.messages import INVALID_PARAMS, LEGACY, META, MODERN
 from adapters.mcp_client.wire.peer import Peer
 from adapters.version import VERSION
-from gateway.ingress.http.empty_lists import EmptyLists
+from gateway.ingress.http.empty_lists import Candidates, EmptyLists
 from gateway.ingress.http.errors import UnknownMethod, UnknownResource
 from gateway.ingress.mcp_server.catalogue.instructions import instructions_of
 from gateway.ingress.mcp_server.protocol import modern
@@ -123,18 +124,24 @@ class Methods:
 
     async def _list_tools(self, asked: Asked, peer: Peer | None) -> bytes:
         if self._catalogue.searching.applies(asked):
-            return self._list(asked, "tools", lambda _caller, _place: self._catalogue.searching.listed(asked))
+            return await self._list(asked, "tools", self._catalogue.searching.listed(asked), lambda _caller, _place: ())
         await self._catalogue.tools.list(asked.caller, asked.server)
-        return self._list(asked, "tools", self._catalogue.tools.listed)
+        tools = self._catalogue.tools
+        return await self._list(asked, "tools", tools.listed(asked.caller, asked.server), tools.candidates)
 
     async def _list_prompts(self, asked: Asked, peer: Peer | None) -> bytes:
-        return self._list(asked, "prompts", self._catalogue.prompts.listed)
+        prompts = self._catalogue.prompts
+        return await self._list(asked, "prompts", prompts.listed(asked.caller, asked.server), prompts.candidates)
 
     async def _list_resources(self, asked: Asked, peer: Peer | None) -> bytes:
-        return self._list(asked, "resources", self._catalogue.resources.listed)
+        resources = self._catalogue.resources
+        found = resources.listed(asked.caller, asked.server)
+        return await self._list(asked, "resources", found, partial(resources.permitted, kind="resources"))
 
     async def _list_templates(self, asked: Asked, peer: Peer | None) -> bytes:
-        return self._list(asked, "resourceTemplates", self._catalogue.resources.templates)
+        resources = self._catalogue.resources
+        found = resources.templates(asked.caller, asked.server)
+        return await self._list(asked, "resourceTemplates", found, partial(resources.permitted, kind="templates"))
 
     async def _set_level(self, asked: Asked, peer: Peer | None) -> bytes:
         level = check_level(asked.object().get("level"))
@@ -167,19 +174,19 @@ class Methods:
             await self._listeners.released(asked.session, uri, await self._sessions.unsubscribe(asked.session, uri))
         return b"{}"
 
-    def _list(self, asked: Asked, kind: str, listed: Callable[[Caller, str], Sequence[Raw]]) -> bytes:
+    async def _list(self, asked: Asked, kind: str, found: Sequence[Raw], candidates: Callable[[Caller, str], Candidates]) -> bytes:
         """A page of a list, with the cursor of the next one. Servers that don't answer are named, since what they have is missing.
 
         An empty list says why if the token is the reason. Raises BadEnvelope for a cursor that is not of this list.
         """
-        found = listed(asked.caller, asked.server)
         start = _page_start(asked, len(found))
         more = {"nextCursor": f"{CURSOR}{start + PAGE}"} if start + PAGE < len(found) else {}
         meta: dict[str, Any] = {}
         if missing := [entry.name for entry in self._catalogue.offers.away(asked.caller, asked.server)]:
             meta[UNAVAILABLE] = missing
-        if not found and (reason := self._empty.reason(asked.caller, asked.resource, lambda other: listed(other, asked.server))):
-            meta[EMPTY] = reason
+        if not found:
+            reason = await self._empty.reason(asked.caller, asked.resource, lambda other: candidates(other, asked.server))
+            meta |= {EMPTY: reason} if reason else {}
         result: dict[str, Any] = {kind: found[start : start + PAGE], **more} | ({"_meta": meta} if meta else {})
         if not asked.modern:
             return encode(result)

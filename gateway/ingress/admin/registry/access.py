@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,11 +86,15 @@ class Desk:
                 page.append(entry)
         return page, None
 
-    def empty_reason(self, caller: Caller, family: Family, listed: Sequence[Registration]) -> dict[str, Any]:
+    async def empty_reason(self, caller: Caller, family: Family, listed: Sequence[Registration]) -> dict[str, Any]:
         """The member `empty` of a list that has nothing in it because of the caller's token; no member of any other."""
         if listed:
             return {}
-        reason = self._empty.reason(caller, f"/api/{family.value}s", lambda other: self.page(other, family, "", 1)[0])
+
+        def candidates(other: Caller) -> Iterator[Registration | None]:
+            return (entry if self.sees(other, entry) else None for entry in self._registry.list(other.principal.tenant, family))
+
+        reason = await self._empty.reason(caller, f"/api/{family.value}s", candidates)
         return {"empty": reason} if reason else {}
 
     async def found(self, caller: Caller, wanted: Wanted, cursor: str, limit: int) -> tuple[Sequence[Registration], str | None]:

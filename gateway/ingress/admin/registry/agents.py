@@ -77,7 +77,7 @@ def _keeping(router: APIRouter, desk: Desk, onboarding: Onboarding, admitted: Ad
             entries, following = await desk.found(caller, sought.wanted, sought.cursor, sought.limit)
         well = await amendments.healths(entries)
         items = [{**_head(desk, caller, entry), "healthy": well[entry.name]} for entry in entries]
-        return JSONResponse({"items": items, "next": following, **desk.empty_reason(caller, AGENT, entries)})
+        return JSONResponse({"items": items, "next": following, **await desk.empty_reason(caller, AGENT, entries)})
 
     @router.get("/{name}/card", name="agent_card")
     async def card(caller: Annotated[Caller, Depends(admitted)], name: str) -> Response:

@@ -73,7 +73,7 @@ def routes(desk: Desk, amendments: Amendments, onboarding: Onboarding, admitted:
         entries, following = desk.page(caller, SERVER, cursor, limit)
         well = await amendments.healths(entries)
         items = [{**_head(desk, caller, entry), "healthy": well[entry.name]} for entry in entries]
-        return JSONResponse({"items": items, "next": following, **desk.empty_reason(caller, SERVER, entries)})
+        return JSONResponse({"items": items, "next": following, **await desk.empty_reason(caller, SERVER, entries)})
 
     async def told(caller: Caller, entry: Registration) -> JSONResponse:
         names = {"tool_names": desk.tools(caller, entry), "prompt_names": desk.prompts(caller, entry)}

@@ -35,7 +35,9 @@ class Prompts:
 
     def listed(self, caller: Caller, place: str) -> Sequence[Raw]:
         """Definitions of every prompt the caller may get, encoded, in a stable order. Raises UnknownName."""
-        return self._offers.remembered(caller, "prompts", place, lambda: list(self._permitted(caller, place)))
+        return self._offers.remembered(
+            caller, "prompts", place, lambda: [text for text in self.candidates(caller, place) if text is not None]
+        )
 
     def resolve(self, caller: Caller, place: str, name: str) -> ServerPrompt:
         """What a name means. Raises UnknownPrompt, UnknownName, NotReachable; whether it may be got is the broker's question."""
@@ -73,11 +75,14 @@ class Prompts:
         aliases = here.selection.aliases
         return {here.selection.alias_of(f"{entry.name}.{inner}") or unlike(name, aliases): inner for name, inner in chosen.items()}
 
-    def _permitted(self, caller: Caller, place: str) -> Iterator[Raw]:
+    def candidates(self, caller: Caller, place: str) -> Iterator[Raw | None]:
+        """Yields the definition of each prompt, or None for one that the caller may not get. Raises UnknownName."""
         here = self._offers.place(caller, place)
         for entry in here.servers():
             definitions = {prompt.name: prompt.definition for prompt in entry.prompts}
             for name, own in self._names(here, entry).items():
-                if self._offers.may(caller, entry, getting(entry.name, own)):
-                    definition = definitions[own] if here.own else document_outward(entry.name, definitions[own])
-                    yield Raw(encode({**definition, "name": name}))
+                if not self._offers.may(caller, entry, getting(entry.name, own)):
+                    yield None
+                    continue
+                definition = definitions[own] if here.own else document_outward(entry.name, definitions[own])
+                yield Raw(encode({**definition, "name": name}))

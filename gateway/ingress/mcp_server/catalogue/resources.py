@@ -33,11 +33,11 @@ class Resources:
 
     def listed(self, caller: Caller, place: str) -> Sequence[Raw]:
         """Definitions of every listed resource that the caller may read, encoded, in a stable order. Raises UnknownName."""
-        return self._offers.remembered(caller, "resources", place, lambda: list(self._permitted(caller, place, "resources")))
+        return self._offers.remembered(caller, "resources", place, lambda: list(self.permitted(caller, place, "resources")))
 
     def templates(self, caller: Caller, place: str) -> Sequence[Raw]:
         """The same of templates."""
-        return self._offers.remembered(caller, "templates", place, lambda: list(self._permitted(caller, place, "templates")))
+        return self._offers.remembered(caller, "templates", place, lambda: list(self.permitted(caller, place, "templates")))
 
     def resolve(self, caller: Caller, place: str, uri: str) -> ServerResource:
         """What an address means; a server may have resources that it does not list, but none that is withheld.
@@ -61,7 +61,8 @@ class Resources:
         except UnknownName:
             raise UnknownResource from None
 
-    def _permitted(self, caller: Caller, place: str, kind: str) -> Iterator[Raw]:
+    def permitted(self, caller: Caller, place: str, kind: str) -> Iterator[Raw]:
+        """Yields the definitions of `resources` or `templates` that the caller may read. Raises UnknownName."""
         here = self._offers.place(caller, place)
         for entry in here.servers():
             offered: Sequence[Resource | Template] = entry.resources if kind == "resources" else entry.templates

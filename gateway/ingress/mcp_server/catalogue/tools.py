@@ -34,15 +34,15 @@ class Tools:
 
     async def list(self, caller: Caller, place: str) -> Sequence[Raw]:
         """As `listed`, but a list that has to be made leaves the event loop free for other requests. Raises UnknownName."""
-        entries = (permitted and permitted[1] for permitted in self._ruled(caller, place))
+        entries = (permitted and permitted[1] for permitted in self.candidates(caller, place))
         await self._offers.make_in_slices(caller, "tools", place, entries)
         return self.listed(caller, place)
 
     def permitted(self, caller: Caller, place: str) -> Iterator[tuple[str, Raw]]:
         """Yields the name and the definition of each tool that the caller may call. Raises UnknownName."""
-        return (permitted for permitted in self._ruled(caller, place) if permitted is not None)
+        return (permitted for permitted in self.candidates(caller, place) if permitted is not None)
 
-    def _ruled(self, caller: Caller, place: str) -> Iterator[tuple[str, Raw] | None]:
+    def candidates(self, caller: Caller, place: str) -> Iterator[tuple[str, Raw] | None]:
         """Yields the name and the definition of each tool, or None for one that the caller may not call. Raises UnknownName."""
         here = self._offers.place(caller, place)
         by_name = {entry.name: entry for entry in here.entries}

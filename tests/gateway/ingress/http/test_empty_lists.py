@@ -1,0 +1,37 @@
+"""The reason for an empty list is found without ruling on more than is needed, and leaves the event loop free."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.ingress.http.empty_lists import SCOPE_MISSING, SLICE, EmptyLists
+from policies.callers import Caller
+from tests.fakes.house import ROLES, House
+
+
+async def narrowed(home: House) -> Caller:
+    return await home.gateway.callers.admit(home.token("mel", scope="call:nothing/*"), (home.gateway.settings.public_url,))
+
+
+@pytest.mark.parametrize(("permitted", "ruled_on"), [(0, 1), (2 * SLICE, 2 * SLICE + 1), (None, 3 * SLICE)])
+async def test_candidates_are_ruled_on_in_slices_until_one_is_permitted(home: House, permitted: int | None, ruled_on: int) -> None:
+    caller, seen, ruled = await narrowed(home), set[int](), 0
+
+    def candidates(_: Caller) -> Iterator[object | None]:
+        nonlocal ruled
+        for number in range(3 * SLICE):
+            ruled += 1
+            yield object() if number == permitted else None
+
+    async def watch() -> None:
+        while not asking.done():
+            seen.add(ruled)
+            await asyncio.sleep(0)
+
+    lists = EmptyLists(ROLES.keys(), lambda *_: None)
+    asking = asyncio.create_task(lists.reason(caller, "/mcp", candidates))
+    await watch()
+    reason = await asking
+    assert (reason or {}).get("reason_id") == (None if permitted is None else SCOPE_MISSING)
+    assert ruled == ruled_on and seen >= set(range(SLICE, ruled_on, SLICE))
