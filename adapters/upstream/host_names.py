@@ -2,12 +2,14 @@
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Thread
 from typing import Any, Final
 
 THREADS_MAX: Final = 256
+QUEUE_MAX: Final = 1024  # lookups that wait for a thread
 Resolve = Callable[[str, int], Sequence[Any]]
 
 
@@ -18,27 +20,52 @@ def _resolve(host: str, port: int) -> Sequence[Any]:
 class SystemNames:
     """Looks each name up once at a time, in a thread of its own: the threads that event loops have for this are four to six."""
 
-    def __init__(self, resolve: Resolve = _resolve) -> None:
-        """`resolve` is socket.getaddrinfo, or answers like it."""
+    def __init__(self, resolve: Resolve = _resolve, threads: int = THREADS_MAX, queue: int = QUEUE_MAX) -> None:
+        """`resolve` is socket.getaddrinfo, or answers like it. At most `threads` lookups run at once, and at most `queue` wait."""
         self._resolve = resolve
-        self._room = asyncio.Semaphore(THREADS_MAX)
+        self._room = asyncio.Semaphore(threads)
+        self._most = threads + queue
         self._under_way: dict[tuple[str, int], asyncio.Task[Sequence[str]]] = {}
+        self._waiters: Counter[tuple[str, int]] = Counter()  # requests that await each lookup
+        self._running: set[tuple[str, int]] = set()  # lookups that have a thread, which nothing can stop
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
-        """The addresses of a name. Raises OSError."""
+        """Returns the addresses of a name. Raises OSError, also when too many other lookups wait.
+
+        A lookup that still waits for a thread is dropped when its last request gives up.
+        """
         key = (host, port)
         looking = self._under_way.get(key)
         if looking is None:
+            if len(self._under_way) >= self._most:
+                raise OSError("too many host names are being looked up")
             looking = self._under_way[key] = asyncio.create_task(self._look_up(host, port))
             looking.add_done_callback(lambda done: self._over(key, done))
-        return await asyncio.shield(looking)
+        self._waiters[key] += 1
+        try:
+            return await asyncio.shield(looking)
+        finally:
+            self._leave(key, looking)
+
+    def _leave(self, key: tuple[str, int], looking: "asyncio.Task[Sequence[str]]") -> None:
+        self._waiters[key] -= 1
+        if self._waiters[key]:
+            return
+        del self._waiters[key]
+        if key not in self._running and self._under_way.get(key) is looking:
+            del self._under_way[key]  # a request that comes now begins a lookup of its own
+            looking.cancel()
 
     async def _look_up(self, host: str, port: int) -> Sequence[str]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Sequence[str]] = loop.create_future()
         async with self._room:
-            Thread(target=self._run, args=(loop, answer, host, port), daemon=True).start()
-            return await answer
+            self._running.add((host, port))
+            try:
+                Thread(target=self._run, args=(loop, answer, host, port), daemon=True).start()
+                return await answer
+            finally:
+                self._running.discard((host, port))
 
     def _run(self, loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[Sequence[str]]", host: str, port: int) -> None:
         """The thread's root."""
@@ -51,7 +78,8 @@ class SystemNames:
             loop.call_soon_threadsafe(_settle, answer, addresses)
 
     def _over(self, key: tuple[str, int], done: "asyncio.Task[Sequence[str]]") -> None:
-        del self._under_way[key]
+        if self._under_way.get(key) is done:
+            del self._under_way[key]
         if not done.cancelled():
             done.exception()  # nobody may be waiting for it any more
 

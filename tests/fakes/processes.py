@@ -143,5 +143,6 @@ async def process(home: Path, database_url: str, agents: ScriptedAgents | None =
     async with looking(built.memory.tasks):
         yield built
     await built.broker.close()
+    await gateway.webhook_egress.close()
     await gateway.egress.close()
     gateway.database.close()

@@ -237,7 +237,8 @@ class Operations:
             return None
         self._broker.callees.known(asked.caller, asked.agent)
         push = self._push(asked, config.tenant)
-        return await push.vetted(config, asked.version, "configuration.taskPushNotificationConfig.")
+        where, owner = "configuration.taskPushNotificationConfig.", asked.caller.principal.owner
+        return await push.vetted(config, asked.version, where, owner=owner)
 
 
 async def _events(

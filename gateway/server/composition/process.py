@@ -10,6 +10,7 @@ import structlog
 
 from adapters.a2a_client.push_wakeups import Doorbells
 from adapters.upstream.egress import Egress
+from adapters.upstream.host_names import SystemNames
 from gateway.calls.authorizer import Ledger
 from gateway.calls.broker import Broker
 from gateway.calls.consent.account_connections import Connections
@@ -79,6 +80,7 @@ from registry.store import Registry
 
 log = structlog.get_logger()
 SWEEP_SECONDS = 60.0
+WEBHOOK_LOOKUPS = 64  # host names of webhooks that are looked up at once; those of agents and servers have threads of their own
 RESUME_SECONDS = 1.0
 CHECKPOINT_SECONDS = 1.0
 GAUGES_SECONDS = 1.0
@@ -130,9 +132,10 @@ class Gateway:
         self.planting = Planting(seeds, seeds_of(settings.agents, settings.servers, settings.virtual))
         self.greeting: Callable[[], None] | None = None
         self.memory = self._memory()
-        self.push = Push(self.database, self.egress.vet, new_id, now_us, self.envelope)
+        self.webhook_egress = Egress(settings.allowed_targets, lookup=SystemNames(threads=WEBHOOK_LOOKUPS, queue=WEBHOOK_LOOKUPS))
+        self.push = Push(self.database, self.webhook_egress.vet, new_id, now_us, self.envelope)
         self.outbox = Outbox(self.database, new_id, now_us, self.envelope)
-        self.postman = Postman(self.outbox, self.memory.tasks, self.egress, Seal(self.keys, settings.public_url, time.time))
+        self.postman = Postman(self.outbox, self.memory.tasks, self.webhook_egress, Seal(self.keys, settings.public_url, time.time))
         self.limits = rights.limits(settings)
         self.slots = capacity.slots(settings, self.limits, self.authority)
         self.budgets = Budgets(self.database, self.audit, self.limits, now_us)
@@ -279,7 +282,7 @@ class Gateway:
         await take_steps(self.pulse.end())
         await take_steps(self.budgets.close())
         await take_steps(self.refresh.close(), self.planting.close())
-        for close in (self.postman.close, self.tools.close, self.egress.close):
+        for close in (self.postman.close, self.tools.close, self.webhook_egress.close, self.egress.close):
             await take_steps(close())
         try:
             self.database.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from gateway.tasks.webhooks.outbox import FORMER_WEBHOOK, Sealing, Secrets, webh
 
 CONFIGS_MAX = 20  # per task
 SECRET_MAX = 4096  # characters
+LOOKUPS_PER_OWNER = 8  # names of one person's webhooks that are looked up at once in one process
 NAME_SECONDS = 5.0  # for the first look at what the URL's name stands for
 _SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 s5.6.2: token
 _VISIBLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # what a header can carry without being cut or continued
@@ -81,6 +83,7 @@ class Push:
         self._vet = vet
         self._new_id = new_id
         self._now = now
+        self._looking: Counter[str] = Counter()  # lookups under way, by owner
 
     async def create(self, owner: str, row: TaskRow, config: PushConfig, version: str = "1.0") -> PushConfig:
         """Tells the webhook of all that happens from now on; a config of the same id is replaced and goes on where it was.
@@ -88,11 +91,14 @@ class Push:
         Raises BadMessage, TooManyPushConfigs, UnknownTask.
         """
         _check_owner(owner, row)
-        webhook = await self.vetted(config, version)
+        others = select(func.count()).select_from(push_configs).where(_of(row) & (push_configs.c.id != config.id))
+        if await self._database.read(lambda connection: connection.execute(others).scalar_one()) >= CONFIGS_MAX:
+            raise TooManyPushConfigs  # before its name is looked up
+        webhook = await self.vetted(config, version, owner=owner)
         await self._database.write(lambda batch: webhook.keep(batch, row, row.last_seq))
         return _public(webhook.config, row.id)
 
-    async def vetted(self, config: PushConfig, version: str, where: str = "") -> Webhook:
+    async def vetted(self, config: PushConfig, version: str, where: str = "", *, owner: str = "") -> Webhook:
         """A config that may be kept, under an id; with a task that is opened, too. `where` is its path in the request, with a dot.
 
         Raises BadMessage.
@@ -100,13 +106,33 @@ class Push:
         check_id(config.id, f"{where}id")
         _check_secrets(config, where)
         try:
-            async with asyncio.timeout(NAME_SECONDS):
-                await self._vet(config.url)
+            await self._look_up(config.url, owner)
         except EgressRefused as refused:
             raise BadMessage(f"{where}url", f"is refused: {refused.public}") from refused
         except (UpstreamFault, TimeoutError):
             pass  # the name stands for nothing yet; what it stands for then is looked at whenever something is sent
         return Webhook(msgspec.structs.replace(config, id=config.id or self._new_id("w")), version, self._now(), self._sealing)
+
+    async def _look_up(self, url: str, owner: str) -> None:
+        """Vets what the URL's name stands for now; does nothing for an owner who has LOOKUPS_PER_OWNER lookups under way.
+
+        A lookup can't be stopped, so it counts until its name server has answered, even if its request has given up.
+        Raises EgressRefused, UpstreamFault and TimeoutError.
+        """
+        if self._looking[owner] >= LOOKUPS_PER_OWNER:
+            return
+        self._looking[owner] += 1
+        looking = asyncio.ensure_future(self._vet(url))
+        looking.add_done_callback(lambda done: self._looked_up(owner, done))
+        async with asyncio.timeout(NAME_SECONDS):
+            await asyncio.shield(looking)
+
+    def _looked_up(self, owner: str, done: "asyncio.Future[None]") -> None:
+        self._looking[owner] -= 1
+        if not self._looking[owner]:
+            del self._looking[owner]
+        if not done.cancelled():
+            done.exception()  # its request may have given up
 
     async def get(self, owner: str, row: TaskRow, config_id: str) -> PushConfig:
         """Raises UnknownPushConfig and UnknownTask."""

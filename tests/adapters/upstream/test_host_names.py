@@ -68,6 +68,31 @@ async def test_a_name_without_an_address_is_an_error_each_time(slow: Slow) -> No
         await SystemNames()("no-such-name.invalid", 443)
 
 
+async def test_a_queued_lookup_ends_with_its_last_request(slow: Slow) -> None:  # attack AVL-03
+    names = SystemNames(slow, threads=1)
+    running = asyncio.create_task(names("slow.example", 443))
+    await until(lambda: slow.asked == ["slow.example"])
+    queued = [asyncio.create_task(names(f"slow{number // 2}.example", 443)) for number in range(100)]
+    await asyncio.sleep(0)
+    for each in queued[1:]:
+        each.cancel()
+    await asyncio.wait(queued[1:])
+    slow.gate.set()
+    assert await running == await queued[0] == ["127.0.0.1"]
+    assert slow.asked == ["slow.example", "slow0.example"]
+
+
+async def test_a_full_queue_refuses_new_names_and_serves_again_later(slow: Slow) -> None:  # attack AVL-03
+    names = SystemNames(slow, threads=1, queue=1)
+    taken = [asyncio.create_task(names(f"slow{number}.example", 443)) for number in range(2)]
+    await until(lambda: bool(slow.asked))
+    with pytest.raises(OSError, match="too many host names"):
+        await names("fast.example", 443)
+    slow.gate.set()
+    await asyncio.gather(*taken)
+    assert await names("fast.example", 443) == ["127.0.0.1"]
+
+
 async def test_the_guard_of_requests_uses_it(slow: Slow) -> None:
     async def handler(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(b"hello"))

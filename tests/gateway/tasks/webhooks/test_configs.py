@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from gateway.ingress.http.errors import told
 from gateway.storage.database import Database
 from gateway.storage.tables import push_configs
 from gateway.tasks.log import UnknownTask
-from gateway.tasks.webhooks.configs import CONFIGS_MAX, Push, TooManyPushConfigs, UnknownPushConfig
+from gateway.tasks.webhooks.configs import CONFIGS_MAX, LOOKUPS_PER_OWNER, Push, TooManyPushConfigs, UnknownPushConfig
 from registry.rows import Unsealed
 from tests.fakes.post_office import ALICE, BOB, PostOffice
+from tests.fakes.waiting import until
 
 URL = "http://127.0.0.1:9001/hook"
 BEARER = PushAuthentication("Bearer", "s3cret")
@@ -137,6 +139,46 @@ async def test_a_name_that_stands_for_nothing_yet_is_taken(database: Database, t
     row = await office.open()
     made = await office.notify(row, "https://hook.example/x")
     assert (await office.push.get(ALICE, row, made.id)).url == "https://hook.example/x"
+
+
+async def test_one_owner_takes_only_a_share_of_the_lookups_of_names() -> None:  # attack AVL-03
+    """A lookup counts until its name server answers, though its request has been given up."""
+    gate, asked = asyncio.Event(), list[str]()
+
+    async def hangs(url: str) -> None:
+        asked.append(url)
+        await gate.wait()
+
+    push = Push(None, hangs, lambda prefix: prefix, lambda: 0, Unsealed())  # type: ignore[arg-type]  # it must not come to a write
+    for _ in range(2):
+        mine = [asyncio.create_task(push.vetted(PushConfig(url=URL), "1.0", owner=ALICE)) for _ in range(3 * LOOKUPS_PER_OWNER)]
+        await until(lambda: len(asked) == LOOKUPS_PER_OWNER)
+        for each in mine:
+            each.cancel()
+        await asyncio.wait(mine)
+        assert len(asked) == LOOKUPS_PER_OWNER
+    other = asyncio.create_task(push.vetted(PushConfig(url=f"{URL}/bob"), "1.0", owner=BOB))
+    await until(lambda: asked[-1] == f"{URL}/bob")
+    gate.set()
+    await other
+    await push.vetted(PushConfig(url=f"{URL}/again"), "1.0", owner=ALICE)
+    assert asked[-1] == f"{URL}/again"
+
+
+async def test_a_task_with_all_its_configs_has_no_more_names_looked_up(database: Database, tmp_path: Path) -> None:
+    looked_up: list[str] = []
+
+    async def lookup(host: str, port: int) -> list[str]:
+        looked_up.append(host)
+        return ["127.0.0.1"]
+
+    office = PostOffice(database, tmp_path / "home", lookup=lookup)
+    row = await office.open()
+    for number in range(CONFIGS_MAX):
+        await office.notify(row, URL, id=f"c{number}")
+    with pytest.raises(TooManyPushConfigs):
+        await office.notify(row, "https://hook.example/x", id="one-more")
+    assert "hook.example" not in looked_up
 
 
 @pytest.mark.parametrize(
