@@ -28,6 +28,7 @@ ROOTS = (
     "gateway.tasks.webhooks.delivery",
     "gateway.server.periodic",
     "gateway.calls.resumption.approved",
+    "gateway.calls.resumption.takeover",
     "gateway.storage.transactions",
     "gateway.tasks.turns.store",
     "gateway.storage.writer",
