@@ -270,19 +270,14 @@ class Gateway:
         self._opened = [asyncio.create_task(each()) for each in self.opening]  # nobody waits until they are ready
 
     async def stop(self) -> None:
-        """Lets turns under way end within the grace of a drain, keeps what is there to keep, and lets go of everything.
-
-        A step that fails is logged and keeps no later step from being taken.
-        """
+        """Lets turns under way end within the grace of a drain, keeps what is left, and lets go of everything, though a step fails."""
         await take_steps(*self._opened)
         await take_steps(self.drain.finish())
         await take_steps(*(close() for close in self.closing))
         await take_steps(self.broker.close())
         await take_steps(*(part() for part in self.parting))
-        await take_steps(self.pulse.end())
-        await take_steps(self.budgets.close())
-        await take_steps(self.refresh.close(), self.planting.close())
-        for close in (self.postman.close, self.tools.close, self.webhook_egress.close, self.egress.close):
+        upstreams_last = (self.postman.close, self.tools.close, self.webhook_egress.close, self.egress.close)
+        for close in (self.pulse.end, self.budgets.close, self.refresh.close, self.planting.close, *upstreams_last):
             await take_steps(close())
         try:
             self.database.close()

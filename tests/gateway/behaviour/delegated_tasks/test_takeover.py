@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from sqlalchemy import select
 
 from adapters.contract import (
@@ -22,22 +21,18 @@ from adapters.contract import (
     Progress,
     Ref,
     Turn,
-    UpstreamFault,
     VendorRef,
 )
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
 from adapters.task import Artifact, Message, Part, Task, TaskState
-from gateway.calls.outgoing.telemetry import UpstreamCalls
-from gateway.calls.outgoing.upstreams import Trail
 from gateway.ingress.http.error_bodies import a2a_details
 from gateway.ingress.http.errors import told
 from gateway.storage.database import NotKept
 from gateway.tasks.log import RUNNING, TaskRecord
 from gateway.tasks.turns.in_flight import ShuttingDown
-from gateway.telemetry.spans import current_trace_id
 from policies.delegation.kills import Kill
 from policies.tables import audit as audit_table
-from registry.cards.card import Registration, Status
+from registry.cards.card import Status
 from tests.fakes.processes import Process, ScriptedAgents, process, sending, tool_call
 from tests.fakes.waiting import until
 
@@ -385,72 +380,3 @@ async def test_an_agent_streams_where_its_caller_may_come_back_for_the_task(here
     for more in ({}, {"idempotency_key": "k_1"}):
         await here.broker.send(caller, sending("hello", **more))
     assert streamed == [False, True]
-
-
-class Spans:
-    """A tracer that keeps how each span ended."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-        self.ended: list[str] = []
-
-    def start(self, name: str, *_: Any, **__: Any) -> Any:
-        self.started.append(name)
-        return name
-
-    def headers(self, span: Any) -> dict[str, str]:
-        return {}
-
-    def finish(self, span: Any, outcome: str, attributes: Any, name: str = "") -> None:
-        self.ended.append(outcome)
-
-
-def lacks_credential(_: Registration) -> Mapping[str, str]:
-    raise UpstreamFault("the gateway lacks a credential that its settings name")
-
-
-async def test_a_task_whose_agent_lacks_its_credential_is_ended(here: Process, there: Process) -> None:
-    """Its span is finished, too."""
-    (task_id,) = await at_work(here)
-    await gone(here)
-    there.headers, spans = lacks_credential, Spans()
-    there.broker.calls = UpstreamCalls(there.gateway.metrics, spans)
-    assert await there.takeover.round() == 1
-    record = await ended(there, task_id)
-    assert (record.row.state, reason(record)) == (TaskState.FAILED, LOST)
-    assert spans.started == ["invoke_agent sales"] and spans.ended == ["error"]
-
-
-async def test_one_task_that_fails_does_not_stop_the_others(here: Process, there: Process) -> None:
-    tasks = await at_work(here, 3)
-    await gone(here)
-    faults = [ValueError()]
-
-    def breaks_once(_: Registration) -> Mapping[str, str]:
-        if faults:
-            raise faults.pop()
-        return {}
-
-    there.headers = breaks_once
-    assert await there.takeover.round() == 2
-    assert await there.takeover.round() == 1
-    here.agents.gate.set()
-    for task_id in tasks:
-        assert (await ended(there, task_id)).row.state is TaskState.COMPLETED
-
-
-async def test_a_round_leaves_no_trace_of_a_task_in_later_log_lines(here: Process, there: Process) -> None:
-    traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
-    opened = await here.broker.start(await here.caller(), replace(sending("x"), trail=Trail("a" * 32, {"traceparent": traceparent})))
-    await until(lambda: _has_artifact(here, opened.row.id))
-    await gone(here)
-    seen: list[str] = []
-
-    def notes_trace(_: Registration) -> Mapping[str, str]:
-        seen.append(current_trace_id())
-        return {}
-
-    there.headers = notes_trace
-    assert await there.takeover.round() == 1
-    assert seen == ["a" * 32]
-    assert current_trace_id() == ""
