@@ -43,7 +43,7 @@ from gateway.calls.revocation.running import Halt
 from gateway.calls.running import Ready, Running
 from gateway.calls.targets.callees import Callees
 from gateway.calls.targets.front_door import FrontDoor
-from gateway.calls.targets.unknown_names import UnknownNames
+from gateway.calls.targets.unknown_names import UnknownNames, Unseen
 from gateway.tasks.contracts.prompts import BadAnswer
 from gateway.tasks.log import RUNNING, KeyUsed, TaskEnded, TaskRecord, TaskRow, UnknownTask
 from gateway.tasks.reader import TaskReader, front_door_key
@@ -72,7 +72,6 @@ class Broker:
     def __init__(
         self, registry: Registry, ledger: Ledger, memory: Memory, outside: Outside, front_door: FrontDoor, *, calls: UpstreamCalls
     ) -> None:
-        self._registry = registry
         self._front_door = front_door
         self._ledger = ledger
         self._memory = memory
@@ -86,7 +85,7 @@ class Broker:
         self.running = Running(ledger, memory, self._turns, self._under_way, self._vigil, calls=calls)
         self.halt = Halt(memory, self._turns, self._under_way, self._vigil)
         self.parking = Parking(ledger, memory, self._turns)
-        self.unknown = UnknownNames(registry, ledger, outside.limits)
+        self.unknown = UnknownNames(self.callees, ledger, outside.limits)
         self._cancellation = Cancellation(registry, ledger, outside, memory=memory, turns=self._turns, under_way=self._under_way)
 
     async def send(self, caller: Caller, sending: Sending) -> Turned:
@@ -106,19 +105,22 @@ class Broker:
         return await self._reader.whole(ready.opened) if sending.message.task_id else ready.opened
 
     async def _ready(self, caller: Caller, sending: Sending) -> Ready | Turned:
-        try:
-            return await self._prepared(caller, sending)
-        except (UnknownName, LimitReached, PayloadTooLarge) as refused:
-            await self.unknown.check(refused, caller, sending.agent, sending.message, sending.trail.trace_id)
-            raise
-
-    async def _prepared(self, caller: Caller, sending: Sending) -> Ready | Turned:
+        """Chooses the agent where the message goes to the front door, and prepares the call. A name that is unknown is denied on record."""
         if sending.agent == FRONT_DOOR:
             sending = msgspec.structs.replace(sending, idempotency_key=front_door_key(sending.idempotency_key))
             if (repeated := await self._repeated(caller, sending)) is not None:  # whoever fits by now
                 return repeated
             chosen = await self._front_door.agent_for(caller, sending.message, sending.skill)
             sending = msgspec.structs.replace(sending, agent=chosen)
+        try:
+            return await self._prepared(caller, sending)
+        except Unseen:
+            raise  # its denial is kept already
+        except UnknownName as unknown:
+            await self.unknown.check_name(unknown, caller, sending.agent, sending.message, sending.trail.trace_id)
+            raise
+
+    async def _prepared(self, caller: Caller, sending: Sending) -> Ready | Turned:
         if (repeated := await self._repeated(caller, sending)) is not None:
             return repeated
         before = await self._continued(caller, sending)
@@ -132,9 +134,13 @@ class Broker:
                 self.callees.known(caller, target.name)
             goes = meant(sending, before)
             asked = asked_of(goes, target, row)
-            self._under_way.hold(row.id, self._outside.limits.enter(caller, asked.act, goes.message))
-            last = self._ledger.calls.last(caller, sending.trail)
-            slot = slots.enter(caller, target) or await slots.wait(caller, target, asked.act, last)
+            try:
+                self._under_way.hold(row.id, self._outside.limits.enter(caller, asked.act, goes.message))
+                last = self._ledger.calls.last(caller, sending.trail)
+                slot = slots.enter(caller, target) or await slots.wait(caller, target, asked.act, last)
+            except (LimitReached, PayloadTooLarge) as refused:
+                await self.unknown.check_limit(refused, caller, asked.act, sending.message, sending.trail.trace_id)
+                raise
             self._under_way.hold(row.id, (slot,))
             ready = await while_moving(partial(self._opened, caller, goes, target, asked, (before, row)))
             if isinstance(ready, Turned):

@@ -3,7 +3,7 @@
 from gateway.calls.authorizer import Ledger
 from gateway.calls.targets.front_door import FrontDoor
 from policies.callers import Caller
-from policies.delegation.rulings import calling, invoking
+from policies.delegation.rulings import Act, calling, invoking
 from registry.cards.card import Family, Registration, Status
 from registry.cards.server_card import as_agent
 from registry.health.reachability import Absences
@@ -56,6 +56,10 @@ class Callees:
         return found
 
     def _check_known(self, caller: Caller, found: Registration) -> None:
-        act = calling(found.name, "*") if found.family is Family.SERVER else invoking(found.name)
-        if not self._ledger.sees(caller, act):
+        if not self._ledger.sees(caller, act_on(found)):
             raise UnknownName(found.name)
+
+
+def act_on(found: Registration) -> Act:
+    """The act that decides whether a caller may know of an agent or server: to send it a message, or to call its tools."""
+    return calling(found.name, "*") if found.family is Family.SERVER else invoking(found.name)

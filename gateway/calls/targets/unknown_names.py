@@ -7,12 +7,13 @@ from msgspec.structs import replace
 
 from adapters.task import Message
 from gateway.calls.authorizer import Ledger
-from gateway.calls.limits.limits import Limits, leave
+from gateway.calls.limits.limits import LimitReached, Limits, PayloadTooLarge, leave
+from gateway.calls.targets.callees import Callees, act_on
 from policies.authority import Request
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Decision, Denial, calling, invoking
-from registry.cards.card import Status
-from registry.store import Registry, UnknownName
+from registry.cards.card import Family
+from registry.store import UnknownName
 
 NAME_MAX = 200  # characters of a stranger's name that are ruled on and kept
 REASON = "unknown"
@@ -26,26 +27,27 @@ class Unseen(UnknownName):
 class UnknownNames:
     """Keeps their denials."""
 
-    def __init__(self, registry: Registry, ledger: Ledger, limits: Limits) -> None:
-        self._registry = registry
+    def __init__(self, callees: Callees, ledger: Ledger, limits: Limits) -> None:
+        self._callees = callees
         self._ledger = ledger
         self._limits = limits
 
-    async def check(self, error: Exception, caller: Caller, agent: str, message: Message, trace_id: str) -> None:
-        """After a message to an agent was refused by `error`: as unknown, or by a limit, which tells nothing of what may not be known of.
-
-        Raises Unseen, once the denial is kept, where there is no such agent or the caller may not know of it.
-        """
-        act = invoking(agent)
-        there = self._is_there(caller.principal.tenant, agent)
-        if await self.deny(caller, act, message, trace_id, exists=there):
-            raise Unseen(agent) from error
-
-    def _is_there(self, tenant: str, name: str) -> bool:
+    async def check_name(self, unknown: UnknownName, caller: Caller, agent: str, message: Message, trace_id: str) -> None:
+        """Keeps the denial of a message whose agent does not exist, or may not be known of by the caller. Then raises Unseen."""
         try:
-            return self._registry.find(tenant, name).status is Status.ACTIVE
+            act, exists = act_on(self._callees.entry(caller, agent, Family.AGENT)), True
         except UnknownName:
-            return False
+            act, exists = invoking(agent), False
+        if await self.deny(caller, act, message, trace_id, exists=exists):
+            raise Unseen(agent) from unknown
+
+    async def check_limit(self, refused: LimitReached | PayloadTooLarge, caller: Caller, act: Act, message: Message, trace_id: str) -> None:
+        """Hides that a limit refused an act on a registered agent or server that the caller may not know of.
+
+        Raises Unseen in that case, after it kept the denial. It returns where the caller may know of the agent or server.
+        """
+        if await self.deny(caller, act, message, trace_id, exists=True):
+            raise Unseen(act.parent) from refused
 
     async def deny(self, caller: Caller, act: Act, sent: bytes | Message, trace_id: str, *, exists: bool = False) -> bool:
         """Keeps the denial of an act on what is not there; where it `exists`, only if the caller may not know of it. Whether it was kept.

@@ -202,7 +202,7 @@ class Operations:
         try:
             return await self._addressed(asked, params)
         except UnknownName as unknown:
-            await self._broker.unknown.check(unknown, asked.caller, asked.agent, params.message, asked.trail.trace_id)
+            await self._broker.unknown.check_name(unknown, asked.caller, asked.agent, params.message, asked.trail.trace_id)
             raise
 
     async def _addressed(self, asked: Asked, params: SendParams) -> Sending:

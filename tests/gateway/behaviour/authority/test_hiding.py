@@ -21,6 +21,7 @@ from tests.fakes.house import CAPABILITIES, ROLES, USERS, CallbackAgent, House, 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 PEOPLE = {**USERS, "eve": {"roles": ["narrow"]}}
 MEANT = {**ROLES, "narrow": ["agent:own", "tool:own.*", "prompt:own.*", "resource:own"]}
+USING = {**ROLES, "narrow": ["agent:mine", "tool:own.*"]}  # an agent, and a server whose tools eve calls as an agent
 VERSION = {"A2A-Version": "1.0"}
 HIDDEN, ABSENT = "secret", "absent"  # names of as many letters, one of which stands for everything that the caller may not know of
 waits: ContextVar[list[str] | None] = ContextVar("waits", default=None)
@@ -181,6 +182,46 @@ async def test_a_limit_of_something_hidden_tells_nothing_of_it(tmp_path: Path, d
         await home.call(home.token("admin"), "/mcp", f"{HIDDEN}_check", {})
         for what in ("a tool", "a tool at its server", "a message", "an agent as a tool"):
             assert await asked(home, ACTS[what], HIDDEN) == await asked(home, ACTS[what], ABSENT), what
+
+
+async def reasons(home: House) -> list[str]:
+    return [record["reason_id"] for record in await denials(home)]
+
+
+LIMITS = [({"rate": 0.001, "burst": 1}, 429), ({"calls_per_day": 1}, 429), ({"max_bytes": 1}, 413)]
+
+
+@pytest.mark.parametrize(("limit", "status"), LIMITS)
+@pytest.mark.parametrize("place", ["interlock", "mine"])
+async def test_a_limit_of_an_agent_that_the_caller_may_know_of_is_named(
+    tmp_path: Path, database_url: str, place: str, limit: dict[str, Any], status: int
+) -> None:
+    per = [{"what": "agent:mine", **limit}]
+    async with house(tmp_path / "home", database_url, roles=USING, users=PEOPLE, limits={"per": per}) as home:
+        await furnish(home)
+        quote = message(parts=[{"text": "Makes a quote"}])
+        answers = [await a2a(home, place, "SendMessage", quote) for _ in range(2)]
+        assert answers[1].status_code == status and "unknown" not in answers[1].text
+        assert await reasons(home) == []
+
+
+@pytest.mark.parametrize(("limit", "status"), LIMITS)
+async def test_a_limit_of_a_server_used_as_an_agent_is_named(tmp_path: Path, database_url: str, limit: dict[str, Any], status: int) -> None:
+    per = [{"what": "server:own", **limit}]
+    async with house(tmp_path / "home", database_url, roles=USING, users=PEOPLE, limits={"per": per}) as home:
+        await furnish(home)
+        call = {"message": {"messageId": "m1", "role": "ROLE_USER", "parts": [{"data": {"tool": "check", "arguments": {}}}]}}
+        answers = [await a2a(home, "own", "SendMessage", call) for _ in range(2)]
+        assert answers[1].status_code == status and "unknown" not in answers[1].text
+        assert await reasons(home) == []
+
+
+async def test_a_limit_is_named_to_callers_over_mcp_too(tmp_path: Path, database_url: str) -> None:
+    per = [{"what": "agent:mine", "rate": 0.001, "burst": 1}]
+    async with house(tmp_path / "home", database_url, roles=USING, users=PEOPLE, limits={"per": per}) as home:
+        await furnish(home)
+        answers = [await mcp(home, "/mcp", "tools/call", name="mine", arguments={"message": "hi"}) for _ in range(2)]
+        assert "faster than they may" in answers[1].text and await reasons(home) == []
 
 
 # attack LOG-06
