@@ -83,24 +83,33 @@ def check_options(vendor: Vendor, expectation: Expectation) -> None:
 
 
 async def check_scenario(vendor: Vendor, expectation: Expectation, change: Change = whole) -> None:
-    """Everything that an expectation says: `turns`, `bodies`, `describe` and `cancel`. A scenario that says nothing of these fails."""
+    """Everything that an expectation says: `turns`, `bodies`, `describe` and `cancel`. A scenario that says nothing of these fails.
+
+    Together they use every recorded exchange, except those that the expectation names in `skip`.
+    """
     said = expectation.said
     _hold(any(name in said for name in ("turns", "bodies", "describe", "cancel")), f"{expectation} expects nothing")
+    unused = [each for each in expectation.exchanges if each["seq"] not in said.get("skip", ())]
+    used = {body["seq"] for body in said.get("bodies", ())}
     if "turns" in said:
-        await check_turns(vendor, expectation, change)
+        used |= await check_turns(vendor, expectation, change)
     for body in said.get("bodies", ()):
         check_body(expectation, body, change)
     if "describe" in said:
-        await check_description(vendor, expectation)
+        used |= await check_description(vendor, expectation)
     if "cancel" in said:
-        await check_cancellation(vendor, expectation)
+        used |= await check_cancellation(vendor, expectation)
+    left = [f"{each['seq']} {each['request']['method']} {each['request']['path']}" for each in unused if each["seq"] not in used]
+    _hold(not left, f"{expectation}: recorded, not in `skip`, and never asked for: {', '.join(left)}")
 
 
-async def check_turns(vendor: Vendor, expectation: Expectation, change: Change = whole) -> None:
-    """The recorded turns come out as expected, and the adapter asks for what was recorded."""
-    outcomes, problems = await play(vendor, expectation, change)
-    _hold(not problems, f"{expectation}: " + "\n".join(problems))
+async def check_turns(vendor: Vendor, expectation: Expectation, change: Change = whole) -> set[int]:
+    """The recorded turns come out as expected, and the adapter asks for what was recorded. Returns the numbers of exchanges it used."""
+    playback = Playback(expectation.exchanges, expectation.said, change)
+    outcomes = await play_turns(vendor, expectation, playback)
+    _check_requests(expectation, playback)
     _compare(expectation, outcomes)
+    return playback.used
 
 
 async def check_unknown_members(vendor: Vendor, expectation: Expectation) -> None:
@@ -133,31 +142,33 @@ def check_body(expectation: Expectation, body: Mapping[str, Any], change: Change
     _hold(fits(wanted, found), f"{expectation}, response {body['seq']}: expected {wanted}, found {found}")
 
 
-async def check_description(vendor: Vendor, expectation: Expectation) -> None:
-    """`describe` tells what the expectation says of the agent."""
+async def check_description(vendor: Vendor, expectation: Expectation) -> set[int]:
+    """`describe` tells what the expectation says of the agent. Returns the numbers of exchanges it used."""
     playback = Playback(expectation.exchanges, expectation.said)
     facts = await vendor.describe(line_to(vendor, expectation.upstream, playback))
-    _hold(not playback.problems, f"{expectation}: " + "\n".join(playback.problems))
+    _check_requests(expectation, playback)
     wanted = dict(expectation.said["describe"])
     found = {name: getattr(facts, name) for name in wanted}
     _hold(found == wanted, f"expected {wanted}, found {found}")
+    return playback.used
 
 
-async def check_cancellation(vendor: Vendor, expectation: Expectation) -> None:
-    """`cancel` reports what the agent's recorded answers say."""
+async def check_cancellation(vendor: Vendor, expectation: Expectation) -> set[int]:
+    """`cancel` reports what the agent's recorded answers say. Returns the numbers of exchanges it used."""
     wanted = expectation.said["cancel"]
     playback = Playback(expectation.exchanges, expectation.said)
     ref = VendorRef(wanted.get("context_id", ""), wanted.get("task_id", ""))
     found = await vendor.cancel(ref, line_to(vendor, expectation.upstream, playback))
-    _hold(not playback.problems, f"{expectation}: " + "\n".join(playback.problems))
+    _check_requests(expectation, playback)
     _hold(found == wanted["outcome"], f"expected {wanted['outcome']!r}, found {found.value!r}")
+    return playback.used
 
 
 async def check_bad_answer(vendor: Vendor, expectation: Expectation, bad: BadAnswer) -> None:
     """An answer that is none is a failure of its kind, and tells callers nothing of the agent's inside."""
     headers = {"content-type": "application/json", **bad.headers}
     ending = await _ending(vendor, expectation, lambda: (bad.status, headers, bad.body.replace(b"%s", LEAK.encode())))
-    found, wanted = (ending.kind or bad.kind, ending.retryable), (bad.kind, bad.retryable)
+    found, wanted = (ending.kind, ending.retryable), (bad.kind, bad.retryable)
     _hold(found == wanted, f"expected {wanted}, found {found}: {ending}")
     _hold("secret-folder" not in ending.reason and ending.message is None, f"callers would see {ending}")
 
@@ -239,6 +250,10 @@ async def _ending(vendor: Vendor, expectation: Expectation, answer: Callable[[],
 def _compare(expectation: Expectation, outcomes: list[dict[str, Any]]) -> None:
     for number, (wanted, found) in enumerate(zip(expectation.said["turns"], outcomes, strict=True)):
         _hold(fits(wanted, found), f"{expectation}, turn {number}: expected {wanted}, found {found}")
+
+
+def _check_requests(expectation: Expectation, playback: Playback) -> None:
+    _hold(not playback.problems, f"{expectation}: " + "\n".join(playback.problems))
 
 
 def _hold(claim: object, otherwise: str) -> None:

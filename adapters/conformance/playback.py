@@ -18,8 +18,8 @@ class Playback:
 
     `said` is an expectation: `ours` names recorded ids that stand for ids of the gateway's choosing, `ignore` members of bodies that
     may differ, `prefix` what the agent's URL has of each recorded path, `skip` numbers of exchanges that are left out. `problems`
-    gets every request that is not the recorded one. `change` changes streamed bodies; with `cut` they break after so many bytes, and no
-    later than in their middle.
+    gets every request that is not the recorded one, `used` the number of every exchange that was asked for. `change` changes streamed
+    bodies; with `cut` they break after so many bytes, and no later than in their middle.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class Playback:
         self.left = [each for each in exchanges if each["seq"] not in said.get("skip", ())]
         self.cut = cut
         self.problems: list[str] = []
+        self.used: set[int] = set()
         self.headers: list[Mapping[str, str]] = []
         self._ours = set(said.get("ours", ()))
         self._ignore = set(said.get("ignore", ()))
@@ -56,6 +57,7 @@ class Playback:
             request = each["request"]
             if request["method"] == method and self._matches(request["path"], self._prefix + path):
                 self.left.pop(place)
+                self.used.add(each["seq"])
                 self._compare(request, body)
                 response: dict[str, Any] = each["response"]
                 return response

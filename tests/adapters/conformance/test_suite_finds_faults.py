@@ -98,6 +98,24 @@ class StrictReader(RiddleReader):
         return super().take(frame)
 
 
+class Kindless(Riddle):
+    """Fails without a kind."""
+
+    async def run(self, turn: Turn, line: Line[Any]) -> AsyncIterator[Event]:
+        try:
+            async for event in super().run(turn, line):
+                yield event
+        except UpstreamFault as fault:
+            yield Failed(fault.public, retryable=fault.retryable)
+
+
+class Assuming(Riddle):
+    """Confirms a cancellation that it never asked the agent for."""
+
+    async def cancel(self, ref: Any, line: Line[Any]) -> CancelOutcome:
+        return CancelOutcome.CANCELED
+
+
 class Shouting(Riddle):
     kind = "Riddle"
     features = Features(polls=True)
@@ -119,6 +137,8 @@ BROKEN: list[tuple[type[Riddle], Callable[[Riddle], Awaitable[None] | None]]] = 
     (Talkative, lambda vendor: checks.check_credential(vendor, QUESTION)),
     (Polite, lambda vendor: checks.check_cuts(vendor, QUESTION)),
     (Polite, lambda vendor: checks.check_bad_answer(vendor, QUESTION, BAD_ANSWERS[-1])),
+    (Kindless, lambda vendor: checks.check_bad_answer(vendor, QUESTION, BAD_ANSWERS[0])),
+    (Assuming, lambda vendor: checks.check_scenario(vendor, QUESTION)),
     (Twice, lambda vendor: checks.check_repeats(vendor, QUESTION)),
     (Strict, lambda vendor: checks.check_unknown_members(vendor, QUESTION)),
 ]
