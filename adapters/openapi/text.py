@@ -33,12 +33,17 @@ _TAGS: Final = frozenset({"!", *(_TAG + name for name in ("str", "int", "float",
 
 
 def parsed(text: bytes) -> Any:
-    """A document, JSON or YAML without aliases, which could make a small text endless. Raises UpstreamFault."""
-    try:
-        return parse(text, MEMBERS_MAX)
-    except BadJson:
-        if len(text) > YAML_MAX:
-            raise UpstreamFault("The OpenAPI document is no JSON, and too large for YAML", f"more than {YAML_MAX} bytes") from None
+    """Reads a document: JSON where it begins with `{` or `[`, else YAML without aliases. Raises UpstreamFault.
+
+    An alias could make a small text endless.
+    """
+    if text.lstrip()[:1] in (b"{", b"["):
+        try:
+            return parse(text, MEMBERS_MAX)
+        except BadJson as error:
+            raise UpstreamFault("The OpenAPI document is not JSON that the gateway accepts", str(error)[:200]) from None
+    if len(text) > YAML_MAX:
+        raise UpstreamFault("The OpenAPI document is no JSON, and too large for YAML", f"more than {YAML_MAX} bytes")
     try:
         return _value(yaml.parse(text, Loader=_LOADER))
     except (yaml.YAMLError, BadJson, ValueError) as error:
@@ -46,14 +51,22 @@ def parsed(text: bytes) -> Any:
 
 
 def _value(events: Iterator[Event]) -> Any:
-    """What the events of one YAML document build. Raises YAMLError, and BadJson for numbers that JSON has not."""
+    """What the events of one YAML document build. Raises YAMLError, and BadJson for numbers that JSON has not.
+
+    Counts every scalar, sequence and mapping, and a document has at most MEMBERS_MAX of them.
+    """
     root: list[Any] = []
     stack: list[_Open] = [_Open(root)]
+    members = 0
     for event in events:
         if isinstance(event, AliasEvent):
             raise yaml.YAMLError("the document has an alias")
         if isinstance(event, DocumentStartEvent) and root:
             raise yaml.YAMLError("the text has more than one document")
+        if isinstance(event, ScalarEvent | MappingStartEvent | SequenceStartEvent):
+            members += 1
+            if members > MEMBERS_MAX:
+                raise yaml.YAMLError(f"the document has more than {MEMBERS_MAX} scalars, sequences and mappings")
         if isinstance(event, ScalarEvent):
             stack[-1].add(event, _scalar(event))
         elif isinstance(event, MappingStartEvent | SequenceStartEvent):

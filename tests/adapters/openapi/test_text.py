@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.contract import UpstreamFault
+from adapters.openapi import text as reader
 from adapters.openapi.text import DOCUMENT_MAX, YAML_MAX, parsed
 
 texts = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "Zs")), max_size=12)
@@ -49,6 +50,25 @@ def test_keys_and_words_are_those_of_yaml_1_2() -> None:
 def test_what_json_has_no_word_for_is_refused(text: bytes) -> None:  # attack PRO-12
     with pytest.raises(UpstreamFault):
         parsed(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [(b'{"a": 1, "a": 2}', "the same key twice"), (b' [{"a": 1,}]', "not JSON"), (b"{a: b}", "not JSON")]
+)
+def test_text_that_begins_as_json_is_refused_for_what_is_wrong_with_the_json(text: bytes, reason: str) -> None:
+    with pytest.raises(UpstreamFault, match="not JSON that the gateway accepts") as refused:
+        parsed(text)
+    assert reason in refused.value.detail
+
+
+# attack PRO-12
+@pytest.mark.parametrize("line", [b"- {}\n", b"- []\n", b"- a\n"])
+def test_yaml_has_as_many_members_as_are_allowed(monkeypatch: pytest.MonkeyPatch, line: bytes) -> None:
+    monkeypatch.setattr(reader, "MEMBERS_MAX", 100)
+    assert len(parsed(line * 99)) == 99  # and the list itself
+    with pytest.raises(UpstreamFault, match="neither JSON nor YAML") as refused:
+        parsed(line * 100)
+    assert "more than 100" in refused.value.detail
 
 
 def test_documents_of_32_megabytes_are_read() -> None:
