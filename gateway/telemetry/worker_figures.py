@@ -1,8 +1,11 @@
 """The folder in which the workers of one gateway share their figures: one set of files per worker, kept by prometheus_client."""
 
 import fcntl
+import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -20,14 +23,14 @@ class FiguresFolder:
     def __init__(self, home: Path) -> None:
         parent = home / FOLDER
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in parent.glob(f"{PREFIX}*"):
-            if (lock := _locked(left / OWNER)) is not None:
-                shutil.rmtree(left)
-                lock.close()
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).absolute()
-        self._lock = _locked(self.path / OWNER)
+        with _exclusive(parent):  # else another gateway that starts now removes the new folder before it is locked
+            for left in parent.glob(f"{PREFIX}*"):
+                _remove_ended(left)
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).absolute()
+            self._lock = _locked(self.path / OWNER)
 
     def remove(self) -> None:
+        """Removes the folder when the gateway ends."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             self._lock.close()
@@ -61,7 +64,27 @@ class WorkerFigures:
         self._lock.close()
 
 
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Waits until no other process is inside for this folder."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_ended(folder: Path) -> None:
+    """Removes a gateway's folder unless the gateway still runs."""
+    with suppress(FileNotFoundError):  # its gateway removed it meanwhile
+        if (lock := _locked(folder / OWNER)) is not None:
+            with lock:
+                shutil.rmtree(folder)
+
+
 def _first_free(folder: Path) -> tuple[int, IO[bytes]]:
+    """The lowest number that no worker holds, and its lock. Raises FileNotFoundError if the folder is gone."""
     number = 0
     while (lock := _locked(folder / f"worker-{number}.lock")) is None:
         number += 1
@@ -69,11 +92,11 @@ def _first_free(folder: Path) -> tuple[int, IO[bytes]]:
 
 
 def _locked(path: Path) -> IO[bytes] | None:
-    """The file, locked until it is closed or this process ends; None while another process holds it, or if its folder is gone."""
-    try:
-        file = path.open("ab")
-    except FileNotFoundError:
-        return None
+    """The file, locked until it is closed or this process ends; None while another process holds it.
+
+    Raises FileNotFoundError if its folder is gone.
+    """
+    file = path.open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,9 +1,11 @@
 """Figures of several worker processes: any of them tells the sums, and a worker that dies takes nothing away."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -11,7 +13,7 @@ from typing import IO
 import httpx
 import pytest
 
-from gateway.telemetry.worker_figures import VARIABLE, FiguresFolder
+from gateway.telemetry.worker_figures import FOLDER, VARIABLE, FiguresFolder, WorkerFigures
 from tests.fakes.ports import free_port
 from tests.house.source import ROOT
 
@@ -106,6 +108,32 @@ def test_folders_of_gateways_that_have_ended_are_removed(tmp_path: Path) -> None
     assert running.path.exists() and not ended.path.exists() and other.path.exists()
     other.remove()
     assert not other.path.exists()
+
+
+def test_a_worker_whose_folder_is_gone_ends_at_once(tmp_path: Path) -> None:
+    folder = FiguresFolder(tmp_path)
+    folder.remove()
+    with pytest.raises(FileNotFoundError):
+        WorkerFigures(folder.path)
+
+
+def test_folders_are_made_and_cleaned_by_one_gateway_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, refused = tempfile.mkdtemp, []
+
+    def make_while_another_starts(prefix: str, dir: Path) -> str:
+        handle = os.open(dir, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            refused.append(dir)
+        finally:
+            os.close(handle)
+        return make(prefix=prefix, dir=dir)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_while_another_starts)
+    FiguresFolder(tmp_path)
+    FiguresFolder(tmp_path)  # the first one no longer holds the lock
+    assert refused == [tmp_path / FOLDER] * 2
 
 
 @pytest.mark.parametrize("name", ["metrics", "metrics/gateway-"])
