@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import ClassVar, Final
 
-from adapters.contract import AgentFault, Canceled, Done, Event, Failed, Ref, Turn, UpstreamFault, VendorRef
+from adapters.contract import Canceled, Done, Event, Failed, Ref, Turn, UpstreamFault, VendorRef
 from adapters.vendors.langchain.messages import input_of
 from adapters.vendors.langchain.reader import INTERRUPT, GraphReader
 from adapters.vendors.sdk.agent import UNFINISHED, AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, parse, read
 from adapters.vendors.sdk.connection import Line, Request, quoted
-from adapters.vendors.sdk.faults import FAILED, UNKNOWN, UPSTREAM
+from adapters.vendors.sdk.faults import FAILED
 from adapters.vendors.sdk.frames import End, JsonBody
 
 LOOK_SECONDS: Final = 5.0  # that a run may take to say how it ended
@@ -42,8 +42,6 @@ class LangGraph:
         wanted = line.options.assistant
         found = await line.json(Request("POST", "/assistants/search", {"graph_id": wanted}))
         found = found or [await line.json(Request("GET", f"/assistants/{quoted(wanted)}"))]
-        if not found:
-            raise AgentFault(UPSTREAM, UNKNOWN, "no such assistant")
         name = str(found[0]["name"] or wanted)
         return AgentFacts(name, str(found[0].get("description") or f"The LangGraph assistant {name}."))
 
