@@ -1,7 +1,8 @@
 """Resuming: goes on with tasks that people allowed, as far as the authority still allows them, and ends the others."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import structlog
 from msgspec.structs import replace
@@ -29,31 +30,55 @@ from policies.delegation.kills import Killed
 from policies.delegation.rulings import Question
 from policies.tokens.verifier import TokenRefused
 from registry.cards.card import Family
+from registry.health.reachability import NotReachable
 from registry.store import UnknownName
 
 STALE = "What it was asked with does not hold any more; send it again."
+FAILED_MAX = 10_000  # tasks whose failures are remembered
+WAIT_MAX = 300.0  # seconds between two tries of a task that fails again and again
 log = structlog.get_logger()
 
 
-async def each_by_itself(due: Iterable[tuple[str, Awaitable[None]]]) -> int:
-    """How many there were, (task id, what goes on with it): one after the other, and none that fails holds up another."""
-    count = 0
-    for task_id, going_on in due:
-        count += 1
-        try:
-            await going_on
-        except Exception as error:  # noqa: BLE001 (the root of what goes on with one task)
-            log.error("not_resumed", task_id=task_id, error=type(error).__name__)
-    return count
+class Rounds:
+    """Goes on with tasks one after the other. A task that fails holds up no other, and waits twice as long after each failure.
+
+    `now` counts seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._failed: dict[str, tuple[int, float]] = {}  # task id: how often in a row, and when it is due again
+
+    async def each_by_itself(self, due: Iterable[tuple[str, Callable[[], Awaitable[None]]]]) -> int:
+        """Goes on with each task, unless it failed a short while ago. Returns how many it went on with."""
+        count = 0
+        for task_id, go_on in due:
+            times, again = self._failed.get(task_id, (0, 0.0))
+            if self._now() < again:
+                continue
+            count += 1
+            try:
+                await go_on()
+            except Exception as error:  # noqa: BLE001 (the root of what goes on with one task)
+                log.error("not_resumed", task_id=task_id, error=type(error).__name__)
+                self._note_failure(task_id, times + 1)
+            else:
+                self._failed.pop(task_id, None)
+        return count
+
+    def _note_failure(self, task_id: str, times: int) -> None:
+        if len(self._failed) >= FAILED_MAX:
+            self._failed.pop(next(iter(self._failed)))
+        self._failed[task_id] = times, self._now() + min(float(1 << min(times, 10)), WAIT_MAX)
 
 
 async def end_of(going_on: Awaitable[None]) -> str:
     """Why a task can't go on, for everybody. Empty where it does, or where the next round tries again: another process has the task,
-    there is no room, or another task of its conversation waits for an answer.
+    there is no room, the agent is down, or another task of its conversation waits for an answer.
     """
     try:
         await going_on
-    except (ApprovalGone, TaskEnded, HistoryMoved, TooManyCalls, ConversationWaits):
+    except (ApprovalGone, TaskEnded, HistoryMoved, TooManyCalls, ConversationWaits, NotReachable):
         return ""
     except Refused as refused:
         return sentence(refused.ruling.decision)
@@ -74,12 +99,13 @@ class Resuming:
         self._memory = memory
         self._outside = outside
         self._busy = asyncio.Lock()
+        self._rounds = Rounds(lambda: memory.now() / 1_000_000)
 
     async def round(self) -> int:
         """How many there were."""
         async with self._busy:
             due = await self._broker.parking.due()
-            return await each_by_itself((each.approval.errand.task_id, self._one(each)) for each in due)
+            return await self._rounds.each_by_itself((each.approval.errand.task_id, partial(self._one, each)) for each in due)
 
     async def _one(self, due: Due) -> None:
         parking, where = self._broker.parking, due.approval.errand

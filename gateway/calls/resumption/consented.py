@@ -15,7 +15,7 @@ from gateway.calls.outgoing.telemetry import resume_trail
 from gateway.calls.outgoing.upstreams import Outside, Trail
 from gateway.calls.pausing import Waiting
 from gateway.calls.requests import Allowed, Sending, asked_of, granted, outgoing_of, turn_for
-from gateway.calls.resumption.approved import each_by_itself, end_of
+from gateway.calls.resumption.approved import Rounds, end_of
 from gateway.calls.running import Ready
 from gateway.storage.tables import connections, tasks
 from gateway.tasks.log import TaskRow, row_of
@@ -39,6 +39,7 @@ class Consented:
         self._memory = memory
         self._outside = outside
         self._busy = asyncio.Lock()
+        self._rounds = Rounds(lambda: memory.now() / 1_000_000)
         self._after = ""  # the task that the last look ended with, behind which there may be more
 
     async def round(self) -> int:
@@ -46,7 +47,7 @@ class Consented:
         async with self._busy:
             found = await self._memory.database.read(partial(_due, self._after))
             self._after = found[-1].id if len(found) == AT_ONCE else ""
-            return await each_by_itself((row.id, self._one(row)) for row in found if waits(_ref(row.vendor_ref)))
+            return await self._rounds.each_by_itself((row.id, partial(self._one, row)) for row in found if waits(_ref(row.vendor_ref)))
 
     async def _one(self, row: TaskRow) -> None:
         with resume_trail(row.trace) as trail:
