@@ -141,7 +141,8 @@ def main(arguments: list[str]) -> int:
     known = [attack for attack in catalogue() if not given.ids or attack.id in given.ids]
     if unknown := set(given.ids) - {attack.id for attack in known}:
         parser.error(f"not in tests/attacks/catalogue.jsonl: {', '.join(sorted(unknown))}")
-    tests = {attack.id: marked().tests.get(attack.id, ()) for attack in known}
+    found = marked().tests
+    tests = {attack.id: found.get(attack.id, ()) for attack in known}
     failed = run_tests(known, tests, given.jobs) if given.only != "mutations" else 0
     return max(failed, run_table(known, tests, max(1, int(given.jobs))) if given.only != "tests" else 0)
 

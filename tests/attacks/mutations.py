@@ -26,10 +26,11 @@ class Mutation:
     def apply(self, root: Path) -> None:
         """Changes the file below `root`. Raises LookupError where the text is not there exactly once."""
         path = root / self.file
-        path.write_text(self.changed(root), encoding="utf-8")
-        Path(cache_from_source(str(path))).unlink(
-            missing_ok=True
-        )  # which the new text could be taken for: its size and second may be the same
+        changed = self.changed(root)
+        path.unlink()  # it may be a link to the file of another tree
+        path.write_text(changed, encoding="utf-8")
+        # The compiled file could be taken for the new text's: size and second may be the same.
+        Path(cache_from_source(str(path))).unlink(missing_ok=True)
 
     def changed(self, root: Path) -> str:
         """The file as the mutation leaves it. Raises LookupError where the text is not there exactly once."""

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.__main__ import report_trials
+from tests.attacks.child import Run, run_tests
 from tests.attacks.marks import Attack
 from tests.attacks.mutations import Mutation, find_problems, read_table
-from tests.attacks.trials import Trial, judge, run_mutations
+from tests.attacks.trials import Trial, judge, order, run_mutations
 from tests.house.source import ROOT
 
 ATTACK = Attack("BOX-02", "sandbox", "Endless", "Stopped")
@@ -49,17 +50,56 @@ def test_a_row_without_a_member_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "outcome"),
+    ("run", "outcome"),
     [
-        ({"a": "passed", "b": "failed"}, "red"),
-        ({"a": "passed", "b": "skipped"}, "SURVIVES"),
-        ({"a": "skipped"}, "NOT RUN"),
-        ({}, "NOT RUN"),
-        (None, "NO RESULT"),
+        (Run({"a": "passed", "b": "failed"}, complete=True), "red"),
+        (Run({"a": "failed"}, complete=False), "red"),
+        (Run({"a": "passed", "b": "skipped"}, complete=True), "SURVIVES"),
+        (Run({"a": "skipped"}, complete=True), "NOT RUN"),
+        (Run({}, complete=True), "NOT RUN"),
+        (Run({"a": "passed"}, complete=False), "NO RESULT"),
     ],
 )
-def test_a_mutation_is_noticed_by_a_test_that_fails_alone(outcomes: dict[str, str] | None, outcome: str) -> None:
-    assert judge(LIMIT, outcomes).outcome == outcome
+def test_a_mutation_is_noticed_by_a_test_that_fails_alone(run: Run, outcome: str) -> None:
+    assert judge(LIMIT, run).outcome == outcome
+
+
+BROKEN_FIXTURE = """
+import pytest
+
+@pytest.fixture
+def broken(): raise ValueError
+def test_of_the_fixture(broken): pass
+def test_that_fails(): raise AssertionError
+def test_that_passes(): pass
+"""
+
+
+@pytest.mark.parametrize(("stop", "names"), [(True, ["fails"]), (False, ["fails", "passes"])])
+def test_a_broken_fixture_is_no_failure_and_does_not_stop_the_run(tmp_path: Path, stop: bool, names: list[str]) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "test_it.py").write_text(BROKEN_FIXTURE)
+    run = run_tests(tree, ["test_it.py"], stop_at_failure=stop)
+    assert [*run.outcomes] == [f"test_it.py::test_that_{name}" for name in names]
+    assert run.failed == ("test_it.py::test_that_fails",)
+    assert run.complete
+
+
+def test_tests_that_cannot_be_collected_leave_the_run_incomplete(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    assert run_tests(tree, ["test_gone.py"], stop_at_failure=True) == Run({}, complete=False)
+
+
+def test_tests_near_the_changed_file_run_first() -> None:
+    near, folder, slow, other = (
+        "tests/policies/keys/test_jwks.py::a",
+        "tests/policies/b.py::b",
+        "tests/gateway/a.py::a",
+        "tests/registry/a.py::a",
+    )
+    assert order([slow, other, folder, near], "policies/keys/jwks.py") == [near, folder, other, slow]
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("red", 0), ("SURVIVES", 1), ("FAILS ANYWAY", 1)])

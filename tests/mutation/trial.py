@@ -22,8 +22,8 @@ from tests.mutation.reach import Reach, Watch, functions
 
 MEMORY = Path("/dev/shm")  # where there is no disk to wait for
 LOOK = (
-    "import sys, pytest; import gateway.server.app, gateway.server.composition.process;"
-    "import tests.fakes.reception, tests.fakes.reference_clients, hypothesis;"
+    "import sys, pytest, hypothesis, pytest_asyncio.plugin, xdist.plugin, anyio.pytest_plugin, _hypothesis_pytestplugin;"
+    "import gateway.server.app, gateway.server.composition.process, tests.conftest, tests.fakes.reception, tests.fakes.reference_clients;"
     "print(*[n for n, m in sys.modules.items() if getattr(m, '__file__', None)], sep=chr(10))"
 )
 OURS = (*PRODUCT, "tests", "conftest")
