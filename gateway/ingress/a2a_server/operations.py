@@ -1,10 +1,11 @@
 """The operations of A2A (1.0 s3.1), for every binding and version alike."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -32,6 +33,7 @@ from registry.names import FRONT_DOOR
 from registry.store import UnknownName
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOLD_SECONDS = 0.5  # for which a stream waits with the task, since an agent that answers with a Message shows none
 _MICROSECOND = timedelta(microseconds=1)
 ExtendedCard = Callable[[Registration, Caller], Mapping[str, Any]]  # of which agent, for whom; in 1.0
 
@@ -97,11 +99,17 @@ class Operations:
         return turned.reply or _task(turned, params.configuration.history_length)
 
     async def stream(self, asked: Asked, params: SendParams) -> Stream:
-        """SendStreamingMessage (s3.1.2). What can be refused is refused before the first event is asked for."""
+        """SendStreamingMessage (s3.1.2). What can be refused is refused before the first event is asked for.
+
+        An agent that answers a new task with a Message within HOLD_SECONDS is shown as this one Message. After that the task comes first,
+        so that no silent agent hides its id, and the Message in its last status.
+        """
         place = self._offered.places.take(asked.caller.principal.owner)
         turned = await self._broker.start(asked.caller, await self._sending(asked, params))
-        events = self._reader.follow(turned)
-        return place.during(_events(asked, turned.row, events, _first(turned, params.configuration.history_length)))
+        first, events = _first(turned, params.configuration.history_length), self._reader.follow(turned)
+        if turned.row.ended or params.message.task_id:
+            return place.during(_events(asked, turned.row, events, first))
+        return place.during(_task_or_message(asked, turned.row, events, first))
 
     async def task(self, asked: Asked, params: TaskParams) -> Task:
         """GetTask (s3.1.3)."""
@@ -239,6 +247,47 @@ class Operations:
         push = self._push(asked, config.tenant)
         where, owner = "configuration.taskPushNotificationConfig.", asked.caller.principal.owner
         return await push.vetted(config, asked.version, where, owner=owner)
+
+
+async def _task_or_message(asked: Asked, row: TaskRow, batches: AsyncGenerator[tuple[TaskEvent, ...], None], first: Numbered) -> Stream:
+    """The stream of a new task: the agent's one Message, or the task and its events (s3.1.2)."""
+    opening = [asyncio.ensure_future(anext(batches, ()))]  # emptied once it is handed on: a quiet stream holds on to nothing
+    try:
+        await asyncio.wait(opening, timeout=HOLD_SECONDS)
+        if opening[0].done() and (events := opening[0].result()) and events[0].is_reply:
+            yield [_marked(asked, events[0].seq, StreamResponse(message=cast("Message", events[0].status.message)))]
+            return
+        stream = _events(asked, row, _beginning_with(opening, batches), first)
+        events = ()
+        del first
+        async with aclosing(stream):
+            async for each in stream:
+                yield each
+                del each
+    finally:
+        for pending in opening:
+            pending.cancel()
+            await asyncio.wait((pending,))
+        await batches.aclose()
+
+
+async def _beginning_with(
+    opening: "list[asyncio.Task[tuple[TaskEvent, ...]]]", batches: AsyncGenerator[tuple[TaskEvent, ...], None]
+) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
+    """The batch that was asked for already, then all others."""
+    events = await opening[0]
+    opening.clear()
+    if events:
+        yield events
+        del events
+        async for more in batches:
+            yield more
+            del more
+
+
+def _marked(asked: Asked, seq: int, response: StreamResponse) -> Numbered:
+    """An event, told its number where the resumption extension is asked for."""
+    return Numbered(seq, extensions.numbered(response, seq) if RESUMPTION in asked.extensions else response)
 
 
 async def _events(

@@ -36,6 +36,7 @@ class _Noted(Struct, rename="camel"):
     update_metadata: dict[str, Any] = {}
 
 
+_REPLIED = ',"replied":true}'
 _APPENDED = '"append":true}'
 _noted = msgspec.json.Decoder(_Noted).decode
 _message = msgspec.json.Decoder(Message).decode
@@ -44,7 +45,7 @@ _artifact = msgspec.json.Decoder(Artifact).decode
 
 
 class TaskEvent(Struct, frozen=True, dict=True):
-    """One entry of a task's log. `body` is A2A 1.0 JSON: a Message, a TaskStatus (+ metadata) or an Artifact
+    """One entry of a task's log. `body` is A2A 1.0 JSON: a Message, a TaskStatus (+ metadata, replied) or an Artifact
     (+ updateMetadata, append, lastChunk).
     """
 
@@ -64,6 +65,11 @@ class TaskEvent(Struct, frozen=True, dict=True):
         if self.body.startswith(_UPDATE_NOTED):
             return _noted(self.body).update_metadata
         return _noted(self.body).metadata if self.body.startswith(_NOTED) else {}
+
+    @property
+    def is_reply(self) -> bool:
+        """Whether a `status` has the Message of an agent that answered with it alone and kept no task."""
+        return self.kind == "status" and self.body.endswith(_REPLIED)
 
     @property
     def message(self) -> Message:
@@ -172,6 +178,11 @@ def shown(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
         return StreamResponse(artifact_update=piece)
     message = None if event.kind == WITHHELD else event.message
     return StreamResponse(message=message) if message is not None and message.role is Role.AGENT else None
+
+
+def reply_body(status: TaskStatus) -> str:
+    """The TaskStatus of a task whose agent answered with a Message alone; the mark stands last, behind the timestamp."""
+    return encode(status).decode()[:-1] + _REPLIED
 
 
 def status_body(status: TaskStatus, noted: Mapping[str, Any] | None = None) -> str:

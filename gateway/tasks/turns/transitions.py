@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from adapters.contract import BAD_ANSWER, AnswerRefused, Ask, Canceled, Done, Event, Failed, Progress, PromptKind, Ref, Replied, Withheld
 from adapters.task import Message, Part, Role, Task, TaskState, TaskStatus, encode
 from gateway.tasks.contracts.prompts import asking, keeping, still_open
-from gateway.tasks.events.entries import WITHHELD, TaskEvent, TaskRow, rfc3339, status_body
+from gateway.tasks.events.entries import WITHHELD, TaskEvent, TaskRow, reply_body, rfc3339, status_body
 from gateway.tasks.log import TaskLog
 from gateway.tasks.turns.journal import Turned
 
@@ -59,7 +59,9 @@ class Steps:
             return _with(row, TaskEvent(row.last_seq + 1, at, WITHHELD, encode(event.artifact).decode()))
         if isinstance(event, Replied):
             message = _ours(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
-            return replace(self.status(row, TaskState.COMPLETED, message, at), reply=message)
+            body = reply_body(TaskStatus(TaskState.COMPLETED, message, rfc3339(at)))
+            completed = replace(row, state=TaskState.COMPLETED, runner="")
+            return replace(_with(completed, TaskEvent(row.last_seq + 1, at, "status", body)), reply=message)
         if isinstance(event, Ask):
             row = replace(row, vendor_ref=keeping(row.vendor_ref, event.prompts))
         noted = None if isinstance(event, AnswerRefused) else event.metadata
