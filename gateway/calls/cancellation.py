@@ -93,7 +93,7 @@ class Cancellation:
         self._under_way.abandon(row.id)
         self._memory.grants.forget()
         stopped, unstopped = await self._caused(caller, row, trail)
-        return Stopped(canceled.row, canceled.events, canceled.reply, caused=stopped, unstopped=unstopped)
+        return Stopped(canceled.row, canceled.events, caused=stopped, unstopped=unstopped)
 
     async def _caused(self, caller: Caller, row: TaskRow, trail: Trail) -> tuple[int, tuple[Unstopped, ...]]:
         """Stops what hangs below a task, until nothing new is found there."""

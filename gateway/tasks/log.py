@@ -191,6 +191,20 @@ class TaskLog:
         """
         return _followed(self, self._tails.of(row), row, after, past_waits)
 
+    async def first_events(self, row: TaskRow, seconds: float) -> tuple[TaskEvent, ...]:
+        """The first events after where `row` stands; none once its agent has begun a task of its own, or after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await _first_after(self, self._tails.of(row), row)
+        except TimeoutError:
+            return ()
+
+    def note_agent_task(self, row: TaskRow) -> None:
+        """Tells those who follow this task here that its agent has begun a task of its own."""
+        tail = self._tails.find(row.tenant, row.id)
+        if tail is not None:
+            tail.note_agent_task()
+
     async def orphans(self) -> list[TaskRow]:
         """Tasks of processes that are gone (at most 1000 at once), and our own that did not move for a while, which may be lost.
 
@@ -206,18 +220,7 @@ async def _followed(
     log: TaskLog, tail: Tail[TaskRow, TaskEvent], row: TaskRow, after: int, past_waits: bool
 ) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
     while True:
-        known = tail.after(after)
-        if known is None:
-            try:
-                record = await log.next_events(row, after)
-            except NotRead:
-                await asyncio.sleep(POLL_SECONDS)
-                continue
-            now = row if record.row == row else record.row
-            if not record.events or record.events[-1].seq == now.last_seq:
-                tail.learn(now, record.events)
-            known = now, record.events
-            del record
+        known = tail.after(after) or await _read_after(log, tail, row, after)
         now, events = known[0], _first_of(known[1])
         del known
         if events:
@@ -229,6 +232,31 @@ async def _followed(
         del events, now  # a quiet follower holds on to nothing
         if tail.rests_at(after):
             await tail.wait()
+
+
+async def _read_after(log: TaskLog, tail: Tail[TaskRow, TaskEvent], row: TaskRow, after: int) -> tuple[TaskRow, tuple[TaskEvent, ...]]:
+    """Where the database says that the task stands, and its first events after number `after`. The tail learns of them."""
+    while True:
+        try:
+            record = await log.next_events(row, after)
+        except NotRead:
+            await asyncio.sleep(POLL_SECONDS)
+            continue
+        now = row if record.row == row else record.row
+        if not record.events or record.events[-1].seq == now.last_seq:
+            tail.learn(now, record.events)
+        return now, record.events
+
+
+async def _first_after(log: TaskLog, tail: Tail[TaskRow, TaskEvent], row: TaskRow) -> tuple[TaskEvent, ...]:
+    """The first events after where `row` stands; none once the agent has begun a task of its own, or where the task rests."""
+    while not tail.has_agent_task:
+        now, events = tail.after(row.last_seq) or await _read_after(log, tail, row, row.last_seq)
+        if events or now.state not in RUNNING:
+            return _first_of(events)
+        if tail.rests_at(row.last_seq) and not tail.has_agent_task:
+            await tail.wait()
+    return ()
 
 
 async def one_by_one(batches: AsyncGenerator[tuple[TaskEvent, ...], None]) -> AsyncIterator[TaskEvent]:

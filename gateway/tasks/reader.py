@@ -4,11 +4,17 @@ import hashlib
 from collections.abc import AsyncGenerator
 from uuid import UUID
 
+import msgspec
+
+from adapters.contract import VendorRef
 from adapters.task import Message, encode
-from gateway.tasks.log import TaskEvent, TaskLog, TaskRow, UnknownTask
+from gateway.tasks.events.entries import OPENING_EVENTS, lone_reply
+from gateway.tasks.log import RUNNING, TaskEvent, TaskLog, TaskRow, UnknownTask
 from gateway.tasks.turns.store import Turned
 from policies.callers import Caller
 from registry.names import FRONT_DOOR
+
+_ref = msgspec.json.Decoder(VendorRef).decode
 
 
 class IdempotencyConflict(Exception):
@@ -36,11 +42,20 @@ class TaskReader:
     async def whole(self, turned: Turned) -> Turned:
         """A task with all that was ever kept of it."""
         record = await self._tasks.record(turned.row.tenant, turned.row.owner, turned.row.id)
-        return Turned(record.row, record.events, turned.reply)
+        return Turned(record.row, record.events)
 
     def follow(self, turned: Turned) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
         """The events after those of `turned`, as they are kept, until the turn ends."""
         return self._tasks.follow(turned.row, turned.row.last_seq)
+
+    async def lone_reply(self, turned: Turned, seconds: float) -> Message | None:
+        """Returns the Message that is all an agent answers to a new task (A2A 1.0 s3.1.2), and waits `seconds` for it at most.
+
+        None as soon as there is anything else to show: another event, or the agent's Ref to a task of its own.
+        """
+        if len(turned.events) > OPENING_EVENTS or turned.row.state not in RUNNING or _ref(turned.row.vendor_ref).task_id:
+            return lone_reply(turned.events)
+        return lone_reply((*turned.events, *await self._tasks.first_events(turned.row, seconds)))
 
     def since(self, row: TaskRow, after: int) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
         """The events after number `after`, until the task ends, however often it waits."""

@@ -1,11 +1,10 @@
 """The operations of A2A (1.0 s3.1), for every binding and version alike."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,6 +20,7 @@ from gateway.calls.outgoing.upstreams import Trail
 from gateway.ingress.a2a_server import extensions
 from gateway.ingress.http.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
 from gateway.storage.paging import BadCursor
+from gateway.tasks.events.entries import OPENING_EVENTS, lone_reply
 from gateway.tasks.log import TaskEnded, TaskEvent, TaskRow, fold, shown
 from gateway.tasks.pages import Page, TaskPages
 from gateway.tasks.reader import TaskReader
@@ -33,7 +33,7 @@ from registry.names import FRONT_DOOR
 from registry.store import UnknownName
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-HOLD_SECONDS = 0.5  # for which a stream waits with the task, since an agent that answers with a Message shows none
+HOLD_SECONDS = 0.5  # that a stream waits for an agent's Message before it shows the Task
 _MICROSECOND = timedelta(microseconds=1)
 ExtendedCard = Callable[[Registration, Caller], Mapping[str, Any]]  # of which agent, for whom; in 1.0
 
@@ -94,22 +94,23 @@ class Operations:
     async def send(self, asked: Asked, params: SendParams) -> Task | Message:
         """SendMessage (s3.1.1): waits for the end of the turn unless told not to."""
         sending = await self._sending(asked, params)
-        act = self._broker.start if params.configuration.return_immediately else self._broker.send
-        turned = await act(asked.caller, sending)
-        return turned.reply or _task(turned, params.configuration.history_length)
+        if params.configuration.return_immediately:
+            return _task(await self._broker.start(asked.caller, sending), params.configuration.history_length)
+        turned = await self._broker.send(asked.caller, sending)
+        return lone_reply(turned.events) or _task(turned, params.configuration.history_length)
 
     async def stream(self, asked: Asked, params: SendParams) -> Stream:
         """SendStreamingMessage (s3.1.2). What can be refused is refused before the first event is asked for.
 
-        An agent that answers a new task with a Message within HOLD_SECONDS is shown as this one Message. After that the task comes first,
-        so that no silent agent hides its id, and the Message in its last status.
+        An agent that answers a new task with a Message within HOLD_SECONDS is streamed as this one Message. Otherwise the Task comes
+        first, as soon as the agent begins a task, so that callers know its id; a later Message is in the last status.
         """
         place = self._offered.places.take(asked.caller.principal.owner)
         turned = await self._broker.start(asked.caller, await self._sending(asked, params))
-        first, events = _first(turned, params.configuration.history_length), self._reader.follow(turned)
-        if turned.row.ended or params.message.task_id:
-            return place.during(_events(asked, turned.row, events, first))
-        return place.during(_task_or_message(asked, turned.row, events, first))
+        events = self._reader.follow(turned)  # holds the task's tail meanwhile
+        if (reply := await self._reader.lone_reply(turned, HOLD_SECONDS)) is not None:
+            return place.during(_one_message(asked, OPENING_EVENTS + 1, reply))
+        return place.during(_events(asked, turned.row, events, _first(turned, params.configuration.history_length)))
 
     async def task(self, asked: Asked, params: TaskParams) -> Task:
         """GetTask (s3.1.3)."""
@@ -249,45 +250,10 @@ class Operations:
         return await push.vetted(config, asked.version, where, owner=owner)
 
 
-async def _task_or_message(asked: Asked, row: TaskRow, batches: AsyncGenerator[tuple[TaskEvent, ...], None], first: Numbered) -> Stream:
-    """The stream of a new task: the agent's one Message, or the task and its events (s3.1.2)."""
-    opening = [asyncio.ensure_future(anext(batches, ()))]  # emptied once it is handed on: a quiet stream holds on to nothing
-    try:
-        await asyncio.wait(opening, timeout=HOLD_SECONDS)
-        if opening[0].done() and (events := opening[0].result()) and events[0].is_reply:
-            yield [_marked(asked, events[0].seq, StreamResponse(message=cast("Message", events[0].status.message)))]
-            return
-        stream = _events(asked, row, _beginning_with(opening, batches), first)
-        events = ()
-        del first
-        async with aclosing(stream):
-            async for each in stream:
-                yield each
-                del each
-    finally:
-        for pending in opening:
-            pending.cancel()
-            await asyncio.wait((pending,))
-        await batches.aclose()
-
-
-async def _beginning_with(
-    opening: "list[asyncio.Task[tuple[TaskEvent, ...]]]", batches: AsyncGenerator[tuple[TaskEvent, ...], None]
-) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
-    """The batch that was asked for already, then all others."""
-    events = await opening[0]
-    opening.clear()
-    if events:
-        yield events
-        del events
-        async for more in batches:
-            yield more
-            del more
-
-
-def _marked(asked: Asked, seq: int, response: StreamResponse) -> Numbered:
-    """An event, told its number where the resumption extension is asked for."""
-    return Numbered(seq, extensions.numbered(response, seq) if RESUMPTION in asked.extensions else response)
+async def _one_message(asked: Asked, seq: int, message: Message) -> Stream:
+    """The stream of an agent that answered with a Message (s3.1.2)."""
+    response = StreamResponse(message=message)
+    yield [Numbered(seq, extensions.numbered(response, seq) if RESUMPTION in asked.extensions else response)]
 
 
 async def _events(

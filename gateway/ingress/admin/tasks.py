@@ -114,9 +114,14 @@ def _whole(record: TaskRecord) -> dict[str, Any]:
 
 
 def event_json(event: TaskEvent) -> dict[str, Any]:
-    """{"seq", "at", "kind"} and, under the name of its kind, what happened."""
+    """Returns {"seq", "at", "kind"} and, under the name of its kind, what happened.
+
+    An artifact has `append` and `last_chunk` beside it; the status of an agent that answered with a Message alone has `replied`.
+    """
     body = json.loads(event.body)
     marks = {"append": body.pop("append", False), "last_chunk": body.pop("lastChunk", True)} if event.kind == "artifact" else {}
+    if event.is_reply:
+        marks["replied"] = body.pop("replied")
     return {"seq": event.seq, "at": rfc3339(event.at), "kind": event.kind, event.kind: body, **marks}
 
 

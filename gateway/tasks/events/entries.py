@@ -1,6 +1,6 @@
 """The entries of a task's log, where a task stands, and what both amount to in the words of A2A."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,6 +27,7 @@ from gateway.tasks.events.chunks import Parts
 
 T = TypeVar("T")
 WITHHELD = "withheld"  # kind of an event for the record alone: what its agent gave against its contract
+OPENING_EVENTS = 2  # of a new task: the caller's message, and the status SUBMITTED
 _NOTED = '{"metadata":'
 _UPDATE_NOTED = '{"updateMetadata":'  # of an artifact's update: the artifact has a member `metadata` of its own
 
@@ -68,7 +69,7 @@ class TaskEvent(Struct, frozen=True, dict=True):
 
     @property
     def is_reply(self) -> bool:
-        """Whether a `status` has the Message of an agent that answered with it alone and kept no task."""
+        """Whether a `status` holds the Message of an agent that answered with a Message and began no task."""
         return self.kind == "status" and self.body.endswith(_REPLIED)
 
     @property
@@ -180,8 +181,18 @@ def shown(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
     return StreamResponse(message=message) if message is not None and message.role is Role.AGENT else None
 
 
+def lone_reply(events: Sequence[TaskEvent]) -> Message | None:
+    """Returns the Message that is all an agent answered to a new task (A2A 1.0 s3.1.1). `events`: the whole log.
+
+    None for a task that showed its caller anything else, as one that waited for a consent first.
+    """
+    if len(events) <= OPENING_EVENTS or not events[OPENING_EVENTS].is_reply:
+        return None
+    return cast("Message", events[OPENING_EVENTS].status.message)
+
+
 def reply_body(status: TaskStatus) -> str:
-    """The TaskStatus of a task whose agent answered with a Message alone; the mark stands last, behind the timestamp."""
+    """Encodes the TaskStatus of a task whose agent answered with a Message. The mark comes last, after the timestamp."""
     return encode(status).decode()[:-1] + _REPLIED
 
 

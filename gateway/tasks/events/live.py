@@ -38,13 +38,14 @@ E = TypeVar("E", bound=Entry)
 class Tail(Generic[R, E]):
     """What this process knows of one task: where it stands (None: unknown), and without a gap the events that led there."""
 
-    __slots__ = ("__weakref__", "_events", "_row", "_size", "_waiting")
+    __slots__ = ("__weakref__", "_events", "_row", "_size", "_waiting", "has_agent_task")
 
     def __init__(self) -> None:
         self._row: R | None = None
         self._events: deque[E] = deque()
         self._size = 0  # characters of their bodies
         self._waiting: set[asyncio.Future[None]] = set()
+        self.has_agent_task = False  # whether the agent is known to have begun a task of its own for this one
 
     def after(self, seq: int) -> tuple[R, tuple[E, ...]] | None:
         """Where the task stands, and its events after number `seq`; None when that has to be asked for."""
@@ -71,6 +72,11 @@ class Tail(Generic[R, E]):
         """The task moved, and nobody said how."""
         self._row = None
         self._clear()
+        self._wake()
+
+    def note_agent_task(self) -> None:
+        """The agent has begun a task of its own, so its answer is no Message alone."""
+        self.has_agent_task = True
         self._wake()
 
     async def wait(self) -> None:

@@ -4,7 +4,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from adapters.contract import ArtifactPiece
-from adapters.task import Message
 from gateway.tasks.events.chunks import Joined, PartCounts
 from gateway.tasks.events.entries import TaskEvent, TaskRow, artifact_body
 
@@ -24,14 +23,10 @@ USUAL = TurnLimits()
 
 
 class Turned(Struct, frozen=True):
-    """A task and the events of it that this process knows.
-
-    `reply`: the agent's own Message, where the agent kept no task. `refused`: the turn brought an answer that the agent refuses.
-    """
+    """A task and the events of it that this process knows. `refused`: the turn brought an answer that the agent refuses."""
 
     row: TaskRow
     events: tuple[TaskEvent, ...]
-    reply: Message | None = None
     refused: bool = False
 
 
@@ -45,7 +40,6 @@ class Journal:
     def __init__(self, opened: Turned, limits: TurnLimits) -> None:
         self.row = opened.row  # where the task stands with all that is noted
         self.kept = opened.row  # where it stands in the database
-        self.reply: Message | None = None
         self._limits = limits
         self._events = list(opened.events)
         self._first = opened.row.last_seq
@@ -61,7 +55,7 @@ class Journal:
             self._seal()
             self._events += new.events
             self._size += sum(_size(event) for event in new.events)
-        self.row, self.reply = new.row, new.reply or self.reply
+        self.row = new.row
 
     def note_piece(self, piece: ArtifactPiece, at: int) -> None:
         """Adds an artifact or a piece of one, as an event or as the continuation of the last one."""
@@ -103,7 +97,7 @@ class Journal:
     def turned(self) -> Turned:
         """All of it."""
         self._seal()
-        return Turned(self.row, tuple(self._events), self.reply)
+        return Turned(self.row, tuple(self._events))
 
     def _seal(self) -> None:
         if self._piece is not None:

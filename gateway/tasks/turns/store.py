@@ -93,7 +93,7 @@ class Turns:
         started = self._memory.now()
         journal = Journal(opened, self._memory.turn_limits)
         showing = Showing(partial(self._show, journal), lambda: journal.rest)
-        silence = _Silence(partial(_post_ref, self._memory))
+        silence = _Silence(self._memory)
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
                 async for event in events:
@@ -249,14 +249,16 @@ def _post_ref(memory: Memory, row: TaskRow) -> None:
 class _Silence:
     """After an agent's first word: what it said is kept, unless something follows soon that is kept anyway."""
 
-    def __init__(self, keep: Callable[[TaskRow], None]) -> None:
-        self._keep = keep
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
         self._timer: asyncio.TimerHandle | None = None
 
     def heard(self, event: Event, row: TaskRow) -> None:
         if isinstance(event, Ref):
             self.end()
-            self._timer = asyncio.get_running_loop().call_later(REF_SECONDS, self._keep, row)
+            self._timer = asyncio.get_running_loop().call_later(REF_SECONDS, _post_ref, self._memory, row)
+            if event.ref.task_id:
+                self._memory.tasks.note_agent_task(row)
 
     def end(self) -> None:
         if self._timer is not None:

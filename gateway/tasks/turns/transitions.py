@@ -61,7 +61,7 @@ class Steps:
             message = _ours(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
             body = reply_body(TaskStatus(TaskState.COMPLETED, message, rfc3339(at)))
             completed = replace(row, state=TaskState.COMPLETED, runner="")
-            return replace(_with(completed, TaskEvent(row.last_seq + 1, at, "status", body)), reply=message)
+            return _with(completed, TaskEvent(row.last_seq + 1, at, "status", body))
         if isinstance(event, Ask):
             row = replace(row, vendor_ref=keeping(row.vendor_ref, event.prompts))
         noted = None if isinstance(event, AnswerRefused) else event.metadata

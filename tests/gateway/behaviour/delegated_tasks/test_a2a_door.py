@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.ingress.a2a_server import operations
 from tests.fakes.a2a_agents import Recorded, a2a_agent, serving
 from tests.fakes.house import CallbackAgent, House
 
@@ -106,7 +107,8 @@ class TestEitherVersion:
         assert "contextId" not in sent[0] and sent[1]["contextId"] not in ("", "ours")
         assert "ours" not in json.dumps(agent.requests)
 
-    async def test_a_message_alone_is_an_answer(self, home: House, version: str, streaming: bool) -> None:
+    async def test_a_message_alone_is_an_answer(self, home: House, version: str, streaming: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(operations, "HOLD_SECONDS", 600.0)  # however slow the machine is
         await scripted(home, version, streaming)
         message = (await home.send(home.token("alice"), "sales", "message"))["result"]["message"]
         assert (message["role"], said(message)) == ("ROLE_AGENT", "just a word")

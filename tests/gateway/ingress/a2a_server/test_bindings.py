@@ -18,7 +18,7 @@ from a2a.types import (
 )
 from a2a.utils.errors import A2AError
 
-from tests.fakes.house import CallbackAgent, House
+from tests.fakes.house import House
 from tests.fakes.reference_clients import EVERY_DOOR, client_of, history, request, scripted, sent, texts, told
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -141,26 +141,3 @@ async def test_a_reference_client_reads_the_extended_card(every_home: House, doo
         card = await client.get_extended_agent_card(GetExtendedAgentCardRequest())
     assert card.name == "sales" and [skill.id for skill in card.skills] == ["quote"]
     assert {each.url for each in card.supported_interfaces} <= {f"{every_home.url}/agents/sales", every_home.gateway.settings.public_grpc}
-
-
-@each_door
-async def test_an_agent_that_answers_with_a_message_is_streamed_as_exactly_one_message(every_home: House, door: str) -> None:
-    await scripted(every_home, "1.0")
-    async with client_of(every_home, door) as client, asyncio.timeout(60):
-        (only,) = [response async for response in client.send_message_streaming(request("message"))]
-        assert only.message.parts[0].text == "just a word"
-        task = await client.get_task(GetTaskRequest(id=only.message.task_id))
-    assert task.status.state == TaskState.TASK_STATE_COMPLETED and task.status.message == only.message
-
-
-async def test_a_silent_agent_does_not_hide_the_id_of_its_task(every_home: House) -> None:
-    async def silent(_token: str, _text: str) -> str:
-        await asyncio.Event().wait()
-        return ""
-
-    await every_home.agent(CallbackAgent("sales", silent))
-    async with client_of(every_home, "jsonrpc-1.0") as client, asyncio.timeout(60):
-        stream = client.send_message_streaming(request("hello"))
-        first = await anext(stream)
-        await client.cancel_task(CancelTaskRequest(id=first.task.id))
-        assert [told(event) for event in [event async for event in stream]] == ["TASK_STATE_CANCELED"]

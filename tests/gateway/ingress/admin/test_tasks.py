@@ -147,6 +147,11 @@ def test_an_artifact_says_whether_it_goes_on() -> None:
     assert (found["append"], found["last_chunk"], found["at"]) == (True, False, "1970-01-01T00:00:00.000Z")
 
 
+def test_the_status_of_an_agent_that_answered_with_a_message_says_so_beside_it() -> None:
+    found = event_json(TaskEvent(3, 0, "status", '{"state":"TASK_STATE_COMPLETED","timestamp":"","replied":true}'))
+    assert found["status"] == {"state": "TASK_STATE_COMPLETED", "timestamp": ""} and found["replied"] is True
+
+
 class Source:
     """Events as the test hands them over; knows whether it was let go."""
 
